@@ -1,0 +1,1 @@
+"""Response Tuning: a base language model becomes an assistant from responses alone."""

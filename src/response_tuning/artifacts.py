@@ -1,0 +1,205 @@
+"""The contracts on disk: the records that stages leave for each other, and how they are written.
+
+A file is whole or absent: it is written aside and renamed. The one exception is a journal, which
+grows by whole lines and forgives a last line that a crash cut short.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Literal, TextIO, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from response_tuning.errors import DataError
+
+PACKAGES = ("response-tuning", "torch", "transformers", "peft", "accelerate", "tokenizers")
+
+
+class Record(BaseModel):
+    """One line of a file: closed and immutable."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Message(Record):
+    """One turn of a conversation."""
+
+    role: Literal["system", "user", "assistant"]
+    content: str
+
+
+class Example(Record):
+    """One assistant turn to learn from, with whatever came before it."""
+
+    row: int
+    """0-based position of the source row in its file."""
+    turn: int = 0
+    """0-based number of this assistant turn within the row."""
+    response: str
+    instruction: str | None = None
+    """The user's message that the response answers; None in response-only data."""
+    earlier: tuple[Message, ...] = ()
+    """Turns before the instruction, oldest first."""
+
+
+class Dropped(Record):
+    """A row, or one assistant turn of a row, that did not become an example."""
+
+    row: int
+    turn: int = 0
+    reason: str
+    where: str = ""
+    """File and line, or record number, for a person to look at."""
+
+
+class Audit(Record):
+    """What became of every row and every example of a data source. The counts add up."""
+
+    rows: int
+    """Rows in the source."""
+    rows_kept: int
+    """Rows that gave at least one example."""
+    examples: int
+    dropped: dict[str, int]
+    """Reason -> number of dropped rows or turns."""
+
+
+class Sampling(Record):
+    """How a completion is drawn. Greedy unless a temperature is given (the paper: greedy, 2,048)."""
+
+    max_new_tokens: int = 2048
+    temperature: float = 0.0
+    top_p: float = 1.0
+    seed: int = 0
+    stop: tuple[str, ...] = ()
+    """Strings at which the completion is cut; they are not part of it."""
+
+
+class Request(Record):
+    """Something that a model is asked to answer."""
+
+    item_id: str
+    prompt: tuple[Message, ...]
+
+
+class Completion(Record):
+    """What a model said, or why it did not. Either ``response`` or ``error`` is set."""
+
+    item_id: str
+    prompt: tuple[Message, ...]
+    response: str | None
+    finish_reason: Literal["stop", "length"] | None
+    """``stop``: the stop token or a stop string; ``length``: the token limit; None: an error."""
+    error: str | None = None
+    key: str
+    """Digest of model, template, prompt and sampling: the same question is asked once."""
+    model: str
+    template: str
+    sampling: Sampling
+
+
+R = TypeVar("R", bound=Record)
+
+
+def read_jsonl(path: Path, kind: type[R]) -> Iterator[R]:
+    """Yield the records of a file that this package wrote.
+
+    Raises:
+        DataError: a line is not a ``kind``; the message names file and line.
+    """
+    with path.open(encoding="utf-8") as lines:
+        for number, line in enumerate(lines, start=1):
+            try:
+                yield kind.model_validate_json(line)
+            except ValidationError as error:
+                first = error.errors()[0]
+                raise DataError(
+                    f"{path}:{number}: not a {kind.__name__}: {first['msg']}"
+                ) from error
+
+
+def write_jsonl(path: Path, records: Iterable[Record]) -> int:
+    """Write ``records`` one a line, whole or not at all, and return how many there were."""
+    count = 0
+    with written_aside(path) as out:
+        for record in records:
+            out.write(record.model_dump_json() + "\n")
+            count += 1
+    return count
+
+
+def write_json(path: Path, value: Any) -> None:  # noqa: ANN401 - whatever JSON can hold
+    """Write one indented JSON value, whole or not at all."""
+    with written_aside(path) as out:
+        json.dump(value, out, indent=2, ensure_ascii=False)
+        out.write("\n")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON object that this package wrote.
+
+    Raises:
+        DataError: the file is missing or is no JSON object.
+    """
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: cannot be read as JSON: {error}") from error
+    if not isinstance(value, dict):
+        raise DataError(f"{path}: expected a JSON object, found {type(value).__name__}")
+    return value
+
+
+@contextmanager
+def written_aside(path: Path) -> Iterator[TextIO]:
+    """Open ``path`` for writing; it appears under its name only when the block ends well."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    try:
+        with partial.open("w", encoding="utf-8", newline="\n") as out:
+            yield out
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def mend_journal(path: Path) -> None:
+    """Cut off a last line that a crash left unfinished, so that appending stays whole lines."""
+    if not path.exists():
+        return
+    with path.open("rb+") as journal:
+        content = journal.read()
+        whole = content.rfind(b"\n") + 1
+        if whole < len(content):
+            journal.truncate(whole)
+
+
+def digest(*parts: str) -> str:
+    """Return a 16-character digest of ``parts``; lengths are part of it, so no two lists collide."""
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
+
+
+def file_digest(path: Path) -> str:
+    """Return the SHA-256 of a file, or of all files of a folder with their names."""
+    if path.is_file():
+        with path.open("rb") as content:
+            return hashlib.file_digest(content, "sha256").hexdigest()
+    files = sorted(file for file in path.rglob("*") if file.is_file())
+    named = [f"{file.relative_to(path)}\0{file_digest(file)}" for file in files]
+    return hashlib.sha256("\n".join(named).encode()).hexdigest()
+
+
+def package_versions() -> dict[str, str]:
+    """Return the installed versions of the packages that can change a result."""
+    found = {}
+    for name in PACKAGES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            found[name] = "not installed"
+    return found

@@ -1,0 +1,154 @@
+"""What can be asked for: one frozen model for each stage, closed against unknown keys.
+
+A recipe is a YAML file with a section for each stage; the command line's flags override it.
+"""
+
+from pathlib import Path
+from typing import Any, Literal, Self, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from response_tuning.errors import ConfigError
+
+
+class Config(BaseModel):
+    """A frozen set of settings; an unknown key is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class DataConfig(Config):
+    """Where the answers come from, and which of them are used."""
+
+    source: str
+    """A named dataset (``rtune list``), a file, a folder of texts, or a hub dataset id."""
+    path: Path | None = None
+    """A local copy of a named dataset, in the format that the hub has."""
+    revision: str = "main"
+    """Hub revision; the commit that it stands for is resolved at load time and recorded."""
+    split: str = "train"
+    response_column: str | None = None
+    instruction_column: str | None = None
+    max_examples: int | None = Field(default=None, ge=1)
+    """A random subset of this size; subsets of one seed are nested."""
+    keep_duplicates: bool = False
+    seed: int = 0
+
+
+class FinetuneConfig(Config):
+    """How a base model is tuned. The defaults are the preset ``small``."""
+
+    base_model: str
+    base_revision: str = "main"
+    random_init: bool = False
+    """Control: the base's architecture with fresh weights."""
+    objective: str = "response-tuning"
+    twins: tuple[str, ...] = ()
+    """Objectives whose arms must train on the same response tokens as this one."""
+    template: str = "tulu"
+    train_on_final_newline: bool = False
+    """Also learn the newline that the template prints after the stop token, as the paper did."""
+    method: Literal["full", "lora", "qlora"] = "lora"
+    lora_r: int = Field(default=16, ge=1)
+    lora_alpha: int = Field(default=32, ge=1)
+    lora_dropout: float = Field(default=0.0, ge=0, lt=1)
+    learning_rate: float = Field(default=2e-4, gt=0)
+    scheduler: Literal["constant", "linear", "cosine"] = "constant"
+    warmup_steps: int = Field(default=0, ge=0)
+    optimizer: str = "adamw_torch"
+    """Any name that ``transformers.TrainingArguments.optim`` knows."""
+    weight_decay: float = Field(default=0.0, ge=0)
+    max_grad_norm: float = Field(default=1.0, gt=0)
+    epochs: float = Field(default=3, gt=0)
+    max_steps: int | None = Field(default=None, ge=1)
+    """Stop after this many optimiser steps, whatever ``epochs`` says."""
+    examples_per_step: int = Field(default=16, ge=1)
+    """Examples in one optimiser step, over all processes."""
+    window: int = Field(default=1024, ge=8)
+    """Longest example in tokens, prefix included; responses are cut to it."""
+    tokens_per_micro_batch: int = Field(default=4096, ge=1)
+    """Memory knob: tokens that go through the model at once. It does not change a step."""
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """``auto``: bfloat16 where the GPU has it, else float32."""
+    gradient_checkpointing: bool = False
+    device: Literal["auto", "cpu"] = "auto"
+    eval_fraction: float = Field(default=0.0, ge=0, lt=1)
+    """Share of the examples held out; their loss is reported and never used to choose."""
+    save_steps: int = Field(default=50, ge=1)
+    report_to: str = "none"
+    """A tracker that ``transformers.TrainingArguments.report_to`` knows."""
+    merge: bool = False
+    """Merge the adapter into its base at the end, so that any server can load the folder."""
+    seed: int = 0
+
+    @model_validator(mode="after")
+    def _adapter_to_merge(self) -> Self:
+        if self.merge and self.method == "full":
+            raise ValueError("merge needs an adapter: method 'full' already leaves a whole model")
+        return self
+
+
+class Recipe(Config):
+    """One experiment: a section for each stage that it uses."""
+
+    data: DataConfig
+    finetune: FinetuneConfig
+
+
+# The paper's section 4.1 and its released settings (QLoRA on one GPU); r, alpha, dropout and the
+# constant schedule without warm-up are as published.
+PAPER: dict[str, Any] = {
+    "method": "qlora",
+    "lora_r": 64,
+    "lora_alpha": 16,
+    "lora_dropout": 0.1,
+    "learning_rate": 1e-4,
+    "scheduler": "constant",
+    "optimizer": "paged_adamw_32bit",
+    "max_grad_norm": 0.3,
+    "epochs": 10,
+    "examples_per_step": 64,
+    "window": 2048,
+    "tokens_per_micro_batch": 16384,
+    "gradient_checkpointing": True,
+    "precision": "bfloat16",
+    "train_on_final_newline": False,
+}
+
+PRESETS: dict[str, dict[str, Any]] = {"paper": PAPER, "small": {}}
+
+
+C = TypeVar("C", bound=Config)
+
+
+def build(kind: type[C], values: dict[str, Any], where: str) -> C:
+    """Validate ``values`` as a ``kind``.
+
+    Raises:
+        ConfigError: one line naming ``where``, the key, its value and what is wrong.
+    """
+    try:
+        return kind.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"]) or kind.__name__
+        got = "" if first["type"] in {"missing", "value_error"} else f" (got {first['input']!r})"
+        raise ConfigError(f"{where}: {key}: {first['msg']}{got}") from error
+
+
+def read_recipe(path: Path) -> dict[str, Any]:
+    """Read the sections of a YAML recipe, not yet validated.
+
+    Raises:
+        ConfigError: the file is missing, is no YAML, or is no mapping of sections.
+    """
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(content, dict):
+        raise ConfigError(f"{path}: expected sections such as 'data:' and 'finetune:'")
+    return content

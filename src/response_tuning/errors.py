@@ -1,0 +1,33 @@
+"""What can go wrong that the user can mend. Everything else is a bug and keeps its traceback.
+
+ResponseTuningError
+├── ConfigError     a flag, a recipe, a missing extra
+├── DataError       a file or a row of the user's
+├── TemplateError   a chat template that cannot say what is asked of it
+├── ModelError      a base model that cannot be loaded or trained
+└── EngineError     an engine that cannot answer
+"""
+
+
+class ResponseTuningError(Exception):
+    """Base of all errors that the command line shows as one line, with exit code 2."""
+
+
+class ConfigError(ResponseTuningError, ValueError):
+    """A flag or a recipe asks for something impossible."""
+
+
+class DataError(ResponseTuningError, ValueError):
+    """A file of the user's cannot be used."""
+
+
+class TemplateError(ResponseTuningError, ValueError):
+    """A chat template cannot render these messages."""
+
+
+class ModelError(ResponseTuningError, ValueError):
+    """A model cannot be loaded, or cannot be trained exactly."""
+
+
+class EngineError(ResponseTuningError, RuntimeError):
+    """An engine cannot answer at all (one failed item is a record, not this)."""

@@ -1,0 +1,65 @@
+"""A table of named things. One instance for each extension point, and no more."""
+
+import difflib
+import importlib
+import pkgutil
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
+from response_tuning.errors import ConfigError
+
+T = TypeVar("T")
+
+
+class Registry(Generic[T]):
+    """Named things of one kind; a file joins its folder's table by existing.
+
+    With ``package``, every module of that package is imported at the first look-up, so there is
+    no list to edit. An import that fails is heard, not suppressed.
+    """
+
+    def __init__(self, kind: str, package: str | None = None) -> None:
+        self.kind = kind
+        self._package = package
+        self._entries: dict[str, T] = {}
+
+    def register(self, name: str) -> Callable[[T], T]:
+        """Return a decorator that enters its argument as ``name``."""
+
+        def enter(entry: T) -> T:
+            if name in self._entries:
+                raise ConfigError(f"{self.kind} '{name}' is registered twice")
+            self._entries[name] = entry
+            return entry
+
+        return enter
+
+    def get(self, name: str) -> T:
+        """Return the entry called ``name``.
+
+        Raises:
+            ConfigError: there is none; the message names those there are.
+        """
+        self._fill()
+        if name not in self._entries:
+            raise unknown(self.kind, name, self.names())
+        return self._entries[name]
+
+    def names(self) -> list[str]:
+        """Return the names, sorted."""
+        self._fill()
+        return sorted(self._entries)
+
+    def _fill(self) -> None:
+        if self._package is None:
+            return
+        package, self._package = self._package, None
+        for module in pkgutil.iter_modules(importlib.import_module(package).__path__):
+            importlib.import_module(f"{package}.{module.name}")
+
+
+def unknown(kind: str, name: str, known: list[str]) -> ConfigError:
+    """Return the error for a name that is not in ``known``, with the nearest one that is."""
+    near = difflib.get_close_matches(name, known, n=1)
+    hint = f"did you mean '{near[0]}'? " if near else ""
+    return ConfigError(f"unknown {kind} '{name}': {hint}known are {', '.join(known)}")
