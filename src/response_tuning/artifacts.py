@@ -70,7 +70,7 @@ class Audit(Record):
 
 
 class Sampling(Record):
-    """How a completion is drawn. Greedy unless a temperature is given (the paper: greedy, 2,048)."""
+    """How a completion is drawn: greedily, as in the paper, unless a temperature is given."""
 
     max_new_tokens: int = 2048
     temperature: float = 0.0
@@ -180,7 +180,7 @@ def mend_journal(path: Path) -> None:
 
 
 def digest(*parts: str) -> str:
-    """Return a 16-character digest of ``parts``; lengths are part of it, so no two lists collide."""
+    """Return a 16-character digest of ``parts``, in which their boundaries count."""
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
 
 
