@@ -85,6 +85,12 @@ class Chat:
         ids: list[int] = self.tokenizer(rendered, add_special_tokens=False).input_ids
         return ids
 
+    def decode(self, ids: list[int]) -> str:
+        """Return the text of ``ids``, special tokens included."""
+        text = self.tokenizer.decode(ids)
+        assert isinstance(text, str)
+        return text
+
     @cached_property
     def opening(self) -> str:
         """The assistant's opening alone, BOS included: all that response tuning conditions on."""
@@ -101,7 +107,7 @@ class Chat:
         rendered = self._render([_ASK, _SAY], ask=False)
         tail = rendered[rendered.rindex(_SAY.content) + len(_SAY.content) :]
         ids = self.encode(tail)
-        stop = self.tokenizer.decode(ids[:1]) if ids else ""
+        stop = self.decode(ids[:1]) if ids else ""
         if not stop or tail.strip() != stop or ids[0] not in self.tokenizer.added_tokens_decoder:
             raise TemplateError(
                 f"the template ends an assistant's turn with {tail!r}, which is not one special "

@@ -1,0 +1,72 @@
+"""Datasets on the Hugging Face hub, pinned to the commit that a revision stands for."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from response_tuning.data.readers import BATCH_ROWS, Row, one_line, table_rows
+from response_tuning.errors import DataError
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+
+def resolve(hub_id: str, revision: str) -> str:
+    """Return the commit that ``revision`` stands for now.
+
+    Raises:
+        DataError: the hub cannot be reached, or has no such dataset or revision for this user.
+    """
+    from huggingface_hub import HfApi
+
+    with _explained(hub_id):
+        commit = HfApi().dataset_info(hub_id, revision=revision).sha
+    assert commit is not None  # the hub leaves it out of searches only
+    return commit
+
+
+def load(hub_id: str, commit: str, split: str) -> "Dataset":
+    """Return a split as it is at ``commit``, downloaded or from the cache, memory-mapped.
+
+    Raises:
+        DataError: it is gated, has no such split, or needs code of its own to load.
+    """
+    import datasets
+
+    with _explained(hub_id):
+        # The prefix keeps a local folder that happens to have the same name out of it.
+        return datasets.load_dataset(f"hf://datasets/{hub_id}", revision=commit, split=split)
+
+
+def rows(dataset: "Dataset", hub_id: str) -> Iterator[Row]:
+    """Yield the rows of a loaded split."""
+    return table_rows(dataset.with_format("arrow").iter(batch_size=BATCH_ROWS), hub_id)
+
+
+@contextmanager
+def _explained(hub_id: str) -> Iterator[None]:
+    from datasets.exceptions import DatasetsError
+    from huggingface_hub import errors
+
+    # Not re-exported under its own name: which HTTP library it is depends on the hub's version.
+    http_error = errors.HfHubHTTPError.__mro__[1]
+    try:
+        yield
+    except (OSError, ValueError, RuntimeError, DatasetsError, http_error) as error:
+        raise DataError(
+            f"{hub_id}: cannot be loaded from the hub: {one_line(error)}; {_next_step(error)}"
+        ) from error
+
+
+def _next_step(error: Exception) -> str:
+    from huggingface_hub.errors import GatedRepoError
+
+    if isinstance(error, GatedRepoError) or "gated" in str(error):
+        return (
+            "accept the licence on its hub page and log in with 'hf auth login', or use a local "
+            "copy (--path for a named dataset)"
+        )
+    return (
+        "check the id, --revision, --split and the network, or use a local copy (--path for a "
+        "named dataset)"
+    )

@@ -1,0 +1,171 @@
+"""Attention that stays inside each document of a flattened micro-batch.
+
+Registered with transformers under the name ``documents``: the model's forward is given
+``cu_seq_lens_q`` and hands it to every layer, and no model code is changed. Whatever this
+attention does not implement (sinks, biases, padding masks) it refuses, so that a model which needs
+it can never be trained on something slightly different.
+
+Shapes: H query heads, G key-value heads, T tokens of all documents, D head size.
+"""
+
+from itertools import pairwise
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from transformers import AttentionInterface, AttentionMaskInterface
+
+NAME = "documents"
+
+# Arguments that reach every layer and say nothing about which key a query sees: what the loss
+# takes, and the positions, which rotary embeddings have already used.
+_HARMLESS = frozenset({"position_ids", "use_cache", "shift_labels", "num_items_in_batch"})
+
+
+def document_attention(  # noqa: PLR0913 - the signature that transformers calls
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    *,
+    cu_seq_lens_q: Tensor | None = None,
+    max_length_q: int = 0,
+    dropout: float = 0.0,
+    scaling: float | None = None,
+    sliding_window: int | None = None,
+    softcap: float | None = None,
+    is_causal: bool | None = None,
+    **other: object,
+) -> tuple[Tensor, None]:
+    """Attend causally within each document.
+
+    ``query`` is (1, H, T, D), ``key`` and ``value`` are (1, G, T, D). ``cu_seq_lens_q`` is
+    (documents + 1,), the documents' boundaries, and ``max_length_q`` the longest of them.
+    ``sliding_window`` counts the tokens that a query sees, itself included.
+    Returns (1, T, H, D).
+
+    Raises:
+        NotImplementedError: the model asks for something that is not implemented here.
+    """
+    unknown = [
+        name
+        for name, value in other.items()
+        if name not in _HARMLESS and value is not None and value is not False
+    ]
+    if is_causal is False:
+        unknown.append("is_causal=False")
+    if unknown or attention_mask is not None or cu_seq_lens_q is None or query.shape[0] != 1:
+        what = ", ".join(unknown) or "padding masks, or batches without document boundaries"
+        raise NotImplementedError(f"attention '{NAME}' does not implement {what}")
+    if _fits_varlen(query, dropout, softcap):
+        window = (-1, 0) if sliding_window is None else (sliding_window - 1, 0)
+        return _varlen(query, key, value, cu_seq_lens_q, max_length_q, scaling, window), None
+    groups = query.shape[1] // key.shape[1]
+    bounds = cu_seq_lens_q.tolist()
+    attended = [
+        _one_document(
+            query[:, :, start:end],
+            key[:, :, start:end],
+            value[:, :, start:end],
+            dropout=dropout,
+            scaling=scaling,
+            groups=groups,
+            window=sliding_window,
+            softcap=softcap,
+        )
+        for start, end in pairwise(bounds)
+    ]
+    return torch.cat(attended, dim=2).transpose(1, 2).contiguous(), None
+
+
+def _one_document(  # noqa: PLR0913 - the parameters of attention
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    *,
+    dropout: float,
+    scaling: float | None,
+    groups: int,
+    window: int | None,
+    softcap: float | None,
+) -> Tensor:
+    length = query.shape[2]
+    mask = None
+    if softcap is not None or (window is not None and length > window):
+        position = torch.arange(length, device=query.device)
+        ahead = position[:, None] - position[None, :]
+        mask = (ahead >= 0) & (ahead < (window or length))
+    if softcap is None:
+        return F.scaled_dot_product_attention(
+            query,
+            key,
+            value,
+            attn_mask=mask,
+            dropout_p=dropout,
+            is_causal=mask is None,
+            scale=scaling,
+            enable_gqa=groups > 1,
+        )
+    # No fused kernel caps its scores. As in Gemma 2: cap after scaling, mask after capping,
+    # softmax in float32.
+    assert mask is not None
+    scale = query.shape[-1] ** -0.5 if scaling is None else scaling
+    scores = query @ key.repeat_interleave(groups, dim=1).transpose(2, 3) * scale
+    scores = torch.tanh(scores / softcap) * softcap
+    scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min)
+    weights = F.softmax(scores, dim=-1, dtype=torch.float32).to(query.dtype)
+    return F.dropout(weights, p=dropout) @ value.repeat_interleave(groups, dim=1)
+
+
+def _fits_varlen(query: Tensor, dropout: float, softcap: float | None) -> bool:
+    """Say whether torch's variable-length kernel computes this: CUDA, half precision, no extras."""
+    return (
+        query.is_cuda
+        and query.dtype in (torch.float16, torch.bfloat16)
+        and query.shape[-1] <= 256
+        and dropout == 0.0
+        and softcap is None
+    )
+
+
+def _varlen(  # noqa: PLR0913 - the parameters of attention
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    bounds: Tensor,
+    longest: int,
+    scaling: float | None,
+    window: tuple[int, int],
+) -> Tensor:
+    from torch.nn.attention.varlen import varlen_attn
+
+    attended = varlen_attn(
+        query[0].transpose(0, 1),
+        key[0].transpose(0, 1),
+        value[0].transpose(0, 1),
+        bounds,
+        bounds,
+        longest,
+        longest,
+        scale=scaling,
+        # Causal is the tuple (-1, 0); a window of W tokens, itself included, is (W - 1, 0).
+        window_size=window,
+        enable_gqa=key.shape[1] != query.shape[1],
+    )
+    assert isinstance(attended, Tensor)
+    return attended.unsqueeze(0)
+
+
+def _no_mask(*args: object, attention_mask: Tensor | None = None, **kwargs: object) -> None:
+    """Build no mask: the boundaries say it all. A padding mask would be lost here, so refuse it.
+
+    Raises:
+        NotImplementedError: a padding mask was given.
+    """
+    if attention_mask is not None:
+        raise NotImplementedError(f"attention '{NAME}' takes no padding mask")
+
+
+AttentionInterface.register(NAME, document_attention)
+AttentionMaskInterface.register(NAME, _no_mask)

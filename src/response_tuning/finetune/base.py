@@ -1,0 +1,171 @@
+"""The base model: its identity, its tokenizer with the template saved inside, its weights."""
+
+import logging
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from response_tuning.artifacts import file_digest
+from response_tuning.configs import FinetuneConfig
+from response_tuning.errors import ConfigError, ModelError
+from response_tuning.templates import NATIVE, install
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+logger = logging.getLogger(__name__)
+
+
+def identity(config: FinetuneConfig) -> str:
+    """Return what the base model is: a digest of its folder, or its hub id and commit.
+
+    Raises:
+        ModelError: there is no such folder, and the hub cannot say what the id stands for.
+    """
+    folder = Path(config.base_model)
+    if folder.is_dir():
+        return f"sha256:{file_digest(folder)}"
+    if folder.exists() or config.base_model.startswith((".", "/", "~")):
+        raise ModelError(f"{config.base_model}: not a folder with a model")
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+
+    try:
+        info = HfApi().model_info(config.base_model, revision=config.base_revision)
+    except (HfHubHTTPError, HFValidationError, OSError) as error:
+        raise ModelError(
+            f"{config.base_model}: no such folder, and the hub says: {_first_line(error)}; "
+            "give a folder, or log in and accept the model's licence"
+        ) from error
+    return f"{config.base_model}@{info.sha}"
+
+
+def load_tokenizer(config: FinetuneConfig) -> "PreTrainedTokenizerBase":
+    """Return the tokenizer as it will be saved: with the template installed, saved and read back.
+
+    What trains is then exactly what any server loads. No token is added.
+
+    Raises:
+        ModelError: it cannot be loaded, or has no EOS token.
+        TemplateError: ``native`` is asked of a tokenizer that has no template.
+    """
+    from transformers import AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(
+            config.base_model, revision=config.base_revision, trust_remote_code=False
+        )
+    except (OSError, ValueError, KeyError) as error:
+        raise ModelError(
+            f"{config.base_model}: no usable tokenizer: {_first_line(error)}"
+        ) from error
+    if tokenizer.eos_token_id is None:
+        raise ModelError(
+            f"{config.base_model}: its tokenizer has no EOS token to end an answer with"
+        )
+    if tokenizer.chat_template and config.template != NATIVE:
+        logger.warning(
+            "%s already ships a chat template, so it may be tuned already: response tuning is "
+            "about base models (the template is replaced by '%s')",
+            config.base_model,
+            config.template,
+        )
+    install(tokenizer, config.template)
+    with tempfile.TemporaryDirectory() as folder:
+        tokenizer.save_pretrained(folder)
+        return AutoTokenizer.from_pretrained(folder)
+
+
+def load_model(config: FinetuneConfig) -> "PreTrainedModel":
+    """Return the base model, from safetensors only; weights are fresh with ``random_init``.
+
+    Raises:
+        ConfigError: QLoRA without a GPU or without its extra.
+        ModelError: the model cannot be loaded.
+    """
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    common: dict[str, Any] = {"revision": config.base_revision, "trust_remote_code": False}
+    if config.method == "qlora":
+        common["quantization_config"] = _quantization()
+    try:
+        if config.random_init:
+            architecture = AutoConfig.from_pretrained(config.base_model, **common)
+            with torch.random.fork_rng():
+                torch.manual_seed(config.seed)
+                fresh: PreTrainedModel = AutoModelForCausalLM.from_config(  # type: ignore[no-untyped-call]
+                    architecture, dtype=weight_type(config)
+                )
+                return fresh
+        return AutoModelForCausalLM.from_pretrained(
+            config.base_model, dtype=weight_type(config), use_safetensors=True, **common
+        )
+    except (OSError, ValueError, KeyError) as error:
+        raise ModelError(f"{config.base_model}: cannot be loaded: {_first_line(error)}") from error
+
+
+def weight_type(config: FinetuneConfig) -> "torch.dtype":
+    """Return the precision of the weights: full tuning keeps float32 and computes in bfloat16."""
+    import torch
+
+    frozen_base = config.method != "full"
+    return torch.bfloat16 if frozen_base and computes_in_bfloat16(config) else torch.float32
+
+
+def computes_in_bfloat16(config: FinetuneConfig) -> bool:
+    """Say whether matrix products run in bfloat16."""
+    import torch
+
+    if config.precision == "auto":
+        on_gpu = config.device != "cpu" and torch.cuda.is_available()
+        return on_gpu and torch.cuda.is_bf16_supported()
+    return config.precision == "bfloat16"
+
+
+def with_adapter(model: "PreTrainedModel", config: FinetuneConfig) -> Any:  # noqa: ANN401 - PEFT's
+    """Return ``model`` under a fresh LoRA adapter on every linear layer (paper, section 4.1)."""
+    import torch
+    from peft import LoraConfig, get_peft_model, prepare_model_for_kbit_training
+
+    if config.method == "qlora":
+        model = prepare_model_for_kbit_training(  # type: ignore[no-untyped-call]
+            model, use_gradient_checkpointing=config.gradient_checkpointing
+        )
+    lora = LoraConfig(
+        r=config.lora_r,
+        lora_alpha=config.lora_alpha,
+        lora_dropout=config.lora_dropout,
+        bias="none",
+        target_modules="all-linear",
+        task_type="CAUSAL_LM",
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(config.seed)
+        return get_peft_model(model, lora)
+
+
+def _quantization() -> Any:  # noqa: ANN401 - a transformers class, imported late
+    """Return the paper's quantisation: NF4 with double quantisation, computing in bfloat16."""
+    import torch
+    from transformers import BitsAndBytesConfig
+
+    if not torch.cuda.is_available():
+        raise ConfigError("method 'qlora' needs a CUDA GPU; use --method lora here")
+    try:
+        import bitsandbytes  # noqa: F401 - only asked whether it is there
+    except ImportError as error:
+        raise ConfigError(
+            "method 'qlora' needs bitsandbytes: pip install 'response-tuning[qlora]'"
+        ) from error
+    return BitsAndBytesConfig(  # type: ignore[no-untyped-call]
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=torch.bfloat16,
+    )
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)

@@ -1,0 +1,81 @@
+"""The model card: what was trained, on what, how, and what was left out."""
+
+from typing import Any
+
+import jinja2
+
+from response_tuning.configs import FinetuneConfig
+
+_CARD = """\
+---
+base_model: {{ config.base_model }}
+library_name: {{ "transformers" if config.method == "full" else "peft" }}
+pipeline_tag: text-generation
+tags:
+- response-tuning
+{% if config.objective != "response-tuning" %}
+- {{ config.objective }}
+{% endif %}
+---
+
+# {{ config.objective }} of {{ config.base_model }}
+
+Tuned with [response-tuning](https://arxiv.org/abs/2410.02465) ({{ packages["response-tuning"] }}).
+{% if config.random_init %}
+**A control**: the base's architecture with fresh weights, not its pre-trained ones.
+{% endif %}
+{% if config.objective == "response-tuning" %}
+Only responses were seen in tuning: no instruction was in context, and the loss was on the response
+and the stop token.
+{% else %}
+The loss was on the response and the stop token only.
+{% endif %}
+
+## Data
+
+Source: `{{ data.source }}`, sha256 `{{ data.sha256 }}`. {{ data.audit.rows }} rows gave
+{{ data.audit.examples }} examples.
+
+| what became of them | number |
+|---|---:|
+{% for reason, count in data.audit.dropped.items() %}
+| rows or turns dropped: {{ reason }} | {{ count }} |
+{% endfor %}
+| examples kept whole | {{ audit.kept }} |
+| examples truncated to {{ config.window }} tokens (no stop token learned) | {{ audit.truncated }} |
+{% for reason, count in audit.dropped.items() %}
+| examples dropped: {{ reason }} | {{ count }} |
+{% endfor %}
+| of the kept and truncated, held out | {{ audit.held_out }} |
+| tokens | {{ audit.tokens }} |
+| tokens that carry loss | {{ audit.supervised_tokens }} |
+
+Matched with other arms: {{ matched }}.
+
+## Hyperparameters
+
+| setting | value |
+|---|---|
+{% for name, value in settings.items() %}
+| {{ name }} | {{ value }} |
+{% endfor %}
+
+{{ steps }} optimiser steps, {{ layout }} micro-batches.
+
+## Use
+
+The chat template is saved with the tokenizer ('{{ config.template }}'), and generation stops at
+the stop token: any server that reads a Hugging Face folder answers as it was trained to.
+"""
+
+
+def model_card(config: FinetuneConfig, manifest: dict[str, Any]) -> str:
+    """Return the model card of a run, in Markdown."""
+    template = jinja2.Environment(
+        autoescape=False,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+        keep_trailing_newline=True,
+    ).from_string(_CARD)
+    return template.render(config=config, **manifest)

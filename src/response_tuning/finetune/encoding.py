@@ -1,0 +1,211 @@
+"""Segments become token ids and labels, and every row proves itself before it is trained on.
+
+Prefix and response are tokenised apart, so no token straddles the boundary and training sees
+exactly the prefix that generation sends. Labels follow from the segments: nothing is searched for
+in the ids, and nothing is compared with the pad token.
+"""
+
+import json
+import random
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from response_tuning.artifacts import Example
+from response_tuning.errors import ModelError, TemplateError
+from response_tuning.finetune.objectives import IGNORED, OBJECTIVES, Segment, UnfitError
+from response_tuning.templates import Chat
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+    from transformers import PreTrainedTokenizerBase
+
+KEPT, TRUNCATED = "kept", "truncated"
+CHUNK = 1000
+"""Examples that are tokenised together."""
+
+
+class Row(NamedTuple):
+    """One example as the model will see it, or the reason why it will not."""
+
+    example: Example
+    status: str
+    """``kept``, ``truncated`` (cut to the window, so it has no stop token) or a drop reason."""
+    input_ids: list[int]
+    """(T,); empty if dropped."""
+    labels: list[int]
+    """(T,); the id itself where a token carries loss, else -100. Not shifted."""
+
+    @property
+    def trained(self) -> bool:
+        """Whether the row is trained on."""
+        return self.status in (KEPT, TRUNCATED)
+
+    @property
+    def supervised(self) -> int:
+        """Number of tokens that carry loss."""
+        return sum(label != IGNORED for label in self.labels)
+
+
+class Encoder:
+    """Turns examples into rows under one objective and one chat template.
+
+    With ``twins``, an example is cut to the window, or dropped, as the longest prefix among this
+    objective and its twins demands: all arms then train on the same response tokens.
+
+    Raises:
+        ModelError: the tokenizer cannot encode a text as the continuation of another.
+    """
+
+    def __init__(
+        self,
+        chat: Chat,
+        objective: str,
+        window: int,
+        *,
+        twins: Sequence[str] = (),
+        final_newline: bool = False,
+        seed: int = 0,
+    ) -> None:
+        self.chat = chat
+        self.window = window
+        self.seed = seed
+        self._objective = OBJECTIVES.get(objective)
+        self._twins = [OBJECTIVES.get(name) for name in twins if name != objective]
+        self._continuation = continuation_tokenizer(chat.tokenizer)
+        end = chat.turn_end
+        after = self._continuation.encode(end.rest, add_special_tokens=False).ids
+        self._ending = [end.stop_id, *(after if final_newline else [])]
+        self._check_continuation()
+
+    def rows(self, examples: Sequence[Example]) -> Iterator[Row]:
+        """Yield one row for each example, in order, dropped ones included."""
+        pairs = zip(examples, _others(examples, self.seed), strict=True)
+        while chunk := list(islice(pairs, CHUNK)):
+            yield from self._encode(chunk)
+
+    def _encode(self, pairs: list[tuple[Example, Example]]) -> Iterator[Row]:
+        responses = self._continuation.encode_batch(
+            [example.response for example, _ in pairs], add_special_tokens=False
+        )
+        for (example, other), response in zip(pairs, responses, strict=True):
+            try:
+                prefix, longest = self._prefix(example, other)
+            except (UnfitError, TemplateError) as reason:
+                yield Row(example, str(reason), [], [])
+                continue
+            yield self._row(example, prefix, self.window - longest, response.ids)
+
+    def _prefix(self, example: Example, other: Example) -> tuple[list[int], int]:
+        """Return this objective's prefix ids and the length of the longest among the twins."""
+        prefix = self._ids(self._objective(example, other, self.chat))
+        lengths = [len(self._ids(twin(example, other, self.chat))) for twin in self._twins]
+        return prefix, max([len(prefix), *lengths])
+
+    def _ids(self, segments: list[Segment]) -> list[int]:
+        (text,) = (segment.text for segment in segments if not segment.supervised)
+        return self.chat.encode(text)
+
+    def _row(self, example: Example, prefix: list[int], room: int, response: list[int]) -> Row:
+        if room < 1:
+            return Row(example, "prompt fills the window", [], [])
+        whole = [*response, *self._ending]
+        tail = whole[:room]
+        status = KEPT if len(tail) == len(whole) else TRUNCATED
+        row = Row(example, status, prefix + tail, [IGNORED] * len(prefix) + tail)
+        self._prove(row, len(prefix))
+        return row
+
+    def _prove(self, row: Row, prefix: int) -> None:
+        """Refuse a row whose mask is not exact; see the module's first lines.
+
+        Raises:
+            ModelError: naming the row and what is wrong with it.
+        """
+        bos = self.chat.tokenizer.bos_token_id
+        stop = self.chat.turn_end.stop_id
+        ids, labels = row.input_ids, row.labels
+        content = labels[prefix : len(ids) - (len(self._ending) if row.status == KEPT else 0)]
+        faults = {
+            "ids and labels differ in length": len(ids) != len(labels),
+            "it is longer than the window": len(ids) > self.window,
+            "no token carries loss": prefix >= len(ids),
+            "the prefix carries loss": any(label != IGNORED for label in labels[:prefix]),
+            "a response token carries none": labels[prefix:] != ids[prefix:],
+            "it starts with two BOS tokens": bos is not None and ids[:2] == [bos, bos],
+            "it does not end in the stop token": row.status == KEPT
+            and ids[-len(self._ending)] != stop,
+            "the stop token stands inside the response": stop in content[: len(content) - 1]
+            or (row.status == KEPT and stop in content),
+        }
+        for fault, found in faults.items():
+            if found:
+                raise ModelError(f"row {row.example.row}: {fault}; this is never trained on")
+
+    def _check_continuation(self) -> None:
+        """Check on the tokenizer itself that decode(prefix + response) is the text."""
+        opening = self.chat.encode(self.chat.opening)
+        decode = self.chat.decode
+        for probe in ("answer", " answer", "\nanswer", "answer\n\n", "1"):
+            ids: list[int] = self._continuation.encode(probe, add_special_tokens=False).ids
+            if decode(opening + ids) != decode(opening) + probe:
+                raise ModelError(
+                    f"this tokenizer reads {probe!r} as {decode(ids)!r} when it continues a "
+                    "prompt, so what is trained would not be what is served; use another base"
+                )
+
+
+def continuation_tokenizer(tokenizer: "PreTrainedTokenizerBase") -> "Tokenizer":
+    """Return a copy of the tokenizer's backend that reads a text as the middle of a longer one.
+
+    It adds no dummy space in front (SentencePiece's habit, as in Llama-2) and no special tokens,
+    and it reads the names of special tokens as plain text: a response that quotes ``</s>`` does
+    not end there.
+
+    Raises:
+        ModelError: the tokenizer has no ``tokenizers`` backend.
+    """
+    from tokenizers import Tokenizer
+
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is None:
+        raise ModelError(
+            f"{type(tokenizer).__name__} has no fast version; save the base with a tokenizer.json"
+        )
+    spec = json.loads(backend.to_str())
+    spec.update(post_processor=None, truncation=None, padding=None)
+    spec["normalizer"] = _without_dummy_prefix(spec["normalizer"])
+    spec["pre_tokenizer"] = _without_dummy_prefix(spec["pre_tokenizer"])
+    copy = Tokenizer.from_str(json.dumps(spec))
+    copy.encode_special_tokens = True
+    return copy
+
+
+def _without_dummy_prefix(part: dict[str, Any] | None) -> dict[str, Any] | None:
+    """Take the dummy prefix out of one part of a ``tokenizer.json``, nested parts included."""
+    if part is None or part["type"] == "Prepend":
+        return None
+    part = dict(part)
+    for key in ("normalizers", "pretokenizers"):
+        if key in part:
+            inner = [_without_dummy_prefix(child) for child in part[key]]
+            part[key] = [child for child in inner if child is not None]
+    if part["type"] == "Metaspace":
+        part["prepend_scheme"] = "never"
+    if part["type"] == "ByteLevel":
+        part["add_prefix_space"] = False
+    return part
+
+
+def _others(examples: Sequence[Example], seed: int) -> Iterator[Example]:
+    """Yield for each example another one, so that no example is its own partner."""
+    order = list(range(len(examples)))
+    random.Random(seed).shuffle(order)
+    partner = dict(zip(order, order[1:] + order[:1], strict=True))
+    return (examples[partner[position]] for position in range(len(examples)))
+
+
+def count_by_status(rows: Iterable[Row]) -> dict[str, int]:
+    """Count rows by status."""
+    return dict(Counter(row.status for row in rows))

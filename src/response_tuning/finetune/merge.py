@@ -1,0 +1,55 @@
+"""An adapter becomes a whole model that any server can load."""
+
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from response_tuning.artifacts import read_json, write_json
+from response_tuning.configs import FinetuneConfig
+from response_tuning.finetune.base import load_model, weight_type
+from response_tuning.finetune.folder import MANIFEST, move_into
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+ADAPTER = "adapter"
+_ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
+
+
+def merge_adapter(out: Path, console: "Console") -> None:
+    """Merge the adapter in ``out`` into its base; ``out`` then holds the whole model.
+
+    The adapter itself is kept in ``out/adapter``. The manifest records what it was merged into:
+    with QLoRA that is the base in bfloat16, not the 4-bit weights that it was trained against.
+    Does nothing when ``out`` is merged already.
+    """
+    if not (out / _ADAPTER_FILES[0]).exists():
+        return
+    from peft import PeftModel
+
+    manifest = read_json(out / MANIFEST)
+    config = FinetuneConfig.model_validate(manifest["settings"])
+    precise = config.model_copy(update={"method": "lora"})
+    base: Any = load_model(precise)
+    model: Any = PeftModel.from_pretrained(base, str(out))
+    merged = model.merge_and_unload(safe_merge=True)
+    partial = out / ".partial"
+    shutil.rmtree(partial, ignore_errors=True)
+    merged.save_pretrained(partial)
+    # The run's own generation config knows the stop token.
+    (partial / "generation_config.json").unlink(missing_ok=True)
+    (out / ADAPTER).mkdir(exist_ok=True)
+    for name in reversed(_ADAPTER_FILES):
+        shutil.copy2(out / name, out / ADAPTER / name)
+    move_into(partial, out)
+    for name in _ADAPTER_FILES:
+        (out / name).unlink()
+    record = {
+        "base": manifest["base"],
+        "dtype": str(weight_type(precise)).removeprefix("torch."),
+        "trained_against": "4-bit NF4" if config.method == "qlora" else "the same weights",
+    }
+    write_json(out / MANIFEST, manifest | {"merged_into": record})
+    console.print(
+        f"{out}: adapter merged into {config.base_model}", highlight=False, soft_wrap=True
+    )

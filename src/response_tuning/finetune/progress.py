@@ -1,0 +1,135 @@
+"""What a run shows while it trains, and what it leaves in ``metrics.jsonl``."""
+
+import json
+import math
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from transformers import TrainerCallback
+
+from response_tuning.artifacts import mend_journal
+from response_tuning.errors import ModelError
+from response_tuning.finetune.folder import COMPLETE
+
+if TYPE_CHECKING:
+    from response_tuning.finetune.trainer import ResponseTrainer
+
+PLAIN_EVERY_S = 10.0
+"""Seconds between progress lines when the output is not a terminal."""
+
+
+class Metrics(TrainerCallback):
+    """Appends one line a step to ``metrics.jsonl``, and marks checkpoints that are whole.
+
+    The file holds nothing that depends on the clock, so two equal runs leave equal bytes. A step
+    that is repeated after a crash has two lines.
+    """
+
+    def __init__(self, path: Path, trainer: "ResponseTrainer") -> None:
+        self._path = path
+        self._trainer = trainer
+        path.parent.mkdir(parents=True, exist_ok=True)
+        mend_journal(path)
+
+    def on_log(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:  # noqa: ANN401
+        """Write the step's line.
+
+        Raises:
+            ModelError: the loss is no longer a number.
+        """
+        logs = kwargs["logs"]
+        if "train_runtime" in logs or not state.is_world_process_zero:
+            return
+        line = {"step": state.global_step, "epoch": round(state.epoch or 0.0, 6)}
+        line |= {name: value for name, value in logs.items() if name != "epoch"}
+        if "loss" in logs:
+            line["tokens"] = self._trainer.step_tokens
+            line["supervised_tokens"] = self._trainer.step_supervised
+        with self._path.open("a", encoding="utf-8") as journal:
+            journal.write(json.dumps(line) + "\n")
+        if not math.isfinite(logs.get("loss", 0.0)):
+            raise ModelError(
+                f"the loss is {logs['loss']} at step {state.global_step}: training has diverged; "
+                "lower --learning-rate"
+            )
+
+    def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:  # noqa: ANN401
+        """Mark the checkpoint as whole: Trainer writes its files in place, so order is all."""
+        if state.is_world_process_zero:
+            checkpoint = Path(args.output_dir) / f"checkpoint-{state.global_step}"
+            (checkpoint / COMPLETE).touch()
+
+
+class Bar(TrainerCallback):
+    """Shows steps, loss, tokens a second and the time left; plain lines without a terminal."""
+
+    def __init__(self, trainer: "ResponseTrainer", console: Console) -> None:
+        self._trainer = trainer
+        self._console = console
+        self._progress: Progress | None = None
+        self._task: Any = None
+        self._tokens = 0
+        self._started = self._shown = time.monotonic()
+        self._first_step = 0
+        self._loss = math.nan
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:  # noqa: ANN401
+        """Start the clock, and the bar if there is a terminal."""
+        self._started = self._shown = time.monotonic()
+        self._first_step = state.global_step
+        if state.is_world_process_zero and self._console.is_terminal:
+            self._progress = Progress(
+                TextColumn("step"),
+                MofNCompleteColumn(),
+                BarColumn(),
+                TextColumn("{task.description}"),
+                TimeRemainingColumn(),
+                console=self._console,
+            )
+            self._task = self._progress.add_task(
+                "", total=state.max_steps, completed=state.global_step
+            )
+            self._progress.start()
+
+    def on_log(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:  # noqa: ANN401
+        """Show the latest loss."""
+        logs = kwargs["logs"]
+        self._loss = logs.get("loss", self._loss)
+        if "loss" not in logs or not state.is_world_process_zero:
+            return
+        self._tokens += self._trainer.step_tokens
+        elapsed = time.monotonic() - self._started
+        speed = self._tokens / max(elapsed, 1e-9)
+        text = f"loss {self._loss:.4f}  {speed:,.0f} tokens/s"
+        if self._progress is not None:
+            self._progress.update(self._task, completed=state.global_step, description=text)
+            return
+        last = state.global_step == state.max_steps
+        if last or time.monotonic() - self._shown >= PLAIN_EVERY_S:
+            self._shown = time.monotonic()
+            done = max(state.global_step - self._first_step, 1)
+            left = elapsed / done * (state.max_steps - state.global_step)
+            self._console.print(
+                f"step {state.global_step}/{state.max_steps}  {text}  {left:.0f} s left",
+                highlight=False,
+                soft_wrap=True,
+            )
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:  # noqa: ANN401
+        """Close the bar."""
+        self.close()
+
+    def close(self) -> None:
+        """Give the terminal back, also after an error."""
+        if self._progress is not None:
+            self._progress.stop()
+            self._progress = None
+
+    @property
+    def cost(self) -> dict[str, float]:
+        """Seconds and tokens of this process's part of the run; not of earlier, killed parts."""
+        seconds = time.monotonic() - self._started
+        return {"seconds": round(seconds, 1), "tokens": self._tokens}

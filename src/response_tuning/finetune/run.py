@@ -1,0 +1,324 @@
+"""Stage 2: examples and a base model become a Hugging Face model folder.
+
+The folder holds the weights or the adapter, the tokenizer with the chat template inside, a
+generation config with the stop token, a model card, ``metrics.jsonl`` and ``manifest.json``. The
+manifest says ``running`` until everything else is in place. The same command again resumes a
+killed run from its newest whole checkpoint, and leaves a finished one alone.
+"""
+
+import logging
+import random
+import shutil
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from response_tuning.artifacts import (
+    Example,
+    file_digest,
+    package_versions,
+    read_json,
+    read_jsonl,
+    write_json,
+)
+from response_tuning.configs import FinetuneConfig
+from response_tuning.errors import ConfigError, DataError
+from response_tuning.finetune import base
+from response_tuning.finetune.card import model_card
+from response_tuning.finetune.encoding import KEPT, TRUNCATED, Encoder, Row
+from response_tuning.finetune.folder import (
+    CHECKPOINTS,
+    MANIFEST,
+    METRICS,
+    move_into,
+    newest_checkpoint,
+)
+from response_tuning.templates import Chat
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from response_tuning.finetune.steps import Documents
+    from response_tuning.finetune.trainer import ResponseTrainer
+
+logger = logging.getLogger(__name__)
+
+# Settings that change neither the examples, nor the steps, nor the weights that come out.
+_FREE = {"save_steps", "report_to", "merge"}
+
+
+def finetune(config: FinetuneConfig, data: Path, out: Path, console: "Console") -> Path:
+    """Tune ``config.base_model`` on ``data/examples.jsonl`` and return the model's folder.
+
+    Raises:
+        ConfigError: ``out`` holds another run, or a setting is impossible here.
+        DataError: no example is left to train on.
+        ModelError: the base cannot be loaded or trained exactly.
+    """
+    manifest = _manifest(config, data)
+    if _finished(out, manifest):
+        console.print(f"{out}: already finished, nothing to do", highlight=False, soft_wrap=True)
+    else:
+        write_json(out / MANIFEST, manifest)
+        _train(config, data, out, manifest, console)
+    if config.merge:
+        from response_tuning.finetune.merge import merge_adapter
+
+        merge_adapter(out, console)
+    return out
+
+
+class Encoded(NamedTuple):
+    """The examples as the model will see them, and what became of each."""
+
+    train: "Documents"
+    held_out: "Documents"
+    audit: dict[str, Any]
+
+
+def encode(config: FinetuneConfig, chat: Chat, examples: Sequence[Example]) -> Encoded:
+    """Encode ``examples`` under the objective, hold some out, and count everything.
+
+    Raises:
+        DataError: no row is left to train on.
+    """
+    from response_tuning.finetune.steps import Documents
+
+    counts: Counter[str] = Counter()
+    tokens: Counter[str] = Counter()
+
+    def trained() -> Iterator[tuple[list[int], list[int]]]:
+        for row in rows(config, chat, examples):
+            counts[row.status] += 1
+            if row.trained:
+                tokens["tokens"] += len(row.input_ids)
+                tokens["supervised_tokens"] += row.supervised
+                yield row.input_ids, row.labels
+
+    documents = Documents(trained())
+    if len(documents) == 0:
+        reasons = ", ".join(f"{count} {reason}" for reason, count in counts.items())
+        raise DataError(f"no example is left to train on with '{config.objective}': {reasons}")
+    held_out = _held_out(len(documents), config.eval_fraction, config.seed)
+    audit = {
+        "examples": len(examples),
+        KEPT: counts.pop(KEPT, 0),
+        TRUNCATED: counts.pop(TRUNCATED, 0),
+        "dropped": dict(counts),
+        "held_out": len(held_out),
+        **tokens,
+    }
+    train = [i for i in range(len(documents)) if i not in held_out]
+    return Encoded(
+        Documents(documents[i] for i in train),
+        Documents(documents[i] for i in sorted(held_out)),
+        audit,
+    )
+
+
+def rows(config: FinetuneConfig, chat: Chat, examples: Sequence[Example]) -> Iterator[Row]:
+    """Yield one row for each example, as this run trains on it."""
+    encoder = Encoder(
+        chat,
+        config.objective,
+        config.window,
+        twins=config.twins,
+        final_newline=config.train_on_final_newline,
+        seed=config.seed,
+    )
+    return encoder.rows(examples)
+
+
+def read_examples(data: Path) -> list[Example]:
+    """Read what the data stage left."""
+    return list(read_jsonl(data / "examples.jsonl", Example))
+
+
+def _manifest(config: FinetuneConfig, data: Path) -> dict[str, Any]:
+    settings = config.model_dump(mode="json")
+    return {
+        "status": "running",
+        "settings": settings,
+        "base": base.identity(config),
+        "examples_sha256": file_digest(data / "examples.jsonl"),
+        "data": read_json(data / "audit.json"),
+        "matched": _matched(config),
+        "packages": package_versions(),
+    }
+
+
+def _matched(config: FinetuneConfig) -> str:
+    """Say what this run shares with its twins."""
+    if not config.twins:
+        return "nothing: this arm was cut and filtered by its own objective alone"
+    others = " and ".join(config.twins)
+    return f"examples, response tokens, supervised tokens, order and steps, with {others}"
+
+
+def _finished(out: Path, manifest: dict[str, Any]) -> bool:
+    """Say whether ``out`` already holds this run, finished.
+
+    Raises:
+        ConfigError: it holds a different one.
+    """
+    if not (out / MANIFEST).exists():
+        return False
+    there = read_json(out / MANIFEST)
+    differing = {
+        key: (there["settings"].get(key), value)
+        for key, value in manifest["settings"].items()
+        if key not in _FREE and there["settings"].get(key) != value
+    }
+    differing |= {
+        key: (there.get(key), manifest[key])
+        for key in ("base", "examples_sha256")
+        if there.get(key) != manifest[key]
+    }
+    if differing:
+        key, (before, now) = next(iter(differing.items()))
+        raise ConfigError(
+            f"{out} holds another run: {key} was {before!r}, now {now!r}; choose another --out, "
+            "or delete the folder"
+        )
+    return bool(there["status"] == "finished")
+
+
+def _train(
+    config: FinetuneConfig, data: Path, out: Path, manifest: dict[str, Any], console: "Console"
+) -> None:
+    tokenizer = base.load_tokenizer(config)
+    chat = Chat(tokenizer)
+    encoded = encode(config, chat, read_examples(data))
+    manifest |= {"template": chat.digest, "audit": encoded.audit}
+    trainer = _trainer(config, encoded, out)
+    from response_tuning.finetune.progress import Bar, Metrics
+
+    bar = Bar(trainer, console)
+    trainer.add_callback(Metrics(out / METRICS, trainer))
+    trainer.add_callback(bar)
+    _announce(config, trainer, encoded, console)
+    checkpoint = newest_checkpoint(out / CHECKPOINTS)
+    if checkpoint is not None:
+        console.print(f"resuming from {checkpoint.name}", highlight=False, soft_wrap=True)
+    try:
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    finally:
+        bar.close()
+    manifest |= {"layout": trainer.layout.name, "steps": trainer.state.global_step}
+    manifest["cost"] = bar.cost | {"device": str(trainer.args.device)}
+    _save(trainer, chat, config, out, manifest)
+
+
+def _trainer(config: FinetuneConfig, encoded: Encoded, out: Path) -> "ResponseTrainer":
+    from transformers import PrinterCallback
+
+    from response_tuning.finetune.trainer import ResponseTrainer
+
+    model: Any = base.load_model(config)
+    if config.method != "full":
+        model = base.with_adapter(model, config)
+    trainer = ResponseTrainer(
+        model,
+        training_arguments(config, out),
+        train_dataset=encoded.train,
+        eval_dataset=encoded.held_out if len(encoded.held_out) else None,
+        examples_per_step=config.examples_per_step,
+        tokens_per_micro_batch=config.tokens_per_micro_batch,
+    )
+    trainer.remove_callback(PrinterCallback)
+    return trainer
+
+
+def training_arguments(config: FinetuneConfig, out: Path) -> Any:  # noqa: ANN401 - imported late
+    """Return Trainer's arguments for ``config``; checkpoints go below ``out``."""
+    from transformers import TrainingArguments
+
+    constant = "constant_with_warmup" if config.warmup_steps else "constant"
+    return TrainingArguments(
+        output_dir=str(out / CHECKPOINTS),
+        num_train_epochs=config.epochs,
+        max_steps=config.max_steps or -1,
+        learning_rate=config.learning_rate,
+        lr_scheduler_type=constant if config.scheduler == "constant" else config.scheduler,
+        warmup_steps=config.warmup_steps,
+        optim=config.optimizer,
+        weight_decay=config.weight_decay,
+        max_grad_norm=config.max_grad_norm,
+        seed=config.seed,
+        data_seed=config.seed,
+        bf16=base.computes_in_bfloat16(config),
+        activation_checkpointing=config.gradient_checkpointing,
+        use_cpu=config.device == "cpu",
+        report_to=config.report_to,
+        eval_strategy="epoch" if config.eval_fraction else "no",
+        logging_steps=1,
+        logging_nan_inf_filter=False,
+        save_strategy="steps",
+        save_steps=config.save_steps,
+        # Two, so that a whole one is left when a kill comes while the newest is being written.
+        save_total_limit=2,
+        disable_tqdm=True,
+        # Trainer would write False into the model's config; each forward says False itself.
+        use_cache=True,
+        remove_unused_columns=False,
+        ddp_find_unused_parameters=False,
+    )
+
+
+def _announce(
+    config: FinetuneConfig, trainer: "ResponseTrainer", encoded: Encoded, console: "Console"
+) -> None:
+    if not trainer.is_world_process_zero():
+        return
+    audit = encoded.audit
+    dropped = sum(audit["dropped"].values())
+    for line in (
+        f"{config.objective} of {config.base_model} ({config.method}) on {trainer.args.device}",
+        f"{audit['examples']:,} examples: {audit[KEPT]:,} kept, {audit[TRUNCATED]:,} truncated, "
+        f"{dropped:,} dropped; {audit['supervised_tokens']:,} of {audit['tokens']:,} tokens "
+        "carry loss",
+    ):
+        console.print(line, highlight=False, soft_wrap=True)
+    if trainer.layout_reason:
+        console.print(
+            f"padded micro-batches under the model's own attention, because flattened ones are "
+            f"not exact here: {trainer.layout_reason}",
+            highlight=False,
+            soft_wrap=True,
+        )
+
+
+def _held_out(count: int, fraction: float, seed: int) -> set[int]:
+    if fraction == 0:
+        return set()
+    size = max(1, round(count * fraction))
+    if size >= count:
+        raise ConfigError(f"eval_fraction {fraction} of {count} examples leaves none to train on")
+    return set(random.Random(seed).sample(range(count), size))
+
+
+def _save(
+    trainer: "ResponseTrainer",
+    chat: Chat,
+    config: FinetuneConfig,
+    out: Path,
+    manifest: dict[str, Any],
+) -> None:
+    """Write the model folder aside, move it into place, and only then say ``finished``."""
+    partial = out / ".partial"
+    shutil.rmtree(partial, ignore_errors=True)
+    trainer.save_model(str(partial))
+    # A pickle of Trainer's arguments; the manifest says the same, readably.
+    (partial / "training_args.bin").unlink(missing_ok=True)
+    if not trainer.is_world_process_zero():
+        return
+    chat.tokenizer.save_pretrained(partial)
+    generation: Any = trainer.accelerator.unwrap_model(trainer.model).generation_config
+    generation.eos_token_id = chat.turn_end.stop_id
+    generation.pad_token_id = chat.turn_end.stop_id
+    generation.save_pretrained(partial)
+    (partial / "README.md").write_text(model_card(config, manifest), encoding="utf-8")
+    move_into(partial, out)
+    write_json(out / MANIFEST, manifest | {"status": "finished"})
+    shutil.rmtree(out / CHECKPOINTS, ignore_errors=True)

@@ -1,0 +1,189 @@
+"""What a run trains on, for eyes: which text carries loss, how long rows are, what was left out."""
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from heapq import merge
+from itertools import groupby
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from response_tuning.artifacts import Dropped, read_json, read_jsonl
+from response_tuning.finetune.encoding import IGNORED, Row
+from response_tuning.templates import Chat
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+BINS = 12
+"""Bars of the length histogram."""
+
+
+class Entry(NamedTuple):
+    """One assistant turn, or one whole row that gave none."""
+
+    row: int
+    turn: int
+    status: str
+    input_ids: list[int]
+    labels: list[int]
+    where: str = ""
+
+
+class Stretch(NamedTuple):
+    """Consecutive tokens that all carry loss, or all carry none."""
+
+    text: str
+    supervised: bool
+    tokens: list[str]
+
+
+class Overview(NamedTuple):
+    """All that ``rtune show`` shows."""
+
+    shown: list[Entry]
+    statuses: Counter[str]
+    lengths: list[int]
+    supervised: int
+    source_rows: int
+
+
+def entries(rows: Iterable[Row], data: Path) -> Iterator[Entry]:
+    """Merge encoded rows with what the data stage dropped, in the order of the file."""
+    encoded = (
+        Entry(row.example.row, row.example.turn, row.status, row.input_ids, row.labels)
+        for row in rows
+    )
+    dropped = (
+        Entry(drop.row, drop.turn, drop.reason, [], [], drop.where)
+        for drop in read_jsonl(data / "dropped.jsonl", Dropped)
+    )
+    return merge(encoded, dropped, key=lambda entry: (entry.row, entry.turn))
+
+
+def overview(found: Iterable[Entry], data: Path, show: int) -> Overview:
+    """Count everything, and keep the first ``show`` entries."""
+    result = Overview([], Counter(), [], 0, read_json(data / "audit.json")["rows"])
+    supervised = 0
+    for entry in found:
+        if len(result.shown) < show:
+            result.shown.append(entry)
+        result.statuses[entry.status] += 1
+        if entry.input_ids:
+            result.lengths.append(len(entry.input_ids))
+            supervised += sum(label != IGNORED for label in entry.labels)
+    return result._replace(supervised=supervised)
+
+
+def as_jsonl(found: Iterable[Entry]) -> Iterator[str]:
+    """Yield one JSON object for each row of the file, in file order.
+
+    A row that holds several assistant turns has its first turn at the top and the others, in
+    order, under ``more``.
+    """
+    for index, turns in groupby(found, key=lambda entry: entry.row):
+        first, *others = [
+            {"status": turn.status, "input_ids": turn.input_ids, "labels": turn.labels}
+            for turn in turns
+        ]
+        yield json.dumps({"index": index, **first, **({"more": others} if others else {})})
+
+
+def stretches(entry: Entry, chat: Chat) -> Iterator[Stretch]:
+    """Split an entry where its supervision changes; the texts join up to the whole text."""
+    start, read = 0, 0
+    for supervised, labels in groupby(entry.labels, key=lambda label: label != IGNORED):
+        end = start + len(list(labels))
+        # Decoded from the start: alone, a stretch would lose its first space in SentencePiece.
+        text = chat.decode(entry.input_ids[:end])
+        tokens = chat.tokenizer.convert_ids_to_tokens(entry.input_ids[start:end])
+        yield Stretch(text[read:], supervised, list(tokens))
+        start, read = end, len(text)
+
+
+class Bar(NamedTuple):
+    """One bar of the histogram: rows of ``low`` to ``high`` tokens."""
+
+    low: int
+    high: int
+    count: int
+    share: float
+    """Of the tallest bar."""
+
+
+def histogram(lengths: list[int]) -> list[Bar]:
+    """Count lengths in equal bins from 1 to the longest."""
+    if not lengths:
+        return []
+    width = -(-max(lengths) // BINS)
+    counts = Counter((length - 1) // width for length in lengths)
+    tallest = max(counts.values())
+    return [
+        Bar(place * width + 1, (place + 1) * width, counts[place], counts[place] / tallest)
+        for place in range(max(counts) + 1)
+    ]
+
+
+def print_overview(view: Overview, chat: Chat, console: "Console") -> None:
+    """Print to a terminal in colour, elsewhere as plain text."""
+    from rich.text import Text
+
+    for entry in view.shown:
+        supervised = sum(label != IGNORED for label in entry.labels)
+        place = f"row {entry.row}" + (f" turn {entry.turn}" if entry.turn else "")
+        console.print(
+            f"{place}: {entry.status}, {len(entry.input_ids)} tokens, {supervised} carry loss"
+            + (f" ({entry.where})" if entry.where else ""),
+            style="bold",
+            highlight=False,
+            soft_wrap=True,
+        )
+        for stretch in stretches(entry, chat):
+            label, style = ("loss   ", "green") if stretch.supervised else ("no loss", "dim")
+            text = stretch.text if console.is_terminal else repr(stretch.text)
+            console.print(Text(f"  {label} ").append(text, style=style), soft_wrap=True)
+    console.print()
+    for line in audit_lines(view):
+        console.print(line, highlight=False, soft_wrap=True)
+    console.print()
+    for bar in histogram(view.lengths):
+        console.print(
+            f"{bar.low:>6}-{bar.high:<6} {bar.count:>7,}  {'#' * round(40 * bar.share)}",
+            highlight=False,
+            soft_wrap=True,
+        )
+
+
+def audit_lines(view: Overview) -> list[str]:
+    """Return the audit, one line for each fate."""
+    total = sum(view.statuses.values())
+    lines = [f"{view.source_rows:,} rows, {total:,} rows or turns accounted for:"]
+    lines += [f"  {count:>9,}  {status}" for status, count in view.statuses.most_common()]
+    tokens = sum(view.lengths)
+    share = view.supervised / tokens if tokens else 0.0
+    lines.append(f"{tokens:,} tokens, {view.supervised:,} carry loss ({share:.1%})")
+    return lines
+
+
+def write_html(view: Overview, chat: Chat, path: Path, title: str) -> None:
+    """Write one self-contained page; all text of the data is escaped."""
+    import jinja2
+
+    from response_tuning.artifacts import written_aside
+
+    source = Path(__file__).with_name("show.html.jinja").read_text(encoding="utf-8")
+    template = jinja2.Environment(
+        autoescape=True, trim_blocks=True, lstrip_blocks=True
+    ).from_string(source)
+    examples: list[dict[str, Any]] = [
+        {"entry": entry, "stretches": list(stretches(entry, chat))} for entry in view.shown
+    ]
+    page = template.render(
+        title=title,
+        view=view,
+        examples=examples,
+        bars=histogram(view.lengths),
+        tokens=sum(view.lengths),
+    )
+    with written_aside(path) as out:
+        out.write(page)

@@ -1,0 +1,236 @@
+"""``ResponseTrainer``: a ``transformers.Trainer`` whose batch is a step's examples, unpadded.
+
+It can be dropped into any training script. Its data are items with ``input_ids`` and unshifted
+``labels`` (-100 where a token carries no loss); LoRA, FSDP2, trackers, checkpoints and exact resume
+are Trainer's. What differs: the dataloader's batch is the whole step, which is split into
+micro-batches inside ``training_step``; logits are computed at supervised positions only; attention
+stays inside each document. Loss of a step: mean over its supervised tokens, over all processes.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+from transformers import Trainer
+
+from response_tuning.errors import ConfigError
+from response_tuning.finetune.selftest import arguments, attending, choose_layout
+from response_tuning.finetune.steps import (
+    NOTHING,
+    Batch,
+    Document,
+    Layout,
+    StepSampler,
+    flattened,
+)
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, TrainingArguments
+    from transformers.trainer_utils import TrainOutput
+
+
+class StepLoader(DataLoader[Document]):
+    """Yields one step (this process's share) at a time; Trainer tells it the epoch."""
+
+    batch_sampler: StepSampler
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch's permutation."""
+        self.batch_sampler.set_epoch(epoch)
+
+
+class ResponseTrainer(Trainer):
+    """Trains on documents without padding; see the module's first lines.
+
+    ``tokens_per_micro_batch`` bounds the tokens that go through the model at once. It is a memory
+    knob: loss and weights are those of the same step in any other split, up to rounding.
+    ``examples_per_step`` counts over all processes and defaults to
+    ``per_device_train_batch_size x processes``. ``layout`` is chosen by the start-up self-test
+    unless given.
+
+    Raises:
+        ConfigError: a training argument would change what a step is.
+        ModelError: the model fails the self-test in both layouts.
+    """
+
+    def __init__(
+        self,
+        model: Any = None,  # noqa: ANN401 - as Trainer's
+        args: "TrainingArguments | None" = None,
+        *,
+        tokens_per_micro_batch: int = 4096,
+        examples_per_step: int | None = None,
+        layout: Layout | None = None,
+        **trainer: Any,  # noqa: ANN401 - Trainer's other arguments
+    ) -> None:
+        super().__init__(model, args, data_collator=collate, **trainer)
+        self._refuse_what_changes_a_step()
+        self.tokens_per_micro_batch = tokens_per_micro_batch
+        self.examples_per_step = examples_per_step or (
+            self.args.per_device_train_batch_size * self.args.world_size
+        )
+        self.layout_reason = ""
+        if layout is None:
+            layout, self.layout_reason = choose_layout(self._base, self._longest())
+        self.layout = layout
+        self.step_tokens = 0
+        """Tokens of the latest step, over all processes, prefixes included."""
+        self.step_supervised = 0
+        """Tokens of the latest step that carry loss, over all processes."""
+
+    def train(self, *args: Any, **kwargs: Any) -> "TrainOutput":  # noqa: ANN401
+        """Train as ``Trainer.train`` does, with the layout's attention."""
+        with attending(self._base, self.layout):
+            return super().train(*args, **kwargs)
+
+    def get_train_dataloader(self) -> StepLoader:
+        """Return the loader of steps. It is not prepared by Accelerate: it shares steps itself."""
+        sampler = StepSampler(
+            self._lengths(),
+            self.examples_per_step,
+            seed=self.args.seed if self.args.data_seed is None else self.args.data_seed,
+            rank=self.args.process_index,
+            world=self.args.world_size,
+        )
+        dataset: Any = self.train_dataset
+        return StepLoader(
+            dataset,
+            batch_sampler=sampler,
+            collate_fn=collate,
+            num_workers=self.args.dataloader_num_workers,
+        )
+
+    def training_step(
+        self,
+        model: nn.Module,
+        inputs: dict[str, Any],
+        num_items_in_batch: Tensor | int | None = None,
+    ) -> Tensor:
+        """Run a step's micro-batches; gradients are exchanged with the last one."""
+        documents: list[Document] = inputs["documents"]
+        micro_batches = self._micro_batches(documents)
+        self.step_supervised = int(num_items_in_batch or 0)
+        losses = []
+        for place, batch in enumerate(micro_batches, start=1):
+            last = place == len(micro_batches)
+            with nullcontext() if last else self.accelerator.no_sync(model):
+                losses.append(super().training_step(model, batch, num_items_in_batch))
+        return torch.stack(losses).sum()
+
+    def compute_loss(
+        self,
+        model: nn.Module,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: Tensor | int | None = None,
+    ) -> Any:  # noqa: ANN401 - as Trainer's
+        """Compute a micro-batch's part of the step's loss."""
+        return super().compute_loss(model, arguments(inputs), return_outputs, num_items_in_batch)
+
+    @torch.no_grad()
+    def evaluate(
+        self,
+        eval_dataset: Any = None,  # noqa: ANN401 - as Trainer's
+        ignore_keys: list[str] | None = None,
+        metric_key_prefix: str = "eval",
+    ) -> dict[str, float]:
+        """Return the mean loss over all supervised tokens, however they fall into batches."""
+        dataset: Any = self.eval_dataset if eval_dataset is None else eval_dataset
+        mine = range(self.args.process_index, len(dataset), self.args.world_size)
+        documents = [as_document(dataset[index]) for index in mine]
+        model = self.model_wrapped
+        was_training = model.training
+        model.train(False)
+        total = torch.zeros(2, dtype=torch.float64, device=self.args.device)
+        with attending(self._base, self.layout):
+            for batch in self._micro_batches(documents):
+                inputs = self._prepare_inputs(batch)
+                count = (inputs["shift_labels"] != -100).sum()
+                with self.compute_loss_context_manager():
+                    # With a divisor of 1 the loss is a sum; Trainer scales it by the processes.
+                    loss = self.compute_loss(model, inputs, num_items_in_batch=1)
+                total += torch.stack([loss / self.args.world_size, count]).double()
+        model.train(was_training)
+        summed, count = self.accelerator.reduce(total).tolist()
+        metrics = {f"{metric_key_prefix}_loss": summed / max(count, 1)}
+        self.log(dict(metrics))
+        self.control = self.callback_handler.on_evaluate(
+            self.args, self.state, self.control, metrics
+        )
+        return metrics
+
+    def _micro_batches(self, documents: Sequence[Document]) -> list[Batch]:
+        """Split this process's documents; every process gets the same number of micro-batches.
+
+        FSDP2 waits for ever if one process runs a forward that another does not.
+        """
+        documents = documents or [NOTHING]
+        batches = list(self.layout.micro_batches(documents, self.tokens_per_micro_batch))
+        tokens = sum(len(document.input_ids) for document in documents)
+        counts = torch.tensor([[len(batches), tokens]], device=self.args.device)
+        if self.args.world_size > 1:
+            counts = self.accelerator.gather(counts)
+        self.step_tokens = int(counts[:, 1].sum())
+        missing = int(counts[:, 0].max()) - len(batches)
+        return batches + [self.layout.build([NOTHING])] * missing
+
+    @property
+    def _base(self) -> "PreTrainedModel":
+        """The transformers model itself, under any adapter or wrapper."""
+        model: Any = self.accelerator.unwrap_model(self.model)
+        base: PreTrainedModel = model.get_base_model() if hasattr(model, "peft_config") else model
+        return base
+
+    def _lengths(self) -> list[int]:
+        lengths = getattr(self.train_dataset, "lengths", None)
+        if lengths is not None:
+            return list(lengths)
+        return [len(item["input_ids"]) for item in _items(self.train_dataset)]
+
+    def _longest(self) -> int:
+        return max(self._lengths(), default=1) if self.train_dataset is not None else 1
+
+    def _refuse_what_changes_a_step(self) -> None:
+        args = self.args
+        refused = {
+            "gradient_accumulation_steps": args.gradient_accumulation_steps != 1,
+            "label_smoothing_factor": args.label_smoothing_factor != 0,
+            "average_tokens_across_devices": not args.average_tokens_across_devices,
+            "train_sampling_strategy": args.train_sampling_strategy != "random",
+            "DataParallel (launch with torchrun)": args.n_gpu > 1,
+            "DeepSpeed (use FSDP2)": self.is_deepspeed_enabled,
+            "compute_loss_func": self.compute_loss_func is not None,
+            "a model whose loss takes no num_items_in_batch": not self.model_accepts_loss_kwargs,
+        }
+        for name, found in refused.items():
+            if found:
+                raise ConfigError(
+                    f"{name}: a step here is a fixed set of examples with one mean over its "
+                    "supervised tokens; leave this at its default"
+                )
+
+
+def collate(items: Sequence[Any]) -> dict[str, Any]:
+    """Return one step: its documents, and what Trainer counts (ids and next-token labels)."""
+    documents = [as_document(item) for item in items]
+    whole = flattened(documents or [NOTHING])
+    return {
+        "documents": documents,
+        "input_ids": whole["input_ids"],
+        "labels": whole["shift_labels"],
+        "shift_labels": whole["shift_labels"],
+    }
+
+
+def as_document(item: Any) -> Document:  # noqa: ANN401 - a Document or a mapping
+    """Return ``item`` as a document."""
+    if isinstance(item, Document):
+        return item
+    return Document(list(item["input_ids"]), list(item["labels"]))
+
+
+def _items(dataset: Any) -> Iterator[Any]:  # noqa: ANN401 - any sized, indexable dataset
+    return (dataset[index] for index in range(len(dataset)))
