@@ -3,6 +3,7 @@
 A recipe is a YAML file with a section for each stage; the command line's flags override it.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, Self, TypeVar
 
@@ -10,6 +11,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from response_tuning.errors import ConfigError
+from response_tuning.registry import unknown
 
 
 class Config(BaseModel):
@@ -152,3 +154,42 @@ def read_recipe(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise ConfigError(f"{path}: expected sections such as 'data:' and 'finetune:'")
     return content
+
+
+def make_recipe(
+    path: Path | None,
+    preset: str | None,
+    flags: dict[str, dict[str, Any]],
+    settings: Sequence[str],
+) -> Recipe:
+    """Lay a preset, a recipe file, flags and ``KEY=VALUE`` settings over each other, in this order.
+
+    Raises:
+        ConfigError: a name is unknown, or a value is impossible.
+    """
+    recipe = read_recipe(path) if path else {}
+    sections: dict[str, dict[str, Any]] = {"data": {}, "finetune": {}}
+    chosen = preset or recipe.pop("preset", "small")
+    if chosen not in PRESETS:
+        raise unknown("preset", chosen, sorted(PRESETS))
+    layers = [{"finetune": PRESETS[chosen]}, recipe, flags, *map(_setting, settings)]
+    for layer in layers:
+        for name, values in layer.items():
+            if name not in sections or not isinstance(values, dict):
+                raise ConfigError(
+                    f"{path or 'rtune'}: '{name}' is no section: known are data and finetune"
+                )
+            sections[name] |= values
+    return Recipe(
+        data=build(DataConfig, sections["data"], "data"),
+        finetune=build(FinetuneConfig, sections["finetune"], "finetune"),
+    )
+
+
+def _setting(text: str) -> dict[str, dict[str, Any]]:
+    """Read ``section.key=value``; the value is YAML."""
+    key, equals, value = text.partition("=")
+    section, dot, name = key.partition(".")
+    if not (equals and dot and name):
+        raise ConfigError(f"--set {text}: expected SECTION.KEY=VALUE, such as finetune.lora_r=8")
+    return {section: {name: yaml.safe_load(value)}}

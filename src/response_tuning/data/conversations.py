@@ -24,7 +24,7 @@ class Turn(NamedTuple):
     earlier: tuple[Message, ...] = ()
 
 
-class UnusableRow(Exception):  # noqa: N818 - a reason for the audit, not an error
+class UnusableRow(Exception):
     """A whole row gives no example; the message is the reason."""
 
 

@@ -48,8 +48,8 @@ def _explained(hub_id: str) -> Iterator[None]:
     from datasets.exceptions import DatasetsError
     from huggingface_hub import errors
 
-    # Not re-exported under its own name: which HTTP library it is depends on the hub's version.
-    http_error = errors.HfHubHTTPError.__mro__[1]
+    # The error of its HTTP library, which is another one from version to version.
+    http_error = errors.HTTPError  # type: ignore[attr-defined]
     try:
         yield
     except (OSError, ValueError, RuntimeError, DatasetsError, http_error) as error:

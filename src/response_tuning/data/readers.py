@@ -150,7 +150,7 @@ def _parquet(path: Path) -> Iterator[Row]:
 
 
 def _lines(path: Path) -> Iterator[str]:
-    """Yield lines with their ends, split at ``\\n`` only: text may hold other line separators."""
+    """Yield lines with their ends, split at line feeds only: text may hold other separators."""
     start = 0
     with path.open("rb") as content:
         for number, line in enumerate(content, start=1):
@@ -183,7 +183,7 @@ def _parse(text: str, path: Path, line: int) -> Any:  # noqa: ANN401 - whatever 
 def _object(value: object, where: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise DataError(
-            f"{where}: expected an object such as {{\"response\": …}}, found {shown(value)}"
+            f'{where}: expected an object such as {{"response": …}}, found {shown(value)}'
         )
     return value
 

@@ -22,6 +22,13 @@ def newest_checkpoint(folder: Path) -> Path | None:
     return max(whole, key=lambda path: int(path.name.rpartition("-")[2]), default=None)
 
 
+def forget(out: Path) -> None:
+    """Delete what a run would resume from, or be known as finished by."""
+    (out / MANIFEST).unlink(missing_ok=True)
+    (out / METRICS).unlink(missing_ok=True)
+    shutil.rmtree(out / CHECKPOINTS, ignore_errors=True)
+
+
 def move_into(source: Path, target: Path) -> None:
     """Move every file of ``source`` into ``target``, and remove ``source``."""
     for file in source.iterdir():

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from response_tuning.artifacts import Dropped, read_json, read_jsonl
-from response_tuning.finetune.encoding import IGNORED, Row
+from response_tuning.finetune.encoding import Row
+from response_tuning.finetune.objectives import IGNORED
 from response_tuning.templates import Chat
 
 if TYPE_CHECKING:
@@ -106,7 +107,7 @@ class Bar(NamedTuple):
 
     low: int
     high: int
-    count: int
+    rows: int
     share: float
     """Of the tallest bar."""
 
@@ -148,7 +149,7 @@ def print_overview(view: Overview, chat: Chat, console: "Console") -> None:
     console.print()
     for bar in histogram(view.lengths):
         console.print(
-            f"{bar.low:>6}-{bar.high:<6} {bar.count:>7,}  {'#' * round(40 * bar.share)}",
+            f"{bar.low:>6}-{bar.high:<6} {bar.rows:>7,}  {'#' * round(40 * bar.share)}",
             highlight=False,
             soft_wrap=True,
         )

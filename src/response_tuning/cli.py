@@ -1,0 +1,267 @@
+"""The command line: flags become a recipe, and ``pipeline`` does the rest."""
+
+import logging
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from response_tuning.errors import ConfigError, ResponseTuningError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from response_tuning.configs import DataConfig, FinetuneConfig
+
+# Plain help: the decorated kind alone would cost a fifth of a second at every start.
+app = typer.Typer(
+    help="Response Tuning: a base language model becomes an assistant from responses alone.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+
+Data = Annotated[
+    str | None,
+    typer.Option(help="A named dataset, a file, a folder of texts, or a hub dataset id."),
+]
+LocalCopy = Annotated[
+    Path | None, typer.Option("--path", help="A local copy of a named dataset, in its format.")
+]
+Revision = Annotated[str | None, typer.Option(help="Hub revision of the data.")]
+ResponseColumn = Annotated[str | None, typer.Option(help="Column that holds the response.")]
+InstructionColumn = Annotated[str | None, typer.Option(help="Column that holds the instruction.")]
+MaxExamples = Annotated[int | None, typer.Option(help="Use a random subset of this size.")]
+KeepDuplicates = Annotated[bool | None, typer.Option(help="Keep exact duplicates.")]
+BaseModel = Annotated[str | None, typer.Option(help="Folder or hub id of the base model.")]
+Objective = Annotated[str | None, typer.Option(help="What is learned; 'rtune list' names them.")]
+Twin = Annotated[
+    list[str] | None,
+    typer.Option(help="Train on exactly the responses that this other objective can train on."),
+]
+Template = Annotated[str | None, typer.Option(help="Chat template; 'rtune list' names them.")]
+Window = Annotated[int | None, typer.Option(help="Longest example in tokens.")]
+Seed = Annotated[int | None, typer.Option(help="Seed of everything that is drawn.")]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Any other setting, such as data.split=test."),
+]
+
+
+@app.command()
+def data(
+    source: Annotated[str, typer.Argument(help="As --data of 'rtune finetune'.")],
+    out: Annotated[Path, typer.Option(help="Folder for the examples and the audit.")],
+    path: LocalCopy = None,
+    revision: Revision = None,
+    response_column: ResponseColumn = None,
+    instruction_column: InstructionColumn = None,
+    max_examples: MaxExamples = None,
+    keep_duplicates: KeepDuplicates = None,
+    seed: Seed = None,
+) -> None:
+    """Turn a pile of answers into training examples, and say what was left out and why."""
+    from response_tuning import pipeline
+    from response_tuning.configs import DataConfig, build
+
+    values = _given(
+        source=source,
+        path=path,
+        revision=revision,
+        response_column=response_column,
+        instruction_column=instruction_column,
+        max_examples=max_examples,
+        keep_duplicates=keep_duplicates,
+        seed=seed,
+    )
+    pipeline.run_data(build(DataConfig, values, "rtune data"), out)
+    pipeline.print_audit(out, _console())
+
+
+@app.command()
+def finetune(
+    out: Annotated[Path | None, typer.Option(help="Folder for the tuned model.")] = None,
+    base_model: BaseModel = None,
+    data: Data = None,
+    objective: Objective = None,
+    twin: Twin = None,
+    template: Template = None,
+    preset: Annotated[
+        str | None, typer.Option(help="Starting point: 'small' (default) or 'paper'.")
+    ] = None,
+    recipe: Annotated[
+        Path | None, typer.Option(help="YAML file with sections 'data:' and 'finetune:'.")
+    ] = None,
+    method: Annotated[str | None, typer.Option(help="full, lora or qlora.")] = None,
+    learning_rate: Annotated[float | None, typer.Option(help="Peak learning rate.")] = None,
+    epochs: Annotated[float | None, typer.Option(help="Passes over the examples.")] = None,
+    max_steps: Annotated[int | None, typer.Option(help="Stop after this many steps.")] = None,
+    examples_per_step: Annotated[
+        int | None, typer.Option(help="Examples in one optimiser step, over all processes.")
+    ] = None,
+    tokens_per_micro_batch: Annotated[
+        int | None, typer.Option(help="Tokens through the model at once: memory, not result.")
+    ] = None,
+    window: Window = None,
+    eval_fraction: Annotated[
+        float | None, typer.Option(help="Share held out; its loss is reported, never used.")
+    ] = None,
+    save_steps: Annotated[int | None, typer.Option(help="Steps between checkpoints.")] = None,
+    seed: Seed = None,
+    random_init: Annotated[
+        bool | None, typer.Option("--random-init", help="Control: fresh weights.")
+    ] = None,
+    merge: Annotated[
+        bool | None, typer.Option("--merge", help="Merge the adapter into its base.")
+    ] = None,
+    report_to: Annotated[str | None, typer.Option(help="A tracker, such as tensorboard.")] = None,
+    path: LocalCopy = None,
+    revision: Revision = None,
+    response_column: ResponseColumn = None,
+    instruction_column: InstructionColumn = None,
+    max_examples: MaxExamples = None,
+    keep_duplicates: KeepDuplicates = None,
+    settings: Settings = None,
+    resume: Annotated[
+        bool, typer.Option(help="Go on where a killed run stopped, or start over.")
+    ] = True,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print the plan and the first row; train nothing.")
+    ] = False,
+) -> None:
+    """Tune a base model on responses, alone or with their instructions."""
+    from response_tuning import pipeline
+    from response_tuning.configs import make_recipe
+
+    if out is None and not dry_run:
+        raise ConfigError("finetune needs --out DIR, the folder for the tuned model")
+    flags = {
+        "data": _given(
+            source=data,
+            path=path,
+            revision=revision,
+            response_column=response_column,
+            instruction_column=instruction_column,
+            max_examples=max_examples,
+            keep_duplicates=keep_duplicates,
+            seed=seed,
+        ),
+        "finetune": _given(
+            base_model=base_model,
+            objective=objective,
+            twins=tuple(twin) if twin else None,
+            template=template,
+            method=method,
+            learning_rate=learning_rate,
+            epochs=epochs,
+            max_steps=max_steps,
+            examples_per_step=examples_per_step,
+            tokens_per_micro_batch=tokens_per_micro_batch,
+            window=window,
+            eval_fraction=eval_fraction,
+            save_steps=save_steps,
+            random_init=random_init,
+            merge=merge,
+            report_to=report_to,
+            seed=seed,
+        ),
+    }
+    whole = make_recipe(recipe, preset, flags, settings or [])
+    if dry_run:
+        pipeline.plan_finetune(whole, _console())
+        return
+    assert out is not None
+    pipeline.run_finetune(whole, out, _console(), resume=resume)
+
+
+@app.command()
+def show(
+    what: Annotated[str, typer.Argument(metavar="FILE|RUN", help="A source, or a run's folder.")],
+    base_model: BaseModel = None,
+    tokenizer: Annotated[
+        str | None, typer.Option(help="Folder or hub id of a tokenizer, instead of a model.")
+    ] = None,
+    objective: Objective = None,
+    twin: Twin = None,
+    template: Template = None,
+    preset: Annotated[str | None, typer.Option(help="As in 'rtune finetune'.")] = None,
+    window: Window = None,
+    rows: Annotated[int, typer.Option(help="How many rows to show.")] = 5,
+    html: Annotated[Path | None, typer.Option(help="Write a self-contained page here.")] = None,
+    jsonl: Annotated[
+        bool, typer.Option("--jsonl", help="Print ids and labels, one object a row.")
+    ] = False,
+    seed: Seed = None,
+    path: LocalCopy = None,
+    revision: Revision = None,
+    response_column: ResponseColumn = None,
+    instruction_column: InstructionColumn = None,
+    max_examples: MaxExamples = None,
+    keep_duplicates: KeepDuplicates = None,
+    settings: Settings = None,
+) -> None:
+    """Show which tokens carry loss, how long rows are, and what became of each."""
+    from response_tuning import pipeline
+    from response_tuning.configs import make_recipe
+
+    if (Path(what) / "manifest.json").exists():
+        pipeline.show_run(Path(what), _console(), rows=rows, html=html, jsonl=jsonl)
+        return
+    if base_model is None and tokenizer is None:
+        raise ConfigError("show needs --base-model or --tokenizer to know the tokens of a file")
+    flags = {
+        "data": _given(
+            source=what,
+            path=path,
+            revision=revision,
+            response_column=response_column,
+            instruction_column=instruction_column,
+            max_examples=max_examples,
+            keep_duplicates=keep_duplicates,
+            seed=seed,
+        ),
+        "finetune": _given(
+            base_model=tokenizer or base_model,
+            objective=objective,
+            twins=tuple(twin) if twin else None,
+            template=template,
+            window=window,
+            seed=seed,
+        ),
+    }
+    whole = make_recipe(None, preset, flags, settings or [])
+    pipeline.show_file(whole.data, whole.finetune, _console(), rows=rows, html=html, jsonl=jsonl)
+
+
+@app.command("list")
+def list_registered() -> None:
+    """Print what is registered: datasets, objectives, templates, engines, presets."""
+    from response_tuning import pipeline
+
+    for kind, names in pipeline.registered().items():
+        print(f"{kind}: {', '.join(names)}")
+
+
+def main() -> None:
+    """Run the command line; an error that the user can mend is one line and exit code 2."""
+    logging.basicConfig(level=logging.WARNING, format="rtune: %(message)s")
+    try:
+        app()
+    except ResponseTuningError as error:
+        print(f"rtune: {' '.join(str(error).split())}", file=sys.stderr)
+        sys.exit(2)
+
+
+def _given(**flags: Any) -> dict[str, Any]:  # noqa: ANN401 - flags of any type
+    """Return the flags that were given."""
+    return {name: value for name, value in flags.items() if value is not None}
+
+
+def _console() -> "Console":
+    from rich.console import Console
+
+    # Under torchrun only the first process speaks.
+    return Console(quiet=os.environ.get("RANK", "0") != "0")

@@ -1,0 +1,85 @@
+"""Which files of a path are read: one data file, the data files of a folder, or its texts."""
+
+import re
+from pathlib import Path
+from typing import NamedTuple
+
+from response_tuning.data.readers import COMPRESSED_SUFFIXES, READERS, TEXT_SUFFIXES
+from response_tuning.errors import DataError
+
+ABOUT = ("readme", "license", "licence")
+"""Texts beside data files that are about them."""
+SPLITS = (
+    {"train", "training"},
+    {"validation", "valid", "val", "dev"},
+    {"test", "testing", "eval", "evaluation"},
+)
+"""Words in file names that say which split a file holds, as on the hub."""
+
+
+class Files(NamedTuple):
+    """The files of a source, in the order in which they are read."""
+
+    read: list[Path]
+    are_texts: bool = False
+    """One response a file; else tables of rows."""
+    not_read: tuple[str, ...] = ()
+
+
+def choose(path: Path, split: str) -> Files:
+    """Choose the files to read at ``path``; a data file named for another split is left out.
+
+    Raises:
+        DataError: there is nothing that can be read, or it is unclear what is meant.
+    """
+    inside = _visible_files(path) if path.is_dir() else [path]
+    for file in inside:
+        if file.suffix.lower() in COMPRESSED_SUFFIXES:
+            raise DataError(f"{file}: compressed files are not read; unpack it first")
+    tables = [file for file in inside if file.suffix.lower() in READERS]
+    texts = [file for file in inside if file.suffix.lower() in TEXT_SUFFIXES]
+    if path.is_dir() and texts and not tables:
+        return Files(inside, are_texts=True)
+    if not tables:
+        raise DataError(_nothing(path, texts))
+    responses = [text for text in texts if text.stem.lower() not in ABOUT]
+    if responses:
+        raise DataError(
+            f"{path}: holds data files ({tables[0].name}) and texts ({responses[0].name}); "
+            "give the one or the other"
+        )
+    read = [table for table in tables if _may_hold(table.relative_to(path), split)]
+    if not read:
+        raise DataError(f"{path}: no file for the split '{split}' (--split) among its data files")
+    not_read = sorted(str(file.relative_to(path)) for file in set(inside) - set(read))
+    return Files(read, not_read=tuple(not_read))
+
+
+def is_file_name(name: str) -> bool:
+    """Say whether ``name`` ends as a file would, known format or compressed."""
+    return Path(name).suffix.lower() in {*READERS, *TEXT_SUFFIXES, *COMPRESSED_SUFFIXES}
+
+
+def _visible_files(folder: Path) -> list[Path]:
+    files = {file.relative_to(folder): file for file in folder.rglob("*") if file.is_file()}
+    visible = {
+        name.as_posix(): file
+        for name, file in files.items()
+        if not any(part.startswith(".") for part in name.parts)
+    }
+    return [visible[name] for name in sorted(visible)]
+
+
+def _may_hold(name: Path, split: str) -> bool:
+    words = set(re.split(r"[^a-z]+", name.as_posix().lower()))
+    named = [spellings for spellings in SPLITS if spellings & words]
+    return not named or any(split in spellings for spellings in named)
+
+
+def _nothing(path: Path, texts: list[Path]) -> str:
+    if texts:
+        return f"{path}: one text file is one response; give the folder of the texts"
+    formats = ", ".join((*READERS, *TEXT_SUFFIXES))
+    if path.is_dir():
+        return f"{path}: no file in this folder can be read; formats are {formats}"
+    return f"{path}: '{path.suffix}' is no format that can be read; formats are {formats}"

@@ -1,0 +1,137 @@
+"""What a run would cost, before it starts: steps, tokens, memory and time. No weights are read."""
+
+import math
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from response_tuning.artifacts import Example
+from response_tuning.configs import FinetuneConfig
+from response_tuning.finetune import base
+from response_tuning.finetune.run import Encoded, encode
+from response_tuning.templates import Chat
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from torch import nn
+
+# Activations that a layer keeps for its backward pass, in bytes a token and hidden unit at 2 bytes
+# a number: Korthikanti et al. 2022 (arXiv 2205.05198), without the attention matrix.
+ACTIVATION_BYTES = 34
+# Share of the matrix-product rate that training reached where it was measured; see docs/log.md.
+EFFICIENCY = 0.5
+
+
+class Size(NamedTuple):
+    """Parameters of the model, counted on its architecture alone."""
+
+    total: int
+    trainable: int
+    layers: int
+    hidden: int
+    vocabulary: int
+
+
+def print_plan(config: FinetuneConfig, examples: Sequence[Example], console: "Console") -> Encoded:
+    """Print what the run would do and roughly cost; estimates are marked ``about``."""
+    chat = Chat(base.load_tokenizer(config))
+    encoded = encode(config, chat, examples)
+    size = measure(config)
+    steps, tokens = _steps_and_tokens(config, encoded)
+    seconds = tokens * _flops_per_token(config, size) / (_rate(config) * EFFICIENCY)
+    audit = encoded.audit
+    for line in (
+        f"{config.objective} of {config.base_model} ({config.method}): "
+        f"{size.total:,} parameters, {size.trainable:,} trained",
+        f"{audit['examples']:,} examples: {audit['kept']:,} kept, {audit['truncated']:,} "
+        f"truncated, {sum(audit['dropped'].values()):,} dropped, {audit['held_out']:,} held out",
+        f"{steps:,} steps of {config.examples_per_step} examples; {tokens:,} tokens, of which "
+        f"{audit['supervised_tokens'] / audit['tokens']:.1%} carry loss",
+        f"about {_memory(config, size, encoded) / 2**30:.2f} GiB of memory and "
+        f"{_duration(seconds)} on this machine's {'GPU' if _on_gpu(config) else 'CPU'}",
+    ):
+        console.print(line, highlight=False, soft_wrap=True)
+    return encoded
+
+
+def measure(config: FinetuneConfig) -> Size:
+    """Count parameters on the meta device, where a model has shapes and no weights."""
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    architecture = AutoConfig.from_pretrained(
+        config.base_model, revision=config.base_revision, trust_remote_code=False
+    )
+    with torch.device("meta"):
+        model: Any = AutoModelForCausalLM.from_config(architecture)  # type: ignore[no-untyped-call]
+        total = _count(model)
+        if config.method != "full":
+            model = base.with_adapter(model, config.model_copy(update={"method": "lora"}))
+    text = architecture.get_text_config()
+    return Size(
+        total=total,
+        trainable=_count(model, only_trained=True),
+        layers=text.num_hidden_layers,
+        hidden=text.hidden_size,
+        vocabulary=text.vocab_size,
+    )
+
+
+def _count(model: "nn.Module", *, only_trained: bool = False) -> int:
+    return sum(p.numel() for p in model.parameters() if p.requires_grad or not only_trained)
+
+
+def _steps_and_tokens(config: FinetuneConfig, encoded: Encoded) -> tuple[int, int]:
+    rows = len(encoded.train)
+    an_epoch = math.ceil(rows / config.examples_per_step)
+    steps = config.max_steps or math.ceil(config.epochs * an_epoch)
+    return steps, round(sum(encoded.train.lengths) * steps / an_epoch)
+
+
+def _flops_per_token(config: FinetuneConfig, size: Size) -> int:
+    """Return 6N for full tuning, 4N where the base is frozen: no weight gradients there."""
+    return (6 if config.method == "full" else 4) * size.total
+
+
+def _memory(config: FinetuneConfig, size: Size, encoded: Encoded) -> float:
+    """Return bytes: weights, gradients and Adam's moments, activations, logits."""
+    number = 2 if base.computes_in_bfloat16(config) else 4
+    weight = {"full": 4, "lora": number, "qlora": 0.55}[config.method]
+    longest = max(encoded.train.lengths)
+    tokens = min(max(config.tokens_per_micro_batch, longest), sum(encoded.train.lengths))
+    layers = 2 if config.gradient_checkpointing else size.layers
+    activations = tokens * layers * size.hidden * ACTIVATION_BYTES * number / 2
+    # Logits, their float32 copy and its gradient.
+    supervised = tokens * encoded.audit["supervised_tokens"] / encoded.audit["tokens"]
+    logits = supervised * size.vocabulary * (number + 8)
+    return size.total * weight + size.trainable * 12 + activations + logits
+
+
+def _rate(config: FinetuneConfig) -> float:
+    """Measure this machine's matrix products, in FLOP/s."""
+    import torch
+
+    device = "cuda" if _on_gpu(config) else "cpu"
+    dtype = torch.bfloat16 if base.computes_in_bfloat16(config) else torch.float32
+    side = 8192 if device == "cuda" else 768
+    a = torch.ones(side, side, device=device, dtype=dtype)
+    products, started = 0, 0.0
+    for attempt in range(8):
+        if attempt == 2:  # the first products warm up
+            started = time.perf_counter()
+        products += attempt >= 2
+        float((a @ a)[0, 0])  # reading a number waits for the device
+    seconds = time.perf_counter() - started
+    return float(products * 2 * side**3 / seconds)
+
+
+def _on_gpu(config: FinetuneConfig) -> bool:
+    import torch
+
+    return config.device != "cpu" and torch.cuda.is_available()
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

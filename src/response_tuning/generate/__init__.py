@@ -1,0 +1,74 @@
+"""Stage 3: a model is asked, and its completions are kept as they arrive.
+
+``generate`` is the one way anything is said by a model: answers, refinements, judgements.
+"""
+
+from collections.abc import Callable, Collection, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from response_tuning.artifacts import Completion, Request, Sampling, mend_journal, read_jsonl
+from response_tuning.generate.engine import ENGINES, Engine, EngineConfig, key, open_engine
+
+__all__ = ["ENGINES", "Engine", "EngineConfig", "generate", "open_engine"]
+
+
+def generate(
+    engine: Engine,
+    requests: Iterable[Request],
+    journal: Path,
+    sampling: Sampling,
+    *,
+    progress: Callable[[int, int], None] | None = None,
+) -> Iterator[Completion]:
+    """Have every request answered, and return the completions in the order of the requests.
+
+    Each completion is appended to ``journal`` as it arrives, and what the journal already answers
+    is not asked again: a crash costs only what was in flight. A request that failed is a
+    completion with its error, and is asked again by the next call. Equal requests are asked once.
+    All work is done when this returns; ``progress`` hears (answered, all) of the distinct ones.
+
+    Raises:
+        DataError: the journal is damaged, or a prompt is not valid Unicode.
+        EngineError: the engine cannot answer at all; what it had answered is in the journal.
+    """
+    asked = [(key(engine, request, sampling), request) for request in requests]
+    distinct: dict[str, Request] = {}
+    for known_by, request in asked:
+        distinct.setdefault(known_by, request)
+    mend_journal(journal)
+    answers = _answered_before(journal, distinct.keys())
+    missing = [request for known_by, request in distinct.items() if known_by not in answers]
+    if progress:
+        progress(len(answers), len(distinct))
+    with _appending(journal) as append:
+        for completion in engine.complete(missing, sampling) if missing else ():
+            append(completion)
+            answers[completion.key] = completion
+            if progress:
+                progress(len(answers), len(distinct))
+    return iter([answers[k].model_copy(update={"item_id": r.item_id}) for k, r in asked])
+
+
+def _answered_before(journal: Path, wanted: Collection[str]) -> dict[str, Completion]:
+    if not journal.exists():
+        return {}
+    return {
+        completion.key: completion
+        for completion in read_jsonl(journal, Completion)
+        if completion.key in wanted and completion.error is None
+    }
+
+
+@contextmanager
+def _appending(journal: Path) -> Iterator[Callable[[Completion], None]]:
+    journal.parent.mkdir(parents=True, exist_ok=True)
+    # Unbuffered, so that a record is one write: a crash can tear the last line only.
+    with journal.open("ab", buffering=0) as out:
+
+        def append(completion: Completion) -> None:
+            line = completion.model_dump_json().encode() + b"\n"
+            if out.write(line) != len(line):
+                raise OSError(f"{journal}: the disk is full")
+
+        yield append

@@ -1,0 +1,137 @@
+"""What the rest of the package knows about running a model: one protocol with one method."""
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Literal, Protocol
+
+from pydantic import Field
+from pydantic_core import PydanticSerializationError
+
+from response_tuning.artifacts import Completion, Request, Sampling, digest
+from response_tuning.configs import Config
+from response_tuning.errors import DataError
+from response_tuning.registry import Registry
+
+
+class Engine(Protocol):
+    """A model that can be asked."""
+
+    @property
+    def model(self) -> str:
+        """Identity of the model: other weights have another one."""
+        ...
+
+    @property
+    def template(self) -> str:
+        """Identity of the chat template that turns messages into a prompt."""
+        ...
+
+    def complete(self, requests: Sequence[Request], sampling: Sampling) -> Iterator[Completion]:
+        """Yield one completion for each request as it is finished, in any order.
+
+        A request that cannot be answered is a completion with an ``error``.
+
+        Raises:
+            EngineError: nothing can be answered at all.
+        """
+        ...
+
+
+class EngineConfig(Config):
+    """The settings of all engines; each reads those that it has a use for."""
+
+    model: str | None = None
+    """``hf``: a model folder, an adapter folder or a hub id; ``openai``: a name on the server."""
+    revision: str = "main"
+    """``hf``: revision of a hub id."""
+    template: str | None = None
+    """``hf``: chat template for a model that has none, or in place of its own."""
+    tokens_per_batch: int = Field(default=32768, ge=1)
+    """``hf``: memory knob: rows x (prompt + new tokens) that go through the model at once."""
+    base_url: str | None = None
+    """``openai``: address of the server, such as ``http://127.0.0.1:8000/v1``."""
+    concurrency: int = Field(default=8, ge=1)
+    """``openai``: requests in flight."""
+    timeout_s: float = Field(default=600, gt=0)
+    """``openai``: seconds to wait for one reply."""
+    max_retries: int = Field(default=5, ge=0)
+    """``openai``: how often a request is sent again, with exponential back-off."""
+    api_key_env: str = "OPENAI_API_KEY"
+    """``openai``: environment variable that holds the key."""
+    table: Path | None = None
+    """``scripted``: JSONL with ``prompt`` and ``response``."""
+
+
+ENGINES: Registry[Callable[[EngineConfig], Engine]] = Registry(
+    "engine", package="response_tuning.generate.engines"
+)
+
+
+def open_engine(name: str, config: EngineConfig) -> Engine:
+    """Load or connect to the model that ``config`` describes.
+
+    Raises:
+        ConfigError: there is no such engine, or a setting that it needs is missing.
+        ModelError: the model cannot be loaded.
+        TemplateError: the model has no chat template and none is named.
+    """
+    return ENGINES.get(name)(config)
+
+
+def key(engine: Engine, request: Request, sampling: Sampling) -> str:
+    """Return the identity of a question: what is asked of which model, and how.
+
+    Raises:
+        DataError: the prompt cannot be written as UTF-8.
+    """
+    try:
+        prompt = [message.model_dump_json() for message in request.prompt]
+    except PydanticSerializationError as error:
+        raise DataError(f"item {request.item_id}: the prompt is not valid Unicode") from error
+    return digest(engine.model, engine.template, sampling.model_dump_json(), *prompt)
+
+
+def answered(
+    engine: Engine,
+    request: Request,
+    sampling: Sampling,
+    response: str,
+    finish_reason: Literal["stop", "length"],
+) -> Completion:
+    """Return the record of an answer."""
+    return Completion(
+        item_id=request.item_id,
+        prompt=request.prompt,
+        response=response,
+        finish_reason=finish_reason,
+        key=key(engine, request, sampling),
+        model=engine.model,
+        template=engine.template,
+        sampling=sampling,
+    )
+
+
+def failed(engine: Engine, request: Request, sampling: Sampling, error: str) -> Completion:
+    """Return the record of a request that got no answer."""
+    return Completion(
+        item_id=request.item_id,
+        prompt=request.prompt,
+        response=None,
+        finish_reason=None,
+        error=error,
+        key=key(engine, request, sampling),
+        model=engine.model,
+        template=engine.template,
+        sampling=sampling,
+    )
+
+
+def cut(text: str, stop: Sequence[str]) -> str | None:
+    """Return ``text`` up to the first stop string, or None where there is none in it."""
+    found = [position for position in map(text.find, stop) if position >= 0]
+    return text[: min(found)] if found else None
+
+
+def one_line(error: Exception) -> str:
+    """Return the message of ``error`` short enough for a record or a terminal."""
+    return " ".join(str(error).split())[:200] or type(error).__name__

@@ -1,0 +1,1 @@
+"""The engines: a file in this folder that registers itself is one."""

@@ -1,0 +1,365 @@
+"""A causal language model in this process: loading, prompting and stopping, in one place.
+
+The engine ``hf`` and the console chat share it, so that both say the same.
+"""
+
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+from response_tuning import templates
+from response_tuning.artifacts import Message, Sampling, digest, file_digest, read_json
+from response_tuning.errors import EngineError, ModelError, TemplateError
+from response_tuning.generate.engine import cut, one_line
+from response_tuning.templates import Chat
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers.generation import BaseStreamer, GenerationConfig, StoppingCriteriaList
+
+_ADAPTER, _CONFIG = "adapter_config.json", "config.json"
+_WEIGHTS = {
+    _ADAPTER: ["adapter_model.safetensors"],
+    _CONFIG: ["model.safetensors", "model.safetensors.index.json"],
+}
+_TOKENIZER = ["tokenizer*", "*.model", "vocab*", "merges.txt"]
+_FILES = [
+    *["*config.json", "adapter_model.safetensors", "model*.safetensors*"],
+    *[*_TOKENIZER, "special_tokens_map.json", "added_tokens.json", "chat_template*"],
+]
+"""All that decides what a model says. Of a hub repository, nothing else is downloaded."""
+
+
+class PromptTooLongError(EngineError):
+    """A prompt leaves no room for a reply in the model's context."""
+
+
+class Ending(NamedTuple):
+    """A finished reply."""
+
+    text: str
+    finish_reason: Literal["stop", "length"]
+
+
+@dataclass
+class Draft:
+    """A reply in the making."""
+
+    prompt: list[int]
+    limit: int
+    """New tokens that are allowed: as many as were asked for, or as the context has room for."""
+    said: list[int] = field(default_factory=list)
+    """New tokens so far, a stop token included."""
+
+
+@dataclass(frozen=True)
+class LocalModel:
+    """A loaded model with its chat template, and where it stops."""
+
+    identity: str
+    """``id@commit`` of a hub model; a digest of the files' content of a local folder."""
+    model: "PreTrainedModel"
+    chat: Chat
+    stop_ids: tuple[int, ...]
+    context: int | None
+    """Longest sequence in tokens, prompt included; None where the model has no such limit."""
+
+    def draft(self, messages: Sequence[Message], sampling: Sampling) -> Draft:
+        """Return the empty reply to ``messages``.
+
+        Raises:
+            TemplateError: the chat template cannot render them.
+            PromptTooLongError: not one new token fits into the context.
+        """
+        with _quiet():
+            prompt = self.chat.encode(self.chat.prompt(messages))
+        if self.context is None:
+            return Draft(prompt, sampling.max_new_tokens)
+        room = self.context - len(prompt)
+        if room < 1:
+            raise PromptTooLongError(
+                f"the prompt has {len(prompt)} tokens, which leaves no room for a reply in the "
+                f"model's context of {self.context}"
+            )
+        return Draft(prompt, min(sampling.max_new_tokens, room))
+
+    def extend(
+        self, drafts: Sequence[Draft], sampling: Sampling, streamer: "BaseStreamer | None" = None
+    ) -> None:
+        """Continue ``drafts`` as one batch until all have ended or one is at its limit.
+
+        The others are then continued by another call: near the end of the context, rows must
+        not run on beyond the last position that the model has, nor be cut by their neighbours.
+
+        Raises:
+            EngineError: the batch does not fit into the GPU's memory.
+        """
+        import torch
+
+        rows = [draft.prompt + draft.said for draft in drafts]
+        width = max(map(len, rows))
+        pad = self._pad_id
+        ids = torch.tensor([[pad] * (width - len(row)) + row for row in rows])
+        mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in rows])
+        device = self.model.device
+        try:
+            with _quiet(), _seeded(sampling, rows, device):
+                out = self.model.generate(
+                    input_ids=ids.to(device),
+                    attention_mask=mask.to(device),
+                    generation_config=self._settings(drafts, sampling),
+                    stopping_criteria=self._criteria(drafts, width, sampling.stop),
+                    streamer=streamer,
+                )
+        except torch.OutOfMemoryError as error:
+            raise EngineError(
+                f"out of GPU memory at {len(drafts)} rows: lower --tokens-per-batch"
+            ) from error
+        for draft, new in zip(drafts, out[:, width:].tolist(), strict=True):
+            ends = [place for place, token in enumerate(new, start=1) if token in self.stop_ids]
+            draft.said += new[: ends[0]] if ends else new
+
+    def ending(self, draft: Draft, stop: Sequence[str]) -> Ending | None:
+        """Return the reply, or None while it may go on."""
+        text = self.text(draft.prompt, draft.said)
+        kept = cut(text, stop)
+        if kept is not None:
+            return Ending(kept, "stop")
+        if draft.said and draft.said[-1] in self.stop_ids:
+            return Ending(text, "stop")
+        return Ending(text, "length") if len(draft.said) >= draft.limit else None
+
+    def text(self, before: Sequence[int], new: Sequence[int]) -> str:
+        """Return what ``new`` says after ``before``, up to a stop token.
+
+        Decoded alone, the first word would lose its space: SentencePiece tokenizers strip it.
+        """
+        spoken = [*new[:-1], *(token for token in new[-1:] if token not in self.stop_ids)]
+        return self._decode([*before, *spoken])[len(self._decode(before)) :]
+
+    def _decode(self, ids: Sequence[int]) -> str:
+        text = self.chat.tokenizer.decode(
+            list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False
+        )
+        assert isinstance(text, str)
+        return text
+
+    @property
+    def _pad_id(self) -> int:
+        # Any token will do: padding is masked, and what follows a stop token is cut off.
+        return self.stop_ids[0] if self.stop_ids else 0
+
+    def _settings(self, drafts: Sequence[Draft], sampling: Sampling) -> "GenerationConfig":
+        from transformers import GenerationConfig
+
+        drawn: dict[str, Any] = {"do_sample": False}
+        if sampling.temperature > 0:
+            # top_k=0: transformers would otherwise keep the 50 likeliest tokens only.
+            drawn = {"do_sample": True, "temperature": sampling.temperature, "top_k": 0}
+            drawn["top_p"] = sampling.top_p
+        return GenerationConfig(
+            max_new_tokens=min(draft.limit - len(draft.said) for draft in drafts),
+            eos_token_id=list(self.stop_ids) or None,
+            pad_token_id=self._pad_id,
+            use_cache=True,
+            **drawn,
+        )
+
+    def _criteria(
+        self, drafts: Sequence[Draft], width: int, stop: Sequence[str]
+    ) -> "StoppingCriteriaList":
+        """Stop a row once its reply has a stop string in it.
+
+        The ``stop_strings`` of transformers also match text that begins in the prompt: a reply to
+        a prompt that ends in a newline would stop at its own first newline.
+        """
+        import torch
+        from transformers import StoppingCriteriaList
+
+        # A token that is shown has at least one byte, so no more than these can hold the string.
+        window = max((len(string.encode()) for string in stop), default=0)
+
+        def said(ids: torch.Tensor, _scores: object, **_: object) -> torch.Tensor:
+            done = []
+            for draft, row in zip(drafts, ids[:, -window - 1 :].tolist(), strict=True):
+                new = min(window, ids.shape[1] - width + len(draft.said))
+                text = self.text(row[-new - 1 : -new], row[-new:])
+                done.append(cut(text, stop) is not None)
+            return torch.tensor(done, device=ids.device)
+
+        return StoppingCriteriaList([said] if stop else [])
+
+
+def load(model: str, template: str | None = None, revision: str = "main") -> LocalModel:
+    """Load a model folder, a PEFT adapter folder or a hub model, on the GPU if there is one.
+
+    Weights are bfloat16 on a GPU that has it, else float32. ``template`` names the chat template
+    for a model that has none, or in place of its own.
+
+    Raises:
+        ModelError: the model cannot be found, or is not complete.
+        ConfigError: there is no such template.
+        TemplateError: the model has no chat template and none is named.
+    """
+    folder, identity = _locate(model, revision)
+    kind = _kind(folder)
+    base = folder
+    if kind == _ADAPTER:
+        adapter = read_json(folder / _ADAPTER)
+        base, base_identity = _locate(
+            str(adapter.get("base_model_name_or_path")), adapter.get("revision") or "main"
+        )
+        identity = f"{identity}+{base_identity}"
+    has_tokenizer = any(True for pattern in _TOKENIZER for _ in folder.glob(pattern))
+    with _quiet():
+        tokenizer = _load_tokenizer(folder if has_tokenizer else base)
+        templates.install(tokenizer, template or templates.NATIVE)
+        weights = _load_weights(base)
+        if kind == _ADAPTER:
+            weights = _load_adapter(weights, folder)
+    chat = Chat(tokenizer)
+    config = weights.config.get_text_config()
+    loaded = LocalModel(
+        identity=identity,
+        model=weights,
+        chat=chat,
+        stop_ids=_stop_ids(chat, weights.generation_config),
+        context=getattr(config, "max_position_embeddings", None),
+    )
+    _forget_taste(weights)
+    return loaded
+
+
+def _locate(model: str, revision: str) -> tuple[Path, str]:
+    """Return a local folder and its identity."""
+    folder = Path(model)
+    if folder.is_dir():
+        _kind(folder)
+        files = sorted({file for pattern in _FILES for file in folder.glob(pattern)})
+        return folder, f"local@{digest(*(f'{file.name} {file_digest(file)}' for file in files))}"
+    from huggingface_hub import snapshot_download
+
+    try:
+        folder = Path(snapshot_download(model, revision=revision, allow_patterns=_FILES))
+    except (OSError, ValueError) as error:
+        raise ModelError(
+            f"{model}: neither a folder nor a model that the hub can give: {one_line(error)}"
+        ) from error
+    _kind(folder)
+    return folder, f"{model}@{folder.name}"
+
+
+def _kind(folder: Path) -> str:
+    """Return the name of the file that says what ``folder`` holds: an adapter or a whole model."""
+    for kind, weights in _WEIGHTS.items():
+        if (folder / kind).is_file():
+            if not any((folder / name).is_file() for name in weights):
+                raise ModelError(
+                    f"{folder}: no {weights[0]}; save the weights with save_pretrained, since "
+                    "other formats than safetensors are not loaded"
+                )
+            return kind
+    raise ModelError(f"{folder}: no {_CONFIG} or {_ADAPTER}, so it is no model folder")
+
+
+def _load_tokenizer(folder: Path) -> "PreTrainedTokenizerBase":
+    from transformers import AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{folder}: the tokenizer cannot be loaded: {one_line(error)}") from error
+    return tokenizer
+
+
+def _load_weights(folder: Path) -> "PreTrainedModel":
+    import torch
+    from safetensors import SafetensorError
+    from transformers import AutoModelForCausalLM
+
+    on_gpu = torch.cuda.is_available()
+    short = on_gpu and torch.cuda.is_bf16_supported()
+    try:
+        model, found = AutoModelForCausalLM.from_pretrained(
+            folder,
+            dtype=torch.bfloat16 if short else torch.float32,
+            device_map="cuda" if on_gpu else "cpu",
+            use_safetensors=True,
+            trust_remote_code=False,
+            # Reported below in one line; weights that are absent would silently be random.
+            ignore_mismatched_sizes=True,
+            output_loading_info=True,
+        )
+    except (OSError, ValueError, SafetensorError) as error:
+        raise ModelError(f"{folder}: cannot be loaded: {one_line(error)}") from error
+    wrong = sorted([*found["missing_keys"], *(name for name, *_ in found["mismatched_keys"])])
+    if wrong:
+        raise ModelError(
+            f"{folder}: {len(wrong)} weights that {_CONFIG} asks for are absent or of another "
+            f"shape, such as {wrong[0]}; save the model again"
+        )
+    return model
+
+
+def _load_adapter(base: "PreTrainedModel", folder: Path) -> "PreTrainedModel":
+    from peft import PeftModel
+    from safetensors import SafetensorError
+
+    try:
+        adapted: PreTrainedModel = PeftModel.from_pretrained(base, folder)
+    except (OSError, ValueError, SafetensorError) as error:
+        raise ModelError(f"{folder}: the adapter cannot be loaded: {one_line(error)}") from error
+    return adapted
+
+
+def _stop_ids(chat: Chat, generation_config: "GenerationConfig") -> tuple[int, ...]:
+    """Return the template's stop token first, then those that the model declares itself."""
+    declared = generation_config.eos_token_id
+    own = declared if isinstance(declared, list) else [] if declared is None else [declared]
+    try:
+        turn_end = [chat.turn_end.stop_id]
+    except TemplateError:  # turns end in text, as in a prompt of examples: stop strings see to it
+        turn_end = []
+    return tuple(dict.fromkeys([*turn_end, *own]))
+
+
+def _forget_taste(model: "PreTrainedModel") -> None:
+    """Drop the folder's temperature, penalties and the like: ``Sampling`` alone decides."""
+    from transformers import GenerationConfig
+
+    model.generation_config = GenerationConfig()
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep transformers' bars and notices away: what matters of them is an error here."""
+    from transformers.utils import logging
+
+    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if bars:
+            logging.enable_progress_bar()
+
+
+@contextmanager
+def _seeded(
+    sampling: Sampling, rows: Sequence[Sequence[int]], device: "torch.device"
+) -> Iterator[None]:
+    """Draw from a seed of the batch's own, and leave the global generators as they were."""
+    import torch
+
+    if sampling.temperature == 0:
+        yield
+        return
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(int(digest(str(sampling.seed), json.dumps(rows)), 16))
+        yield

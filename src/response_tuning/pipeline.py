@@ -1,0 +1,175 @@
+"""The composition root: what each command does, stage by stage. Read this file first.
+
+Stages do not import each other. They meet on disk, and here is where one's output becomes the
+next one's input.
+"""
+
+import logging
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from response_tuning.artifacts import file_digest, read_json
+from response_tuning.configs import DataConfig, FinetuneConfig, Recipe, build
+from response_tuning.errors import ConfigError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+DATA = "data"
+"""Sub-folder of a run that holds what the data stage left."""
+
+
+def run_data(config: DataConfig, out: Path) -> None:
+    """Turn a source into examples, unless ``out`` holds exactly that already.
+
+    Raises:
+        ConfigError: ``out`` belongs to a run on other data.
+    """
+    from response_tuning.data import prepare
+
+    if _is_prepared(config, out):
+        return
+    if (out.parent / "manifest.json").exists() and out.name == DATA and out.exists():
+        raise ConfigError(
+            f"{out.parent} holds a run on other data; choose another --out, or delete the folder"
+        )
+    prepare(config, out)
+
+
+def print_audit(out: Path, console: "Console") -> None:
+    """Print what became of the rows that ``run_data`` read."""
+    audit = read_json(out / "audit.json")
+    kept = f"{audit['rows']:,} rows: {audit['rows_kept']:,} kept, {audit['examples']:,} examples"
+    lines = [kept, *(f"{count:>9,}  {reason}" for reason, count in audit["dropped"].items())]
+    for line in [*lines, f"wrote {out}"]:
+        console.print(line, highlight=False, soft_wrap=True)
+
+
+def run_finetune(recipe: Recipe, out: Path, console: "Console", *, resume: bool = True) -> None:
+    """Run stages 1 and 2: a source and a base model become a tuned model in ``out``."""
+    from response_tuning.finetune.folder import forget
+    from response_tuning.finetune.run import finetune
+
+    quiet_libraries()
+    if not resume:
+        forget(out)
+    with _first_process_first():
+        run_data(recipe.data, out / DATA)
+    finetune(recipe.finetune, out / DATA, out, console)
+
+
+def plan_finetune(recipe: Recipe, console: "Console") -> None:
+    """Print what ``run_finetune`` would do and cost, and the first row; nothing is kept."""
+    from response_tuning.finetune.plan import print_plan
+    from response_tuning.finetune.run import read_examples
+
+    quiet_libraries()
+    with tempfile.TemporaryDirectory() as folder:
+        run_data(recipe.data, Path(folder))
+        print_plan(recipe.finetune, read_examples(Path(folder)), console)
+        show_data(recipe.finetune, Path(folder), console, rows=1)
+
+
+def show_data(
+    config: FinetuneConfig,
+    data: Path,
+    console: "Console",
+    *,
+    rows: int = 5,
+    html: Path | None = None,
+    jsonl: bool = False,
+) -> None:
+    """Show what ``config`` trains on: in the terminal, as a page, or as one object a row."""
+    from response_tuning.finetune import base, run, show
+    from response_tuning.templates import Chat
+
+    chat = Chat(base.load_tokenizer(config))
+    entries = show.entries(run.rows(config, chat, run.read_examples(data)), data)
+    if jsonl:
+        for line in show.as_jsonl(entries):
+            print(line)  # noqa: T201 - this is the output, not a message about it
+        return
+    view = show.overview(entries, data, rows)
+    if html is None:
+        show.print_overview(view, chat, console)
+    else:
+        show.write_html(
+            view, chat, html, f"{config.objective}, {read_json(data / 'audit.json')['source']}"
+        )
+        console.print(f"wrote {html}", highlight=False, soft_wrap=True)
+
+
+def show_file(
+    data: DataConfig, config: FinetuneConfig, console: "Console", **how: "int | Path | bool | None"
+) -> None:
+    """Show what a source becomes under ``config``; nothing is kept."""
+    quiet_libraries()
+    with tempfile.TemporaryDirectory() as folder:
+        run_data(data, Path(folder))
+        show_data(config, Path(folder), console, **how)  # type: ignore[arg-type]
+
+
+def show_run(run: Path, console: "Console", **how: "int | Path | bool | None") -> None:
+    """Show what a run trained on, with the tokenizer and the settings that it has.
+
+    Raises:
+        DataError: ``run`` holds no manifest.
+    """
+    quiet_libraries()
+    settings = read_json(run / "manifest.json")["settings"]
+    config = build(FinetuneConfig, settings, str(run / "manifest.json"))
+    if (run / "tokenizer_config.json").exists():
+        config = config.model_copy(update={"base_model": str(run), "template": "native"})
+    show_data(config, run / DATA, console, **how)  # type: ignore[arg-type]
+
+
+def registered() -> dict[str, list[str]]:
+    """Return the names of everything that can be asked for by name."""
+    from response_tuning import templates
+    from response_tuning.configs import PRESETS
+    from response_tuning.data import DATASETS
+    from response_tuning.finetune.objectives import OBJECTIVES
+    from response_tuning.generate import ENGINES
+
+    return {
+        "datasets": DATASETS.names(),
+        "objectives": OBJECTIVES.names(),
+        "templates": templates.names(),
+        "engines": ENGINES.names(),
+        "presets": sorted(PRESETS),
+    }
+
+
+def quiet_libraries() -> None:
+    """Leave the talking to us: no bars and no advice from the libraries underneath."""
+    import transformers
+
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+
+
+def _is_prepared(config: DataConfig, out: Path) -> bool:
+    if not (out / "audit.json").exists():
+        return False
+    there = read_json(out / "audit.json")
+    if there.get("config") != config.model_dump(mode="json"):
+        return False
+    source = Path(config.path or config.source)
+    return not source.exists() or bool(there.get("sha256") == file_digest(source))
+
+
+@contextmanager
+def _first_process_first() -> Iterator[None]:
+    """Under torchrun, let one process prepare the data while the others wait, then find it done."""
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        yield
+        return
+    from accelerate import PartialState
+
+    with PartialState().local_main_process_first():
+        yield
