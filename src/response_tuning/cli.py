@@ -13,7 +13,6 @@ from response_tuning.errors import ConfigError, ResponseTuningError
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from response_tuning.configs import DataConfig, FinetuneConfig
 
 # Plain help: the decorated kind alone would cost a fifth of a second at every start.
 app = typer.Typer(

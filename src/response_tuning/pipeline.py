@@ -146,10 +146,10 @@ def registered() -> dict[str, list[str]]:
 
 def quiet_libraries() -> None:
     """Leave the talking to us: no bars and no advice from the libraries underneath."""
-    import transformers
+    from transformers.utils import logging as transformers_logging
 
-    transformers.logging.set_verbosity_error()
-    transformers.logging.disable_progress_bar()
+    transformers_logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     logging.getLogger("httpx").setLevel(logging.WARNING)
 
 

@@ -84,7 +84,7 @@ def _with_instruction(
 ) -> Columns:
     instruction = named or _find(others, INSTRUCTIONS)
     asked = others[instruction] if instruction else None
-    if _is_in_turns(response, said):
+    if response in CONVERSATIONS or is_conversation(said):
         # A conversation holds its own instructions, unless it goes on from another (TRL's prompt
         # and completion); a prompt column beside it repeats its first turn.
         goes_on = named is not None or is_conversation(asked)

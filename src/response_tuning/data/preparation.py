@@ -20,9 +20,9 @@ from response_tuning.errors import ConfigError, DataError
 def prepare(config: DataConfig, out: Path) -> Audit:
     """Write the examples of a source to ``out``, with what was dropped, and return the audit.
 
-    Leaves ``examples.jsonl``, ``dropped.jsonl`` (both in the order of the source) and
-    ``audit.json``, which comes last and also says where the examples are from. Memory holds a digest
-    of each example, to find duplicates, and never the rows, except those of a JSON array.
+    Leaves ``examples.jsonl`` and ``dropped.jsonl``, both in the order of the source, and then
+    ``audit.json``, which also says where the examples are from. Memory holds a digest of each
+    example, to find duplicates, and never the rows, except those of a JSON array.
 
     Raises:
         ConfigError: the settings contradict each other.
@@ -35,8 +35,12 @@ def prepare(config: DataConfig, out: Path) -> Audit:
     used = columns.choose(_first_fields(source), config, source.name)
     sample = None
     if config.max_examples is not None:
-        every = _outcomes(source, used, _Sieve(source, config))
-        sample = _draw(every, config.max_examples, config.seed, source.name)
+        sample = _draw(
+            _outcomes(source, used, _Sieve(source, config)),
+            config.max_examples,
+            config.seed,
+            source.name,
+        )
     audit = _write(_outcomes(source, used, _Sieve(source, config, sample)), out, source.name)
     origin = {"name": config.source, **source.origin, "columns": used._asdict()}
     content = {**audit.model_dump(), "source": origin, "config": config.model_dump(mode="json")}

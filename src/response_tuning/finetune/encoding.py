@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from response_tuning.artifacts import Example
+from response_tuning.artifacts import Example, Message
 from response_tuning.errors import ModelError, TemplateError
 from response_tuning.finetune.objectives import IGNORED, OBJECTIVES, Segment, UnfitError
 from response_tuning.templates import Chat
@@ -78,6 +78,7 @@ class Encoder:
         after = self._continuation.encode(end.rest, add_special_tokens=False).ids
         self._ending = [end.stop_id, *(after if final_newline else [])]
         self._check_continuation()
+        self._check_served_prefix()
 
     def rows(self, examples: Sequence[Example]) -> Iterator[Row]:
         """Yield one row for each example, in order, dropped ones included."""
@@ -154,6 +155,13 @@ class Encoder:
                     f"this tokenizer reads {probe!r} as {decode(ids)!r} when it continues a "
                     "prompt, so what is trained would not be what is served; use another base"
                 )
+
+    def _check_served_prefix(self) -> None:
+        """Check that what generation will send starts with one BOS token, not two."""
+        served = self.chat.encode(self.chat.prompt([Message(role="user", content="question")]))
+        bos = self.chat.tokenizer.bos_token_id
+        if bos is not None and served[:2] == [bos, bos]:
+            raise ModelError("the chat template prints two BOS tokens; take one out of it")
 
 
 def continuation_tokenizer(tokenizer: "PreTrainedTokenizerBase") -> "Tokenizer":

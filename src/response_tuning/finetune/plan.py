@@ -102,8 +102,8 @@ def _memory(config: FinetuneConfig, size: Size, encoded: Encoded) -> float:
     layers = 2 if config.gradient_checkpointing else size.layers
     activations = tokens * layers * size.hidden * ACTIVATION_BYTES * number / 2
     # Logits, their float32 copy and its gradient.
-    supervised = tokens * encoded.audit["supervised_tokens"] / encoded.audit["tokens"]
-    logits = supervised * size.vocabulary * (number + 8)
+    share: float = encoded.audit["supervised_tokens"] / encoded.audit["tokens"]
+    logits = tokens * share * size.vocabulary * (number + 8)
     return size.total * weight + size.trainable * 12 + activations + logits
 
 

@@ -132,6 +132,6 @@ def cut(text: str, stop: Sequence[str]) -> str | None:
     return text[: min(found)] if found else None
 
 
-def one_line(error: Exception) -> str:
-    """Return the message of ``error`` short enough for a record or a terminal."""
-    return " ".join(str(error).split())[:200] or type(error).__name__
+def one_line(text: str) -> str:
+    """Return ``text`` short enough for a record or a terminal."""
+    return " ".join(text.split())[:200]

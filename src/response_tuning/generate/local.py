@@ -7,8 +7,9 @@ import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from logging import ERROR
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
 from response_tuning import templates
 from response_tuning.artifacts import Message, Sampling, digest, file_digest, read_json
@@ -18,8 +19,7 @@ from response_tuning.templates import Chat
 
 if TYPE_CHECKING:
     import torch
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
-    from transformers.generation import BaseStreamer, GenerationConfig, StoppingCriteriaList
+    from transformers import GenerationConfig, PreTrainedTokenizerBase, StoppingCriteriaList
 
 _ADAPTER, _CONFIG = "adapter_config.json", "config.json"
 _WEIGHTS = {
@@ -32,6 +32,22 @@ _FILES = [
     *[*_TOKENIZER, "special_tokens_map.json", "added_tokens.json", "chat_template*"],
 ]
 """All that decides what a model says. Of a hub repository, nothing else is downloaded."""
+
+
+Weights = Any
+"""A ``PreTrainedModel``, or a ``PeftModel`` around one: they share what is used of them here."""
+
+
+class Streamer(Protocol):
+    """Hears of new tokens, as ``transformers`` says them."""
+
+    def put(self, tokens: "torch.Tensor") -> None:
+        """Take the prompt's ids first, then one new id at a time."""
+        ...
+
+    def end(self) -> None:
+        """Take note that there are no more."""
+        ...
 
 
 class PromptTooLongError(EngineError):
@@ -62,7 +78,7 @@ class LocalModel:
 
     identity: str
     """``id@commit`` of a hub model; a digest of the files' content of a local folder."""
-    model: "PreTrainedModel"
+    model: Weights
     chat: Chat
     stop_ids: tuple[int, ...]
     context: int | None
@@ -88,7 +104,7 @@ class LocalModel:
         return Draft(prompt, min(sampling.max_new_tokens, room))
 
     def extend(
-        self, drafts: Sequence[Draft], sampling: Sampling, streamer: "BaseStreamer | None" = None
+        self, drafts: Sequence[Draft], sampling: Sampling, streamer: Streamer | None = None
     ) -> None:
         """Continue ``drafts`` as one batch until all have ended or one is at its limit.
 
@@ -156,18 +172,21 @@ class LocalModel:
     def _settings(self, drafts: Sequence[Draft], sampling: Sampling) -> "GenerationConfig":
         from transformers import GenerationConfig
 
-        drawn: dict[str, Any] = {"do_sample": False}
+        settings: dict[str, Any] = {
+            "max_new_tokens": min(draft.limit - len(draft.said) for draft in drafts),
+            "eos_token_id": list(self.stop_ids) or None,
+            "pad_token_id": self._pad_id,
+            "use_cache": True,
+            "do_sample": sampling.temperature > 0,
+        }
         if sampling.temperature > 0:
-            # top_k=0: transformers would otherwise keep the 50 likeliest tokens only.
-            drawn = {"do_sample": True, "temperature": sampling.temperature, "top_k": 0}
-            drawn["top_p"] = sampling.top_p
-        return GenerationConfig(
-            max_new_tokens=min(draft.limit - len(draft.said) for draft in drafts),
-            eos_token_id=list(self.stop_ids) or None,
-            pad_token_id=self._pad_id,
-            use_cache=True,
-            **drawn,
-        )
+            # top_k 0: transformers would otherwise keep the 50 likeliest tokens only.
+            settings |= {
+                "temperature": sampling.temperature,
+                "top_p": sampling.top_p,
+                "top_k": 0,
+            }
+        return GenerationConfig.from_dict(settings)
 
     def _criteria(
         self, drafts: Sequence[Draft], width: int, stop: Sequence[str]
@@ -210,9 +229,11 @@ def load(model: str, template: str | None = None, revision: str = "main") -> Loc
     base = folder
     if kind == _ADAPTER:
         adapter = read_json(folder / _ADAPTER)
-        base, base_identity = _locate(
-            str(adapter.get("base_model_name_or_path")), adapter.get("revision") or "main"
-        )
+        named = str(adapter.get("base_model_name_or_path"))
+        try:
+            base, base_identity = _locate(named, adapter.get("revision") or "main")
+        except ModelError as error:
+            raise ModelError(f"{folder / _ADAPTER}: its base model: {error}") from error
         identity = f"{identity}+{base_identity}"
     has_tokenizer = any(True for pattern in _TOKENIZER for _ in folder.glob(pattern))
     with _quiet():
@@ -241,13 +262,15 @@ def _locate(model: str, revision: str) -> tuple[Path, str]:
         _kind(folder)
         files = sorted({file for pattern in _FILES for file in folder.glob(pattern)})
         return folder, f"local@{digest(*(f'{file.name} {file_digest(file)}' for file in files))}"
+    if model.startswith((".", "/", "~")) or model.count("/") > 1:
+        raise ModelError(f"{model}: no such folder")
     from huggingface_hub import snapshot_download
 
     try:
         folder = Path(snapshot_download(model, revision=revision, allow_patterns=_FILES))
     except (OSError, ValueError) as error:
         raise ModelError(
-            f"{model}: neither a folder nor a model that the hub can give: {one_line(error)}"
+            f"{model}: neither a folder nor a model that the hub can give: {one_line(str(error))}"
         ) from error
     _kind(folder)
     return folder, f"{model}@{folder.name}"
@@ -272,11 +295,13 @@ def _load_tokenizer(folder: Path) -> "PreTrainedTokenizerBase":
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     except (OSError, ValueError) as error:
-        raise ModelError(f"{folder}: the tokenizer cannot be loaded: {one_line(error)}") from error
+        raise ModelError(
+            f"{folder}: the tokenizer cannot be loaded: {one_line(str(error))}"
+        ) from error
     return tokenizer
 
 
-def _load_weights(folder: Path) -> "PreTrainedModel":
+def _load_weights(folder: Path) -> Weights:
     import torch
     from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM
@@ -284,7 +309,7 @@ def _load_weights(folder: Path) -> "PreTrainedModel":
     on_gpu = torch.cuda.is_available()
     short = on_gpu and torch.cuda.is_bf16_supported()
     try:
-        model, found = AutoModelForCausalLM.from_pretrained(
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
             folder,
             dtype=torch.bfloat16 if short else torch.float32,
             device_map="cuda" if on_gpu else "cpu",
@@ -295,7 +320,8 @@ def _load_weights(folder: Path) -> "PreTrainedModel":
             output_loading_info=True,
         )
     except (OSError, ValueError, SafetensorError) as error:
-        raise ModelError(f"{folder}: cannot be loaded: {one_line(error)}") from error
+        raise ModelError(f"{folder}: cannot be loaded: {one_line(str(error))}") from error
+    model, found = loaded
     wrong = sorted([*found["missing_keys"], *(name for name, *_ in found["mismatched_keys"])])
     if wrong:
         raise ModelError(
@@ -305,15 +331,16 @@ def _load_weights(folder: Path) -> "PreTrainedModel":
     return model
 
 
-def _load_adapter(base: "PreTrainedModel", folder: Path) -> "PreTrainedModel":
+def _load_adapter(base: Weights, folder: Path) -> Weights:
     from peft import PeftModel
     from safetensors import SafetensorError
 
     try:
-        adapted: PreTrainedModel = PeftModel.from_pretrained(base, folder)
+        return PeftModel.from_pretrained(base, folder)
     except (OSError, ValueError, SafetensorError) as error:
-        raise ModelError(f"{folder}: the adapter cannot be loaded: {one_line(error)}") from error
-    return adapted
+        raise ModelError(
+            f"{folder}: the adapter cannot be loaded: {one_line(str(error))}"
+        ) from error
 
 
 def _stop_ids(chat: Chat, generation_config: "GenerationConfig") -> tuple[int, ...]:
@@ -327,11 +354,11 @@ def _stop_ids(chat: Chat, generation_config: "GenerationConfig") -> tuple[int, .
     return tuple(dict.fromkeys([*turn_end, *own]))
 
 
-def _forget_taste(model: "PreTrainedModel") -> None:
+def _forget_taste(model: Weights) -> None:
     """Drop the folder's temperature, penalties and the like: ``Sampling`` alone decides."""
     from transformers import GenerationConfig
 
-    model.generation_config = GenerationConfig()
+    model.generation_config = GenerationConfig.from_dict({})
 
 
 @contextmanager
@@ -340,14 +367,14 @@ def _quiet() -> Iterator[None]:
     from transformers.utils import logging
 
     verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
+    logging.set_verbosity(ERROR)
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     try:
         yield
     finally:
         logging.set_verbosity(verbosity)
         if bars:
-            logging.enable_progress_bar()
+            logging.enable_progress_bar()  # type: ignore[no-untyped-call]
 
 
 @contextmanager

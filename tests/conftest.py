@@ -1,0 +1,88 @@
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
+os.environ["TOKENIZERS_PARALLELISM"] = "false"
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig
+
+from response_tuning.pipeline import quiet_libraries
+from response_tuning.templates import Chat, install
+
+TINY_TOKENIZER = Path(__file__).parent / "assets" / "tiny_tokenizer"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--update-golden", action="store_true", help="write the golden files from what is found"
+    )
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    without_gpu = pytest.mark.skip(reason="no CUDA device here")
+    if not torch.cuda.is_available():
+        for item in items:
+            if "gpu" in item.keywords:
+                item.add_marker(without_gpu)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _quiet() -> Iterator[None]:
+    torch.set_num_threads(1)
+    quiet_libraries()
+    yield
+
+
+@pytest.fixture(scope="session")
+def public_data() -> Path:
+    """The folder of public files that some checks need and that nobody may commit."""
+    root = os.environ.get("RESPONSE_TUNING_DATA")
+    if not root or not Path(root).is_dir():
+        pytest.skip("RESPONSE_TUNING_DATA does not name a folder of public data")
+    return Path(root).resolve()
+
+
+@pytest.fixture(scope="session")
+def tiny_lm(public_data: Path) -> Path:
+    """A real pretrained model of 260,032 parameters."""
+    return public_data / "tiny_lm_stories260k" / "hf"
+
+
+@pytest.fixture
+def tokenizer() -> Any:
+    return AutoTokenizer.from_pretrained(TINY_TOKENIZER)
+
+
+@pytest.fixture
+def chat(tokenizer: Any) -> Chat:
+    install(tokenizer, "tulu")
+    return Chat(tokenizer)
+
+
+@pytest.fixture(scope="session")
+def tiny_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random Llama with the tests' own tokenizer, as a Hugging Face folder."""
+    folder = tmp_path_factory.mktemp("tiny_base")
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_config(  # type: ignore[no-untyped-call]
+        LlamaConfig(
+            vocab_size=384,
+            hidden_size=32,
+            intermediate_size=64,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            num_key_value_heads=2,
+            max_position_embeddings=256,
+            bos_token_id=0,
+            eos_token_id=1,
+        )
+    )
+    model.save_pretrained(folder)
+    AutoTokenizer.from_pretrained(TINY_TOKENIZER).save_pretrained(folder)
+    return folder

@@ -1,0 +1,87 @@
+from pathlib import Path
+
+import pytest
+
+from response_tuning.data.files import choose
+from response_tuning.errors import DataError
+
+
+def folder(path: Path, *names: str) -> Path:
+    for name in names:
+        (path / name).parent.mkdir(parents=True, exist_ok=True)
+        (path / name).touch()
+    return path
+
+
+def chosen(path: Path, split: str = "train") -> list[str]:
+    return [file.relative_to(path).as_posix() for file in choose(path, split).read]
+
+
+def test_one_data_file_is_read_whatever_it_is_called(tmp_path: Path) -> None:
+    path = folder(tmp_path, "test.jsonl") / "test.jsonl"
+    assert choose(path, "train").read == [path]
+
+
+def test_a_folder_of_texts_is_read_in_the_order_of_names(tmp_path: Path) -> None:
+    path = folder(tmp_path, "b.md", "a.txt", "c/a.TXT")
+    assert chosen(path) == ["a.txt", "b.md", "c/a.TXT"]
+    assert choose(path, "train").are_texts
+
+
+def test_other_files_among_texts_are_read_so_that_they_are_counted(tmp_path: Path) -> None:
+    assert chosen(folder(tmp_path, "a.txt", "b.pdf")) == ["a.txt", "b.pdf"]
+
+
+def test_hidden_files_are_not_there(tmp_path: Path) -> None:
+    assert chosen(folder(tmp_path, "a.txt", ".DS_Store", ".git/b.txt")) == ["a.txt"]
+
+
+def test_data_files_of_a_folder_are_read_in_the_order_of_names(tmp_path: Path) -> None:
+    path = folder(tmp_path, "data/2.parquet", "data/1.parquet", "README.md", "load.py")
+    files = choose(path, "train")
+    assert chosen(path) == ["data/1.parquet", "data/2.parquet"]
+    assert not files.are_texts
+    assert files.not_read == ("README.md", "load.py")
+
+
+def test_data_files_of_another_split_are_left_out_and_named(tmp_path: Path) -> None:
+    path = folder(tmp_path, "train.jsonl", "test.jsonl", "val-00000-of-1.jsonl", "more.jsonl")
+    assert chosen(path) == ["more.jsonl", "train.jsonl"]
+    assert choose(path, "train").not_read == ("test.jsonl", "val-00000-of-1.jsonl")
+    assert chosen(path, "validation") == ["more.jsonl", "val-00000-of-1.jsonl"]
+
+
+def test_a_split_without_a_file_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no file for the split 'test'"):
+        choose(folder(tmp_path, "train.jsonl"), "test")
+
+
+def test_data_files_and_texts_together_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"data files \(b\.csv\) and texts \(a\.txt\)"):
+        choose(folder(tmp_path, "a.txt", "b.csv", "README.md"), "train")
+
+
+@pytest.mark.parametrize("name", ["a.jsonl.gz", "a.zip", "a.csv.ZST"])
+def test_compressed_files_are_refused(tmp_path: Path, name: str) -> None:
+    path = folder(tmp_path, name, "b.jsonl")
+    for where in (path, path / name):
+        with pytest.raises(DataError, match="unpack it first"):
+            choose(where, "train")
+
+
+def test_a_text_file_alone_is_refused_with_what_to_do(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="give the folder of the texts"):
+        choose(folder(tmp_path, "a.txt") / "a.txt", "train")
+
+
+@pytest.mark.parametrize("name", ["a.xlsx", "a"])
+def test_an_unknown_format_is_refused_with_those_that_are_known(tmp_path: Path, name: str) -> None:
+    path = folder(tmp_path, name)
+    for where in (path, path / name):
+        with pytest.raises(DataError, match=r"formats are \.jsonl, .*\.parquet, \.txt, \.md"):
+            choose(where, "train")
+
+
+def test_an_empty_folder_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no file in this folder can be read"):
+        choose(tmp_path, "train")

@@ -1,0 +1,311 @@
+import json
+import random
+import tempfile
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from response_tuning.artifacts import (
+    Audit,
+    Dropped,
+    Example,
+    Message,
+    file_digest,
+    read_json,
+    read_jsonl,
+)
+from response_tuning.configs import DataConfig
+from response_tuning.data import prepare
+from response_tuning.errors import ConfigError, DataError
+
+Prepare = Callable[..., tuple[Audit, list[Example], list[Dropped]]]
+
+
+def message(role: str, content: str) -> dict[str, str]:
+    return {"role": role, "content": content}
+
+
+def numbered(count: int) -> list[dict[str, str]]:
+    return [{"response": f"r{i}"} for i in range(count)]
+
+
+def test_rows_become_examples_in_their_order(prepare_rows: Prepare) -> None:
+    audit, examples, dropped = prepare_rows(
+        [{"prompt": "q", "response": " r\n"}, {"prompt": "", "response": "r"}]
+    )
+    assert examples == [
+        Example(row=0, instruction="q", response=" r\n"),
+        Example(row=1, instruction=None, response="r"),
+    ]
+    assert dropped == []
+    assert audit == Audit(rows=2, rows_kept=2, examples=2, dropped={})
+
+
+def test_the_same_rows_in_any_format_give_the_same_examples(
+    tmp_path: Path, prepare_source: Prepare
+) -> None:
+    rows = [{"instruction": f"q\n{i}", "output": f'r, "{i}"'} for i in range(3)]
+    (tmp_path / "a.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    (tmp_path / "a.json").write_text(json.dumps(rows, indent=2))
+    cells = "".join(f'"q\n{i}","r, ""{i}"""\r\n' for i in range(3))
+    (tmp_path / "a.csv").write_text(f"instruction,output\r\n{cells}")
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "a.parquet")
+    expected = [Example(row=i, instruction=f"q\n{i}", response=f'r, "{i}"') for i in range(3)]
+    for path in tmp_path.glob("a.*"):
+        assert prepare_source(path)[1] == expected
+
+
+def test_a_conversation_gives_an_example_for_each_assistant_turn(prepare_rows: Prepare) -> None:
+    said = [
+        message("system", "be kind"),
+        message("user", "q"),
+        message("assistant", "r"),
+        message("user", "q2"),
+        message("assistant", "r2"),
+    ]
+    audit, examples, _ = prepare_rows([{"messages": said}])
+    earlier = tuple(Message.model_validate(item) for item in said)
+    assert examples == [
+        Example(row=0, turn=0, instruction="q", response="r", earlier=earlier[:1]),
+        Example(row=0, turn=1, instruction="q2", response="r2", earlier=earlier[:3]),
+    ]
+    assert audit == Audit(rows=1, rows_kept=1, examples=2, dropped={})
+
+
+def test_every_dropped_row_or_turn_says_where_and_why(
+    prepare_rows: Prepare, tmp_path: Path
+) -> None:
+    half = "\ud83d"
+    audit, _, dropped = prepare_rows(
+        [
+            {"messages": [message("user", "q"), message("assistant", "r")]},
+            {"messages": [message("assistant", ""), message("assistant", "r2")]},
+            {"messages": [message("user", "q"), message("assistant", "r")]},
+            {"messages": [message("tool", "x")]},
+            {"messages": [message("user", "x")]},
+            {"messages": None},
+            {"other": 1},
+            {"messages": [message("user", half), message("assistant", "r")]},
+        ]
+    )
+    path = tmp_path / "rows.jsonl"
+    assert [(drop.where, drop.turn, drop.reason) for drop in dropped] == [
+        (f"{path}:2", 0, "empty response"),
+        (f"{path}:3", 0, "duplicate"),
+        (f"{path}:4", 0, "role 'tool' is not supported"),
+        (f"{path}:5", 0, "no assistant turn"),
+        (f"{path}:6", 0, "empty response"),
+        (f"{path}:7", 0, "no column 'messages'"),
+        (f"{path}:8", 0, "half a surrogate pair, which is not text"),
+    ]
+    assert audit.dropped == Counter(drop.reason for drop in dropped)
+    assert (audit.rows, audit.rows_kept, audit.examples) == (8, 2, 2)
+
+
+@pytest.mark.parametrize("response", ["", " ", "\n\t\u00a0\u2028", None])
+def test_a_response_of_white_space_only_is_empty(prepare_rows: Prepare, response: object) -> None:
+    audit, _, _ = prepare_rows([{"response": response}, {"response": "r"}])
+    assert audit.dropped == {"empty response": 1}
+
+
+def test_blank_lines_are_rows(tmp_path: Path, prepare_source: Prepare) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text('\n{"response": "r"}\n\n{"response": "s"}\n')
+    audit, examples, _ = prepare_source(path)
+    assert [example.row for example in examples] == [1, 3]
+    assert audit == Audit(rows=4, rows_kept=2, examples=2, dropped={"blank line": 2})
+
+
+def test_the_first_of_equal_examples_is_kept(prepare_rows: Prepare) -> None:
+    rows = [{"prompt": "q", "response": text} for text in ("a", "b", "a", "b", "a ")]
+    _, examples, dropped = prepare_rows(rows)
+    assert [example.row for example in examples] == [0, 1, 4]
+    assert {(drop.row, drop.reason) for drop in dropped} == {(2, "duplicate"), (3, "duplicate")}
+
+
+def test_examples_that_differ_only_in_where_their_texts_part_are_no_duplicates(
+    prepare_rows: Prepare,
+) -> None:
+    rows = [
+        {"messages": [message("user", "ab"), message("assistant", "c")]},
+        {"messages": [message("user", "a"), message("assistant", "bc")]},
+        {"messages": [message("system", "ab"), message("assistant", "c")]},
+        {"messages": [message("system", "x"), message("user", "ab"), message("assistant", "c")]},
+    ]
+    assert prepare_rows(rows)[0].examples == 4
+
+
+def test_duplicates_can_be_kept(prepare_rows: Prepare) -> None:
+    audit, _, _ = prepare_rows([{"response": "r"}] * 3, keep_duplicates=True)
+    assert audit == Audit(rows=3, rows_kept=3, examples=3, dropped={})
+
+
+def test_a_sample_is_random_and_in_the_order_of_the_file(prepare_rows: Prepare) -> None:
+    audit, examples, dropped = prepare_rows(numbered(200), max_examples=50, seed=1)
+    rows = [example.row for example in examples]
+    assert rows == sorted(rows)
+    assert rows != list(range(50))
+    assert audit == Audit(rows=200, rows_kept=50, examples=50, dropped={"not sampled": 150})
+    assert sorted(rows + [drop.row for drop in dropped]) == list(range(200))
+
+
+def test_samples_of_one_seed_are_nested_and_seeds_differ(prepare_rows: Prepare) -> None:
+    def sample(size: int, seed: int) -> set[int]:
+        examples = prepare_rows(numbered(200), max_examples=size, seed=seed)[1]
+        return {example.row for example in examples}
+
+    assert sample(20, 0) < sample(100, 0) < sample(200, 0)
+    assert sample(20, 0) != sample(20, 1)
+
+
+def test_every_example_is_as_likely_to_be_sampled(prepare_rows: Prepare) -> None:
+    drawn = Counter(
+        example.row
+        for seed in range(200)
+        for example in prepare_rows(numbered(10), max_examples=5, seed=seed)[1]
+    )
+    # 100 expected of 200 draws each, with a standard deviation of 7.
+    assert all(65 <= drawn[row] <= 135 for row in range(10))
+
+
+def test_a_sample_is_drawn_from_the_usable_examples(prepare_rows: Prepare) -> None:
+    rows = [*numbered(10), {"response": ""}, *numbered(10)]
+    random.Random(0).shuffle(rows)
+    audit, _, _ = prepare_rows(rows, max_examples=9)
+    assert audit.dropped == {"duplicate": 10, "empty response": 1, "not sampled": 1}
+
+
+def test_asking_for_more_than_there_are_says_how_many_there_are(
+    prepare_rows: Prepare, tmp_path: Path
+) -> None:
+    with pytest.raises(DataError, match=r"11 examples asked for .* only 10 are usable"):
+        prepare_rows(numbered(10), max_examples=11)
+    assert not list(tmp_path.glob("out/*"))
+
+
+def test_the_same_input_gives_the_same_bytes(tmp_path: Path, prepare_rows: Prepare) -> None:
+    rows = [*numbered(50), {"response": 3}]
+    contents = []
+    for _ in range(2):
+        prepare_rows(rows, max_examples=20)
+        contents.append([file.read_bytes() for file in sorted((tmp_path / "out").iterdir())])
+    assert contents[0] == contents[1]
+
+
+def test_the_audit_on_disk_says_where_the_examples_are_from(
+    tmp_path: Path, prepare_rows: Prepare
+) -> None:
+    audit, _, _ = prepare_rows([{"instruction": "q", "input": "x", "output": "r"}], seed=3)
+    path = tmp_path / "rows.jsonl"
+    content = read_json(tmp_path / "out" / "audit.json")
+    assert content["source"] == {
+        "name": str(path),
+        "path": str(path.resolve()),
+        "sha256": file_digest(path),
+        "files_not_read": [],
+        "columns": {"response": "output", "instruction": "instruction", "input": "input"},
+    }
+    assert DataConfig.model_validate(content["config"]) == DataConfig(source=str(path), seed=3)
+    counts = {key: content[key] for key in Audit.model_fields}
+    assert Audit.model_validate(counts) == audit
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [("a.jsonl", ""), ("a.jsonl", "\n\n"), ("a.json", "[]"), ("a.json", " "), ("a.csv", "text\n")],
+)
+def test_a_file_without_rows_is_refused(
+    name: str, content: str, tmp_path: Path, prepare_source: Prepare
+) -> None:
+    (tmp_path / name).write_text(content)
+    with pytest.raises(DataError, match=rf"{name}: it has no rows$"):
+        prepare_source(tmp_path / name)
+
+
+@pytest.mark.parametrize("max_examples", [None, 1])
+def test_a_source_without_a_usable_example_is_refused_with_the_counts(
+    prepare_rows: Prepare, max_examples: int | None
+) -> None:
+    rows = [{"response": ""}, {"response": 3}, {"response": " "}]
+    with pytest.raises(DataError, match="none of its 3 rows is usable") as error:
+        prepare_rows(rows, max_examples=max_examples)
+    assert "empty response: 2" in str(error.value)
+    assert "response is a number, not text: 1" in str(error.value)
+
+
+def test_an_error_leaves_nothing_half_written_and_an_older_run_whole(
+    tmp_path: Path, prepare_source: Prepare
+) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"response": "r"}\n')
+    prepare_source(path)
+    before = {file.name: file.read_bytes() for file in (tmp_path / "out").iterdir()}
+    assert sorted(before) == ["audit.json", "dropped.jsonl", "examples.jsonl"]
+    path.write_text('{"response": "s"}\n{"response": oops}\n')
+    with pytest.raises(DataError, match=":2: not JSON"):
+        prepare_source(path)
+    assert {file.name: file.read_bytes() for file in (tmp_path / "out").iterdir()} == before
+
+
+def test_a_run_inside_its_own_source_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("r")
+    with pytest.raises(ConfigError, match="lies in the source"):
+        prepare(DataConfig(source=str(tmp_path)), tmp_path / "run" / "data")
+
+
+roles = st.sampled_from(["user", "assistant", "assistant", "system", "tool"])
+texts = st.sampled_from(["", " ", "a", "b", "\ud800"])
+said = st.lists(st.builds(message, roles, texts), max_size=5)
+anything = st.one_of(said, st.none(), st.integers(), texts, st.lists(texts, max_size=3))
+rows_of_any_kind = st.lists(
+    st.one_of(st.none(), st.just({}), st.fixed_dictionaries({"messages": anything})), max_size=12
+)
+
+
+def assistant_turns(row: dict[str, Any]) -> int:
+    """Count what could have been an example; a row without is dropped whole and counts once."""
+    value = row.get("messages", 0)
+    if not isinstance(value, list):
+        return 1
+    if all(isinstance(item, str) for item in value):
+        return max(1, len(value) // 2)
+    roles_used = [item["role"] for item in value]
+    return 1 if "tool" in roles_used else max(1, roles_used.count("assistant"))
+
+
+@settings(deadline=None, max_examples=150, database=None)
+@given(rows=rows_of_any_kind, keep=st.booleans(), size=st.one_of(st.none(), st.just(2)))
+def test_the_counts_of_every_audit_add_up(
+    rows: list[dict[str, Any] | None], keep: bool, size: int | None
+) -> None:
+    rows = [*rows, *({"messages": ["q", f"always usable {i}"]} for i in range(2))]
+    with tempfile.TemporaryDirectory() as folder:
+        path, out = Path(folder, "a.jsonl"), Path(folder, "out")
+        # The first row has the column, so that the columns are found; null stands for a blank line.
+        lines = [json.dumps(row) if row is not None else "" for row in [rows[-1], *rows]]
+        path.write_text("".join(f"{line}\n" for line in lines))
+        audit = prepare(DataConfig(source=str(path), keep_duplicates=keep, max_examples=size), out)
+        examples = list(read_jsonl(out / "examples.jsonl", Example))
+        dropped = list(read_jsonl(out / "dropped.jsonl", Dropped))
+    possible = sum(1 if row is None else assistant_turns(row) for row in [rows[-1], *rows])
+    outcomes = [(example.row, example.turn) for example in examples]
+    outcomes += [(drop.row, drop.turn) for drop in dropped]
+    assert len(outcomes) == possible
+    assert len(set(outcomes)) == len(outcomes)
+    assert {row for row, _ in outcomes} == set(range(len(lines)))
+    assert audit == Audit(
+        rows=len(lines),
+        rows_kept=len({example.row for example in examples}),
+        examples=len(examples),
+        dropped=Counter(drop.reason for drop in dropped),
+    )
+    assert size is None or audit.examples == size
+    assert [example.row for example in examples] == sorted(example.row for example in examples)
+    assert [drop.row for drop in dropped] == sorted(drop.row for drop in dropped)

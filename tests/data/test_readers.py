@@ -1,0 +1,198 @@
+import json
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from response_tuning.data.readers import BATCH_ROWS, read, read_texts, shown
+from response_tuning.errors import DataError
+
+
+def written(path: Path, content: str | bytes) -> Path:
+    path.write_bytes(content.encode() if isinstance(content, str) else content)
+    return path
+
+
+def refusal(path: Path) -> str:
+    with pytest.raises(DataError) as error:
+        list(read(path))
+    message = str(error.value)
+    assert "\n" not in message
+    assert str(path) in message
+    return message
+
+
+def test_jsonl_rows_are_split_at_line_feeds_only(tmp_path: Path) -> None:
+    texts = ["a\u2028b", "c\u0085d", "e\x0bf", "g\x1ch"]
+    lines = [json.dumps({"response": text}, ensure_ascii=False) for text in texts[:2]]
+    lines += [json.dumps({"response": text}) for text in texts[2:]]
+    rows = list(read(written(tmp_path / "a.jsonl", "\n".join(lines))))
+    assert [row.fields["response"] for row in rows] == texts
+
+
+def test_jsonl_rows_say_their_line(tmp_path: Path) -> None:
+    path = written(tmp_path / "a.jsonl", '{"a": 1}\n{"a": 2}\n')
+    assert [row.where for row in read(path)] == [f"{path}:1", f"{path}:2"]
+
+
+@pytest.mark.parametrize("end", ["", "\n", "\r\n"])
+def test_a_last_line_may_end_or_not(tmp_path: Path, end: str) -> None:
+    path = written(tmp_path / "a.jsonl", '{"a": 1}\n{"a": 2}' + end)
+    assert [row.fields for row in read(path)] == [{"a": 1}, {"a": 2}]
+
+
+def test_a_blank_line_of_jsonl_is_a_row_with_a_fault(tmp_path: Path) -> None:
+    path = written(tmp_path / "a.jsonl", '{"a": 1}\n \r\n\n{"a": 2}\n')
+    assert [row.fault for row in read(path)] == ["", "blank line", "blank line", ""]
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.jsonl", '{"response": "é"}\n'),
+        ("a.json", '[{"response": "é"}]'),
+        ("a.csv", "response\né\n"),
+    ],
+)
+def test_a_byte_order_mark_is_no_part_of_the_data(tmp_path: Path, name: str, content: str) -> None:
+    path = written(tmp_path / name, b"\xef\xbb\xbf" + content.encode())
+    assert [row.fields for row in read(path)] == [{"response": "é"}]
+
+
+def test_formats_are_known_by_their_suffix_in_any_case(tmp_path: Path) -> None:
+    assert len(list(read(written(tmp_path / "A.JSONL", '{"a": 1}\n')))) == 1
+    assert len(list(read(written(tmp_path / "a.ndjson", '{"a": 1}\n')))) == 1
+
+
+def test_a_malformed_line_is_named_with_its_number_and_value(tmp_path: Path) -> None:
+    message = refusal(written(tmp_path / "a.jsonl", '{"a": 1}\n{"a": oops}\n'))
+    assert ":2: not JSON" in message
+    assert "oops" in message
+
+
+def test_a_malformed_json_file_is_named_with_the_line_inside(tmp_path: Path) -> None:
+    message = refusal(written(tmp_path / "a.json", '[\n {"a": 1},\n {"a": oops}\n]'))
+    assert ":3: not JSON" in message
+
+
+@pytest.mark.parametrize("value", ["[" * 100_000, "9" * 5000])
+def test_json_that_python_refuses_is_one_line_too(tmp_path: Path, value: str) -> None:
+    assert ":1: not JSON" in refusal(written(tmp_path / "a.jsonl", value))
+
+
+@pytest.mark.parametrize("row", ["[1, 2]", '"text"', "null", "3"])
+def test_a_row_that_is_no_object_makes_the_file_unusable(tmp_path: Path, row: str) -> None:
+    message = refusal(written(tmp_path / "a.jsonl", f'{{"a": 1}}\n{row}\n'))
+    assert ":2: expected an object" in message
+    message = refusal(written(tmp_path / "a.json", f'[{{"a": 1}}, {row}]'))
+    assert "record 2: expected an object" in message
+
+
+def test_json_that_is_no_array_is_refused(tmp_path: Path) -> None:
+    message = refusal(written(tmp_path / "a.json", '{"data": []}'))
+    assert "expected a JSON array of objects" in message
+
+
+def test_json_lines_in_a_json_file_are_told_their_suffix(tmp_path: Path) -> None:
+    message = refusal(written(tmp_path / "a.json", '{"a": 1}\n{"a": 2}\n'))
+    assert "a .jsonl file holds one object a line" in message
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.json", "a.csv"])
+def test_a_wrong_encoding_is_named_by_line_and_byte(tmp_path: Path, name: str) -> None:
+    message = refusal(written(tmp_path / name, b'"ok"\n"caf\xe9"\n'))
+    if name == "a.jsonl":  # the first line is read, and refused, before the second is decoded
+        message = refusal(written(tmp_path / name, b'{}  \n"caf\xe9"\n'))
+    assert ":2: byte 9 of the file is 0xe9" in message
+    assert "save the file as UTF-8" in message
+
+
+def test_utf_16_is_refused_at_its_first_byte(tmp_path: Path) -> None:
+    path = written(tmp_path / "a.csv", "response\nyes\n".encode("utf-16"))
+    assert ":1: byte 0 of the file is 0xff" in refusal(path)
+
+
+def test_csv_cells_may_hold_commas_quotes_and_line_breaks(tmp_path: Path) -> None:
+    text = 'first,\r\nsecond "quoted"\n\nthird'
+    quoted = text.replace('"', '""')
+    path = written(tmp_path / "a.csv", f'question,response\r\nq,"{quoted}"\r\nr,plain\r\n')
+    rows = list(read(path))
+    assert [row.fields["response"] for row in rows] == [text, "plain"]
+    assert [row.where for row in rows] == [f"{path}:2", f"{path}:6"]
+
+
+def test_a_csv_cell_may_be_longer_than_the_csv_modules_limit(tmp_path: Path) -> None:
+    text = "x" * 200_000
+    rows = list(read(written(tmp_path / "a.csv", f"response\n{text}\n")))
+    assert rows[0].fields["response"] == text
+
+
+@pytest.mark.parametrize("row", ["1", "1,2,3"])
+def test_a_ragged_csv_row_is_refused_with_its_line(tmp_path: Path, row: str) -> None:
+    message = refusal(written(tmp_path / "a.csv", f"a,b\n1,2\n{row}\n"))
+    assert ":3: " in message
+    assert "the header has 2 columns" in message
+
+
+@pytest.mark.parametrize("row", ['"open', '"shut"x'])
+def test_broken_csv_quotes_are_refused_with_their_line(tmp_path: Path, row: str) -> None:
+    message = refusal(written(tmp_path / "a.csv", f"a\nfine\n{row}\n"))
+    assert ":3: not CSV" in message
+
+
+def test_a_csv_column_that_is_there_twice_is_refused(tmp_path: Path) -> None:
+    assert "'a' is there twice" in refusal(written(tmp_path / "a.csv", "a,b,a\n1,2,3\n"))
+
+
+def test_a_blank_line_of_csv_is_a_row_with_a_fault(tmp_path: Path) -> None:
+    rows = read(written(tmp_path / "a.csv", "a\n1\n\n2\n"))
+    assert [row.fault for row in rows] == ["", "blank line", ""]
+
+
+def test_parquet_rows_are_numbered_across_batches(tmp_path: Path) -> None:
+    path = tmp_path / "a.parquet"
+    count = 2 * BATCH_ROWS + 1
+    messages = [[{"role": "assistant", "content": str(i)}] for i in range(count)]
+    pq.write_table(pa.table({"messages": messages}), path)
+    rows = list(read(path))
+    assert [row.fields["messages"] for row in rows] == messages
+    assert rows[-1].where == f"{path}: record {count}"
+
+
+def test_a_file_that_is_no_parquet_is_refused(tmp_path: Path) -> None:
+    path = written(tmp_path / "a.parquet", "response\nyes\n")
+    assert "cannot be read as Parquet" in refusal(path)
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.json", "a.csv", "a.parquet"])
+def test_a_missing_file_is_refused(tmp_path: Path, name: str) -> None:
+    assert "No such file" in refusal(tmp_path / name)
+
+
+def test_a_text_file_is_one_row_as_it_stands(tmp_path: Path) -> None:
+    texts = [written(tmp_path / "a.txt", " a\r\n\nb \n"), written(tmp_path / "b.md", "# b")]
+    assert [row.fields["text"] for row in read_texts(texts)] == [" a\r\n\nb \n", "# b"]
+
+
+def test_a_file_between_texts_that_is_no_text_is_a_row_with_a_fault(tmp_path: Path) -> None:
+    rows = list(read_texts([written(tmp_path / "a.pdf", b"%PDF\xff")]))
+    assert [(row.where, row.fault) for row in rows] == [
+        (str(tmp_path / "a.pdf"), "not a .txt or .md file")
+    ]
+
+
+def test_a_text_in_a_wrong_encoding_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"a\.txt:2: byte 6 of the file is 0xe9"):
+        list(read_texts([written(tmp_path / "a.txt", b"ok\ncaf\xe9")]))
+
+
+def test_a_missing_text_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="cannot be read: No such file"):
+        list(read_texts([tmp_path / "a.txt"]))
+
+
+@pytest.mark.parametrize("value", ["x" * 1000, ["x" * 1000], "\n" * 1000])
+def test_a_value_is_shown_on_one_short_line(value: object) -> None:
+    assert len(shown(value)) <= 60
+    assert "\n" not in shown(value)

@@ -1,0 +1,112 @@
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from response_tuning.artifacts import Audit, Dropped, Example
+from response_tuning.configs import DataConfig
+from response_tuning.data import DATASETS
+from response_tuning.data.sources import find
+from response_tuning.errors import ConfigError, DataError
+
+Prepare = Callable[..., tuple[Audit, list[Example], list[Dropped]]]
+
+
+def test_the_papers_datasets_are_registered() -> None:
+    assert {name: DATASETS.get(name).hub_id for name in DATASETS.names()} == {
+        "alpaca": "yahma/alpaca-cleaned",
+        "dolly": "databricks/databricks-dolly-15k",
+        "lima": "GAIR/lima",
+    }
+
+
+def test_an_unknown_source_is_refused_with_the_nearest_name() -> None:
+    with pytest.raises(DataError) as error:
+        find(DataConfig(source="alpca"))
+    assert "'alpca': no such file or folder" in str(error.value)
+    assert "did you mean 'alpaca'?" in str(error.value)
+
+
+@pytest.mark.parametrize("source", ["answers/train.jsonl", "answers/a.csv.gz", "", "a/b/c"])
+def test_a_missing_file_is_not_looked_for_on_the_hub(source: str) -> None:
+    with pytest.raises(DataError, match="no such file or folder"):
+        find(DataConfig(source=source))
+
+
+def test_a_path_is_for_named_datasets_only(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"local copy of a named dataset \(alpaca, dolly, lima\)"):
+        find(DataConfig(source="org/name", path=tmp_path))
+
+
+def test_a_local_copy_that_is_missing_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no such file or folder"):
+        find(DataConfig(source="lima", path=tmp_path / "lima.jsonl"))
+
+
+def test_a_local_copy_may_be_a_folder_as_cloned_from_the_hub(
+    tmp_path: Path, prepare_source: Prepare
+) -> None:
+    clone = tmp_path / "clone"
+    clone.mkdir()
+    (clone / "README.md").write_text("# LIMA")
+    (clone / "train.jsonl").write_text(json.dumps({"conversations": ["q", "r"]}))
+    (clone / "test.jsonl").write_text(json.dumps({"conversations": ["q"]}))
+    audit, examples, _ = prepare_source("lima", path=clone)
+    assert examples == [Example(row=0, instruction="q", response="r")]
+    assert audit.rows == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "row"),
+    [
+        ("alpaca", {"instruction": "q", "input": "x", "output": "r"}),
+        ("dolly", {"instruction": "q", "context": "x", "response": "r"}),
+        ("dolly", {"instruction": "q", "input": "x", "output": "r"}),
+    ],
+)
+def test_a_local_copy_may_have_the_spelling_of_a_mirror(
+    name: str, row: dict[str, str], tmp_path: Path, prepare_source: Prepare
+) -> None:
+    path = tmp_path / "copy.json"
+    path.write_text(json.dumps([row]))
+    _, examples, _ = prepare_source(name, path=path)
+    assert examples == [Example(row=0, instruction="q\n\nx", response="r")]
+
+
+def test_a_local_lima_of_messages_is_cut_as_the_paper_cuts_it(
+    tmp_path: Path, prepare_source: Prepare
+) -> None:
+    turn = [{"role": "user", "content": "q"}, {"role": "assistant", "content": "r"}]
+    rows = [json.dumps({"messages": turn * 2})] * 1001
+    path = tmp_path / "lima.jsonl"
+    path.write_text("\n".join(rows))
+    audit, examples, dropped = prepare_source("lima", path=path, keep_duplicates=True)
+    assert len(examples) == audit.rows_kept == 1000
+    assert [drop.turn for drop in dropped] == [1] * 1000 + [0]
+    assert dropped[-1].reason.startswith("beyond the first 1,000 rows")
+
+
+def test_the_files_of_a_folder_are_one_source(tmp_path: Path, prepare_source: Prepare) -> None:
+    folder = tmp_path / "answers"
+    folder.mkdir()
+    (folder / "a.csv").write_text("response\na\n")
+    (folder / "b.jsonl").write_text('{"response": "b"}\n{"response": ""}\n')
+    audit, examples, dropped = prepare_source(folder)
+    assert [(example.row, example.response) for example in examples] == [(0, "a"), (1, "b")]
+    assert audit.rows == 3
+    assert dropped[0].where == f"{folder / 'b.jsonl'}:2"
+
+
+def test_a_folder_of_texts_is_one_response_a_file(tmp_path: Path, prepare_source: Prepare) -> None:
+    folder = tmp_path / "answers"
+    folder.mkdir()
+    for name, text in [("b.md", "# b\n"), ("a.txt", "a"), ("c.txt", " \n"), ("d.docx", "x")]:
+        (folder / name).write_text(text)
+    audit, examples, dropped = prepare_source(folder)
+    assert [example.response for example in examples] == ["a", "# b\n"]
+    assert audit.rows == 4
+    assert [(drop.where, drop.reason) for drop in dropped] == [
+        (str(folder / "c.txt"), "empty response"),
+        (str(folder / "d.docx"), "not a .txt or .md file"),
+    ]

@@ -1,0 +1,266 @@
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from transformers import AutoTokenizer
+
+from response_tuning.artifacts import Example, Message
+from response_tuning.errors import ModelError
+from response_tuning.finetune.encoding import Encoder, Row, continuation_tokenizer
+from response_tuning.finetune.objectives import IGNORED, OBJECTIVES
+from response_tuning.templates import Chat, install
+
+ASSETS = Path(__file__).parents[1] / "assets"
+GOLDEN = Path(__file__).parents[1] / "golden"
+TOKENIZERS = {
+    "tiny_tokenizer": None,
+    "gpt_neox_20b": "tokenizers/gpt_neox_20b",
+    "llama2": "tokenizers/llama2",
+    "llama3": "tokenizers/llama3",
+    "olmo1_dolma1_5": "tokenizers/olmo1_dolma1_5",
+    "olmo2_dolma2": "tokenizers/olmo2_dolma2",
+    "stories260k": "tiny_lm_stories260k/hf",
+}
+EXAMPLES = [
+    Example(
+        row=0, instruction="Why is the sky blue?", response="Because blue light scatters most."
+    ),
+    Example(row=1, instruction="Name a list.", response="\n\n1. one\n2. two\n"),
+    Example(row=2, instruction="Quote a tag.", response="It says <|assistant|>\nand <|user|>\n."),
+    Example(row=3, instruction="Smile 🙂", response="🙂 naïve café, Ελλάδα, 日本"),
+    Example(row=4, instruction="End a text.", response="The token </s> or <|endoftext|> ends it."),
+    Example(
+        row=5,
+        turn=1,
+        instruction="And at dusk?",
+        response=" red",
+        earlier=(
+            Message(role="user", content="Why is the sky blue?"),
+            Message(role="assistant", content="Light scatters."),
+        ),
+    ),
+    Example(row=6, instruction="Tell me more. " * 40, response="No."),
+    Example(row=7, instruction="Tell me all.", response="All of it, " * 60),
+]
+
+
+@pytest.fixture(params=TOKENIZERS)
+def any_chat(request: pytest.FixtureRequest) -> tuple[str, Chat]:
+    where = TOKENIZERS[request.param]
+    folder = ASSETS / request.param
+    if where is not None:
+        folder = request.getfixturevalue("public_data") / where
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    install(tokenizer, "tulu")
+    return request.param, Chat(tokenizer)
+
+
+def encode(chat: Chat, objective: str, examples: list[Example], **how: Any) -> list[Row]:
+    return list(Encoder(chat, objective, how.pop("window", 128), **how).rows(examples))
+
+
+def response_ids(row: Row) -> list[int]:
+    return [label for label in row.labels if label != IGNORED]
+
+
+def test_ids_and_labels_equal_the_golden_file(
+    any_chat: tuple[str, Chat], request: pytest.FixtureRequest
+) -> None:
+    name, chat = any_chat
+    found = {
+        objective: [
+            {"status": row.status, "input_ids": row.input_ids, "labels": row.labels}
+            for row in encode(chat, objective, EXAMPLES)
+        ]
+        for objective in OBJECTIVES.names()
+    }
+    path = GOLDEN / f"{name}.json"
+    if request.config.getoption("--update-golden"):
+        lines = [
+            f"{json.dumps(objective)}: [\n" + ",\n".join(map(json.dumps, rows)) + "\n]"
+            for objective, rows in found.items()
+        ]
+        path.write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")
+    assert found == json.loads(path.read_text(encoding="utf-8"))
+
+
+def test_prefix_and_response_decode_to_the_text(any_chat: tuple[str, Chat]) -> None:
+    _, chat = any_chat
+    for row in encode(chat, "response-tuning", EXAMPLES, window=2048):
+        prefix = chat.encode(chat.opening)
+        end = chat.decode([chat.turn_end.stop_id])
+        # GPT-NeoX and OLMo normalise to NFC; these examples are in NFC already.
+        assert chat.decode(row.input_ids) == chat.decode(prefix) + row.example.response + end
+
+
+def test_the_prefix_is_what_apply_chat_template_gives(any_chat: tuple[str, Chat]) -> None:
+    _, chat = any_chat
+    for row in encode(chat, "instruction-tuning", EXAMPLES, window=2048):
+        asked = [*row.example.earlier, Message(role="user", content=str(row.example.instruction))]
+        served = chat.tokenizer.apply_chat_template(
+            [m.model_dump() for m in asked], add_generation_prompt=True, return_dict=False
+        )
+        assert row.input_ids[: row.labels.count(IGNORED)] == served
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES.names())
+def test_a_kept_row_ends_in_a_supervised_stop_token(objective: str, chat: Chat) -> None:
+    for row in encode(chat, objective, EXAMPLES, window=4096):
+        assert row.status == "kept"
+        assert row.labels[-1] == row.input_ids[-1] == chat.turn_end.stop_id
+
+
+def test_a_response_that_quotes_the_stop_token_does_not_end_there(chat: Chat) -> None:
+    (row,) = encode(chat, "response-tuning", [EXAMPLES[4]])
+    assert row.input_ids.count(chat.turn_end.stop_id) == 1
+
+
+def test_the_final_newline_is_learned_only_on_request(chat: Chat) -> None:
+    (row,) = encode(chat, "response-tuning", EXAMPLES[:1])
+    (paper,) = encode(chat, "response-tuning", EXAMPLES[:1], final_newline=True)
+    newline = continuation_tokenizer(chat.tokenizer).encode("\n", add_special_tokens=False).ids
+    assert paper.input_ids == row.input_ids + newline
+    assert paper.labels == row.labels + newline
+
+
+def test_a_long_response_is_cut_to_the_window_and_has_no_stop_token(chat: Chat) -> None:
+    (row,) = encode(chat, "instruction-tuning", [EXAMPLES[7]], window=64)
+    assert (row.status, len(row.input_ids)) == ("truncated", 64)
+    assert chat.turn_end.stop_id not in row.input_ids
+
+
+def test_a_prompt_that_fills_the_window_is_dropped_under_its_reason(chat: Chat) -> None:
+    (row,) = encode(chat, "instruction-tuning", [EXAMPLES[6]], window=64)
+    assert (row.status, row.input_ids, row.labels) == ("prompt fills the window", [], [])
+
+
+def test_response_tuning_alone_keeps_what_its_twin_would_drop(chat: Chat) -> None:
+    (alone,) = encode(chat, "response-tuning", [EXAMPLES[6]], window=64)
+    (twin,) = encode(
+        chat, "response-tuning", [EXAMPLES[6]], window=64, twins=["instruction-tuning"]
+    )
+    assert (alone.status, twin.status) == ("kept", "prompt fills the window")
+
+
+@pytest.mark.parametrize("window", [16, 40, 64, 100, 1000])
+def test_twins_train_on_identical_response_tokens_in_the_same_order(
+    window: int, chat: Chat
+) -> None:
+    arms = ["response-tuning", "instruction-tuning"]
+    views = [encode(chat, arm, EXAMPLES, window=window, twins=arms) for arm in arms]
+    without, with_instruction = views
+    assert [row.status for row in without] == [row.status for row in with_instruction]
+    assert list(map(response_ids, without)) == list(map(response_ids, with_instruction))
+
+
+def test_shuffled_pairs_give_every_response_another_rows_instruction(chat: Chat) -> None:
+    examples = [
+        Example(row=i, instruction=f"question {i}", response=f"answer {i}") for i in range(9)
+    ]
+    rows = encode(chat, "shuffled-pairs", examples, seed=3)
+    asked = [chat.decode(row.input_ids).split("question ")[1][0] for row in rows]
+    assert sorted(asked) == [str(i) for i in range(9)]
+    assert all(mine != str(row.example.row) for mine, row in zip(asked, rows, strict=True))
+    again = encode(chat, "shuffled-pairs", examples, seed=3)
+    other = encode(chat, "shuffled-pairs", examples, seed=4)
+    assert (
+        [r.input_ids for r in again] == [r.input_ids for r in rows] != [r.input_ids for r in other]
+    )
+
+
+def test_pad_equal_to_eos_changes_nothing(tokenizer: Any) -> None:
+    install(tokenizer, "tulu")
+    before = encode(Chat(tokenizer), "instruction-tuning", EXAMPLES)
+    tokenizer.pad_token = tokenizer.eos_token
+    after = encode(Chat(tokenizer), "instruction-tuning", EXAMPLES)
+    assert [row.labels for row in before] == [row.labels for row in after]
+
+
+def test_no_token_is_added(tokenizer: Any) -> None:
+    size = len(tokenizer)
+    install(tokenizer, "tulu")
+    encode(Chat(tokenizer), "response-tuning", EXAMPLES)
+    assert len(tokenizer) == size
+
+
+def test_a_message_that_the_template_refuses_is_counted_with_its_words(chat: Chat) -> None:
+    system = Message(role="system", content="Be brief.")
+    example = Example(row=0, instruction="Hi", response="Ho", earlier=(system,))
+    (row,) = encode(chat, "instruction-tuning", [example])
+    assert "no place for a system message" in row.status
+
+
+def test_a_tokenizer_that_changes_a_continuation_is_refused(
+    chat: Chat, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def with_a_space(tokenizer: Any) -> Any:
+        from tokenizers import Tokenizer, normalizers
+
+        copy = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
+        copy.normalizer = normalizers.Prepend(" ")
+        return copy
+
+    monkeypatch.setattr("response_tuning.finetune.encoding.continuation_tokenizer", with_a_space)
+    with pytest.raises(ModelError, match="when it continues a prompt"):
+        Encoder(chat, "response-tuning", 64)
+
+
+def test_a_double_bos_is_refused(tokenizer: Any) -> None:
+    install(tokenizer, "tulu")
+    tokenizer.chat_template = "{{ bos_token }}" + str(tokenizer.chat_template)
+    with pytest.raises(ModelError, match="two BOS tokens"):
+        Encoder(Chat(tokenizer), "response-tuning", 64)
+
+
+TEXTS = st.one_of(
+    st.text(max_size=60),
+    st.sampled_from(["", "\n", "\n\n", " x", "<|assistant|>\n", "</s>", "<s>", "🙂", "\u200b"]),
+    st.lists(st.sampled_from(["\n", " ", "a", "</s>", "<|user|>", "🙂"]), max_size=12).map("".join),
+)
+
+
+@settings(
+    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(
+    pairs=st.lists(st.tuples(TEXTS, TEXTS), min_size=1, max_size=4),
+    objective=st.sampled_from(OBJECTIVES.names()),
+    window=st.integers(8, 90),
+)
+def test_whatever_the_text_the_mask_is_exact(
+    chat: Chat, pairs: list[tuple[str, str]], objective: str, window: int
+) -> None:
+    examples = [
+        Example(row=i, instruction=asked, response=said) for i, (asked, said) in enumerate(pairs)
+    ]
+    rows = encode(chat, objective, examples, window=window)
+    assert [row.example for row in rows] == examples
+    plain = continuation_tokenizer(chat.tokenizer)
+    for row in rows:
+        if not row.trained:
+            assert row.status == "prompt fills the window"
+            continue
+        said = plain.encode(row.example.response, add_special_tokens=False).ids
+        whole = [*said, chat.turn_end.stop_id]
+        free = row.labels.count(IGNORED)
+        assert len(row.input_ids) == len(row.labels) <= window
+        assert row.labels == [IGNORED] * free + row.input_ids[free:]
+        assert row.input_ids[free:] == whole[: window - free]
+        assert row.status == ("kept" if len(whole) <= window - free else "truncated")
+        assert plain.decode(said, skip_special_tokens=False) == row.example.response
+
+
+def test_every_row_of_a_real_file_is_accounted_for(public_data: Path, chat: Chat) -> None:
+    source = json.loads((public_data / "dolly" / "dolly_filtered.json").read_text())
+    examples = [
+        Example(row=i, instruction=row["instruction"], response=row["output"])
+        for i, row in enumerate(source)
+    ]
+    rows = encode(chat, "instruction-tuning", examples, window=64)
+    counts = Counter(row.status for row in rows)
+    assert sum(counts.values()) == len(source) == 2496
+    assert set(counts) == {"kept", "truncated", "prompt fills the window"}

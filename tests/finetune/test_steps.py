@@ -1,0 +1,108 @@
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from response_tuning.finetune.objectives import IGNORED
+from response_tuning.finetune.steps import (
+    FLATTENED,
+    PADDED,
+    Document,
+    Documents,
+    StepSampler,
+    flattened,
+    pack,
+    pack_rows,
+    padded,
+)
+
+A = Document([5, 6, 7], [IGNORED, 6, 7])
+B = Document([8, 9], [IGNORED, 9])
+LENGTHS = st.lists(st.integers(1, 60), min_size=1, max_size=40)
+
+
+def test_documents_come_back_as_they_went_in() -> None:
+    documents = Documents([A, B])
+    assert [documents[0], documents[1]] == [A, B]
+    assert (len(documents), documents.lengths) == (2, [3, 2])
+
+
+def test_flattening_restarts_positions_and_shifts_labels_inside_each_document() -> None:
+    batch = flattened([A, B])
+    found = {k: v.tolist() if isinstance(v, torch.Tensor) else v for k, v in batch.items()}
+    assert found == {
+        "input_ids": [[5, 6, 7, 8, 9]],
+        "position_ids": [[0, 1, 2, 0, 1]],
+        "shift_labels": [[6, 7, IGNORED, 9, IGNORED]],
+        "cu_seq_lens_q": [0, 3, 5],
+        "max_length_q": 3,
+    }
+
+
+def test_padding_is_on_the_right_and_carries_no_loss() -> None:
+    batch = padded([A, B])
+    found = {k: v.tolist() if isinstance(v, torch.Tensor) else v for k, v in batch.items()}
+    assert found == {
+        "input_ids": [[5, 6, 7], [8, 9, 0]],
+        "attention_mask": [[1, 1, 1], [1, 1, 0]],
+        "shift_labels": [[6, 7, IGNORED], [9, IGNORED, IGNORED]],
+    }
+
+
+@given(LENGTHS, st.integers(1, 100))
+def test_packing_loses_nothing_and_keeps_the_budget(lengths: list[int], budget: int) -> None:
+    for bins, size in (
+        (pack(lengths, budget), lambda b: sum(lengths[i] for i in b)),
+        (pack_rows(lengths, budget), lambda b: len(b) * max(lengths[i] for i in b)),
+    ):
+        assert sorted(i for b in bins for i in b) == list(range(len(lengths)))
+        assert all(size(b) <= budget or len(b) == 1 for b in bins)
+
+
+@pytest.mark.parametrize("layout", [FLATTENED, PADDED])
+def test_every_document_of_a_step_is_in_one_micro_batch(layout: object) -> None:
+    assert layout in (FLATTENED, PADDED)
+    chosen = FLATTENED if layout is FLATTENED else PADDED
+    batches = list(chosen.micro_batches([A, B, A, B], 5))
+    supervised = sum(int((b["shift_labels"] != IGNORED).sum()) for b in batches)  # type: ignore[union-attr, arg-type]
+    assert len(batches) == 2 + (chosen is PADDED)
+    assert supervised == 6
+
+
+@given(LENGTHS, st.integers(1, 9), st.integers(0, 3), st.integers(1, 4))
+def test_shares_of_a_step_join_up_to_the_step_whatever_the_number_of_processes(
+    lengths: list[int], size: int, epoch: int, world: int
+) -> None:
+    def sampler(rank: int, world: int) -> StepSampler:
+        result = StepSampler(lengths, size, seed=7, rank=rank, world=world)
+        result.set_epoch(epoch)
+        return result
+
+    whole = list(sampler(0, 1))
+    shares = [list(sampler(rank, world)) for rank in range(world)]
+    assert [sorted(step) for step in whole] == [
+        sorted(i for share in parts for i in share) for parts in zip(*shares, strict=True)
+    ]
+    assert sorted(i for step in whole for i in step) == list(range(len(lengths)))
+    assert len(whole) == len(sampler(0, world)) == -(-len(lengths) // size)
+
+
+def test_epochs_and_seeds_differ_and_repeat() -> None:
+    def order(seed: int, epoch: int) -> list[list[int]]:
+        sampler = StepSampler([1] * 50, 8, seed=seed)
+        sampler.set_epoch(epoch)
+        return list(sampler)
+
+    assert order(0, 0) == order(0, 0)
+    assert len({str(order(seed, epoch)) for seed in (0, 1) for epoch in (0, 1)}) == 4
+
+
+def test_the_shares_of_long_steps_are_balanced() -> None:
+    lengths = [
+        int(length)
+        for length in torch.randint(5, 500, (640,), generator=torch.Generator().manual_seed(0))
+    ]
+    shares = [list(StepSampler(lengths, 64, seed=0, rank=rank, world=4)) for rank in range(4)]
+    for parts in zip(*shares, strict=True):
+        tokens = [sum(lengths[i] for i in part) for part in parts]
+        assert min(tokens) / max(tokens) > 0.95

@@ -1,0 +1,431 @@
+import json
+import os
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from response_tuning.artifacts import Completion, Message, Request, Sampling
+from response_tuning.errors import ConfigError, ModelError, TemplateError
+from response_tuning.generate import EngineConfig, generate, open_engine
+
+Ask = Callable[..., Request]
+SaveModel = Callable[..., Path]
+GREEDY = Sampling(max_new_tokens=24)
+ONE_BY_ONE = 1
+
+
+@pytest.fixture(scope="session")
+def stories() -> Path:
+    root = os.environ.get("RESPONSE_TUNING_DATA")
+    if root is None:
+        pytest.skip("RESPONSE_TUNING_DATA is not set")
+    return Path(root) / "tiny_lm_stories260k" / "hf"
+
+
+def say(
+    folder: Path,
+    requests: Sequence[Request],
+    sampling: Sampling = GREEDY,
+    tokens_per_batch: int = 100_000,
+    template: str | None = None,
+) -> list[Completion]:
+    config = EngineConfig(model=str(folder), tokens_per_batch=tokens_per_batch, template=template)
+    given = open_engine("hf", config).complete(requests, sampling)
+    order = {request.item_id: place for place, request in enumerate(requests)}
+    return sorted(given, key=lambda completion: order[completion.item_id])
+
+
+def texts(*args: Any, **kwargs: Any) -> list[str | None]:
+    given = say(*args, **kwargs)
+    assert [c.error for c in given] == [None] * len(given)
+    return [c.response for c in given]
+
+
+def plain_generate(
+    folder: Path, requests: Sequence[Request], template: str | None = None
+) -> list[str]:
+    """What transformers says to each prompt alone, with nothing of ours but the template."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    from response_tuning import templates
+
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    templates.install(tokenizer, template or "native")
+    chat = templates.Chat(tokenizer)
+    model = AutoModelForCausalLM.from_pretrained(folder)
+    said = []
+    for request in requests:
+        ids = tokenizer(
+            chat.prompt(request.prompt), add_special_tokens=False, return_tensors="pt"
+        )
+        out = model.generate(**ids, max_new_tokens=24, do_sample=False, pad_token_id=0)
+        whole = tokenizer.decode(out[0], skip_special_tokens=True)
+        said.append(whole[len(tokenizer.decode(ids.input_ids[0], skip_special_tokens=True)) :])
+    return said
+
+
+@pytest.mark.parametrize("kind", ["llama", "gpt2"])
+def test_batches_say_what_one_by_one_and_plain_generate_say(
+    kind: str, varied: list[Request], request: pytest.FixtureRequest
+) -> None:
+    folder = request.getfixturevalue(kind)
+    batched = texts(folder, varied)
+    assert len(set(batched)) > 40
+    assert batched == texts(folder, varied, tokens_per_batch=ONE_BY_ONE)
+    assert batched == plain_generate(folder, varied)
+
+
+def test_batches_of_a_real_model_say_what_one_by_one_and_plain_generate_say(
+    stories: Path, varied: list[Request]
+) -> None:
+    batched = texts(stories, varied, template="tulu")
+    assert len(set(batched)) > 20
+    assert batched == texts(stories, varied, template="tulu", tokens_per_batch=ONE_BY_ONE)
+    assert batched == texts(stories, varied, template="tulu", tokens_per_batch=500)
+    assert batched == plain_generate(stories, varied, template="tulu")
+
+
+def test_the_first_space_of_a_sentencepiece_reply_is_kept(stories: Path, ask: Ask) -> None:
+    from response_tuning.generate.local import load
+
+    local = load(str(stories), "tulu")
+    prompt, reply = (
+        local.chat.tokenizer(text, add_special_tokens=False).input_ids
+        for text in ("<|assistant|>\n", "Once upon")
+    )
+    assert local.chat.tokenizer.decode(reply) == "Once upon"
+    assert local.text(prompt, reply) == " Once upon"
+
+
+def test_rows_that_stop_at_different_tokens_are_cut_where_they_stop_alone(
+    save_model: SaveModel, tokenizer: Any, varied: list[Request]
+) -> None:
+    folder = save_model("llama", eos=[0, *range(20, 45)])
+    batched = say(folder, varied)
+    assert batched == say(folder, varied, tokens_per_batch=ONE_BY_ONE)
+    assert {c.finish_reason for c in batched} == {"stop", "length"}
+    lengths = {len(tokenizer(c.response).input_ids) for c in batched if c.finish_reason == "stop"}
+    assert len(lengths) > 3
+    unstopped = texts(save_model("llama"), varied)
+    assert all(
+        whole is not None and cut.response is not None and whole.startswith(cut.response)
+        for cut, whole in zip(batched, unstopped, strict=True)
+    )
+
+
+def test_a_reply_that_reaches_its_limit_is_marked(llama: Path, ask: Ask) -> None:
+    (given,) = say(llama, [ask("a", "hello")], Sampling(max_new_tokens=3))
+    assert given.finish_reason == "length"
+
+
+def test_the_turn_end_stops_a_reply_even_if_the_model_does_not_declare_it(
+    save_model: SaveModel, varied: list[Request]
+) -> None:
+    from response_tuning.generate.local import load
+
+    local = load(str(save_model("llama", eos=[7, 8])))
+    assert local.stop_ids == (0, 7, 8)
+
+
+def test_stop_strings_cut_each_reply_at_their_first_occurrence(
+    llama: Path, varied: list[Request]
+) -> None:
+    stop = ("e", "th", "\ufffd")
+    whole = texts(llama, varied)
+    cut = say(llama, varied, GREEDY.model_copy(update={"stop": stop}))
+    assert {c.finish_reason for c in cut} == {"stop", "length"}
+    for text, completion in zip(whole, cut, strict=True):
+        assert text is not None
+        places = [text.find(string) for string in stop if string in text]
+        assert completion.response == (text[: min(places)] if places else text)
+        assert completion.finish_reason == ("stop" if places else "length")
+
+
+def test_a_stop_string_ends_the_batch_early(llama: Path, ask: Ask, tokenizer: Any) -> None:
+    from response_tuning.generate.local import load
+
+    local = load(str(llama))
+    (text,) = texts(llama, [ask("a", "hello")])
+    assert text is not None
+    sampling = GREEDY.model_copy(update={"stop": (text[2:5],)})
+    draft = local.draft(ask("a", "hello").prompt, sampling)
+    local.extend([draft], sampling)
+    assert len(draft.said) < 10
+    assert local.ending(draft, sampling.stop) == (text[: text.index(text[2:5])], "stop")
+
+
+def test_a_stop_string_that_begins_in_the_prompt_does_not_stop_the_reply(
+    llama: Path, varied: list[Request]
+) -> None:
+    whole = texts(llama, varied)
+    begins = [text[0] for text in whole if text]
+    # The prompt ends in this, so that "\n" + the reply's first letter straddles the boundary.
+    stop = tuple({f">\n{letter}" for letter in begins})
+    assert texts(llama, varied, GREEDY.model_copy(update={"stop": stop})) == whole
+
+
+@pytest.mark.parametrize("kind", ["llama", "gpt2"])
+def test_a_full_context_ends_each_reply_at_its_own_length(
+    kind: str, varied: list[Request], save_model: SaveModel
+) -> None:
+    folder = save_model(kind, context=128)
+    endless = Sampling(max_new_tokens=1000)
+    batched = say(folder, varied, endless)
+    assert batched == say(folder, varied, endless, tokens_per_batch=ONE_BY_ONE)
+    assert {c.finish_reason for c in batched if c.error is None} == {"length"}
+
+    from response_tuning.generate.local import load
+
+    local = load(str(folder))
+    draft = local.draft(varied[0].prompt, endless)
+    while local.ending(draft, ()) is None:
+        local.extend([draft], endless)
+    assert len(draft.prompt) + len(draft.said) == 128
+
+
+def test_a_prompt_without_room_for_a_reply_is_an_error_record_beside_the_others(
+    save_model: SaveModel, ask: Ask
+) -> None:
+    from response_tuning.generate.local import load
+
+    folder = save_model("gpt2", context=64)
+    chat = load(str(folder)).chat
+    asks = [ask(f"{n}", "a" * n) for n in range(80)]
+    sizes = [len(chat.encode(chat.prompt(request.prompt))) for request in asks]
+    fits, full, long = (asks[sizes.index(size)] for size in (62, 63, 64))
+    given = say(folder, [long, fits, full])
+    assert given[0].response is None
+    assert given[0].error == (
+        "the prompt has 64 tokens, which leaves no room for a reply in the model's context of 64"
+    )
+    assert [c.finish_reason for c in given[1:]] == ["length", "length"]
+
+
+def test_a_message_that_the_template_refuses_is_an_error_record(llama: Path, ask: Ask) -> None:
+    system = Request(item_id="s", prompt=(Message(role="system", content="be brief"),))
+    refused, fine = say(llama, [system, ask("a", "hello")])
+    assert refused.error is not None and "no place for a system message" in refused.error
+    assert fine.error is None
+
+
+def test_the_folders_own_taste_in_decoding_is_ignored(
+    llama: Path, tmp_path: Path, varied: list[Request]
+) -> None:
+    folder = tmp_path / "tasteful"
+    shutil.copytree(llama, folder)
+    taste = {"do_sample": True, "temperature": 2.0, "top_k": 3, "repetition_penalty": 9.0}
+    (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": 0, **taste}))
+    assert texts(folder, varied[:5]) == texts(llama, varied[:5])
+
+
+def test_sampling_repeats_with_its_seed_and_leaves_the_global_generator_alone(
+    llama: Path, varied: list[Request]
+) -> None:
+    import torch
+
+    def drawn(seed: int) -> list[str | None]:
+        return texts(llama, varied[:4], Sampling(max_new_tokens=8, temperature=1.0, seed=seed))
+
+    before = torch.get_rng_state()
+    assert drawn(0) == drawn(0) != drawn(1)
+    assert torch.equal(before, torch.get_rng_state())
+
+
+def test_sampling_uses_the_whole_vocabulary_unless_top_p_limits_it(llama: Path, ask: Ask) -> None:
+    from response_tuning.generate.local import load
+
+    local = load(str(llama))
+    firsts: dict[float, set[int]] = {1.0: set(), 1e-6: set()}
+    for top_p, seen in firsts.items():
+        sampling = Sampling(max_new_tokens=1, temperature=100.0, top_p=top_p)
+        drafts = [local.draft(ask("a", "hello").prompt, sampling) for _ in range(300)]
+        local.extend(drafts, sampling)
+        seen |= {draft.said[0] for draft in drafts}
+    assert len(firsts[1.0]) > 100
+    assert len(firsts[1e-6]) == 1
+
+
+def test_loading_and_answering_say_nothing(
+    llama: Path, varied: list[Request], capfd: pytest.CaptureFixture[str]
+) -> None:
+    texts(llama, varied, Sampling(max_new_tokens=300))
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.fixture
+def adapter(llama: Path, tokenizer: Any, tmp_path: Path) -> Path:
+    import torch
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForCausalLM
+
+    base = AutoModelForCausalLM.from_pretrained(llama)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(1)
+        tuned = get_peft_model(
+            base, LoraConfig(r=4, target_modules="all-linear", init_lora_weights=False)
+        )
+    tuned.save_pretrained(tmp_path / "adapter")
+    tokenizer.save_pretrained(tmp_path / "adapter")
+    merged = tuned.merge_and_unload()
+    merged.save_pretrained(tmp_path / "merged")
+    tokenizer.save_pretrained(tmp_path / "merged")
+    return tmp_path / "adapter"
+
+
+def test_an_adapter_says_what_it_says_when_merged(
+    adapter: Path, llama: Path, varied: list[Request]
+) -> None:
+    said = texts(adapter, varied)
+    assert said == texts(adapter.with_name("merged"), varied)
+    assert said != texts(llama, varied)
+
+
+def test_an_adapter_without_a_tokenizer_uses_that_of_its_base(
+    adapter: Path, varied: list[Request]
+) -> None:
+    said = texts(adapter, varied[:3])
+    for file in [*adapter.glob("tokenizer*"), *adapter.glob("chat_template*")]:
+        file.unlink()
+    assert texts(adapter, varied[:3]) == said
+
+
+def test_an_adapter_whose_base_is_gone_names_its_file(adapter: Path) -> None:
+    config = json.loads((adapter / "adapter_config.json").read_text())
+    config["base_model_name_or_path"] = "/gone/base"
+    (adapter / "adapter_config.json").write_text(json.dumps(config))
+    with pytest.raises(ModelError, match=r"adapter_config\.json: its base .* /gone/base: no such"):
+        open_engine("hf", EngineConfig(model=str(adapter)))
+
+
+def identity(folder: Path) -> str:
+    return open_engine("hf", EngineConfig(model=str(folder))).model
+
+
+def test_the_identity_follows_the_content_not_the_place(llama: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "elsewhere"
+    shutil.copytree(llama, copy)
+    (copy / "README.md").write_text("a model card")
+    (copy / "metrics.jsonl").write_text("{}")
+    assert identity(copy) == identity(llama)
+
+
+def test_retraining_in_place_is_noticed(
+    llama: Path, gpt2: Path, tmp_path: Path, ask: Ask
+) -> None:
+    folder = tmp_path / "model"
+    journal = tmp_path / "journal.jsonl"
+    said = []
+    for trained in (llama, gpt2):
+        shutil.rmtree(folder, ignore_errors=True)
+        shutil.copytree(trained, folder)
+        engine = open_engine("hf", EngineConfig(model=str(folder)))
+        (given,) = generate(engine, [ask("a", "hello")], journal, GREEDY)
+        said.append(given.response)
+    assert said[0] != said[1]
+
+
+def test_an_adapters_identity_follows_its_base_too(
+    adapter: Path, llama: Path, gpt2: Path, tmp_path: Path
+) -> None:
+    before = identity(adapter)
+    base = tmp_path / "base"
+    shutil.copytree(llama, base)
+    config = json.loads((adapter / "adapter_config.json").read_text())
+    config["base_model_name_or_path"] = str(base)
+    (base / "generation_config.json").write_text(json.dumps({"eos_token_id": 5}))
+    (adapter / "adapter_config.json").write_text(json.dumps(config))
+    assert identity(adapter).split("+")[1] != before.split("+")[1]
+
+
+def test_another_template_is_another_question(stories: Path, llama: Path) -> None:
+    own, again = (
+        open_engine("hf", EngineConfig(model=str(llama), template=name)) for name in (None, "tulu")
+    )
+    assert own.template == again.template
+    assert own.template != open_engine("hf", EngineConfig(model=str(stories), template="tulu")).template
+
+
+def test_a_base_without_a_template_is_an_error_with_the_next_step(stories: Path) -> None:
+    with pytest.raises(TemplateError, match="--template tulu"):
+        open_engine("hf", EngineConfig(model=str(stories)))
+
+
+def damaged(folder: Path, how: str) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    weights = folder / "model.safetensors"
+    match how:
+        case "no weights":
+            weights.rename(folder / "pytorch_model.bin")
+        case "no config":
+            (folder / "config.json").unlink()
+        case "cut weights":
+            os.truncate(weights, 5000)
+        case "more layers":
+            (folder / "config.json").write_text(json.dumps(config | {"num_hidden_layers": 3}))
+        case "more words":
+            (folder / "config.json").write_text(json.dumps(config | {"vocab_size": 9999}))
+        case "new architecture":
+            (folder / "config.json").write_text(json.dumps(config | {"model_type": "nova"}))
+        case "no tokenizer":
+            for file in folder.glob("tokenizer*"):
+                file.unlink()
+
+
+@pytest.mark.parametrize(
+    ("how", "said"),
+    [
+        ("no weights", "no model.safetensors; save the weights with save_pretrained"),
+        ("no config", "no config.json or adapter_config.json"),
+        ("cut weights", "cannot be loaded"),
+        ("more layers", "9 weights that config.json asks for are absent"),
+        ("more words", "1 weights|2 weights"),
+        ("new architecture", "nova"),
+        ("no tokenizer", "the tokenizer cannot be loaded"),
+    ],
+)
+def test_a_damaged_folder_is_named_in_one_line(
+    llama: Path, tmp_path: Path, how: str, said: str
+) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(llama, folder)
+    damaged(folder, how)
+    with pytest.raises(ModelError, match=said) as caught:
+        open_engine("hf", EngineConfig(model=str(folder)))
+    assert str(folder) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("model", ["/nowhere/model", "./nowhere", "runs/rt/seed-0/finetune"])
+def test_a_folder_that_does_not_exist_is_named(model: str) -> None:
+    with pytest.raises(ModelError, match=f"{model}: no such folder"):
+        open_engine("hf", EngineConfig(model=model))
+
+
+def test_a_name_that_the_hub_does_not_give_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(ModelError, match="nobody/nothing: neither a folder nor a model") as caught:
+        open_engine("hf", EngineConfig(model="nobody/nothing"))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_hub_model_is_read_from_the_cache_and_known_by_its_commit(
+    llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, varied: list[Request]
+) -> None:
+    commit = "0123456789abcdef0123456789abcdef01234567"
+    repository = tmp_path / "models--some--base"
+    shutil.copytree(llama, repository / "snapshots" / commit)
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text(commit)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    engine = open_engine("hf", EngineConfig(model="some/base"))
+    assert engine.model == f"some/base@{commit}"
+    assert [c.error for c in engine.complete(varied[:2], GREEDY)] == [None, None]
+
+
+def test_a_missing_model_name_is_an_error_with_the_next_step() -> None:
+    with pytest.raises(ConfigError, match="--model"):
+        open_engine("hf", EngineConfig())
