@@ -43,6 +43,8 @@ Twin = Annotated[
 ]
 Template = Annotated[str | None, typer.Option(help="Chat template; 'rtune list' names them.")]
 Window = Annotated[int | None, typer.Option(help="Longest example in tokens.")]
+MaxNewTokens = Annotated[int, typer.Option(help="Longest completion in tokens.")]
+Temperature = Annotated[float, typer.Option(help="0 is greedy.")]
 Seed = Annotated[int | None, typer.Option(help="Seed of everything that is drawn.")]
 Settings = Annotated[
     list[str] | None,
@@ -233,6 +235,88 @@ def show(
     }
     whole = make_recipe(None, preset, flags, settings or [])
     pipeline.show_file(whole.data, whole.finetune, _console(), rows=rows, html=html, jsonl=jsonl)
+
+
+@app.command()
+def generate(
+    prompts: Annotated[Path, typer.Argument(help="JSONL, JSON, CSV or Parquet file of prompts.")],
+    out: Annotated[Path, typer.Option(help="JSONL file for the completions.")],
+    engine: Annotated[str, typer.Option(help="hf, openai or scripted.")] = "hf",
+    model: Annotated[
+        str | None, typer.Option(help="Folder or hub id; with openai, a name on the server.")
+    ] = None,
+    base_url: Annotated[str | None, typer.Option(help="Address of an OpenAI server.")] = None,
+    table: Annotated[Path | None, typer.Option(help="Answers of the scripted engine.")] = None,
+    template: Annotated[
+        str | None, typer.Option(help="Chat template of a model that has none.")
+    ] = None,
+    column: Annotated[str | None, typer.Option(help="Column that holds the prompt.")] = None,
+    max_new_tokens: MaxNewTokens = 2048,
+    temperature: Temperature = 0.0,
+    top_p: Annotated[float, typer.Option(help="Nucleus of the sampling.")] = 1.0,
+    seed: Annotated[int, typer.Option(help="Seed of the sampling.")] = 0,
+    stop: Annotated[list[str] | None, typer.Option(help="Text that ends a completion.")] = None,
+    tokens_per_batch: Annotated[
+        int | None, typer.Option(help="hf: tokens through the model at once.")
+    ] = None,
+    concurrency: Annotated[int | None, typer.Option(help="openai: requests in flight.")] = None,
+    timeout_s: Annotated[float | None, typer.Option(help="openai: seconds for a reply.")] = None,
+    max_retries: Annotated[int | None, typer.Option(help="openai: repeats of a request.")] = None,
+    api_key_env: Annotated[
+        str | None, typer.Option(help="openai: environment variable that holds the key.")
+    ] = None,
+) -> None:
+    """Have a model answer a file of prompts; the same command again goes on where it stopped."""
+    from response_tuning import pipeline
+    from response_tuning.artifacts import Sampling
+    from response_tuning.configs import build
+    from response_tuning.generate import EngineConfig
+
+    config = _given(
+        model=model,
+        base_url=base_url,
+        table=table,
+        template=template,
+        tokens_per_batch=tokens_per_batch,
+        concurrency=concurrency,
+        timeout_s=timeout_s,
+        max_retries=max_retries,
+        api_key_env=api_key_env,
+    )
+    sampling = Sampling(
+        max_new_tokens=max_new_tokens,
+        temperature=temperature,
+        top_p=top_p,
+        seed=seed,
+        stop=tuple(stop or ()),
+    )
+    failed = pipeline.run_generate(
+        engine,
+        build(EngineConfig, config, "rtune generate"),
+        prompts,
+        column,
+        sampling,
+        out,
+        _console(),
+    )
+    if failed:
+        raise typer.Exit(1)
+
+
+@app.command()
+def chat(
+    model: Annotated[str, typer.Argument(help="Folder or hub id of a model or an adapter.")],
+    template: Annotated[
+        str | None, typer.Option(help="Chat template of a model that has none.")
+    ] = None,
+    max_new_tokens: MaxNewTokens = 2048,
+    temperature: Temperature = 0.0,
+) -> None:
+    """Talk with a model; 'clear' forgets the conversation, 'exit' leaves."""
+    from response_tuning.artifacts import Sampling
+    from response_tuning.generate.chat import run_chat
+
+    run_chat(model, template, Sampling(max_new_tokens=max_new_tokens, temperature=temperature))
 
 
 @app.command("list")

@@ -7,18 +7,24 @@ next one's input.
 import logging
 import os
 import tempfile
-from collections.abc import Iterator
+import time
+import warnings
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from response_tuning.artifacts import file_digest, read_json
+from response_tuning.artifacts import Sampling, file_digest, read_json, write_jsonl
 from response_tuning.configs import DataConfig, FinetuneConfig, Recipe, build
 from response_tuning.errors import ConfigError
 
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from response_tuning.generate import EngineConfig
+
+PLAIN_EVERY_S = 10.0
+"""Seconds between progress lines when the output is not a terminal."""
 DATA = "data"
 """Sub-folder of a run that holds what the data stage left."""
 
@@ -97,10 +103,12 @@ def show_data(
     if html is None:
         show.print_overview(view, chat, console)
     else:
-        show.write_html(
-            view, chat, html, f"{config.objective}, {read_json(data / 'audit.json')['source']}"
-        )
+        show.write_html(view, chat, html, _title(config, data))
         console.print(f"wrote {html}", highlight=False, soft_wrap=True)
+
+
+def _title(config: FinetuneConfig, data: Path) -> str:
+    return f"{config.objective}, {Path(read_json(data / 'audit.json')['source']['name']).name}"
 
 
 def show_file(
@@ -127,6 +135,65 @@ def show_run(run: Path, console: "Console", **how: "int | Path | bool | None") -
     show_data(config, run / DATA, console, **how)  # type: ignore[arg-type]
 
 
+def run_generate(
+    engine: str,
+    config: "EngineConfig",
+    prompts: Path,
+    column: str | None,
+    sampling: Sampling,
+    out: Path,
+    console: "Console",
+) -> int:
+    """Run stage 3 on a file of prompts; return how many of them got no answer.
+
+    Completions are kept in ``<out>.journal`` as they arrive, and ``out`` is written whole at the
+    end: the same command again asks only what is not in the journal.
+    """
+    from response_tuning.data import read_prompts
+    from response_tuning.generate import generate, open_engine
+
+    requests = list(read_prompts(prompts, column))
+    journal = out.with_name(f"{out.name}.journal")
+    with progress_bar("completions", console) as advance:
+        answering = open_engine(engine, config)
+        completions = list(generate(answering, requests, journal, sampling, progress=advance))
+    write_jsonl(out, completions)
+    failed = [completion for completion in completions if completion.error is not None]
+    console.print(
+        f"wrote {out}: {len(completions) - len(failed):,} answers, {len(failed):,} errors"
+        + (f", the first: {failed[0].error}" if failed else ""),
+        highlight=False,
+        soft_wrap=True,
+    )
+    return len(failed)
+
+
+@contextmanager
+def progress_bar(what: str, console: "Console") -> Iterator[Callable[[int, int], None]]:
+    """Show (done, all) as a bar in a terminal, and as one line every ten seconds elsewhere."""
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+
+    columns = (TextColumn(what), MofNCompleteColumn(), BarColumn(), TimeRemainingColumn())
+    shown = time.monotonic()
+    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+        task = bar.add_task(what, total=None)
+
+        def advance(done: int, total: int) -> None:
+            nonlocal shown
+            bar.update(task, completed=done, total=total)
+            if not console.is_terminal and time.monotonic() - shown >= PLAIN_EVERY_S:
+                shown = time.monotonic()
+                console.print(f"{what}: {done:,} of {total:,}", highlight=False)
+
+        yield advance
+
+
 def registered() -> dict[str, list[str]]:
     """Return the names of everything that can be asked for by name."""
     from response_tuning import templates
@@ -146,6 +213,8 @@ def registered() -> dict[str, list[str]]:
 
 def quiet_libraries() -> None:
     """Leave the talking to us: no bars and no advice from the libraries underneath."""
+    # PEFT 0.21 asks transformers 5.23 under a name that it has deprecated.
+    warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated")
     from transformers.utils import logging as transformers_logging
 
     transformers_logging.set_verbosity_error()  # type: ignore[no-untyped-call]
@@ -160,7 +229,7 @@ def _is_prepared(config: DataConfig, out: Path) -> bool:
     if there.get("config") != config.model_dump(mode="json"):
         return False
     source = Path(config.path or config.source)
-    return not source.exists() or bool(there.get("sha256") == file_digest(source))
+    return not source.exists() or bool(there["source"].get("sha256") == file_digest(source))
 
 
 @contextmanager

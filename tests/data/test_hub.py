@@ -31,7 +31,8 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
     def load_dataset(path: str, *, revision: str, split: str) -> object:
         assert revision == COMMIT
-        local = folder / path.removeprefix("hf://datasets/")
+        # As the real one does, a folder of that name is preferred unless the prefix forbids it.
+        local = Path(path) if Path(path).is_dir() else folder / path.removeprefix("hf://datasets/")
         return really_load(str(local), split=split, cache_dir=str(tmp_path / "cache"))
 
     monkeypatch.setattr(HfApi, "dataset_info", dataset_info)

@@ -4,7 +4,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -22,7 +22,7 @@ from response_tuning.artifacts import (
     read_jsonl,
 )
 from response_tuning.configs import DataConfig
-from response_tuning.data import prepare
+from response_tuning.data import preparation, prepare
 from response_tuning.errors import ConfigError, DataError
 
 Prepare = Callable[..., tuple[Audit, list[Example], list[Dropped]]]
@@ -252,6 +252,22 @@ def test_an_error_leaves_nothing_half_written_and_an_older_run_whole(
     with pytest.raises(DataError, match=":2: not JSON"):
         prepare_source(path)
     assert {file.name: file.read_bytes() for file in (tmp_path / "out").iterdir()} == before
+
+
+def test_new_examples_never_stand_beside_an_old_audit(
+    prepare_rows: Prepare, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def crash(*_: object) -> NoReturn:
+        raise KeyboardInterrupt
+
+    prepare_rows([{"response": "old"}])
+    monkeypatch.setattr(preparation, "write_json", crash)
+    with pytest.raises(KeyboardInterrupt):
+        prepare_rows([{"response": "new"}])
+    assert sorted(file.name for file in (tmp_path / "out").iterdir()) == [
+        "dropped.jsonl",
+        "examples.jsonl",
+    ]
 
 
 def test_a_run_inside_its_own_source_is_refused(tmp_path: Path) -> None:

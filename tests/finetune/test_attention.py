@@ -69,10 +69,12 @@ def test_a_padding_mask_is_refused() -> None:
 @pytest.mark.gpu
 @pytest.mark.parametrize("window", [None, 3])
 def test_the_gpu_kernel_agrees_with_one_document_at_a_time(window: int | None) -> None:
-    on_gpu = [part.to("cuda", torch.bfloat16) for part in drawn()]
+    query, key, value = (part.to("cuda", torch.bfloat16) for part in drawn())
     found, _ = document_attention(
         nn.Module(),
-        *on_gpu,
+        query,
+        key,
+        value,
         None,
         cu_seq_lens_q=BOUNDS.cuda(),
         max_length_q=6,

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from response_tuning.errors import ModelError
-from response_tuning.finetune import selftest
+from response_tuning.finetune import attention, selftest
 from response_tuning.finetune.objectives import IGNORED
 from response_tuning.finetune.selftest import arguments, attending, choose_layout
 from response_tuning.finetune.steps import FLATTENED, PADDED, Document, Layout
@@ -102,12 +102,12 @@ def test_the_models_own_attention_is_given_back(build: Callable[[str], Any]) -> 
 def test_an_attention_that_forgets_the_sliding_window_is_found_out(
     build: Callable[[str], Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = selftest.attention.document_attention
+    real = attention.document_attention
 
     def forgetful(*args: Any, sliding_window: int | None = None, **kwargs: Any) -> Any:
         return real(*args, **kwargs)
 
-    monkeypatch.setattr(selftest.attention, "document_attention", forgetful)
+    monkeypatch.setattr(attention, "document_attention", forgetful)
     choice = choose_layout(build("mistral"), window=64)
     assert choice.layout is PADDED
     assert "logits differ" in choice.reason

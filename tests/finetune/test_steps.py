@@ -1,3 +1,6 @@
+from itertools import chain
+from typing import Any
+
 import pytest
 import torch
 from hypothesis import given
@@ -7,8 +10,10 @@ from response_tuning.finetune.objectives import IGNORED
 from response_tuning.finetune.steps import (
     FLATTENED,
     PADDED,
+    Batch,
     Document,
     Documents,
+    Layout,
     StepSampler,
     flattened,
     pack,
@@ -18,6 +23,18 @@ from response_tuning.finetune.steps import (
 
 A = Document([5, 6, 7], [IGNORED, 6, 7])
 B = Document([8, 9], [IGNORED, 9])
+
+
+def plain(batch: Batch) -> dict[str, Any]:
+    return {k: v if isinstance(v, int) else v.numpy().tolist() for k, v in batch.items()}
+
+
+def supervised(batch: Batch) -> int:
+    labels = batch["shift_labels"]
+    assert isinstance(labels, torch.Tensor)
+    return int((labels != IGNORED).sum())
+
+
 LENGTHS = st.lists(st.integers(1, 60), min_size=1, max_size=40)
 
 
@@ -29,8 +46,7 @@ def test_documents_come_back_as_they_went_in() -> None:
 
 def test_flattening_restarts_positions_and_shifts_labels_inside_each_document() -> None:
     batch = flattened([A, B])
-    found = {k: v.tolist() if isinstance(v, torch.Tensor) else v for k, v in batch.items()}
-    assert found == {
+    assert plain(batch) == {
         "input_ids": [[5, 6, 7, 8, 9]],
         "position_ids": [[0, 1, 2, 0, 1]],
         "shift_labels": [[6, 7, IGNORED, 9, IGNORED]],
@@ -41,8 +57,7 @@ def test_flattening_restarts_positions_and_shifts_labels_inside_each_document() 
 
 def test_padding_is_on_the_right_and_carries_no_loss() -> None:
     batch = padded([A, B])
-    found = {k: v.tolist() if isinstance(v, torch.Tensor) else v for k, v in batch.items()}
-    assert found == {
+    assert plain(batch) == {
         "input_ids": [[5, 6, 7], [8, 9, 0]],
         "attention_mask": [[1, 1, 1], [1, 1, 0]],
         "shift_labels": [[6, 7, IGNORED], [9, IGNORED, IGNORED]],
@@ -51,22 +66,18 @@ def test_padding_is_on_the_right_and_carries_no_loss() -> None:
 
 @given(LENGTHS, st.integers(1, 100))
 def test_packing_loses_nothing_and_keeps_the_budget(lengths: list[int], budget: int) -> None:
-    for bins, size in (
-        (pack(lengths, budget), lambda b: sum(lengths[i] for i in b)),
-        (pack_rows(lengths, budget), lambda b: len(b) * max(lengths[i] for i in b)),
-    ):
-        assert sorted(i for b in bins for i in b) == list(range(len(lengths)))
-        assert all(size(b) <= budget or len(b) == 1 for b in bins)
+    bins = [[lengths[i] for i in each] for each in pack(lengths, budget)]
+    rows = [[lengths[i] for i in each] for each in pack_rows(lengths, budget)]
+    assert sorted(chain(*bins)) == sorted(chain(*rows)) == sorted(lengths)
+    assert all(sum(each) <= budget or len(each) == 1 for each in bins)
+    assert all(len(each) * max(each) <= budget or len(each) == 1 for each in rows)
 
 
-@pytest.mark.parametrize("layout", [FLATTENED, PADDED])
-def test_every_document_of_a_step_is_in_one_micro_batch(layout: object) -> None:
-    assert layout in (FLATTENED, PADDED)
-    chosen = FLATTENED if layout is FLATTENED else PADDED
-    batches = list(chosen.micro_batches([A, B, A, B], 5))
-    supervised = sum(int((b["shift_labels"] != IGNORED).sum()) for b in batches)  # type: ignore[union-attr, arg-type]
-    assert len(batches) == 2 + (chosen is PADDED)
-    assert supervised == 6
+@pytest.mark.parametrize(("layout", "expected"), [(FLATTENED, 2), (PADDED, 3)])
+def test_every_document_of_a_step_is_in_one_micro_batch(layout: Layout, expected: int) -> None:
+    batches = list(layout.micro_batches([A, B, A, B], 5))
+    assert len(batches) == expected
+    assert sum(map(supervised, batches)) == 6
 
 
 @given(LENGTHS, st.integers(1, 9), st.integers(0, 3), st.integers(1, 4))

@@ -1,4 +1,5 @@
 import json
+import os
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -37,7 +38,7 @@ def tokenizer() -> Any:
         show_progress=False,
     )
     raw.train_from_iterator(SENTENCES, trainer)
-    made = PreTrainedTokenizerFast(tokenizer_object=raw, eos_token=END)
+    made = PreTrainedTokenizerFast(tokenizer_object=raw, eos_token=END)  # type: ignore[no-untyped-call]
     templates.install(made, "tulu")
     return made
 
@@ -53,7 +54,11 @@ def save_model(tokenizer: Any, tmp_path_factory: pytest.TempPathFactory) -> Save
         import torch
         from transformers import AutoModelForCausalLM, GPT2Config, LlamaConfig
 
-        common = {"vocab_size": len(tokenizer), "initializer_range": 0.4, "eos_token_id": 0}
+        common: dict[str, Any] = {
+            "vocab_size": len(tokenizer),
+            "initializer_range": 0.4,
+            "eos_token_id": 0,
+        }
         config = {
             "llama": LlamaConfig(
                 hidden_size=32,
@@ -71,7 +76,7 @@ def save_model(tokenizer: Any, tmp_path_factory: pytest.TempPathFactory) -> Save
         }[kind]
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
-            model = AutoModelForCausalLM.from_config(config)
+            model = AutoModelForCausalLM.from_config(config)  # type: ignore[no-untyped-call]
         model.generation_config.eos_token_id = list(eos)
         folder = tmp_path_factory.mktemp(kind)
         model.save_pretrained(folder)
@@ -89,6 +94,14 @@ def llama(save_model: SaveModel) -> Path:
 @pytest.fixture(scope="session")
 def gpt2(save_model: SaveModel) -> Path:
     return save_model("gpt2")
+
+
+@pytest.fixture(scope="session")
+def stories() -> Path:
+    root = os.environ.get("RESPONSE_TUNING_DATA")
+    if root is None:
+        pytest.skip("RESPONSE_TUNING_DATA is not set")
+    return Path(root) / "tiny_lm_stories260k" / "hf"
 
 
 def _ask(item_id: str, *words: str) -> Request:
@@ -116,7 +129,9 @@ def reply(
     text: str | None = "hello", finish: str = "stop", status: int = 200, **headers: str
 ) -> Behaviour:
     body = {"choices": [{"message": {"content": text}, "finish_reason": finish}]}
-    return raw(json.dumps(body if status == 200 else {"error": text}), status, **headers)
+    return raw(
+        json.dumps(body if status == 200 else {"error": {"message": text}}), status, **headers
+    )
 
 
 def raw(body: str, status: int = 200, **headers: str) -> Behaviour:

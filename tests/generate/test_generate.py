@@ -20,7 +20,9 @@ class Recorder:
 
     template = "none"
 
-    def __init__(self, model: str = "recorder", fails: Sequence[str] = (), dies_at: int = 99):
+    def __init__(
+        self, model: str = "recorder", fails: Sequence[str] = (), dies_at: int = 99
+    ) -> None:
         self.model = model
         self.fails = fails
         self.dies_at = dies_at
@@ -91,9 +93,7 @@ def test_equal_prompts_are_asked_once_and_answered_under_each_item_id(
     assert [(c.item_id, c.response) for c in given] == [("a", "emas"), ("b", "emas")]
 
 
-def test_an_answer_is_reused_for_another_item_with_the_same_prompt(
-    journal: Path, ask: Ask
-) -> None:
+def test_an_answer_is_reused_for_another_item_with_the_same_prompt(journal: Path, ask: Ask) -> None:
     list(generate(Recorder(), [ask("a", "same")], journal, GREEDY))
     (given,) = generate(Recorder(dies_at=0), [ask("b", "same")], journal, GREEDY)
     assert given.item_id == "b"
@@ -170,7 +170,9 @@ def test_each_completion_is_on_disk_when_the_next_one_is_asked_for(
     assert on_disk == [1, 2, 3, 4, 5]
 
 
-def test_a_damaged_line_inside_the_journal_is_named(journal: Path, questions: list[Request]) -> None:
+def test_a_damaged_line_inside_the_journal_is_named(
+    journal: Path, questions: list[Request]
+) -> None:
     journal.parent.mkdir()
     journal.write_text('{"half": \n')
     with pytest.raises(DataError, match=r"journal\.jsonl:1: not a Completion"):

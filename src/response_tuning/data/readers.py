@@ -42,6 +42,7 @@ def read(path: Path) -> Iterator[Row]:
 def read_texts(files: Sequence[Path]) -> Iterator[Row]:
     """Yield one row, with the column ``text``, for each file.
 
+    A file's last line feed ends its last line, as editors write it, and is no part of the text.
     A file that is no text is a row with a fault, so that it is counted.
 
     Raises:
@@ -55,7 +56,7 @@ def read_texts(files: Sequence[Path]) -> Iterator[Row]:
             text = "".join(_lines(file))
         except OSError as error:
             raise DataError(f"{file}: cannot be read: {error.strerror}") from error
-        yield Row(str(file), {"text": text})
+        yield Row(str(file), {"text": text.removesuffix("\n")})
 
 
 def table_rows(tables: "Iterable[pyarrow.RecordBatch | pyarrow.Table]", name: str) -> Iterator[Row]:

@@ -33,12 +33,14 @@ The loss was on the response and the stop token only.
 
 ## Data
 
-Source: `{{ data.source }}`, sha256 `{{ data.sha256 }}`. {{ data.audit.rows }} rows gave
-{{ data.audit.examples }} examples.
+Source: `{{ data.source.name }}`
+{%- if data.source.commit is defined %}, hub commit `{{ data.source.commit }}`{% endif %}
+{%- if data.source.sha256 is defined %}, sha256 `{{ data.source.sha256 }}`{% endif %}.
+{{ data.rows }} rows gave {{ data.examples }} examples.
 
 | what became of them | number |
 |---|---:|
-{% for reason, count in data.audit.dropped.items() %}
+{% for reason, count in data.dropped.items() %}
 | rows or turns dropped: {{ reason }} | {{ count }} |
 {% endfor %}
 | examples kept whole | {{ audit.kept }} |

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 from response_tuning.artifacts import Message, Sampling
 from response_tuning.generate.engine import cut
-from response_tuning.generate.local import Draft, Ending, LocalModel, PromptTooLongError, load
+from response_tuning.generate.loading import load
+from response_tuning.generate.local import Draft, Ending, LocalModel, PromptTooLongError
 
 if TYPE_CHECKING:
     import torch

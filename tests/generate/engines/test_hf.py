@@ -1,7 +1,9 @@
 import json
 import os
 import shutil
+import warnings
 from collections.abc import Callable, Sequence
+from logging import INFO
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +17,6 @@ Ask = Callable[..., Request]
 SaveModel = Callable[..., Path]
 GREEDY = Sampling(max_new_tokens=24)
 ONE_BY_ONE = 1
-
-
-@pytest.fixture(scope="session")
-def stories() -> Path:
-    root = os.environ.get("RESPONSE_TUNING_DATA")
-    if root is None:
-        pytest.skip("RESPONSE_TUNING_DATA is not set")
-    return Path(root) / "tiny_lm_stories260k" / "hf"
 
 
 def say(
@@ -52,15 +46,13 @@ def plain_generate(
 
     from response_tuning import templates
 
-    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer: Any = AutoTokenizer.from_pretrained(folder)
     templates.install(tokenizer, template or "native")
     chat = templates.Chat(tokenizer)
-    model = AutoModelForCausalLM.from_pretrained(folder)
+    model: Any = AutoModelForCausalLM.from_pretrained(folder)
     said = []
     for request in requests:
-        ids = tokenizer(
-            chat.prompt(request.prompt), add_special_tokens=False, return_tensors="pt"
-        )
+        ids = tokenizer(chat.prompt(request.prompt), add_special_tokens=False, return_tensors="pt")
         out = model.generate(**ids, max_new_tokens=24, do_sample=False, pad_token_id=0)
         whole = tokenizer.decode(out[0], skip_special_tokens=True)
         said.append(whole[len(tokenizer.decode(ids.input_ids[0], skip_special_tokens=True)) :])
@@ -89,7 +81,7 @@ def test_batches_of_a_real_model_say_what_one_by_one_and_plain_generate_say(
 
 
 def test_the_first_space_of_a_sentencepiece_reply_is_kept(stories: Path, ask: Ask) -> None:
-    from response_tuning.generate.local import load
+    from response_tuning.generate.loading import load
 
     local = load(str(stories), "tulu")
     prompt, reply = (
@@ -124,7 +116,7 @@ def test_a_reply_that_reaches_its_limit_is_marked(llama: Path, ask: Ask) -> None
 def test_the_turn_end_stops_a_reply_even_if_the_model_does_not_declare_it(
     save_model: SaveModel, varied: list[Request]
 ) -> None:
-    from response_tuning.generate.local import load
+    from response_tuning.generate.loading import load
 
     local = load(str(save_model("llama", eos=[7, 8])))
     assert local.stop_ids == (0, 7, 8)
@@ -133,7 +125,7 @@ def test_the_turn_end_stops_a_reply_even_if_the_model_does_not_declare_it(
 def test_stop_strings_cut_each_reply_at_their_first_occurrence(
     llama: Path, varied: list[Request]
 ) -> None:
-    stop = ("e", "th", "\ufffd")
+    stop = ("e", "th", "|>")
     whole = texts(llama, varied)
     cut = say(llama, varied, GREEDY.model_copy(update={"stop": stop}))
     assert {c.finish_reason for c in cut} == {"stop", "length"}
@@ -145,7 +137,7 @@ def test_stop_strings_cut_each_reply_at_their_first_occurrence(
 
 
 def test_a_stop_string_ends_the_batch_early(llama: Path, ask: Ask, tokenizer: Any) -> None:
-    from response_tuning.generate.local import load
+    from response_tuning.generate.loading import load
 
     local = load(str(llama))
     (text,) = texts(llama, [ask("a", "hello")])
@@ -171,25 +163,26 @@ def test_a_stop_string_that_begins_in_the_prompt_does_not_stop_the_reply(
 def test_a_full_context_ends_each_reply_at_its_own_length(
     kind: str, varied: list[Request], save_model: SaveModel
 ) -> None:
-    folder = save_model(kind, context=128)
+    from response_tuning.generate.loading import load
+
+    folder = save_model(kind, context=128, eos=[])
     endless = Sampling(max_new_tokens=1000)
-    batched = say(folder, varied, endless)
-    assert batched == say(folder, varied, endless, tokens_per_batch=ONE_BY_ONE)
-    assert {c.finish_reason for c in batched if c.error is None} == {"length"}
-
-    from response_tuning.generate.local import load
-
+    some = varied[4:24:3]
+    batched = say(folder, some, endless)
+    assert batched == say(folder, some, endless, tokens_per_batch=ONE_BY_ONE)
     local = load(str(folder))
-    draft = local.draft(varied[0].prompt, endless)
-    while local.ending(draft, ()) is None:
-        local.extend([draft], endless)
-    assert len(draft.prompt) + len(draft.said) == 128
+    drafts = [local.draft(request.prompt, endless) for request in some]
+    assert len({draft.limit for draft in drafts}) > 3
+    local.extend(drafts, endless)
+    assert [local.ending(draft, ()) is None for draft in drafts] == [
+        draft.limit > min(draft.limit for draft in drafts) for draft in drafts
+    ]
 
 
 def test_a_prompt_without_room_for_a_reply_is_an_error_record_beside_the_others(
     save_model: SaveModel, ask: Ask
 ) -> None:
-    from response_tuning.generate.local import load
+    from response_tuning.generate.loading import load
 
     folder = save_model("gpt2", context=64)
     chat = load(str(folder)).chat
@@ -235,7 +228,7 @@ def test_sampling_repeats_with_its_seed_and_leaves_the_global_generator_alone(
 
 
 def test_sampling_uses_the_whole_vocabulary_unless_top_p_limits_it(llama: Path, ask: Ask) -> None:
-    from response_tuning.generate.local import load
+    from response_tuning.generate.loading import load
 
     local = load(str(llama))
     firsts: dict[float, set[int]] = {1.0: set(), 1e-6: set()}
@@ -248,11 +241,23 @@ def test_sampling_uses_the_whole_vocabulary_unless_top_p_limits_it(llama: Path, 
     assert len(firsts[1e-6]) == 1
 
 
-def test_loading_and_answering_say_nothing(
+def test_loading_and_answering_say_nothing_and_leave_the_log_level_alone(
     llama: Path, varied: list[Request], capfd: pytest.CaptureFixture[str]
 ) -> None:
-    texts(llama, varied, Sampling(max_new_tokens=300))
-    assert capfd.readouterr() == ("", "")
+    from transformers.utils import logging
+
+    before = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_info()  # type: ignore[no-untyped-call]
+    logging.enable_progress_bar()  # type: ignore[no-untyped-call]
+    try:
+        texts(llama, varied[:3], Sampling(max_new_tokens=300))
+        assert capfd.readouterr() == ("", "")
+        assert logging.get_verbosity() == INFO
+        assert logging.is_progress_bar_enabled()
+    finally:
+        logging.set_verbosity(before[0])
+        if not before[1]:
+            logging.disable_progress_bar()  # type: ignore[no-untyped-call]
 
 
 @pytest.fixture
@@ -262,14 +267,16 @@ def adapter(llama: Path, tokenizer: Any, tmp_path: Path) -> Path:
     from transformers import AutoModelForCausalLM
 
     base = AutoModelForCausalLM.from_pretrained(llama)
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
         torch.manual_seed(1)
-        tuned = get_peft_model(
-            base, LoraConfig(r=4, target_modules="all-linear", init_lora_weights=False)
+        warnings.filterwarnings("ignore", ".*is_gradient_checkpointing", FutureWarning)
+        tuned: Any = get_peft_model(
+            base,
+            LoraConfig(r=4, lora_dropout=0.5, target_modules="all-linear", init_lora_weights=False),
         )
     tuned.save_pretrained(tmp_path / "adapter")
     tokenizer.save_pretrained(tmp_path / "adapter")
-    merged = tuned.merge_and_unload()
+    merged: Any = tuned.merge_and_unload()
     merged.save_pretrained(tmp_path / "merged")
     tokenizer.save_pretrained(tmp_path / "merged")
     return tmp_path / "adapter"
@@ -300,6 +307,16 @@ def test_an_adapter_whose_base_is_gone_names_its_file(adapter: Path) -> None:
         open_engine("hf", EngineConfig(model=str(adapter)))
 
 
+def test_an_adapter_of_an_adapter_is_refused(adapter: Path, tmp_path: Path) -> None:
+    second = tmp_path / "second"
+    shutil.copytree(adapter, second)
+    config = json.loads((second / "adapter_config.json").read_text())
+    config["base_model_name_or_path"] = str(adapter)
+    (second / "adapter_config.json").write_text(json.dumps(config))
+    with pytest.raises(ModelError, match="is an adapter: merge that"):
+        open_engine("hf", EngineConfig(model=str(second)))
+
+
 def identity(folder: Path) -> str:
     return open_engine("hf", EngineConfig(model=str(folder))).model
 
@@ -312,9 +329,7 @@ def test_the_identity_follows_the_content_not_the_place(llama: Path, tmp_path: P
     assert identity(copy) == identity(llama)
 
 
-def test_retraining_in_place_is_noticed(
-    llama: Path, gpt2: Path, tmp_path: Path, ask: Ask
-) -> None:
+def test_retraining_in_place_is_noticed(llama: Path, gpt2: Path, tmp_path: Path, ask: Ask) -> None:
     folder = tmp_path / "model"
     journal = tmp_path / "journal.jsonl"
     said = []
@@ -345,7 +360,10 @@ def test_another_template_is_another_question(stories: Path, llama: Path) -> Non
         open_engine("hf", EngineConfig(model=str(llama), template=name)) for name in (None, "tulu")
     )
     assert own.template == again.template
-    assert own.template != open_engine("hf", EngineConfig(model=str(stories), template="tulu")).template
+    assert (
+        own.template
+        != open_engine("hf", EngineConfig(model=str(stories), template="tulu")).template
+    )
 
 
 def test_a_base_without_a_template_is_an_error_with_the_next_step(stories: Path) -> None:

@@ -5,7 +5,8 @@ from collections.abc import Iterator, Sequence
 from response_tuning.artifacts import Completion, Request, Sampling
 from response_tuning.errors import ConfigError, TemplateError
 from response_tuning.generate.engine import ENGINES, EngineConfig, answered, failed
-from response_tuning.generate.local import Draft, LocalModel, PromptTooLongError, load
+from response_tuning.generate.loading import load
+from response_tuning.generate.local import Draft, LocalModel, PromptTooLongError
 
 Ask = tuple[Request, Draft]
 

@@ -1,0 +1,72 @@
+"""Prompts of one's own: a file of questions becomes requests."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from response_tuning.artifacts import Message, Request
+from response_tuning.data.columns import CONVERSATIONS, INPUTS, INSTRUCTIONS
+from response_tuning.data.conversations import UnusableRow, messages, text
+from response_tuning.data.readers import READERS, Row, read, shown
+from response_tuning.errors import DataError
+
+IDS = ("item_id", "id")
+
+
+def read_prompts(path: Path, column: str | None = None) -> Iterator[Request]:
+    """Yield one request for each row of a JSONL, JSON, CSV or Parquet file.
+
+    The prompt is in ``column``, or under a usual name (``prompt``, ``instruction``, ``messages``
+    ...); a conversation is asked up to its last user message. A row's ``id`` is kept where it has
+    one, else it is the row's number from 0.
+
+    Raises:
+        DataError: the file or a row of it is unusable; one line naming it.
+    """
+    if path.suffix.lower() not in READERS or not path.is_file():
+        known = ", ".join(sorted(READERS))
+        raise DataError(f"{path}: not a file of prompts; it is one of {known}")
+    number = -1
+    for number, row in enumerate(read(path)):
+        try:
+            yield _request(number, row, column)
+        except UnusableRow as reason:
+            raise DataError(f"{row.where}: {reason}") from reason
+    if number < 0:
+        raise DataError(f"{path}: it has no rows")
+
+
+def _request(number: int, row: Row, column: str | None) -> Request:
+    if row.fault:
+        raise UnusableRow(row.fault)
+    named = next((name for name in IDS if row.fields.get(name) is not None), None)
+    return Request(
+        item_id=str(row.fields[named]) if named else str(number),
+        prompt=tuple(_prompt(row.fields, column)),
+    )
+
+
+def _prompt(fields: Mapping[str, Any], column: str | None) -> list[Message]:
+    usual = (*INSTRUCTIONS, *CONVERSATIONS, "input")
+    name = column or next((name for name in usual if fields.get(name)), None)
+    if name is None or name not in fields:
+        listed = ", ".join(map(shown, fields))
+        raise UnusableRow(
+            f"no column {column or 'with a prompt'} among {listed}; name it with --column"
+        )
+    if isinstance(fields[name], list):
+        return _asked(messages(fields[name], name))
+    parts = [text(fields[name], name)]
+    if name in INSTRUCTIONS:
+        parts += [text(fields.get(about), about) for about in INPUTS]
+    whole = "\n\n".join(part for part in parts if part)
+    if not whole:
+        raise UnusableRow("empty prompt")
+    return [Message(role="user", content=whole)]
+
+
+def _asked(conversation: list[Message]) -> list[Message]:
+    users = [place for place, message in enumerate(conversation) if message.role == "user"]
+    if not users:
+        raise UnusableRow("no user message")
+    return conversation[: users[-1] + 1]

@@ -1,0 +1,51 @@
+"""A run in a process of its own, which kills itself where a test says; see ``test_run.py``."""
+
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+
+from response_tuning.configs import FinetuneConfig
+from response_tuning.finetune import progress
+from response_tuning.finetune.run import finetune
+from response_tuning.finetune.trainer import ResponseTrainer
+from response_tuning.pipeline import quiet_libraries
+
+
+def kill_after_step(step: int) -> None:
+    """Die as soon as the metrics of ``step`` are written."""
+    write = progress.Metrics.on_log
+
+    def write_and_die(self: Any, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        write(self, args, state, control, **kwargs)
+        if state.global_step == step:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    progress.Metrics.on_log = write_and_die  # type: ignore[method-assign]
+
+
+def kill_while_saving(step: int) -> None:
+    """Die in the middle of the checkpoint of ``step``: weights are there, the rest is not."""
+    save = ResponseTrainer._save_rng_state
+
+    def die(self: Any, output_dir: str) -> None:
+        if self.state.global_step == step:
+            os.kill(os.getpid(), signal.SIGKILL)
+        save(self, output_dir)
+
+    ResponseTrainer._save_rng_state = die  # type: ignore[method-assign]
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    quiet_libraries()
+    order = json.loads(sys.argv[1])
+    if order["kill"]:
+        {"step": kill_after_step, "saving": kill_while_saving}[order["kill"][0]](order["kill"][1])
+    config = FinetuneConfig.model_validate(order["config"])
+    finetune(config, Path(order["data"]), Path(order["out"]), Console())

@@ -1,0 +1,282 @@
+import json
+import os
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from peft import PeftModel
+from rich.console import Console
+from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from response_tuning.artifacts import Dropped, Example, write_json, write_jsonl
+from response_tuning.configs import FinetuneConfig
+from response_tuning.errors import ConfigError, DataError, ModelError
+from response_tuning.finetune.run import finetune
+from response_tuning.templates import Chat
+
+SAVE_STEPS, STEPS = 4, 14
+
+
+@pytest.fixture(scope="session")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the data stage leaves: 40 examples, the last without an instruction."""
+    folder = tmp_path_factory.mktemp("data")
+    examples = [
+        Example(
+            row=i, instruction=f"What is {i}?", response=f"It is {i}, of course. " * (1 + i % 5)
+        )
+        for i in range(39)
+    ]
+    write_jsonl(folder / "examples.jsonl", [*examples, Example(row=39, response="Just said.")])
+    write_jsonl(folder / "dropped.jsonl", [Dropped(row=40, reason="empty response")])
+    audit = {"rows": 41, "rows_kept": 40, "examples": 40, "dropped": {"empty response": 1}}
+    write_json(folder / "audit.json", audit | {"source": {"name": "answers.jsonl"}})
+    return folder
+
+
+@pytest.fixture
+def console() -> Console:
+    return Console(width=200)
+
+
+def configured(base: Path, **changes: Any) -> FinetuneConfig:
+    values = {
+        "base_model": str(base),
+        "method": "full",
+        "max_steps": STEPS,
+        "save_steps": SAVE_STEPS,
+        "examples_per_step": 8,
+        "tokens_per_micro_batch": 200,
+        "window": 96,
+        "device": "cpu",
+    }
+    return FinetuneConfig.model_validate(values | changes)
+
+
+def in_a_process(
+    config: FinetuneConfig, data: Path, out: Path, kill: tuple[str, int] | None = None
+) -> int:
+    order = {"config": config.model_dump(mode="json"), "data": str(data), "out": str(out)}
+    script = Path(__file__).with_name("runs.py")
+    done = subprocess.run(
+        [sys.executable, str(script), json.dumps(order | {"kill": kill})],
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode in (0, -9), done.stderr
+    return done.returncode
+
+
+def metrics(out: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+
+
+def weights(out: Path) -> dict[str, torch.Tensor]:
+    files = list(out.glob("*.safetensors"))
+    assert len(files) == 1
+    return load_file(files[0])
+
+
+def identical(a: Path, b: Path) -> bool:
+    first, second = weights(a), weights(b)
+    return first.keys() == second.keys() and all(torch.equal(first[k], second[k]) for k in first)
+
+
+@pytest.fixture(scope="session")
+def uninterrupted(
+    tiny_base: Path, data: Path, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, Path]:
+    finished = {}
+    for method, changes in METHODS.items():
+        finished[method] = tmp_path_factory.mktemp(method)
+        finetune(configured(tiny_base, **changes), data, finished[method], Console())
+    return finished
+
+
+METHODS: dict[str, dict[str, Any]] = {
+    "full": {"method": "full"},
+    "lora": {"method": "lora", "lora_r": 4, "lora_dropout": 0.1},
+}
+
+
+@pytest.mark.parametrize("kill", [("step", 3), ("step", 6), ("step", 13), ("saving", 8)])
+@pytest.mark.parametrize("method", METHODS)
+def test_a_killed_run_ends_in_the_weights_of_an_uninterrupted_one(
+    tiny_base: Path,
+    data: Path,
+    tmp_path: Path,
+    uninterrupted: dict[str, Path],
+    method: str,
+    kill: tuple[str, int],
+) -> None:
+    config = configured(tiny_base, **METHODS[method])
+    assert in_a_process(config, data, tmp_path, kill) == -9
+    assert json.loads((tmp_path / "manifest.json").read_text())["status"] == "running"
+    assert in_a_process(config, data, tmp_path) == 0
+    assert identical(tmp_path, uninterrupted[method])
+    steps = Counter(line["step"] for line in metrics(tmp_path))
+    assert sorted(steps) == list(range(1, STEPS + 1))
+    assert 0 < sum(count - 1 for count in steps.values()) <= SAVE_STEPS
+    lines = {json.dumps(line) for line in metrics(tmp_path)}
+    assert lines == {json.dumps(line) for line in metrics(uninterrupted[method])}
+
+
+def test_a_run_on_a_clock_that_differs_leaves_the_same_metrics(
+    tiny_base: Path, data: Path, tmp_path: Path, uninterrupted: dict[str, Path], console: Console
+) -> None:
+    finetune(configured(tiny_base), data, tmp_path, console)
+    again = (tmp_path / "metrics.jsonl").read_bytes()
+    assert again == (uninterrupted["full"] / "metrics.jsonl").read_bytes()
+    assert identical(tmp_path, uninterrupted["full"])
+
+
+def test_a_finished_run_is_not_repeated(
+    tiny_base: Path,
+    data: Path,
+    uninterrupted: dict[str, Path],
+    console: Console,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    out = uninterrupted["full"]
+    before = {f.name: f.stat().st_mtime_ns for f in out.iterdir()}
+    finetune(configured(tiny_base), data, out, console)
+    assert "already finished" in capsys.readouterr().out
+    assert before == {f.name: f.stat().st_mtime_ns for f in out.iterdir()}
+
+
+def test_another_run_in_the_same_folder_is_refused_with_the_setting_that_differs(
+    tiny_base: Path, data: Path, uninterrupted: dict[str, Path], console: Console
+) -> None:
+    with pytest.raises(ConfigError, match=r"holds another run: seed was 0, now 1"):
+        finetune(configured(tiny_base, seed=1), data, uninterrupted["full"], console)
+
+
+def test_the_folder_is_a_plain_hugging_face_model(
+    tiny_base: Path, uninterrupted: dict[str, Path]
+) -> None:
+    out = uninterrupted["full"]
+    model: Any = AutoModelForCausalLM.from_pretrained(out)
+    tokenizer: Any = AutoTokenizer.from_pretrained(out)
+    assert model.generation_config.eos_token_id == tokenizer.eos_token_id
+    assert model.config.vocab_size == 384
+    assert Chat(tokenizer).opening == "<s><|assistant|>\n"
+    assert json.loads((out / "config.json").read_text()).get("use_cache", True)
+    assert not list(out.rglob("*.bin"))
+    assert not (out / "checkpoints").exists()
+    before: Any = AutoModelForCausalLM.from_pretrained(tiny_base)
+    changed = [
+        name
+        for (name, new), old in zip(model.named_parameters(), before.parameters(), strict=True)
+        if not torch.equal(new, old)
+    ]
+    assert len(changed) == len(list(model.parameters()))
+
+
+def test_an_adapter_folder_loads_with_peft(tiny_base: Path, uninterrupted: dict[str, Path]) -> None:
+    out = uninterrupted["lora"]
+    base: Any = AutoModelForCausalLM.from_pretrained(tiny_base)
+    model = PeftModel.from_pretrained(base, str(out))
+    assert any("lora_B" in name and bool(p.any()) for name, p in model.named_parameters())
+    assert {"adapter_config.json", "chat_template.jinja", "generation_config.json"} <= {
+        file.name for file in out.iterdir()
+    }
+
+
+def test_the_manifest_and_the_card_tell_what_was_trained(uninterrupted: dict[str, Path]) -> None:
+    manifest = json.loads((uninterrupted["full"] / "manifest.json").read_text())
+    assert manifest["status"] == "finished"
+    assert manifest["audit"] | {"tokens": 0, "supervised_tokens": 0} == {
+        "examples": 40,
+        "kept": manifest["audit"]["kept"],
+        "truncated": 40 - manifest["audit"]["kept"],
+        "dropped": {},
+        "held_out": 0,
+        "tokens": 0,
+        "supervised_tokens": 0,
+    }
+    assert manifest["base"].startswith("sha256:")
+    assert manifest["packages"]["torch"] == torch.__version__
+    card = (uninterrupted["full"] / "README.md").read_text()
+    assert "| rows or turns dropped: empty response | 1 |" in card
+    assert "41 rows gave 40 examples" in card
+    assert "| learning_rate | 0.0002 |" in card
+
+
+def test_held_out_examples_are_the_same_in_both_arms_and_are_not_trained_on(
+    tiny_base: Path, data: Path, tmp_path: Path, console: Console
+) -> None:
+    arms = ("response-tuning", "instruction-tuning")
+    for arm in arms:
+        config = configured(tiny_base, objective=arm, twins=arms, eval_fraction=0.2, max_steps=6)
+        finetune(config, data, tmp_path / arm, console)
+    audits = [json.loads((tmp_path / arm / "manifest.json").read_text())["audit"] for arm in arms]
+    assert [a["dropped"] for a in audits] == [{"no instruction": 1}] * 2
+    assert audits[0]["held_out"] == audits[1]["held_out"] == 8
+    assert audits[0]["supervised_tokens"] == audits[1]["supervised_tokens"]
+    for arm in arms:
+        held_out = [line["eval_loss"] for line in metrics(tmp_path / arm) if "eval_loss" in line]
+        assert len(held_out) == 2
+    per_step = [
+        [line["supervised_tokens"] for line in metrics(tmp_path / arm) if "loss" in line]
+        for arm in arms
+    ]
+    assert per_step[0] == per_step[1]
+
+
+def test_nothing_to_train_on_is_said_with_the_reasons(
+    tiny_base: Path, tmp_path: Path, console: Console, data: Path
+) -> None:
+    write_jsonl(tmp_path / "examples.jsonl", [Example(row=0, response="Just said.")])
+    write_json(tmp_path / "audit.json", json.loads((data / "audit.json").read_text()))
+    with pytest.raises(DataError, match="'instruction-tuning': 1 no instruction"):
+        finetune(
+            configured(tiny_base, objective="instruction-tuning"), tmp_path, tmp_path / "o", console
+        )
+
+
+def test_a_loss_that_diverges_ends_the_run_in_one_line(
+    tiny_base: Path, data: Path, tmp_path: Path, console: Console
+) -> None:
+    config = configured(tiny_base, learning_rate=1e30, max_grad_norm=1e30)
+    with pytest.raises(ModelError, match="training has diverged; lower --learning-rate"):
+        finetune(config, data, tmp_path, console)
+
+
+def test_qlora_without_a_gpu_says_what_to_use(
+    tiny_base: Path, data: Path, tmp_path: Path, console: Console
+) -> None:
+    if torch.cuda.is_available():
+        pytest.skip("there is a CUDA device here")
+    with pytest.raises(ConfigError, match="needs a CUDA GPU; use --method lora"):
+        finetune(configured(tiny_base, method="qlora"), data, tmp_path, console)
+
+
+def test_a_random_initialisation_shares_no_weights_with_the_base(
+    tiny_base: Path, data: Path, tmp_path: Path, console: Console
+) -> None:
+    config = configured(tiny_base, random_init=True, max_steps=1, learning_rate=1e-9)
+    finetune(config, data, tmp_path / "a", console)
+    finetune(config, data, tmp_path / "b", console)
+    fresh, base = weights(tmp_path / "a"), load_file(tiny_base / "model.safetensors")
+    assert identical(tmp_path / "a", tmp_path / "b")
+    name = "model.layers.0.self_attn.q_proj.weight"
+    assert not torch.allclose(fresh[name], base[name], atol=1e-3)
+
+
+def test_a_base_that_is_already_tuned_gets_one_warning(
+    uninterrupted: dict[str, Path],
+    data: Path,
+    tmp_path: Path,
+    console: Console,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    finetune(configured(uninterrupted["full"], max_steps=1), data, tmp_path, console)
+    assert [r.message for r in caplog.records if "already ships a chat template" in r.message]
+    assert len(caplog.records) == 1

@@ -1,0 +1,210 @@
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from transformers import AutoModelForCausalLM, TrainingArguments
+
+from response_tuning.errors import ConfigError
+from response_tuning.finetune.objectives import IGNORED
+from response_tuning.finetune.steps import PADDED, Document, Documents, StepSampler
+from response_tuning.finetune.trainer import ResponseTrainer, as_document, collate
+
+EXAMPLES, STEPS, RATE = 16, 20, 1e-4
+
+
+def drawn(count: int = 100) -> Documents:
+    generator = torch.Generator().manual_seed(0)
+    rows = []
+    for _ in range(count):
+        length = int(torch.randint(4, 60, (1,), generator=generator))
+        ids = torch.randint(3, 384, (length,), generator=generator).tolist()
+        free = int(torch.randint(1, length, (1,), generator=generator))
+        rows.append((ids, [IGNORED] * free + ids[free:]))
+    return Documents(rows)
+
+
+def load(folder: Path) -> Any:
+    return AutoModelForCausalLM.from_pretrained(folder)
+
+
+def arguments(out: Path, **changes: Any) -> TrainingArguments:
+    return TrainingArguments(
+        **{
+            "output_dir": str(out),
+            "max_steps": STEPS,
+            "learning_rate": RATE,
+            "lr_scheduler_type": "constant",
+            "logging_steps": 1,
+            "save_strategy": "no",
+            "seed": 0,
+            "report_to": "none",
+            "disable_tqdm": True,
+            "use_cpu": True,
+            "per_device_train_batch_size": EXAMPLES,
+            **changes,
+        }
+    )
+
+
+def losses(trainer: ResponseTrainer) -> list[float]:
+    return [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
+
+
+def train(base: Path, out: Path, **how: Any) -> tuple[list[float], dict[str, Tensor]]:
+    trainer = ResponseTrainer(
+        load(base), arguments(out, **how.pop("arguments", {})), train_dataset=drawn(), **how
+    )
+    trainer.train()
+    model: Any = trainer.model
+    return losses(trainer), dict(model.named_parameters())
+
+
+def plain_loop(base: Path) -> tuple[list[float], dict[str, Tensor]]:
+    """The same steps as a person would write them: padded, all logits, one mean a step."""
+    model, documents = load(base), drawn()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=RATE, weight_decay=0.0)
+    sampler = StepSampler(documents.lengths, EXAMPLES, seed=0)
+    history: list[float] = []
+    epoch = 0
+    while len(history) < STEPS:
+        sampler.set_epoch(epoch)
+        for step in list(sampler)[: STEPS - len(history)]:
+            rows = [documents[i] for i in step]
+            longest = max(len(row.input_ids) for row in rows)
+            ids = torch.tensor([r.input_ids + [0] * (longest - len(r.input_ids)) for r in rows])
+            labels = torch.tensor([r.labels + [IGNORED] * (longest - len(r.labels)) for r in rows])
+            mask = torch.tensor(
+                [[1] * len(r.input_ids) + [0] * (longest - len(r.input_ids)) for r in rows]
+            )
+            loss = model(input_ids=ids, attention_mask=mask, labels=labels).loss
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            optimizer.step()
+            optimizer.zero_grad()
+            history.append(float(loss.detach()))
+        epoch += 1
+    return history, dict(model.named_parameters())
+
+
+def furthest(a: dict[str, Tensor], b: dict[str, Tensor]) -> float:
+    assert a.keys() == b.keys()
+    return max(float((a[name] - b[name]).detach().abs().max()) for name in a)
+
+
+@pytest.fixture(scope="module")
+def plain(tiny_base: Path) -> tuple[list[float], dict[str, Tensor]]:
+    return plain_loop(tiny_base)
+
+
+@pytest.mark.parametrize("budget", [64, 300, 10_000])
+def test_twenty_steps_equal_a_plain_padded_loop_whatever_the_token_budget(
+    tiny_base: Path, tmp_path: Path, plain: tuple[list[float], dict[str, Tensor]], budget: int
+) -> None:
+    history, weights = train(tiny_base, tmp_path, tokens_per_micro_batch=budget)
+    assert history == pytest.approx(plain[0], abs=5e-6)
+    assert furthest(weights, plain[1]) < 1e-5
+
+
+def test_padded_micro_batches_take_the_same_steps(
+    tiny_base: Path, tmp_path: Path, plain: tuple[list[float], dict[str, Tensor]]
+) -> None:
+    history, weights = train(tiny_base, tmp_path, tokens_per_micro_batch=300, layout=PADDED)
+    assert history == pytest.approx(plain[0], abs=5e-6)
+    assert furthest(weights, plain[1]) < 1e-5
+
+
+def test_checkpointing_activations_changes_nothing(tiny_base: Path, tmp_path: Path) -> None:
+    once = train(tiny_base, tmp_path)
+    twice = train(tiny_base, tmp_path, arguments={"activation_checkpointing": True})
+    assert once[0] == twice[0]
+    assert furthest(once[1], twice[1]) == 0.0
+
+
+def test_two_runs_of_one_seed_are_identical_and_of_two_seeds_are_not(
+    tiny_base: Path, tmp_path: Path
+) -> None:
+    first, second = train(tiny_base, tmp_path)[0], train(tiny_base, tmp_path)[0]
+    assert first == second != train(tiny_base, tmp_path, arguments={"seed": 1})[0]
+
+
+def test_two_processes_take_the_same_steps_as_one(
+    tiny_base: Path, tmp_path: Path, plain: tuple[list[float], dict[str, Tensor]]
+) -> None:
+    script = Path(__file__).with_name("two_processes.py")
+    subprocess.run(
+        [
+            *(sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"),
+            *(str(script), str(tiny_base), str(tmp_path)),
+        ],
+        check=True,
+        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(script.parents[2])},
+        capture_output=True,
+        timeout=300,
+    )
+    found = json.loads((tmp_path / "losses.json").read_text())
+    assert found["losses"] == pytest.approx(plain[0], abs=5e-6)
+    weights = torch.load(tmp_path / "weights.pt", weights_only=True)
+    assert furthest(weights, plain[1]) < 1e-5
+    model = load(tiny_base)
+    model.load_state_dict(weights)
+    one = ResponseTrainer(model, arguments(tmp_path), train_dataset=drawn())
+    assert found["held_out"] == pytest.approx(one.evaluate(drawn(9))["eval_loss"], abs=1e-6)
+
+
+def test_held_out_loss_is_a_mean_over_tokens_not_over_batches(
+    tiny_base: Path, tmp_path: Path
+) -> None:
+    trainer = ResponseTrainer(
+        load(tiny_base), arguments(tmp_path), train_dataset=drawn(), tokens_per_micro_batch=64
+    )
+    total, count = 0.0, 0
+    for row in (drawn(9)[i] for i in range(9)):
+        output = load(tiny_base)(
+            input_ids=torch.tensor([row.input_ids]), labels=torch.tensor([row.labels])
+        )
+        tokens = sum(label != IGNORED for label in row.labels[1:])
+        total, count = total + float(output.loss.detach()) * tokens, count + tokens
+    assert trainer.evaluate(drawn(9))["eval_loss"] == pytest.approx(total / count, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"gradient_accumulation_steps": 2}, "gradient_accumulation_steps"),
+        ({"label_smoothing_factor": 0.1}, "label_smoothing_factor"),
+        ({"average_tokens_across_devices": False}, "average_tokens_across_devices"),
+        ({"train_sampling_strategy": "sequential"}, "train_sampling_strategy"),
+    ],
+)
+def test_an_argument_that_would_change_what_a_step_is_is_refused(
+    tiny_base: Path, tmp_path: Path, change: dict[str, Any], named: str
+) -> None:
+    with pytest.raises(ConfigError, match=named):
+        ResponseTrainer(load(tiny_base), arguments(tmp_path, **change), train_dataset=drawn())
+
+
+def test_plain_dictionaries_are_data_too(tiny_base: Path, tmp_path: Path) -> None:
+    documents = drawn(20)
+    dictionaries: Any = [documents[i]._asdict() for i in range(20)]
+    histories = []
+    for data in (documents, dictionaries):
+        trainer = ResponseTrainer(
+            load(tiny_base), arguments(tmp_path, max_steps=2), train_dataset=data
+        )
+        trainer.train()
+        histories.append(losses(trainer))
+    assert histories[0] == histories[1]
+    assert as_document(dictionaries[0]) == documents[0]
+
+
+def test_a_share_without_examples_is_a_step_without_supervised_tokens() -> None:
+    batch = collate([])
+    assert batch["documents"] == []
+    assert (batch["shift_labels"] == IGNORED).all()
+    assert collate([Document([1, 2], [IGNORED, 2])])["labels"].tolist() == [[2, IGNORED]]
