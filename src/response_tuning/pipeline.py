@@ -135,7 +135,7 @@ def show_run(run: Path, console: "Console", **how: "int | Path | bool | None") -
     show_data(config, run / DATA, console, **how)  # type: ignore[arg-type]
 
 
-def run_generate(
+def run_generate(  # noqa: PLR0913 - the settings of one command
     engine: str,
     config: "EngineConfig",
     prompts: Path,

@@ -170,9 +170,9 @@ def test_a_missing_file_is_refused(tmp_path: Path, name: str) -> None:
     assert "No such file" in refusal(tmp_path / name)
 
 
-def test_a_text_file_is_one_row_as_it_stands(tmp_path: Path) -> None:
+def test_a_text_file_is_one_row_without_the_end_of_its_last_line(tmp_path: Path) -> None:
     texts = [written(tmp_path / "a.txt", " a\r\n\nb \n"), written(tmp_path / "b.md", "# b")]
-    assert [row.fields["text"] for row in read_texts(texts)] == [" a\r\n\nb \n", "# b"]
+    assert [row.fields["text"] for row in read_texts(texts)] == [" a\r\n\nb ", "# b"]
 
 
 def test_a_file_between_texts_that_is_no_text_is_a_row_with_a_fault(tmp_path: Path) -> None:

@@ -104,7 +104,7 @@ def test_a_folder_of_texts_is_one_response_a_file(tmp_path: Path, prepare_source
     for name, text in [("b.md", "# b\n"), ("a.txt", "a"), ("c.txt", " \n"), ("d.docx", "x")]:
         (folder / name).write_text(text)
     audit, examples, dropped = prepare_source(folder)
-    assert [example.response for example in examples] == ["a", "# b\n"]
+    assert [example.response for example in examples] == ["a", "# b"]
     assert audit.rows == 4
     assert [(drop.where, drop.reason) for drop in dropped] == [
         (str(folder / "c.txt"), "empty response"),

@@ -1,0 +1,45 @@
+"""Response tuning inside a training script of one's own: masks from Encoder, steps from the Trainer.
+
+    python examples/own_script.py BASE_MODEL ANSWERS.jsonl OUT
+
+ANSWERS.jsonl has one object a line with a "response". Everything else is plain transformers.
+"""
+
+import json
+import sys
+from pathlib import Path
+
+from transformers import AutoModelForCausalLM, AutoTokenizer, TrainingArguments
+
+from response_tuning import Chat, Documents, Encoder, Example, ResponseTrainer, install
+
+base, answers, out = sys.argv[1:]
+
+tokenizer = AutoTokenizer.from_pretrained(base)
+install(tokenizer, "tulu")
+
+lines = Path(answers).read_text(encoding="utf-8").splitlines()
+examples = [
+    Example(row=number, response=json.loads(line)["response"]) for number, line in enumerate(lines)
+]
+encoder = Encoder(Chat(tokenizer), "response-tuning", window=512)
+rows = [row for row in encoder.rows(examples) if row.trained]
+
+trainer = ResponseTrainer(
+    AutoModelForCausalLM.from_pretrained(base),
+    TrainingArguments(
+        output_dir=out,
+        per_device_train_batch_size=8,
+        max_steps=10,
+        learning_rate=1e-4,
+        logging_steps=5,
+        report_to="none",
+    ),
+    train_dataset=Documents((row.input_ids, row.labels) for row in rows),
+)
+trainer.train()
+trainer.save_model(out)
+tokenizer.save_pretrained(out)
+print(
+    f"{len(rows)} answers, {trainer.state.global_step} steps, {trainer.layout.name} micro-batches"
+)
