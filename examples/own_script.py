@@ -1,4 +1,4 @@
-"""Response tuning inside a training script of one's own: masks from Encoder, steps from the Trainer.
+"""Response tuning inside a training script of one's own: masks and steps are ours.
 
     python examples/own_script.py BASE_MODEL ANSWERS.jsonl OUT
 
@@ -18,7 +18,7 @@ base, answers, out = sys.argv[1:]
 tokenizer = AutoTokenizer.from_pretrained(base)
 install(tokenizer, "tulu")
 
-lines = Path(answers).read_text(encoding="utf-8").splitlines()
+lines = Path(answers).read_text(encoding="utf-8").rstrip("\n").split("\n")
 examples = [
     Example(row=number, response=json.loads(line)["response"]) for number, line in enumerate(lines)
 ]

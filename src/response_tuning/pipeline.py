@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from response_tuning.artifacts import Sampling, file_digest, read_json, write_jsonl
 from response_tuning.configs import DataConfig, FinetuneConfig, Recipe, build
 from response_tuning.errors import ConfigError
+from response_tuning.registry import unknown
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -57,10 +58,11 @@ def print_audit(out: Path, console: "Console") -> None:
 
 def run_finetune(recipe: Recipe, out: Path, console: "Console", *, resume: bool = True) -> None:
     """Run stages 1 and 2: a source and a base model become a tuned model in ``out``."""
+    from response_tuning.finetune import finetune
     from response_tuning.finetune.folder import forget
-    from response_tuning.finetune.run import finetune
 
     quiet_libraries()
+    _check_names(recipe.finetune)
     if not resume:
         forget(out)
     with _first_process_first():
@@ -74,6 +76,7 @@ def plan_finetune(recipe: Recipe, console: "Console") -> None:
     from response_tuning.finetune.run import read_examples
 
     quiet_libraries()
+    _check_names(recipe.finetune)
     with tempfile.TemporaryDirectory() as folder:
         run_data(recipe.data, Path(folder))
         print_plan(recipe.finetune, read_examples(Path(folder)), console)
@@ -220,6 +223,17 @@ def quiet_libraries() -> None:
     transformers_logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     logging.getLogger("httpx").setLevel(logging.WARNING)
+
+
+def _check_names(config: FinetuneConfig) -> None:
+    """Refuse a name that nothing is registered under, before anything is read or written."""
+    from response_tuning import templates
+    from response_tuning.finetune.objectives import OBJECTIVES
+
+    for name in (config.objective, *config.twins):
+        OBJECTIVES.get(name)
+    if config.template not in templates.names():
+        raise unknown("template", config.template, templates.names())
 
 
 def _is_prepared(config: DataConfig, out: Path) -> bool:

@@ -86,7 +86,7 @@ def _jsonl(path: Path) -> Iterator[Row]:
         if not line or line.isspace():
             yield Row(where, {}, BLANK)
         else:
-            yield Row(where, _object(_parse(line, path, number), where))
+            yield Row(where, _object(_parse(line.rstrip("\r\n"), path, number), where))
 
 
 def _json(path: Path) -> Iterator[Row]:

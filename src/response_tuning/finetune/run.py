@@ -60,7 +60,6 @@ def finetune(config: FinetuneConfig, data: Path, out: Path, console: "Console") 
     if _finished(out, manifest):
         console.print(f"{out}: already finished, nothing to do", highlight=False, soft_wrap=True)
     else:
-        write_json(out / MANIFEST, manifest)
         _train(config, data, out, manifest, console)
     if config.merge:
         from response_tuning.finetune.merge import merge_adapter
@@ -198,6 +197,8 @@ def _train(
     trainer.add_callback(Metrics(out / METRICS, trainer))
     trainer.add_callback(bar)
     _announce(config, trainer, encoded, console)
+    if trainer.is_world_process_zero():
+        write_json(out / MANIFEST, manifest)
     checkpoint = newest_checkpoint(out / CHECKPOINTS)
     if checkpoint is not None:
         console.print(f"resuming from {checkpoint.name}", highlight=False, soft_wrap=True)

@@ -50,17 +50,15 @@ def load(model: str, template: str | None = None, revision: str = "main") -> Loc
         weights = _load_weights(base)
         if adapted:
             weights = _load_adapter(weights, folder)
-    chat = Chat(tokenizer)
-    config = weights.config.get_text_config()
-    loaded = LocalModel(
+        stop_ids = _stop_ids(Chat(tokenizer), weights.generation_config)
+        _forget_taste(weights)
+    return LocalModel(
         identity=identity,
         model=weights,
-        chat=chat,
-        stop_ids=_stop_ids(chat, weights.generation_config),
-        context=getattr(config, "max_position_embeddings", None),
+        chat=Chat(tokenizer),
+        stop_ids=stop_ids,
+        context=getattr(weights.config.get_text_config(), "max_position_embeddings", None),
     )
-    _forget_taste(weights)
-    return loaded
 
 
 def _locate(model: str, revision: str) -> tuple[Path, str]:

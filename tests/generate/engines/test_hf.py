@@ -2,6 +2,7 @@ import json
 import os
 import shutil
 import warnings
+from collections import Counter
 from collections.abc import Callable, Sequence
 from logging import INFO
 from pathlib import Path
@@ -136,26 +137,32 @@ def test_stop_strings_cut_each_reply_at_their_first_occurrence(
         assert completion.finish_reason == ("stop" if places else "length")
 
 
-def test_a_stop_string_ends_the_batch_early(llama: Path, ask: Ask, tokenizer: Any) -> None:
+def test_a_stop_string_of_several_tokens_ends_a_reply_early(llama: Path, ask: Ask) -> None:
     from response_tuning.generate.loading import load
 
     local = load(str(llama))
-    (text,) = texts(llama, [ask("a", "hello")])
-    assert text is not None
-    sampling = GREEDY.model_copy(update={"stop": (text[2:5],)})
+    draft = local.draft(ask("a", "hello").prompt, GREEDY)
+    local.extend([draft], GREEDY)
+    shown = [local.text(draft.prompt, draft.said[:n]) for n in range(25)]
+    whole = [n for n in range(3, 22) if "\ufffd" not in shown[n + 3][len(shown[n]) :]]
+    before, stop = shown[whole[0]], shown[whole[0] + 3][len(shown[whole[0]]) :]
+    sampling = GREEDY.model_copy(update={"stop": (stop, "never said")})
     draft = local.draft(ask("a", "hello").prompt, sampling)
     local.extend([draft], sampling)
-    assert len(draft.said) < 10
-    assert local.ending(draft, sampling.stop) == (text[: text.index(text[2:5])], "stop")
+    assert len(draft.said) == whole[0] + 3
+    assert local.ending(draft, sampling.stop) == (before, "stop")
 
 
 def test_a_stop_string_that_begins_in_the_prompt_does_not_stop_the_reply(
     llama: Path, varied: list[Request]
 ) -> None:
     whole = texts(llama, varied)
-    begins = [text[0] for text in whole if text]
-    # The prompt ends in this, so that "\n" + the reply's first letter straddles the boundary.
-    stop = tuple({f">\n{letter}" for letter in begins})
+    letters = Counter(text[0] for text in whole if text)
+    letter, times = letters.most_common()[-1]
+    assert times < len(whole)
+    # The prompt ends in ">" and a newline.
+    stop = (f">\n{letter}", f"\n{letter}")
+    assert not any(string in text for string in stop for text in whole if text)
     assert texts(llama, varied, GREEDY.model_copy(update={"stop": stop})) == whole
 
 
@@ -242,19 +249,25 @@ def test_sampling_uses_the_whole_vocabulary_unless_top_p_limits_it(llama: Path, 
 
 
 def test_loading_and_answering_say_nothing_and_leave_the_log_level_alone(
-    llama: Path, varied: list[Request], capfd: pytest.CaptureFixture[str]
+    llama: Path,
+    varied: list[Request],
+    capfd: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     from transformers.utils import logging
 
+    logging.add_handler(caplog.handler)
     before = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_info()  # type: ignore[no-untyped-call]
     logging.enable_progress_bar()  # type: ignore[no-untyped-call]
     try:
         texts(llama, varied[:3], Sampling(max_new_tokens=300))
         assert capfd.readouterr() == ("", "")
+        assert caplog.records == []
         assert logging.get_verbosity() == INFO
         assert logging.is_progress_bar_enabled()
     finally:
+        logging.remove_handler(caplog.handler)
         logging.set_verbosity(before[0])
         if not before[1]:
             logging.disable_progress_bar()  # type: ignore[no-untyped-call]

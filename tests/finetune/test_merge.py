@@ -1,0 +1,147 @@
+import json
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from peft import PeftModel
+from rich.console import Console
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from response_tuning import EngineConfig, Message, Request, Sampling, open_engine
+from response_tuning.artifacts import Example, write_json, write_jsonl
+from response_tuning.configs import FinetuneConfig
+from response_tuning.finetune import finetune
+from response_tuning.generate import generate
+
+QUESTIONS = ["What is a kettle?", "Say three words.", "", "🙂\n\n", "one " * 20]
+LIMIT = 24
+
+
+@pytest.fixture(scope="session")
+def merged(tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """One adapter, and the same run merged."""
+    data, out = tmp_path_factory.mktemp("data"), tmp_path_factory.mktemp("run")
+    examples = [Example(row=i, response=f"The kettle boils {i} times.") for i in range(16)]
+    write_jsonl(data / "examples.jsonl", examples)
+    audit = {"rows": 16, "rows_kept": 16, "examples": 16, "dropped": {}}
+    write_json(data / "audit.json", audit | {"source": {"name": "answers.jsonl"}})
+    config = FinetuneConfig(
+        base_model=str(tiny_base),
+        method="lora",
+        lora_r=8,
+        learning_rate=1e-2,
+        max_steps=30,
+        examples_per_step=8,
+        window=64,
+        device="cpu",
+    )
+    finetune(config, data, out / "adapter", Console())
+    finetune(config.model_copy(update={"merge": True}), data, out / "whole", Console())
+    return out / "adapter", out / "whole"
+
+
+def test_the_merged_model_computes_what_the_adapter_does(
+    merged: tuple[Path, Path], tiny_base: Path
+) -> None:
+    adapter, whole = merged
+    ids = torch.arange(2, 40)[None]
+    base: Any = AutoModelForCausalLM.from_pretrained(tiny_base)
+    untouched = base(input_ids=ids).logits.detach()
+    tuned = PeftModel.from_pretrained(base, str(adapter))(input_ids=ids).logits.detach()
+    one: Any = AutoModelForCausalLM.from_pretrained(whole)
+    together = one(input_ids=ids).logits.detach()
+    torch.testing.assert_close(together, tuned, atol=1e-4, rtol=1e-4)
+    assert not torch.allclose(together, untouched, atol=1e-2)
+
+
+def test_a_merged_folder_says_into_what_and_keeps_the_adapter(
+    merged: tuple[Path, Path], tiny_base: Path
+) -> None:
+    adapter, whole = merged
+    manifest = json.loads((whole / "manifest.json").read_text())
+    assert manifest["merged_into"] == {
+        "base": manifest["base"],
+        "dtype": "float32",
+        "trained_against": "the same weights",
+    }
+    assert not (whole / "adapter_config.json").exists()
+    for name in ("adapter_config.json", "adapter_model.safetensors"):
+        assert (whole / "adapter" / name).exists()
+    assert (whole / "adapter" / "adapter_model.safetensors").read_bytes() == (
+        adapter / "adapter_model.safetensors"
+    ).read_bytes()
+
+
+def test_a_finished_adapter_is_merged_by_the_same_command_with_merge(
+    merged: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    adapter, whole = merged
+    again = tmp_path / "again"
+    shutil.copytree(adapter, again)
+    manifest = json.loads((again / "manifest.json").read_text())
+    config = FinetuneConfig.model_validate(manifest["settings"] | {"merge": True})
+    data = adapter.parent.parent / next(p.name for p in adapter.parent.parent.glob("data*"))
+    for _ in range(2):  # the second finds nothing left to do
+        finetune(config, data, again, Console())
+    assert (again / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
+    assert capsys.readouterr().out.count("already finished") == 2
+
+
+@contextmanager
+def served(model: Path) -> Iterator[str]:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    program = Path(sys.executable).with_name("transformers")
+    command = [program, "serve", model, "--host", "127.0.0.1", "--port", port, "--device", "cpu"]
+    server = subprocess.Popen(
+        [str(part) for part in command], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    try:
+        url = f"http://127.0.0.1:{port}/v1"
+        _wait_until_it_answers(url, server)
+        yield url
+    finally:
+        server.terminate()
+        server.wait(timeout=30)
+
+
+def _wait_until_it_answers(url: str, server: "subprocess.Popen[bytes]") -> None:
+    for _ in range(600):
+        assert server.poll() is None, "the server has died"
+        try:
+            with urllib.request.urlopen(url.replace("/v1", "/health"), timeout=5):
+                return
+        except OSError:
+            time.sleep(0.2)
+    raise AssertionError("the server never answered")
+
+
+def test_a_merged_folder_answers_under_transformers_serve_as_it_does_here(
+    merged: tuple[Path, Path], tmp_path: Path
+) -> None:
+    _, whole = merged
+    requests = [
+        Request(item_id=str(i), prompt=(Message(role="user", content=question),))
+        for i, question in enumerate(QUESTIONS)
+    ]
+    sampling = Sampling(max_new_tokens=LIMIT)
+    here = open_engine("hf", EngineConfig(model=str(whole)))
+    mine = list(generate(here, requests, tmp_path / "here.jsonl", sampling))
+    with served(whole) as url:
+        there = open_engine("openai", EngineConfig(model=str(whole), base_url=url, concurrency=1))
+        theirs = list(generate(there, requests, tmp_path / "there.jsonl", sampling))
+    assert [c.error for c in mine + theirs] == [None] * 2 * len(QUESTIONS)
+    assert [c.response for c in mine] == [c.response for c in theirs]
+    tokenizer = AutoTokenizer.from_pretrained(whole)
+    assert any(c.finish_reason == "stop" for c in mine)
+    assert all(len(tokenizer(c.response or "").input_ids) <= LIMIT + 1 for c in mine)

@@ -1,0 +1,282 @@
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+from safetensors.torch import load_file
+
+from response_tuning.cli import main
+from response_tuning.finetune.objectives import IGNORED
+
+ROWS = [
+    {"instruction": "What is tea?", "response": "Leaves in hot water."},
+    {"instruction": "", "response": "Just said."},
+    {"instruction": "Say nothing.", "response": ""},
+    {"instruction": "What is tea?", "response": "Leaves in hot water."},
+    {"instruction": "Tell all. " * 60, "response": "No."},
+    {"instruction": "Count.", "response": "one two three " * 60},
+]
+
+
+class Result(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+
+Run = Callable[..., Result]
+
+
+@pytest.fixture
+def rtune(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    def run(*arguments: object) -> Result:
+        monkeypatch.setattr(sys, "argv", ["rtune", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            main()
+            sys.exit(0)
+        out, err = capsys.readouterr()
+        return Result(int(ended.value.code or 0), out, err)
+
+    return run
+
+
+@pytest.fixture
+def answers(tmp_path: Path) -> Path:
+    path = tmp_path / "answers.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in ROWS))
+    return path
+
+
+@pytest.fixture
+def small(tiny_base: Path, answers: Path) -> list[object]:
+    """The flags of a run of a few seconds."""
+    return [
+        *("--base-model", tiny_base, "--data", answers, "--method", "full"),
+        *("--max-steps", 6, "--save-steps", 2, "--examples-per-step", 2, "--window", 64),
+    ]
+
+
+def test_list_prints_what_is_registered(rtune: Run) -> None:
+    assert rtune("list").out == (
+        "datasets: alpaca, dolly, lima\n"
+        "objectives: instruction-tuning, response-tuning, response-tuning-empty-user, "
+        "shuffled-pairs\n"
+        "templates: native, tulu\n"
+        "engines: hf, openai, scripted\n"
+        "presets: paper, small\n"
+    )
+
+
+def test_data_says_what_became_of_every_row(rtune: Run, answers: Path, tmp_path: Path) -> None:
+    result = rtune("data", answers, "--out", tmp_path / "d")
+    assert result.code == 0
+    assert result.out.startswith("6 rows: 4 kept, 4 examples\n")
+    assert "1  empty response\n" in result.out
+    assert "1  duplicate\n" in result.out
+
+
+def test_show_jsonl_gives_one_object_a_row_in_file_order(
+    rtune: Run, answers: Path, tiny_base: Path
+) -> None:
+    result = rtune(
+        *("show", answers, "--jsonl", "--tokenizer", tiny_base, "--window", 64),
+        *("--objective", "instruction-tuning", "--template", "tulu"),
+    )
+    rows = [json.loads(line) for line in result.out.splitlines()]
+    assert [row["index"] for row in rows] == list(range(6))
+    assert [row["status"] for row in rows] == [
+        *("kept", "no instruction", "empty response", "duplicate"),
+        *("prompt fills the window", "truncated"),
+    ]
+    for row in rows:
+        assert list(row) == ["index", "status", "input_ids", "labels"]
+        assert len(row["input_ids"]) == len(row["labels"]) <= 64
+        assert bool(row["input_ids"]) == (row["status"] in ("kept", "truncated"))
+    assert [label for label in rows[0]["labels"] if label != IGNORED][-1] == 1  # </s>
+
+
+def test_show_is_plain_text_away_from_a_terminal(
+    rtune: Run, answers: Path, tiny_base: Path
+) -> None:
+    out = rtune("show", answers, "--base-model", tiny_base).out
+    assert "\x1b" not in out
+    assert "  loss    'Leaves in hot water.</s>'\n" in out
+    assert "6 rows, 6 rows or turns accounted for:" in out
+
+
+def test_show_of_a_file_needs_a_tokenizer(rtune: Run, answers: Path) -> None:
+    result = rtune("show", answers)
+    assert (result.code, result.out) == (2, "")
+    assert result.err == (
+        "rtune: show needs --base-model or --tokenizer to know the tokens of a file\n"
+    )
+
+
+def test_a_dry_run_prints_the_plan_and_the_first_mask_and_leaves_nothing(
+    rtune: Run, small: list[object], tmp_path: Path
+) -> None:
+    before = sorted(tmp_path.rglob("*"))
+    result = rtune("finetune", *small, "--dry-run")
+    assert result.code == 0
+    assert "6 steps of 2 examples" in result.out
+    assert "4 examples: 3 kept, 1 truncated, 0 dropped" in result.out
+    assert "GiB of memory" in result.out
+    assert "no loss '<s><|assistant|>\\n'" in result.out
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_run_can_be_shown_finished_and_resumed(
+    rtune: Run, small: list[object], tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    first = rtune("finetune", *small, "--out", out)
+    assert first.code == 0
+    assert "response-tuning of" in first.out
+    assert "on cpu" in first.out
+    again = rtune("finetune", *small, "--out", out)
+    assert "already finished" in again.out
+    shown = rtune("show", out)
+    assert "  no loss '<s><|assistant|>\\n'\n" in shown.out
+    page = tmp_path / "page.html"
+    assert rtune("show", out, "--html", page).code == 0
+    assert "Leaves in hot water." in page.read_text()
+    fresh = rtune("finetune", *small, "--out", out, "--no-resume")
+    assert "already finished" not in fresh.out
+    assert len((out / "metrics.jsonl").read_text().splitlines()) == 6
+
+
+def test_other_data_in_the_same_folder_is_refused_and_changes_nothing(
+    rtune: Run, small: list[object], tmp_path: Path, answers: Path
+) -> None:
+    out = tmp_path / "run"
+    rtune("finetune", *small, "--out", out)
+    before = {p: p.read_bytes() for p in out.rglob("*") if p.is_file()}
+    answers.write_text('{"response": "Something else."}\n')
+    result = rtune("finetune", *small, "--out", out)
+    assert result.code == 2
+    assert "holds a run on other data" in result.err
+    assert before == {p: p.read_bytes() for p in out.rglob("*") if p.is_file()}
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ('{"response": "a"}\n{"response": \n', "answers.jsonl:2: not JSON"),
+        ('{"reply": "a"}\n', "--response-column NAME"),
+        ("", "no rows"),
+        (b'{"response": "\xff"}\n', "save the file as UTF-8"),
+        ('{"response": " "}\n', "none of its 1 rows is usable"),
+    ],
+)
+def test_a_file_that_is_unusable_is_one_line_and_leaves_nothing(
+    rtune: Run, small: list[object], tmp_path: Path, answers: Path, content: str | bytes, said: str
+) -> None:
+    answers.write_bytes(content if isinstance(content, bytes) else content.encode())
+    result = rtune("finetune", *small, "--out", tmp_path / "run")
+    assert result.code == 2
+    assert said in result.err
+    assert result.err.count("\n") == 1
+    assert result.err.startswith("rtune: ")
+    assert not [p for p in (tmp_path / "run").rglob("*") if p.is_file()]
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["--objective", "response-tunning"], "did you mean 'response-tuning'"),
+        (["--preset", "papr"], "did you mean 'paper'"),
+        (["--base-model", "nowhere/at-all"], "nowhere/at-all: no such folder"),
+        (["--template", "tulip"], "did you mean 'tulu'"),
+        (["--set", "finetune.lora_rank=8"], "finetune: lora_rank"),
+        (["--set", "lora_r=8"], "expected SECTION.KEY=VALUE"),
+        (["--window", "4"], "finetune: window"),
+        (["--method", "qlora"], "--method lora"),
+        (["--merge"], "already leaves a whole model"),
+    ],
+)
+def test_a_wrong_flag_is_one_line_with_the_next_step(
+    rtune: Run, small: list[object], tmp_path: Path, flags: list[str], said: str
+) -> None:
+    result = rtune("finetune", *small, "--out", tmp_path / "run", *flags)
+    assert result.code == 2
+    assert said in result.err
+    assert result.err.count("\n") == 1
+    right = rtune("finetune", *small, "--out", tmp_path / "run")
+    assert right.code == 0, "what a refused command left is in the way of the right one"
+
+
+def test_a_recipe_is_a_run_and_flags_override_it(
+    rtune: Run, tiny_base: Path, answers: Path, tmp_path: Path
+) -> None:
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(
+        f"data: {{source: {answers}}}\n"
+        f"finetune: {{base_model: {tiny_base}, method: full, max_steps: 2, window: 64}}\n"
+    )
+    out = tmp_path / "run"
+    flags = ["--learning-rate", "0.01", "--set", "finetune.examples_per_step=2"]
+    assert rtune("finetune", "--recipe", recipe, "--out", out, *flags).code == 0
+    settings = json.loads((out / "manifest.json").read_text())["settings"]
+    assert (settings["learning_rate"], settings["examples_per_step"]) == (0.01, 2)
+
+
+def test_generate_answers_a_file_of_prompts_and_goes_on_where_it_stopped(
+    rtune: Run, tmp_path: Path
+) -> None:
+    prompts, table, out = (tmp_path / name for name in ("p.jsonl", "t.jsonl", "c.jsonl"))
+    prompts.write_text('{"id": "a", "prompt": "Hi"}\n{"id": "b", "prompt": "Ho"}\n')
+    table.write_text('{"prompt": "Hi", "response": "Hello."}\n')
+    flags = ["generate", prompts, "--engine", "scripted", "--table", table, "--out", out]
+    first = rtune(*flags)
+    assert first.code == 1
+    assert "1 answers, 1 errors" in first.out
+    records = [json.loads(line) for line in out.read_text().splitlines()]
+    assert [(r["item_id"], r["response"]) for r in records] == [("a", "Hello."), ("b", None)]
+    assert set(records[0]) >= {"item_id", "prompt", "response", "finish_reason", "error"}
+    # The journal answers neither: another table is another model.
+    table.write_text(
+        '{"prompt": "Hi", "response": "Hello."}\n{"prompt": "Ho", "response": "Hey."}\n'
+    )
+    assert "2 answers, 0 errors" in rtune(*flags).out
+
+
+def test_chat_answers_standard_input(
+    rtune: Run, tiny_base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "stdin", io.StringIO("Hello\nclear\nexit\nnever read\n"))
+    result = rtune("chat", tiny_base, "--template", "tulu", "--max-new-tokens", "5")
+    assert result.code == 0
+    assert "the conversation is forgotten" in result.out
+
+
+def test_a_process_that_is_killed_and_started_again_ends_in_the_same_weights(
+    rtune: Run, small: list[object], tmp_path: Path
+) -> None:
+    flags = [str(flag) for flag in (*small, "--max-steps", 300)]
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    rtune("finetune", *flags, "--out", whole)
+    command = [sys.executable, "-m", "response_tuning", "finetune", *flags, "--out", str(killed)]
+    process = subprocess.Popen(
+        command, env=os.environ | {"OMP_NUM_THREADS": "1"}, stdout=subprocess.DEVNULL
+    )
+    metrics = killed / "metrics.jsonl"
+    while process.poll() is None and not (
+        metrics.exists() and metrics.read_bytes().count(b"\n") > 9
+    ):
+        time.sleep(0.002)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    resumed = rtune("finetune", *flags, "--out", killed)
+    assert "resuming from checkpoint-" in resumed.out
+    first, second = (load_file(out / "model.safetensors") for out in (whole, killed))
+    assert all(bool((first[name] == second[name]).all()) for name in first)
+    steps = [json.loads(line)["step"] for line in metrics.read_text().splitlines()]
+    assert sorted(set(steps)) == list(range(1, 301))
+    assert len(steps) - 300 <= 2
