@@ -110,16 +110,22 @@ def read_jsonl(path: Path, kind: type[R]) -> Iterator[R]:
     """Yield the records of a file that this package wrote.
 
     Raises:
-        DataError: a line is not a ``kind``; the message names file and line.
+        DataError: the file cannot be read, or a line is not a ``kind``; the message names file
+            and line.
     """
-    with path.open(encoding="utf-8") as lines:
+    try:
+        lines = path.open("rb")
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror}") from error
+    with lines:
         for number, line in enumerate(lines, start=1):
             try:
                 yield kind.model_validate_json(line)
             except ValidationError as error:
                 first = error.errors()[0]
+                key = "".join(f"{part}: " for part in first["loc"])
                 raise DataError(
-                    f"{path}:{number}: not a {kind.__name__}: {first['msg']}"
+                    f"{path}:{number}: not a {kind.__name__}: {key}{first['msg']}"
                 ) from error
 
 
@@ -185,13 +191,20 @@ def digest(*parts: str) -> str:
 
 
 def file_digest(path: Path) -> str:
-    """Return the SHA-256 of a file, or of all files of a folder with their names."""
-    if path.is_file():
+    """Return the SHA-256 of a file, or of all files of a folder with their names.
+
+    What is hidden in a folder, such as ``.git``, is no part of it.
+    """
+    if not path.is_dir():
         with path.open("rb") as content:
             return hashlib.file_digest(content, "sha256").hexdigest()
-    files = sorted(file for file in path.rglob("*") if file.is_file())
-    named = [f"{file.relative_to(path)}\0{file_digest(file)}" for file in files]
-    return hashlib.sha256("\n".join(named).encode()).hexdigest()
+    files = {file.relative_to(path): file for file in path.rglob("*") if file.is_file()}
+    named = [
+        f"{name.as_posix()}\0{file_digest(file)}"
+        for name, file in files.items()
+        if not any(part.startswith(".") for part in name.parts)
+    ]
+    return hashlib.sha256("\n".join(sorted(named)).encode()).hexdigest()
 
 
 def package_versions() -> dict[str, str]:

@@ -3,9 +3,9 @@
 A recipe is a YAML file with a section for each stage; the command line's flags override it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, Self, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -17,7 +17,11 @@ from response_tuning.registry import unknown
 class Config(BaseModel):
     """A frozen set of settings; an unknown key is an error."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+"""NumPy's range, the narrowest of the generators that a run seeds."""
 
 
 class DataConfig(Config):
@@ -35,7 +39,7 @@ class DataConfig(Config):
     max_examples: int | None = Field(default=None, ge=1)
     """A random subset of this size; subsets of one seed are nested."""
     keep_duplicates: bool = False
-    seed: int = 0
+    seed: Seed = 0
 
 
 class FinetuneConfig(Config):
@@ -82,12 +86,12 @@ class FinetuneConfig(Config):
     """A tracker that ``transformers.TrainingArguments.report_to`` knows."""
     merge: bool = False
     """Merge the adapter into its base at the end, so that any server can load the folder."""
-    seed: int = 0
+    seed: Seed = 0
 
     @model_validator(mode="after")
     def _adapter_to_merge(self) -> Self:
         if self.merge and self.method == "full":
-            raise ValueError("merge needs an adapter: method 'full' already leaves a whole model")
+            raise ValueError("needs an adapter: method 'full' already leaves a whole model")
         return self
 
 

@@ -53,9 +53,9 @@ class Registry(Generic[T]):
     def _fill(self) -> None:
         if self._package is None:
             return
-        package, self._package = self._package, None
-        for module in pkgutil.iter_modules(importlib.import_module(package).__path__):
-            importlib.import_module(f"{package}.{module.name}")
+        for module in pkgutil.iter_modules(importlib.import_module(self._package).__path__):
+            importlib.import_module(f"{self._package}.{module.name}")
+        self._package = None  # only now: after a failure the next look-up fails again
 
 
 def unknown(kind: str, name: str, known: list[str]) -> ConfigError:

@@ -249,6 +249,25 @@ def test_a_loss_that_diverges_ends_the_run_in_one_line(
         finetune(config, data, tmp_path, console)
 
 
+def test_a_tracker_by_name_hears_of_the_run(
+    tiny_base: Path, data: Path, tmp_path: Path, console: Console
+) -> None:
+    finetune(configured(tiny_base, max_steps=2, report_to="tensorboard"), data, tmp_path, console)
+    (events,) = (tmp_path / "tensorboard").iterdir()
+    assert b"train/loss" in events.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [("tensorbord", "did you mean 'tensorboard'"), ("comet_ml", "pip install comet_ml")],
+)
+def test_a_tracker_that_is_not_there_is_said_before_anything_is_loaded(
+    tiny_base: Path, data: Path, tmp_path: Path, console: Console, name: str, said: str
+) -> None:
+    with pytest.raises(ConfigError, match=said):
+        finetune(configured(tiny_base, report_to=name), data, tmp_path, console)
+
+
 def test_qlora_without_a_gpu_says_what_to_use(
     tiny_base: Path, data: Path, tmp_path: Path, console: Console
 ) -> None:

@@ -1,6 +1,7 @@
 """Prompts of one's own: a file of questions becomes requests."""
 
 from collections.abc import Iterator, Mapping
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -23,16 +24,20 @@ def read_prompts(path: Path, column: str | None = None) -> Iterator[Request]:
     Raises:
         DataError: the file or a row of it is unusable; one line naming it.
     """
-    if path.suffix.lower() not in READERS or not path.is_file():
+    if path.suffix.lower() not in READERS:
         known = ", ".join(sorted(READERS))
         raise DataError(f"{path}: not a file of prompts; it is one of {known}")
-    number = -1
+    seen: set[str] = set()
     for number, row in enumerate(read(path)):
         try:
-            yield _request(number, row, column)
+            request = _request(number, row, column)
         except UnusableRow as reason:
             raise DataError(f"{row.where}: {reason}") from reason
-    if number < 0:
+        if request.item_id in seen:
+            raise DataError(f"{row.where}: id {shown(request.item_id)} is there twice; make it new")
+        seen.add(request.item_id)
+        yield request
+    if not seen:
         raise DataError(f"{path}: it has no rows")
 
 
@@ -40,15 +45,22 @@ def _request(number: int, row: Row, column: str | None) -> Request:
     if row.fault:
         raise UnusableRow(row.fault)
     named = next((name for name in IDS if row.fields.get(name) is not None), None)
+    prompt = _prompt(row.fields, column)
+    if not prompt[-1].content.strip():
+        raise UnusableRow("empty prompt")
+    try:
+        "".join(message.content for message in prompt).encode()
+    except UnicodeEncodeError as error:
+        raise UnusableRow("half a surrogate pair, which is not text") from error
     return Request(
-        item_id=str(row.fields[named]) if named else str(number),
-        prompt=tuple(_prompt(row.fields, column)),
+        item_id=str(row.fields[named]) if named else str(number), prompt=tuple(prompt)
     )
 
 
 def _prompt(fields: Mapping[str, Any], column: str | None) -> list[Message]:
     usual = (*INSTRUCTIONS, *CONVERSATIONS, "input")
-    name = column or next((name for name in usual if fields.get(name)), None)
+    there = [name for name in usual if name in fields]
+    name = column or next((name for name in there if fields[name]), next(iter(there), None))
     if name is None or name not in fields:
         listed = ", ".join(map(shown, fields))
         raise UnusableRow(
@@ -58,11 +70,10 @@ def _prompt(fields: Mapping[str, Any], column: str | None) -> list[Message]:
         return _asked(messages(fields[name], name))
     parts = [text(fields[name], name)]
     if name in INSTRUCTIONS:
-        parts += [text(fields.get(about), about) for about in INPUTS]
-    whole = "\n\n".join(part for part in parts if part)
-    if not whole:
-        raise UnusableRow("empty prompt")
-    return [Message(role="user", content=whole)]
+        # As in training data: the first of them that is text.
+        about = (fields[other] for other in INPUTS if isinstance(fields.get(other), str))
+        parts += islice(about, 1)
+    return [Message(role="user", content="\n\n".join(part for part in parts if part))]
 
 
 def _asked(conversation: list[Message]) -> list[Message]:

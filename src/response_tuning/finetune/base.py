@@ -2,6 +2,8 @@
 
 import logging
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +14,7 @@ from response_tuning.templates import NATIVE, install
 
 if TYPE_CHECKING:
     import torch
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 logger = logging.getLogger(__name__)
 
@@ -21,24 +23,27 @@ def identity(config: FinetuneConfig) -> str:
     """Return what the base model is: a digest of its folder, or its hub id and commit.
 
     Raises:
-        ModelError: there is no such folder, and the hub cannot say what the id stands for.
+        ModelError: there is no such folder, and neither the hub nor its cache here can say what
+            the id stands for.
     """
     folder = Path(config.base_model)
     if folder.is_dir():
         return f"sha256:{file_digest(folder)}"
     if folder.exists() or config.base_model.startswith((".", "/", "~")):
         raise ModelError(f"{config.base_model}: not a folder with a model")
-    from huggingface_hub import HfApi
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+    from huggingface_hub import snapshot_download
 
     try:
-        info = HfApi().model_info(config.base_model, revision=config.base_revision)
-    except (HfHubHTTPError, HFValidationError, OSError) as error:
+        # One small file, because its folder is named after the commit, without a network too.
+        snapshot = snapshot_download(
+            config.base_model, revision=config.base_revision, allow_patterns=["config.json"]
+        )
+    except (OSError, ValueError) as error:
         raise ModelError(
-            f"{config.base_model}: no such folder, and the hub says: {_first_line(error)}; "
+            f"{config.base_model}: no such folder, and the hub says: {_one_line(error)}; "
             "give a folder, or log in and accept the model's licence"
         ) from error
-    return f"{config.base_model}@{info.sha}"
+    return f"{config.base_model}@{Path(snapshot).name}"
 
 
 def load_tokenizer(config: FinetuneConfig) -> "PreTrainedTokenizerBase":
@@ -57,9 +62,7 @@ def load_tokenizer(config: FinetuneConfig) -> "PreTrainedTokenizerBase":
             config.base_model, revision=config.base_revision, trust_remote_code=False
         )
     except (OSError, ValueError, KeyError) as error:
-        raise ModelError(
-            f"{config.base_model}: no usable tokenizer: {_first_line(error)}"
-        ) from error
+        raise ModelError(f"{config.base_model}: no usable tokenizer: {_one_line(error)}") from error
     if tokenizer.eos_token_id is None:
         raise ModelError(
             f"{config.base_model}: its tokenizer has no EOS token to end an answer with"
@@ -82,28 +85,62 @@ def load_model(config: FinetuneConfig) -> "PreTrainedModel":
 
     Raises:
         ConfigError: QLoRA without a GPU or without its extra.
-        ModelError: the model cannot be loaded.
+        ModelError: the model cannot be loaded, or some of its weights are not in its files.
     """
-    import torch
-    from transformers import AutoConfig, AutoModelForCausalLM
+    from transformers import AutoModelForCausalLM
 
-    common: dict[str, Any] = {"revision": config.base_revision, "trust_remote_code": False}
-    if config.method == "qlora":
-        common["quantization_config"] = _quantization()
-    try:
-        if config.random_init:
-            architecture = AutoConfig.from_pretrained(config.base_model, **common)
-            with torch.random.fork_rng():
-                torch.manual_seed(config.seed)
-                fresh: PreTrainedModel = AutoModelForCausalLM.from_config(  # type: ignore[no-untyped-call]
-                    architecture, dtype=weight_type(config)
-                )
-                return fresh
-        return AutoModelForCausalLM.from_pretrained(
-            config.base_model, dtype=weight_type(config), use_safetensors=True, **common
+    quantization = _quantization() if config.method == "qlora" else None
+    if config.random_init:
+        return _fresh_model(config)
+    with _explained(config):
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
+            config.base_model,
+            revision=config.base_revision,
+            dtype=weight_type(config),
+            quantization_config=quantization,
+            use_safetensors=True,
+            trust_remote_code=False,
+            # Reported below in one line; weights that are absent would silently be random.
+            ignore_mismatched_sizes=True,
+            output_loading_info=True,
         )
-    except (OSError, ValueError, KeyError) as error:
-        raise ModelError(f"{config.base_model}: cannot be loaded: {_first_line(error)}") from error
+    model: PreTrainedModel
+    model, found = loaded
+    wrong = sorted([*found["missing_keys"], *(name for name, *_ in found["mismatched_keys"])])
+    if wrong:
+        raise ModelError(
+            f"{config.base_model}: {len(wrong)} weights that config.json asks for are absent or of "
+            f"another shape, such as {wrong[0]}; save the model again"
+        )
+    return model
+
+
+def architecture(config: FinetuneConfig) -> "PretrainedConfig":
+    """Return the base model's configuration; no weights are read.
+
+    Raises:
+        ModelError: there is none that can be used.
+    """
+    from transformers import AutoConfig
+
+    with _explained(config):
+        found: PretrainedConfig = AutoConfig.from_pretrained(
+            config.base_model, revision=config.base_revision, trust_remote_code=False
+        )
+    return found
+
+
+def _fresh_model(config: FinetuneConfig) -> "PreTrainedModel":
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    shape = architecture(config)
+    with torch.random.fork_rng(), _explained(config):
+        torch.manual_seed(config.seed)
+        fresh: PreTrainedModel = AutoModelForCausalLM.from_config(  # type: ignore[no-untyped-call]
+            shape, dtype=weight_type(config)
+        )
+    return fresh
 
 
 def weight_type(config: FinetuneConfig) -> "torch.dtype":
@@ -167,5 +204,19 @@ def _quantization() -> Any:  # noqa: ANN401 - a transformers class, imported lat
     )
 
 
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+@contextmanager
+def _explained(config: FinetuneConfig) -> Iterator[None]:
+    """Say in one line why the base model cannot be loaded."""
+    from safetensors import SafetensorError
+
+    try:
+        yield
+    except (OSError, ValueError, KeyError, SafetensorError) as error:
+        reason = _one_line(error).rstrip(".")
+        # Said of a folder, and of a hub model, that has weights in another format or none at all.
+        hint = "; convert its weights to safetensors" if "model.safetensors" in reason else ""
+        raise ModelError(f"{config.base_model}: cannot be loaded: {reason}{hint}") from error
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:300] or type(error).__name__

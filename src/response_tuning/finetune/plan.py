@@ -3,6 +3,7 @@
 import math
 import time
 from collections.abc import Sequence
+from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from response_tuning.artifacts import Example
@@ -34,6 +35,8 @@ class Size(NamedTuple):
 
 def print_plan(config: FinetuneConfig, examples: Sequence[Example], console: "Console") -> Encoded:
     """Print what the run would do and roughly cost; estimates are marked ``about``."""
+    from rich.text import Text
+
     chat = Chat(base.load_tokenizer(config))
     encoded = encode(config, chat, examples)
     size = measure(config)
@@ -50,18 +53,16 @@ def print_plan(config: FinetuneConfig, examples: Sequence[Example], console: "Co
         f"about {_memory(config, size, encoded) / 2**30:.2f} GiB of memory and "
         f"{_duration(seconds)} on this machine's {'GPU' if _on_gpu(config) else 'CPU'}",
     ):
-        console.print(line, highlight=False, soft_wrap=True)
+        console.print(Text(line), soft_wrap=True)
     return encoded
 
 
 def measure(config: FinetuneConfig) -> Size:
     """Count parameters on the meta device, where a model has shapes and no weights."""
     import torch
-    from transformers import AutoConfig, AutoModelForCausalLM
+    from transformers import AutoModelForCausalLM
 
-    architecture = AutoConfig.from_pretrained(
-        config.base_model, revision=config.base_revision, trust_remote_code=False
-    )
+    architecture = base.architecture(config)
     with torch.device("meta"):
         model: Any = AutoModelForCausalLM.from_config(architecture)  # type: ignore[no-untyped-call]
         total = _count(model)
@@ -82,10 +83,15 @@ def _count(model: "nn.Module", *, only_trained: bool = False) -> int:
 
 
 def _steps_and_tokens(config: FinetuneConfig, encoded: Encoded) -> tuple[int, int]:
-    rows = len(encoded.train)
-    an_epoch = math.ceil(rows / config.examples_per_step)
-    steps = config.max_steps or math.ceil(config.epochs * an_epoch)
-    return steps, round(sum(encoded.train.lengths) * steps / an_epoch)
+    from response_tuning.finetune.steps import StepSampler
+
+    lengths = encoded.train.lengths
+    sampler = StepSampler(lengths, config.examples_per_step, seed=config.seed)
+    steps = config.max_steps or math.ceil(config.epochs * len(sampler))
+    epochs, rest = divmod(steps, len(sampler))
+    sampler.set_epoch(epochs)
+    begun = (index for step in islice(sampler.steps(), rest) for index in step)
+    return steps, epochs * sum(lengths) + sum(lengths[index] for index in begun)
 
 
 def _flops_per_token(config: FinetuneConfig, size: Size) -> int:

@@ -11,8 +11,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from transformers import TrainerCallback
 
 from response_tuning.artifacts import mend_journal
-from response_tuning.errors import ModelError
+from response_tuning.errors import ConfigError, ModelError
 from response_tuning.finetune.folder import COMPLETE
+from response_tuning.registry import unknown
 
 if TYPE_CHECKING:
     from response_tuning.finetune.trainer import ResponseTrainer
@@ -61,6 +62,32 @@ class Metrics(TrainerCallback):
         if state.is_world_process_zero:
             checkpoint = Path(args.output_dir) / f"checkpoint-{state.global_step}"
             (checkpoint / COMPLETE).touch()
+
+
+def tracker(name: str, out: Path) -> list[TrainerCallback]:
+    """Return the callback of the tracker called ``name``, or none for ``none``.
+
+    TensorBoard's files go to ``out/tensorboard``; other trackers know their own place.
+
+    Raises:
+        ConfigError: transformers knows no such tracker, or it is not installed.
+    """
+    from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
+
+    if name == "none":
+        return []
+    if name not in INTEGRATION_TO_CALLBACK:
+        raise unknown("tracker", name, ["none", *sorted(INTEGRATION_TO_CALLBACK)])
+    kind = INTEGRATION_TO_CALLBACK[name]
+    try:
+        if name != "tensorboard":
+            return [kind()]
+        from torch.utils.tensorboard import SummaryWriter
+
+        return [kind(SummaryWriter(str(out / "tensorboard")))]
+    except (ImportError, RuntimeError) as error:
+        hint = "'response-tuning[tensorboard]'" if name == "tensorboard" else name
+        raise ConfigError(f"tracker '{name}' is not installed: pip install {hint}") from error
 
 
 class Bar(TrainerCallback):

@@ -214,8 +214,10 @@ def _train(
 def _trainer(config: FinetuneConfig, encoded: Encoded, out: Path) -> "ResponseTrainer":
     from transformers import PrinterCallback
 
+    from response_tuning.finetune.progress import tracker
     from response_tuning.finetune.trainer import ResponseTrainer
 
+    callbacks = tracker(config.report_to, out)
     model: Any = base.load_model(config)
     if config.method != "full":
         model = base.with_adapter(model, config)
@@ -226,6 +228,7 @@ def _trainer(config: FinetuneConfig, encoded: Encoded, out: Path) -> "ResponseTr
         eval_dataset=encoded.held_out if len(encoded.held_out) else None,
         examples_per_step=config.examples_per_step,
         tokens_per_micro_batch=config.tokens_per_micro_batch,
+        callbacks=callbacks,
     )
     trainer.remove_callback(PrinterCallback)
     return trainer
@@ -251,7 +254,7 @@ def training_arguments(config: FinetuneConfig, out: Path) -> Any:  # noqa: ANN40
         bf16=base.computes_in_bfloat16(config),
         activation_checkpointing=config.gradient_checkpointing,
         use_cpu=config.device == "cpu",
-        report_to=config.report_to,
+        report_to="none",  # our own callback is added instead; see progress.tracker
         eval_strategy="epoch" if config.eval_fraction else "no",
         logging_steps=1,
         logging_nan_inf_filter=False,

@@ -132,20 +132,20 @@ def print_overview(view: Overview, chat: Chat, console: "Console") -> None:
     for entry in view.shown:
         supervised = sum(label != IGNORED for label in entry.labels)
         place = f"row {entry.row}" + (f" turn {entry.turn}" if entry.turn else "")
-        console.print(
+        # As Text, because words of the data may look like rich's markup.
+        head = Text(
             f"{place}: {entry.status}, {len(entry.input_ids)} tokens, {supervised} carry loss"
             + (f" ({entry.where})" if entry.where else ""),
             style="bold",
-            highlight=False,
-            soft_wrap=True,
         )
+        console.print(head, soft_wrap=True)
         for stretch in stretches(entry, chat):
             label, style = ("loss   ", "green") if stretch.supervised else ("no loss", "dim")
-            text = stretch.text if console.is_terminal else repr(stretch.text)
+            text = _visible(stretch.text) if console.is_terminal else repr(stretch.text)
             console.print(Text(f"  {label} ").append(text, style=style), soft_wrap=True)
     console.print()
     for line in audit_lines(view):
-        console.print(line, highlight=False, soft_wrap=True)
+        console.print(Text(line), soft_wrap=True)
     console.print()
     for bar in histogram(view.lengths):
         console.print(
@@ -153,6 +153,11 @@ def print_overview(view: Overview, chat: Chat, console: "Console") -> None:
             highlight=False,
             soft_wrap=True,
         )
+
+
+def _visible(text: str) -> str:
+    """Spell out what a terminal would obey, or not show."""
+    return "".join(c if c.isprintable() or c in "\n\t" else ascii(c)[1:-1] for c in text)
 
 
 def audit_lines(view: Overview) -> list[str]:

@@ -5,9 +5,10 @@ vLLM, Ollama, llama.cpp, ``transformers serve`` or a hosted judge; the server re
 
 import os
 from collections.abc import Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from itertools import islice
-from typing import TYPE_CHECKING, Literal
+from queue import SimpleQueue
+from threading import Thread
+from typing import TYPE_CHECKING, Literal, NamedTuple
 from urllib.parse import urlsplit
 
 from pydantic import BaseModel, Field, ValidationError
@@ -39,6 +40,12 @@ class _Reply(BaseModel):
     choices: list[_Choice] = Field(min_length=1)
 
 
+class _Outcome(NamedTuple):
+    completion: Completion
+    reached: bool
+    """Whether the server is there and lets us in."""
+
+
 class OpenAIEngine:
     """Keeps ``concurrency`` requests in flight and sends each again while it may still succeed.
 
@@ -59,38 +66,44 @@ class OpenAIEngine:
         Once as many requests in a row as are in flight (at least three) found no server, or were
         refused as unauthorised or unknown, the rest are error records without having been sent.
         """
-        from openai import APIConnectionError, AuthenticationError, NotFoundError
-
+        tasks: SimpleQueue[Request | None] = SimpleQueue()
+        arrived: SimpleQueue[_Outcome | None] = SimpleQueue()
+        workers = min(self._config.concurrency, len(requests))
+        for _ in range(workers):
+            # Daemons, so that an interrupted run ends without waiting for a server that hangs.
+            Thread(target=self._work, args=(tasks, arrived, sampling), daemon=True).start()
         waiting = iter(requests)
-        lost = 0
-        pool = ThreadPoolExecutor(self._config.concurrency)
         try:
-            with self._client() as client:
-
-                def send(count: int) -> dict[Future[Completion], Request]:
-                    return {
-                        pool.submit(self._ask, client, request, sampling): request
-                        for request in islice(waiting, count)
-                    }
-
-                flying = send(self._config.concurrency)
-                while flying:
-                    done, _ = wait(flying, return_when=FIRST_COMPLETED)
-                    for future in done:
-                        request = flying.pop(future)
-                        try:
-                            completion = future.result()
-                            lost = 0
-                        except (APIConnectionError, AuthenticationError, NotFoundError) as error:
-                            lost += 1
-                            completion = self._failed(request, sampling, _told(error))
-                        yield completion
-                        if lost >= max(3, self._config.concurrency):
-                            yield from self._not_sent(waiting, sampling)
-                        flying |= send(1)
+            flying = _send(waiting, workers, tasks)
+            lost = 0
+            while flying:
+                outcome = arrived.get()
+                assert outcome is not None, "the traceback of the worker is above"
+                # The answer is taken before the next request is sent: a crash repeats no more
+                # than ``concurrency`` requests.
+                yield outcome.completion
+                flying -= 1
+                lost = 0 if outcome.reached else lost + 1
+                if lost >= max(3, self._config.concurrency):
+                    yield from self._not_sent(waiting, sampling)
+                flying += _send(waiting, 1, tasks)
         finally:
-            # Whoever leaves early does not wait for replies that nobody will read.
-            pool.shutdown(wait=False, cancel_futures=True)
+            for _ in range(workers):
+                tasks.put(None)
+
+    def _work(
+        self,
+        tasks: "SimpleQueue[Request | None]",
+        arrived: "SimpleQueue[_Outcome | None]",
+        sampling: Sampling,
+    ) -> None:
+        with self._client() as client:
+            while (request := tasks.get()) is not None:
+                outcome = None
+                try:
+                    outcome = self._ask(client, request, sampling)
+                finally:
+                    arrived.put(outcome)
 
     def _client(self) -> "OpenAI":
         from openai import OpenAI, Timeout
@@ -103,8 +116,8 @@ class OpenAIEngine:
             timeout=Timeout(seconds, connect=min(seconds, _CONNECT_S)),
         )
 
-    def _ask(self, client: "OpenAI", request: Request, sampling: Sampling) -> Completion:
-        from openai import APIStatusError, AuthenticationError, NotFoundError, omit
+    def _ask(self, client: "OpenAI", request: Request, sampling: Sampling) -> _Outcome:
+        from openai import APIConnectionError, APIError, AuthenticationError, NotFoundError, omit
 
         try:
             raw = client.chat.completions.with_raw_response.create(
@@ -117,12 +130,15 @@ class OpenAIEngine:
                 seed=sampling.seed,
                 stop=list(sampling.stop) or omit,
             )
-        except (AuthenticationError, NotFoundError):
-            raise
-        except APIStatusError as error:
-            return self._failed(request, sampling, _told(error))
+        except APIError as error:
+            lost = isinstance(error, (APIConnectionError, AuthenticationError, NotFoundError))
+            said = f"{type(error).__name__}: {error} {error.__cause__ or ''}"
+            return _Outcome(self._failed(request, sampling, said), reached=not lost)
+        return _Outcome(self._read(raw.http_response.content, request, sampling), reached=True)
+
+    def _read(self, body: bytes, request: Request, sampling: Sampling) -> Completion:
         try:
-            choice = _Reply.model_validate_json(raw.http_response.content).choices[0]
+            choice = _Reply.model_validate_json(body).choices[0]
         except ValidationError as error:
             first = error.errors()[0]
             where = ".".join(map(str, first["loc"])) or "body"
@@ -140,8 +156,12 @@ class OpenAIEngine:
             yield failed(self, request, sampling, "not sent: the server did not answer others")
 
 
-def _told(error: Exception) -> str:
-    return f"{type(error).__name__}: {error} {error.__cause__ or ''}"
+def _send(waiting: Iterator[Request], count: int, tasks: "SimpleQueue[Request | None]") -> int:
+    """Hand over up to ``count`` requests, and return how many there were."""
+    sent = list(islice(waiting, count))
+    for request in sent:
+        tasks.put(request)
+    return len(sent)
 
 
 @ENGINES.register("openai")
