@@ -256,6 +256,29 @@ def test_chat_answers_standard_input(
     assert "the conversation is forgotten" in result.out
 
 
+def test_the_same_command_under_torchrun_shares_the_steps(
+    rtune: Run, small: list[object], tmp_path: Path
+) -> None:
+    one, two = tmp_path / "one", tmp_path / "two"
+    flags = [str(flag) for flag in (*small, "--learning-rate", "1e-4")]
+    rtune("finetune", *flags, "--out", one)
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    done = subprocess.run(
+        [*torchrun, "-m", "response_tuning", "finetune", *flags, "--out", str(two)],
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("response-tuning of") == 1
+    first, second = (
+        [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+        for out in (one, two)
+    )
+    for mine, theirs in zip(first, second, strict=True):
+        assert mine == pytest.approx(theirs, abs=5e-6)
+
+
 def test_a_process_that_is_killed_and_started_again_ends_in_the_same_weights(
     rtune: Run, small: list[object], tmp_path: Path
 ) -> None:

@@ -91,7 +91,10 @@ class FinetuneConfig(Config):
     @model_validator(mode="after")
     def _adapter_to_merge(self) -> Self:
         if self.merge and self.method == "full":
-            raise ValueError("needs an adapter: method 'full' already leaves a whole model")
+            raise ValueError(
+                "merge needs an adapter, and method 'full' already leaves a whole model; set "
+                "finetune.merge=false"
+            )
         return self
 
 
@@ -120,6 +123,7 @@ PAPER: dict[str, Any] = {
     "gradient_checkpointing": True,
     "precision": "bfloat16",
     "train_on_final_newline": False,
+    "merge": True,
 }
 
 PRESETS: dict[str, dict[str, Any]] = {"paper": PAPER, "small": {}}
@@ -128,19 +132,24 @@ PRESETS: dict[str, dict[str, Any]] = {"paper": PAPER, "small": {}}
 C = TypeVar("C", bound=Config)
 
 
-def build(kind: type[C], values: dict[str, Any], where: str) -> C:
+def build(
+    kind: type[C], values: dict[str, Any], where: str, origins: Mapping[str, str] | None = None
+) -> C:
     """Validate ``values`` as a ``kind``.
 
     Raises:
-        ConfigError: one line naming ``where``, the key, its value and what is wrong.
+        ConfigError: one line naming where the value is from (``where``, unless ``origins`` holds
+            another place for its key), the key, its value and what is wrong.
     """
     try:
         return kind.model_validate(values)
     except ValidationError as error:
         first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"]) or kind.__name__
+        key = ".".join(str(part) for part in first["loc"])
+        place = (origins or {}).get(key.partition(".")[0], where)
+        message = first["msg"].removeprefix("Value error, ")
         got = "" if first["type"] in {"missing", "value_error"} else f" (got {first['input']!r})"
-        raise ConfigError(f"{where}: {key}: {first['msg']}{got}") from error
+        raise ConfigError(": ".join(filter(None, (place, key, message))) + got) from error
 
 
 def read_recipe(path: Path) -> dict[str, Any]:
@@ -150,11 +159,9 @@ def read_recipe(path: Path) -> dict[str, Any]:
         ConfigError: the file is missing, is no YAML, or is no mapping of sections.
     """
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = _yaml(path.read_bytes(), str(path))
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(content, dict):
         raise ConfigError(f"{path}: expected sections such as 'data:' and 'finetune:'")
     return content
@@ -168,26 +175,49 @@ def make_recipe(
 ) -> Recipe:
     """Lay a preset, a recipe file, flags and ``KEY=VALUE`` settings over each other, in this order.
 
+    The recipe may name the preset under ``preset:``; the argument overrides it.
+
     Raises:
         ConfigError: a name is unknown, or a value is impossible.
     """
     recipe = read_recipe(path) if path else {}
+    file = f"{path}: " if path else ""
+    named = recipe.pop("preset", "small")
+    layers = [
+        ("", {"finetune": _preset(preset, "") if preset else _preset(named, file)}),
+        (file, recipe),
+        ("", flags),
+        *(("--set: ", _setting(text)) for text in settings),
+    ]
     sections: dict[str, dict[str, Any]] = {"data": {}, "finetune": {}}
-    chosen = preset or recipe.pop("preset", "small")
-    if chosen not in PRESETS:
-        raise unknown("preset", chosen, sorted(PRESETS))
-    layers = [{"finetune": PRESETS[chosen]}, recipe, flags, *map(_setting, settings)]
-    for layer in layers:
+    origins: dict[str, dict[str, str]] = {"data": {}, "finetune": {}}
+    for origin, layer in layers:
         for name, values in layer.items():
-            if name not in sections or not isinstance(values, dict):
-                raise ConfigError(
-                    f"{path or 'rtune'}: '{name}' is no section: known are data and finetune"
-                )
+            if name not in sections:
+                raise ConfigError(f"{origin}{unknown('section', str(name), [*sections])}")
+            if not isinstance(values, dict):
+                raise ConfigError(f"{origin}{name}: expected settings, found {values!r}")
             sections[name] |= values
+            origins[name] |= dict.fromkeys(values, f"{origin}{name}")
     return Recipe(
-        data=build(DataConfig, sections["data"], "data"),
-        finetune=build(FinetuneConfig, sections["finetune"], "finetune"),
+        data=build(DataConfig, sections["data"], f"{file}data", origins["data"]),
+        finetune=build(
+            FinetuneConfig, sections["finetune"], f"{file}finetune", origins["finetune"]
+        ),
     )
+
+
+def _preset(name: object, origin: str) -> dict[str, Any]:
+    if str(name) not in PRESETS:
+        raise ConfigError(f"{origin}{unknown('preset', str(name), sorted(PRESETS))}")
+    return PRESETS[str(name)]
+
+
+def _yaml(text: str | bytes, where: str) -> Any:  # noqa: ANN401 - whatever YAML can hold
+    try:
+        return yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: a date that does not exist
+        raise ConfigError(f"{where}: not YAML: {' '.join(str(error).split())}") from error
 
 
 def _setting(text: str) -> dict[str, dict[str, Any]]:
@@ -196,4 +226,4 @@ def _setting(text: str) -> dict[str, dict[str, Any]]:
     section, dot, name = key.partition(".")
     if not (equals and dot and name):
         raise ConfigError(f"--set {text}: expected SECTION.KEY=VALUE, such as finetune.lora_r=8")
-    return {section: {name: yaml.safe_load(value)}}
+    return {section: {name: _yaml(value, f"--set {text}")}}

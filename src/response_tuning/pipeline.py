@@ -65,7 +65,7 @@ def run_finetune(recipe: Recipe, out: Path, console: "Console", *, resume: bool 
     _check_names(recipe.finetune)
     if not resume:
         forget(out)
-    with _first_process_first():
+    with _first_process_first(on_cpu=recipe.finetune.device == "cpu"):
         run_data(recipe.data, out / DATA)
     finetune(recipe.finetune, out / DATA, out, console)
 
@@ -247,12 +247,15 @@ def _is_prepared(config: DataConfig, out: Path) -> bool:
 
 
 @contextmanager
-def _first_process_first() -> Iterator[None]:
+def _first_process_first(*, on_cpu: bool) -> Iterator[None]:
     """Under torchrun, let one process prepare the data while the others wait, then find it done."""
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         yield
         return
+    import torch
     from accelerate import PartialState
 
-    with PartialState().local_main_process_first():
+    with PartialState(
+        cpu=on_cpu or not torch.accelerator.is_available()
+    ).local_main_process_first():
         yield

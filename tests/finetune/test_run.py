@@ -209,6 +209,33 @@ def test_the_manifest_and_the_card_tell_what_was_trained(uninterrupted: dict[str
     assert "| learning_rate | 0.0002 |" in card
 
 
+def test_two_processes_make_the_model_that_one_makes(
+    tiny_base: Path, data: Path, tmp_path: Path, console: Console
+) -> None:
+    config = configured(tiny_base, eval_fraction=0.1, max_steps=7, learning_rate=1e-4)
+    finetune(config, data, tmp_path / "one", console)
+    order = {"config": config.model_dump(mode="json"), "data": str(data), "kill": None}
+    done = subprocess.run(
+        [
+            *(sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"),
+            str(Path(__file__).with_name("runs.py")),
+            json.dumps(order | {"out": str(tmp_path / "two")}),
+        ],
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    one, two = (metrics(tmp_path / name) for name in ("one", "two"))
+    for first, second in zip(one, two, strict=True):
+        assert first == pytest.approx(second, abs=5e-6)
+    first_weights, second_weights = weights(tmp_path / "one"), weights(tmp_path / "two")
+    assert not identical(tmp_path / "one", tmp_path / "two"), "did each process run all of it?"
+    for name, weight in first_weights.items():
+        torch.testing.assert_close(weight, second_weights[name], atol=1e-5, rtol=0)
+
+
 def test_held_out_examples_are_the_same_in_both_arms_and_are_not_trained_on(
     tiny_base: Path, data: Path, tmp_path: Path, console: Console
 ) -> None:

@@ -52,9 +52,7 @@ def _request(number: int, row: Row, column: str | None) -> Request:
         "".join(message.content for message in prompt).encode()
     except UnicodeEncodeError as error:
         raise UnusableRow("half a surrogate pair, which is not text") from error
-    return Request(
-        item_id=str(row.fields[named]) if named else str(number), prompt=tuple(prompt)
-    )
+    return Request(item_id=str(row.fields[named]) if named else str(number), prompt=tuple(prompt))
 
 
 def _prompt(fields: Mapping[str, Any], column: str | None) -> list[Message]:

@@ -7,6 +7,7 @@ killed run from its newest whole checkpoint, and leaves a finished one alone.
 """
 
 import logging
+import os
 import random
 import shutil
 from collections import Counter
@@ -61,7 +62,7 @@ def finetune(config: FinetuneConfig, data: Path, out: Path, console: "Console") 
         console.print(f"{out}: already finished, nothing to do", highlight=False, soft_wrap=True)
     else:
         _train(config, data, out, manifest, console)
-    if config.merge:
+    if config.merge and int(os.environ.get("RANK", "0")) == 0:
         from response_tuning.finetune.merge import merge_adapter
 
         merge_adapter(out, console)
@@ -199,7 +200,8 @@ def _train(
     _announce(config, trainer, encoded, console)
     if trainer.is_world_process_zero():
         write_json(out / MANIFEST, manifest)
-    checkpoint = newest_checkpoint(out / CHECKPOINTS)
+    with trainer.accelerator.main_process_first():
+        checkpoint = newest_checkpoint(out / CHECKPOINTS)
     if checkpoint is not None:
         console.print(f"resuming from {checkpoint.name}", highlight=False, soft_wrap=True)
     try:
@@ -236,6 +238,7 @@ def _trainer(config: FinetuneConfig, encoded: Encoded, out: Path) -> "ResponseTr
 
 def training_arguments(config: FinetuneConfig, out: Path) -> Any:  # noqa: ANN401 - imported late
     """Return Trainer's arguments for ``config``; checkpoints go below ``out``."""
+    import torch
     from transformers import TrainingArguments
 
     constant = "constant_with_warmup" if config.warmup_steps else "constant"
@@ -253,7 +256,8 @@ def training_arguments(config: FinetuneConfig, out: Path) -> Any:  # noqa: ANN40
         data_seed=config.seed,
         bf16=base.computes_in_bfloat16(config),
         activation_checkpointing=config.gradient_checkpointing,
-        use_cpu=config.device == "cpu",
+        # Said outright: several processes on CPUs would else each run all of it.
+        use_cpu=config.device == "cpu" or not torch.accelerator.is_available(),
         report_to="none",  # our own callback is added instead; see progress.tracker
         eval_strategy="epoch" if config.eval_fraction else "no",
         logging_steps=1,
@@ -311,7 +315,9 @@ def _save(
 ) -> None:
     """Write the model folder aside, move it into place, and only then say ``finished``."""
     partial = out / ".partial"
-    shutil.rmtree(partial, ignore_errors=True)
+    if trainer.is_world_process_zero():
+        shutil.rmtree(partial, ignore_errors=True)
+    trainer.accelerator.wait_for_everyone()
     trainer.save_model(str(partial))
     # A pickle of Trainer's arguments; the manifest says the same, readably.
     (partial / "training_args.bin").unlink(missing_ok=True)

@@ -4,7 +4,7 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from heapq import merge
-from itertools import groupby
+from itertools import groupby, takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -92,14 +92,17 @@ def as_jsonl(found: Iterable[Entry]) -> Iterator[str]:
 
 def stretches(entry: Entry, chat: Chat) -> Iterator[Stretch]:
     """Split an entry where its supervision changes; the texts join up to the whole text."""
+    whole = chat.decode(entry.input_ids)
     start, read = 0, 0
     for supervised, labels in groupby(entry.labels, key=lambda label: label != IGNORED):
         end = start + len(list(labels))
-        # Decoded from the start: alone, a stretch would lose its first space in SentencePiece.
-        text = chat.decode(entry.input_ids[:end])
+        # Decoded from the start: alone, a stretch would lose its first space in SentencePiece. And
+        # as far as it is the whole text's: cut bytes can swallow what stands before them.
+        pairs = zip(chat.decode(entry.input_ids[:end]), whole, strict=False)
+        until = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
         tokens = chat.tokenizer.convert_ids_to_tokens(entry.input_ids[start:end])
-        yield Stretch(text[read:], supervised, list(tokens))
-        start, read = end, len(text)
+        yield Stretch(whole[read:until], supervised, list(tokens))
+        start, read = end, until
 
 
 class Bar(NamedTuple):

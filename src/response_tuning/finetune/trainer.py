@@ -7,6 +7,7 @@ micro-batches inside ``training_step``; logits are computed at supervised positi
 stays inside each document. Loss of a step: mean over its supervised tokens, over all processes.
 """
 
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
@@ -195,7 +196,10 @@ class ResponseTrainer(Trainer):
 
     def _refuse_what_changes_a_step(self) -> None:
         args = self.args
+        launched = int(os.environ.get("WORLD_SIZE", "1"))
         refused = {
+            f"{launched} launched processes of which Trainer sees {args.world_size}": launched
+            != args.world_size,
             "gradient_accumulation_steps": args.gradient_accumulation_steps != 1,
             "label_smoothing_factor": args.label_smoothing_factor != 0,
             "average_tokens_across_devices": not args.average_tokens_across_devices,

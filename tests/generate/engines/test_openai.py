@@ -73,6 +73,14 @@ def test_a_reply_at_the_limit_is_marked(server: Any, engine: Engine, ask: Ask) -
     assert only(engine, ask("a", "hi")).finish_reason == "length"
 
 
+def test_a_stop_string_that_the_server_ignores_is_cut_off_here(
+    server: Any, engine: Engine, ask: Ask
+) -> None:
+    server.plan["hi"] = [server.reply("one # two", finish="length")]
+    given = only(engine, ask("a", "hi"), SHORT.model_copy(update={"stop": ("#",)}))
+    assert (given.response, given.finish_reason) == ("one ", "stop")
+
+
 def test_saying_nothing_is_an_answer(server: Any, engine: Engine, ask: Ask) -> None:
     server.plan["hi"] = [server.reply("")]
     given = only(engine, ask("a", "hi"))
@@ -243,6 +251,17 @@ def test_whoever_stops_listening_stops_the_asking(server: Any, engine: Engine, a
     next(given)
     given.close()  # type: ignore[attr-defined]
     assert server.asked.total() <= 5
+
+
+def test_a_bug_in_a_worker_is_heard_and_does_not_hang_the_run(
+    engine: Engine, ask: Ask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heard = threading.Event()
+    monkeypatch.setattr("threading.excepthook", lambda trouble: heard.set())
+    monkeypatch.setattr(type(engine), "_client", lambda engine: 1 / 0)
+    with pytest.raises(RuntimeError, match="see the traceback above"):
+        list(engine.complete([ask("a", "hi")], SHORT))
+    assert heard.wait(20)
 
 
 def test_the_key_is_sent_and_kept_out_of_the_records(

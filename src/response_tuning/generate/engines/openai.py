@@ -15,7 +15,7 @@ from pydantic import BaseModel, Field, ValidationError
 
 from response_tuning.artifacts import Completion, Request, Sampling
 from response_tuning.errors import ConfigError, EngineError
-from response_tuning.generate.engine import ENGINES, EngineConfig, answered, failed, one_line
+from response_tuning.generate.engine import ENGINES, EngineConfig, answered, cut, failed, one_line
 
 if TYPE_CHECKING:
     from openai import OpenAI
@@ -78,7 +78,8 @@ class OpenAIEngine:
             lost = 0
             while flying:
                 outcome = arrived.get()
-                assert outcome is not None, "the traceback of the worker is above"
+                if outcome is None:
+                    raise RuntimeError("a request failed unexpectedly: see the traceback above")
                 # The answer is taken before the next request is sent: a crash repeats no more
                 # than ``concurrency`` requests.
                 yield outcome.completion
@@ -97,13 +98,12 @@ class OpenAIEngine:
         arrived: "SimpleQueue[_Outcome | None]",
         sampling: Sampling,
     ) -> None:
-        with self._client() as client:
-            while (request := tasks.get()) is not None:
-                outcome = None
-                try:
-                    outcome = self._ask(client, request, sampling)
-                finally:
-                    arrived.put(outcome)
+        try:
+            with self._client() as client:
+                while (request := tasks.get()) is not None:
+                    arrived.put(self._ask(client, request, sampling))
+        finally:
+            arrived.put(None)  # read only if a bug ends the worker before its time
 
     def _client(self) -> "OpenAI":
         from openai import OpenAI, Timeout
@@ -144,7 +144,11 @@ class OpenAIEngine:
             where = ".".join(map(str, first["loc"])) or "body"
             said = f"unusable reply: {where}: {first['msg']}, not {first['input']!r}"
             return self._failed(request, sampling, said)
-        return answered(self, request, sampling, choice.message.content, choice.finish_reason)
+        said = choice.message.content
+        kept = cut(said, sampling.stop)  # some servers take no notice of ``stop``
+        if kept is not None:
+            return answered(self, request, sampling, kept, "stop")
+        return answered(self, request, sampling, said, choice.finish_reason)
 
     def _failed(self, request: Request, sampling: Sampling, said: str) -> Completion:
         if self._api_key != _NO_KEY:

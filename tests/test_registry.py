@@ -1,0 +1,105 @@
+import sys
+from pathlib import Path
+
+import pytest
+
+from response_tuning.errors import ConfigError
+from response_tuning.registry import Registry
+
+PACKAGE = "some_things"
+
+
+@pytest.fixture
+def things() -> Registry[str]:
+    registry: Registry[str] = Registry("thing")
+    registry.register("second")("2")
+    registry.register("first")("1")
+    return registry
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A package whose modules join the table ``THINGS``, as extension points do."""
+    package = tmp_path / PACKAGE
+    package.mkdir()
+    (package / "__init__.py").write_text(
+        "from response_tuning.registry import Registry\nTHINGS = Registry('thing', __name__)\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    for name in [name for name in sys.modules if name.split(".")[0] == PACKAGE]:
+        monkeypatch.delitem(sys.modules, name)
+    return package
+
+
+def module(folder: Path, name: str, then: str = "") -> None:
+    register = f"from {PACKAGE} import THINGS\nTHINGS.register({name!r})({name!r})\n"
+    (folder / f"{name}.py").write_text(then or register)
+
+
+def table(folder: Path) -> Registry[str]:
+    import importlib
+
+    importlib.invalidate_caches()
+    registry: Registry[str] = importlib.import_module(folder.name).THINGS
+    return registry
+
+
+def test_what_was_registered_is_found_under_its_name(things: Registry[str]) -> None:
+    assert things.get("first") == "1"
+    assert things.names() == ["first", "second"]
+
+
+def test_registering_is_a_decorator_that_changes_nothing() -> None:
+    registry: Registry[type] = Registry("class")
+
+    @registry.register("named")
+    class Named:
+        pass
+
+    assert registry.get("named") is Named
+    assert Named.__name__ == "Named"
+
+
+def test_a_name_is_given_once(things: Registry[str]) -> None:
+    with pytest.raises(ConfigError, match="^thing 'first' is registered twice$"):
+        things.register("first")("another")
+    assert things.get("first") == "1"
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        ("frist", "unknown thing 'frist': did you mean 'first'? known are first, second"),
+        ("other", "unknown thing 'other': known are first, second"),
+    ],
+)
+def test_an_unknown_name_is_answered_with_the_nearest_and_all(
+    things: Registry[str], asked: str, said: str
+) -> None:
+    with pytest.raises(ConfigError) as error:
+        things.get(asked)
+    assert str(error.value) == said
+
+
+def test_a_file_joins_the_table_of_its_folder_by_existing(folder: Path) -> None:
+    module(folder, "one")
+    module(folder, "two")
+    assert table(folder).names() == ["one", "two"]
+
+
+def test_a_folder_is_read_at_the_first_look_up_only(folder: Path) -> None:
+    module(folder, "one")
+    things = table(folder)
+    assert f"{PACKAGE}.one" not in sys.modules
+    assert things.get("one") == "one"
+    module(folder, "late")
+    assert things.names() == ["one"]
+
+
+def test_a_module_that_cannot_be_imported_is_heard_at_every_look_up(folder: Path) -> None:
+    module(folder, "good")
+    module(folder, "worse", "import no_such_library\n")
+    things = table(folder)
+    for _ in range(2):
+        with pytest.raises(ModuleNotFoundError, match="no_such_library"):
+            things.get("good")
