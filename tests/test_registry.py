@@ -1,3 +1,4 @@
+import importlib
 import sys
 from pathlib import Path
 
@@ -5,8 +6,6 @@ import pytest
 
 from response_tuning.errors import ConfigError
 from response_tuning.registry import Registry
-
-PACKAGE = "some_things"
 
 
 @pytest.fixture
@@ -20,25 +19,21 @@ def things() -> Registry[str]:
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A package whose modules join the table ``THINGS``, as extension points do."""
-    package = tmp_path / PACKAGE
+    package = tmp_path / tmp_path.name  # another in each test
     package.mkdir()
     (package / "__init__.py").write_text(
         "from response_tuning.registry import Registry\nTHINGS = Registry('thing', __name__)\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
-    for name in [name for name in sys.modules if name.split(".")[0] == PACKAGE]:
-        monkeypatch.delitem(sys.modules, name)
     return package
 
 
 def module(folder: Path, name: str, then: str = "") -> None:
-    register = f"from {PACKAGE} import THINGS\nTHINGS.register({name!r})({name!r})\n"
+    register = f"from {folder.name} import THINGS\nTHINGS.register({name!r})({name!r})\n"
     (folder / f"{name}.py").write_text(then or register)
 
 
 def table(folder: Path) -> Registry[str]:
-    import importlib
-
     importlib.invalidate_caches()
     registry: Registry[str] = importlib.import_module(folder.name).THINGS
     return registry
@@ -61,7 +56,7 @@ def test_registering_is_a_decorator_that_changes_nothing() -> None:
 
 
 def test_a_name_is_given_once(things: Registry[str]) -> None:
-    with pytest.raises(ConfigError, match="^thing 'first' is registered twice$"):
+    with pytest.raises(ConfigError, match=r"^thing 'first' is registered twice$"):
         things.register("first")("another")
     assert things.get("first") == "1"
 
@@ -90,7 +85,7 @@ def test_a_file_joins_the_table_of_its_folder_by_existing(folder: Path) -> None:
 def test_a_folder_is_read_at_the_first_look_up_only(folder: Path) -> None:
     module(folder, "one")
     things = table(folder)
-    assert f"{PACKAGE}.one" not in sys.modules
+    assert f"{folder.name}.one" not in sys.modules
     assert things.get("one") == "one"
     module(folder, "late")
     assert things.names() == ["one"]

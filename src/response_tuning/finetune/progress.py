@@ -59,6 +59,7 @@ class Metrics(TrainerCallback):
 
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:  # noqa: ANN401
         """Mark the checkpoint as whole: Trainer writes its files in place, so order is all."""
+        self._trainer.accelerator.wait_for_everyone()  # each process writes its generator's state
         if state.is_world_process_zero:
             checkpoint = Path(args.output_dir) / f"checkpoint-{state.global_step}"
             (checkpoint / COMPLETE).touch()

@@ -1,0 +1,236 @@
+import json
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from transformers import AutoTokenizer
+
+from response_tuning.configs import PRESETS, FinetuneConfig
+from response_tuning.errors import ConfigError, ModelError, TemplateError
+from response_tuning.finetune import base
+from response_tuning.templates import Chat
+
+WEIGHTS = "model.safetensors"
+
+
+def configured(folder: Path | str, **changes: Any) -> FinetuneConfig:
+    return FinetuneConfig.model_validate(
+        {"base_model": str(folder), "method": "full", "device": "cpu"} | changes
+    )
+
+
+@pytest.fixture
+def folder(tiny_base: Path, tmp_path: Path) -> Path:
+    """A copy of the base model that a test may spoil."""
+    return Path(shutil.copytree(tiny_base, tmp_path / "base"))
+
+
+def refusal(load: Callable[[FinetuneConfig], object], folder: Path | str) -> str:
+    with pytest.raises(ModelError) as error:
+        load(configured(folder))
+    message = str(error.value)
+    assert "\n" not in message
+    assert message.startswith(f"{folder}: ")
+    return message
+
+
+def test_a_folder_is_known_by_its_content_and_not_by_its_place(
+    folder: Path, tiny_base: Path
+) -> None:
+    before = base.identity(configured(folder))
+    assert before.startswith("sha256:")
+    assert before == base.identity(configured(tiny_base))
+    (folder / ".git").mkdir()
+    (folder / ".git" / "HEAD").touch()
+    assert base.identity(configured(folder)) == before
+    (folder / "generation_config.json").write_text("{}")
+    assert base.identity(configured(folder)) != before
+
+
+@pytest.mark.parametrize("name", ["./none", "/none/at/all", "~/none", __file__])
+def test_a_folder_that_is_not_there_is_one_line(name: str) -> None:
+    assert refusal(base.identity, name).endswith("not a folder with a model")
+
+
+@pytest.mark.parametrize("name", ["nowhere/at-all", "nowhere", "no/where/at/all"])
+@pytest.mark.parametrize("load", [base.identity, base.load_tokenizer, base.load_model])
+def test_a_model_that_the_hub_cannot_give_is_one_line(
+    load: Callable[[FinetuneConfig], object], name: str
+) -> None:
+    message = refusal(load, name)
+    if load is base.identity:
+        assert "no such folder, and the hub says: " in message
+        assert message.endswith("give a folder, or log in and accept the model's licence")
+
+
+def test_a_model_in_the_hubs_cache_needs_no_network(
+    tiny_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commit = "0123456789abcdef0123456789abcdef01234567"
+    cached = tmp_path / "models--someone--tiny"
+    shutil.copytree(tiny_base, cached / "snapshots" / commit)
+    (cached / "refs").mkdir()
+    (cached / "refs" / "main").write_text(commit)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    assert base.identity(configured("someone/tiny")) == f"someone/tiny@{commit}"
+
+
+def test_the_tokenizer_is_read_back_with_the_template_and_no_token_more(tiny_base: Path) -> None:
+    tokenizer = base.load_tokenizer(configured(tiny_base))
+    assert Chat(tokenizer).opening == "<s><|assistant|>\n"
+    assert len(tokenizer) == len(AutoTokenizer.from_pretrained(tiny_base))
+
+
+def test_a_tokenizer_that_cannot_be_read_is_one_line(folder: Path) -> None:
+    (folder / "tokenizer.json").write_text("{")
+    assert "no usable tokenizer: Expecting property name" in refusal(base.load_tokenizer, folder)
+    for file in folder.glob("tokenizer*"):
+        file.unlink()
+    assert "no usable tokenizer: " in refusal(base.load_tokenizer, folder)
+
+
+def test_a_tokenizer_without_a_token_to_end_with_is_refused(folder: Path) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer.eos_token = None
+    tokenizer.save_pretrained(folder)
+    assert "no EOS token to end an answer with" in refusal(base.load_tokenizer, folder)
+
+
+def test_native_is_refused_where_there_is_no_template(tiny_base: Path) -> None:
+    with pytest.raises(TemplateError, match="use --template tulu"):
+        base.load_tokenizer(configured(tiny_base, template="native"))
+
+
+def test_weights_in_another_format_are_refused_with_what_to_do(folder: Path) -> None:
+    torch.save(load_file(folder / WEIGHTS), folder / "pytorch_model.bin")
+    (folder / WEIGHTS).unlink()
+    assert refusal(base.load_model, folder).endswith("; convert its weights to safetensors")
+
+
+def test_weights_that_are_cut_off_are_one_line(folder: Path) -> None:
+    (folder / WEIGHTS).write_bytes((folder / WEIGHTS).read_bytes()[:5000])
+    assert "cannot be loaded: Error while deserializing" in refusal(base.load_model, folder)
+
+
+def test_weights_that_are_absent_are_not_made_up(folder: Path) -> None:
+    weights = load_file(folder / WEIGHTS)
+    del weights["model.layers.1.mlp.up_proj.weight"]
+    save_file(weights, folder / WEIGHTS, {"format": "pt"})
+    message = refusal(base.load_model, folder)
+    assert "1 weights that config.json asks for are absent or of another shape" in message
+    assert "such as model.layers.1.mlp.up_proj.weight" in message
+
+
+def test_weights_of_another_shape_are_refused(folder: Path) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"intermediate_size": 128}))
+    assert "6 weights that config.json asks for are absent" in refusal(base.load_model, folder)
+
+
+@pytest.mark.parametrize(
+    "config", ["{", "{}", '{"model_type": "brand-new"}', '{"model_type": "clip"}']
+)
+@pytest.mark.parametrize("random_init", [False, True])
+def test_a_configuration_that_is_no_language_model_is_one_line(
+    folder: Path, config: str, random_init: bool
+) -> None:
+    (folder / "config.json").write_text(config)
+    with pytest.raises(ModelError, match=r"^[^\n]*: cannot be loaded: [^\n]+$") as error:
+        base.load_model(configured(folder, random_init=random_init))
+    assert str(error.value).count(str(folder)) <= 2
+
+
+@pytest.mark.parametrize("method", ["full", "lora"])
+@pytest.mark.parametrize("random_init", [False, True])
+def test_the_same_seed_gives_the_same_weights_and_disturbs_nobody(
+    tiny_base: Path, method: str, random_init: bool
+) -> None:
+    def drawn(seed: int) -> dict[str, torch.Tensor]:
+        config = configured(tiny_base, method=method, random_init=random_init, seed=seed, lora_r=4)
+        state = torch.get_rng_state()
+        model: Any = base.load_model(config)
+        if method == "lora":
+            model = base.with_adapter(model, config)
+        assert torch.equal(torch.get_rng_state(), state)
+        return dict(model.named_parameters())
+
+    first = drawn(1)
+    torch.rand(3)
+    second, other = drawn(1), drawn(2)
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    differ = {name for name in first if not torch.equal(first[name], other[name])}
+    assert any("lora_A" in name for name in differ) == (method == "lora")
+    assert any("lora_" not in name for name in differ) == random_init
+
+
+def test_the_adapter_is_the_papers_and_starts_as_the_base(tiny_base: Path) -> None:
+    settings = {**PRESETS["paper"], "method": "lora", "merge": False, "precision": "float32"}
+    config = configured(tiny_base, **settings)
+    plain: Any = base.load_model(config)
+    ids = torch.arange(2, 40)[None]
+    expected = plain(input_ids=ids).logits
+    model = base.with_adapter(plain, config)
+    lora = model.peft_config["default"]
+    assert (lora.r, lora.lora_alpha, lora.lora_dropout, lora.bias) == (64, 16, 0.1, "none")
+    adapted = {name.split(".")[-3] for name, _ in model.named_parameters() if "lora_A" in name}
+    linear = {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"}
+    assert adapted == linear  # all of them, and not the head
+    assert all(p.requires_grad == ("lora_" in name) for name, p in model.named_parameters())
+    assert torch.equal(model.train(False)(input_ids=ids).logits, expected)
+
+
+@pytest.mark.parametrize(
+    ("method", "precision", "device", "gpu", "dtype"),
+    [
+        ("full", "bfloat16", "auto", True, torch.float32),
+        ("full", "auto", "auto", True, torch.float32),
+        ("lora", "bfloat16", "cpu", False, torch.bfloat16),
+        ("lora", "float32", "auto", True, torch.float32),
+        ("lora", "auto", "auto", True, torch.bfloat16),
+        ("lora", "auto", "auto", False, torch.float32),
+        ("lora", "auto", "cpu", True, torch.float32),
+        ("qlora", "bfloat16", "auto", True, torch.bfloat16),
+    ],
+)
+def test_frozen_weights_are_short_and_trained_ones_are_float32(
+    monkeypatch: pytest.MonkeyPatch,
+    method: str,
+    precision: str,
+    device: str,
+    gpu: bool,
+    dtype: torch.dtype,
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: gpu)
+    config = configured("base", method=method, precision=precision, device=device)
+    assert base.weight_type(config) == dtype
+
+
+@pytest.mark.parametrize("random_init", [False, True])
+def test_weights_are_loaded_in_their_type(tiny_base: Path, random_init: bool) -> None:
+    config = configured(tiny_base, method="lora", precision="bfloat16", random_init=random_init)
+    assert {p.dtype for p in base.load_model(config).parameters()} == {torch.bfloat16}
+
+
+def test_qlora_without_its_extra_says_what_to_install(
+    tiny_base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setitem(sys.modules, "bitsandbytes", None)
+    with pytest.raises(ConfigError, match=r"pip install 'response-tuning\[qlora\]'"):
+        base.load_model(configured(tiny_base, method="qlora"))
+
+
+def test_qlora_quantises_as_the_paper_did(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setitem(sys.modules, "bitsandbytes", ModuleType("bitsandbytes"))
+    found = base._quantization()
+    assert found.load_in_4bit
+    assert (found.bnb_4bit_quant_type, found.bnb_4bit_use_double_quant) == ("nf4", True)
+    assert found.bnb_4bit_compute_dtype == torch.bfloat16

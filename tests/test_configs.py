@@ -1,0 +1,230 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from response_tuning.configs import (
+    PRESETS,
+    DataConfig,
+    FinetuneConfig,
+    Recipe,
+    build,
+    make_recipe,
+    read_recipe,
+)
+from response_tuning.errors import ConfigError
+
+FLAGS: dict[str, dict[str, Any]] = {
+    "data": {"source": "answers.jsonl"},
+    "finetune": {"base_model": "base"},
+}
+
+
+def written(tmp_path: Path, text: str | bytes) -> Path:
+    path = tmp_path / "recipe.yaml"
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return path
+
+
+def made(
+    path: Path | None = None, preset: str | None = None, *settings: str, **finetune: Any
+) -> Recipe:
+    flags = FLAGS | {"finetune": FLAGS["finetune"] | finetune}
+    return make_recipe(path, preset, flags, settings)
+
+
+def refusal(path: Path | None = None, preset: str | None = None, *settings: str) -> str:
+    with pytest.raises(ConfigError) as error:
+        made(path, preset, *settings)
+    message = str(error.value)
+    assert "\n" not in message
+    return message.replace(str(path), "recipe.yaml") if path else message
+
+
+@pytest.mark.parametrize("kind", [DataConfig, FinetuneConfig])
+def test_settings_are_closed_and_frozen(kind: type[DataConfig | FinetuneConfig]) -> None:
+    whole = {DataConfig: FLAGS["data"], FinetuneConfig: FLAGS["finetune"]}[kind]
+    with pytest.raises(ConfigError, match=r"^here: more: Extra inputs .* \(got 1\)$"):
+        build(kind, {**whole, "more": 1}, "here")
+    with pytest.raises(ValidationError, match="frozen"):
+        build(kind, whole, "here").seed = 1
+
+
+@pytest.mark.parametrize("key", ["source", "base_model"])
+def test_what_has_no_default_must_be_given(key: str) -> None:
+    kind = DataConfig if key == "source" else FinetuneConfig
+    with pytest.raises(ConfigError, match=f"^here: {key}: Field required$"):
+        build(kind, {}, "here")
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        *[("lora_r", 0), ("lora_alpha", 0), ("lora_dropout", 1), ("lora_dropout", -0.1)],
+        *[("learning_rate", 0), ("learning_rate", float("inf")), ("learning_rate", "fast")],
+        *[("epochs", 0), ("epochs", float("inf")), ("max_steps", 0), ("warmup_steps", -1)],
+        *[("weight_decay", -1), ("max_grad_norm", 0), ("max_grad_norm", float("nan"))],
+        *[("examples_per_step", 0), ("window", 7), ("tokens_per_micro_batch", 0)],
+        *[("eval_fraction", 1), ("eval_fraction", -0.1), ("save_steps", 0)],
+        *[("seed", -1), ("seed", 2**32), ("seed", 0.5)],
+        *[("method", "dora"), ("scheduler", "cosin"), ("precision", "float16"), ("device", "tpu")],
+    ],
+)
+def test_an_impossible_value_is_named_with_its_key(key: str, value: Any) -> None:
+    with pytest.raises(ConfigError) as error:
+        build(FinetuneConfig, FLAGS["finetune"] | {key: value}, "here")
+    assert str(error.value).startswith(f"here: {key}: Input should be ")
+    assert str(error.value).endswith(f"(got {value!r})")
+
+
+@pytest.mark.parametrize(("key", "value"), [("max_examples", 0), ("seed", -1), ("seed", 2**32)])
+def test_data_have_bounds_too(key: str, value: int) -> None:
+    with pytest.raises(ConfigError, match=rf"^here: {key}: .* \(got {value}\)$"):
+        build(DataConfig, FLAGS["data"] | {key: value}, "here")
+
+
+def test_only_an_adapter_can_be_merged() -> None:
+    with pytest.raises(ConfigError, match=r"^here: merge needs an adapter, .*merge=false$"):
+        build(FinetuneConfig, FLAGS["finetune"] | {"method": "full", "merge": True}, "here")
+
+
+def test_a_preset_yields_to_the_file_the_file_to_flags_and_flags_to_set(tmp_path: Path) -> None:
+    path = written(tmp_path, "finetune: {lora_alpha: 1, epochs: 1, window: 64}\n")
+    tuned = made(path, "paper", "finetune.window=128", epochs=2, window=32).finetune
+    assert (tuned.lora_r, tuned.lora_alpha, tuned.epochs, tuned.window) == (64, 1, 2, 128)
+    assert made().finetune == FinetuneConfig(base_model="base")
+    assert PRESETS["paper"]["epochs"] == 10, "laying settings over a preset changed it"
+
+
+def test_the_last_set_counts_and_sections_do_not_disturb_each_other() -> None:
+    recipe = made(None, None, "finetune.seed=1", "data.seed=2", "finetune.seed=3")
+    assert (recipe.data.seed, recipe.finetune.seed) == (2, 3)
+
+
+def test_a_recipe_may_name_its_preset_and_the_flag_overrides_it(tmp_path: Path) -> None:
+    path = written(tmp_path, "preset: paper\n")
+    assert made(path).finetune.lora_r == 64
+    assert made(path, "small").finetune == made().finetune
+
+
+def test_a_recipe_alone_is_enough(tmp_path: Path) -> None:
+    path = written(tmp_path, "data: {source: a.jsonl, path: b}\nfinetune: {base_model: base}\n")
+    assert make_recipe(path, None, {}, []) == Recipe(
+        data=DataConfig(source="a.jsonl", path=Path("b")),
+        finetune=FinetuneConfig(base_model="base"),
+    )
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [
+        ("learning_rate=1e-4", 1e-4),  # a text in YAML 1.1
+        ("merge=true", True),
+        ("twins=[instruction-tuning]", ("instruction-tuning",)),
+        ("max_steps=null", None),
+        ("base_model=a=b", "a=b"),
+        ("base_revision='1234567'", "1234567"),
+    ],
+)
+def test_the_value_of_set_is_yaml(setting: str, value: object) -> None:
+    tuned = made(None, None, f"finetune.{setting}").finetune
+    assert getattr(tuned, setting.partition("=")[0]) == value
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("finetune: {lora_r: 0}", "finetune: lora_r: Input should be greater .* (got 0)"),
+        ("finetune: {lora_rank: 8}", "finetune: lora_rank: Extra inputs are not permitted (got 8)"),
+        ("finetune: {twins: [1]}", "finetune: twins.0: Input should be a valid string (got 1)"),
+        ("finetune: {1: 2}", "finetune: 1: Keys should be strings (got 1)"),
+        ("finetun: {}", "unknown section 'finetun': did you mean 'finetune'? known are "),
+        ("1: {}", "unknown section '1': known are data, finetune"),
+        ("finetune: 3", "finetune: expected settings, found 3"),
+        ("finetune:", "finetune: expected settings, found None"),
+        ("preset: papr", "unknown preset 'papr': did you mean 'paper'? known are paper, small"),
+        ("preset: [paper]", "unknown preset '['paper']': did you mean 'paper'? known are"),
+        ("", "expected sections such as 'data:' and 'finetune:'"),
+        ("- data", "expected sections such as 'data:' and 'finetune:'"),
+        ("data: [", "not YAML: while parsing a flow node "),
+        ("data: {\n\tsource: a}", "not YAML: .* line 2, column 1"),
+        ("day: 2026-13-45", "not YAML: month must be in 1..12"),
+        (b"data: \xe9", "not YAML: "),
+    ],
+)
+def test_a_fault_in_a_recipe_is_one_line_with_file_key_and_value(
+    tmp_path: Path, text: str | bytes, said: str
+) -> None:
+    message = refusal(written(tmp_path, text))
+    for part in f"recipe.yaml: {said}".split(".*"):
+        assert part in message
+
+
+def test_what_a_recipe_lacks_is_said_of_the_recipe(tmp_path: Path) -> None:
+    path = written(tmp_path, "data: {source: a}\n")
+    with pytest.raises(ConfigError, match=r"recipe\.yaml: finetune: base_model: Field required"):
+        make_recipe(path, None, {}, [])
+
+
+def test_a_recipe_that_is_not_there_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"none\.yaml: cannot be read: No such file"):
+        read_recipe(tmp_path / "none.yaml")
+
+
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [
+        ("lora_r=8", "--set lora_r=8: expected SECTION.KEY=VALUE, such as finetune.lora_r=8"),
+        ("finetune.lora_r", "--set finetune.lora_r: expected SECTION.KEY=VALUE"),
+        ("finetune.=8", "--set finetune.=8: expected SECTION.KEY=VALUE"),
+        ("finetune.twins=[a", "--set finetune.twins=[a: not YAML: while parsing a flow sequence"),
+        ("finetune.lora_r=0", "--set: finetune: lora_r: Input should be greater than or equal"),
+        ("finetune.lora_r=", "--set: finetune: lora_r: Input should be a valid integer (got None)"),
+        ("finetune.lora_rank=8", "--set: finetune: lora_rank: Extra inputs are not permitted"),
+        ("tune.lora_r=8", "--set: unknown section 'tune': did you mean 'finetune'?"),
+    ],
+)
+def test_a_fault_in_a_setting_is_one_line_with_key_and_value(setting: str, said: str) -> None:
+    assert refusal(None, None, setting).startswith(said)
+
+
+def test_a_value_is_reported_of_where_it_comes_from_last(tmp_path: Path) -> None:
+    path = written(tmp_path, "finetune: {lora_r: 0}\n")
+    with pytest.raises(ConfigError, match=r"^finetune: lora_r: .* \(got -1\)$"):
+        made(path, lora_r=-1)
+    assert made(path, lora_r=1).finetune.lora_r == 1
+
+
+def test_an_unknown_preset_flag_names_the_known_ones() -> None:
+    assert refusal(None, "papr") == (
+        "unknown preset 'papr': did you mean 'paper'? known are paper, small"
+    )
+
+
+def test_the_preset_paper_is_what_the_paper_published() -> None:
+    # Section 4.1 and the released training_configs/qlora.yaml and peft/qlora*.yaml.
+    assert made(None, "paper").finetune.model_dump() == {
+        **FinetuneConfig(base_model="base").model_dump(),
+        "method": "qlora",  # 4-bit NF4, double quantisation: base._quantization
+        "lora_r": 64,
+        "lora_alpha": 16,
+        "lora_dropout": 0.1,
+        "optimizer": "paged_adamw_32bit",
+        "learning_rate": 1e-4,
+        "scheduler": "constant",
+        "warmup_steps": 0,
+        "max_grad_norm": 0.3,
+        "weight_decay": 0.0,
+        "examples_per_step": 8 * 8,
+        "epochs": 10,
+        "max_steps": None,
+        "window": 2048,
+        "tokens_per_micro_batch": 8 * 2048,  # the memory of its 8 padded rows
+        "gradient_checkpointing": True,
+        "precision": "bfloat16",
+        "seed": 0,
+        "objective": "response-tuning",
+        "template": "tulu",
+        "merge": True,
+    }
