@@ -143,7 +143,7 @@ def test_a_configuration_that_is_no_language_model_is_one_line(
     (folder / "config.json").write_text(config)
     with pytest.raises(ModelError, match=r"^[^\n]*: cannot be loaded: [^\n]+$") as error:
         base.load_model(configured(folder, random_init=random_init))
-    assert str(error.value).count(str(folder)) <= 2
+    assert str(error.value).count("cannot be loaded") == 1
 
 
 @pytest.mark.parametrize("method", ["full", "lora"])
@@ -178,7 +178,7 @@ def test_the_adapter_is_the_papers_and_starts_as_the_base(tiny_base: Path) -> No
     model = base.with_adapter(plain, config)
     lora = model.peft_config["default"]
     assert (lora.r, lora.lora_alpha, lora.lora_dropout, lora.bias) == (64, 16, 0.1, "none")
-    adapted = {name.split(".")[-3] for name, _ in model.named_parameters() if "lora_A" in name}
+    adapted = {name.split(".")[-4] for name, _ in model.named_parameters() if "lora_A" in name}
     linear = {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"}
     assert adapted == linear  # all of them, and not the head
     assert all(p.requires_grad == ("lora_" in name) for name, p in model.named_parameters())

@@ -1,0 +1,126 @@
+import io
+import json
+import math
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from response_tuning.errors import ModelError
+from response_tuning.finetune import progress
+from response_tuning.finetune.progress import Bar, Metrics
+
+TRAINER: Any = SimpleNamespace(step_tokens=100, step_supervised=60)
+LOGS = {"loss": 2.5, "grad_norm": 1.0, "learning_rate": 0.1, "epoch": 0.25}
+
+
+def state(step: int, first: bool = True) -> Any:
+    return SimpleNamespace(
+        global_step=step, max_steps=4, epoch=step / 4, is_world_process_zero=first
+    )
+
+
+def shown(console: Console) -> str:
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue()
+
+
+def train(bar: Bar, steps: int = 4, first: bool = True) -> None:
+    bar.on_train_begin(None, state(0, first), None)
+    for step in range(1, steps + 1):
+        bar.on_log(None, state(step, first), None, logs=LOGS)
+
+
+@pytest.fixture
+def plain() -> Console:
+    return Console(file=io.StringIO(), width=40)
+
+
+@pytest.fixture
+def terminal() -> Console:
+    return Console(file=io.StringIO(), width=100, force_terminal=True)
+
+
+def test_each_step_is_one_line_without_the_clock(tmp_path: Path) -> None:
+    metrics = Metrics(tmp_path / "run" / "metrics.jsonl", TRAINER)
+    metrics.on_log(None, state(1), None, logs=LOGS)
+    metrics.on_log(None, state(1), None, logs={"eval_loss": 3.0, "epoch": 0.25})
+    metrics.on_log(None, state(4), None, logs={"train_runtime": 12.0, "train_loss": 2.0})
+    lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line) for line in lines] == [
+        {**LOGS, "step": 1, "tokens": 100, "supervised_tokens": 60},
+        {"step": 1, "epoch": 0.25, "eval_loss": 3.0},
+    ]
+
+
+def test_a_line_that_a_crash_cut_off_is_gone_before_the_next_is_written(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    path.write_text('{"step": 1}\n{"step": 2, "lo')
+    Metrics(path, TRAINER).on_log(None, state(2), None, logs=LOGS)
+    assert [json.loads(line)["step"] for line in path.read_text().splitlines()] == [1, 2]
+
+
+@pytest.mark.parametrize("loss", [math.nan, math.inf])
+def test_a_loss_that_is_no_number_is_on_file_and_ends_the_run(tmp_path: Path, loss: float) -> None:
+    metrics = Metrics(tmp_path / "metrics.jsonl", TRAINER)
+    with pytest.raises(ModelError, match=rf"^the loss is {loss} at step 3: .*--learning-rate$"):
+        metrics.on_log(None, state(3), None, logs=LOGS | {"loss": loss})
+    (line,) = (tmp_path / "metrics.jsonl").read_text().splitlines()
+    assert json.loads(line)["step"] == 3
+
+
+def test_only_the_first_process_writes(tmp_path: Path) -> None:
+    metrics = Metrics(tmp_path / "metrics.jsonl", TRAINER)
+    metrics.on_log(None, state(1, first=False), None, logs=LOGS)
+    metrics.on_save(SimpleNamespace(output_dir=tmp_path), state(1, first=False), None)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_checkpoint_is_marked_when_it_is_whole(tmp_path: Path) -> None:
+    (tmp_path / "checkpoint-3").mkdir()
+    Metrics(tmp_path / "metrics.jsonl", TRAINER).on_save(
+        SimpleNamespace(output_dir=tmp_path), state(3), None
+    )
+    assert [file.name for file in (tmp_path / "checkpoint-3").iterdir()] == ["complete"]
+
+
+def test_without_a_terminal_there_is_a_plain_line_now_and_then_and_at_the_end(
+    plain: Console, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train(Bar(TRAINER, plain))
+    (last,) = shown(plain).splitlines()
+    assert last.startswith("step 4/4  loss 2.5000  ")
+    assert last.endswith(" tokens/s  0 s left")
+    monkeypatch.setattr(progress, "PLAIN_EVERY_S", 0.0)
+    train(Bar(TRAINER, plain))
+    assert [line.split()[1] for line in shown(plain).splitlines()[1:]] == [
+        f"{step}/4" for step in (1, 2, 3, 4)
+    ]
+    assert "\x1b" not in shown(plain)
+
+
+def test_in_a_terminal_there_is_a_bar_and_the_cursor_comes_back(terminal: Console) -> None:
+    bar = Bar(TRAINER, terminal)
+    train(bar, steps=3)
+    assert "\x1b[?25l" in shown(terminal)  # the cursor is hidden
+    bar.on_train_end(None, state(3), None)
+    bar.close()
+    assert "3/4" in shown(terminal)
+    assert "loss 2.5000" in shown(terminal)
+    assert shown(terminal).count("\x1b[?25h") == 1
+
+
+def test_other_processes_show_nothing_in_a_terminal(terminal: Console) -> None:
+    train(Bar(TRAINER, terminal), first=False)
+    assert shown(terminal) == ""
+
+
+def test_the_cost_counts_this_process_part_of_the_run(plain: Console) -> None:
+    bar = Bar(TRAINER, plain)
+    bar.on_train_begin(None, state(2), None)  # resumed
+    for step in (3, 4):
+        bar.on_log(None, state(step), None, logs=LOGS)
+    bar.on_log(None, state(4), None, logs={"eval_loss": 3.0})
+    assert bar.cost["tokens"] == 200

@@ -1,0 +1,65 @@
+import io
+import json
+import re
+import shlex
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+
+from response_tuning.cli import main
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+COMMANDS = re.findall(r"^\$ (rtune .*)$", README, flags=re.MULTILINE)
+
+
+@pytest.fixture
+def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with what the README's commands name."""
+    shutil.copy(ROOT / "examples" / "answers.jsonl", tmp_path)
+    pairs = [{"instruction": f"Say {i}.", "output": f"It is {i}."} for i in range(16)]
+    (tmp_path / "alpaca.json").write_text(json.dumps(pairs))
+    (tmp_path / "prompts.jsonl").write_text('{"prompt": "Is it broken?"}\n{"prompt": "When?"}\n')
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "stdin", io.StringIO("How long?\nexit\n"))
+    return tmp_path
+
+
+def test_the_readme_shows_the_commands_of_a_practitioner() -> None:
+    shown = {command.split()[1] for command in COMMANDS}
+    assert shown == {"show", "finetune", "chat", "generate"}
+
+
+def test_every_command_of_the_readme_runs(
+    desk: Path,
+    tiny_base: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for command in COMMANDS:
+        small = command.replace("BASE", str(tiny_base)).replace(
+            "--data alpaca", "--data alpaca.json"
+        )
+        if "finetune" in small and "--dry-run" not in small:
+            small += " --max-steps 2 --set finetune.window=96"
+        if "generate" in small or "chat" in small:
+            small += " --max-new-tokens 8"
+        monkeypatch.setattr(sys, "argv", shlex.split(small))
+        with pytest.raises(SystemExit) as ended:
+            main()
+            sys.exit(0)
+        assert not ended.value.code, (command, capsys.readouterr().err)
+    assert "98 rows, 98 rows or turns accounted for" in capsys.readouterr().out
+    for run in ("tea", "rt", "it"):
+        assert json.loads((desk / run / "manifest.json").read_text())["status"] == "finished"
+
+
+def test_the_tree_in_the_readme_is_the_tree() -> None:
+    source = {path.name for path in (ROOT / "src" / "response_tuning").iterdir()}
+    tree = README.split("## The tree")[1].split("```")[1]
+    named = set(re.findall(r"^  ?(\w+)/|(\w+\.py)", tree, flags=re.MULTILINE))
+    names = {part for pair in named for part in pair if part}
+    expected = {n for n in source if not n.startswith("_")} - {"py.typed"}
+    assert expected <= names
