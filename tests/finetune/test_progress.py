@@ -12,7 +12,8 @@ from response_tuning.errors import ModelError
 from response_tuning.finetune import progress
 from response_tuning.finetune.progress import Bar, Metrics
 
-TRAINER: Any = SimpleNamespace(step_tokens=100, step_supervised=60)
+ALONE = SimpleNamespace(wait_for_everyone=lambda: None)
+TRAINER: Any = SimpleNamespace(step_tokens=100, step_supervised=60, accelerator=ALONE)
 LOGS = {"loss": 2.5, "grad_norm": 1.0, "learning_rate": 0.1, "epoch": 0.25}
 
 
@@ -78,12 +79,16 @@ def test_only_the_first_process_writes(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-def test_a_checkpoint_is_marked_when_it_is_whole(tmp_path: Path) -> None:
-    (tmp_path / "checkpoint-3").mkdir()
-    Metrics(tmp_path / "metrics.jsonl", TRAINER).on_save(
-        SimpleNamespace(output_dir=tmp_path), state(3), None
-    )
-    assert [file.name for file in (tmp_path / "checkpoint-3").iterdir()] == ["complete"]
+def test_a_checkpoint_is_marked_when_every_process_has_written_its_part(tmp_path: Path) -> None:
+    checkpoint = tmp_path / "checkpoint-3"
+    checkpoint.mkdir()
+    there: list[list[Path]] = []
+    waiting = SimpleNamespace(wait_for_everyone=lambda: there.append(list(checkpoint.iterdir())))
+    trainer: Any = SimpleNamespace(accelerator=waiting)
+    metrics = Metrics(tmp_path / "metrics.jsonl", trainer)
+    metrics.on_save(SimpleNamespace(output_dir=tmp_path), state(3), None)
+    assert there == [[]]
+    assert [file.name for file in checkpoint.iterdir()] == ["complete"]
 
 
 def test_without_a_terminal_there_is_a_plain_line_now_and_then_and_at_the_end(
