@@ -250,6 +250,12 @@ def test_held_out_examples_are_the_same_in_both_arms_and_are_not_trained_on(
     for arm in arms:
         held_out = [line["eval_loss"] for line in metrics(tmp_path / arm) if "eval_loss" in line]
         assert len(held_out) == 2
+        manifest = json.loads((tmp_path / arm / "manifest.json").read_text())
+        assert manifest["held_out_loss"] == held_out[-1]
+        assert (
+            f"held-out examples: {held_out[-1]:.4f} a token"
+            in (tmp_path / arm / "README.md").read_text()
+        )
     per_step = [
         [line["supervised_tokens"] for line in metrics(tmp_path / arm) if "loss" in line]
         for arm in arms

@@ -63,6 +63,9 @@ Matched with other arms: {{ matched }}.
 {% endfor %}
 
 {{ steps }} optimiser steps, {{ layout }} micro-batches.
+{% if held_out_loss is defined %}
+Loss on the held-out examples: {{ "%.4f"|format(held_out_loss) }} a token; it chose nothing.
+{% endif %}
 
 ## Use
 

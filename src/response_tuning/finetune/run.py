@@ -209,8 +209,25 @@ def _train(
     finally:
         bar.close()
     manifest |= {"layout": trainer.layout.name, "steps": trainer.state.global_step}
+    if len(encoded.held_out):
+        manifest["held_out_loss"] = _held_out_loss(trainer)
+        if trainer.is_world_process_zero():
+            console.print(
+                f"loss on {len(encoded.held_out):,} held-out examples: "
+                f"{manifest['held_out_loss']:.4f} a token",
+                highlight=False,
+                soft_wrap=True,
+            )
     manifest["cost"] = bar.cost | {"device": str(trainer.args.device)}
     _save(trainer, chat, config, out, manifest)
+
+
+def _held_out_loss(trainer: "ResponseTrainer") -> float:
+    """Return the loss after the last step; a run killed after that step has not computed it."""
+    for entry in reversed(trainer.state.log_history):
+        if "eval_loss" in entry and entry["step"] == trainer.state.global_step:
+            return float(entry["eval_loss"])
+    return trainer.evaluate()["eval_loss"]
 
 
 def _trainer(config: FinetuneConfig, encoded: Encoded, out: Path) -> "ResponseTrainer":
