@@ -199,6 +199,7 @@ def test_a_file_that_is_unusable_is_one_line_and_leaves_nothing(
         (["--window", "4"], "finetune: window"),
         (["--method", "qlora"], "--method lora"),
         (["--merge"], "already leaves a whole model"),
+        (["--set", "finetune.optimizer=adamm"], "unknown optimizer 'adamm'"),
     ],
 )
 def test_a_wrong_flag_is_one_line_with_the_next_step(
@@ -210,6 +211,18 @@ def test_a_wrong_flag_is_one_line_with_the_next_step(
     assert result.err.count("\n") == 1
     right = rtune("finetune", *small, "--out", tmp_path / "run")
     assert right.code == 0, "what a refused command left is in the way of the right one"
+
+
+@pytest.mark.parametrize("flag", ["--base-model", "--data"])
+def test_what_is_not_given_is_asked_for_by_its_flag(
+    rtune: Run, tiny_base: Path, answers: Path, tmp_path: Path, flag: str
+) -> None:
+    flags = {"--base-model": tiny_base, "--data": answers}
+    del flags[flag]
+    given = [str(part) for pair in flags.items() for part in pair]
+    result = rtune("finetune", "--out", tmp_path / "run", *given)
+    assert (result.code, result.err.count("\n")) == (2, 1)
+    assert f"not given; name it with {flag}" in result.err
 
 
 def test_a_recipe_is_a_run_and_flags_override_it(

@@ -54,7 +54,7 @@ def test_settings_are_closed_and_frozen(kind: type[DataConfig | FinetuneConfig])
 @pytest.mark.parametrize("key", ["source", "base_model"])
 def test_what_has_no_default_must_be_given(key: str) -> None:
     kind = DataConfig if key == "source" else FinetuneConfig
-    with pytest.raises(ConfigError, match=f"^here: {key}: Field required$"):
+    with pytest.raises(ConfigError, match=f"^here: {key}: not given; name it with --"):
         build(kind, {}, "here")
 
 
@@ -163,7 +163,7 @@ def test_a_fault_in_a_recipe_is_one_line_with_file_key_and_value(
 
 def test_what_a_recipe_lacks_is_said_of_the_recipe(tmp_path: Path) -> None:
     path = written(tmp_path, "data: {source: a}\n")
-    with pytest.raises(ConfigError, match=r"recipe\.yaml: finetune: base_model: Field required"):
+    with pytest.raises(ConfigError, match=r"recipe\.yaml: finetune: base_model: not given"):
         make_recipe(path, None, {}, [])
 
 

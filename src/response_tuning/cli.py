@@ -350,5 +350,5 @@ def _given(**flags: Any) -> dict[str, Any]:  # noqa: ANN401 - flags of any type
 def _console() -> "Console":
     from rich.console import Console
 
-    # Under torchrun only the first process speaks.
-    return Console(quiet=os.environ.get("RANK", "0") != "0")
+    # Under torchrun only the first process speaks. Words of the data are never read as markup.
+    return Console(markup=False, quiet=os.environ.get("RANK", "0") != "0")

@@ -89,12 +89,14 @@ class FinetuneConfig(Config):
     seed: Seed = 0
 
     @model_validator(mode="after")
-    def _adapter_to_merge(self) -> Self:
+    def _possible_together(self) -> Self:
         if self.merge and self.method == "full":
             raise ValueError(
                 "merge needs an adapter, and method 'full' already leaves a whole model; set "
                 "finetune.merge=false"
             )
+        if self.random_init and self.method == "qlora":
+            raise ValueError("random_init leaves nothing to quantise: use method full or lora")
         return self
 
 
@@ -148,6 +150,9 @@ def build(
         key = ".".join(str(part) for part in first["loc"])
         place = (origins or {}).get(key.partition(".")[0], where)
         message = first["msg"].removeprefix("Value error, ")
+        if first["type"] == "missing":
+            flag = {"source": "--data"}.get(key, f"--{key.replace('_', '-')}")
+            message = f"not given; name it with {flag}, or in a recipe"
         got = "" if first["type"] in {"missing", "value_error"} else f" (got {first['input']!r})"
         raise ConfigError(": ".join(filter(None, (place, key, message))) + got) from error
 

@@ -178,7 +178,8 @@ def test_a_model_is_counted_without_room_for_it(
     config |= {"num_attention_heads": 32, "num_key_value_heads": 8, "head_dim": 64}
     config |= {"vocab_size": 128256, "tie_word_embeddings": True}
     (tmp_path / "config.json").write_text(json.dumps(config))
-    count, devices = plan._count, set()
+    count = plan._count
+    devices: set[str] = set()
 
     def watched(model: Any, **how: Any) -> int:
         devices.update(parameter.device.type for parameter in model.parameters())

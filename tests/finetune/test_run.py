@@ -313,7 +313,7 @@ def test_qlora_without_a_gpu_says_what_to_use(
 def test_a_random_initialisation_shares_no_weights_with_the_base(
     tiny_base: Path, data: Path, tmp_path: Path, console: Console
 ) -> None:
-    config = configured(tiny_base, random_init=True, max_steps=1, learning_rate=1e-9)
+    config = configured(tiny_base, random_init=True, seed=1, max_steps=1, learning_rate=1e-9)
     finetune(config, data, tmp_path / "a", console)
     finetune(config, data, tmp_path / "b", console)
     fresh, base = weights(tmp_path / "a"), load_file(tiny_base / "model.safetensors")

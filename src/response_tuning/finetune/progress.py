@@ -49,8 +49,10 @@ class Metrics(TrainerCallback):
         if "loss" in logs:
             line["tokens"] = self._trainer.step_tokens
             line["supervised_tokens"] = self._trainer.step_supervised
+        # JSON has no word for a number that is none.
+        strict = {k: v if math.isfinite(v) else None for k, v in line.items()}
         with self._path.open("a", encoding="utf-8") as journal:
-            journal.write(json.dumps(line) + "\n")
+            journal.write(json.dumps(strict, allow_nan=False) + "\n")
         if not math.isfinite(logs.get("loss", 0.0)):
             raise ModelError(
                 f"the loss is {logs['loss']} at step {state.global_step}: training has diverged; "

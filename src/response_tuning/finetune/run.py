@@ -35,6 +35,7 @@ from response_tuning.finetune.folder import (
     move_into,
     newest_checkpoint,
 )
+from response_tuning.registry import unknown
 from response_tuning.templates import Chat
 
 if TYPE_CHECKING:
@@ -254,10 +255,17 @@ def _trainer(config: FinetuneConfig, encoded: Encoded, out: Path) -> "ResponseTr
 
 
 def training_arguments(config: FinetuneConfig, out: Path) -> Any:  # noqa: ANN401 - imported late
-    """Return Trainer's arguments for ``config``; checkpoints go below ``out``."""
+    """Return Trainer's arguments for ``config``; checkpoints go below ``out``.
+
+    Raises:
+        ConfigError: Trainer knows no such optimizer.
+    """
     import torch
     from transformers import TrainingArguments
+    from transformers.training_args import OptimizerNames
 
+    if config.optimizer not in set(OptimizerNames):
+        raise unknown("optimizer", config.optimizer, sorted(OptimizerNames))
     constant = "constant_with_warmup" if config.warmup_steps else "constant"
     return TrainingArguments(
         output_dir=str(out / CHECKPOINTS),
