@@ -13,6 +13,8 @@ from response_tuning.errors import ConfigError, ResponseTuningError
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from response_tuning.configs import Config
+
 
 # Plain help: the decorated kind alone would cost a fifth of a second at every start.
 app = typer.Typer(
@@ -68,16 +70,7 @@ def data(
     from response_tuning import pipeline
     from response_tuning.configs import DataConfig, build
 
-    values = _given(
-        source=source,
-        path=path,
-        revision=revision,
-        response_column=response_column,
-        instruction_column=instruction_column,
-        max_examples=max_examples,
-        keep_duplicates=keep_duplicates,
-        seed=seed,
-    )
+    values = _given(DataConfig, locals())
     pipeline.run_data(build(DataConfig, values, "rtune data"), out)
     pipeline.print_audit(out, _console())
 
@@ -135,41 +128,14 @@ def finetune(
 ) -> None:
     """Tune a base model on responses, alone or with their instructions."""
     from response_tuning import pipeline
-    from response_tuning.configs import make_recipe
+    from response_tuning.configs import DataConfig, FinetuneConfig, make_recipe
 
+    flags = {
+        "data": _given(DataConfig, locals(), source=data),
+        "finetune": _given(FinetuneConfig, locals(), twins=tuple(twin or ()) or None),
+    }
     if out is None and not dry_run:
         raise ConfigError("finetune needs --out DIR, the folder for the tuned model")
-    flags = {
-        "data": _given(
-            source=data,
-            path=path,
-            revision=revision,
-            response_column=response_column,
-            instruction_column=instruction_column,
-            max_examples=max_examples,
-            keep_duplicates=keep_duplicates,
-            seed=seed,
-        ),
-        "finetune": _given(
-            base_model=base_model,
-            objective=objective,
-            twins=tuple(twin) if twin else None,
-            template=template,
-            method=method,
-            learning_rate=learning_rate,
-            epochs=epochs,
-            max_steps=max_steps,
-            examples_per_step=examples_per_step,
-            tokens_per_micro_batch=tokens_per_micro_batch,
-            window=window,
-            eval_fraction=eval_fraction,
-            save_steps=save_steps,
-            random_init=random_init,
-            merge=merge,
-            report_to=report_to,
-            seed=seed,
-        ),
-    }
     whole = make_recipe(recipe, preset, flags, settings or [])
     if dry_run:
         pipeline.plan_finetune(whole, _console())
@@ -206,7 +172,7 @@ def show(
 ) -> None:
     """Show which tokens carry loss, how long rows are, and what became of each."""
     from response_tuning import pipeline
-    from response_tuning.configs import make_recipe
+    from response_tuning.configs import DataConfig, FinetuneConfig, make_recipe
 
     if (Path(what) / "manifest.json").exists():
         pipeline.show_run(Path(what), _console(), rows=rows, html=html, jsonl=jsonl)
@@ -214,23 +180,12 @@ def show(
     if base_model is None and tokenizer is None:
         raise ConfigError("show needs --base-model or --tokenizer to know the tokens of a file")
     flags = {
-        "data": _given(
-            source=what,
-            path=path,
-            revision=revision,
-            response_column=response_column,
-            instruction_column=instruction_column,
-            max_examples=max_examples,
-            keep_duplicates=keep_duplicates,
-            seed=seed,
-        ),
+        "data": _given(DataConfig, locals(), source=what),
         "finetune": _given(
+            FinetuneConfig,
+            locals(),
             base_model=tokenizer or base_model,
-            objective=objective,
-            twins=tuple(twin) if twin else None,
-            template=template,
-            window=window,
-            seed=seed,
+            twins=tuple(twin or ()) or None,
         ),
     }
     whole = make_recipe(None, preset, flags, settings or [])
@@ -272,17 +227,7 @@ def generate(
     from response_tuning.configs import build
     from response_tuning.generate import EngineConfig
 
-    config = _given(
-        model=model,
-        base_url=base_url,
-        table=table,
-        template=template,
-        tokens_per_batch=tokens_per_batch,
-        concurrency=concurrency,
-        timeout_s=timeout_s,
-        max_retries=max_retries,
-        api_key_env=api_key_env,
-    )
+    config = _given(EngineConfig, locals())
     sampling = Sampling(
         max_new_tokens=max_new_tokens,
         temperature=temperature,
@@ -342,13 +287,20 @@ def main() -> None:
         sys.exit(1)
 
 
-def _given(**flags: Any) -> dict[str, Any]:  # noqa: ANN401 - flags of any type
-    """Return the flags that were given."""
+def _given(
+    kind: "type[Config]",
+    arguments: dict[str, Any],
+    **renamed: Any,  # noqa: ANN401 - flags of any type
+) -> dict[str, Any]:
+    """Return the flags that were given for ``kind``, whose fields bear the same names."""
+    flags = {name: arguments[name] for name in kind.model_fields if name in arguments} | renamed
     return {name: value for name, value in flags.items() if value is not None}
 
 
 def _console() -> "Console":
     from rich.console import Console
+
+    from response_tuning.configs import Config
 
     # Under torchrun only the first process speaks. Words of the data are never read as markup.
     return Console(markup=False, quiet=os.environ.get("RANK", "0") != "0")
