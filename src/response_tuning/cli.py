@@ -300,7 +300,5 @@ def _given(
 def _console() -> "Console":
     from rich.console import Console
 
-    from response_tuning.configs import Config
-
     # Under torchrun only the first process speaks. Words of the data are never read as markup.
     return Console(markup=False, quiet=os.environ.get("RANK", "0") != "0")
