@@ -228,3 +228,10 @@ def test_the_preset_paper_is_what_the_paper_published() -> None:
         "template": "tulu",
         "merge": True,
     }
+
+
+@pytest.mark.parametrize("path", sorted((Path(__file__).parents[1] / "recipes").glob("*.yaml")))
+def test_a_recipe_that_ships_is_a_recipe(path: Path) -> None:
+    recipe = make_recipe(path, None, {}, [])
+    assert path.stem.endswith(recipe.finetune.objective)
+    assert recipe.finetune.method == "qlora"
