@@ -225,6 +225,16 @@ def test_what_is_not_given_is_asked_for_by_its_flag(
     assert f"not given; name it with {flag}" in result.err
 
 
+def test_a_window_beyond_the_models_positions_is_cut_to_them_and_said(
+    rtune: Run, small: list[object], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    flags = [*small, "--window", 4096, "--out", tmp_path / "run"]
+    assert rtune("finetune", *flags).code == 0
+    assert "the window of 4096 tokens is cut to the 256 positions" in caplog.text
+    assert json.loads((tmp_path / "run" / "manifest.json").read_text())["settings"]["window"] == 256
+    assert "already finished" in rtune("finetune", *flags).out
+
+
 def test_a_recipe_is_a_run_and_flags_override_it(
     rtune: Run, tiny_base: Path, answers: Path, tmp_path: Path
 ) -> None:

@@ -184,12 +184,20 @@ def show(
         "finetune": _given(
             FinetuneConfig,
             locals(),
-            base_model=tokenizer or base_model,
+            base_model=base_model or tokenizer,
             twins=tuple(twin or ()) or None,
         ),
     }
     whole = make_recipe(None, preset, flags, settings or [])
-    pipeline.show_file(whole.data, whole.finetune, _console(), rows=rows, html=html, jsonl=jsonl)
+    pipeline.show_file(
+        whole.data,
+        whole.finetune,
+        _console(),
+        tokenizer_alone=base_model is None,
+        rows=rows,
+        html=html,
+        jsonl=jsonl,
+    )
 
 
 @app.command()

@@ -72,6 +72,7 @@ def run_finetune(recipe: Recipe, out: Path, console: "Console", *, resume: bool 
 
 def plan_finetune(recipe: Recipe, console: "Console") -> None:
     """Print what ``run_finetune`` would do and cost, and the first row; nothing is kept."""
+    from response_tuning.finetune.base import fitted
     from response_tuning.finetune.plan import print_plan
     from response_tuning.finetune.run import read_examples
 
@@ -79,8 +80,9 @@ def plan_finetune(recipe: Recipe, console: "Console") -> None:
     _check_names(recipe.finetune)
     with tempfile.TemporaryDirectory() as folder:
         run_data(recipe.data, Path(folder))
-        print_plan(recipe.finetune, read_examples(Path(folder)), console)
-        show_data(recipe.finetune, Path(folder), console, rows=1)
+        config = fitted(recipe.finetune)
+        print_plan(config, read_examples(Path(folder)), console)
+        show_data(config, Path(folder), console, rows=1)
 
 
 def show_data(
@@ -115,10 +117,22 @@ def _title(config: FinetuneConfig, data: Path) -> str:
 
 
 def show_file(
-    data: DataConfig, config: FinetuneConfig, console: "Console", **how: "int | Path | bool | None"
+    data: DataConfig,
+    config: FinetuneConfig,
+    console: "Console",
+    *,
+    tokenizer_alone: bool = False,
+    **how: "int | Path | bool | None",
 ) -> None:
-    """Show what a source becomes under ``config``; nothing is kept."""
+    """Show what a source becomes under ``config``; nothing is kept.
+
+    With ``tokenizer_alone`` there is no model to say how many positions a window may have.
+    """
+    from response_tuning.finetune.base import fitted
+
     quiet_libraries()
+    if not tokenizer_alone:
+        config = fitted(config)
     with tempfile.TemporaryDirectory() as folder:
         run_data(data, Path(folder))
         show_data(config, Path(folder), console, **how)  # type: ignore[arg-type]

@@ -130,6 +130,24 @@ def architecture(config: FinetuneConfig) -> "PretrainedConfig":
     return found
 
 
+def fitted(config: FinetuneConfig) -> FinetuneConfig:
+    """Return ``config`` with a window that the model has positions for; a cut is said.
+
+    Raises:
+        ModelError: the base has no configuration that can be used.
+    """
+    positions = getattr(architecture(config).get_text_config(), "max_position_embeddings", None)
+    if positions is None or config.window <= positions:
+        return config
+    logger.warning(
+        "the window of %d tokens is cut to the %d positions of %s",
+        config.window,
+        positions,
+        config.base_model,
+    )
+    return config.model_copy(update={"window": positions})
+
+
 def _fresh_model(config: FinetuneConfig) -> "PreTrainedModel":
     import torch
     from transformers import AutoModelForCausalLM

@@ -19,8 +19,9 @@ if TYPE_CHECKING:
 # Activations that a layer keeps for its backward pass, in bytes a token and hidden unit at 2 bytes
 # a number: Korthikanti et al. 2022 (arXiv 2205.05198), without the attention matrix.
 ACTIVATION_BYTES = 34
-# Share of the matrix-product rate that training reached where it was measured; see docs/log.md.
-EFFICIENCY = 0.5
+# Share of the matrix-product rate that training reaches: 0.77 was measured with 50M parameters on a
+# CPU (docs/log.md). Models of a few million and less are all overhead: several times slower.
+EFFICIENCY = 0.75
 
 
 class Size(NamedTuple):

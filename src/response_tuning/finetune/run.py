@@ -58,7 +58,9 @@ def finetune(config: FinetuneConfig, data: Path, out: Path, console: "Console") 
         DataError: no example is left to train on.
         ModelError: the base cannot be loaded or trained exactly.
     """
-    manifest = _manifest(config, data)
+    identity = base.identity(config)
+    config = base.fitted(config)
+    manifest = _manifest(config, identity, data)
     if _finished(out, manifest):
         console.print(f"{out}: already finished, nothing to do", highlight=False, soft_wrap=True)
     else:
@@ -136,12 +138,12 @@ def read_examples(data: Path) -> list[Example]:
     return list(read_jsonl(data / "examples.jsonl", Example))
 
 
-def _manifest(config: FinetuneConfig, data: Path) -> dict[str, Any]:
+def _manifest(config: FinetuneConfig, identity: str, data: Path) -> dict[str, Any]:
     settings = config.model_dump(mode="json")
     return {
         "status": "running",
         "settings": settings,
-        "base": base.identity(config),
+        "base": identity,
         "examples_sha256": file_digest(data / "examples.jsonl"),
         "data": read_json(data / "audit.json"),
         "matched": _matched(config),
