@@ -74,6 +74,9 @@ def test_a_merged_folder_says_into_what_and_keeps_the_adapter(
         "trained_against": "the same weights",
     }
     assert not (whole / "adapter_config.json").exists()
+    assert "library_name: transformers" in (whole / "README.md").read_text()
+    assert "merged into the base in\nfloat32" in (whole / "README.md").read_text()
+    assert "library_name: peft" in (adapter / "README.md").read_text()
     for name in ("adapter_config.json", "adapter_model.safetensors"):
         assert (whole / "adapter" / name).exists()
     assert (whole / "adapter" / "adapter_model.safetensors").read_bytes() == (

@@ -9,7 +9,7 @@ from response_tuning.configs import FinetuneConfig
 _CARD = """\
 ---
 base_model: {{ config.base_model }}
-library_name: {{ "transformers" if config.method == "full" else "peft" }}
+library_name: {{ "peft" if is_adapter else "transformers" }}
 pipeline_tag: text-generation
 tags:
 - response-tuning
@@ -63,6 +63,10 @@ Matched with other arms: {{ matched }}.
 {% endfor %}
 
 {{ steps }} optimiser steps, {{ layout }} micro-batches.
+{% if merged_into is defined %}
+The adapter was trained against {{ merged_into.trained_against }} and merged into the base in
+{{ merged_into.dtype }}; it is kept in `adapter/`.
+{% endif %}
 {% if held_out_loss is defined %}
 Loss on the held-out examples: {{ "%.4f"|format(held_out_loss) }} a token; it chose nothing.
 {% endif %}
@@ -83,4 +87,5 @@ def model_card(config: FinetuneConfig, manifest: dict[str, Any]) -> str:
         undefined=jinja2.StrictUndefined,
         keep_trailing_newline=True,
     ).from_string(_CARD)
-    return template.render(config=config, **manifest)
+    is_adapter = config.method != "full" and "merged_into" not in manifest
+    return template.render(config=config, is_adapter=is_adapter, **manifest)

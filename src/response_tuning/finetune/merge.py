@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from response_tuning.artifacts import read_json, write_json
 from response_tuning.configs import FinetuneConfig
 from response_tuning.finetune.base import load_model, weight_type
+from response_tuning.finetune.card import model_card
 from response_tuning.finetune.folder import MANIFEST, move_into
 
 if TYPE_CHECKING:
@@ -44,12 +45,13 @@ def merge_adapter(out: Path, console: "Console") -> None:
     move_into(partial, out)
     for name in _ADAPTER_FILES:
         (out / name).unlink()
-    record = {
+    manifest["merged_into"] = {
         "base": manifest["base"],
         "dtype": str(weight_type(precise)).removeprefix("torch."),
         "trained_against": "4-bit NF4" if config.method == "qlora" else "the same weights",
     }
-    write_json(out / MANIFEST, manifest | {"merged_into": record})
+    (out / "README.md").write_text(model_card(config, manifest), encoding="utf-8")
+    write_json(out / MANIFEST, manifest)
     console.print(
         f"{out}: adapter merged into {config.base_model}", highlight=False, soft_wrap=True
     )
