@@ -102,6 +102,17 @@ def test_show_jsonl_gives_one_object_a_row_in_file_order(
     assert [label for label in rows[0]["labels"] if label != IGNORED][-1] == 1  # </s>
 
 
+def test_a_reader_who_has_had_enough_sees_no_traceback(answers: Path, tiny_base: Path) -> None:
+    show = [sys.executable, "-m", "response_tuning", "show", str(answers), "--jsonl"]
+    with subprocess.Popen(
+        [*show, "--tokenizer", str(tiny_base)], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None
+        process.stdout.close()
+        assert process.stderr is not None
+        assert process.stderr.read() == b""
+
+
 def test_show_is_plain_text_away_from_a_terminal(
     rtune: Run, answers: Path, tiny_base: Path
 ) -> None:

@@ -59,18 +59,28 @@ def configured(base: Path, **changes: Any) -> FinetuneConfig:
 
 
 def in_a_process(
-    config: FinetuneConfig, data: Path, out: Path, kill: tuple[str, int] | None = None
+    config: FinetuneConfig,
+    data: Path,
+    out: Path,
+    kill: tuple[str, int] | None = None,
+    *,
+    processes: int = 1,
 ) -> int:
+    """Run in one process, or in several under torchrun; return the exit code, -9 if killed."""
     order = {"config": config.model_dump(mode="json"), "data": str(data), "out": str(out)}
-    script = Path(__file__).with_name("runs.py")
+    script = str(Path(__file__).with_name("runs.py"))
+    launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
     done = subprocess.run(
-        [sys.executable, str(script), json.dumps(order | {"kill": kill})],
+        [
+            *(sys.executable, *(launcher if processes > 1 else []), script),
+            json.dumps(order | {"kill": kill}),
+        ],
         env=os.environ | {"OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
         timeout=300,
     )
-    assert done.returncode in (0, -9), done.stderr
+    assert done.returncode in (0, -9) or kill, done.stderr
     return done.returncode
 
 
@@ -214,19 +224,7 @@ def test_two_processes_make_the_model_that_one_makes(
 ) -> None:
     config = configured(tiny_base, eval_fraction=0.1, max_steps=7, learning_rate=1e-4)
     finetune(config, data, tmp_path / "one", console)
-    order = {"config": config.model_dump(mode="json"), "data": str(data), "kill": None}
-    done = subprocess.run(
-        [
-            *(sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"),
-            str(Path(__file__).with_name("runs.py")),
-            json.dumps(order | {"out": str(tmp_path / "two")}),
-        ],
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert done.returncode == 0, done.stderr
+    assert in_a_process(config, data, tmp_path / "two", processes=2) == 0
     one, two = (metrics(tmp_path / name) for name in ("one", "two"))
     for first, second in zip(one, two, strict=True):
         assert first == pytest.approx(second, abs=5e-6)
@@ -234,6 +232,16 @@ def test_two_processes_make_the_model_that_one_makes(
     assert not identical(tmp_path / "one", tmp_path / "two"), "did each process run all of it?"
     for name, weight in first_weights.items():
         torch.testing.assert_close(weight, second_weights[name], atol=1e-5, rtol=0)
+
+
+def test_two_killed_processes_end_in_the_weights_of_two_uninterrupted_ones(
+    tiny_base: Path, data: Path, tmp_path: Path
+) -> None:
+    config = configured(tiny_base, **METHODS["lora"], examples_per_step=9)
+    for name, kill in (("whole", None), ("killed", ("step", 6)), ("killed", None)):
+        code = in_a_process(config, data, tmp_path / name, kill, processes=2)
+        assert (code == 0) == (kill is None)
+    assert identical(tmp_path / "whole", tmp_path / "killed")
 
 
 def test_held_out_examples_are_the_same_in_both_arms_and_are_not_trained_on(
