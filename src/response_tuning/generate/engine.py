@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 from pydantic import Field
 from pydantic_core import PydanticSerializationError
@@ -99,30 +99,27 @@ def answered(
     finish_reason: Literal["stop", "length"],
 ) -> Completion:
     """Return the record of an answer."""
-    return Completion(
-        item_id=request.item_id,
-        prompt=request.prompt,
-        response=response,
-        finish_reason=finish_reason,
-        key=key(engine, request, sampling),
-        model=engine.model,
-        template=engine.template,
-        sampling=sampling,
-    )
+    answer = {"response": response, "finish_reason": finish_reason}
+    return _record(engine, request, sampling, answer)
 
 
 def failed(engine: Engine, request: Request, sampling: Sampling, error: str) -> Completion:
     """Return the record of a request that got no answer."""
+    nothing = {"response": None, "finish_reason": None, "error": error}
+    return _record(engine, request, sampling, nothing)
+
+
+def _record(
+    engine: Engine, request: Request, sampling: Sampling, outcome: dict[str, Any]
+) -> Completion:
     return Completion(
         item_id=request.item_id,
         prompt=request.prompt,
-        response=None,
-        finish_reason=None,
-        error=error,
         key=key(engine, request, sampling),
         model=engine.model,
         template=engine.template,
         sampling=sampling,
+        **outcome,
     )
 
 
