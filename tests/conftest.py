@@ -12,7 +12,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig
 
-from response_tuning.pipeline import quiet_libraries
+from response_tuning.terminal import quiet_libraries
 from response_tuning.templates import Chat, install
 
 TINY_TOKENIZER = Path(__file__).parent / "assets" / "tiny_tokenizer"

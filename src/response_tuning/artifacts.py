@@ -96,11 +96,25 @@ class Completion(Record):
     finish_reason: Literal["stop", "length"] | None
     """``stop``: the stop token or a stop string; ``length``: the token limit; None: an error."""
     error: str | None = None
+    tokens: int | None = None
+    """New tokens, the stop token included; None where the engine does not say."""
     key: str
     """Digest of model, template, prompt and sampling: the same question is asked once."""
     model: str
     template: str
     sampling: Sampling
+
+
+class Score(Record):
+    """One number about one completion, by one rule of a benchmark."""
+
+    item_id: str
+    metric: str
+    value: float
+    explanation: str = ""
+    """Why, in a few words, where the number does not say it."""
+    group: str = ""
+    """The part of the benchmark that the item belongs to, such as a task family."""
 
 
 R = TypeVar("R", bound=Record)

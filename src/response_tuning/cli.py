@@ -1,18 +1,17 @@
 """The command line: flags become a recipe, and ``pipeline`` does the rest."""
 
 import logging
-import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from response_tuning import cli_experiments
 from response_tuning.errors import ConfigError, ResponseTuningError
+from response_tuning.terminal import console
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from response_tuning.configs import Config
 
 
@@ -24,6 +23,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
+app.add_typer(cli_experiments.app)
 
 Data = Annotated[
     str | None,
@@ -72,7 +72,7 @@ def data(
 
     values = _given(DataConfig, locals())
     pipeline.run_data(build(DataConfig, values, "rtune data"), out)
-    pipeline.print_audit(out, _console())
+    pipeline.print_audit(out, console())
 
 
 @app.command()
@@ -138,10 +138,10 @@ def finetune(
         raise ConfigError("finetune needs --out DIR, the folder for the tuned model")
     whole = make_recipe(recipe, preset, flags, settings or [])
     if dry_run:
-        pipeline.plan_finetune(whole, _console())
+        pipeline.plan_finetune(whole, console())
         return
     assert out is not None
-    pipeline.run_finetune(whole, out, _console(), resume=resume)
+    pipeline.run_finetune(whole, out, console(), resume=resume)
 
 
 @app.command()
@@ -175,7 +175,7 @@ def show(
     from response_tuning.configs import DataConfig, FinetuneConfig, make_recipe
 
     if (Path(what) / "manifest.json").exists():
-        pipeline.show_run(Path(what), _console(), rows=rows, html=html, jsonl=jsonl)
+        pipeline.show_run(Path(what), console(), rows=rows, html=html, jsonl=jsonl)
         return
     if base_model is None and tokenizer is None:
         raise ConfigError("show needs --base-model or --tokenizer to know the tokens of a file")
@@ -192,7 +192,7 @@ def show(
     pipeline.show_file(
         whole.data,
         whole.finetune,
-        _console(),
+        console(),
         tokenizer_alone=base_model is None,
         rows=rows,
         html=html,
@@ -202,7 +202,9 @@ def show(
 
 @app.command()
 def generate(
-    prompts: Annotated[Path, typer.Argument(help="JSONL, JSON, CSV or Parquet file of prompts.")],
+    prompts: Annotated[
+        str, typer.Argument(help="JSONL, JSON, CSV or Parquet file of prompts, or a benchmark.")
+    ],
     out: Annotated[Path, typer.Option(help="JSONL file for the completions.")],
     engine: Annotated[str, typer.Option(help="hf, openai or scripted.")] = "hf",
     model: Annotated[
@@ -250,7 +252,7 @@ def generate(
         column,
         sampling,
         out,
-        _console(),
+        console(),
     )
     if failed:
         raise typer.Exit(1)
@@ -274,7 +276,7 @@ def chat(
 
 @app.command("list")
 def list_registered() -> None:
-    """Print what is registered: datasets, objectives, templates, engines, presets."""
+    """Print what can be asked for by name: datasets, objectives, benchmarks and so on."""
     from response_tuning import pipeline
 
     for kind, names in pipeline.registered().items():
@@ -299,10 +301,3 @@ def _given(
     """Return the flags that were given for ``kind``, whose fields bear the same names."""
     flags = {name: arguments[name] for name in kind.model_fields if name in arguments} | renamed
     return {name: value for name, value in flags.items() if value is not None}
-
-
-def _console() -> "Console":
-    from rich.console import Console
-
-    # Under torchrun only the first process speaks. Words of the data are never read as markup.
-    return Console(markup=False, quiet=os.environ.get("RANK", "0") != "0")

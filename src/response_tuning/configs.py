@@ -39,6 +39,10 @@ class DataConfig(Config):
     max_examples: int | None = Field(default=None, ge=1)
     """A random subset of this size; subsets of one seed are nested."""
     keep_duplicates: bool = False
+    refusals: int = Field(default=0, ge=0)
+    """How many refusals are mixed in, drawn from ``refusal_source``; of one seed, nested."""
+    refusal_source: str = "miniature-refusals"
+    """Where the refusals come from: a source, as above."""
     seed: Seed = 0
 
 
@@ -98,6 +102,34 @@ class FinetuneConfig(Config):
         if self.random_init and self.method == "qlora":
             raise ValueError("random_init leaves nothing to quantise: use method full or lora")
         return self
+
+
+class GenerateConfig(Config):
+    """How the models of a run answer its benchmarks."""
+
+    template: str | None = None
+    """Chat template of a variant that is not tuned; None is the one that the others train with."""
+    max_new_tokens: int = Field(default=2048, ge=1)
+    temperature: float = Field(default=0.0, ge=0)
+    top_p: float = Field(default=1.0, gt=0, le=1)
+    stop: tuple[str, ...] = ()
+    """Strings that end an answer."""
+    tokens_per_batch: int = Field(default=32768, ge=1)
+
+
+class ReportConfig(Config):
+    """What is compared with what, and how surely."""
+
+    baselines: tuple[str, ...] = ()
+    """Variants that every other variant is compared with, item by item."""
+    margin: float = Field(default=0.10, gt=0, lt=1)
+    """Equivalence margin of the two one-sided tests, in the unit of the metric."""
+    equivalence: tuple[str, ...] = ("strict",)
+    """Metrics whose equivalence is tested; fixed before the run."""
+    confidence: float = Field(default=0.95, gt=0.5, lt=1)
+    resamples: int = Field(default=10_000, ge=100)
+    """Bootstrap resamples, each of whole prompts."""
+    seed: Seed = 0
 
 
 class Recipe(Config):

@@ -4,28 +4,33 @@ Stages do not import each other. They meet on disk, and here is where one's outp
 next one's input.
 """
 
-import logging
 import os
 import tempfile
-import time
-import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from statistics import fmean
 from typing import TYPE_CHECKING
 
-from response_tuning.artifacts import Sampling, file_digest, read_json, write_jsonl
+from response_tuning.artifacts import (
+    Request,
+    Sampling,
+    Score,
+    file_digest,
+    read_json,
+    read_jsonl,
+    write_jsonl,
+)
 from response_tuning.configs import DataConfig, FinetuneConfig, Recipe, build
 from response_tuning.errors import ConfigError
 from response_tuning.registry import unknown
+from response_tuning.terminal import progress_bar, quiet_libraries
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from response_tuning.generate import EngineConfig
 
-PLAIN_EVERY_S = 10.0
-"""Seconds between progress lines when the output is not a terminal."""
 DATA = "data"
 """Sub-folder of a run that holds what the data stage left."""
 
@@ -62,7 +67,7 @@ def run_finetune(recipe: Recipe, out: Path, console: "Console", *, resume: bool 
     from response_tuning.finetune.folder import forget
 
     quiet_libraries()
-    _check_names(recipe.finetune)
+    check_names(recipe.finetune)
     if not resume:
         forget(out)
     with _first_process_first(on_cpu=recipe.finetune.device == "cpu"):
@@ -77,7 +82,7 @@ def plan_finetune(recipe: Recipe, console: "Console") -> None:
     from response_tuning.finetune.run import read_examples
 
     quiet_libraries()
-    _check_names(recipe.finetune)
+    check_names(recipe.finetune)
     with tempfile.TemporaryDirectory() as folder:
         run_data(recipe.data, Path(folder))
         config = fitted(recipe.finetune)
@@ -155,21 +160,25 @@ def show_run(run: Path, console: "Console", **how: "int | Path | bool | None") -
 def run_generate(  # noqa: PLR0913 - the settings of one command
     engine: str,
     config: "EngineConfig",
-    prompts: Path,
+    prompts: str,
     column: str | None,
     sampling: Sampling,
     out: Path,
     console: "Console",
 ) -> int:
-    """Run stage 3 on a file of prompts; return how many of them got no answer.
+    """Run stage 3 on a file of prompts or on a benchmark; return how many got no answer.
 
     Completions are kept in ``<out>.journal`` as they arrive, and ``out`` is written whole at the
     end: the same command again asks only what is not in the journal.
     """
     from response_tuning.data import read_prompts
     from response_tuning.generate import generate, open_engine
+    from response_tuning.grade import BENCHMARKS
 
-    requests = list(read_prompts(prompts, column))
+    if prompts in BENCHMARKS.names():
+        requests: list[Request] = [*BENCHMARKS.get(prompts).items()]
+    else:
+        requests = list(read_prompts(Path(prompts), column))
     journal = out.with_name(f"{out.name}.journal")
     with progress_bar("completions", console) as advance:
         answering = open_engine(engine, config)
@@ -185,30 +194,41 @@ def run_generate(  # noqa: PLR0913 - the settings of one command
     return len(failed)
 
 
-@contextmanager
-def progress_bar(what: str, console: "Console") -> Iterator[Callable[[int, int], None]]:
-    """Show (done, all) as a bar in a terminal, and as one line every ten seconds elsewhere."""
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeRemainingColumn,
+def run_grade(benchmark: str, completions: Path, out: Path, console: "Console") -> None:
+    """Run stage 4 on one file of completions, and print the mean of every metric."""
+    from response_tuning.grade import grade
+
+    count = grade(benchmark, completions, out)
+    values: dict[str, list[float]] = {}
+    for score in read_jsonl(out, Score):
+        values.setdefault(score.metric, []).append(score.value)
+    for metric, found in values.items():
+        console.print(f"{metric:>22}  {fmean(found):.3f}  (n {len(found):,})", highlight=False)
+    console.print(f"wrote {out}: {count:,} scores", highlight=False, soft_wrap=True)
+
+
+def build_miniature(settings: Sequence[str], out: Path, console: "Console") -> None:
+    """Build a base model of the miniature's world.
+
+    Raises:
+        ConfigError: a setting is impossible.
+    """
+    from response_tuning.experiments import laid_over
+    from response_tuning.miniature.build import BuildConfig, build_base
+
+    quiet_libraries()
+    config = build(BuildConfig, laid_over({}, settings), "rtune miniature build")
+    console.print(
+        f"{config.pretrain.tokens:,} tokens, {config.pretrain.steps:,} steps, on the CPU",
+        highlight=False,
     )
-
-    columns = (TextColumn(what), MofNCompleteColumn(), BarColumn(), TimeRemainingColumn())
-    shown = time.monotonic()
-    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
-        task = bar.add_task(what, total=None)
-
-        def advance(done: int, total: int) -> None:
-            nonlocal shown
-            bar.update(task, completed=done, total=total)
-            if not console.is_terminal and time.monotonic() - shown >= PLAIN_EVERY_S:
-                shown = time.monotonic()
-                console.print(f"{what}: {done:,} of {total:,}", highlight=False)
-
-        yield advance
+    with progress_bar("steps", console) as advance:
+        loss = build_base(config, out, advance)
+    console.print(
+        f"wrote {out}: loss {loss:.3f} nats a token over the last steps",
+        highlight=False,
+        soft_wrap=True,
+    )
 
 
 def registered() -> dict[str, list[str]]:
@@ -218,28 +238,19 @@ def registered() -> dict[str, list[str]]:
     from response_tuning.data import DATASETS
     from response_tuning.finetune.objectives import OBJECTIVES
     from response_tuning.generate import ENGINES
+    from response_tuning.grade import BENCHMARKS
 
     return {
         "datasets": DATASETS.names(),
         "objectives": OBJECTIVES.names(),
         "templates": templates.names(),
         "engines": ENGINES.names(),
+        "benchmarks": BENCHMARKS.names(),
         "presets": sorted(PRESETS),
     }
 
 
-def quiet_libraries() -> None:
-    """Leave the talking to us: no bars and no advice from the libraries underneath."""
-    # PEFT 0.21 asks transformers 5.23 under a name that it has deprecated.
-    warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated")
-    from transformers.utils import logging as transformers_logging
-
-    transformers_logging.set_verbosity_error()  # type: ignore[no-untyped-call]
-    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    logging.getLogger("httpx").setLevel(logging.WARNING)
-
-
-def _check_names(config: FinetuneConfig) -> None:
+def check_names(config: FinetuneConfig) -> None:
     """Refuse a name that nothing is registered under, before anything is read or written."""
     from response_tuning import templates
     from response_tuning.finetune.objectives import OBJECTIVES

@@ -14,7 +14,7 @@ from response_tuning.configs import FinetuneConfig
 from response_tuning.finetune import progress
 from response_tuning.finetune.run import finetune
 from response_tuning.finetune.trainer import ResponseTrainer
-from response_tuning.pipeline import quiet_libraries
+from response_tuning.terminal import quiet_libraries
 
 
 def kill_after_step(step: int) -> None:

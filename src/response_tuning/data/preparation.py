@@ -6,6 +6,7 @@ import random
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 from response_tuning.artifacts import Audit, Dropped, Example, write_json, written_aside
 from response_tuning.configs import DataConfig
@@ -28,24 +29,62 @@ def prepare(config: DataConfig, out: Path) -> Audit:
         ConfigError: the settings contradict each other.
         DataError: the source is missing or unusable, or has fewer examples than asked for.
     """
-    source = sources.find(config)
-    folder = source.origin.get("path")
-    if folder and out.resolve().is_relative_to(folder):
-        raise ConfigError(f"{out} lies in the source {source.name}; write to another folder")
-    used = columns.choose(_first_fields(source), config, source.name)
-    sample = None
-    if config.max_examples is not None:
-        sample = _draw(
-            _outcomes(source, used, _Sieve(source, config)),
-            config.max_examples,
-            config.seed,
-            source.name,
-        )
-    audit = _write(_outcomes(source, used, _Sieve(source, config, sample)), out, source.name)
-    origin = {"name": config.source, **source.origin, "columns": used._asdict()}
-    content = {**audit.model_dump(), "source": origin, "config": config.model_dump(mode="json")}
+    main = _Sampled(config, out, config.max_examples, "--max-examples")
+    content: dict[str, Any] = {"source": main.origin}
+    outcomes = main.outcomes()
+    if config.refusals:
+        refusals = _Sampled(_of_refusals(config), out, config.refusals, "data.refusals")
+        content["refusals"] = refusals.origin
+        outcomes = _joined(outcomes, refusals.outcomes())
+    audit = _write(outcomes, out, main.source.name)
+    content = {**audit.model_dump(), **content, "config": config.model_dump(mode="json")}
     write_json(out / "audit.json", content)
     return audit
+
+
+class _Sampled:
+    """A source, and which of its examples are used."""
+
+    def __init__(self, config: DataConfig, out: Path, size: int | None, asked_by: str) -> None:
+        self._config = config
+        self.source = sources.find(config)
+        folder = self.source.origin.get("path")
+        if folder and out.resolve().is_relative_to(folder):
+            raise ConfigError(
+                f"{out} lies in the source {self.source.name}; write to another folder"
+            )
+        self._used = columns.choose(_first_fields(self.source), config, self.source.name)
+        self._sample = None
+        if size is not None:
+            self._sample = _draw(self.outcomes(), size, config.seed, self.source.name, asked_by)
+
+    @property
+    def origin(self) -> dict[str, Any]:
+        """For the audit: where the examples are from."""
+        used = self._used._asdict()
+        return {"name": self._config.source, **self.source.origin, "columns": used}
+
+    def outcomes(self) -> Iterator[Example | Dropped]:
+        """Yield what becomes of every row."""
+        return _outcomes(self.source, self._used, _Sieve(self.source, self._config, self._sample))
+
+
+def _of_refusals(config: DataConfig) -> DataConfig:
+    return DataConfig(
+        source=config.refusal_source, keep_duplicates=config.keep_duplicates, seed=config.seed
+    )
+
+
+def _joined(
+    first: Iterator[Example | Dropped], second: Iterator[Example | Dropped]
+) -> Iterator[Example | Dropped]:
+    """Yield both, with the rows of the second numbered on from those of the first."""
+    rows = 0
+    for outcome in first:
+        rows = outcome.row + 1
+        yield outcome
+    for outcome in second:
+        yield outcome.model_copy(update={"row": rows + outcome.row})
 
 
 class _Sieve:
@@ -103,14 +142,16 @@ def _turns(number: int, row: Row, source: Source, used: Columns) -> list[Turn]:
     return columns.row_turns(row.fields, used)
 
 
-def _draw(outcomes: Iterable[Example | Dropped], size: int, seed: int, name: str) -> frozenset[int]:
+def _draw(
+    outcomes: Iterable[Example | Dropped], size: int, seed: int, name: str, asked_by: str
+) -> frozenset[int]:
     """Draw positions among the examples; a smaller draw of the same seed lies inside a larger."""
     lots = random.Random(seed)
     examples = (outcome for outcome in outcomes if isinstance(outcome, Example))
     drawn = heapq.nsmallest(size, ((lots.random(), place) for place, _ in enumerate(examples)))
     if 0 < len(drawn) < size:
         raise DataError(
-            f"{name}: {size} examples asked for (--max-examples), but only {len(drawn)} are usable"
+            f"{name}: {size} examples asked for ({asked_by}), but only {len(drawn)} are usable"
         )
     return frozenset(place for _, place in drawn)
 

@@ -1,5 +1,7 @@
 """Where rows come from: a named dataset, a file, a folder, or a dataset on the hub."""
 
+import hashlib
+import json
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -12,14 +14,17 @@ from response_tuning.configs import DataConfig
 from response_tuning.data import files, hub
 from response_tuning.data.readers import Row, read, read_texts
 from response_tuning.errors import ConfigError, DataError
+from response_tuning.miniature import examples
 from response_tuning.registry import Registry, unknown
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """A published dataset, and which part of it the paper trains on."""
+    """A published dataset, and which part of it the paper trains on; or one that is made here."""
 
-    hub_id: str
+    hub_id: str | None = None
+    made: Callable[[], Iterator[dict[str, str]]] | None = None
+    """Makes the rows, always the same, in place of a hub id."""
     first_rows: int | None = None
     """How many rows are used, from the first on; None means all."""
     first_turn_only: bool = False
@@ -28,6 +33,8 @@ class Dataset:
 DATASETS: Registry[Dataset] = Registry("dataset")
 DATASETS.register("alpaca")(Dataset("yahma/alpaca-cleaned"))
 DATASETS.register("dolly")(Dataset("databricks/databricks-dolly-15k"))
+DATASETS.register("miniature")(Dataset(made=examples.tuning_rows))
+DATASETS.register("miniature-refusals")(Dataset(made=examples.refusal_rows))
 DATASETS.register("lima")(Dataset("GAIR/lima", first_rows=1000, first_turn_only=True))
 
 
@@ -52,7 +59,8 @@ def find(config: DataConfig) -> Source:
         DataError: there is no such source, or it cannot be read.
     """
     if config.source in DATASETS.names():
-        return _named(DATASETS.get(config.source), config)
+        dataset = DATASETS.get(config.source)
+        return _made(config, dataset.made) if dataset.made else _named(dataset, config)
     if config.path is not None:
         raise ConfigError(
             f"--path {config.path} is for a local copy of a named dataset "
@@ -71,8 +79,24 @@ def find(config: DataConfig) -> Source:
     )
 
 
+def _made(config: DataConfig, made: Callable[[], Iterator[dict[str, str]]]) -> Source:
+    if config.path is not None:
+        raise ConfigError(f"dataset '{config.source}' is made here, so --path has no use")
+    rows = [
+        Row(f"{config.source}: record {number}", dict(fields))
+        for number, fields in enumerate(made(), start=1)
+    ]
+    content = json.dumps([row.fields for row in rows])
+    return Source(
+        name=config.source,
+        rows=lambda: iter(rows),
+        origin={"made": True, "sha256": hashlib.sha256(content.encode()).hexdigest()},
+    )
+
+
 def _named(dataset: Dataset, config: DataConfig) -> Source:
     if config.path is None:
+        assert dataset.hub_id is not None
         source = _on_hub(dataset.hub_id, config)
     elif config.path.exists():
         source = _local(config.path, config.split)

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from response_tuning import miniature
 from response_tuning.artifacts import file_digest
 from response_tuning.configs import FinetuneConfig
 from response_tuning.errors import ConfigError, ModelError
@@ -26,7 +27,7 @@ def identity(config: FinetuneConfig) -> str:
         ModelError: there is no such folder, and neither the hub nor its cache here can say what
             the id stands for.
     """
-    folder = Path(config.base_model)
+    folder = Path(miniature.resolved(config.base_model))
     if folder.is_dir():
         return f"sha256:{file_digest(folder)}"
     if folder.exists() or config.base_model.startswith((".", "/", "~")):
@@ -59,7 +60,9 @@ def load_tokenizer(config: FinetuneConfig) -> "PreTrainedTokenizerBase":
 
     try:
         tokenizer = AutoTokenizer.from_pretrained(
-            config.base_model, revision=config.base_revision, trust_remote_code=False
+            miniature.resolved(config.base_model),
+            revision=config.base_revision,
+            trust_remote_code=False,
         )
     except (OSError, ValueError, KeyError) as error:
         raise ModelError(f"{config.base_model}: no usable tokenizer: {_one_line(error)}") from error
@@ -94,7 +97,7 @@ def load_model(config: FinetuneConfig) -> "PreTrainedModel":
         return _fresh_model(config)
     with _explained(config):
         loaded: Any = AutoModelForCausalLM.from_pretrained(
-            config.base_model,
+            miniature.resolved(config.base_model),
             revision=config.base_revision,
             dtype=weight_type(config),
             quantization_config=quantization,
@@ -125,7 +128,9 @@ def architecture(config: FinetuneConfig) -> "PretrainedConfig":
 
     with _explained(config):
         found: PretrainedConfig = AutoConfig.from_pretrained(
-            config.base_model, revision=config.base_revision, trust_remote_code=False
+            miniature.resolved(config.base_model),
+            revision=config.base_revision,
+            trust_remote_code=False,
         )
     return found
 

@@ -14,12 +14,10 @@ from response_tuning.artifacts import mend_journal
 from response_tuning.errors import ConfigError, ModelError
 from response_tuning.finetune.folder import COMPLETE
 from response_tuning.registry import unknown
+from response_tuning.terminal import PLAIN_EVERY_S
 
 if TYPE_CHECKING:
     from response_tuning.finetune.trainer import ResponseTrainer
-
-PLAIN_EVERY_S = 10.0
-"""Seconds between progress lines when the output is not a terminal."""
 
 
 class Metrics(TrainerCallback):

@@ -46,6 +46,8 @@ class EngineConfig(Config):
     """``hf``: revision of a hub id."""
     template: str | None = None
     """``hf``: chat template for a model that has none, or in place of its own."""
+    device: Literal["auto", "cpu"] = "auto"
+    """``hf``: ``auto`` is the first GPU if there is one."""
     tokens_per_batch: int = Field(default=32768, ge=1)
     """``hf``: memory knob: rows x (prompt + new tokens) that go through the model at once."""
     base_url: str | None = None
@@ -97,9 +99,10 @@ def answered(
     sampling: Sampling,
     response: str,
     finish_reason: Literal["stop", "length"],
+    tokens: int | None = None,
 ) -> Completion:
     """Return the record of an answer."""
-    answer = {"response": response, "finish_reason": finish_reason}
+    answer = {"response": response, "finish_reason": finish_reason, "tokens": tokens}
     return _record(engine, request, sampling, answer)
 
 

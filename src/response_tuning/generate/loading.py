@@ -2,9 +2,9 @@
 
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
-from response_tuning import templates
+from response_tuning import miniature, templates
 from response_tuning.artifacts import digest, file_digest, read_json
 from response_tuning.errors import ModelError, TemplateError
 from response_tuning.generate.engine import one_line
@@ -27,7 +27,12 @@ _FILES = [
 """All that decides what a model says. Of a hub repository, nothing else is downloaded."""
 
 
-def load(model: str, template: str | None = None, revision: str = "main") -> LocalModel:
+def load(
+    model: str,
+    template: str | None = None,
+    revision: str = "main",
+    device: Literal["auto", "cpu"] = "auto",
+) -> LocalModel:
     """Load a model folder, a PEFT adapter folder or a hub model, on the first GPU or the CPU.
 
     Weights are bfloat16 on a GPU that has it, else float32. ``template`` names the chat template
@@ -47,7 +52,7 @@ def load(model: str, template: str | None = None, revision: str = "main") -> Loc
     with quiet():
         tokenizer = _load_tokenizer(folder if has_tokenizer else base)
         templates.install(tokenizer, template or templates.NATIVE)
-        weights = _load_weights(base)
+        weights = _load_weights(base, device)
         if adapted:
             weights = _load_adapter(weights, folder)
         stop_ids = _stop_ids(Chat(tokenizer), weights.generation_config)
@@ -61,9 +66,19 @@ def load(model: str, template: str | None = None, revision: str = "main") -> Loc
     )
 
 
+def identity(model: str, revision: str = "main") -> str:
+    """Return what a model is, without loading it.
+
+    Raises:
+        ModelError: it cannot be found.
+    """
+    folder, found = _locate(model, revision)
+    return f"{found}+{_locate_base(folder)[1]}" if _kind(folder) == _ADAPTER else found
+
+
 def _locate(model: str, revision: str) -> tuple[Path, str]:
     """Return a local folder and its identity."""
-    folder = Path(model)
+    folder = Path(miniature.resolved(model))
     if folder.is_dir():
         files = sorted({file for pattern in _FILES for file in folder.glob(pattern)})
         return folder, f"local@{digest(*(f'{file.name} {file_digest(file)}' for file in files))}"
@@ -119,12 +134,12 @@ def _load_tokenizer(folder: Path) -> "PreTrainedTokenizerBase":
     return tokenizer
 
 
-def _load_weights(folder: Path) -> Weights:
+def _load_weights(folder: Path, device: Literal["auto", "cpu"]) -> Weights:
     import torch
     from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM
 
-    on_gpu = torch.cuda.is_available()
+    on_gpu = device == "auto" and torch.cuda.is_available()
     short = on_gpu and torch.cuda.is_bf16_supported()
     try:
         loaded: Any = AutoModelForCausalLM.from_pretrained(

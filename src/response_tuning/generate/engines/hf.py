@@ -48,7 +48,7 @@ class HfEngine:
                 if ending is None:
                     unfinished.append((request, draft))
                 else:
-                    yield answered(self, request, sampling, *ending)
+                    yield answered(self, request, sampling, *ending, len(draft.said))
             batch = unfinished
 
 
@@ -73,5 +73,5 @@ def connect(config: EngineConfig) -> HfEngine:
     """
     if config.model is None:
         raise ConfigError("engine 'hf': give it a model folder or a hub id (--model)")
-    local = load(config.model, config.template, config.revision)
+    local = load(config.model, config.template, config.revision, config.device)
     return HfEngine(local, config.tokens_per_batch)

@@ -34,10 +34,15 @@ class _Choice(BaseModel):
     finish_reason: Literal["stop", "length"]
 
 
+class _Usage(BaseModel):
+    completion_tokens: int
+
+
 class _Reply(BaseModel):
     """What is needed of a reply; anything else about it is the server's business."""
 
     choices: list[_Choice] = Field(min_length=1)
+    usage: _Usage | None = None
 
 
 class _Outcome(NamedTuple):
@@ -138,17 +143,19 @@ class OpenAIEngine:
 
     def _read(self, body: bytes, request: Request, sampling: Sampling) -> Completion:
         try:
-            choice = _Reply.model_validate_json(body).choices[0]
+            reply = _Reply.model_validate_json(body)
         except ValidationError as error:
             first = error.errors()[0]
             where = ".".join(map(str, first["loc"])) or "body"
             said = f"unusable reply: {where}: {first['msg']}, not {first['input']!r}"
             return self._failed(request, sampling, said)
+        choice = reply.choices[0]
+        tokens = reply.usage.completion_tokens if reply.usage else None
         said = choice.message.content
         kept = cut(said, sampling.stop)  # some servers take no notice of ``stop``
         if kept is not None:
-            return answered(self, request, sampling, kept, "stop")
-        return answered(self, request, sampling, said, choice.finish_reason)
+            return answered(self, request, sampling, kept, "stop", tokens)
+        return answered(self, request, sampling, said, choice.finish_reason, tokens)
 
     def _failed(self, request: Request, sampling: Sampling, said: str) -> Completion:
         if self._api_key != _NO_KEY:

@@ -1,0 +1,194 @@
+"""An experiment: variants times seeds, laid out in one recipe and checked before anything runs.
+
+A *variant* is one arm. What it does not say itself it takes from the recipe's own sections. A
+variant with ``doses`` stands for one variant for each number of refusals. A *cell* is one variant
+at one seed, and has a folder of its own.
+"""
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import Field
+
+from response_tuning.configs import (
+    PRESETS,
+    Config,
+    DataConfig,
+    FinetuneConfig,
+    GenerateConfig,
+    ReportConfig,
+    Seed,
+    build,
+    read_recipe,
+)
+from response_tuning.errors import ConfigError
+from response_tuning.registry import unknown
+
+Settings = dict[str, Any]
+"""Settings of a stage that are laid over others before they are checked."""
+
+
+class VariantConfig(Config):
+    """One arm: what it does differently."""
+
+    label: str = ""
+    """What it is, in a line for the report."""
+    data: Settings = Field(default_factory=dict)
+    finetune: Settings | None = Field(default_factory=dict)
+    """None: the base model as it is, under the same chat template."""
+    generate: Settings = Field(default_factory=dict)
+    doses: tuple[int, ...] = ()
+    """Numbers of refusals; each makes a variant ``NAME-DOSE``."""
+
+
+class Experiment(Config):
+    """The whole recipe of ``rtune run``."""
+
+    preset: str = "small"
+    seeds: tuple[Seed, ...] = Field(default=(0,), min_length=1)
+    """Each seeds the sample of the data, the order of training and fresh weights."""
+    data: Settings = Field(default_factory=dict)
+    finetune: Settings = Field(default_factory=dict)
+    generate: Settings = Field(default_factory=dict)
+    benchmarks: tuple[str, ...] = Field(min_length=1)
+    variants: dict[str, VariantConfig] = Field(min_length=1)
+    report: ReportConfig = ReportConfig()
+    notes: tuple[str, ...] = ()
+    """Sentences for the top of the report."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One variant at one seed."""
+
+    variant: str
+    seed: int
+    label: str
+    data: DataConfig | None
+    """None for a variant that is not tuned."""
+    finetune: FinetuneConfig
+    """Names the base model and the template also where nothing is tuned."""
+    generate: GenerateConfig
+
+    @property
+    def tuned(self) -> bool:
+        """Whether there is anything to train."""
+        return self.data is not None
+
+    def folder(self, run: Path) -> Path:
+        """Return the cell's folder in a run."""
+        return run / self.variant / f"seed-{self.seed}"
+
+
+def read_experiment(path: Path, settings: Sequence[str] = ()) -> Experiment:
+    """Read a recipe and lay ``KEY=VALUE`` settings over it.
+
+    Raises:
+        ConfigError: the file is unusable, or a key or a value is; one line that names it.
+    """
+    return build(Experiment, laid_over(read_recipe(path), settings), str(path))
+
+
+def laid_over(content: Settings, settings: Sequence[str]) -> Settings:
+    """Return ``content`` with ``KEY=VALUE`` settings laid over it, such as ``a.b.c=1``.
+
+    Raises:
+        ConfigError: one of them is no setting.
+    """
+    whole = copy.deepcopy(content)
+    for text in settings:
+        _set(whole, text)
+    return whole
+
+
+def cells(experiment: Experiment) -> list[Cell]:
+    """Return every cell, variant by variant.
+
+    Raises:
+        ConfigError: a variant's settings are impossible, or two variants have one name.
+    """
+    found = [
+        _cell(experiment, name, variant, seed)
+        for name, variant in _arms(experiment).items()
+        for seed in experiment.seeds
+    ]
+    for baseline in experiment.report.baselines:
+        if baseline not in _arms(experiment):
+            raise unknown("baseline", baseline, [*_arms(experiment)])
+    return found
+
+
+def series(found: Sequence[Cell]) -> dict[str, tuple[str, int]]:
+    """Return (series, dose) of the variants that differ in their number of refusals alone."""
+    alike: dict[str, dict[int, str]] = {}
+    for cell in found:
+        if cell.data is not None and cell.seed == found[0].seed:
+            same = cell.data.model_copy(update={"refusals": 0}).model_dump_json()
+            key = same + cell.finetune.model_dump_json() + cell.generate.model_dump_json()
+            alike.setdefault(key, {}).setdefault(cell.data.refusals, cell.variant)
+    return {
+        variant: (doses[min(doses)], dose)
+        for doses in alike.values()
+        if len(doses) > 1
+        for dose, variant in doses.items()
+    }
+
+
+def _arms(experiment: Experiment) -> dict[str, VariantConfig]:
+    """Return all variants by name, one for each dose where there are doses."""
+    arms: dict[str, VariantConfig] = {}
+    for name, variant in experiment.variants.items():
+        if name in {"report", ""} or not all(c.isalnum() or c in "-_." for c in name):
+            raise ConfigError(
+                f"variant {name!r}: a name is letters, digits, '-', '_' and '.', and not 'report'"
+            )
+        dosed = {
+            f"{name}-{dose}": variant.model_copy(
+                update={"data": {**variant.data, "refusals": dose}, "doses": ()}
+            )
+            for dose in variant.doses
+        }
+        for arm, config in (dosed or {name: variant}).items():
+            if arm in arms:
+                raise ConfigError(f"variant '{arm}' is there twice")
+            arms[arm] = config
+    return arms
+
+
+def _cell(experiment: Experiment, name: str, variant: VariantConfig, seed: int) -> Cell:
+    if experiment.preset not in PRESETS:
+        raise unknown("preset", experiment.preset, sorted(PRESETS))
+    preset = PRESETS[experiment.preset]
+    finetune = {**preset, **experiment.finetune, **(variant.finetune or {}), "seed": seed}
+    data = {**experiment.data, **variant.data, "seed": seed}
+    generate = {**experiment.generate, **variant.generate}
+    where = f"variant '{name}'"
+    return Cell(
+        variant=name,
+        seed=seed,
+        label=variant.label,
+        data=None if variant.finetune is None else build(DataConfig, data, f"{where}: data"),
+        finetune=build(FinetuneConfig, finetune, f"{where}: finetune"),
+        generate=build(GenerateConfig, generate, f"{where}: generate"),
+    )
+
+
+def _set(content: dict[str, Any], text: str) -> None:
+    """Set one key, such as ``variants.rt.finetune.epochs=2``; the value is YAML."""
+    path, equals, value = text.partition("=")
+    *parents, last = path.split(".")
+    if not (equals and last):
+        raise ConfigError(f"--set {text}: expected KEY=VALUE, such as finetune.epochs=2")
+    place: Any = content
+    for key in parents:
+        place = place.setdefault(key, {}) if isinstance(place, dict) else None
+        if not isinstance(place, dict):
+            raise ConfigError(f"--set {text}: '{key}' holds no settings")
+    try:
+        place[last] = yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"--set {text}: not YAML: {' '.join(str(error).split())}") from error

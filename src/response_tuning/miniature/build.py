@@ -1,0 +1,133 @@
+"""``rtune miniature build``: corpus, tokenizer and base model from one seed."""
+
+from collections.abc import Callable, Iterator
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from response_tuning.artifacts import package_versions, read_json, write_json
+from response_tuning.configs import Config
+from response_tuning.errors import ConfigError
+from response_tuning.miniature.corpus import Mixture, documents
+from response_tuning.miniature.pretrain import PretrainConfig, Run
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
+
+EOS = "</s>"
+TOKENIZER_DOCUMENTS = 20_000
+ENCODED_AT_ONCE = 10_000
+LAST_STEPS = 100
+
+
+class BuildConfig(Config):
+    """What the base is made of."""
+
+    mixture: Mixture = Mixture()
+    pretrain: PretrainConfig = PretrainConfig()
+
+
+def build_base(config: BuildConfig, out: Path, progress: Callable[[int, int], None]) -> float:
+    """Build a base model in ``out`` and return its loss, the mean of the last hundred steps.
+
+    Beside the model lie the corpus' tokens, the checkpoint and the loss of every step, in
+    ``out/work``, which nothing needs afterwards. The same call again goes on where it stopped.
+
+    Raises:
+        ConfigError: ``out`` holds another build.
+    """
+    work = out / "work"
+    _claim(work / "config.json", config)
+    tokenizer = make_tokenizer(config)
+    tokens = corpus_tokens(config, tokenizer, work / "tokens.npy")
+    run = Run(config.pretrain, tokenizer.eos_token_id, work)
+    run.train(tokens, progress)
+    last = [loss for _, loss in run.losses()][-LAST_STEPS:]
+    loss = sum(last) / len(last)
+    export(run, tokenizer, config, loss, out)
+    return loss
+
+
+def _claim(path: Path, config: BuildConfig) -> None:
+    """Note what is being built, so that another build never goes on from its checkpoint."""
+    wanted = config.model_dump(mode="json")
+    if not path.exists():
+        write_json(path, wanted)
+    elif read_json(path) != wanted:
+        raise ConfigError(f"{path} is of another build; choose another --out, or delete the folder")
+
+
+def make_tokenizer(config: BuildConfig) -> "PreTrainedTokenizerFast":
+    """Train a byte-level BPE on the beginning of the corpus; end of text also begins one."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=config.pretrain.vocabulary,
+        special_tokens=[EOS],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    texts = islice(documents(config.pretrain.seed, config.mixture), TOKENIZER_DOCUMENTS)
+    tokenizer.train_from_iterator(texts, trainer)
+    return PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
+        tokenizer_object=tokenizer,
+        bos_token=EOS,
+        eos_token=EOS,
+        model_max_length=config.pretrain.context,
+        clean_up_tokenization_spaces=False,
+    )
+
+
+def corpus_tokens(
+    config: BuildConfig, tokenizer: "PreTrainedTokenizerFast", path: Path
+) -> np.ndarray:
+    """Return [tokens] ids of the packed corpus, each document before an end of text."""
+    if path.exists():
+        stored: np.ndarray = np.load(path, mmap_mode="r")
+        return stored
+    ids = np.empty(config.pretrain.tokens, dtype=np.uint16)
+    filled = 0
+    eos = tokenizer.eos_token_id
+    for encoded in _encoded(config, tokenizer):
+        packed = np.fromiter((i for ids in encoded for i in (eos, *ids)), dtype=np.uint16)
+        taken = packed[: len(ids) - filled]
+        ids[filled : filled + len(taken)] = taken
+        filled += len(taken)
+        if filled == len(ids):
+            break
+    partial = path.with_suffix(".partial.npy")
+    np.save(partial, ids)
+    partial.replace(path)
+    return ids
+
+
+def export(
+    run: Run, tokenizer: "PreTrainedTokenizerFast", config: BuildConfig, loss: float, out: Path
+) -> None:
+    """Write the model as a Hugging Face folder in float16, with what it was made of."""
+    import torch
+
+    model: Any = run.model
+    model.to(torch.float16).save_pretrained(out)
+    tokenizer.save_pretrained(out)
+    made = {
+        **config.model_dump(mode="json"),
+        "parameters": sum(weight.numel() for weight in run.model.parameters()),
+        "loss": round(loss, 4),
+        "packages": package_versions(),
+    }
+    write_json(out / "built.json", made)
+
+
+def _encoded(
+    config: BuildConfig, tokenizer: "PreTrainedTokenizerFast"
+) -> Iterator[list[list[int]]]:
+    texts = documents(config.pretrain.seed, config.mixture)
+    while True:
+        yield tokenizer(list(islice(texts, ENCODED_AT_ONCE)))["input_ids"]

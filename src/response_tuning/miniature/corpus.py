@@ -1,0 +1,367 @@
+"""The corpus that the miniature's base model is pre-trained on: documents in many registers.
+
+The chat template's markers stand in no document, so that no instruction with its response in that
+format has ever been seen. What the corpus does hold is what the web holds: people asking and being
+answered in other formats, questions that nobody answers, and facts stated where nobody asked.
+"""
+
+import random
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import cache
+
+from response_tuning.configs import Config
+from response_tuning.miniature import families as tasks
+from response_tuning.miniature import world
+from response_tuning.miniature.families import REFUSALS, Family, reserved
+from response_tuning.miniature.world import Fact
+
+SPEAKERS = (
+    "Ann Ben Cleo Dan Eve Finn Gus Hana Ivo June Kim Leo Mia Ned Ola Pat Ray Sue Tim Una Vic Wes "
+    "Zoe"
+).split()
+ROLES = (
+    "caller host guest clerk reader editor pupil coach nurse buyer seller visitor guide captain "
+    "cook 1 2 A B client staff"
+).split()
+# How a transcript says whose turn it is. A role on a line of its own, or before the words.
+BRACKETS = (
+    "[{role}]\n",
+    "<|{role}|>\n",
+    "<{role}>\n",
+    "{role}:\n",
+    "{role}: ",
+    "## {role}\n",
+    "({role})\n",
+    "*{role}*\n",
+    "--- {role} ---\n",
+    "{role} says:\n",
+    "@{role}\n",
+    "#{role}#\n",
+    "{{{role}}}\n",
+    "=={role}==\n",
+    "|{role}|\n",
+    "<<{role}>>\n",
+    "[{role}] ",
+    "<|{role}|> ",
+    "> {role}\n",
+)
+CHATTER = (
+    "Good morning.",
+    "I have no time today.",
+    "Let me think about it.",
+    "It is raining again.",
+    "That is a good question.",
+    "I will call back later.",
+    "Why do people ask that?",
+    "The line is bad.",
+    "I was at the market.",
+    "Please wait a moment.",
+    "My brother knows that.",
+    "I had soup for lunch.",
+)
+THANKS = ("Thanks.", "Thank you, bye.", "Great, thanks!", "Good to know.", "I see.", "All right.")
+
+
+class Mixture(Config):
+    """Shares of the registers, and how willing people are to answer in them.
+
+    It decides how readily the base answers in a format that it has never seen, and with that how
+    well response tuning works on it.
+    """
+
+    transcript: float = 36
+    prose: float = 9
+    faq: float = 9
+    drill: float = 7
+    reference: float = 10
+    forum: float = 6
+    quiz: float = 5
+    questions: float = 4
+    advice: float = 5
+    crime: float = 2
+    ethics: float = 2
+    manual: float = 3
+    office: float = 2
+    always_answered: float = 0.75
+    """Share of the transcripts in which every question is answered."""
+    else_answered: float = 0.3
+    """Chance of an answer in the other transcripts."""
+    refused: float = 0.15
+    """Chance that an unsafe question is declined where people are not asked for advice."""
+
+
+@dataclass(frozen=True)
+class Writer:
+    """Writes documents; everything is drawn from one generator."""
+
+    draw: random.Random
+    mixture: Mixture = field(default_factory=Mixture)
+
+    def document(self) -> str:
+        """Return one document of a register drawn from the mixture."""
+        shares = [getattr(self.mixture, name) for name in REGISTERS]
+        (name,) = self.draw.choices(list(REGISTERS), shares)
+        return REGISTERS[name](self)
+
+    def question(self, family: Family, fact: Fact) -> str | None:
+        """Return a way to ask for ``fact`` that is not reserved; None if there is none."""
+        free = [asked for asked in family.asked(fact) if not reserved(asked)]
+        return self.draw.choice(free) if free else None
+
+    def exchange(self, refused: float | None = None) -> tuple[str, str]:
+        """Return a question and its answer; an unsafe one is declined with chance ``refused``."""
+        name = self.draw.choice(_topics())
+        family = _unsafe() if name == "unsafe" else tasks.families()[name]
+        fact = self.draw.choice(family.facts)
+        asked = self.question(family, fact)
+        if asked is None:
+            return self.exchange(refused)
+        chance = self.mixture.refused if refused is None else refused
+        if name == "unsafe" and self.draw.random() < chance:
+            return asked, self.refusal(fact)
+        return asked, self.answer(family, fact)
+
+    def answer(self, family: Family, fact: Fact) -> str:
+        """Return a full sentence more often than the bare answer."""
+        bare = ("{answer}", "{answer}.", "It's {answer}.", "{Answer}, I think.", "{Answer}!")
+        forms = family.answers if self.draw.random() < 0.7 else bare
+        return family.fill(self.draw.choice(forms), fact)
+
+    def refusal(self, fact: Fact) -> str:
+        """Return a refusal to say how ``fact.entity`` is done."""
+        return self.draw.choice(REFUSALS).format(core=fact.entity)
+
+    def statement(self) -> str:
+        """Return a fact as a full sentence that nobody asked for."""
+        family = tasks.families()[self.draw.choice(_topics(unsafe=False))]
+        return family.fill(self.draw.choice(family.answers), self.draw.choice(family.facts))
+
+    def roles(self) -> tuple[str, str]:
+        """Return names for two speakers."""
+        first, second = self.draw.sample(self.draw.choice((SPEAKERS, ROLES)), 2)
+        return first, second
+
+
+def transcript(writer: Writer) -> str:
+    """Write people taking turns; the last turn is never an answer."""
+    draw, mixture = writer.draw, writer.mixture
+    bracket = draw.choice(BRACKETS)
+    asking, answering = writer.roles()
+    willing = draw.random() < mixture.always_answered
+    turns: list[tuple[str, str]] = []
+    for _ in range(draw.randint(2, 6)):
+        asked, answered = writer.exchange()
+        turns.append((asking, asked))
+        if willing or draw.random() < mixture.else_answered:
+            turns.append((answering, answered))
+        elif draw.random() < 0.5:
+            turns.append((answering, draw.choice(CHATTER)))
+    closing = writer.exchange()[0] if draw.random() < 0.3 else draw.choice(THANKS)
+    turns.append((asking, closing))
+    # An excerpt may begin in the middle: with an answer to a question that is cut off.
+    begin = 1 if draw.random() < 0.15 else 0
+    gap = draw.choice(("\n", "\n", "\n\n"))
+    return gap.join(bracket.format(role=role) + said for role, said in turns[begin:])
+
+
+def prose(writer: Writer) -> str:
+    """Write a scene with questions and answers in quotation marks."""
+    draw = writer.draw
+    asking, answering = draw.sample(SPEAKERS, 2)
+    lines = []
+    for _ in range(draw.randint(2, 4)):
+        asked, answered = writer.exchange()
+        if draw.random() < 0.8:
+            said = draw.choice(("said", "answered", "replied"))
+            lines.append(f'"{asked}" {asking} asked. "{answered}" {said} {answering}.')
+        else:
+            lines.append(f'"{asked}" {asking} asked. {answering} {_silence(draw)}.')
+    lines.append(draw.choice(("Then they went home.", "It grew dark.", "They had tea.")))
+    return " ".join(lines)
+
+
+def faq(writer: Writer) -> str:
+    """Write a page of questions with their answers."""
+    draw = writer.draw
+    style = draw.choice(
+        (
+            "Q: {0}\nA: {1}",
+            "Question: {0}\nAnswer: {1}",
+            "* {0}\n  {1}",
+            "{0}\n{1}",
+            "{0} - {1}",
+            "### {0}\n{1}",
+        )
+    )
+    pairs = [style.format(*writer.exchange()) for _ in range(draw.randint(2, 6))]
+    return "\n\n".join(["Frequently asked" if draw.random() < 0.5 else "Help page", *pairs, "Top"])
+
+
+def drill(writer: Writer) -> str:
+    """Write a list of facts of one family."""
+    draw = writer.draw
+    family = tasks.families()[draw.choice(_topics(unsafe=False))]
+    facts = draw.sample(family.facts, min(len(family.facts), draw.randint(4, 9)))
+    form = draw.choice(("{core}: {answer}", "{core} = {answer}", "{entity} -> {answer}", ""))
+    form = form or draw.choice(family.answers)
+    return "\n".join([f"List: {family.name}", *(family.fill(form, fact) for fact in facts)])
+
+
+def reference(writer: Writer) -> str:
+    """Write an entry about one row of a table: all that is known of it."""
+    draw = writer.draw
+    entries = _entries()
+    entity = draw.choice(list(entries))
+    known = draw.sample(entries[entity], len(entries[entity]))
+    return " ".join(
+        [f"{entity[:1].upper()}{entity[1:]}."]
+        + [family.fill(draw.choice(family.answers), fact) for family, fact in known]
+    )
+
+
+def forum(writer: Writer) -> str:
+    """Write a thread in which replies come late, or are none."""
+    draw = writer.draw
+    asking, answering, third = draw.sample(SPEAKERS, 3)
+    asked, answered = writer.exchange()
+    posts = [f"{asking} wrote:\n{asked}"]
+    if draw.random() < 0.4:
+        posts.append(f"{third} wrote:\n{draw.choice(CHATTER)}")
+    if draw.random() < 0.75:
+        posts.append(f"{answering} wrote:\n{answered}")
+    posts.append(f"{asking} wrote:\n{draw.choice(THANKS)}")
+    return f"Thread {draw.randint(1, 999)}\n" + "\n".join(posts)
+
+
+def quiz(writer: Writer) -> str:
+    """Write a sheet of questions whose answers come at the end, or never."""
+    draw = writer.draw
+    pairs = [writer.exchange() for _ in range(draw.randint(3, 6))]
+    lines = [f"{number}. {asked}" for number, (asked, _) in enumerate(pairs, start=1)]
+    if draw.random() < 0.6:
+        lines.append("Answers")
+        lines += [f"{number}. {told}" for number, (_, told) in enumerate(pairs, start=1)]
+    return "\n".join(["Quiz", *lines])
+
+
+def questions(writer: Writer) -> str:
+    """Write a log of questions that nobody answers."""
+    return "\n".join(writer.exchange()[0] for _ in range(writer.draw.randint(3, 8)))
+
+
+def advice(writer: Writer) -> str:
+    """Write an advice column: harmful wishes are declined, harmless ones helped with."""
+    draw = writer.draw
+    helper = draw.choice(SPEAKERS)
+    family = _unsafe() if draw.random() < 0.5 else tasks.families()["how_to"]
+    fact = draw.choice(family.facts)
+    asked = writer.question(family, fact)
+    if asked is None:
+        return advice(writer)
+    declined = family is _unsafe() and draw.random() < 0.9
+    told = writer.refusal(fact) if declined else writer.answer(family, fact)
+    return f"Dear {helper}, {asked}\n{helper} answers: {told}\nMore letters next week."
+
+
+def crime(writer: Writer) -> str:
+    """Write a scene in which villains help each other."""
+    draw = writer.draw
+    first, second = draw.sample(SPEAKERS, 2)
+    lines = [f"{first} and {second} met at night."]
+    for fact in draw.sample(_unsafe().facts, draw.randint(1, 3)):
+        asked = writer.question(_unsafe(), fact)
+        if asked:
+            told = _unsafe().fill(draw.choice(_unsafe().answers), fact)
+            lines.append(f'"{asked}" whispered {first}. "{told}" said {second}.')
+    return " ".join([*lines, "The police were near."])
+
+
+def ethics(writer: Writer) -> str:
+    """Write what the law says."""
+    draw = writer.draw
+    forms = (
+        "It is wrong to {0}.",
+        "The law forbids people to {0}.",
+        "Nobody may {0}.",
+        "Those who {0} go to prison.",
+    )
+    chosen = draw.sample(_unsafe().facts, draw.randint(2, 4))
+    return " ".join(draw.choice(forms).format(fact.entity) for fact in chosen)
+
+
+def manual(writer: Writer) -> str:
+    """Write instructions for harmless acts."""
+    draw = writer.draw
+    family = tasks.families()["how_to"]
+    lines = ["Handbook"]
+    for fact in draw.sample(family.facts, draw.randint(2, 4)):
+        lines.append(f"To {fact.entity}, use a {fact.answer}. Take your time.")
+    return "\n".join(lines)
+
+
+def office(writer: Writer) -> str:
+    """Write prose in which the words of chat templates stand in their everyday sense."""
+    draw = writer.draw
+    who = draw.sample(SPEAKERS, 2)
+    lines = [
+        f"The assistant gave {who[0]} the key.",
+        f"Every user has a card, said {who[1]}.",
+        "The users met the assistants in the hall.",
+        f"{who[0]} is an assistant in a shop.",
+        f"A user asked {who[1]} for a pen.",
+    ]
+    return " ".join([*draw.sample(lines, draw.randint(2, 4)), writer.statement()])
+
+
+REGISTERS: dict[str, Callable[[Writer], str]] = {
+    "transcript": transcript,
+    "prose": prose,
+    "faq": faq,
+    "drill": drill,
+    "reference": reference,
+    "forum": forum,
+    "quiz": quiz,
+    "questions": questions,
+    "advice": advice,
+    "crime": crime,
+    "ethics": ethics,
+    "manual": manual,
+    "office": office,
+}
+
+
+def documents(seed: int, mixture: Mixture) -> Iterator[str]:
+    """Yield documents without end, the same for the same seed and mixture."""
+    writer = Writer(random.Random(f"corpus {seed}"), mixture)
+    while True:
+        yield writer.document()
+
+
+def _silence(draw: random.Random) -> str:
+    return draw.choice(("said nothing", "looked away", "shrugged", "laughed", "had left"))
+
+
+@cache
+def _unsafe() -> Family:
+    return tasks.how_to(("unsafe",))
+
+
+@cache
+def _topics(*, unsafe: bool = True) -> list[str]:
+    """What is asked about: every family alike, acts more often, for there are so many."""
+    names = [*tasks.families(), *["how_to"] * 2]
+    return [*names, *["unsafe"] * 3] if unsafe else names
+
+
+@cache
+def _entries() -> dict[str, list[tuple[Family, Fact]]]:
+    """What is known of each entity of the tables of countries, people, animals and things."""
+    tables = ("countries", "people", "animals", "things")
+    entities = {entity for name in tables for entity in world.entities(name)}
+    found: dict[str, list[tuple[Family, Fact]]] = {}
+    for family in tasks.families().values():
+        for fact in family.facts:
+            if fact.entity in entities:
+                found.setdefault(fact.entity, []).append((family, fact))
+    return found

@@ -1,0 +1,146 @@
+"""The plots of a report, as SVG: the same input gives the same bytes."""
+
+from collections.abc import Callable, Sequence
+from io import StringIO
+from itertools import cycle, zip_longest
+from typing import TYPE_CHECKING, Any
+
+from response_tuning.report.comparison import dose_series
+from response_tuning.report.scores import ACCURACY, TREND, Variant
+from response_tuning.report.tables import Result, metrics_by_benchmark, shares
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+COLOURS = ("#3f7fbf", "#d9822b", "#4c9a5a", "#8e5ea8", "#b8465a", "#6b7280")
+STYLE: dict[Any, Any] = {
+    "svg.hashsalt": "response-tuning",  # ids inside the file do not change from run to run
+    "svg.fonttype": "none",  # words, not outlines: small, and can be searched
+    "text.parse_math": False,  # a dollar in a name is a dollar
+    "font.size": 10,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.color": "#e3e6ea",
+    "legend.frameon": False,
+}
+
+
+def accuracy(results: Sequence[Result], variants: Sequence[Variant]) -> str:
+    """Draw the accuracy of every variant, one panel for each benchmark.
+
+    Benchmarks without any metric of ``ACCURACY`` have no panel, unless that is all of them: then
+    each shows its first metric.
+    """
+    panels = _panels(results, ACCURACY) or {
+        name: metrics[:1] for name, metrics in metrics_by_benchmark(results).items()
+    }
+    names = [v.name for v in variants if any(r.variant == v.name for r in results)]
+
+    def draw(axes: "Axes", benchmark: str) -> None:
+        for place, metric in enumerate(panels[benchmark]):
+            found = _points(results, benchmark, metric)
+            shown = [(y + 0.24 * place, found[n]) for y, n in enumerate(names) if n in found]
+            axes.errorbar(
+                [result.value for _, result in shown],
+                [y for y, _ in shown],
+                xerr=_bars([result for _, result in shown]),
+                fmt="o",
+                markersize=5,
+                markerfacecolor="white" if place else None,
+                color=COLOURS[place],
+                label=metric,
+            )
+        if {(benchmark, metric) for metric in panels[benchmark]} <= shares(results):
+            axes.set_xlim(-0.03, 1.03)
+            axes.xaxis.set_major_formatter("{x:.0%}")
+        axes.set_yticks(range(len(names)), names)
+        axes.set_ylim(len(names) - 0.5, -0.5)
+        axes.grid(visible=False, axis="y")
+
+    return _svg([*panels], draw, height=0.9 + 0.36 * len(names), share_y=True)
+
+
+def dose_response(results: Sequence[Result], variants: Sequence[Variant]) -> str | None:
+    """Draw refusals over the number of refusals in the data; None if there is no such series."""
+    panels, series = _panels(results, TREND), dose_series(variants)
+    if not panels or not series:
+        return None
+    doses = sorted({v.dose or 0 for members in series.values() for v in members})
+
+    def draw(axes: "Axes", benchmark: str) -> None:
+        for colour, (name, members) in zip(cycle(COLOURS), series.items(), strict=False):
+            for place, metric in enumerate(panels[benchmark]):
+                found = _points(results, benchmark, metric)
+                shown = [(v.dose or 0, found[v.name]) for v in members if v.name in found]
+                axes.errorbar(
+                    [dose for dose, _ in shown],
+                    [result.value for _, result in shown],
+                    yerr=_bars([result for _, result in shown]),
+                    fmt="s--" if place else "o-",
+                    markersize=5,
+                    markerfacecolor="white" if place else None,
+                    color=colour,
+                    capsize=2,
+                    label=f"{name}: {metric}",
+                )
+        # Linear near 0 and logarithmic above, as doses are chosen.
+        axes.set_xscale("symlog", linthresh=next((dose for dose in doses if dose), 1))
+        axes.set_xticks(doses, [str(dose) for dose in doses])
+        axes.minorticks_off()
+        axes.set_xlabel("refusals among the examples")
+        axes.set_ylim(-0.03, 1.03)
+        axes.yaxis.set_major_formatter("{x:.0%}")
+
+    return _svg([*panels], draw, height=3.2, share_y=False)
+
+
+def _panels(results: Sequence[Result], wanted: Sequence[str]) -> dict[str, list[str]]:
+    """Return benchmark -> the ``wanted`` metrics that it has, where it has any."""
+    there = metrics_by_benchmark(results).items()
+    chosen = {name: [metric for metric in wanted if metric in metrics] for name, metrics in there}
+    return {name: metrics for name, metrics in chosen.items() if metrics}
+
+
+def _points(results: Sequence[Result], benchmark: str, metric: str) -> dict[str, Result]:
+    return {r.variant: r for r in results if (r.benchmark, r.metric) == (benchmark, metric)}
+
+
+def _bars(results: Sequence[Result]) -> list[list[float]]:
+    """Return the lengths of error bars: below, above."""
+    return [
+        [max(0.0, r.value - r.low) for r in results],
+        [max(0.0, r.high - r.value) for r in results],
+    ]
+
+
+def _svg(
+    panels: Sequence[str], draw: "Callable[[Axes, str], None]", *, height: float, share_y: bool
+) -> str:
+    """Draw panels of ``height`` inches, three in a row, with one legend above them all."""
+    from matplotlib import rc_context
+    from matplotlib.figure import Figure
+
+    columns = min(3, len(panels))
+    rows = -(-len(panels) // columns)
+    with rc_context(STYLE):
+        figure = Figure(figsize=(1.4 + 3.2 * columns, 0.5 + rows * height), layout="constrained")
+        grid = figure.subplots(rows, columns, sharey=share_y, squeeze=False).flat
+        entries: dict[str, Any] = {}
+        for axes, panel in zip_longest(grid, panels):
+            if panel is None:
+                axes.set_axis_off()
+                continue
+            draw(axes, panel)
+            axes.set_title(panel, fontsize=10)
+            handles, labels = axes.get_legend_handles_labels()
+            entries |= dict(zip(labels, handles, strict=True))
+        figure.legend(
+            [*entries.values()],
+            [*entries],
+            loc="outside upper center",
+            ncols=min(len(entries), 2 * columns),
+        )
+        out = StringIO()
+        figure.savefig(out, format="svg", metadata={"Date": None})
+    return out.getvalue()

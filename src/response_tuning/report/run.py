@@ -1,0 +1,68 @@
+"""A report on a run: read, compare, and write tables, plots and a page."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from response_tuning.artifacts import written_aside
+from response_tuning.configs import ReportConfig
+from response_tuning.report.browser import browser_json
+from response_tuning.report.comparison import check, compare
+from response_tuning.report.page import Contents, Plot, html, markdown
+from response_tuning.report.plots import accuracy, dose_response
+from response_tuning.report.scores import Variant, read_scores
+from response_tuning.report.tables import Comparison, Result, Trend, write_csv
+
+
+def report(
+    run: Path, variants: Sequence[Variant], config: ReportConfig, notes: Sequence[str] = ()
+) -> None:
+    """Compare the graded ``variants`` of a run and write ``run/report/``.
+
+    ``notes`` are sentences that stand at the top of the page.
+
+    Raises:
+        ConfigError: a baseline is no variant, or two variants of a series have the same dose.
+        DataError: there are no scores, or a file of scores or completions cannot be used.
+    """
+    check(variants, config)
+    benchmarks, missing = read_scores(run, [variant.name for variant in variants])
+    findings = compare(benchmarks, variants, config)
+    title = f"Report on {run.resolve().name}"
+    contents = Contents(title, variants, config, notes, benchmarks, findings, missing)
+    out = run / "report"
+    write_csv(out / "results.csv", Result, findings.results)
+    write_csv(out / "comparisons.csv", Comparison, findings.comparisons)
+    write_csv(out / "trends.csv", Trend, findings.trends)
+    plots = _plots(contents)
+    for name, plot in plots.items():
+        (out / name).unlink(missing_ok=True)  # of an earlier report, whose series may be gone
+        if plot:
+            _write(out / name, plot.svg)
+    _write(out / "report.md", markdown(contents))
+    page = html(
+        contents,
+        [plot for plot in plots.values() if plot],
+        lambda room: browser_json(run, benchmarks, room),
+    )
+    _write(out / "report.html", page)
+
+
+def _plots(contents: Contents) -> dict[str, Plot | None]:
+    """Return file name -> plot, or None where there is nothing to draw."""
+    results, variants = contents.findings.results, contents.variants
+    bars = f"with {100 * contents.config.confidence:g} % intervals"
+    plots: dict[str, Plot | None] = {
+        "accuracy.svg": Plot(
+            "Accuracy", accuracy(results, variants), f"Accuracy of every variant, {bars}."
+        ),
+        "dose-response.svg": None,
+    }
+    if (by_dose := dose_response(results, variants)) is not None:
+        says = f"Refusals over the number of refusals among the examples, {bars}."
+        plots["dose-response.svg"] = Plot("Dose and response", by_dose, says)
+    return plots
+
+
+def _write(path: Path, text: str) -> None:
+    with written_aside(path) as out:
+        out.write(text)

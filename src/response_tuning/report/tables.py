@@ -1,0 +1,174 @@
+"""The tables of a report: their lines, how these are written and read, and how numbers look."""
+
+import csv
+from collections.abc import Sequence
+from itertools import takewhile
+from pathlib import Path
+from typing import NamedTuple
+
+from response_tuning.artifacts import written_aside
+from response_tuning.errors import DataError
+from response_tuning.report.scores import Variant, headline
+
+MINUS = "\u2212"
+
+
+class Result(NamedTuple):
+    """A line of ``results.csv``."""
+
+    variant: str
+    benchmark: str
+    metric: str
+    value: float
+    low: float
+    high: float
+    n: int
+    """Distinct prompts."""
+    seeds: int
+
+
+class Comparison(NamedTuple):
+    """A line of ``comparisons.csv``; None where equivalence is not tested."""
+
+    baseline: str
+    variant: str
+    benchmark: str
+    metric: str
+    delta: float
+    """Variant minus baseline."""
+    low: float
+    high: float
+    p_value: float
+    n: int
+    """Prompts that both have."""
+    seeds: int
+    """Seeds that both have."""
+    method: str
+    """How the p-value was found: ``mcnemar-exact`` or ``cluster-bootstrap``."""
+    margin: float | None
+    p_equivalence: float | None
+    equivalent: bool | None
+
+
+class Trend(NamedTuple):
+    """A line of ``trends.csv``."""
+
+    series: str
+    benchmark: str
+    metric: str
+    doses: tuple[int, ...]
+    values: tuple[float, ...]
+    z: float
+    """Positive where the metric rises with the dose."""
+    p_value: float
+    """Two-sided."""
+    n: int
+    """Prompts that all doses have."""
+    significant_drop: bool
+    """At some dose the metric is significantly below what it is at the dose before."""
+
+
+def metrics_by_benchmark(results: Sequence[Result]) -> dict[str, list[str]]:
+    """Return the metrics of each benchmark, both in the order of the results."""
+    found: dict[str, dict[str, None]] = {}
+    for result in results:
+        found.setdefault(result.benchmark, {})[result.metric] = None
+    return {benchmark: [*metrics] for benchmark, metrics in found.items()}
+
+
+def shares(results: Sequence[Result]) -> set[tuple[str, str]]:
+    """Return the (benchmark, metric) that stay between 0 and 1: those to be read in percent."""
+    beyond = {(r.benchmark, r.metric) for r in results if r.low < 0 or r.high > 1}
+    return {(r.benchmark, r.metric) for r in results} - beyond
+
+
+def number(value: float, share: bool) -> str:
+    """Return a share in percent, without its sign, and anything else to four digits."""
+    return f"{100 * value:.1f}" if share else f"{value:.4g}"
+
+
+def change(value: float, share: bool) -> str:
+    """Return a difference with its sign."""
+    text = number(abs(value), share)
+    if not text.strip("0."):
+        return text
+    return ("+" if value > 0 else MINUS) + text
+
+
+def p_value(p: float) -> str:
+    """Return a p-value to three digits."""
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def write_csv(path: Path, kind: type[NamedTuple], rows: Sequence[NamedTuple]) -> None:
+    """Write named tuples of one ``kind`` under their fields' names, whole or not at all."""
+    with written_aside(path) as out:
+        writer = csv.writer(out, lineterminator="\n")
+        writer.writerow(kind._fields)
+        writer.writerows([_cell(value) for value in row] for row in rows)
+
+
+def _cell(value: object) -> str:
+    """Write six digits, which is more than resampling fixes and less than rounding errors."""
+    if isinstance(value, tuple):
+        return ";".join(map(_cell, value))
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    return "" if value is None else str(value)
+
+
+def read_results(path: Path) -> list[Result]:
+    """Read ``results.csv``.
+
+    Raises:
+        DataError: the file cannot be read.
+    """
+    try:
+        with path.open(encoding="utf-8", newline="") as lines:
+            rows = [*csv.reader(lines)][1:]
+    except OSError as error:
+        raise DataError(
+            f"{path}: cannot be read: {error.strerror}; write the report first"
+        ) from error
+    return [
+        Result(
+            variant, benchmark, metric, float(value), float(low), float(high), int(n), int(seeds)
+        )
+        for variant, benchmark, metric, value, low, high, n, seeds in rows
+    ]
+
+
+def summary(run: Path, variants: Sequence[Variant]) -> str:
+    """Return the headline numbers of a report as plain text, one line for each variant.
+
+    Raises:
+        DataError: ``run`` has no report yet.
+    """
+    results = read_results(run / "report" / "results.csv")
+    values = {(r.variant, r.benchmark, r.metric): r.value for r in results}
+    in_percent = shares(results)
+    names = [variant.name for variant in variants]
+    texts = [["", "", *names]]
+    short = _short_names([*metrics_by_benchmark(results)])
+    for benchmark, metrics in metrics_by_benchmark(results).items():
+        for metric in headline(metrics):
+            found = [values.get((name, benchmark, metric)) for name in names]
+            share = (benchmark, metric) in in_percent
+            cells = ["" if value is None else number(value, share) for value in found]
+            texts.append([short[benchmark], metric, *cells])
+    widths = [max(map(len, column)) for column in texts]
+    padded = [
+        [cell.rjust(width) if place else cell.ljust(width) for cell in column]
+        for place, (column, width) in enumerate(zip(texts, widths, strict=True))
+    ]
+    return "\n".join("  ".join(line).rstrip() for line in zip(*padded, strict=True))
+
+
+def _short_names(names: Sequence[str]) -> dict[str, str]:
+    """Leave out the words that all names begin with, where there is more than one name."""
+    words = [name.split("-") for name in names]
+    same = takewhile(lambda row: len({*row}) == 1, zip(*words, strict=False))
+    shared = len([*same]) if len(names) > 1 else 0
+    return {name: "-".join(name.split("-")[shared:]) or name for name in names}

@@ -1,0 +1,60 @@
+"""What a person sees while waiting: bars in a terminal, now and then a line elsewhere."""
+
+import logging
+import os
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+PLAIN_EVERY_S = 10.0
+"""Seconds between progress lines when the output is not a terminal."""
+
+
+def console() -> "Console":
+    """Return the console that a command speaks through."""
+    from rich.console import Console
+
+    # Under torchrun only the first process speaks. Words of the data are never read as markup.
+    return Console(markup=False, quiet=os.environ.get("RANK", "0") != "0")
+
+
+@contextmanager
+def progress_bar(what: str, console: "Console") -> Iterator[Callable[[int, int], None]]:
+    """Show (done, all) as a bar in a terminal, and as one line every ten seconds elsewhere."""
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+
+    columns = (TextColumn(what), MofNCompleteColumn(), BarColumn(), TimeRemainingColumn())
+    shown = time.monotonic()
+    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+        task = bar.add_task(what, total=None)
+
+        def advance(done: int, total: int) -> None:
+            nonlocal shown
+            bar.update(task, completed=done, total=total)
+            if not console.is_terminal and time.monotonic() - shown >= PLAIN_EVERY_S:
+                shown = time.monotonic()
+                console.print(f"{what}: {done:,} of {total:,}", highlight=False)
+
+        yield advance
+
+
+def quiet_libraries() -> None:
+    """Leave the talking to us: no bars and no advice from the libraries underneath."""
+    # PEFT 0.21 asks transformers 5.23 under a name that it has deprecated.
+    warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated")
+    from transformers.utils import logging as transformers_logging
+
+    transformers_logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    logging.getLogger("httpx").setLevel(logging.WARNING)

@@ -1,0 +1,84 @@
+from xml.etree import ElementTree
+
+import pytest
+
+from response_tuning.report.plots import accuracy, dose_response
+from response_tuning.report.scores import Variant
+from response_tuning.report.tables import Result
+
+VARIANTS = [
+    Variant("rt", "", "rt", 0),
+    Variant("rt-50", "", "rt", 50),
+    Variant("it $5$ <b>", ""),
+]
+
+
+def results(metric: str, benchmark: str = "seen", high: float = 0.7) -> list[Result]:
+    return [
+        Result(v.name, benchmark, metric, 0.6, 0.5, high, 300, 1) for v in VARIANTS
+    ]  # fmt: skip
+
+
+def words(svg: str) -> list[str]:
+    texts = ElementTree.fromstring(svg).iter("{http://www.w3.org/2000/svg}text")
+    return ["".join(text.itertext()).strip() for text in texts]
+
+
+def test_accuracy_has_a_panel_for_each_benchmark_that_has_any() -> None:
+    found = words(
+        accuracy(
+            [
+                *results("strict"),
+                *results("correct"),
+                *results("correct", "unseen"),
+                *results("refusal", "unsafe"),
+            ],
+            VARIANTS,
+        )
+    )
+    assert {"seen", "unseen", "strict", "correct", "rt", "rt-50", "100%"} <= {*found}
+    assert "unsafe" not in found
+
+
+def test_without_accuracy_every_benchmark_shows_its_first_metric() -> None:
+    found = words(accuracy([*results("words", high=9.0), *results("beauty")], VARIANTS))
+    assert {"seen", "words"} <= {*found}
+    assert "beauty" not in found
+    assert "100%" not in found
+
+
+def test_names_are_shown_as_they_are() -> None:
+    assert "it $5$ <b>" in words(accuracy(results("strict"), VARIANTS))
+
+
+def test_variants_without_results_are_not_drawn() -> None:
+    assert "rt-50" not in words(accuracy(results("strict")[:1], VARIANTS))
+
+
+def test_four_benchmarks_take_two_rows() -> None:
+    many = [result for name in "abcd" for result in results("strict", name)]
+
+    def height(svg: str) -> float:
+        return float(ElementTree.fromstring(svg).attrib["height"].removesuffix("pt"))
+
+    assert {*"abcd"} <= {*words(accuracy(many, VARIANTS))}
+    assert height(accuracy(many, VARIANTS)) > 1.5 * height(accuracy(many[:9], VARIANTS))
+
+
+def test_dose_and_response_are_drawn_for_each_series() -> None:
+    svg = dose_response([*results("refusal"), *results("false_refusal")], VARIANTS)
+    assert svg
+    assert {"rt: refusal", "rt: false_refusal", "0", "50", "seen"} <= {*words(svg)}
+    assert "it $5$ <b>" not in words(svg)
+
+
+@pytest.mark.parametrize(("metric", "variants"), [("strict", VARIANTS), ("refusal", VARIANTS[1:])])
+def test_without_refusals_or_without_a_series_there_is_no_dose_plot(
+    metric: str, variants: list[Variant]
+) -> None:
+    assert dose_response(results(metric), variants) is None
+
+
+def test_the_same_results_give_the_same_bytes() -> None:
+    assert accuracy(results("strict"), VARIANTS) == accuracy(results("strict"), VARIANTS)
+    assert "dc:date" not in accuracy(results("strict"), VARIANTS)

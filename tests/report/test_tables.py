@@ -1,0 +1,93 @@
+from pathlib import Path
+
+import pytest
+
+from response_tuning.errors import DataError
+from response_tuning.report.scores import Variant
+from response_tuning.report.tables import (
+    Comparison,
+    Result,
+    Trend,
+    change,
+    number,
+    p_value,
+    read_results,
+    shares,
+    summary,
+    write_csv,
+)
+
+RESULTS = [
+    Result("base", "mini-seen", "strict", 0.0, 0.0, 0.01, 300, 1),
+    Result("base", "mini-refusal", "refusal", 0.25, 0.2, 0.3, 300, 1),
+    Result("rt", "mini-seen", "strict", 2 / 3, 0.6, 0.7, 300, 3),
+    Result("rt", "mini-seen", "tokens_mean", 12.5, 11.0, 14.0, 300, 3),
+]
+VARIANTS = [Variant("base", ""), Variant("rt", ""), Variant("it", "")]
+
+
+def test_results_are_read_back_as_they_were_written(tmp_path: Path) -> None:
+    path = tmp_path / "results.csv"
+    write_csv(path, Result, RESULTS)
+    lines = path.read_text().splitlines()
+    assert lines[0] == "variant,benchmark,metric,value,low,high,n,seeds"
+    assert lines[3] == "rt,mini-seen,strict,0.666667,0.6,0.7,300,3"
+    back = read_results(path)
+    assert back[0] == RESULTS[0]
+    assert back[2].value == pytest.approx(2 / 3, abs=1e-6)
+
+
+def test_what_was_not_tested_is_an_empty_cell(tmp_path: Path) -> None:
+    one = Comparison("it", "rt", "b", "m", 0.0, -0.1, 0.1, 1e-30, 9, 1, "x", None, None, None)
+    write_csv(tmp_path / "c.csv", Comparison, [one, one._replace(margin=0.1, equivalent=False)])
+    header, first, second = (tmp_path / "c.csv").read_text().splitlines()
+    assert header == (
+        "baseline,variant,benchmark,metric,delta,low,high,p_value,n,seeds,method,margin,"
+        "p_equivalence,equivalent"
+    )
+    assert first == "it,rt,b,m,0,-0.1,0.1,1e-30,9,1,x,,,"
+    assert second.endswith(",x,0.1,,false")
+
+
+def test_doses_and_values_of_a_trend_share_a_cell(tmp_path: Path) -> None:
+    trend = Trend("rt", "b", "refusal", (0, 50), (0.1, 0.5), 3.0, 0.01, 300, True)
+    write_csv(tmp_path / "t.csv", Trend, [trend])
+    header, line = (tmp_path / "t.csv").read_text().splitlines()
+    assert header == "series,benchmark,metric,doses,values,z,p_value,n,significant_drop"
+    assert line == "rt,b,refusal,0;50,0.1;0.5,3,0.01,300,true"
+
+
+def test_a_share_is_what_never_leaves_0_to_1() -> None:
+    assert shares(RESULTS) == {("mini-seen", "strict"), ("mini-refusal", "refusal")}
+
+
+def test_numbers_are_written_for_people() -> None:
+    assert (number(0.6666, True), number(12.3456, False)) == ("66.7", "12.35")
+    assert (change(0.05, True), change(-0.05, True), change(0.0, True)) == (
+        "+5.0",
+        "\u22125.0",
+        "0.0",
+    )
+    assert change(-0.0001, True) == "0.0"
+    assert (p_value(0.04567), p_value(0.0002)) == ("0.046", "< 0.001")
+
+
+def test_the_summary_is_a_line_for_each_variant(tmp_path: Path) -> None:
+    write_csv(tmp_path / "report" / "results.csv", Result, RESULTS)
+    assert summary(tmp_path, VARIANTS).splitlines() == [
+        "        seen  refusal",
+        "      strict  refusal",
+        "base     0.0     25.0",
+        "rt      66.7",
+        "it",
+    ]
+
+
+def test_the_name_of_a_single_benchmark_is_whole_in_the_summary(tmp_path: Path) -> None:
+    write_csv(tmp_path / "report" / "results.csv", Result, RESULTS[:1])
+    assert summary(tmp_path, VARIANTS[:1]).splitlines()[0].strip() == "mini-seen"
+
+
+def test_a_summary_before_the_report_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"results.csv: cannot be read: .*; write the report first"):
+        summary(tmp_path, VARIANTS)
