@@ -85,6 +85,12 @@ def test_several_seeds_and_other_metrics_are_tested_by_bootstrap(run: Path, grad
     assert correct.p_value == pytest.approx(2 / 501)
 
 
+def test_one_seed_of_something_else_is_not_tested_by_mcnemar(run: Path, grade: Grade) -> None:
+    grade("it", {"words": [4, 6] * 20})
+    grade("rt", {"words": [4, 9] * 20})
+    assert only_comparison(findings(run)).method == "cluster-bootstrap"
+
+
 def test_pairing_finds_what_the_two_intervals_hide(run: Path, grade: Grade) -> None:
     grade("it", {"correct": ([1] * 10 + [0] * 10) * 10})
     grade("rt", {"correct": ([1] * 9 + [0] * 11) * 10})

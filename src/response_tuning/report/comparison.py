@@ -188,7 +188,7 @@ def _comparison(
         found = constant_difference(found.value, found.n, config)
     seeds = _seeds(difference)
     method, p_value = "cluster-bootstrap", found.p_value
-    if metric in benchmark.binary:
+    if seeds == 1 and metric in benchmark.binary:
         method = "mcnemar-exact"
         p_value = mcnemar(int((difference > 0).sum()), int((difference < 0).sum()))
     tested = metric in config.equivalence
