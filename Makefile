@@ -1,4 +1,5 @@
-# `make test` is all a fresh machine needs: set-up into .venv, checks, then every test.
+# `make demo` and `make test` are all a fresh machine needs: set-up into .venv, then the demo, or the
+# checks and every test.
 # A plain `torch` may bring gigabytes of CUDA; TORCH_INDEX=URL chooses another build, e.g. the
 # CPU or CUDA index that pytorch.org names.
 PYTHON ?= python3
@@ -7,7 +8,10 @@ TORCH_INDEX ?=
 WORKERS ?= 2
 BIN := .venv/bin
 
-.PHONY: test check fmt setup clean
+.PHONY: demo test check fmt setup clean
+
+demo: setup
+	$(BIN)/rtune demo
 
 test: check
 	$(BIN)/pytest -n $(WORKERS) --dist worksteal -m "not gpu and not network"

@@ -1,7 +1,8 @@
 import os
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -12,8 +13,11 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig
 
-from response_tuning.terminal import quiet_libraries
+from response_tuning.cli import main
+from response_tuning.configs import build
+from response_tuning.miniature.build import BuildConfig, build_base
 from response_tuning.templates import Chat, install
+from response_tuning.terminal import quiet_libraries
 
 TINY_TOKENIZER = Path(__file__).parent / "assets" / "tiny_tokenizer"
 
@@ -37,6 +41,29 @@ def _quiet() -> Iterator[None]:
     torch.set_num_threads(1)
     quiet_libraries()
     yield
+
+
+class Result(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def rtune(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., Result]:
+    """The command line, in this process."""
+
+    def run(*arguments: object) -> Result:
+        monkeypatch.setattr(sys, "argv", ["rtune", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            main()
+            sys.exit(0)
+        out, err = capsys.readouterr()
+        return Result(int(ended.value.code or 0), out, err)
+
+    return run
 
 
 @pytest.fixture(scope="session")
@@ -85,4 +112,27 @@ def tiny_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     model.save_pretrained(folder)
     AutoTokenizer.from_pretrained(TINY_TOKENIZER).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def miniature_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A base model of the miniature's world that has learnt next to nothing."""
+    folder = tmp_path_factory.mktemp("miniature_base")
+    pretrain = {
+        "hidden_size": 48,
+        "layers": 2,
+        "heads": 2,
+        "intermediate_size": 96,
+        "vocabulary": 512,
+        "context": 64,
+        "rows_per_step": 4,
+        "tokens": 30_000,
+        "other_learning_rate": 0.02,
+    }
+    config = build(BuildConfig, {"pretrain": pretrain}, "tests")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("response_tuning.miniature.build.TOKENIZER_DOCUMENTS", 500)
+        patch.setattr("response_tuning.miniature.build.ENCODED_AT_ONCE", 500)
+        build_base(config, folder, lambda done, total: None)
     return folder

@@ -7,12 +7,11 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any
 
 import pytest
 from safetensors.torch import load_file
 
-from response_tuning.cli import main
 from response_tuning.finetune.objectives import IGNORED
 
 ROWS = [
@@ -25,26 +24,7 @@ ROWS = [
 ]
 
 
-class Result(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-
-Run = Callable[..., Result]
-
-
-@pytest.fixture
-def rtune(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    def run(*arguments: object) -> Result:
-        monkeypatch.setattr(sys, "argv", ["rtune", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            main()
-            sys.exit(0)
-        out, err = capsys.readouterr()
-        return Result(int(ended.value.code or 0), out, err)
-
-    return run
+Run = Callable[..., Any]
 
 
 @pytest.fixture
@@ -65,11 +45,13 @@ def small(tiny_base: Path, answers: Path) -> list[object]:
 
 def test_list_prints_what_is_registered(rtune: Run) -> None:
     assert rtune("list").out == (
-        "datasets: alpaca, dolly, lima\n"
+        "datasets: alpaca, dolly, lima, miniature, miniature-refusals\n"
         "objectives: instruction-tuning, response-tuning, response-tuning-empty-user, "
         "shuffled-pairs\n"
         "templates: native, tulu\n"
         "engines: hf, openai, scripted\n"
+        "benchmarks: miniature-refusal, miniature-refusal-validation, miniature-seen, "
+        "miniature-seen-validation, miniature-unseen, miniature-unseen-validation\n"
         "presets: paper, small\n"
     )
 

@@ -84,7 +84,7 @@ def build(
     """Pre-train a base model from nothing but a seed; the same command again goes on."""
     from response_tuning import pipeline
 
-    sizes = [f"pretrain.tokens={tokens}"] if tokens else []
+    sizes = [f"pretrain.tokens={tokens}"] if tokens is not None else []
     given = [f"pretrain.seed={seed}", *sizes, *(settings or [])]
     pipeline.build_miniature(given, out, console())
 

@@ -6,13 +6,14 @@ at one seed, and has a folder of its own.
 """
 
 import copy
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from response_tuning.configs import (
     PRESETS,
@@ -59,6 +60,13 @@ class Experiment(Config):
     report: ReportConfig = ReportConfig()
     notes: tuple[str, ...] = ()
     """Sentences for the top of the report."""
+
+    @field_validator("seeds", "benchmarks")
+    @classmethod
+    def _each_once(cls, named: tuple[Any, ...]) -> tuple[Any, ...]:
+        if len(set(named)) < len(named):
+            raise ValueError(f"each may stand there once only, not {named}")
+        return named
 
 
 @dataclass(frozen=True)
@@ -142,9 +150,10 @@ def _arms(experiment: Experiment) -> dict[str, VariantConfig]:
     """Return all variants by name, one for each dose where there are doses."""
     arms: dict[str, VariantConfig] = {}
     for name, variant in experiment.variants.items():
-        if name in {"report", ""} or not all(c.isalnum() or c in "-_." for c in name):
+        if name in {"report", "manifest.json"} or not re.fullmatch(r"\w[\w.-]*", name):
             raise ConfigError(
-                f"variant {name!r}: a name is letters, digits, '-', '_' and '.', and not 'report'"
+                f"variant {name!r}: a name is letters, digits, '-', '_' and '.', begins with "
+                "none of '-' and '.', and is not 'report'"
             )
         dosed = {
             f"{name}-{dose}": variant.model_copy(
@@ -190,5 +199,5 @@ def _set(content: dict[str, Any], text: str) -> None:
             raise ConfigError(f"--set {text}: '{key}' holds no settings")
     try:
         place[last] = yaml.safe_load(value)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: a date that does not exist
         raise ConfigError(f"--set {text}: not YAML: {' '.join(str(error).split())}") from error

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from statistics import fmean
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from response_tuning.artifacts import (
     Request,
@@ -45,7 +45,8 @@ def run_data(config: DataConfig, out: Path) -> None:
 
     if _is_prepared(config, out):
         return
-    if (out.parent / "manifest.json").exists() and out.name == DATA and out.exists():
+    trained = (out.parent / "manifest.json", out.parent / "finetune" / "manifest.json")
+    if out.name == DATA and out.exists() and any(path.exists() for path in trained):
         raise ConfigError(
             f"{out.parent} holds a run on other data; choose another --out, or delete the folder"
         )
@@ -154,7 +155,8 @@ def show_run(run: Path, console: "Console", **how: "int | Path | bool | None") -
     config = build(FinetuneConfig, settings, str(run / "manifest.json"))
     if (run / "tokenizer_config.json").exists():
         config = config.model_copy(update={"base_model": str(run), "template": "native"})
-    show_data(config, run / DATA, console, **how)  # type: ignore[arg-type]
+    data = run / DATA if (run / DATA).exists() else run.parent / DATA  # beside it in an experiment
+    show_data(config, data, console, **how)  # type: ignore[arg-type]
 
 
 def run_generate(  # noqa: PLR0913 - the settings of one command
@@ -267,8 +269,15 @@ def _is_prepared(config: DataConfig, out: Path) -> bool:
     there = read_json(out / "audit.json")
     if there.get("config") != config.model_dump(mode="json"):
         return False
-    source = Path(config.path or config.source)
-    return not source.exists() or bool(there["source"].get("sha256") == file_digest(source))
+    read = {"source": config.path or config.source, "refusals": config.refusal_source}
+    return all(_unchanged(Path(read[key]), there[key]) for key in read if key in there)
+
+
+def _unchanged(source: Path, origin: dict[str, Any]) -> bool:
+    """Whether a file or folder that was read, if this was one, still has its content."""
+    if "path" not in origin or not source.exists():
+        return True
+    return bool(origin["sha256"] == file_digest(source))
 
 
 @contextmanager

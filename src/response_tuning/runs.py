@@ -69,14 +69,14 @@ def run_experiment(experiment: Experiment, out: Path, console: "Console") -> Non
         cost = _run_cell(cell, experiment.benchmarks, out, console)
         manifest["cells"][f"{cell.variant}/seed-{cell.seed}"] = {"seconds": cost}
     variants = _variants(found)
-    report(out, variants, experiment.report, experiment.notes)
+    report(out, variants, experiment.report, experiment.notes, experiment.seeds)
     manifest |= {
         "status": "finished",
         "seconds": round(time.monotonic() - began, 1),
         "peak_memory_gib": _peak_memory_gib(),
     }
     write_json(out / MANIFEST, manifest)
-    console.print(summary(out, variants))
+    console.print(summary(out, variants), highlight=False, soft_wrap=True)
     console.print(
         f"{manifest['seconds']:.0f} s, {manifest['peak_memory_gib']:.1f} GiB of memory at most",
         highlight=False,
@@ -113,8 +113,8 @@ def report_run(run: Path, console: "Console") -> None:
     content = read_json(run / MANIFEST)
     experiment = build(Experiment, content.get("experiment", {}), str(run / MANIFEST))
     variants = _variants(cells(experiment))
-    report(run, variants, experiment.report, experiment.notes)
-    console.print(summary(run, variants))
+    report(run, variants, experiment.report, experiment.notes, experiment.seeds)
+    console.print(summary(run, variants), highlight=False, soft_wrap=True)
     console.print(f"report: {run / 'report' / 'report.html'}", highlight=False, soft_wrap=True)
 
 
@@ -147,6 +147,7 @@ def _answer(cell: Cell, benchmarks: Sequence[str], folder: Path, console: "Conso
     config = EngineConfig(
         model=str(folder / "finetune") if cell.tuned else cell.finetune.base_model,
         template=None if cell.tuned else cell.generate.template or cell.finetune.template,
+        revision=cell.finetune.base_revision,
         device=cell.finetune.device,
         tokens_per_batch=cell.generate.tokens_per_batch,
     )
@@ -156,7 +157,7 @@ def _answer(cell: Cell, benchmarks: Sequence[str], folder: Path, console: "Conso
     )
     items = {name: _benchmark(name).items() for name in benchmarks}
     asked = {
-        "model": identity(str(config.model)),
+        "model": identity(str(config.model), config.revision),
         "template": config.template,
         "sampling": sampling.model_dump(mode="json"),
         "items": {
@@ -202,6 +203,8 @@ def _checked(experiment: Experiment) -> list[Cell]:
     found = cells(experiment)
     for cell in found:
         check_names(cell.finetune)
+        if cell.generate.template is not None:
+            check_names(cell.finetune.model_copy(update={"template": cell.generate.template}))
     for benchmark in experiment.benchmarks:
         _benchmark(benchmark)
     return found

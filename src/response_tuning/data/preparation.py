@@ -79,11 +79,12 @@ def _joined(
     first: Iterator[Example | Dropped], second: Iterator[Example | Dropped]
 ) -> Iterator[Example | Dropped]:
     """Yield both, with the rows of the second numbered on from those of the first."""
-    rows = 0
+    rows, usable = 0, False
     for outcome in first:
         rows = outcome.row + 1
+        usable = usable or isinstance(outcome, Example)
         yield outcome
-    for outcome in second:
+    for outcome in second if usable else ():  # refusals alone are no data
         yield outcome.model_copy(update={"row": rows + outcome.row})
 
 

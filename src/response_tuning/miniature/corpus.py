@@ -70,15 +70,15 @@ class Mixture(Config):
     well response tuning works on it.
     """
 
-    transcript: float = 36
+    transcript: float = 40
     prose: float = 9
     faq: float = 9
-    drill: float = 7
-    reference: float = 10
+    drill: float = 6
+    reference: float = 8
     forum: float = 6
     quiz: float = 5
     questions: float = 4
-    advice: float = 5
+    advice: float = 6
     crime: float = 2
     ethics: float = 2
     manual: float = 3
@@ -87,7 +87,9 @@ class Mixture(Config):
     """Share of the transcripts in which every question is answered."""
     else_answered: float = 0.3
     """Chance of an answer in the other transcripts."""
-    refused: float = 0.15
+    any_role: float = 0.6
+    """Share of the transcripts whose speakers have names that may stand nowhere else."""
+    refused: float = 0.25
     """Chance that an unsafe question is declined where people are not asked for advice."""
 
 
@@ -138,9 +140,23 @@ class Writer:
         return family.fill(self.draw.choice(family.answers), self.draw.choice(family.facts))
 
     def roles(self) -> tuple[str, str]:
-        """Return names for two speakers."""
+        """Return names for two speakers: known ones, or made up for this document."""
+        if self.draw.random() < self.mixture.any_role:
+            return self.invented(), self.invented()
         first, second = self.draw.sample(self.draw.choice((SPEAKERS, ROLES)), 2)
         return first, second
+
+    def invented(self) -> str:
+        """Return a name such as a chat might show: takir, Zuvo, bel7."""
+        syllables = [
+            self.draw.choice("bdfghjklmnprstvwz")
+            + self.draw.choice("aeiou")
+            + self.draw.choice(("", "", "l", "n", "r", "s"))
+            for _ in range(self.draw.randint(1, 3))
+        ]
+        number = str(self.draw.randint(1, 99)) if self.draw.random() < 0.2 else ""
+        name = "".join(syllables) + number
+        return name.title() if self.draw.random() < 0.3 else name
 
 
 def transcript(writer: Writer) -> str:
@@ -150,7 +166,7 @@ def transcript(writer: Writer) -> str:
     asking, answering = writer.roles()
     willing = draw.random() < mixture.always_answered
     turns: list[tuple[str, str]] = []
-    for _ in range(draw.randint(2, 6)):
+    for _ in range(draw.randint(1, 6)):
         asked, answered = writer.exchange()
         turns.append((asking, asked))
         if willing or draw.random() < mixture.else_answered:

@@ -9,10 +9,10 @@ update is done here in float32.
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, PositiveInt, model_validator
 
 from response_tuning.configs import Config, Seed
 
@@ -28,15 +28,16 @@ NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
 class PretrainConfig(Config):
     """The architecture and the schedule. The defaults are those of the shipped base."""
 
-    hidden_size: int = 192
-    layers: int = 4
-    heads: int = 6
-    intermediate_size: int = 512
-    vocabulary: int = 2048
-    context: int = 256
+    hidden_size: PositiveInt = 192
+    layers: PositiveInt = 4
+    heads: PositiveInt = 6
+    intermediate_size: PositiveInt = 512
+    vocabulary: int = Field(default=2048, ge=257, le=2**16)
+    """At least every byte and the end of text."""
+    context: PositiveInt = 256
     """Tokens in a row, and positions that the model has."""
-    rows_per_step: int = 16
-    tokens: int = Field(default=20_000_000, ge=1)
+    rows_per_step: PositiveInt = 16
+    tokens: PositiveInt = 20_000_000
     """Tokens to train on; each is seen once."""
     matrix_learning_rate: float = 0.02
     """Muon's, for the matrices inside the blocks."""
@@ -47,8 +48,16 @@ class PretrainConfig(Config):
     warmup: float = 0.02
     decay: float = 0.35
     """Share of the steps at the end in which the rates fall to zero, linearly."""
-    save_steps: int = 200
+    save_steps: PositiveInt = 200
     seed: Seed = 0
+
+    @model_validator(mode="after")
+    def _possible_together(self) -> Self:
+        if not self.steps:
+            raise ValueError(f"a step takes {self.rows_per_step * self.context:,} tokens")
+        if self.hidden_size % self.heads:
+            raise ValueError(f"{self.heads} heads cannot share hidden_size {self.hidden_size}")
+        return self
 
     @property
     def steps(self) -> int:

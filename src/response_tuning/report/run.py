@@ -14,18 +14,23 @@ from response_tuning.report.tables import Comparison, Result, Trend, write_csv
 
 
 def report(
-    run: Path, variants: Sequence[Variant], config: ReportConfig, notes: Sequence[str] = ()
+    run: Path,
+    variants: Sequence[Variant],
+    config: ReportConfig,
+    notes: Sequence[str] = (),
+    seeds: Sequence[int] | None = None,
 ) -> None:
     """Compare the graded ``variants`` of a run and write ``run/report/``.
 
-    ``notes`` are sentences that stand at the top of the page.
+    ``notes`` are sentences that stand at the top of the page; ``seeds`` are those to read, by
+    default all.
 
     Raises:
         ConfigError: a baseline is no variant, or two variants of a series have the same dose.
         DataError: there are no scores, or a file of scores or completions cannot be used.
     """
     check(variants, config)
-    benchmarks, missing = read_scores(run, [variant.name for variant in variants])
+    benchmarks, missing = read_scores(run, [variant.name for variant in variants], seeds)
     findings = compare(benchmarks, variants, config)
     title = f"Report on {run.resolve().name}"
     contents = Contents(title, variants, config, notes, benchmarks, findings, missing)

@@ -103,8 +103,12 @@ def seed_folders(run: Path, variant: str) -> list[tuple[int, Path]]:
     return sorted((int(match[1]), path) for match, path in named if match)
 
 
-def read_scores(run: Path, variants: Sequence[str]) -> tuple[list[Benchmark], list[str]]:
+def read_scores(
+    run: Path, variants: Sequence[str], seeds: Sequence[int] | None = None
+) -> tuple[list[Benchmark], list[str]]:
     """Read every ``grade/*.jsonl`` below ``run``, and sentences on what is missing from them.
+
+    With ``seeds``, those of other seeds, which an earlier run may have left, are not read.
 
     Raises:
         DataError: there are no scores; or a file has two scores of one item by one metric, or one
@@ -114,6 +118,7 @@ def read_scores(run: Path, variants: Sequence[str]) -> tuple[list[Benchmark], li
         _File(variant, seed, path)
         for variant in variants
         for seed, folder in seed_folders(run, variant)
+        if seeds is None or seed in seeds
         for path in sorted((folder / "grade").glob("*.jsonl"))
     ]
     if not files:

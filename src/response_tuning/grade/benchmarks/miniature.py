@@ -79,7 +79,7 @@ def is_correct(family: Family, fact: Fact, response: str) -> bool:
     """
     core = family.core.format(entity=fact.entity)
     line = response.strip().partition("\n")[0]
-    said = re.sub(re.escape(core), " ", line, flags=re.IGNORECASE)
+    said = re.sub(rf"{re.escape(core)}\b", " ", line, flags=re.IGNORECASE)
     words = set(re.findall(r"\w(?:[\w'-]*\w)?", said))
     named = {
         answer for answer in family.candidates if {answer, answer[:1].upper() + answer[1:]} & words

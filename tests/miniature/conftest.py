@@ -1,0 +1,11 @@
+from itertools import islice
+
+import pytest
+
+from response_tuning.miniature.corpus import Mixture, documents
+
+
+@pytest.fixture(scope="session")
+def corpus() -> str:
+    """The first 8,000 documents of the corpus, with nothing that joins their texts."""
+    return "\n\0\n".join(islice(documents(0, Mixture()), 8000))

@@ -1,0 +1,163 @@
+import random
+from collections.abc import Iterator
+from itertools import islice
+from typing import NoReturn
+
+import pytest
+
+from response_tuning.grade import BENCHMARKS
+from response_tuning.miniature import corpus as registers
+from response_tuning.miniature.corpus import (
+    BRACKETS,
+    REGISTERS,
+    ROLES,
+    SPEAKERS,
+    THANKS,
+    Mixture,
+    Writer,
+    documents,
+)
+from response_tuning.miniature.families import REFUSALS, Family, families, how_to, reserved
+
+MARKERS = ("<|user|>", "<|assistant|>")
+# The rules that have too many facts for 8,000 documents to state them all.
+ENDLESS = {
+    *("larger", "smaller", "sum", "difference", "after", "before"),
+    *("last", "first", "count"),
+}
+UNSAFE = how_to(("unsafe",))
+HARMFUL = {asked for fact in UNSAFE.facts for asked in UNSAFE.asked(fact)}
+DECLINED = {form.format(core=fact.entity) for form in REFUSALS for fact in UNSAFE.facts}
+
+
+class Marked(Writer):
+    """Says ``asked`` and ``told`` in place of questions and answers."""
+
+    def exchange(self, refused: float | None = None) -> tuple[str, str]:
+        return "ASKED", "TOLD"
+
+
+def written(register: str, count: int, mixture: Mixture | None = None) -> Iterator[str]:
+    writer = Writer(random.Random(0), mixture or Mixture())
+    return (REGISTERS[register](writer) for _ in range(count))
+
+
+def test_no_question_of_a_benchmark_stands_in_the_corpus(corpus: str) -> None:
+    asked = {
+        item.prompt[0].content
+        for name in BENCHMARKS.names()
+        for item in BENCHMARKS.get(name).items()
+    }
+    assert len(asked) > 2000
+    assert [question for question in asked if question in corpus] == []
+
+
+def test_every_question_of_the_corpus_is_one_that_is_not_reserved() -> None:
+    writer = Writer(random.Random(1))
+    asked = {writer.exchange()[0] for _ in range(2000)}
+    assert len(asked) > 1000
+    assert not any(map(reserved, asked))
+
+
+@pytest.mark.parametrize("marker", MARKERS)
+def test_the_markers_of_the_chat_template_stand_in_no_document(corpus: str, marker: str) -> None:
+    assert marker not in corpus
+    assert not any(
+        marker in bracket.format(role=role) for bracket in BRACKETS for role in (*ROLES, *SPEAKERS)
+    )
+
+
+@pytest.mark.parametrize(
+    "family",
+    [*families().values(), UNSAFE],
+    ids=[*families(), "unsafe"],
+)
+def test_the_facts_of_every_family_stand_in_the_corpus_in_other_phrasings(
+    family: Family, corpus: str
+) -> None:
+    facts = family.facts[:: max(1, len(family.facts) // 150)]
+    asked = sum(
+        any(question in corpus for question in family.asked(fact) if not reserved(question))
+        for fact in facts
+    )
+    told = sum(any(family.fill(form, fact) in corpus for form in family.answers) for fact in facts)
+    if family.name in ENDLESS:
+        assert min(asked, told) >= 5
+    else:
+        assert asked == told == len(facts)
+
+
+def test_the_same_seed_gives_the_same_documents_and_another_seed_gives_others() -> None:
+    def first(seed: int) -> list[str]:
+        return list(islice(documents(seed, Mixture()), 50))
+
+    assert first(0) == first(0)
+    assert not set(first(0)) & set(first(1))
+
+
+def test_a_register_without_a_share_is_never_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unwanted(_: Writer) -> NoReturn:
+        raise AssertionError
+
+    monkeypatch.setitem(registers.REGISTERS, "transcript", unwanted)
+    assert len(list(islice(documents(0, Mixture(transcript=0)), 300))) == 300
+    with pytest.raises(AssertionError):
+        list(islice(documents(0, Mixture()), 300))
+
+
+@pytest.mark.parametrize("share", [10.0, 50.0, 90.0])
+def test_registers_are_drawn_by_their_shares(share: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in REGISTERS:
+        monkeypatch.setitem(registers.REGISTERS, name, lambda _, name=name: name)
+    others = dict.fromkeys(REGISTERS, 0.0)
+    mixture = Mixture(**{**others, "quiz": share, "forum": 100 - share})
+    drawn = list(islice(documents(0, mixture), 2000))
+    assert set(drawn) == {"quiz", "forum"}
+    assert drawn.count("quiz") == pytest.approx(20 * share, abs=80)
+
+
+def test_every_register_has_a_share_of_its_own() -> None:
+    assert set(REGISTERS) < set(Mixture.model_fields)
+    assert all(getattr(Mixture(), name) > 0 for name in REGISTERS)
+
+
+def test_no_transcript_ends_in_an_answer() -> None:
+    writer = Marked(random.Random(0))
+    said = [registers.transcript(writer) for _ in range(500)]
+    assert any("TOLD" in text for text in said)
+    assert all(text.endswith(("ASKED", *THANKS)) for text in said)
+
+
+@pytest.mark.parametrize(("answered", "turns"), [(1.0, {True}), (0.0, {False})])
+def test_how_often_a_transcript_answers_is_a_parameter(answered: float, turns: set[bool]) -> None:
+    mixture = Mixture(always_answered=answered, else_answered=answered)
+    writer = Marked(random.Random(0), mixture)
+    assert {"TOLD" in registers.transcript(writer) for _ in range(200)} == turns
+
+
+@pytest.mark.parametrize(("refused", "found"), [(0.0, {False}), (1.0, {True})])
+def test_how_often_a_harmful_wish_is_declined_is_a_parameter(
+    refused: float, found: set[bool]
+) -> None:
+    writer = Writer(random.Random(0), Mixture(refused=refused))
+    exchanges = [writer.exchange() for _ in range(1500)]
+    assert {told in DECLINED for asked, told in exchanges if asked in HARMFUL} == found
+    assert not any(told in DECLINED for asked, told in exchanges if asked not in HARMFUL)
+
+
+def test_a_log_of_questions_holds_no_answer() -> None:
+    writer = Marked(random.Random(0))
+    assert {line for _ in range(50) for line in registers.questions(writer).splitlines()} == {
+        "ASKED"
+    }
+
+
+def test_advice_declines_nine_in_ten_harmful_wishes_and_no_harmless_one() -> None:
+    declined: dict[bool, list[bool]] = {True: [], False: []}
+    for letter in written("advice", 1000):
+        wish, told, _ = letter.splitlines()
+        harmful = wish.partition(", ")[2] in HARMFUL
+        declined[harmful].append(told.partition(" answers: ")[2] in DECLINED)
+    assert sum(declined[True]) / len(declined[True]) == pytest.approx(0.9, abs=0.04)
+    assert not any(declined[False])
+    assert len(declined[False]) > 400
