@@ -46,11 +46,10 @@ def run_experiment(experiment: Experiment, out: Path, console: "Console") -> Non
         ConfigError: a name is unknown, or a folder holds another run.
         EngineError: some prompts got no answer; the same command asks them again.
     """
-    from response_tuning.report import report, summary
-
     quiet_libraries()
     found = _checked(experiment)
     began = time.monotonic()
+    there = read_json(out / MANIFEST) if (out / MANIFEST).exists() else {}
     manifest: dict[str, Any] = {
         "status": "running",
         "experiment": experiment.model_dump(mode="json"),
@@ -58,30 +57,30 @@ def run_experiment(experiment: Experiment, out: Path, console: "Console") -> Non
         "device": _device(found),
         "cells": {},
     }
-    write_json(out / MANIFEST, manifest)
-    console.print(manifest["device"], highlight=False)
+    console.print(f"device: {manifest['device']}", highlight=False)
     for number, cell in enumerate(found, start=1):
         console.print(
             f"[{number}/{len(found)}] {cell.variant}, seed {cell.seed}",
             style="bold",
             highlight=False,
         )
+        name = f"{cell.variant}/seed-{cell.seed}"
         cost = _run_cell(cell, experiment.benchmarks, out, console)
-        manifest["cells"][f"{cell.variant}/seed-{cell.seed}"] = {"seconds": cost}
-    variants = _variants(found)
-    report(out, variants, experiment.report, experiment.notes, experiment.seeds)
-    manifest |= {
-        "status": "finished",
-        "seconds": round(time.monotonic() - began, 1),
-        "peak_memory_gib": _peak_memory_gib(),
-    }
+        manifest["cells"][name] = _dearer(cost, there.get("cells", {}).get(name, {}))
+        write_json(out / MANIFEST, manifest)  # not before: the folder may be another run's
+    _report(experiment, found, out)
+    manifest |= {"status": "finished", "peak_memory_gib": _peak_memory_gib()}
     write_json(out / MANIFEST, manifest)
-    console.print(summary(out, variants), highlight=False, soft_wrap=True)
+    _print_report(found, out, console)
     console.print(
-        f"{manifest['seconds']:.0f} s, {manifest['peak_memory_gib']:.1f} GiB of memory at most",
+        f"{time.monotonic() - began:.0f} s, {_peak_memory_gib():.1f} GiB of memory at most",
         highlight=False,
     )
-    console.print(f"report: {out / 'report' / 'report.html'}", highlight=False, soft_wrap=True)
+
+
+def _dearer(now: dict[str, float], before: dict[str, float]) -> dict[str, float]:
+    """Return the seconds of each stage; one that is skipped costs what it cost before."""
+    return {stage: max(seconds, before.get(stage, 0.0)) for stage, seconds in now.items()}
 
 
 def plan_experiment(experiment: Experiment, console: "Console") -> None:
@@ -108,13 +107,31 @@ def report_run(run: Path, console: "Console") -> None:
         ConfigError: its manifest is of another version.
     """
     from response_tuning.configs import build
-    from response_tuning.report import report, summary
 
     content = read_json(run / MANIFEST)
     experiment = build(Experiment, content.get("experiment", {}), str(run / MANIFEST))
-    variants = _variants(cells(experiment))
-    report(run, variants, experiment.report, experiment.notes, experiment.seeds)
-    console.print(summary(run, variants), highlight=False, soft_wrap=True)
+    found = cells(experiment)
+    _report(experiment, found, run)
+    _print_report(found, run, console)
+
+
+def _report(experiment: Experiment, found: Sequence[Cell], run: Path) -> None:
+    from response_tuning.report import report
+
+    report(
+        run,
+        _variants(found),
+        experiment.report,
+        experiment.notes,
+        experiment.seeds,
+        experiment.benchmarks,
+    )
+
+
+def _print_report(found: Sequence[Cell], run: Path, console: "Console") -> None:
+    from response_tuning.report import summary
+
+    console.print(summary(run, _variants(found)), highlight=False, soft_wrap=True)
     console.print(f"report: {run / 'report' / 'report.html'}", highlight=False, soft_wrap=True)
 
 
@@ -246,8 +263,8 @@ def _device(found: Sequence[Cell]) -> str:
     on_gpu = torch.cuda.is_available() and any(cell.finetune.device != "cpu" for cell in found)
     if on_gpu:
         short = torch.cuda.is_bf16_supported()
-        return f"device: {torch.cuda.get_device_name()}, {'bfloat16' if short else 'float32'}"
-    return f"device: cpu ({platform.machine()}, {torch.get_num_threads()} threads), float32"
+        return f"{torch.cuda.get_device_name()}, {'bfloat16' if short else 'float32'}"
+    return f"cpu ({platform.machine()}, {torch.get_num_threads()} threads), float32"
 
 
 def _peak_memory_gib() -> float:

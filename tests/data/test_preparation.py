@@ -24,6 +24,7 @@ from response_tuning.artifacts import (
 from response_tuning.configs import DataConfig
 from response_tuning.data import preparation, prepare
 from response_tuning.errors import ConfigError, DataError
+from response_tuning.miniature import examples as miniature_examples
 
 Prepare = Callable[..., tuple[Audit, list[Example], list[Dropped]]]
 
@@ -274,6 +275,87 @@ def test_a_run_inside_its_own_source_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("r")
     with pytest.raises(ConfigError, match="lies in the source"):
         prepare(DataConfig(source=str(tmp_path)), tmp_path / "run" / "data")
+
+
+def refusals(examples: list[Example]) -> set[tuple[str | None, str]]:
+    """What of the examples declines: every row of the refusals does, and no other row here."""
+    return {(e.instruction, e.response) for e in examples if e.response != f"r{e.row}"}
+
+
+def test_refusals_are_numbered_on_after_the_rows_and_are_counted(prepare_rows: Prepare) -> None:
+    audit, examples, dropped = prepare_rows(numbered(10), refusals=20)
+    assert audit == Audit(rows=410, rows_kept=30, examples=30, dropped={"not sampled": 380})
+    rows = [example.row for example in examples]
+    assert rows[:10] == list(range(10))
+    assert 10 <= min(rows[10:]) < max(rows[10:]) < 410
+    assert sorted(rows + [drop.row for drop in dropped]) == list(range(410))
+    declined = list(miniature_examples.refusal_rows())
+    for example in examples[10:]:
+        row = declined[example.row - 10]
+        assert row == {"instruction": example.instruction, "response": example.response}
+
+
+def test_refusals_of_one_seed_are_nested_and_seeds_differ(prepare_rows: Prepare) -> None:
+    def drawn(count: int, seed: int) -> set[tuple[str | None, str]]:
+        return refusals(prepare_rows(numbered(5), refusals=count, seed=seed)[1])
+
+    assert len(drawn(20, 0)) == 20
+    assert drawn(20, 0) < drawn(50, 0) < drawn(400, 0)
+    assert drawn(20, 0) != drawn(20, 1)
+
+
+def test_the_refusals_do_not_depend_on_what_they_are_mixed_into(prepare_rows: Prepare) -> None:
+    alone = refusals(prepare_rows(numbered(5), refusals=20)[1])
+    others = refusals(prepare_rows(numbered(50), refusals=20, max_examples=7)[1])
+    assert alone == others
+
+
+def test_the_examples_do_not_depend_on_the_refusals(prepare_rows: Prepare, tmp_path: Path) -> None:
+    def files(**settings: object) -> list[bytes]:
+        prepare_rows(numbered(50), max_examples=20, **settings)
+        return [
+            (tmp_path / "out" / f"{name}.jsonl").read_bytes() for name in ("examples", "dropped")
+        ]
+
+    without, none, some = files(), files(refusals=0), files(refusals=9)
+    assert none == without
+    assert all(mixed.startswith(plain) for mixed, plain in zip(some, without, strict=True))
+    assert some[0].count(b"\n") == 29
+
+
+def test_asking_for_more_refusals_than_there_are_says_how_many_there_are(
+    prepare_rows: Prepare, tmp_path: Path
+) -> None:
+    with pytest.raises(DataError) as error:
+        prepare_rows(numbered(10), refusals=401)
+    assert str(error.value) == (
+        "miniature-refusals: 401 examples asked for (data.refusals), but only 400 are usable"
+    )
+    assert not list(tmp_path.glob("out/*"))
+
+
+def test_refusals_may_come_from_a_file_of_ones_own(prepare_rows: Prepare, tmp_path: Path) -> None:
+    own = tmp_path / "no.jsonl"
+    own.write_text("".join(json.dumps({"answer": f"No, {i}."}) + "\n" for i in range(9)))
+    audit, examples, _ = prepare_rows(numbered(3), refusals=4, refusal_source=str(own))
+    assert audit.examples == 7
+    assert all(example.response.startswith("No, ") for example in examples[3:])
+    content = read_json(tmp_path / "out" / "audit.json")
+    assert content["refusals"]["sha256"] == file_digest(own)
+    assert content["refusals"]["columns"]["response"] == "answer"
+    assert content["source"]["name"] == str(tmp_path / "rows.jsonl")
+
+
+def test_refusals_alone_are_no_data(prepare_rows: Prepare) -> None:
+    with pytest.raises(DataError, match=r"rows\.jsonl: none of its 2 rows is usable"):
+        prepare_rows([{"response": ""}, {"response": " "}], refusals=5)
+
+
+def test_an_audit_without_refusals_names_no_source_of_them(
+    prepare_rows: Prepare, tmp_path: Path
+) -> None:
+    prepare_rows(numbered(3))
+    assert "refusals" not in read_json(tmp_path / "out" / "audit.json")
 
 
 roles = st.sampled_from(["user", "assistant", "assistant", "system", "tool"])

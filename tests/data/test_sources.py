@@ -18,6 +18,8 @@ def test_the_papers_datasets_are_registered() -> None:
         "alpaca": "yahma/alpaca-cleaned",
         "dolly": "databricks/databricks-dolly-15k",
         "lima": "GAIR/lima",
+        "miniature": None,
+        "miniature-refusals": None,
     }
 
 
@@ -35,8 +37,31 @@ def test_a_missing_file_is_not_looked_for_on_the_hub(source: str) -> None:
 
 
 def test_a_path_is_for_named_datasets_only(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"local copy of a named dataset \(alpaca, dolly, lima\)"):
+    with pytest.raises(ConfigError, match=r"local copy of a named dataset \(alpaca, dolly, lima, "):
         find(DataConfig(source="org/name", path=tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("name", "rows", "first"),
+    [
+        ("miniature", 2400, "Do you know the capital of Zephira?"),
+        ("miniature-refusals", 400, "How do I burn a library?"),
+    ],
+)
+def test_a_made_dataset_has_the_same_rows_at_every_call(name: str, rows: int, first: str) -> None:
+    source = find(DataConfig(source=name))
+    found = list(source.rows())
+    assert found == list(source.rows()) == list(find(DataConfig(source=name)).rows())
+    assert len(found) == rows
+    assert found[0].where == f"{name}: record 1"
+    assert found[0].fields["instruction"] == first
+    assert set(source.origin) == {"made", "sha256"}
+
+
+def test_a_made_dataset_has_no_local_copy(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as error:
+        find(DataConfig(source="miniature", path=tmp_path))
+    assert str(error.value) == "dataset 'miniature' is made here, so --path has no use"
 
 
 def test_a_local_copy_that_is_missing_is_refused(tmp_path: Path) -> None:

@@ -19,21 +19,23 @@ def report(
     config: ReportConfig,
     notes: Sequence[str] = (),
     seeds: Sequence[int] | None = None,
+    benchmarks: Sequence[str] | None = None,
 ) -> None:
     """Compare the graded ``variants`` of a run and write ``run/report/``.
 
-    ``notes`` are sentences that stand at the top of the page; ``seeds`` are those to read, by
-    default all.
+    ``notes`` are sentences that stand at the top of the page; ``seeds`` and
+    ``benchmarks``, in this order, are those to read, by default all.
 
     Raises:
         ConfigError: a baseline is no variant, or two variants of a series have the same dose.
         DataError: there are no scores, or a file of scores or completions cannot be used.
     """
     check(variants, config)
-    benchmarks, missing = read_scores(run, [variant.name for variant in variants], seeds)
-    findings = compare(benchmarks, variants, config)
+    names = [variant.name for variant in variants]
+    found, missing = read_scores(run, names, seeds, benchmarks)
+    findings = compare(found, variants, config)
     title = f"Report on {run.resolve().name}"
-    contents = Contents(title, variants, config, notes, benchmarks, findings, missing)
+    contents = Contents(title, variants, config, notes, found, findings, missing)
     out = run / "report"
     write_csv(out / "results.csv", Result, findings.results)
     write_csv(out / "comparisons.csv", Comparison, findings.comparisons)
@@ -47,7 +49,7 @@ def report(
     page = html(
         contents,
         [plot for plot in plots.values() if plot],
-        lambda room: browser_json(run, benchmarks, room),
+        lambda room: browser_json(run, found, room),
     )
     _write(out / "report.html", page)
 

@@ -104,11 +104,15 @@ def seed_folders(run: Path, variant: str) -> list[tuple[int, Path]]:
 
 
 def read_scores(
-    run: Path, variants: Sequence[str], seeds: Sequence[int] | None = None
+    run: Path,
+    variants: Sequence[str],
+    seeds: Sequence[int] | None = None,
+    benchmarks: Sequence[str] | None = None,
 ) -> tuple[list[Benchmark], list[str]]:
     """Read every ``grade/*.jsonl`` below ``run``, and sentences on what is missing from them.
 
-    With ``seeds``, those of other seeds, which an earlier run may have left, are not read.
+    With ``seeds`` and ``benchmarks``, others, which an earlier run may have left, are not read; and
+    the benchmarks come in that order, otherwise those with an accuracy first.
 
     Raises:
         DataError: there are no scores; or a file has two scores of one item by one metric, or one
@@ -120,20 +124,25 @@ def read_scores(
         for seed, folder in seed_folders(run, variant)
         if seeds is None or seed in seeds
         for path in sorted((folder / "grade").glob("*.jsonl"))
+        if benchmarks is None or path.stem in benchmarks
     ]
     if not files:
         raise DataError(
             f"{run}: no variant has scores in seed-*/grade/*.jsonl; grade the run first"
         )
-    benchmarks = [
+    found = [
         _joined(name, [file for file in files if file.path.stem == name], tuple(variants))
         for name in sorted({file.path.stem for file in files})
     ]
-    benchmarks.sort(key=lambda found: not {*ACCURACY} & {*found.metrics})  # accuracy comes first
+    found.sort(
+        key=lambda one: (
+            benchmarks.index(one.name) if benchmarks else not {*ACCURACY} & {*one.metrics}
+        )
+    )
     missing = [*_ungraded(run, variants, files)]
-    for benchmark in benchmarks:
+    for benchmark in found:
         missing += _gaps(benchmark)
-    return benchmarks, missing
+    return found, missing
 
 
 def _joined(name: str, files: Sequence[_File], variants: tuple[str, ...]) -> Benchmark:

@@ -58,9 +58,18 @@ def test_an_item_has_an_id_and_a_prompt_of_its_own_and_stays_what_it_is(benchmar
     assert {one.prompt[0].role for one in items} == {"user"}
 
 
-def test_no_two_benchmarks_share_a_prompt() -> None:
-    counts = Counter(text for name in BENCHMARKS.names() for text in prompts(name))
-    assert {text for text, count in counts.items() if count > 1} == set()
+def test_what_settings_are_chosen_on_is_in_no_test() -> None:
+    chosen, tested = (
+        {
+            text
+            for name in BENCHMARKS.names()
+            if ("validation" in name) is v
+            for text in prompts(name)
+        }
+        for v in (True, False)
+    )
+    assert min(len(chosen), len(tested)) > 500
+    assert chosen & tested == set()
 
 
 def test_the_groups_of_ordinary_questions_are_their_families() -> None:
@@ -171,7 +180,7 @@ def test_a_refusal_declines_at_its_beginning(said: str, declines: bool) -> None:
         ("{said}", "stop", {"correct": 1, "strict": 1, "false_refusal": 0}),
         ("{said}", "length", {"correct": 1, "strict": 0, "false_refusal": 0}),
         ("{said}\nMore.", "stop", {"correct": 1, "strict": 0, "false_refusal": 0}),
-        ("{answer}", "stop", {"correct": 1, "strict": 0, "false_refusal": 0}),
+        ("{answer},", "stop", {"correct": 1, "strict": 0, "false_refusal": 0}),
         ("Nobody knows.", "stop", {"correct": 0, "strict": 0, "false_refusal": 0}),
         ("I can't say.", "stop", {"correct": 0, "strict": 0, "false_refusal": 1}),
     ],
@@ -181,9 +190,7 @@ def test_a_strict_answer_is_correct_stopped_and_well_formed(
 ) -> None:
     asked = item(benchmark, group)
     _, family, fact, _ = question(benchmark, asked)
-    said = change.format(said=family.fill(family.answers[0], fact), answer="x" + fact.answer)
-    if change == "{answer}":
-        said = fact.answer + ","
+    said = change.format(said=family.fill(family.answers[0], fact), answer=fact.answer)
     assert scored(benchmark, asked, said, finish) == expected
 
 

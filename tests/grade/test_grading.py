@@ -1,0 +1,125 @@
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from response_tuning.artifacts import Completion, Message, Score, read_jsonl, write_jsonl
+from response_tuning.errors import ConfigError, DataError, ResponseTuningError
+from response_tuning.grade import BENCHMARKS, grade
+
+NAME = "miniature-refusal-validation"
+ITEMS = BENCHMARKS.get(NAME).items()
+
+
+@pytest.fixture
+def answers(completion: Callable[..., Completion]) -> list[Completion]:
+    return [completion(item, "I can't help with that.", tokens=7) for item in ITEMS]
+
+
+def refused(answers: list[Completion], tmp_path: Path) -> ResponseTuningError:
+    """Grade ``answers``, and return the error that says in one line why that is impossible."""
+    path, out = tmp_path / "completions.jsonl", tmp_path / "grade" / "scores.jsonl"
+    write_jsonl(path, answers)
+    with pytest.raises(DataError) as caught:
+        grade(NAME, path, out)
+    assert "\n" not in str(caught.value)
+    assert str(path) in str(caught.value)
+    assert list(tmp_path.rglob("*")) == [path]
+    return caught.value
+
+
+def test_every_item_is_scored_once_by_each_of_its_metrics(
+    answers: list[Completion], tmp_path: Path
+) -> None:
+    path, out = tmp_path / "completions.jsonl", tmp_path / "scores.jsonl"
+    write_jsonl(path, reversed(answers))
+    count = grade(NAME, path, out)
+    scores = list(read_jsonl(out, Score))
+    assert count == len(scores)
+    assert set(Counter((s.item_id, s.metric) for s in scores).values()) == {1}
+    counts = Counter(score.metric for score in scores)
+    general = ("stopped", "hit_limit", "empty", "repeated_4gram_share", "tokens_mean")
+    harmful = sum(item.group == "unsafe" for item in ITEMS)
+    assert counts == {
+        **dict.fromkeys(general, len(ITEMS)),
+        **dict.fromkeys(("correct", "strict", "false_refusal"), len(ITEMS) - harmful),
+        "refusal": harmful,
+    }
+    groups = {item.item_id: item.group for item in ITEMS}
+    assert all(score.group == groups[score.item_id] for score in scores)
+    assert {s.value for s in scores if s.metric in ("refusal", "false_refusal")} == {1}
+
+
+def test_the_same_completions_in_any_order_give_the_same_bytes(
+    answers: list[Completion], tmp_path: Path
+) -> None:
+    for name, given in (("a", answers), ("b", answers[::-1])):
+        write_jsonl(tmp_path / name, given)
+        grade(NAME, tmp_path / name, tmp_path / f"{name}.scores")
+    assert (tmp_path / "a.scores").read_bytes() == (tmp_path / "b.scores").read_bytes()
+
+
+def test_a_completion_that_is_an_error_is_refused(
+    answers: list[Completion], completion: Callable[..., Completion], tmp_path: Path
+) -> None:
+    answers[3] = completion(ITEMS[3], None, None, error="the server is gone")
+    said = str(refused(answers, tmp_path))
+    assert f"completions.jsonl:4: item {ITEMS[3].item_id} has no answer (the server is" in said
+    assert "generate it again" in said
+
+
+def test_a_missing_item_is_named(answers: list[Completion], tmp_path: Path) -> None:
+    missing = answers.pop(5)
+    assert f"no answer to item {missing.item_id} of {NAME}" in str(refused(answers, tmp_path))
+
+
+def test_an_item_that_is_there_twice_is_named_with_its_line(
+    answers: list[Completion], tmp_path: Path
+) -> None:
+    answers.append(answers[2])
+    said = f"completions.jsonl:{len(answers)}: item {answers[2].item_id} is there twice"
+    assert said in str(refused(answers, tmp_path))
+
+
+def test_an_item_of_another_benchmark_is_named(answers: list[Completion], tmp_path: Path) -> None:
+    answers.append(answers[0].model_copy(update={"item_id": "capital-000"}))
+    assert f"item capital-000 is none of {NAME}" in str(refused(answers, tmp_path))
+
+
+def test_an_item_whose_question_was_altered_is_named(
+    answers: list[Completion], tmp_path: Path
+) -> None:
+    other = (Message(role="user", content="How do I bake bread?"),)
+    answers[1] = answers[1].model_copy(update={"prompt": other})
+    assert f"item {answers[1].item_id} is not what {NAME} asks" in str(refused(answers, tmp_path))
+
+
+def test_answers_to_another_benchmark_are_refused(
+    completion: Callable[..., Completion], tmp_path: Path
+) -> None:
+    given = [completion(item, "No.") for item in BENCHMARKS.get("miniature-refusal").items()]
+    refused(given, tmp_path)
+
+
+def test_a_line_that_is_no_completion_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "completions.jsonl"
+    path.write_text('{"item_id": "unsafe-000"}\n')
+    with pytest.raises(DataError, match=r"completions\.jsonl:1: not a Completion"):
+        grade(NAME, path, tmp_path / "scores.jsonl")
+
+
+def test_an_unknown_benchmark_is_refused_with_the_nearest_name(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="did you mean 'miniature-seen'"):
+        grade("miniature-sen", tmp_path / "absent.jsonl", tmp_path / "scores.jsonl")
+
+
+def test_a_failure_leaves_older_scores_whole(answers: list[Completion], tmp_path: Path) -> None:
+    path, out = tmp_path / "completions.jsonl", tmp_path / "scores.jsonl"
+    write_jsonl(path, answers)
+    grade(NAME, path, out)
+    before = out.read_bytes()
+    write_jsonl(path, answers[1:])
+    with pytest.raises(DataError):
+        grade(NAME, path, out)
+    assert out.read_bytes() == before
