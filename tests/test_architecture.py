@@ -11,10 +11,24 @@ import response_tuning
 from response_tuning.data import DATASETS
 from response_tuning.finetune.objectives import OBJECTIVES
 from response_tuning.generate import ENGINES
+from response_tuning.grade import BENCHMARKS
 
 SOURCE = Path(response_tuning.__file__).parent
 TESTS = Path(__file__).parent
-STAGES = ["data", "finetune", "generate"]
+STAGES = ["data", "finetune", "generate", "grade", "report"]
+# The plumbing that each of these may import; ``cli`` and ``pipeline`` import what they wire.
+PLUMBING: dict[str, set[str]] = {
+    "errors": set(),
+    "registry": {"errors"},
+    "artifacts": {"errors"},
+    "configs": {"errors", "registry"},
+    "experiments": {"errors", "registry", "configs"},
+    "terminal": set(),
+    "templates": {"artifacts", "errors", "registry"},
+    "miniature": {"artifacts", "configs", "errors", "miniature"},
+}
+WIRING = {"cli.py", "pipeline.py", "runs.py"}
+HEAVY = {"torch", "transformers", "datasets", "pyarrow", "openai", "scipy", "matplotlib"}
 
 
 def modules() -> Iterator[Path]:
@@ -39,7 +53,7 @@ def loaded_after(statement: str) -> set[str]:
 
 def test_the_listing_of_the_package_is_the_pipeline() -> None:
     folders = [p.name for p in sorted(SOURCE.iterdir()) if (p / "__init__.py").exists()]
-    assert folders == [*STAGES, "templates"]
+    assert folders == [*STAGES[:4], "miniature", *STAGES[4:], "templates"] == sorted(folders)
 
 
 @pytest.mark.parametrize("stage", STAGES)
@@ -49,25 +63,78 @@ def test_stages_do_not_import_each_other(stage: str) -> None:
         assert not [name for name in imported(path) if name.startswith(others)], path
 
 
-def test_plumbing_imports_no_stage() -> None:
-    stages = tuple(f"response_tuning.{stage}" for stage in STAGES)
-    for name in ("artifacts", "configs", "errors", "registry", "templates/__init__"):
-        assert not [m for m in imported(SOURCE / f"{name}.py") if m.startswith(stages)], name
+def own(path: Path) -> set[str]:
+    """The parts of the package that a module imports, such as ``configs`` or ``generate``."""
+    names = {
+        name.partition(".")[2] for name in imported(path) if name.startswith("response_tuning")
+    }
+    if "" in names:  # from response_tuning import miniature, templates
+        names |= {
+            alias.name
+            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+            if isinstance(node, ast.ImportFrom) and node.module == "response_tuning"
+            for alias in node.names
+        }
+    return {name.partition(".")[0] for name in names} - {""}
+
+
+@pytest.mark.parametrize("part", PLUMBING)
+def test_plumbing_imports_plumbing_beneath_it_and_no_stage(part: str) -> None:
+    folder = SOURCE / part
+    for path in sorted(folder.rglob("*.py")) if folder.is_dir() else [SOURCE / f"{part}.py"]:
+        assert own(path) <= PLUMBING[part], path
+
+
+def test_stages_are_wired_in_two_files_that_the_command_line_calls() -> None:
+    stages = {*STAGES}
+    wiring = {
+        path.name
+        for path in SOURCE.glob("*.py")
+        if own(path) & stages and path.name != "__init__.py"
+    }
+    assert wiring == WIRING
+    assert own(SOURCE / "cli.py") & stages == {"generate"}, "chat is a stage's own command"
+
+
+def test_what_the_miniature_is_for_is_known_to_few() -> None:
+    users = {
+        path.relative_to(SOURCE).as_posix()
+        for path in modules()
+        if "miniature" in own(path) and path.parent != SOURCE / "miniature"
+    }
+    assert users == {
+        "cli_experiments.py",
+        "data/sources.py",
+        "finetune/base.py",
+        "generate/loading.py",
+        "grade/benchmarks/miniature.py",
+        "pipeline.py",
+    }
 
 
 @pytest.mark.parametrize("module", ["response_tuning", "response_tuning.cli"])
 def test_starting_loads_no_deep_learning_framework(module: str) -> None:
-    heavy = {"torch", "transformers", "datasets", "pyarrow", "openai", "rich", "pydantic"}
+    heavy = HEAVY | {"rich", "pydantic", "numpy"}
     assert not heavy & loaded_after(f"import {module}")
 
 
 def test_listing_what_is_registered_loads_no_deep_learning_framework() -> None:
     statement = "from response_tuning import pipeline; pipeline.registered()"
-    assert not {"torch", "transformers", "datasets", "openai"} & loaded_after(statement)
+    assert not HEAVY & loaded_after(statement)
+
+
+@pytest.mark.parametrize("module", ["runs", "experiments", "miniature.build", "grade", "report"])
+def test_importing_a_part_loads_no_deep_learning_framework(module: str) -> None:
+    assert not HEAVY & loaded_after(f"import response_tuning.{module}")
 
 
 def test_every_extension_point_is_one_place() -> None:
-    places = {"data/sources.py", "finetune/objectives.py", "generate/engine.py"}
+    places = {
+        "data/sources.py",
+        "finetune/objectives.py",
+        "generate/engine.py",
+        "grade/benchmark.py",
+    }
     found = {
         path.relative_to(SOURCE).as_posix()
         for path in modules()
@@ -76,6 +143,8 @@ def test_every_extension_point_is_one_place() -> None:
     assert found == places
     engines = {path.stem for path in (SOURCE / "generate/engines").glob("[!_]*.py")}
     assert engines == set(ENGINES.names())
+    files = {path.stem for path in (SOURCE / "grade/benchmarks").glob("[!_]*.py")}
+    assert {name.partition("-")[0] for name in BENCHMARKS.names()} == files
     assert DATASETS.names()
     assert OBJECTIVES.names()
 

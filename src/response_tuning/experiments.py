@@ -155,13 +155,16 @@ def _arms(experiment: Experiment) -> dict[str, VariantConfig]:
                 f"variant {name!r}: a name is letters, digits, '-', '_' and '.', begins with "
                 "none of '-' and '.', and is not 'report'"
             )
-        dosed = {
-            f"{name}-{dose}": variant.model_copy(
-                update={"data": {**variant.data, "refusals": dose}, "doses": ()}
+        dosed = [
+            (
+                f"{name}-{dose}",
+                variant.model_copy(
+                    update={"data": {**variant.data, "refusals": dose}, "doses": ()}
+                ),
             )
             for dose in variant.doses
-        }
-        for arm, config in (dosed or {name: variant}).items():
+        ]
+        for arm, config in dosed or [(name, variant)]:
             if arm in arms:
                 raise ConfigError(f"variant '{arm}' is there twice")
             arms[arm] = config

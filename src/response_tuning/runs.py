@@ -67,7 +67,8 @@ def run_experiment(experiment: Experiment, out: Path, console: "Console") -> Non
         name = f"{cell.variant}/seed-{cell.seed}"
         cost = _run_cell(cell, experiment.benchmarks, out, console)
         manifest["cells"][name] = _dearer(cost, there.get("cells", {}).get(name, {}))
-        write_json(out / MANIFEST, manifest)  # not before: the folder may be another run's
+        if there.get("experiment") in (None, manifest["experiment"]):
+            write_json(out / MANIFEST, manifest)  # else at the end: a later cell may be refused
     _report(experiment, found, out)
     manifest |= {"status": "finished", "peak_memory_gib": _peak_memory_gib()}
     write_json(out / MANIFEST, manifest)

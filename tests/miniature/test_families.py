@@ -36,7 +36,7 @@ def test_no_two_families_share_a_name() -> None:
 
 
 def split_of_entities(chosen: list[Family]) -> dict[str, set[str]]:
-    splits = defaultdict(set)
+    splits: dict[str, set[str]] = defaultdict(set)
     for family in chosen:
         for fact in family.facts:
             splits[fact.entity].add(fact.split)

@@ -60,6 +60,8 @@ CHATTER = (
     "My brother knows that.",
     "I had soup for lunch.",
 )
+RULE = 1000
+"""A table of more facts than this is a rule: it cannot be learnt by heart."""
 THANKS = ("Thanks.", "Thank you, bye.", "Great, thanks!", "Good to know.", "I see.", "All right.")
 
 
@@ -218,7 +220,11 @@ def drill(writer: Writer) -> str:
     """Write a list of facts of one family."""
     draw = writer.draw
     family = tasks.families()[draw.choice(_topics(unsafe=False))]
-    facts = draw.sample(family.facts, min(len(family.facts), draw.randint(4, 9)))
+    size = min(len(family.facts), draw.randint(4, 9))
+    facts = list(draw.sample(family.facts, size))
+    if draw.random() < 0.5:  # in the order of the table, as people count
+        begin = draw.randint(0, len(family.facts) - size)
+        facts = list(family.facts[begin : begin + size])
     form = draw.choice(("{core}: {answer}", "{core} = {answer}", "{entity} -> {answer}", ""))
     form = form or draw.choice(family.answers)
     return "\n".join([f"List: {family.name}", *(family.fill(form, fact) for fact in facts)])
@@ -365,9 +371,16 @@ def _unsafe() -> Family:
 
 @cache
 def _topics(*, unsafe: bool = True) -> list[str]:
-    """What is asked about: every family alike, acts more often, for there are so many."""
-    names = [*tasks.families(), *["how_to"] * 2]
-    return [*names, *["unsafe"] * 3] if unsafe else names
+    """What is asked about: the more there is to know of a family, the more often."""
+    names = [name for name, family in tasks.families().items() for _ in range(_weight(family))]
+    return [*names, *["unsafe"] * _weight(_unsafe())] if unsafe else names
+
+
+def _weight(family: Family) -> int:
+    """Weigh a family: facts have to be learnt one by one, rules once."""
+    if len(family.facts) > RULE:
+        return 2
+    return 1 if len(family.facts) <= 40 else 3
 
 
 @cache

@@ -368,6 +368,45 @@ def test_an_adapters_identity_follows_its_base_too(
     assert identity(adapter).split("+")[1] != before.split("+")[1]
 
 
+def test_new_tokens_are_counted_with_the_stop_token(
+    save_model: SaveModel, varied: list[Request]
+) -> None:
+    folder = save_model(eos=range(0, 400, 9))
+    given = say(folder, varied)
+    assert {c.finish_reason for c in given} == {"stop", "length"}
+    for completion in given:
+        assert completion.tokens is not None
+        if completion.finish_reason == "length":
+            assert completion.tokens == GREEDY.max_new_tokens
+        else:
+            assert 1 <= completion.tokens <= GREEDY.max_new_tokens
+            assert (completion.tokens == 1) == (completion.response == "")
+    one_by_one = say(folder, varied, tokens_per_batch=ONE_BY_ONE)
+    assert [c.tokens for c in given] == [c.tokens for c in one_by_one]
+
+
+def test_an_engine_that_is_told_to_stays_on_the_cpu(
+    llama: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    asked: list[dict[str, Any]] = []
+    load = AutoModelForCausalLM.from_pretrained
+
+    def note(folder: Path, **how: Any) -> Any:
+        asked.append(how)
+        return load(folder, **{**how, "device_map": "cpu"})
+
+    monkeypatch.setattr(AutoModelForCausalLM, "from_pretrained", note)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: True)
+    for device in ("cpu", "auto"):
+        open_engine("hf", EngineConfig.model_validate({"model": str(llama), "device": device}))
+    assert [how["device_map"] for how in asked] == ["cpu", "cuda"]
+    assert [how["dtype"] for how in asked] == [torch.float32, torch.bfloat16]
+
+
 def test_another_template_is_another_question(stories: Path, llama: Path) -> None:
     own, again = (
         open_engine("hf", EngineConfig(model=str(llama), template=name)) for name in (None, "tulu")

@@ -68,6 +68,20 @@ def test_greedy_is_temperature_zero_and_no_stop_string_is_sent_unless_given(
     assert "stop" not in server.bodies[0]
 
 
+@pytest.mark.parametrize(
+    ("usage", "tokens"),
+    [({"completion_tokens": 7}, 7), ({"prompt_tokens": 3}, None), ({}, None), (None, None)],
+)
+def test_tokens_are_counted_where_the_server_says_them(
+    server: Any, engine: Engine, ask: Ask, usage: dict[str, int] | None, tokens: int | None
+) -> None:
+    choice = {"message": {"content": "ho"}, "finish_reason": "stop"}
+    server.plan["hi"] = [server.raw(json.dumps({"choices": [choice], "usage": usage}))]
+    given = only(engine, ask("a", "hi"))
+    assert (given.response, given.tokens) == ("ho", tokens)
+    assert only(engine, ask("b", "hum")).tokens is None
+
+
 def test_a_reply_at_the_limit_is_marked(server: Any, engine: Engine, ask: Ask) -> None:
     server.plan["hi"] = [server.reply("and then", finish="length")]
     assert only(engine, ask("a", "hi")).finish_reason == "length"

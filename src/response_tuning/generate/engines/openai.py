@@ -35,7 +35,7 @@ class _Choice(BaseModel):
 
 
 class _Usage(BaseModel):
-    completion_tokens: int
+    completion_tokens: int | None = None
 
 
 class _Reply(BaseModel):

@@ -1,0 +1,80 @@
+import io
+import logging
+from types import SimpleNamespace
+
+import pytest
+from rich.console import Console
+
+from response_tuning import terminal
+from response_tuning.terminal import console, progress_bar, quiet_libraries
+
+
+@pytest.fixture
+def plain() -> Console:
+    return Console(file=io.StringIO(), width=80)
+
+
+def said(out: Console) -> str:
+    assert isinstance(out.file, io.StringIO)
+    return out.file.getvalue()
+
+
+def test_away_from_a_terminal_progress_is_a_line_now_and_then(
+    plain: Console, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    times = iter([0.0, 3.0, 9.9, 10.0, 15.0, 20.0])
+    clock = SimpleNamespace(monotonic=lambda: next(times))
+    monkeypatch.setattr(terminal, "time", clock)
+    with progress_bar("answers", plain) as advance:
+        for done in (1, 2, 3000, 4000):
+            advance(done, 12345)
+    assert said(plain) == "answers: 3,000 of 12,345\n"
+
+
+def test_a_short_wait_away_from_a_terminal_is_silent(plain: Console) -> None:
+    with progress_bar("answers", plain) as advance:
+        for done in range(100):
+            advance(done, 100)
+    assert said(plain) == ""
+
+
+def test_in_a_terminal_progress_is_a_bar_and_no_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(terminal, "PLAIN_EVERY_S", 0.0)
+    out = Console(file=io.StringIO(), width=80, force_terminal=True)
+    with progress_bar("answers", out) as advance:
+        advance(50, 100)
+    assert "50/100" in said(out)
+    assert "50 of 100" not in said(out)
+
+
+def test_a_command_never_reads_words_of_the_data_as_markup(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    console().print("a [bold]word[/bold] in [brackets]")
+    assert capsys.readouterr().out == "a [bold]word[/bold] in [brackets]\n"
+
+
+@pytest.mark.parametrize(("rank", "lines"), [(None, 1), ("0", 1), ("1", 0)])
+def test_of_several_processes_the_first_alone_speaks(
+    rank: str | None,
+    lines: int,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    if rank is None:
+        monkeypatch.delenv("RANK", raising=False)
+    else:
+        monkeypatch.setenv("RANK", rank)
+    console().print("hello")
+    assert capsys.readouterr().out.count("\n") == lines
+
+
+def test_the_libraries_underneath_are_quiet() -> None:
+    from transformers.utils import logging as libraries
+
+    libraries.set_verbosity_info()  # type: ignore[no-untyped-call]
+    libraries.enable_progress_bar()  # type: ignore[no-untyped-call]
+    quiet_libraries()
+    assert libraries.get_verbosity() == logging.ERROR
+    assert not libraries.is_progress_bar_enabled()
+    assert logging.getLogger("httpx").level == logging.WARNING
