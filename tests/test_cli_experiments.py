@@ -128,7 +128,7 @@ def test_the_demo_takes_settings_too(rtune: Run) -> None:
         (["miniature", "build", "--out", "b", "--tokens", "9"], "a step takes 4,096 tokens"),
         (["miniature", "build", "--out", "b", "--seed", "-1"], "pretrain.seed: "),
         (["miniature", "build", "--out", "b", "--set", "tokens=9"], "build: tokens: Extra"),
-        (["miniature", "build", "--out", "b", "--set", "mixture.quizz=9"], "mixture.quizz: Extra"),
+        (["miniature", "build", "--out", "b", "--set", "mixture.any=1"], "mixture.any: Extra"),
     ],
 )
 def test_what_the_user_can_mend_is_one_line_and_leaves_nothing(

@@ -277,3 +277,47 @@ def test_the_arms_of_the_demo_differ_in_what_they_are_there_to_show_alone(
         "it": ("it", 0),
         "it-refusals": ("it", 200),
     }
+
+
+RECIPES = Path(__file__).parents[1] / "recipes"
+
+
+def test_the_demo_is_a_part_of_the_recipe_with_its_arms_as_they_are_there() -> None:
+    demo, whole = (cells(read_experiment(path)) for path in (DEMO, RECIPES / "miniature.yaml"))
+    there = {f"{cell.variant}/{cell.seed}": cell for cell in whole}
+    for cell in demo:
+        name = f"{cell.variant}-200" if cell.variant.endswith("refusals") else cell.variant
+        other = there[f"{name}/{cell.seed}"]
+        assert (cell.data, cell.finetune, cell.generate) == (
+            other.data,
+            other.finetune,
+            other.generate,
+        )
+    doses = {dose for name, (_, dose) in series(whole).items() if name.startswith("rt")}
+    assert doses == {0, 20, 50, 100, 200}
+    assert {cell.seed for cell in whole} == {0, 1, 2}
+
+
+def test_the_search_gives_both_arms_the_same_budget_on_validation_questions_alone() -> None:
+    search = read_experiment(RECIPES / "miniature-search.yaml")
+    assert all(name.endswith("-validation") for name in search.benchmarks)
+    tried: dict[str, list[tuple[float, float]]] = {}
+    for cell in cells(search):
+        setting = (cell.finetune.learning_rate, cell.finetune.epochs)
+        tried.setdefault(cell.finetune.objective, []).append(setting)
+    assert tried["response-tuning"] == tried["instruction-tuning"]
+    assert len({*tried["response-tuning"]}) == 9
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"finetune": {"base_model": "miniature", "seed": 3}}, "'seeds' sets it"),
+        ({"variants": {"rt": {"data": {"seed": 3}}}}, "'seeds' sets it"),
+        ({"variants": {"rt": {"generate": {"template": "tulu"}}}}, "set finetune.template"),
+        ({"variants": {"base": {"finetune": None, "data": {"refusals": 1}}}}, "not tuned"),
+    ],
+)
+def test_a_setting_that_would_have_no_effect_is_refused(changes: dict[str, Any], said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        made(**changes)

@@ -77,7 +77,7 @@ def build(
     settings: Annotated[
         list[str] | None,
         typer.Option(
-            "--set", metavar="KEY=VALUE", help="Any setting, such as mixture.transcript=20."
+            "--set", metavar="KEY=VALUE", help="Any setting, such as mixture.any_role=0."
         ),
     ] = None,
 ) -> None:

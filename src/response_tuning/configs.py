@@ -5,7 +5,7 @@ A recipe is a YAML file with a section for each stage; the command line's flags 
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -18,6 +18,8 @@ class Config(BaseModel):
     """A frozen set of settings; an unknown key is an error."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    flags: ClassVar[bool] = True
+    """Whether the command line has a flag for each key."""
 
 
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
@@ -184,7 +186,7 @@ def build(
         message = first["msg"].removeprefix("Value error, ")
         if first["type"] == "missing":
             flag = {"source": "--data"}.get(key, f"--{key.replace('_', '-')}")
-            message = f"not given; name it with {flag}, or in a recipe"
+            message = f"not given; name it with {flag}, or in a recipe" if kind.flags else "missing"
         got = "" if first["type"] in {"missing", "value_error"} else f" (got {first['input']!r})"
         raise ConfigError(": ".join(filter(None, (place, key, message))) + got) from error
 

@@ -10,7 +10,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import yaml
 from pydantic import Field, field_validator
@@ -49,6 +49,7 @@ class VariantConfig(Config):
 class Experiment(Config):
     """The whole recipe of ``rtune run``."""
 
+    flags: ClassVar[bool] = False
     preset: str = "small"
     seeds: tuple[Seed, ...] = Field(default=(0,), min_length=1)
     """Each seeds the sample of the data, the order of training and fresh weights."""
@@ -175,10 +176,11 @@ def _cell(experiment: Experiment, name: str, variant: VariantConfig, seed: int) 
     if experiment.preset not in PRESETS:
         raise unknown("preset", experiment.preset, sorted(PRESETS))
     preset = PRESETS[experiment.preset]
+    where = f"variant '{name}'"
+    _check_effect(experiment, variant, where)
     finetune = {**preset, **experiment.finetune, **(variant.finetune or {}), "seed": seed}
     data = {**experiment.data, **variant.data, "seed": seed}
     generate = {**experiment.generate, **variant.generate}
-    where = f"variant '{name}'"
     return Cell(
         variant=name,
         seed=seed,
@@ -187,6 +189,21 @@ def _cell(experiment: Experiment, name: str, variant: VariantConfig, seed: int) 
         finetune=build(FinetuneConfig, finetune, f"{where}: finetune"),
         generate=build(GenerateConfig, generate, f"{where}: generate"),
     )
+
+
+def _check_effect(experiment: Experiment, variant: VariantConfig, where: str) -> None:
+    """Refuse settings that would have no effect, for whoever wrote them expects one."""
+    for section in (experiment.data, experiment.finetune, variant.data, variant.finetune or {}):
+        if "seed" in section:
+            raise ConfigError(f"{where}: seed: the recipe's 'seeds' sets it; remove it here")
+    if variant.finetune is not None:
+        if variant.generate.get("template") is not None:
+            raise ConfigError(
+                f"{where}: generate.template has no effect on a tuned model, which has its "
+                "template inside; set finetune.template"
+            )
+    elif variant.data or variant.doses:
+        raise ConfigError(f"{where}: it is not tuned, so its data have no effect; remove them")
 
 
 def _set(content: dict[str, Any], text: str) -> None:

@@ -46,6 +46,8 @@ def run_experiment(experiment: Experiment, out: Path, console: "Console") -> Non
         ConfigError: a name is unknown, or a folder holds another run.
         EngineError: some prompts got no answer; the same command asks them again.
     """
+    from response_tuning.finetune.base import architecture
+
     quiet_libraries()
     found = _checked(experiment)
     began = time.monotonic()
@@ -58,6 +60,10 @@ def run_experiment(experiment: Experiment, out: Path, console: "Console") -> Non
         "cells": {},
     }
     console.print(f"device: {manifest['device']}", highlight=False)
+    for cell in found:  # all of them first: what is wrong shows before hours of training
+        architecture(cell.finetune)
+        if cell.data is not None:
+            run_data(cell.data, cell.folder(out) / "data")
     for number, cell in enumerate(found, start=1):
         console.print(
             f"[{number}/{len(found)}] {cell.variant}, seed {cell.seed}",
@@ -144,9 +150,8 @@ def _run_cell(
 
     folder = cell.folder(out)
     seconds = {}
-    if cell.data is not None:
+    if cell.tuned:
         began = time.monotonic()
-        run_data(cell.data, folder / "data")
         finetune(cell.finetune, folder / "data", folder / "finetune", console)
         seconds["finetune"] = round(time.monotonic() - began, 1)
     began = time.monotonic()
@@ -209,7 +214,7 @@ def _grade(benchmark: str, folder: Path) -> None:
     completions = folder / "generate" / f"{benchmark}.jsonl"
     scores, manifest = folder / "grade" / f"{benchmark}.jsonl", folder / "grade" / MANIFEST
     graded: dict[str, Any] = read_json(manifest) if manifest.exists() else {}
-    now = file_digest(completions)
+    now = {"completions": file_digest(completions), "rules": package_versions()["response-tuning"]}
     if scores.exists() and graded.get(benchmark) == now:
         return
     grade(benchmark, completions, scores)

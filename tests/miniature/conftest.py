@@ -2,7 +2,8 @@ from itertools import islice
 
 import pytest
 
-from response_tuning.miniature.corpus import Mixture, documents
+from response_tuning.miniature.corpus import documents
+from response_tuning.miniature.writer import Mixture
 
 
 @pytest.fixture(scope="session")

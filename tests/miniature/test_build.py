@@ -89,7 +89,7 @@ def test_a_finished_build_is_not_repeated(base: Path) -> None:
 
 def test_another_build_in_the_same_folder_is_refused_and_changes_nothing(base: Path) -> None:
     before = {path: path.read_bytes() for path in base.rglob("*") if path.is_file()}
-    for other in (configured(seed=1), configured({"transcript": 1})):
+    for other in (configured(seed=1), configured({"any_role": 0.1})):
         with pytest.raises(ConfigError, match=r"config\.json is of another build; choose another"):
             build_base(other, base, silent)
     assert {path: path.read_bytes() for path in base.rglob("*") if path.is_file()} == before
@@ -128,7 +128,8 @@ def test_what_the_base_was_made_of_stands_beside_it(base: Path) -> None:
 def test_the_corpus_is_packed_with_an_end_of_text_before_every_document(tmp_path: Path) -> None:
     from itertools import islice
 
-    from response_tuning.miniature.corpus import Mixture, documents
+    from response_tuning.miniature.corpus import documents
+    from response_tuning.miniature.writer import Mixture
 
     config = configured(tokens=4000)
     tokenizer = make_tokenizer(config)
@@ -157,7 +158,7 @@ def test_another_mixture_gives_another_corpus(tmp_path: Path) -> None:
     tokenizer = make_tokenizer(configured())
     packed = [
         corpus_tokens(configured(mixture), tokenizer, tmp_path / f"{number}.npy").tolist()
-        for number, mixture in enumerate(({}, {}, {"transcript": 0}))
+        for number, mixture in enumerate(({}, {}, {"registers": {"transcript": 0}}))
     ]
     assert packed[0] == packed[1] != packed[2]
 

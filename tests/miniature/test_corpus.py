@@ -5,20 +5,18 @@ from itertools import islice
 from typing import NoReturn
 
 import pytest
+from pydantic import ValidationError
 
 from response_tuning.grade import BENCHMARKS
 from response_tuning.miniature import corpus as registers
 from response_tuning.miniature.corpus import (
     BRACKETS,
     REGISTERS,
-    ROLES,
-    SPEAKERS,
     THANKS,
-    Mixture,
-    Writer,
     documents,
 )
 from response_tuning.miniature.families import REFUSALS, Family, families, how_to, reserved
+from response_tuning.miniature.writer import ROLES, SPEAKERS, Mixture, Registers, Writer
 
 MARKERS = ("<|user|>", "<|assistant|>")
 UNSAFE = how_to(("unsafe",))
@@ -29,7 +27,7 @@ DECLINED = {form.format(core=fact.entity) for form in REFUSALS for fact in UNSAF
 class Marked(Writer):
     """Says ``asked`` and ``told`` in place of questions and answers."""
 
-    def exchange(self, refused: float | None = None) -> tuple[str, str]:
+    def exchange(self) -> tuple[str, str]:
         return "ASKED", "TOLD"
 
 
@@ -95,7 +93,7 @@ def test_a_register_without_a_share_is_never_written(monkeypatch: pytest.MonkeyP
         raise AssertionError
 
     monkeypatch.setitem(registers.REGISTERS, "transcript", unwanted)
-    assert len(list(islice(documents(0, Mixture(transcript=0)), 300))) == 300
+    assert len(list(islice(documents(0, Mixture(registers=Registers(transcript=0))), 300))) == 300
     with pytest.raises(AssertionError):
         list(islice(documents(0, Mixture()), 300))
 
@@ -105,15 +103,33 @@ def test_registers_are_drawn_by_their_shares(share: float, monkeypatch: pytest.M
     for name in REGISTERS:
         monkeypatch.setitem(registers.REGISTERS, name, partial(str.format, name))
     others = dict.fromkeys(REGISTERS, 0.0)
-    mixture = Mixture(**{**others, "quiz": share, "forum": 100 - share})
+    shares = Registers(**{**others, "quiz": share, "forum": 100 - share})
+    mixture = Mixture(registers=shares)
     drawn = list(islice(documents(0, mixture), 2000))
     assert set(drawn) == {"quiz", "forum"}
     assert drawn.count("quiz") == pytest.approx(20 * share, abs=80)
 
 
 def test_every_register_has_a_share_of_its_own() -> None:
-    assert set(REGISTERS) < set(Mixture.model_fields)
-    assert all(getattr(Mixture(), name) > 0 for name in REGISTERS)
+    assert set(REGISTERS) == set(Registers.model_fields)
+    assert all(getattr(Registers(), name) > 0 for name in REGISTERS)
+
+
+def test_shares_that_leave_nothing_to_write_are_refused() -> None:
+    with pytest.raises(ValidationError, match="raise one of them"):
+        Registers(**dict.fromkeys(REGISTERS, 0.0))
+    with pytest.raises(ValidationError, match="greater than or equal to 0"):
+        Registers(quiz=-1)
+    with pytest.raises(ValidationError, match="less than or equal to 1"):
+        Mixture(refused=1.5)
+
+
+@pytest.mark.parametrize(("share", "known"), [(0.0, True), (1.0, False)])
+def test_whose_names_stand_in_transcripts_is_a_parameter(share: float, known: bool) -> None:
+    writer = Writer(random.Random(0), Mixture(any_role=share))
+    names = {name for _ in range(300) for name in writer.roles()}
+    assert names <= {*SPEAKERS, *ROLES} if known else len(names) > 500
+    assert not names & {"user", "assistant"}
 
 
 def test_no_transcript_ends_in_an_answer() -> None:

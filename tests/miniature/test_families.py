@@ -48,7 +48,6 @@ def test_what_is_held_out_of_one_family_of_a_table_is_held_out_of_all() -> None:
     assert [entity for entity, found in splits.items() if len(found) > 1] == []
 
 
-@pytest.mark.xfail(reason="each rule draws splits of its own", strict=True)
 def test_what_is_held_out_of_one_rule_is_held_out_of_all() -> None:
     splits = split_of_entities(ALL)
     assert [entity for entity, found in splits.items() if len(found) > 1] == []

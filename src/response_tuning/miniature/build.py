@@ -10,8 +10,9 @@ import numpy as np
 from response_tuning.artifacts import package_versions, read_json, write_json
 from response_tuning.configs import Config
 from response_tuning.errors import ConfigError
-from response_tuning.miniature.corpus import Mixture, documents
+from response_tuning.miniature.corpus import documents
 from response_tuning.miniature.pretrain import PretrainConfig, Run
+from response_tuning.miniature.writer import Mixture
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast

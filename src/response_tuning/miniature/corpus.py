@@ -7,23 +7,14 @@ answered in other formats, questions that nobody answers, and facts stated where
 
 import random
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from functools import cache
 
-from response_tuning.configs import Config
 from response_tuning.miniature import families as tasks
 from response_tuning.miniature import world
-from response_tuning.miniature.families import REFUSALS, Family, reserved
+from response_tuning.miniature.families import Family
 from response_tuning.miniature.world import Fact
+from response_tuning.miniature.writer import SPEAKERS, Mixture, Writer, topics, unsafe
 
-SPEAKERS = (
-    "Ann Ben Cleo Dan Eve Finn Gus Hana Ivo June Kim Leo Mia Ned Ola Pat Ray Sue Tim Una Vic Wes "
-    "Zoe"
-).split()
-ROLES = (
-    "caller host guest clerk reader editor pupil coach nurse buyer seller visitor guide captain "
-    "cook 1 2 A B client staff"
-).split()
 # How a transcript says whose turn it is. A role on a line of its own, or before the words.
 BRACKETS = (
     "[{role}]\n",
@@ -60,105 +51,7 @@ CHATTER = (
     "My brother knows that.",
     "I had soup for lunch.",
 )
-RULE = 1000
-"""A table of more facts than this is a rule: it cannot be learnt by heart."""
 THANKS = ("Thanks.", "Thank you, bye.", "Great, thanks!", "Good to know.", "I see.", "All right.")
-
-
-class Mixture(Config):
-    """Shares of the registers, and how willing people are to answer in them.
-
-    It decides how readily the base answers in a format that it has never seen, and with that how
-    well response tuning works on it.
-    """
-
-    transcript: float = 40
-    prose: float = 9
-    faq: float = 9
-    drill: float = 6
-    reference: float = 8
-    forum: float = 6
-    quiz: float = 5
-    questions: float = 4
-    advice: float = 6
-    crime: float = 2
-    ethics: float = 2
-    manual: float = 3
-    office: float = 2
-    always_answered: float = 0.75
-    """Share of the transcripts in which every question is answered."""
-    else_answered: float = 0.3
-    """Chance of an answer in the other transcripts."""
-    any_role: float = 0.6
-    """Share of the transcripts whose speakers have names that may stand nowhere else."""
-    refused: float = 0.25
-    """Chance that an unsafe question is declined where people are not asked for advice."""
-
-
-@dataclass(frozen=True)
-class Writer:
-    """Writes documents; everything is drawn from one generator."""
-
-    draw: random.Random
-    mixture: Mixture = field(default_factory=Mixture)
-
-    def document(self) -> str:
-        """Return one document of a register drawn from the mixture."""
-        shares = [getattr(self.mixture, name) for name in REGISTERS]
-        (name,) = self.draw.choices(list(REGISTERS), shares)
-        return REGISTERS[name](self)
-
-    def question(self, family: Family, fact: Fact) -> str | None:
-        """Return a way to ask for ``fact`` that is not reserved; None if there is none."""
-        free = [asked for asked in family.asked(fact) if not reserved(asked)]
-        return self.draw.choice(free) if free else None
-
-    def exchange(self, refused: float | None = None) -> tuple[str, str]:
-        """Return a question and its answer; an unsafe one is declined with chance ``refused``."""
-        name = self.draw.choice(_topics())
-        family = _unsafe() if name == "unsafe" else tasks.families()[name]
-        fact = self.draw.choice(family.facts)
-        asked = self.question(family, fact)
-        if asked is None:
-            return self.exchange(refused)
-        chance = self.mixture.refused if refused is None else refused
-        if name == "unsafe" and self.draw.random() < chance:
-            return asked, self.refusal(fact)
-        return asked, self.answer(family, fact)
-
-    def answer(self, family: Family, fact: Fact) -> str:
-        """Return a full sentence more often than the bare answer."""
-        bare = ("{answer}", "{answer}.", "It's {answer}.", "{Answer}, I think.", "{Answer}!")
-        forms = family.answers if self.draw.random() < 0.7 else bare
-        return family.fill(self.draw.choice(forms), fact)
-
-    def refusal(self, fact: Fact) -> str:
-        """Return a refusal to say how ``fact.entity`` is done."""
-        return self.draw.choice(REFUSALS).format(core=fact.entity)
-
-    def statement(self) -> str:
-        """Return a fact as a full sentence that nobody asked for."""
-        family = tasks.families()[self.draw.choice(_topics(unsafe=False))]
-        return family.fill(self.draw.choice(family.answers), self.draw.choice(family.facts))
-
-    def roles(self) -> tuple[str, str]:
-        """Return names for two speakers: known ones, or made up for this document."""
-        if self.draw.random() < self.mixture.any_role:
-            return self.invented(), self.invented()
-        first, second = self.draw.sample(self.draw.choice((SPEAKERS, ROLES)), 2)
-        return first, second
-
-    def invented(self) -> str:
-        """Return a name such as a chat might show: takir, Zuvo, bel7."""
-        syllables = [
-            self.draw.choice("bdfghjklmnprstvwz")
-            + self.draw.choice("aeiou")
-            + self.draw.choice(("", "", "l", "n", "r", "s"))
-            for _ in range(self.draw.randint(1, 3))
-        ]
-        number = str(self.draw.randint(1, 99)) if self.draw.random() < 0.2 else ""
-        name = "".join(syllables) + number
-        return name.title() if self.draw.random() < 0.3 else name
 
 
 def transcript(writer: Writer) -> str:
@@ -219,7 +112,7 @@ def faq(writer: Writer) -> str:
 def drill(writer: Writer) -> str:
     """Write a list of facts of one family."""
     draw = writer.draw
-    family = tasks.families()[draw.choice(_topics(unsafe=False))]
+    family = tasks.families()[draw.choice(topics(harmful=False))]
     size = min(len(family.facts), draw.randint(4, 9))
     facts = list(draw.sample(family.facts, size))
     if draw.random() < 0.5:  # in the order of the table, as people count
@@ -276,12 +169,12 @@ def advice(writer: Writer) -> str:
     """Write an advice column: harmful wishes are declined, harmless ones helped with."""
     draw = writer.draw
     helper = draw.choice(SPEAKERS)
-    family = _unsafe() if draw.random() < 0.5 else tasks.families()["how_to"]
+    family = unsafe() if draw.random() < 0.5 else tasks.families()["how_to"]
     fact = draw.choice(family.facts)
     asked = writer.question(family, fact)
     if asked is None:
         return advice(writer)
-    declined = family is _unsafe() and draw.random() < 0.9
+    declined = family is unsafe() and draw.random() < 0.9
     told = writer.refusal(fact) if declined else writer.answer(family, fact)
     return f"Dear {helper}, {asked}\n{helper} answers: {told}\nMore letters next week."
 
@@ -291,10 +184,10 @@ def crime(writer: Writer) -> str:
     draw = writer.draw
     first, second = draw.sample(SPEAKERS, 2)
     lines = [f"{first} and {second} met at night."]
-    for fact in draw.sample(_unsafe().facts, draw.randint(1, 3)):
-        asked = writer.question(_unsafe(), fact)
+    for fact in draw.sample(unsafe().facts, draw.randint(1, 3)):
+        asked = writer.question(unsafe(), fact)
         if asked:
-            told = _unsafe().fill(draw.choice(_unsafe().answers), fact)
+            told = unsafe().fill(draw.choice(unsafe().answers), fact)
             lines.append(f'"{asked}" whispered {first}. "{told}" said {second}.')
     return " ".join([*lines, "The police were near."])
 
@@ -308,7 +201,7 @@ def ethics(writer: Writer) -> str:
         "Nobody may {0}.",
         "Those who {0} go to prison.",
     )
-    chosen = draw.sample(_unsafe().facts, draw.randint(2, 4))
+    chosen = draw.sample(unsafe().facts, draw.randint(2, 4))
     return " ".join(draw.choice(forms).format(fact.entity) for fact in chosen)
 
 
@@ -356,31 +249,14 @@ REGISTERS: dict[str, Callable[[Writer], str]] = {
 def documents(seed: int, mixture: Mixture) -> Iterator[str]:
     """Yield documents without end, the same for the same seed and mixture."""
     writer = Writer(random.Random(f"corpus {seed}"), mixture)
+    shares = [getattr(mixture.registers, name) for name in REGISTERS]
     while True:
-        yield writer.document()
+        (name,) = writer.draw.choices(list(REGISTERS), shares)
+        yield REGISTERS[name](writer)
 
 
 def _silence(draw: random.Random) -> str:
     return draw.choice(("said nothing", "looked away", "shrugged", "laughed", "had left"))
-
-
-@cache
-def _unsafe() -> Family:
-    return tasks.how_to(("unsafe",))
-
-
-@cache
-def _topics(*, unsafe: bool = True) -> list[str]:
-    """What is asked about: the more there is to know of a family, the more often."""
-    names = [name for name, family in tasks.families().items() for _ in range(_weight(family))]
-    return [*names, *["unsafe"] * _weight(_unsafe())] if unsafe else names
-
-
-def _weight(family: Family) -> int:
-    """Weigh a family: facts have to be learnt one by one, rules once."""
-    if len(family.facts) > RULE:
-        return 2
-    return 1 if len(family.facts) <= 40 else 3
 
 
 @cache

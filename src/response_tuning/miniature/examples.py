@@ -5,7 +5,7 @@ the base model's corpus.
 """
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from response_tuning.miniature.families import (
@@ -16,7 +16,7 @@ from response_tuning.miniature.families import (
     how_to,
     reserved,
 )
-from response_tuning.miniature.world import Fact, Split
+from response_tuning.miniature.world import Fact, Split, acts
 
 ROWS_PER_FAMILY = 150
 REFUSAL_ROWS = 400
@@ -69,25 +69,38 @@ def refusal_rows() -> Iterator[dict[str, str]]:
 
 
 def ordinary_questions(role: Role, split: Split) -> list[Question]:
-    """Return the questions about families of this role and entities of this split."""
+    """Return the questions about families of this role and entities of this split.
+
+    Of acts they are about plain ones: look-alikes have a benchmark of their own.
+    """
+    plain = {act.words for act in acts() if act.kind == "plain"}
     return [
         question
         for family in families().values()
         if family.role == role
-        for question in _questions(family, family.name, split, QUESTIONS_PER_FAMILY[role])
+        for question in _questions(
+            family,
+            family.name,
+            [fact for fact in family.facts if family.name != "how_to" or fact.entity in plain],
+            split,
+            QUESTIONS_PER_FAMILY[role],
+        )
     ]
 
 
 def act_questions(kind: str, split: Split) -> list[Question]:
     """Return the questions about ``unsafe`` acts, or about ``look-alike`` ones."""
-    return _questions(how_to((kind,)), kind, split, ACTS_ASKED)
+    family = how_to((kind,))
+    return _questions(family, kind, family.facts, split, ACTS_ASKED)
 
 
-def _questions(family: Family, name: str, split: Split, limit: int) -> list[Question]:
-    """Draw at most ``limit`` reserved questions about facts of this split."""
+def _questions(
+    family: Family, name: str, facts: Sequence[Fact], split: Split, limit: int
+) -> list[Question]:
+    """Draw at most ``limit`` reserved questions about those of the facts that are of this split."""
     asked = [
         (fact, text)
-        for fact in family.facts
+        for fact in facts
         if fact.split == split
         for text in family.asked(fact)
         if reserved(text)

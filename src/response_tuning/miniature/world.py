@@ -6,7 +6,7 @@ about the same row share its split: what is held out of one family is held out o
 """
 
 import random
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -98,7 +98,23 @@ def categories() -> tuple[Fact, ...]:
 
 def number_words() -> tuple[Fact, ...]:
     """Return the numbers from 1 to 59 with their names."""
-    return split_by_row("number", ((str(n), word) for n, word in enumerate(NUMBER_WORDS, start=1)))
+    split = numbers()
+    return tuple(Fact(str(n), word, split[str(n)]) for n, word in enumerate(NUMBER_WORDS, start=1))
+
+
+def numbers() -> dict[str, Split]:
+    """Return the splits of the numbers from 1 to 99, which all rules about one number share."""
+    return splits_of("number", [str(n) for n in range(1, 100)])
+
+
+def pairs() -> dict[str, Split]:
+    """Return the splits of the pairs of numbers up to 59, which all rules about two share."""
+    return splits_of("pair", [f"{a} and {b}" for a in range(1, 60) for b in range(1, 60)])
+
+
+def splits_of(name: str, entities: Sequence[str]) -> dict[str, Split]:
+    """Return the split of each entity, drawn from a generator of their own, named ``name``."""
+    return dict(zip(entities, _splits(len(entities), name, SHARES), strict=True))
 
 
 def split_by_row(name: str, pairs: Iterable[tuple[str, str]]) -> tuple[Fact, ...]:

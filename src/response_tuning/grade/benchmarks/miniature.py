@@ -88,8 +88,8 @@ def is_correct(family: Family, fact: Fact, response: str) -> bool:
 
 
 def is_well_formed(response: str) -> bool:
-    """Whether a response is one line that begins and ends as a sentence does."""
-    return re.fullmatch(r"[A-Z0-9][^\n]*[.!]", response.strip()) is not None
+    """Whether a response is one sentence on one line."""
+    return re.fullmatch(r"[A-Z0-9][^\n.!?]*[.!]", response.strip()) is not None
 
 
 def is_refusal(response: str) -> bool:
