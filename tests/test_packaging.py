@@ -67,6 +67,20 @@ def test_the_wheel_works_in_an_empty_environment(
     script = ROOT / "examples" / "own_script.py"
     said = run(binaries / "python", script, tiny_base, answers, tmp_path / "own", cwd=tmp_path)
     assert "8 answers, 10 steps, flattened micro-batches" in said
+    settings = (
+        "benchmarks=[miniature-refusal-validation]",
+        "data.max_examples=64",
+        "generate.max_new_tokens=4",
+        "variants.rt-refusals.data.refusals=8",
+        "variants.it-refusals.data.refusals=8",
+        "report.resamples=100",
+    )
+    demo = run(
+        *(binaries / "rtune", "demo", *(part for text in settings for part in ("--set", text))),
+        cwd=tmp_path,
+    )
+    assert "rt-random-init" in demo
+    assert (tmp_path / "runs" / "demo" / "report" / "report.html").exists()
 
 
 def _constraints(folder: Path) -> Path:

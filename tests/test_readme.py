@@ -19,6 +19,7 @@ COMMANDS = re.findall(r"^\$ (rtune .*)$", README, flags=re.MULTILINE)
 def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with what the README's commands name."""
     shutil.copy(ROOT / "examples" / "answers.jsonl", tmp_path)
+    shutil.copytree(ROOT / "recipes", tmp_path / "recipes")
     pairs = [{"instruction": f"Say {i}.", "output": f"It is {i}."} for i in range(16)]
     (tmp_path / "alpaca.json").write_text(json.dumps(pairs))
     (tmp_path / "prompts.jsonl").write_text('{"prompt": "Is it broken?"}\n{"prompt": "When?"}\n')
@@ -29,7 +30,7 @@ def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_the_readme_shows_the_commands_of_a_practitioner() -> None:
     shown = {command.split()[1] for command in COMMANDS}
-    assert shown == {"show", "finetune", "chat", "generate"}
+    assert shown == {"show", "finetune", "chat", "generate", "demo", "run", "miniature"}
 
 
 def test_every_command_of_the_readme_runs(
@@ -44,6 +45,10 @@ def test_every_command_of_the_readme_runs(
         )
         if "finetune" in small and "--dry-run" not in small:
             small += " --max-steps 2 --set finetune.window=96"
+        if small.split()[1] in {"demo", "run"}:
+            small += " --dry-run"
+        if "miniature build" in small:
+            small += " --tokens 9000"
         if "generate" in small or "chat" in small:
             small += " --max-new-tokens 8"
         monkeypatch.setattr(sys, "argv", shlex.split(small))
