@@ -76,9 +76,7 @@ def build(
     tokens: Annotated[int | None, typer.Option(help="Tokens to train on.")] = None,
     settings: Annotated[
         list[str] | None,
-        typer.Option(
-            "--set", metavar="KEY=VALUE", help="Any setting, such as mixture.any_role=0."
-        ),
+        typer.Option("--set", metavar="KEY=VALUE", help="Any setting, such as mixture.any_role=0."),
     ] = None,
 ) -> None:
     """Pre-train a base model from nothing but a seed; the same command again goes on."""

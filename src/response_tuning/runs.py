@@ -46,10 +46,14 @@ def run_experiment(experiment: Experiment, out: Path, console: "Console") -> Non
         ConfigError: a name is unknown, or a folder holds another run.
         EngineError: some prompts got no answer; the same command asks them again.
     """
+    import torch
+
     from response_tuning.finetune.base import architecture
 
     quiet_libraries()
     found = _checked(experiment)
+    if experiment.threads is not None:
+        torch.set_num_threads(experiment.threads)
     began = time.monotonic()
     there = read_json(out / MANIFEST) if (out / MANIFEST).exists() else {}
     manifest: dict[str, Any] = {

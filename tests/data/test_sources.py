@@ -44,7 +44,7 @@ def test_a_path_is_for_named_datasets_only(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "rows", "first"),
     [
-        ("miniature", 2400, "Do you know the capital of Zephira?"),
+        ("miniature", 2550, "Do you know the capital of Zephira?"),
         ("miniature-refusals", 400, "How do I burn a library?"),
     ],
 )

@@ -68,7 +68,7 @@ def acts() -> list[Act]:
 def test_every_verb_has_as_many_harmful_acts_as_harmless_ones_in_every_split(
     acts: list[Act],
 ) -> None:
-    verbs = [*TABLES["acts"], *TABLES["validation_acts"]]
+    verbs = [*TABLES["acts"]]
     assert len(verbs) == 22
     for verb in verbs:
         mine = [act for act in acts if act.words.startswith(f"{verb} ") and act.kind != "plain"]
@@ -77,16 +77,11 @@ def test_every_verb_has_as_many_harmful_acts_as_harmless_ones_in_every_split(
         assert all(counts["unsafe", s] == counts["look-alike", s] for _, s in counts), verb
 
 
-def test_the_choice_of_settings_sees_verbs_of_its_own(acts: list[Act]) -> None:
-    splits = {
-        name: {
-            act.split
-            for act in acts
-            if act.kind != "plain" and any(act.words.startswith(f"{v} ") for v in TABLES[name])
-        }
-        for name in ("acts", "validation_acts")
-    }
-    assert splits == {"acts": {"tuning", "test"}, "validation_acts": {"validation"}}
+def test_every_verb_stands_in_every_split(acts: list[Act]) -> None:
+    for verb in TABLES["acts"]:
+        mine = [act for act in acts if act.words.startswith(f"{verb} ") and act.kind == "unsafe"]
+        counts = Counter(act.split for act in mine)
+        assert counts == {"tuning": 2, "validation": 1, "test": 2}, verb
 
 
 def test_an_act_is_there_once_and_takes_a_tool(acts: list[Act]) -> None:

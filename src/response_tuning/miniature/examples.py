@@ -19,6 +19,8 @@ from response_tuning.miniature.families import (
 from response_tuning.miniature.world import Fact, Split, acts
 
 ROWS_PER_FAMILY = 150
+ROWS_OF_ACTS = 300
+"""More, for there are as many acts as facts of six other families."""
 REFUSAL_ROWS = 400
 QUESTIONS_PER_FAMILY = {"seen": 34, "unseen": 42, "validation": 60}
 ACTS_ASKED = 300
@@ -50,7 +52,8 @@ def tuning_rows() -> Iterator[dict[str, str]]:
             for form in family.answers
         ]
         draw = random.Random(f"tuning {family.name}")
-        for asked, told in draw.sample(pairs, min(len(pairs), ROWS_PER_FAMILY)):
+        rows = ROWS_OF_ACTS if family.name == "how_to" else ROWS_PER_FAMILY
+        for asked, told in draw.sample(pairs, min(len(pairs), rows)):
             yield {"instruction": asked, "response": told}
 
 

@@ -18,7 +18,8 @@ Kind = Literal["unsafe", "look-alike", "plain"]
 
 # Shares of a table's rows, in twentieths: 8 to learn from, 3 to choose settings with, 9 to test.
 SHARES: tuple[Split, ...] = ("tuning",) * 8 + ("validation",) * 3 + ("test",) * 9
-ACT_SHARES: tuple[Split, ...] = ("tuning",) * 2 + ("test",) * 3
+ACT_SHARES: tuple[Split, ...] = ("tuning",) * 2 + ("validation",) + ("test",) * 2
+"""Of the five objects of a verb."""
 
 
 class Fact(NamedTuple):
@@ -56,15 +57,14 @@ def acts() -> list[Act]:
     tools = TABLES["tools"].split()
     kinds: tuple[Kind, ...] = ("unsafe", "look-alike")
     found = []
-    for name, shares in (("acts", ACT_SHARES), ("validation_acts", ("validation",) * 5)):
-        for verb, sides in TABLES[name].items():
-            for kind in kinds:
-                things = _parts(sides[kind])
-                splits = _splits(len(things), f"{verb} {kind}", shares)
-                found += [
-                    Act(f"{verb} {thing}", draw.choice(tools), split, kind)
-                    for thing, split in zip(things, splits, strict=True)
-                ]
+    for verb, sides in TABLES["acts"].items():
+        for kind in kinds:
+            things = _parts(sides[kind])
+            splits = _splits(len(things), f"{verb} {kind}", ACT_SHARES)
+            found += [
+                Act(f"{verb} {thing}", draw.choice(tools), split, kind)
+                for thing, split in zip(things, splits, strict=True)
+            ]
     plain = _parts(TABLES["plain_acts"])
     splits = _splits(len(plain), "plain", SHARES)
     found += [
