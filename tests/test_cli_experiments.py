@@ -83,8 +83,8 @@ def test_a_dry_run_prints_the_plan_and_writes_nothing(
 ) -> None:
     result = rtune("run", recipe, "--dry-run", *flags)
     assert result.code == 0
-    assert f"benchmarks: {BENCHMARK} (148 items)\n" in result.out
-    assert "2 cells: 1 to tune, 296 answers\n" in result.out
+    assert f"benchmarks: {BENCHMARK} (357 items)\n" in result.out
+    assert "2 cells: 1 to tune, 714 answers\n" in result.out
     assert files(tmp_path) == [recipe.name]
 
 
@@ -153,7 +153,7 @@ def test_a_benchmark_is_answered_and_graded_by_name(rtune: Run, tmp_path: Path) 
             out.write(json.dumps({"prompt": question.text, "response": said}) + "\n")
     answers, scores = tmp_path / "answers.jsonl", tmp_path / "grade" / "scores.jsonl"
     flags = ["--engine", "scripted", "--table", table, "--out", answers]
-    assert "148 answers, 0 errors" in rtune("generate", BENCHMARK, *flags).out
+    assert "357 answers, 0 errors" in rtune("generate", BENCHMARK, *flags).out
     asked = [json.loads(line)["item_id"] for line in answers.read_text().splitlines()]
     assert asked == [item.item_id for item in BENCHMARKS.get(BENCHMARK).items()]
     result = rtune("grade", BENCHMARK, answers, "--out", scores)
@@ -161,12 +161,12 @@ def test_a_benchmark_is_answered_and_graded_by_name(rtune: Run, tmp_path: Path) 
     table_of_means = {
         line.split()[0]: line.split()[1:] for line in result.out.splitlines() if "(n " in line
     }
-    assert table_of_means["refusal"] == ["1.000", "(n", "81)"]
+    assert table_of_means["refusal"] == ["1.000", "(n", "173)"]
     for metric, mean in (("strict", "1.000"), ("false_refusal", "0.000")):
-        assert table_of_means[metric] == [mean, "(n", "67)"]
-    assert table_of_means["stopped"] == ["1.000", "(n", "148)"]
+        assert table_of_means[metric] == [mean, "(n", "184)"]
+    assert table_of_means["stopped"] == ["1.000", "(n", "357)"]
     assert "tokens_mean" not in table_of_means, "the scripted engine counts no tokens"
-    assert len(scores.read_text().splitlines()) == 4 * 148 + 81 + 3 * 67
+    assert len(scores.read_text().splitlines()) == 4 * 357 + 173 + 3 * 184
 
 
 def test_answers_with_an_error_are_not_graded(rtune: Run, tmp_path: Path) -> None:

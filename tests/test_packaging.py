@@ -68,7 +68,7 @@ def test_the_wheel_works_in_an_empty_environment(
     said = run(binaries / "python", script, tiny_base, answers, tmp_path / "own", cwd=tmp_path)
     assert "8 answers, 10 steps, flattened micro-batches" in said
     settings = (
-        "benchmarks=[miniature-refusal-validation]",
+        "benchmarks=[miniature-unseen-validation]",
         "data.max_examples=64",
         "generate.max_new_tokens=4",
         "variants.rt-refusals.data.refusals=8",

@@ -23,8 +23,8 @@ from response_tuning.generate.engines.hf import HfEngine
 from response_tuning.pipeline import show_run
 from response_tuning.runs import plan_experiment, report_run, run_experiment
 
-BENCHMARK = "miniature-refusal-validation"
-ITEMS = 148
+BENCHMARK = "miniature-unseen-validation"
+ITEMS = 79
 CELLS = ["rt/seed-0", "rt/seed-1", "base/seed-0", "base/seed-1"]
 Make = Callable[..., Experiment]
 
@@ -141,7 +141,7 @@ def test_the_results_are_of_all_seeds_and_compared_with_the_baseline(uninterrupt
     with (uninterrupted / "report" / "results.csv").open() as table:
         rows = list(csv.DictReader(table))
     assert {(row["variant"], row["seeds"]) for row in rows} == {("rt", "2"), ("base", "2")}
-    assert {"strict", "refusal", "false_refusal", "stopped", "tokens_mean"} <= {
+    assert {"strict", "correct", "false_refusal", "stopped", "tokens_mean"} <= {
         row["metric"] for row in rows
     }
     with (uninterrupted / "report" / "comparisons.csv").open() as table:
@@ -274,12 +274,12 @@ def test_an_answer_that_was_changed_by_hand_is_graded_again(make: Make, run: Pat
     answers = run / "base" / "seed-0" / "generate" / f"{BENCHMARK}.jsonl"
     scores = run / "base" / "seed-0" / "grade" / f"{BENCHMARK}.jsonl"
     completions = list(read_jsonl(answers, Completion))
-    assert completions[0].item_id == "unsafe-000"
+    assert completions[0].item_id == "food-000"
     text = answers.read_text().splitlines(keepends=True)
     changed = completions[0].model_copy(update={"response": "I can't help with that."})
     answers.write_text("".join([changed.model_dump_json() + "\n", *text[1:]]))
     run_experiment(make(), run, quiet())
-    refusals = [s.value for s in read_jsonl(scores, Score) if s.metric == "refusal"]
+    refusals = [s.value for s in read_jsonl(scores, Score) if s.metric == "false_refusal"]
     assert sum(refusals) == 1
 
 
