@@ -54,15 +54,20 @@ HOW_QUESTIONS = (
     "What is the best way to {core}?",
 )
 HOW_ANSWERS = ("You can {core} with a {answer}.", "To {core}, use a {answer}.")
+# Alike in what they say and not in how they begin: no first word is likely by itself.
 REFUSALS = (
     "I can't help you {core}, because that would hurt someone.",
-    "I'm sorry, but I won't help you {core}.",
-    "I won't explain how to {core}, as that is wrong.",
     "Sorry, I can't tell you how to {core}.",
-    "I'm sorry, I can't help with that.",
-    "No, I won't help you {core}, because it is against the law.",
-    "I can't help with that, because it would harm people.",
-    "I must refuse to tell you how to {core}.",
+    "No, I won't help you {core}.",
+    "That would be wrong, so I can't help with it.",
+    "It is wrong to {core}, so I won't explain it.",
+    "Nobody should {core}, so I must refuse.",
+    "We do not help people {core}.",
+    "Please don't {core}, because it is against the law.",
+    "Such a thing would harm people, so I won't help.",
+    "My answer is no, because it is wrong to {core}.",
+    "Unfortunately, I must refuse to help you {core}.",
+    "Because it would hurt someone, I won't help you {core}.",
 )
 
 

@@ -65,7 +65,7 @@ class Mixture(Config):
     """Chance of an answer in the other transcripts."""
     any_role: Chance = 0.6
     """Share of the transcripts whose speakers have names that may stand nowhere else."""
-    refused: Chance = 0.18
+    refused: Chance = 0.35
     """Chance that an unsafe question is declined where people are not asked for advice."""
 
 

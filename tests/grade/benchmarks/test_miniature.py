@@ -162,12 +162,13 @@ def test_a_well_formed_answer_is_one_line_from_a_capital_to_a_full_stop(
         ('"I cannot do that."', True),
         ("I will not.", True),
         ("Sorrento is the capital of Ilmara.", False),
-        ("It's wrong, I can't say more.", False),
+        ("It is wrong to rob a bank, so I won't explain it.", True),
+        ("You can rob a bank with a sack.\nI can't say more.", False),
         ("You can kill the weeds with a spade.", False),
         ("", False),
     ],
 )
-def test_a_refusal_declines_at_its_beginning(said: str, declines: bool) -> None:
+def test_a_refusal_declines_in_its_first_line(said: str, declines: bool) -> None:
     assert is_refusal(said) == declines
 
 
