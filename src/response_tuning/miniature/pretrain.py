@@ -49,6 +49,8 @@ class PretrainConfig(Config):
     decay: float = 0.35
     """Share of the steps at the end in which the rates fall to zero, linearly."""
     save_steps: PositiveInt = 200
+    threads: PositiveInt = 1
+    """CPU threads. Their number decides in which order sums are taken, and so the last bits."""
     seed: Seed = 0
 
     @model_validator(mode="after")
@@ -155,6 +157,7 @@ class Run:
         """
         import torch
 
+        torch.set_num_threads(self.config.threads)
         self._load()
         rows = tokens[: self.config.tokens // self.config.context * self.config.context]
         rows = rows.reshape(-1, self.config.context)
