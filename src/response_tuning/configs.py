@@ -26,6 +26,51 @@ Seed = Annotated[int, Field(ge=0, lt=2**32)]
 """NumPy's range, the narrowest of the generators that a run seeds."""
 
 
+class MixtureConfig(Config):
+    """Refusals that are mixed into the examples (the paper's section 5)."""
+
+    refusals: int = Field(default=0, ge=0)
+    """How many; of one seed, nested: 100 lie inside 200."""
+    source: str = "safety-tuned-llamas"
+    """Where they come from: a named dataset, a file, a folder, or a hub dataset id."""
+    path: Path | None = None
+    """A local copy of a named dataset, in the format that the hub has."""
+    revision: str = "main"
+    split: str = "train"
+    response_column: str | None = None
+    instruction_column: str | None = None
+    selector: Literal["phrases", "paper-regex", "all"] = "phrases"
+    """Which rows of the source are refusals: ``paper-regex`` is the paper's, word for word."""
+
+
+class DecontaminationConfig(Config):
+    """Which examples hold a prompt of an evaluation."""
+
+    against: tuple[str, ...] = ()
+    """Benchmarks (``rtune list``) and files of prompts."""
+    threshold: float = Field(default=0.8, gt=0, le=1)
+    """Jaccard similarity of word triples, estimated by MinHash, from which a match is near."""
+    remove: bool = False
+    """Drop such examples; else they are only counted and listed."""
+
+
+class CurationConfig(Config):
+    """What is done about answers that one would not want to learn. Every step is optional."""
+
+    near_duplicates: float | None = Field(default=None, gt=0, le=1)
+    """Drop a response this similar to an earlier one (Jaccard of word triples, by MinHash)."""
+    tokenizer: str | None = None
+    """Folder or hub id of the tokenizer that counts the tokens."""
+    min_tokens: int | None = Field(default=None, ge=0)
+    max_tokens: int | None = Field(default=None, ge=1)
+    language: str | None = None
+    """Keep responses in this language alone, such as ``en``."""
+    personal_data: Literal["keep", "flag", "drop"] = "keep"
+    """E-mail addresses, telephone numbers and keys. Nothing is changed silently."""
+    restatements: Literal["keep", "flag", "strip", "drop"] = "keep"
+    """Openings that give the instruction away, such as "Sure, here is a recipe for ..."."""
+
+
 class DataConfig(Config):
     """Where the answers come from, and which of them are used."""
 
@@ -41,10 +86,9 @@ class DataConfig(Config):
     max_examples: int | None = Field(default=None, ge=1)
     """A random subset of this size; subsets of one seed are nested."""
     keep_duplicates: bool = False
-    refusals: int = Field(default=0, ge=0)
-    """How many refusals are mixed in, drawn from ``refusal_source``; of one seed, nested."""
-    refusal_source: str = "miniature-refusals"
-    """Where the refusals come from: a source, as above."""
+    curation: CurationConfig = CurationConfig()
+    mixture: MixtureConfig = MixtureConfig()
+    decontamination: DecontaminationConfig = DecontaminationConfig()
     seed: Seed = 0
 
 
