@@ -27,7 +27,7 @@ PLUMBING: dict[str, set[str]] = {
     "templates": {"artifacts", "errors", "registry"},
     "miniature": {"artifacts", "configs", "errors", "miniature"},
 }
-WIRING = {"cli.py", "pipeline.py", "runs.py"}
+WIRING = {"cli.py", "cli_data.py", "pipeline.py", "responses.py", "runs.py"}
 HEAVY = {"torch", "transformers", "datasets", "pyarrow", "openai", "scipy", "matplotlib"}
 
 
@@ -85,7 +85,7 @@ def test_plumbing_imports_plumbing_beneath_it_and_no_stage(part: str) -> None:
         assert own(path) <= PLUMBING[part], path
 
 
-def test_stages_are_wired_in_two_files_that_the_command_line_calls() -> None:
+def test_stages_are_wired_in_three_files_that_the_command_line_calls() -> None:
     stages = {*STAGES}
     wiring = {
         path.name
@@ -94,6 +94,7 @@ def test_stages_are_wired_in_two_files_that_the_command_line_calls() -> None:
     }
     assert wiring == WIRING
     assert own(SOURCE / "cli.py") & stages == {"generate"}, "chat is a stage's own command"
+    assert own(SOURCE / "cli_data.py") & stages == {"data", "generate"}, "settings alone"
 
 
 def test_what_the_miniature_is_for_is_known_to_few() -> None:
@@ -123,7 +124,9 @@ def test_listing_what_is_registered_loads_no_deep_learning_framework() -> None:
     assert not HEAVY & loaded_after(statement)
 
 
-@pytest.mark.parametrize("module", ["runs", "experiments", "miniature.build", "grade", "report"])
+@pytest.mark.parametrize(
+    "module", ["runs", "responses", "experiments", "miniature.build", "grade", "report"]
+)
 def test_importing_a_part_loads_no_deep_learning_framework(module: str) -> None:
     assert not HEAVY & loaded_after(f"import response_tuning.{module}")
 

@@ -45,7 +45,8 @@ def small(tiny_base: Path, answers: Path) -> list[object]:
 
 def test_list_prints_what_is_registered(rtune: Run) -> None:
     assert rtune("list").out == (
-        "datasets: alpaca, dolly, lima, miniature, miniature-refusals\n"
+        "datasets: alpaca, dolly, lima, miniature, miniature-refusals, "
+        "safety-tuned-llamas\n"
         "objectives: instruction-tuning, response-tuning, response-tuning-empty-user, "
         "shuffled-pairs\n"
         "templates: native, tulu\n"

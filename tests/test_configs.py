@@ -8,9 +8,11 @@ from response_tuning.configs import (
     PRESETS,
     DataConfig,
     FinetuneConfig,
+    MixtureConfig,
     Recipe,
     build,
     make_recipe,
+    merged,
     read_recipe,
 )
 from response_tuning.errors import ConfigError
@@ -84,6 +86,41 @@ def test_data_have_bounds_too(key: str, value: int) -> None:
         build(DataConfig, FLAGS["data"] | {key: value}, "here")
 
 
+@pytest.mark.parametrize(
+    ("section", "values", "said"),
+    [
+        ("mixture", {"refusals": -1}, "mixture.refusals: Input should be greater"),
+        ("mixture", {"selector": "regex"}, "mixture.selector: Input should be 'phrases', "),
+        ("curation", {"near_duplicates": 0}, "curation.near_duplicates: Input should be greater"),
+        ("curation", {"near_duplicates": 1.1}, "curation.near_duplicates: Input should be less"),
+        ("curation", {"language": "English"}, "curation.language: String should match"),
+        ("curation", {"personal_data": "hide"}, "curation.personal_data: Input should be 'keep', "),
+        ("curation", {"min_tokens": 1}, "curation: min_tokens and max_tokens need a tokenizer"),
+        ("curation", {"tokenizer": "t"}, "curation: a tokenizer has no use without min_tokens"),
+        (
+            "curation",
+            {"tokenizer": "t", "min_tokens": 9, "max_tokens": 8},
+            "curation: min_tokens (9) is more than max_tokens (8)",
+        ),
+        ("decontamination", {"threshold": 0}, "decontamination.threshold: Input should be greater"),
+        ("decontamination", {"remove": True}, "decontamination: remove needs prompts: name "),
+        ("decontamination", {"aginst": []}, "decontamination.aginst: Extra inputs"),
+    ],
+)
+def test_a_section_of_the_data_is_checked(section: str, values: Any, said: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        build(DataConfig, FLAGS["data"] | {section: values}, "here")
+    assert str(error.value).startswith(f"here: {said}")
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("bounds", [(2, 8), (8, 8), (0, None), (None, 1)])
+def test_token_bounds_with_a_tokenizer_are_possible(bounds: tuple[int | None, int | None]) -> None:
+    values = {"tokenizer": "t", "min_tokens": bounds[0], "max_tokens": bounds[1]}
+    built = build(DataConfig, FLAGS["data"] | {"curation": values}, "here").curation
+    assert (built.min_tokens, built.max_tokens) == bounds
+
+
 def test_only_an_adapter_can_be_merged() -> None:
     with pytest.raises(ConfigError, match=r"^here: merge needs an adapter, .*merge=false$"):
         build(FinetuneConfig, FLAGS["finetune"] | {"method": "full", "merge": True}, "here")
@@ -100,6 +137,38 @@ def test_a_preset_yields_to_the_file_the_file_to_flags_and_flags_to_set(tmp_path
 def test_the_last_set_counts_and_sections_do_not_disturb_each_other() -> None:
     recipe = made(None, None, "finetune.seed=1", "data.seed=2", "finetune.seed=3")
     assert (recipe.data.seed, recipe.finetune.seed) == (2, 3)
+
+
+def test_layers_are_merged_inside_sections_of_a_section(tmp_path: Path) -> None:
+    path = written(tmp_path, "data: {source: a, mixture: {source: b, selector: all, refusals: 1}}")
+    flags = {"finetune": FLAGS["finetune"], "data": {"mixture": {"path": Path("c")}}}
+    settings = ["data.mixture.refusals=200", "data.curation={personal_data: flag}"]
+    data = make_recipe(path, None, flags, [*settings, "data.curation.restatements=strip"]).data
+    assert data.mixture == MixtureConfig(refusals=200, source="b", path=Path("c"), selector="all")
+    assert (data.curation.personal_data, data.curation.restatements) == ("flag", "strip")
+
+
+def test_a_value_in_a_section_of_a_section_is_reported_of_where_it_comes_from(
+    tmp_path: Path,
+) -> None:
+    path = written(tmp_path, "data: {mixture: {refusals: -1}}")
+    later = "data.mixture.selector=all"
+    assert refusal(path, None, later).startswith("recipe.yaml: data: mixture.refusals: ")
+    assert refusal(path, None, "data.mixture.refusals=-2").startswith(
+        "--set: data: mixture.refusals: "
+    )
+    fine = written(tmp_path, "data: {mixture: {refusals: 1}}")
+    assert refusal(fine, None, "data.curation.min_tokens=3").startswith("--set: data: curation: ")
+    assert refusal(fine, None, "data.mixture=3").startswith("--set: data: mixture: ")
+    assert refusal(fine, None, "data.source.deeper=3").startswith("--set: data: source: ")
+    assert refusal(fine, None, "finetune.twins=[1]").startswith("--set: finetune: twins.0: ")
+
+
+def test_merging_changes_neither_of_the_two() -> None:
+    under, over = {"a": {"b": 1, "c": 2}, "d": {"e": 3}, "f": 4}, {"a": {"b": 5}, "d": 6, "g": {}}
+    before = repr((under, over))
+    assert merged(under, over) == {"a": {"b": 5, "c": 2}, "d": 6, "f": 4, "g": {}}
+    assert repr((under, over)) == before
 
 
 def test_a_recipe_may_name_its_preset_and_the_flag_overrides_it(tmp_path: Path) -> None:
@@ -178,6 +247,8 @@ def test_a_recipe_that_is_not_there_is_one_line(tmp_path: Path) -> None:
         ("lora_r=8", "--set lora_r=8: expected SECTION.KEY=VALUE, such as finetune.lora_r=8"),
         ("finetune.lora_r", "--set finetune.lora_r: expected SECTION.KEY=VALUE"),
         ("finetune.=8", "--set finetune.=8: expected SECTION.KEY=VALUE"),
+        ("data.mixture.=8", "--set data.mixture.=8: expected SECTION.KEY=VALUE"),
+        ("data..refusals=8", "--set data..refusals=8: expected SECTION.KEY=VALUE"),
         ("finetune.twins=[a", "--set finetune.twins=[a: not YAML: while parsing a flow sequence"),
         ("finetune.lora_r=0", "--set: finetune: lora_r: Input should be greater than or equal"),
         ("finetune.lora_r=", "--set: finetune: lora_r: Input should be a valid integer (got None)"),
@@ -230,8 +301,25 @@ def test_the_preset_paper_is_what_the_paper_published() -> None:
     }
 
 
-@pytest.mark.parametrize("path", sorted((Path(__file__).parents[1] / "recipes").glob("lima*.yaml")))
+RECIPES = sorted((Path(__file__).parents[1] / "recipes").glob("lima*.yaml"))
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
 def test_a_recipe_that_ships_is_a_recipe(path: Path) -> None:
     recipe = make_recipe(path, None, {}, [])
-    assert path.stem.endswith(recipe.finetune.objective)
+    assert recipe.finetune.objective in path.stem or recipe.data.mixture.refusals
     assert recipe.finetune.method == "qlora"
+
+
+def test_the_recipe_of_the_papers_refusals_is_one_of_its_cells_and_can_be_made_any() -> None:
+    (path,) = (path for path in RECIPES if path.stem == "lima-refusals-200")
+    plain = make_recipe(path, None, {}, ["data.mixture.path=copy.json"])
+    assert plain.data.mixture == MixtureConfig(
+        refusals=200, path=Path("copy.json"), selector="paper-regex"
+    )
+    assert plain.finetune.twins == ("instruction-tuning",)
+    more = make_recipe(path, None, {}, ["data.mixture.refusals=500"])
+    assert more.data.mixture == plain.data.mixture.model_copy(
+        update={"refusals": 500, "path": None}
+    )
+    assert more.finetune == plain.finetune

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from response_tuning.configs import PAPER, build
+from response_tuning.configs import PAPER, MixtureConfig, build
 from response_tuning.errors import ConfigError
 from response_tuning.experiments import Cell, Experiment, cells, laid_over, read_experiment, series
 from response_tuning.miniature import DEMO
@@ -17,6 +17,7 @@ BASE: dict[str, Any] = {
     "benchmarks": ["miniature-seen"],
     "variants": {"rt": {}},
 }
+MIXED: dict[str, Any] = {"mixture": {"refusals": 50}}
 
 
 def made(**changes: Any) -> list[Cell]:
@@ -80,8 +81,28 @@ def test_a_variant_that_is_not_tuned_has_no_data_and_keeps_base_and_template() -
 def test_doses_make_a_variant_each() -> None:
     found = made(variants={"rt": {"doses": [0, 20], "data": {"max_examples": 9}}, "it": {}})
     assert [cell.variant for cell in found] == ["rt-0", "rt-20", "it"]
-    sizes = [(cell.data.refusals, cell.data.max_examples) for cell in found if cell.data]
+    sizes = [(cell.data.mixture.refusals, cell.data.max_examples) for cell in found if cell.data]
     assert sizes == [(0, 9), (20, 9), (0, 100)]
+
+
+def test_a_variant_keeps_what_it_does_not_say_of_a_section_inside_a_section() -> None:
+    mixture = {"source": "miniature-refusals", "selector": "all", "refusals": 10}
+    data = {**BASE["data"], "mixture": mixture, "curation": {"personal_data": "flag"}}
+    variants = {
+        "rt": {},
+        "more": {"data": {"mixture": {"refusals": 20}}},
+        "dosed": {"doses": [30], "data": {"mixture": {"selector": "phrases"}}},
+    }
+    found = by_name(made(data=data, variants=variants))
+    mixed = {name: cell.data.mixture.model_dump() for name, cell in found.items() if cell.data}
+    plain = MixtureConfig.model_validate(mixture).model_dump()
+    assert mixed == {
+        "rt": plain,
+        "more": {**plain, "refusals": 20},
+        "dosed-30": {**plain, "refusals": 30, "selector": "phrases"},
+    }
+    assert {c.data.curation.personal_data for c in found.values() if c.data} == {"flag"}
+    assert data["mixture"] == mixture, "a variant changed the recipe"
 
 
 def test_a_series_is_the_variants_that_differ_in_refusals_alone() -> None:
@@ -90,12 +111,12 @@ def test_a_series_is_the_variants_that_differ_in_refusals_alone() -> None:
         seeds=[0, 1],
         variants={
             "base": {"finetune": None},
-            "rt-more": {"data": {"refusals": 50}, "label": "more"},
+            "rt-more": {"data": MIXED, "label": "more"},
             "rt": {"label": "none"},
             "it": {"finetune": it},
-            "it-some": {"finetune": it, "data": {"refusals": 50}},
+            "it-some": {"finetune": it, "data": MIXED},
             "rt-longer": {"finetune": {"epochs": 9}},
-            "rt-fewer": {"data": {"refusals": 50, "max_examples": 10}},
+            "rt-fewer": {"data": {**MIXED, "max_examples": 10}},
         },
     )
     assert series(found) == {
@@ -113,7 +134,7 @@ def test_doses_are_a_series_under_the_name_of_the_smallest() -> None:
 
 
 def test_two_variants_of_one_dose_are_not_both_in_a_series() -> None:
-    found = made(variants={"a": {}, "b": {}, "c": {"data": {"refusals": 3}}})
+    found = made(variants={"a": {}, "b": {}, "c": {"data": {"mixture": {"refusals": 3}}}})
     assert series(found) == {"a": ("a", 0), "c": ("a", 3)}
 
 
@@ -123,7 +144,7 @@ def test_two_variants_of_one_dose_are_not_both_in_a_series() -> None:
         ({"variants": {"rt": {"finetune": {"lora_rank": 8}}}}, "variant 'rt': finetune: lora_rank"),
         ({"variants": {"rt": {"data": {"sauce": 8}}}}, "variant 'rt': data: sauce"),
         ({"variants": {"rt": {"generate": {"top_q": 1}}}}, "variant 'rt': generate: top_q"),
-        ({"variants": {"rt": {"doses": [-5]}}}, "variant 'rt--5': data: refusals"),
+        ({"variants": {"rt": {"doses": [-5]}}}, "variant 'rt--5': data: mixture.refusals"),
         ({"variants": {"rt": {"finetune": {"epochs": 0}}}}, "variant 'rt': finetune: epochs"),
         ({"data": {}}, "variant 'rt': data: source: not given"),
         ({"finetune": {}}, "variant 'rt': finetune: base_model: not given"),
@@ -270,7 +291,10 @@ def test_the_arms_of_the_demo_differ_in_what_they_are_there_to_show_alone(
     plain = {name: demo[name].data for name in ("rt", "it", "it-shuffled", "rt-random-init")}
     assert len({data.model_dump_json() for data in plain.values() if data}) == 1
     refusals = demo["rt-refusals"].data
-    assert refusals is not None and refusals.refusals == 200
+    assert refusals is not None
+    assert refusals.mixture == MixtureConfig(
+        refusals=200, source="miniature-refusals", selector="all"
+    )
     assert series(list(demo.values())) == {
         "rt": ("rt", 0),
         "rt-refusals": ("rt", 200),
@@ -315,7 +339,7 @@ def test_the_search_gives_both_arms_the_same_budget_on_validation_questions_alon
         ({"finetune": {"base_model": "miniature", "seed": 3}}, "'seeds' sets it"),
         ({"variants": {"rt": {"data": {"seed": 3}}}}, "'seeds' sets it"),
         ({"variants": {"rt": {"generate": {"template": "tulu"}}}}, "set finetune.template"),
-        ({"variants": {"base": {"finetune": None, "data": {"refusals": 1}}}}, "not tuned"),
+        ({"variants": {"base": {"finetune": None, "data": MIXED}}}, "not tuned"),
     ],
 )
 def test_a_setting_that_would_have_no_effect_is_refused(changes: dict[str, Any], said: str) -> None:

@@ -71,8 +71,8 @@ def test_the_wheel_works_in_an_empty_environment(
         "benchmarks=[miniature-unseen-validation]",
         "data.max_examples=64",
         "generate.max_new_tokens=4",
-        "variants.rt-refusals.data.refusals=8",
-        "variants.it-refusals.data.refusals=8",
+        "variants.rt-refusals.data.mixture.refusals=8",
+        "variants.it-refusals.data.mixture.refusals=8",
         "report.resamples=100",
     )
     demo = run(

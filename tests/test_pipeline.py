@@ -1,13 +1,22 @@
 import json
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import pytest
+from rich.console import Console
 
-from response_tuning.artifacts import write_json
-from response_tuning.configs import DataConfig
-from response_tuning.errors import ConfigError
-from response_tuning.pipeline import run_data
+from response_tuning.artifacts import Example, read_jsonl, write_json
+from response_tuning.configs import (
+    CurationConfig,
+    DataConfig,
+    DecontaminationConfig,
+    MixtureConfig,
+)
+from response_tuning.errors import ConfigError, DataError
+from response_tuning.finetune.encoding import Encoder
+from response_tuning.grade import BENCHMARKS
+from response_tuning.pipeline import print_audit, run_data
+from response_tuning.templates import Chat
 
 
 @pytest.fixture
@@ -26,7 +35,8 @@ def declined(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def config(answers: Path, declined: Path) -> DataConfig:
-    return DataConfig(source=str(answers), refusals=1, refusal_source=str(declined))
+    mixture = MixtureConfig(refusals=1, source=str(declined), selector="all")
+    return DataConfig(source=str(answers), mixture=mixture)
 
 
 def responses(out: Path) -> list[str]:
@@ -59,6 +69,128 @@ def test_a_file_that_has_changed_is_prepared_again(
     assert responses(tmp_path / "data").count("Perhaps.") == 1
 
 
+@pytest.fixture
+def prompts(tmp_path: Path) -> Path:
+    path = tmp_path / "prompts.jsonl"
+    path.write_text('{"id": "a", "prompt": "Is it?"}\n')
+    return path
+
+
+def against(config: DataConfig, *names: object, **settings: Any) -> DataConfig:
+    section = DecontaminationConfig(against=tuple(map(str, names)), **settings)
+    return config.model_copy(update={"decontamination": section})
+
+
+def test_prompts_come_from_files_and_from_benchmarks(tmp_path: Path, prompts: Path) -> None:
+    items = BENCHMARKS.get("miniature-seen").items()
+    asked = items[7].prompt[-1].content
+    rows = [{"prompt": "Is it?", "response": "r"}, {"prompt": asked.upper(), "response": "s"}]
+    source = tmp_path / "rows.jsonl"
+    source.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    out = tmp_path / "data"
+    run_data(against(DataConfig(source=str(source)), prompts, "miniature-seen"), out)
+    flagged = [json.loads(line) for line in (out / "flagged.jsonl").read_text().splitlines()]
+    assert [(flag["row"], flag["what"], flag["detail"]) for flag in flagged] == [
+        (0, f"contaminated with {prompts} (exact)", "a"),
+        (1, "contaminated with miniature-seen (exact)", items[7].item_id),
+    ]
+
+
+def test_the_last_question_of_a_conversation_is_what_is_looked_for(tmp_path: Path) -> None:
+    said = [
+        {"role": "user", "content": "First?"},
+        {"role": "assistant", "content": "Well."},
+        {"role": "user", "content": "Last?"},
+    ]
+    prompts, source = tmp_path / "prompts.jsonl", tmp_path / "rows.jsonl"
+    prompts.write_text(json.dumps({"messages": said}) + "\n")
+    rows = [{"prompt": asked, "response": "r"} for asked in ("First?", "Well.", "Last?")]
+    source.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    run_data(against(DataConfig(source=str(source)), prompts, remove=True), tmp_path / "data")
+    lines = (tmp_path / "data" / "examples.jsonl").read_text().splitlines()
+    assert [json.loads(line)["instruction"] for line in lines] == ["First?", "Well."]
+
+
+def test_what_is_neither_a_file_nor_a_benchmark_is_refused(
+    config: DataConfig, tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigError) as error:
+        run_data(against(config, "miniature-sen"), tmp_path / "data")
+    assert "'miniature-sen' is no file, and unknown benchmark 'miniature-sen'" in str(error.value)
+    assert "did you mean 'miniature-seen'?" in str(error.value)
+    assert not (tmp_path / "data").exists()
+
+
+def test_a_changed_file_of_prompts_is_noticed_and_a_missing_one_is_not_needed(
+    config: DataConfig, prompts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checked = against(config, prompts, "miniature-seen-validation")
+    run_data(checked, tmp_path / "data")
+    with monkeypatch.context() as patch:
+        patch.setattr("response_tuning.data.prepare", crash)
+        run_data(checked, tmp_path / "data")
+        prompts.write_text('{"id": "a", "prompt": "Is it so?"}\n')
+        with pytest.raises(AssertionError):
+            run_data(checked, tmp_path / "data")
+        prompts.unlink()
+        run_data(checked, tmp_path / "data")
+
+
+def test_a_changed_benchmark_is_noticed(
+    config: DataConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checked = against(config, "miniature-seen")
+    run_data(checked, tmp_path / "data")
+    items = BENCHMARKS.get("miniature-seen").items()[1:]
+    monkeypatch.setattr(type(BENCHMARKS.get("miniature-seen")), "items", lambda _: items)
+    monkeypatch.setattr("response_tuning.data.prepare", crash)
+    with pytest.raises(AssertionError):
+        run_data(checked, tmp_path / "data")
+
+
+def test_the_audit_is_printed_with_what_was_dropped_flagged_and_not_found(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], prompts: Path
+) -> None:
+    source = tmp_path / "rows.jsonl"
+    rows = [{"[x]": 1}, {"response": "Ask jane@firm.com."}, {"response": ""}]
+    source.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    config = DataConfig(
+        source=str(source), response_column="[x]", curation=CurationConfig(personal_data="flag")
+    )
+    with pytest.raises(DataError, match=r"\[x\] is a number, not text: 1"):
+        run_data(config, tmp_path / "data")
+    config = config.model_copy(update={"response_column": "response"})
+    source.write_text("".join(json.dumps(row) + "\n" for row in rows[1:]))
+    run_data(against(config, prompts), tmp_path / "data")
+    print_audit(tmp_path / "data", Console(width=20))
+    assert capsys.readouterr().out.splitlines() == [
+        "2 rows: 1 kept, 1 examples",
+        "        1  empty response",
+        "flagged, one by one in flagged.jsonl:",
+        "        1  personal data (e-mail)",
+        f"no prompt of {prompts}",
+        f"wrote {tmp_path / 'data'}",
+    ]
+
+
+def test_response_tuning_sees_the_refusals_alone_and_instruction_tuning_the_pairs(
+    tmp_path: Path, chat: Chat
+) -> None:
+    mixture = MixtureConfig(refusals=20, source="miniature-refusals", selector="all")
+    run_data(DataConfig(source="miniature", max_examples=30, mixture=mixture), tmp_path)
+    examples = list(read_jsonl(tmp_path / "examples.jsonl", Example))
+    names = ("response-tuning", "instruction-tuning")
+    twins = [Encoder(chat, name, 512, twins=names).rows(examples) for name in names]
+    for example, alone, paired in zip(examples, *twins, strict=True):
+        assert example.instruction is not None
+        texts = [chat.tokenizer.decode(row.input_ids) for row in (alone, paired)]
+        assert [example.instruction in text for text in texts] == [False, True]
+        assert all(example.response in text for text in texts)
+        learnt = [[label for label in row.labels if label >= 0] for row in (alone, paired)]
+        assert learnt[0] == learnt[1]
+    assert len(examples) == 50
+
+
 def test_a_file_that_is_gone_leaves_what_was_prepared(
     config: DataConfig, answers: Path, tmp_path: Path
 ) -> None:
@@ -89,6 +221,6 @@ def test_the_data_of_a_model_is_never_replaced(
     write_json(cell / manifest, {})
     before = (cell / "data" / "audit.json").read_bytes()
     with pytest.raises(ConfigError, match="holds a run on other data; choose another --out"):
-        run_data(config.model_copy(update={"refusals": 0}), cell / "data")
+        run_data(config.model_copy(update={"mixture": MixtureConfig()}), cell / "data")
     assert (cell / "data" / "audit.json").read_bytes() == before
     run_data(config, cell / "data")

@@ -25,6 +25,7 @@ from response_tuning.runs import plan_experiment, report_run, run_experiment
 
 BENCHMARK = "miniature-unseen-validation"
 ITEMS = 79
+MADE = {"source": "miniature-refusals", "selector": "all"}
 CELLS = ["rt/seed-0", "rt/seed-1", "base/seed-0", "base/seed-1"]
 Make = Callable[..., Experiment]
 
@@ -289,7 +290,7 @@ def test_an_answer_that_was_changed_by_hand_is_graded_again(make: Make, run: Pat
         ({"finetune": {"learning_rate": 0.5}}, "holds another run: learning_rate was 0.002"),
         ({"finetune": {"objective": "response-tuning-empty-user"}}, "holds another run: objective"),
         ({"data": {"max_examples": 32}}, "holds a run on other data"),
-        ({"data": {"refusals": 8}}, "holds a run on other data"),
+        ({"data": {"mixture": {**MADE, "refusals": 8}}}, "holds a run on other data"),
     ],
 )
 @pytest.mark.parametrize("tuned_first", [True, False])

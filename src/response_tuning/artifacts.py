@@ -55,6 +55,19 @@ class Dropped(Record):
     reason: str
     where: str = ""
     """File and line, or record number, for a person to look at."""
+    detail: str = ""
+    """What the reason is about, such as the row that this one is a near-duplicate of."""
+
+
+class Flagged(Record):
+    """Something that a person may want to look at in an example, or in one that it cost."""
+
+    row: int
+    turn: int = 0
+    where: str = ""
+    what: str
+    detail: str = ""
+    """What was found: the opening that was stripped, the id of the prompt that it holds."""
 
 
 class Audit(Record):
@@ -67,6 +80,10 @@ class Audit(Record):
     examples: int
     dropped: dict[str, int]
     """Reason -> number of dropped rows or turns."""
+    flagged: dict[str, int] = {}
+    """What was found -> in how many examples."""
+    contaminated: dict[str, dict[str, int]] = {}
+    """Name of the prompts -> how they match -> number of examples, removed ones included."""
 
 
 class Sampling(Record):
@@ -98,6 +115,8 @@ class Completion(Record):
     error: str | None = None
     tokens: int | None = None
     """New tokens, the stop token included; None where the engine does not say."""
+    prompt_tokens: int | None = None
+    """Tokens of the prompt as the model was given it; None where the engine does not say."""
     key: str
     """Digest of model, template, prompt and sampling: the same question is asked once."""
     model: str

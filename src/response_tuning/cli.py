@@ -3,17 +3,23 @@
 import logging
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
-from response_tuning import cli_experiments
+from response_tuning import cli_data, cli_experiments
+from response_tuning.cli_data import (
+    InstructionColumn,
+    KeepDuplicates,
+    LocalCopy,
+    MaxExamples,
+    ResponseColumn,
+    Revision,
+    Seed,
+    given,
+)
 from response_tuning.errors import ConfigError, ResponseTuningError
 from response_tuning.terminal import console
-
-if TYPE_CHECKING:
-    from response_tuning.configs import Config
-
 
 # Plain help: the decorated kind alone would cost a fifth of a second at every start.
 app = typer.Typer(
@@ -23,20 +29,13 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
+app.add_typer(cli_data.app, name="data")
 app.add_typer(cli_experiments.app)
 
 Data = Annotated[
     str | None,
     typer.Option(help="A named dataset, a file, a folder of texts, or a hub dataset id."),
 ]
-LocalCopy = Annotated[
-    Path | None, typer.Option("--path", help="A local copy of a named dataset, in its format.")
-]
-Revision = Annotated[str | None, typer.Option(help="Hub revision of the data.")]
-ResponseColumn = Annotated[str | None, typer.Option(help="Column that holds the response.")]
-InstructionColumn = Annotated[str | None, typer.Option(help="Column that holds the instruction.")]
-MaxExamples = Annotated[int | None, typer.Option(help="Use a random subset of this size.")]
-KeepDuplicates = Annotated[bool | None, typer.Option(help="Keep exact duplicates.")]
 BaseModel = Annotated[str | None, typer.Option(help="Folder or hub id of the base model.")]
 Objective = Annotated[str | None, typer.Option(help="What is learned; 'rtune list' names them.")]
 Twin = Annotated[
@@ -47,32 +46,10 @@ Template = Annotated[str | None, typer.Option(help="Chat template; 'rtune list' 
 Window = Annotated[int | None, typer.Option(help="Longest example in tokens.")]
 MaxNewTokens = Annotated[int, typer.Option(help="Longest completion in tokens.")]
 Temperature = Annotated[float, typer.Option(help="0 is greedy.")]
-Seed = Annotated[int | None, typer.Option(help="Seed of everything that is drawn.")]
 Settings = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Any other setting, such as data.split=test."),
 ]
-
-
-@app.command()
-def data(
-    source: Annotated[str, typer.Argument(help="As --data of 'rtune finetune'.")],
-    out: Annotated[Path, typer.Option(help="Folder for the examples and the audit.")],
-    path: LocalCopy = None,
-    revision: Revision = None,
-    response_column: ResponseColumn = None,
-    instruction_column: InstructionColumn = None,
-    max_examples: MaxExamples = None,
-    keep_duplicates: KeepDuplicates = None,
-    seed: Seed = None,
-) -> None:
-    """Turn a pile of answers into training examples, and say what was left out and why."""
-    from response_tuning import pipeline
-    from response_tuning.configs import DataConfig, build
-
-    values = _given(DataConfig, locals())
-    pipeline.run_data(build(DataConfig, values, "rtune data"), out)
-    pipeline.print_audit(out, console())
 
 
 @app.command()
@@ -131,8 +108,8 @@ def finetune(
     from response_tuning.configs import DataConfig, FinetuneConfig, make_recipe
 
     flags = {
-        "data": _given(DataConfig, locals(), source=data),
-        "finetune": _given(FinetuneConfig, locals(), twins=tuple(twin or ()) or None),
+        "data": given(DataConfig, locals(), source=data),
+        "finetune": given(FinetuneConfig, locals(), twins=tuple(twin or ()) or None),
     }
     if out is None and not dry_run:
         raise ConfigError("finetune needs --out DIR, the folder for the tuned model")
@@ -180,8 +157,8 @@ def show(
     if base_model is None and tokenizer is None:
         raise ConfigError("show needs --base-model or --tokenizer to know the tokens of a file")
     flags = {
-        "data": _given(DataConfig, locals(), source=what),
-        "finetune": _given(
+        "data": given(DataConfig, locals(), source=what),
+        "finetune": given(
             FinetuneConfig,
             locals(),
             base_model=base_model or tokenizer,
@@ -237,7 +214,7 @@ def generate(
     from response_tuning.configs import build
     from response_tuning.generate import EngineConfig
 
-    config = _given(EngineConfig, locals())
+    config = given(EngineConfig, locals())
     sampling = Sampling(
         max_new_tokens=max_new_tokens,
         temperature=temperature,
@@ -291,13 +268,3 @@ def main() -> None:
     except ResponseTuningError as error:
         print(f"rtune: {' '.join(str(error).split())}", file=sys.stderr)
         sys.exit(2)
-
-
-def _given(
-    kind: "type[Config]",
-    arguments: dict[str, Any],
-    **renamed: Any,  # noqa: ANN401 - flags of any type
-) -> dict[str, Any]:
-    """Return the flags that were given for ``kind``, whose fields bear the same names."""
-    flags = {name: arguments[name] for name in kind.model_fields if name in arguments} | renamed
-    return {name: value for name, value in flags.items() if value is not None}

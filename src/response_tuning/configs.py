@@ -3,7 +3,7 @@
 A recipe is a YAML file with a section for each stage; the command line's flags override it.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
 
@@ -30,7 +30,7 @@ class MixtureConfig(Config):
     """Refusals that are mixed into the examples (the paper's section 5)."""
 
     refusals: int = Field(default=0, ge=0)
-    """How many; of one seed, nested: 100 lie inside 200."""
+    """How many; of one seed, nested: 100 lie inside 200. None, and the source is not read."""
     source: str = "safety-tuned-llamas"
     """Where they come from: a named dataset, a file, a folder, or a hub dataset id."""
     path: Path | None = None
@@ -49,9 +49,15 @@ class DecontaminationConfig(Config):
     against: tuple[str, ...] = ()
     """Benchmarks (``rtune list``) and files of prompts."""
     threshold: float = Field(default=0.8, gt=0, le=1)
-    """Jaccard similarity of word triples, estimated by MinHash, from which a match is near."""
+    """Jaccard similarity of word triples from which an instruction is near a prompt."""
     remove: bool = False
     """Drop such examples; else they are only counted and listed."""
+
+    @model_validator(mode="after")
+    def _possible_together(self) -> Self:
+        if self.remove and not self.against:
+            raise ValueError("remove needs prompts: name benchmarks or files of them in 'against'")
+        return self
 
 
 class CurationConfig(Config):
@@ -60,15 +66,26 @@ class CurationConfig(Config):
     near_duplicates: float | None = Field(default=None, gt=0, le=1)
     """Drop a response this similar to an earlier one (Jaccard of word triples, by MinHash)."""
     tokenizer: str | None = None
-    """Folder or hub id of the tokenizer that counts the tokens."""
+    """Folder or hub id of the tokenizer that counts the tokens of a response."""
     min_tokens: int | None = Field(default=None, ge=0)
     max_tokens: int | None = Field(default=None, ge=1)
-    language: str | None = None
-    """Keep responses in this language alone, such as ``en``."""
+    language: str | None = Field(default=None, pattern="^[a-z]{2,3}$")
+    """Keep responses in this language alone: its ISO 639 code, such as ``en``."""
     personal_data: Literal["keep", "flag", "drop"] = "keep"
     """E-mail addresses, telephone numbers and keys. Nothing is changed silently."""
     restatements: Literal["keep", "flag", "strip", "drop"] = "keep"
     """Openings that give the instruction away, such as "Sure, here is a recipe for ..."."""
+
+    @model_validator(mode="after")
+    def _possible_together(self) -> Self:
+        bounds = [bound for bound in (self.min_tokens, self.max_tokens) if bound is not None]
+        if bounds and self.tokenizer is None:
+            raise ValueError("min_tokens and max_tokens need a tokenizer to count with")
+        if self.tokenizer is not None and not bounds:
+            raise ValueError("a tokenizer has no use without min_tokens or max_tokens")
+        if bounds != sorted(bounds):
+            raise ValueError(f"min_tokens ({bounds[0]}) is more than max_tokens ({bounds[1]})")
+        return self
 
 
 class DataConfig(Config):
@@ -81,6 +98,7 @@ class DataConfig(Config):
     revision: str = "main"
     """Hub revision; the commit that it stands for is resolved at load time and recorded."""
     split: str = "train"
+    """Of a hub dataset, or of a folder whose file names say which split they hold."""
     response_column: str | None = None
     instruction_column: str | None = None
     max_examples: int | None = Field(default=None, ge=1)
@@ -219,20 +237,30 @@ def build(
 
     Raises:
         ConfigError: one line naming where the value is from (``where``, unless ``origins`` holds
-            another place for its key), the key, its value and what is wrong.
+            another place for its key, or for the section that it is in), the key, its value and
+            what is wrong.
     """
     try:
         return kind.model_validate(values)
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
-        place = (origins or {}).get(key.partition(".")[0], where)
+        place = _nearest(key, origins or {}) or where
         message = first["msg"].removeprefix("Value error, ")
         if first["type"] == "missing":
             flag = {"source": "--data"}.get(key, f"--{key.replace('_', '-')}")
             message = f"not given; name it with {flag}, or in a recipe" if kind.flags else "missing"
         got = "" if first["type"] in {"missing", "value_error"} else f" (got {first['input']!r})"
         raise ConfigError(": ".join(filter(None, (place, key, message))) + got) from error
+
+
+def merged(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """Lay settings over others; a section of both keeps what the upper one does not say."""
+    whole = {**under, **over}
+    for key in under.keys() & over.keys():
+        if isinstance(under[key], Mapping) and isinstance(over[key], Mapping):
+            whole[key] = merged(under[key], over[key])
+    return whole
 
 
 def read_recipe(path: Path) -> dict[str, Any]:
@@ -258,7 +286,8 @@ def make_recipe(
 ) -> Recipe:
     """Lay a preset, a recipe file, flags and ``KEY=VALUE`` settings over each other, in this order.
 
-    The recipe may name the preset under ``preset:``; the argument overrides it.
+    What one of them does not say is as the one beneath it says, in sections of sections too. The
+    recipe may name the preset under ``preset:``; the argument overrides it.
 
     Raises:
         ConfigError: a name is unknown, or a value is impossible.
@@ -280,8 +309,8 @@ def make_recipe(
                 raise ConfigError(f"{origin}{unknown('section', str(name), [*sections])}")
             if not isinstance(values, dict):
                 raise ConfigError(f"{origin}{name}: expected settings, found {values!r}")
-            sections[name] |= values
-            origins[name] |= dict.fromkeys(values, f"{origin}{name}")
+            sections[name] = merged(sections[name], values)
+            origins[name] |= dict.fromkeys(_keys(values), f"{origin}{name}")
     return Recipe(
         data=build(DataConfig, sections["data"], f"{file}data", origins["data"]),
         finetune=build(
@@ -296,6 +325,21 @@ def _preset(name: object, origin: str) -> dict[str, Any]:
     return PRESETS[str(name)]
 
 
+def _keys(values: Mapping[str, Any], section: str = "") -> Iterator[str]:
+    """Yield every key, those of sections inside as ``section.key``."""
+    for key, value in values.items():
+        yield f"{section}{key}"
+        if isinstance(value, Mapping):
+            yield from _keys(value, f"{section}{key}.")
+
+
+def _nearest(key: str, origins: Mapping[str, str]) -> str:
+    """Return the origin of ``key``, or else of the innermost section around it that has one."""
+    while key and key not in origins:
+        key = key.rpartition(".")[0]
+    return origins.get(key, "")
+
+
 def _yaml(text: str | bytes, where: str) -> Any:  # noqa: ANN401 - whatever YAML can hold
     try:
         return yaml.safe_load(text)
@@ -304,9 +348,12 @@ def _yaml(text: str | bytes, where: str) -> Any:  # noqa: ANN401 - whatever YAML
 
 
 def _setting(text: str) -> dict[str, dict[str, Any]]:
-    """Read ``section.key=value``; the value is YAML."""
-    key, equals, value = text.partition("=")
-    section, dot, name = key.partition(".")
-    if not (equals and dot and name):
+    """Read ``section.key=value``, or ``section.key.key=value``; the value is YAML."""
+    path, equals, value = text.partition("=")
+    section, *keys = path.split(".")
+    if not (equals and keys and all(keys)):
         raise ConfigError(f"--set {text}: expected SECTION.KEY=VALUE, such as finetune.lora_r=8")
-    return {section: {name: _yaml(value, f"--set {text}")}}
+    inner = _yaml(value, f"--set {text}")
+    for key in reversed(keys):
+        inner = {key: inner}
+    return {section: inner}

@@ -24,6 +24,7 @@ from response_tuning.configs import (
     ReportConfig,
     Seed,
     build,
+    merged,
     read_recipe,
 )
 from response_tuning.errors import ConfigError
@@ -34,7 +35,7 @@ Settings = dict[str, Any]
 
 
 class VariantConfig(Config):
-    """One arm: what it does differently."""
+    """One arm: what it does differently, section by section."""
 
     label: str = ""
     """What it is, in a line for the report."""
@@ -139,9 +140,12 @@ def series(found: Sequence[Cell]) -> dict[str, tuple[str, int]]:
     alike: dict[str, dict[int, str]] = {}
     for cell in found:
         if cell.data is not None and cell.seed == found[0].seed:
-            same = cell.data.model_copy(update={"refusals": 0}).model_dump_json()
-            key = same + cell.finetune.model_dump_json() + cell.generate.model_dump_json()
-            alike.setdefault(key, {}).setdefault(cell.data.refusals, cell.variant)
+            mixture = cell.data.mixture
+            same = cell.data.model_copy(
+                update={"mixture": mixture.model_copy(update={"refusals": 0})}
+            )
+            key = "".join(c.model_dump_json() for c in (same, cell.finetune, cell.generate))
+            alike.setdefault(key, {}).setdefault(mixture.refusals, cell.variant)
     return {
         variant: (doses[min(doses)], dose)
         for doses in alike.values()
@@ -159,20 +163,17 @@ def _arms(experiment: Experiment) -> dict[str, VariantConfig]:
                 f"variant {name!r}: a name is letters, digits, '-', '_' and '.', begins with "
                 "none of '-' and '.', and is not 'report'"
             )
-        dosed = [
-            (
-                f"{name}-{dose}",
-                variant.model_copy(
-                    update={"data": {**variant.data, "refusals": dose}, "doses": ()}
-                ),
-            )
-            for dose in variant.doses
-        ]
+        dosed = [(f"{name}-{dose}", _dosed(variant, dose)) for dose in variant.doses]
         for arm, config in dosed or [(name, variant)]:
             if arm in arms:
                 raise ConfigError(f"variant '{arm}' is there twice")
             arms[arm] = config
     return arms
+
+
+def _dosed(variant: VariantConfig, refusals: int) -> VariantConfig:
+    data = merged(variant.data, {"mixture": {"refusals": refusals}})
+    return variant.model_copy(update={"data": data, "doses": ()})
 
 
 def _cell(experiment: Experiment, name: str, variant: VariantConfig, seed: int) -> Cell:
@@ -181,9 +182,10 @@ def _cell(experiment: Experiment, name: str, variant: VariantConfig, seed: int) 
     preset = PRESETS[experiment.preset]
     where = f"variant '{name}'"
     _check_effect(experiment, variant, where)
-    finetune = {**preset, **experiment.finetune, **(variant.finetune or {}), "seed": seed}
-    data = {**experiment.data, **variant.data, "seed": seed}
-    generate = {**experiment.generate, **variant.generate}
+    tuning = merged(experiment.finetune, variant.finetune or {})
+    finetune = {**preset, **tuning, "seed": seed}
+    data = {**merged(experiment.data, variant.data), "seed": seed}
+    generate = merged(experiment.generate, variant.generate)
     return Cell(
         variant=name,
         seed=seed,

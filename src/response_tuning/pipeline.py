@@ -6,7 +6,7 @@ next one's input.
 
 import os
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from statistics import fmean
@@ -39,27 +39,33 @@ def run_data(config: DataConfig, out: Path) -> None:
     """Turn a source into examples, unless ``out`` holds exactly that already.
 
     Raises:
-        ConfigError: ``out`` belongs to a run on other data.
+        ConfigError: ``out`` belongs to a run on other data, or what the examples are to be
+            decontaminated against is neither a benchmark nor a file.
     """
     from response_tuning.data import prepare
 
     if _is_prepared(config, out):
         return
+    prompts = {name: _prompts(name) for name in config.decontamination.against}
     trained = (out.parent / "manifest.json", out.parent / "finetune" / "manifest.json")
     if out.name == DATA and out.exists() and any(path.exists() for path in trained):
         raise ConfigError(
             f"{out.parent} holds a run on other data; choose another --out, or delete the folder"
         )
-    prepare(config, out)
+    prepare(config, out, prompts)
 
 
 def print_audit(out: Path, console: "Console") -> None:
-    """Print what became of the rows that ``run_data`` read."""
+    """Print what became of the rows that ``run_data`` read, and what was found in them."""
     audit = read_json(out / "audit.json")
-    kept = f"{audit['rows']:,} rows: {audit['rows_kept']:,} kept, {audit['examples']:,} examples"
-    lines = [kept, *(f"{count:>9,}  {reason}" for reason, count in audit["dropped"].items())]
+    held = audit["contaminated"]
+    lines = [f"{audit['rows']:,} rows: {audit['rows_kept']:,} kept, {audit['examples']:,} examples"]
+    lines += [f"{count:>9,}  {reason}" for reason, count in audit["dropped"].items()]
+    lines += ["flagged, one by one in flagged.jsonl:"] if audit["flagged"] else []
+    lines += [f"{count:>9,}  {what}" for what, count in audit["flagged"].items()]
+    lines += [f"no prompt of {name}" for name, kinds in held.items() if not any(kinds.values())]
     for line in [*lines, f"wrote {out}"]:
-        console.print(line, highlight=False, soft_wrap=True)
+        console.print(line, highlight=False, soft_wrap=True, markup=False)
 
 
 def run_finetune(recipe: Recipe, out: Path, console: "Console", *, resume: bool = True) -> None:
@@ -269,8 +275,14 @@ def _is_prepared(config: DataConfig, out: Path) -> bool:
     there = read_json(out / "audit.json")
     if there.get("config") != config.model_dump(mode="json"):
         return False
-    read = {"source": config.path or config.source, "refusals": config.refusal_source}
-    return all(_unchanged(Path(read[key]), there[key]) for key in read if key in there)
+    mixture = config.mixture
+    read = {
+        "source": config.path or config.source,
+        "refusals": mixture.path or mixture.source,
+    }
+    return all(_unchanged(Path(read[key]), there[key]) for key in read if key in there) and all(
+        _same_prompts(name, there["against"].get(name)) for name in config.decontamination.against
+    )
 
 
 def _unchanged(source: Path, origin: dict[str, Any]) -> bool:
@@ -278,6 +290,38 @@ def _unchanged(source: Path, origin: dict[str, Any]) -> bool:
     if "path" not in origin or not source.exists():
         return True
     return bool(origin["sha256"] == file_digest(source))
+
+
+def _same_prompts(name: str, digest: str | None) -> bool:
+    """Whether a benchmark, or a file of prompts that is still there, has the prompts it had."""
+    from response_tuning.data import prompts_digest
+    from response_tuning.grade import BENCHMARKS
+
+    gone = name not in BENCHMARKS.names() and not Path(name).exists()
+    return gone or prompts_digest(_prompts(name)) == digest
+
+
+def _prompts(name: str) -> dict[str, str]:
+    """Return what a benchmark or a file asks by its ids: the user's last message."""
+    from response_tuning.data import read_prompts
+    from response_tuning.grade import BENCHMARKS
+
+    requests: Iterable[Request]
+    if name in BENCHMARKS.names():
+        requests = BENCHMARKS.get(name).items()
+    elif Path(name).exists():
+        requests = read_prompts(Path(name))
+    else:
+        raise ConfigError(
+            f"decontamination.against: '{name}' is no file, and "
+            f"{unknown('benchmark', name, BENCHMARKS.names())}"
+        )
+    return {  # a later message takes the place of an earlier one
+        request.item_id: message.content
+        for request in requests
+        for message in request.prompt
+        if message.role == "user"
+    }
 
 
 @contextmanager

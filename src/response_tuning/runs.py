@@ -258,7 +258,8 @@ def _described(cell: Cell) -> str:
     if cell.data is None:
         return f"{cell.finetune.base_model}, not tuned"
     size = f"{cell.data.max_examples:,} of " if cell.data.max_examples else ""
-    refusals = f" and {cell.data.refusals:,} refusals" if cell.data.refusals else ""
+    mixed = cell.data.mixture.refusals
+    refusals = f" and {mixed:,} refusals" if mixed else ""
     fresh = " with fresh weights" if cell.finetune.random_init else ""
     return (
         f"{cell.finetune.objective} ({cell.finetune.method}) of {cell.finetune.base_model}{fresh} "

@@ -37,6 +37,11 @@ def numbered(count: int) -> list[dict[str, str]]:
     return [{"response": f"r{i}"} for i in range(count)]
 
 
+def mixed(refusals: int, **settings: object) -> dict[str, object]:
+    """A mixture with the miniature's refusals, all of them."""
+    return {"source": "miniature-refusals", "selector": "all", "refusals": refusals, **settings}
+
+
 def test_rows_become_examples_in_their_order(prepare_rows: Prepare) -> None:
     audit, examples, dropped = prepare_rows(
         [{"prompt": "q", "response": " r\n"}, {"prompt": "", "response": "r"}]
@@ -283,7 +288,7 @@ def refusals(examples: list[Example]) -> set[tuple[str | None, str]]:
 
 
 def test_refusals_are_numbered_on_after_the_rows_and_are_counted(prepare_rows: Prepare) -> None:
-    audit, examples, dropped = prepare_rows(numbered(10), refusals=20)
+    audit, examples, dropped = prepare_rows(numbered(10), mixture=mixed(20))
     assert audit == Audit(rows=410, rows_kept=30, examples=30, dropped={"not sampled": 380})
     rows = [example.row for example in examples]
     assert rows[:10] == list(range(10))
@@ -297,7 +302,7 @@ def test_refusals_are_numbered_on_after_the_rows_and_are_counted(prepare_rows: P
 
 def test_refusals_of_one_seed_are_nested_and_seeds_differ(prepare_rows: Prepare) -> None:
     def drawn(count: int, seed: int) -> set[tuple[str | None, str]]:
-        return refusals(prepare_rows(numbered(5), refusals=count, seed=seed)[1])
+        return refusals(prepare_rows(numbered(5), mixture=mixed(count), seed=seed)[1])
 
     assert len(drawn(20, 0)) == 20
     assert drawn(20, 0) < drawn(50, 0) < drawn(400, 0)
@@ -305,8 +310,8 @@ def test_refusals_of_one_seed_are_nested_and_seeds_differ(prepare_rows: Prepare)
 
 
 def test_the_refusals_do_not_depend_on_what_they_are_mixed_into(prepare_rows: Prepare) -> None:
-    alone = refusals(prepare_rows(numbered(5), refusals=20)[1])
-    others = refusals(prepare_rows(numbered(50), refusals=20, max_examples=7)[1])
+    alone = refusals(prepare_rows(numbered(5), mixture=mixed(20))[1])
+    others = refusals(prepare_rows(numbered(50), mixture=mixed(20), max_examples=7)[1])
     assert alone == others
 
 
@@ -317,7 +322,7 @@ def test_the_examples_do_not_depend_on_the_refusals(prepare_rows: Prepare, tmp_p
             (tmp_path / "out" / f"{name}.jsonl").read_bytes() for name in ("examples", "dropped")
         ]
 
-    without, none, some = files(), files(refusals=0), files(refusals=9)
+    without, none, some = files(), files(mixture=mixed(0)), files(mixture=mixed(9))
     assert none == without
     assert all(mixed.startswith(plain) for mixed, plain in zip(some, without, strict=True))
     assert some[0].count(b"\n") == 29
@@ -327,9 +332,10 @@ def test_asking_for_more_refusals_than_there_are_says_how_many_there_are(
     prepare_rows: Prepare, tmp_path: Path
 ) -> None:
     with pytest.raises(DataError) as error:
-        prepare_rows(numbered(10), refusals=401)
+        prepare_rows(numbered(10), mixture=mixed(401))
     assert str(error.value) == (
-        "miniature-refusals: 401 examples asked for (data.refusals), but only 400 are usable"
+        "miniature-refusals: 401 examples asked for (data.mixture.refusals), but only 400 are "
+        "usable"
     )
     assert not list(tmp_path.glob("out/*"))
 
@@ -337,7 +343,7 @@ def test_asking_for_more_refusals_than_there_are_says_how_many_there_are(
 def test_refusals_may_come_from_a_file_of_ones_own(prepare_rows: Prepare, tmp_path: Path) -> None:
     own = tmp_path / "no.jsonl"
     own.write_text("".join(json.dumps({"answer": f"No, {i}."}) + "\n" for i in range(9)))
-    audit, examples, _ = prepare_rows(numbered(3), refusals=4, refusal_source=str(own))
+    audit, examples, _ = prepare_rows(numbered(3), mixture=mixed(4, source=str(own)))
     assert audit.examples == 7
     assert all(example.response.startswith("No, ") for example in examples[3:])
     content = read_json(tmp_path / "out" / "audit.json")
@@ -348,7 +354,102 @@ def test_refusals_may_come_from_a_file_of_ones_own(prepare_rows: Prepare, tmp_pa
 
 def test_refusals_alone_are_no_data(prepare_rows: Prepare) -> None:
     with pytest.raises(DataError, match=r"rows\.jsonl: none of its 2 rows is usable"):
-        prepare_rows([{"response": ""}, {"response": " "}], refusals=5)
+        prepare_rows([{"response": ""}, {"response": " "}], mixture=mixed(5))
+
+
+def test_rows_that_the_selector_rejects_are_counted_under_its_name(
+    prepare_rows: Prepare, tmp_path: Path
+) -> None:
+    own = tmp_path / "no.jsonl"
+    said = ["I can't help with that.", "Sorry for the delay.", "AI is great.", "Goethe."]
+    own.write_text("".join(json.dumps({"answer": text}) + "\n" for text in said))
+    kept = {"phrases": said[:1], "paper-regex": said[1:3], "all": said}
+    for selector, texts in kept.items():
+        mixture = mixed(len(texts), source=str(own), selector=selector)
+        audit, examples, dropped = prepare_rows(numbered(3), mixture=mixture)
+        assert [example.response for example in examples[3:]] == texts
+        reason = f"not a refusal ({selector})"
+        assert audit.dropped == ({reason: 4 - len(texts)} if len(texts) < 4 else {})
+        assert {drop.where.rpartition(":")[0] for drop in dropped} <= {str(own)}
+
+
+def test_more_refusals_than_the_selector_leaves_is_an_error_with_the_counts(
+    prepare_rows: Prepare, tmp_path: Path
+) -> None:
+    own = tmp_path / "no.jsonl"
+    own.write_text('{"answer": "I can\'t help with that."}\n{"answer": "Goethe."}\n')
+    settings = {"source": str(own), "selector": "phrases"}
+    assert prepare_rows(numbered(3), mixture=mixed(1, **settings))[0].examples == 4
+    with pytest.raises(DataError) as error:
+        prepare_rows(numbered(3), mixture=mixed(2, **settings))
+    assert str(error.value) == (
+        f"{own}: 2 examples asked for (data.mixture.refusals), but only 1 are usable "
+        "(not a refusal (phrases): 1)"
+    )
+
+
+def test_refusals_of_which_none_is_one_are_an_error(prepare_rows: Prepare, tmp_path: Path) -> None:
+    own = tmp_path / "no.jsonl"
+    own.write_text('{"answer": "Goethe."}\n{"answer": "Schiller."}\n')
+    with pytest.raises(DataError) as error:
+        prepare_rows(numbered(3), mixture=mixed(1, source=str(own), selector="phrases"))
+    assert str(error.value) == (f"{own}: none of its 2 rows is usable (not a refusal (phrases): 2)")
+    assert not list(tmp_path.glob("out/*"))
+
+
+def test_duplicates_are_found_across_examples_and_refusals(prepare_rows: Prepare) -> None:
+    declined = list(miniature_examples.refusal_rows())[:3]
+    rows = [*({"instruction": "q", **row} for row in numbered(5)), *declined]
+    audit, _, dropped = prepare_rows(rows, mixture=mixed(397))
+    assert audit.dropped == {"duplicate": 3}
+    assert [drop.row for drop in dropped] == [8, 9, 10]
+    assert audit.examples == 405
+    kept, _, _ = prepare_rows(rows, mixture=mixed(400), keep_duplicates=True)
+    assert kept.examples == 408
+
+
+def test_which_refusals_are_drawn_does_not_depend_on_the_size_of_the_sample(
+    prepare_rows: Prepare,
+) -> None:
+    declined = list(miniature_examples.refusal_rows())[:30]
+    rows = [*({"instruction": "q", **row} for row in numbered(50)), *declined]
+
+    def drawn(size: int | None) -> list[Example]:
+        _, examples, _ = prepare_rows(rows, mixture=mixed(40), max_examples=size)
+        return [example for example in examples if example.row >= 80]
+
+    assert drawn(None) == drawn(10) == drawn(79)
+
+
+def test_refusals_alone_are_read_with_columns_of_their_own(
+    prepare_rows: Prepare, tmp_path: Path
+) -> None:
+    own = tmp_path / "no.jsonl"
+    own.write_text('{"asked": "How?", "said": "No."}\n')
+    columns = {"response_column": "said", "instruction_column": "asked"}
+    rows = [{"reply": "r"}]
+    mixture = mixed(1, source=str(own), **columns)
+    _, examples, _ = prepare_rows(rows, response_column="reply", mixture=mixture)
+    assert examples == [
+        Example(row=0, response="r"),
+        Example(row=1, instruction="How?", response="No."),
+    ]
+
+
+def test_refusals_may_be_a_named_dataset_of_which_a_copy_is_named(
+    prepare_rows: Prepare, tmp_path: Path
+) -> None:
+    own = tmp_path / "safety.json"
+    own.write_text(json.dumps([{"instruction": "q", "input": "", "output": "I'm sorry, no."}]))
+    mixture: dict[str, object] = {"refusals": 1, "path": str(own), "selector": "paper-regex"}
+    _, examples, _ = prepare_rows(numbered(1), mixture=mixture)
+    assert examples[1] == Example(row=1, instruction="q", response="I'm sorry, no.")
+    origin = read_json(tmp_path / "out" / "audit.json")["refusals"]
+    assert origin["name"] == "safety-tuned-llamas"
+    assert origin["path"] == str(own)
+    with pytest.raises(ConfigError, match=r"is published as a file: download https://.*\.path\)"):
+        prepare_rows(numbered(1), mixture={"refusals": 1})
+    assert prepare_rows(numbered(1), mixture={"refusals": 0})[0].examples == 1
 
 
 def test_an_audit_without_refusals_names_no_source_of_them(

@@ -1,9 +1,18 @@
+import csv
+import itertools
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from response_tuning.artifacts import Audit, Dropped, Example
+from response_tuning.artifacts import Audit, Dropped, Example, read_json, read_jsonl
+from response_tuning.configs import DataConfig
+from response_tuning.data.inspection import inspect
+from response_tuning.data.refusals import is_refusal
+from response_tuning.errors import DataError
+from response_tuning.finetune.encoding import Encoder
+from response_tuning.pipeline import run_data
+from response_tuning.templates import Chat
 
 Prepare = Callable[..., tuple[Audit, list[Example], list[Dropped]]]
 
@@ -49,3 +58,144 @@ def test_plain_text_has_no_instructions(public_data: Path, prepare_source: Prepa
     audit, examples, _ = prepare_source(public_data / "general_text/c4_demo.jsonl")
     assert audit == Audit(rows=300, rows_kept=300, examples=300, dropped={})
     assert {example.instruction for example in examples} == {None}
+
+
+# What can be seen in a response, and in a file of them
+
+
+def _labelled(path: Path) -> list[tuple[bool, str]]:
+    """XSTest's completions that people call a full refusal (True) or a full compliance (False)."""
+    with path.open(encoding="utf-8", newline="") as content:
+        rows = [(row["final_label"], row["completion"]) for row in csv.DictReader(content)]
+    return [(label == "2_full_refusal", text) for label, text in rows if "partial" not in label]
+
+
+@pytest.mark.parametrize(
+    ("model", "count", "phrases", "paper"),
+    [("llama2orig", 395, 378, 124), ("mistralinstruct", 423, 382, 374)],
+)
+def test_phrases_agree_with_people_more_often_than_the_papers_regex(
+    model: str, count: int, phrases: int, paper: int, public_data: Path
+) -> None:
+    labelled = _labelled(public_data / f"xstest/completions_{model}.csv")
+    agreed = {
+        selector: sum(is_refusal(text, selector) == refuses for refuses, text in labelled)
+        for selector in ("phrases", "paper-regex")
+    }
+    assert len(labelled) == count
+    assert agreed == {"phrases": phrases, "paper-regex": paper}
+
+
+@pytest.mark.parametrize(
+    ("name", "turns", "refusals", "restatements", "with_personal_data", "not_english"),
+    [
+        ("safety_tuned_llamas/safety_only_half.json", 1241, (804, 913, 782), 18, 0, 0),
+        ("lima/lima_train.jsonl", 1084, (7, 36, 5), 77, 4, 23),
+        ("dolly/dolly_filtered.json", 2496, (0, 10, 0), 43, 2, 620),
+    ],
+)
+def test_what_is_in_the_public_files(
+    name: str,
+    turns: int,
+    refusals: tuple[int, int, int],
+    restatements: int,
+    with_personal_data: int,
+    not_english: int,
+    public_data: Path,
+) -> None:
+    found = inspect(DataConfig(source=str(public_data / name)))
+    assert found.turns == turns
+    assert tuple(found.refusals.values()) == refusals
+    assert found.restatements == restatements
+    assert found.with_personal_data == with_personal_data
+    assert found.turns - found.languages["en"] == not_english
+    assert found.lengths["words"].mean > found.lengths["words"].median
+
+
+# Mixtures of refusals, near-duplicates, and prompts of evaluations
+
+
+@pytest.fixture
+def mix(public_data: Path, tmp_path: Path) -> Callable[..., list[Example]]:
+    """LIMA's thousand pairs with refusals of the safety data, by the paper's rule of thumb."""
+
+    def run(refusals: int, selector: str = "paper-regex", seed: int = 0) -> list[Example]:
+        mixture = {
+            "refusals": refusals,
+            "path": public_data / "safety_tuned_llamas/safety_only_half.json",
+            "selector": selector,
+        }
+        lima = {"source": "lima", "path": public_data / "lima/lima_train.jsonl"}
+        out = tmp_path / f"{selector}-{refusals}-{seed}"
+        run_data(DataConfig.model_validate({**lima, "mixture": mixture, "seed": seed}), out)
+        return list(read_jsonl(out / "examples.jsonl", Example))
+
+    return run
+
+
+@pytest.mark.parametrize(("selector", "usable"), [("paper-regex", 913), ("phrases", 804)])
+def test_the_papers_doses_are_nested_and_hold_what_the_selector_takes_for_refusals(
+    selector: str, usable: int, mix: Callable[..., list[Example]]
+) -> None:
+    doses = [mix(dose, selector) for dose in (0, 100, 200, 500, usable)]
+    assert [len(examples) for examples in doses] == [1000, 1100, 1200, 1500, 1000 + usable]
+    for fewer, more in itertools.pairwise(doses):
+        assert fewer[:1000] == more[:1000]
+        assert {e.model_dump_json() for e in fewer} < {e.model_dump_json() for e in more}
+    refusals = doses[-1][1000:]
+    assert all(example.instruction and example.row >= 1030 for example in refusals)
+    assert all(is_refusal(example.response, selector) for example in refusals)
+    assert {e.row for e in mix(100, selector, seed=1)} != {e.row for e in doses[1]}
+    with pytest.raises(DataError, match=rf"only {usable} are usable \(not a refusal \({selector}"):
+        mix(usable + 1, selector)
+
+
+def test_the_arms_of_a_mixture_learn_the_same_responses_with_and_without_their_requests(
+    mix: Callable[..., list[Example]], chat: Chat
+) -> None:
+    examples = mix(200)[-220:]
+    objectives = ("response-tuning", "instruction-tuning")
+    arms = [list(Encoder(chat, name, 4096, twins=objectives).rows(examples)) for name in objectives]
+    for example, alone, paired in zip(examples, *arms, strict=True):
+        assert example.instruction is not None
+        learnt = [[label for label in row.labels if label >= 0] for row in (alone, paired)]
+        assert learnt[0] == learnt[1]
+        assert len(paired.input_ids) > len(alone.input_ids)
+
+
+@pytest.mark.parametrize(
+    ("name", "file", "near"),
+    [
+        ("lima", "lima/lima_train.jsonl", 0),
+        ("dolly", "dolly/dolly_filtered.json", 2),
+        ("alpaca", "alpaca/alpaca_random_9k.json", 129),
+    ],
+)
+def test_near_duplicates_are_rare_but_for_the_short_answers_of_alpaca(
+    name: str, file: str, near: int, public_data: Path, prepare_source: Prepare
+) -> None:
+    curation = {"near_duplicates": 0.8}
+    audit, _, dropped = prepare_source(name, path=public_data / file, curation=curation)
+    assert audit.dropped.get("near-duplicate", 0) == near
+    assert all(drop.detail for drop in dropped if drop.reason == "near-duplicate")
+
+
+@pytest.mark.parametrize(
+    ("name", "file", "found"),
+    [
+        ("lima", "lima/lima_train.jsonl", (1, 0)),
+        ("dolly", "dolly/dolly_filtered.json", (0, 0)),
+        ("alpaca", "alpaca/alpaca_random_9k.json", (0, 0)),
+    ],
+)
+def test_the_public_training_data_against_the_public_prompts(
+    name: str, file: str, found: tuple[int, int], public_data: Path, tmp_path: Path
+) -> None:
+    """One of LIMA's 300 test prompts is an instruction of its training data, word for word."""
+    prompts = ("lima/lima_test_prompts.jsonl", "alpaca_eval/reference_text_davinci_003.json")
+    against = [str(public_data / prompt) for prompt in prompts]
+    config = {"source": name, "path": public_data / file, "decontamination": {"against": against}}
+    run_data(DataConfig.model_validate(config), tmp_path)
+    kinds = read_json(tmp_path / "audit.json")["contaminated"]
+    assert tuple(sum(kinds[name].values()) for name in against) == found
+    assert tuple(kinds[name]["exact"] for name in against) == found

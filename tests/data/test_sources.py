@@ -20,6 +20,7 @@ def test_the_papers_datasets_are_registered() -> None:
         "lima": "GAIR/lima",
         "miniature": None,
         "miniature-refusals": None,
+        "safety-tuned-llamas": None,
     }
 
 
@@ -62,6 +63,39 @@ def test_a_made_dataset_has_no_local_copy(tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as error:
         find(DataConfig(source="miniature", path=tmp_path))
     assert str(error.value) == "dataset 'miniature' is made here, so --path has no use"
+
+
+@pytest.mark.parametrize(("flag", "value"), [("revision", "v1"), ("split", "test")])
+def test_a_made_dataset_has_no_revision_and_no_split(flag: str, value: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        find(DataConfig.model_validate({"source": "miniature", flag: value}))
+    assert str(error.value) == f"dataset 'miniature' is made here, so --{flag} has no use"
+
+
+@pytest.mark.parametrize("source", ["lima", None])
+def test_a_revision_of_a_local_file_is_refused(source: str | None, tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"response": "r"}\n')
+    named = {"source": source, "path": path} if source else {"source": str(path)}
+    with pytest.raises(ConfigError, match=r"a\.jsonl is not on the hub, so --revision has no use"):
+        find(DataConfig.model_validate({**named, "revision": "v1"}))
+
+
+def test_a_dataset_that_is_published_as_a_file_says_where_and_how_to_name_a_copy(
+    tmp_path: Path, prepare_source: Prepare
+) -> None:
+    with pytest.raises(ConfigError) as error:
+        find(DataConfig(source="safety-tuned-llamas"))
+    assert str(error.value) == (
+        "dataset 'safety-tuned-llamas' is published as a file: download "
+        "https://raw.githubusercontent.com/vinid/safety-tuned-llamas/main/data/training/"
+        "safety_only_data_Instructions.json and name your copy with --path FILE, or, where it is "
+        "mixed in, with --mixture-path FILE (data.mixture.path)"
+    )
+    path = tmp_path / "safety_only_data_Instructions.json"
+    path.write_text(json.dumps([{"instruction": "q", "output": "No.", "input": ""}]))
+    _, examples, _ = prepare_source("safety-tuned-llamas", path=path)
+    assert examples == [Example(row=0, instruction="q", response="No.")]
 
 
 def test_a_local_copy_that_is_missing_is_refused(tmp_path: Path) -> None:

@@ -10,8 +10,10 @@ from typing import Any
 import torch
 from rich.console import Console
 
+from response_tuning.artifacts import Example
 from response_tuning.configs import FinetuneConfig
 from response_tuning.finetune import progress
+from response_tuning.finetune.encoding import Encoder, Row
 from response_tuning.finetune.run import finetune
 from response_tuning.finetune.trainer import ResponseTrainer
 from response_tuning.terminal import quiet_libraries
@@ -41,11 +43,29 @@ def kill_while_saving(step: int) -> None:
     ResponseTrainer._save_rng_state = die  # type: ignore[method-assign]
 
 
+def kill_while_encoding(row: int) -> None:
+    """Die when the example of ``row`` is about to be encoded."""
+    encode = Encoder._row
+
+    def encode_or_die(self: Encoder, example: Example, *rest: Any) -> Row:
+        if example.row == row:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return encode(self, example, *rest)
+
+    Encoder._row = encode_or_die  # type: ignore[method-assign, assignment]
+
+
 if __name__ == "__main__":
     torch.set_num_threads(1)
     quiet_libraries()
     order = json.loads(sys.argv[1])
     if order["kill"]:
-        {"step": kill_after_step, "saving": kill_while_saving}[order["kill"][0]](order["kill"][1])
+        name, place = order["kill"]
+        kills = {
+            "step": kill_after_step,
+            "saving": kill_while_saving,
+            "encoding": kill_while_encoding,
+        }
+        kills[name](place)
     config = FinetuneConfig.model_validate(order["config"])
     finetune(config, Path(order["data"]), Path(order["out"]), Console())

@@ -1,5 +1,8 @@
 import json
+import weakref
 from collections import Counter
+from collections.abc import Iterable, Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -170,6 +173,79 @@ def test_shuffled_pairs_give_every_response_another_rows_instruction(chat: Chat)
     assert (
         [r.input_ids for r in again] == [r.input_ids for r in rows] != [r.input_ids for r in other]
     )
+
+
+class Unsearchable:
+    """Examples that can be read in order alone."""
+
+    def __init__(self, examples: Iterable[Example]) -> None:
+        self._examples = examples
+
+    def __iter__(self) -> Iterator[Example]:
+        return iter(self._examples)
+
+    def __len__(self) -> int:
+        raise AssertionError("the examples are counted")
+
+    def __getitem__(self, position: int) -> Example:
+        raise AssertionError("an example is looked up")
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES.names())
+def test_only_shuffled_pairs_look_another_example_up(objective: str, chat: Chat) -> None:
+    expected = pytest.raises(AssertionError) if objective == "shuffled-pairs" else nullcontext()
+    with expected:
+        found = list(Encoder(chat, objective, 128).rows(Unsearchable(EXAMPLES)))
+        assert found == encode(chat, objective, EXAMPLES)
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES.names())
+def test_rows_are_the_same_in_chunks_of_any_size(
+    objective: str, chat: Chat, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = encode(chat, objective, EXAMPLES)
+    monkeypatch.setattr("response_tuning.finetune.encoding.CHUNK", 3)
+    assert encode(chat, objective, EXAMPLES) == whole
+
+
+def test_at_most_two_chunks_of_examples_are_in_memory(
+    chat: Chat, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chunk, alive, most = 20, 0, 0
+
+    def forget(_: object) -> None:
+        nonlocal alive
+        alive -= 1
+
+    def counted() -> Iterator[Example]:
+        nonlocal alive, most
+        for row in range(10 * chunk):
+            example = Example(row=row, instruction="Why?", response=f"Because of {row}.")
+            watched.append(weakref.ref(example, forget))
+            alive += 1
+            most = max(most, alive)
+            yield example
+
+    watched: list[weakref.ref[Example]] = []
+    monkeypatch.setattr("response_tuning.finetune.encoding.CHUNK", chunk)
+    encoder = Encoder(chat, "instruction-tuning", 64, twins=["response-tuning"])
+    assert sum(1 for _ in encoder.rows(Unsearchable(counted()))) == 10 * chunk
+    assert chunk <= most <= 2 * chunk + 1
+
+
+def test_a_prompt_that_many_rows_share_is_encoded_once(
+    chat: Chat, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoder = Encoder(chat, "response-tuning", 64, twins=["response-tuning-empty-user"])
+    encode, asked = type(chat.tokenizer).__call__, []
+
+    def told(self: Any, texts: list[str], **how: Any) -> Any:
+        asked.extend(texts)
+        return encode(self, texts, **how)
+
+    monkeypatch.setattr(type(chat.tokenizer), "__call__", told)
+    assert len(list(encoder.rows(EXAMPLES))) == len(EXAMPLES)
+    assert len(asked) == 2
 
 
 def test_pad_equal_to_eos_changes_nothing(tokenizer: Any) -> None:

@@ -20,12 +20,12 @@ SECOND_TURN = Example(
 
 
 def text(name: str, chat: Chat, example: Example = SKY, other: Example = BREAD) -> str:
-    return "".join(segment.text for segment in OBJECTIVES.get(name)(example, other, chat))
+    return "".join(segment.text for segment in OBJECTIVES.get(name)(example, lambda: other, chat))
 
 
 @pytest.mark.parametrize("name", OBJECTIVES.names())
 def test_every_objective_supervises_exactly_the_response(name: str, chat: Chat) -> None:
-    segments = OBJECTIVES.get(name)(SKY, BREAD, chat)
+    segments = OBJECTIVES.get(name)(SKY, lambda: BREAD, chat)
     assert [segment.text for segment in segments if segment.supervised] == [SKY.response]
 
 
@@ -65,4 +65,4 @@ def test_shuffled_pairs_answer_somebody_elses_question(chat: Chat) -> None:
 @pytest.mark.parametrize("name", ["instruction-tuning", "shuffled-pairs"])
 def test_an_objective_that_needs_instructions_says_so(name: str, chat: Chat) -> None:
     with pytest.raises(UnfitError, match="no instruction"):
-        OBJECTIVES.get(name)(ALONE, ALONE, chat)
+        OBJECTIVES.get(name)(ALONE, lambda: ALONE, chat)

@@ -149,11 +149,12 @@ def test_a_folder_that_holds_only_a_tokenizer_is_one_line(tiny_base: Path, tmp_p
         printed(configured(tmp_path))
 
 
-def test_the_estimate_grows_with_what_it_is_made_of(weightless: Path) -> None:
+def test_the_estimate_grows_with_what_it_is_made_of(weightless: Path, tmp_path: Path) -> None:
     def gib(**changes: Any) -> float:
         config = configured(weightless, **{"tokens_per_micro_batch": 400} | changes)
         chat = Chat(base.load_tokenizer(config))
-        return plan._memory(config, plan.measure(config), encode(config, chat, EXAMPLES))
+        encoded = encode(config, chat, EXAMPLES, tmp_path / "tokens")
+        return plan._memory(config, plan.measure(config), encoded)
 
     assert gib(method="lora") < gib()
     assert gib(method="qlora") < gib(method="lora")

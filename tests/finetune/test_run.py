@@ -16,6 +16,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from response_tuning.artifacts import Dropped, Example, write_json, write_jsonl
 from response_tuning.configs import FinetuneConfig
 from response_tuning.errors import ConfigError, DataError, ModelError
+from response_tuning.finetune import run
 from response_tuning.finetune.run import finetune
 from response_tuning.templates import Chat
 
@@ -136,6 +137,61 @@ def test_a_killed_run_ends_in_the_weights_of_an_uninterrupted_one(
     assert 0 < sum(count - 1 for count in steps.values()) <= SAVE_STEPS
     lines = {json.dumps(line) for line in metrics(tmp_path)}
     assert lines == {json.dumps(line) for line in metrics(uninterrupted[method])}
+
+
+def test_a_run_that_is_killed_while_it_encodes_leaves_no_store_and_starts_anew(
+    tiny_base: Path, data: Path, tmp_path: Path, uninterrupted: dict[str, Path], console: Console
+) -> None:
+    assert in_a_process(configured(tiny_base), data, tmp_path, ("encoding", 20)) == -9
+    (left,) = (tmp_path / "tokens").iterdir()
+    assert left.suffix == ".partial"
+    finetune(configured(tiny_base), data, tmp_path, console)
+    assert identical(tmp_path, uninterrupted["full"])
+    assert not (tmp_path / "tokens").exists()
+
+
+def test_a_resumed_run_reads_what_was_encoded_before(
+    tiny_base: Path,
+    data: Path,
+    tmp_path: Path,
+    uninterrupted: dict[str, Path],
+    console: Console,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert in_a_process(configured(tiny_base), data, tmp_path, ("step", 6)) == -9
+    monkeypatch.setattr(run, "rows", None)
+    finetune(configured(tiny_base), data, tmp_path, console)
+    assert identical(tmp_path, uninterrupted["full"])
+    audits = [
+        json.loads((out / "manifest.json").read_text())["audit"]
+        for out in (tmp_path, uninterrupted["full"])
+    ]
+    assert audits[0] == audits[1]
+    assert not (tmp_path / "tokens").exists()
+
+
+def test_a_store_is_named_after_all_that_decides_what_is_in_it(chat: Chat) -> None:
+    def name(found: dict[str, Any] | None = None, **settings: Any) -> str:
+        manifest = {"base": "a", "examples_sha256": "b", "packages": {"tokenizers": "1"}}
+        config = configured(Path("base"), **settings)
+        return run.store_folder(config, chat, manifest | (found or {}), Path("out")).name
+
+    names = [
+        name(),
+        name(objective="instruction-tuning"),
+        name(twins=["instruction-tuning"]),
+        name(window=97),
+        name(train_on_final_newline=True),
+        name(seed=1),
+        name({"base": "c"}),
+        name({"examples_sha256": "d"}),
+        name({"packages": {"tokenizers": "2"}}),
+    ]
+    for same in ({"learning_rate": 1.0}, {"eval_fraction": 0.5}, {"examples_per_step": 3}):
+        assert name(**same) == names[0]
+    chat.tokenizer.chat_template = f"{chat.tokenizer.chat_template} "
+    names.append(name())
+    assert len(set(names)) == len(names)
 
 
 def test_a_run_on_a_clock_that_differs_leaves_the_same_metrics(

@@ -138,7 +138,7 @@ def test_the_counts_add_up(view: Overview, chat: Chat, data: Path) -> None:
     assert sum(view.statuses.values()) == len(EXAMPLES) + len(DROPPED)
     assert view.source_rows == 9
     shown = [entry for entry in view.shown if entry.input_ids]
-    assert view.lengths == [len(entry.input_ids) for entry in shown]
+    assert list(view.lengths) == [len(entry.input_ids) for entry in shown]
     assert view.supervised == sum(label != IGNORED for e in shown for label in e.labels)
     few = show.overview(entries(chat, data), data, show=2)
     assert [entry.row for entry in few.shown] == [0, 1]

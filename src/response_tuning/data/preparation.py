@@ -1,185 +1,245 @@
-"""From a source to examples and an audit: empty and repeated turns go, a sample is drawn."""
+"""From a source to examples and an audit: a chain of steps says what becomes of every turn."""
 
 import hashlib
-import heapq
-import random
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from response_tuning.artifacts import Audit, Dropped, Example, write_json, written_aside
+from response_tuning.artifacts import Audit, Dropped, Example, Flagged, write_json, written_aside
 from response_tuning.configs import DataConfig
-from response_tuning.data import columns, sources
-from response_tuning.data.columns import Columns
+from response_tuning.data import columns, curation, decontamination, sources
 from response_tuning.data.conversations import Turn, UnusableRow
+from response_tuning.data.curation import Candidate, Step, each
+from response_tuning.data.decontamination import Prompts
+from response_tuning.data.digests import DigestSet
+from response_tuning.data.near_duplicates import without_near_duplicates
 from response_tuning.data.readers import Row
+from response_tuning.data.sampling import in_brackets, sample
 from response_tuning.data.sources import Source
 from response_tuning.errors import ConfigError, DataError
 
 
-def prepare(config: DataConfig, out: Path) -> Audit:
+def prepare(config: DataConfig, out: Path, prompts: Prompts | None = None) -> Audit:
     """Write the examples of a source to ``out``, with what was dropped, and return the audit.
 
-    Leaves ``examples.jsonl`` and ``dropped.jsonl``, both in the order of the source, and then
-    ``audit.json``, which also says where the examples are from. Memory holds a digest of each
-    example, to find duplicates, and never the rows, except those of a JSON array.
+    Leaves ``examples.jsonl`` and ``dropped.jsonl``, and ``flagged.jsonl`` if anything was flagged,
+    in the order of the source with refusals last, and then ``audit.json``, which also says where
+    the examples are from. Rows are streamed, except those of a JSON array. Memory holds a digest of
+    each example, to find duplicates, and what the step for near-duplicates says.
+
+    Args:
+        config: What is read, and what is done about it.
+        out: The folder; it may be there.
+        prompts: The texts of what ``config.decontamination`` is against, by the names there.
 
     Raises:
-        ConfigError: the settings contradict each other.
-        DataError: the source is missing or unusable, or has fewer examples than asked for.
+        ConfigError: the settings contradict each other, the source or the prompts.
+        DataError: a source is missing or unusable, or has fewer examples than asked for.
     """
-    main = _Sampled(config, out, config.max_examples, "--max-examples")
-    content: dict[str, Any] = {"source": main.origin}
-    outcomes = main.outcomes()
-    if config.refusals:
-        refusals = _Sampled(_of_refusals(config), out, config.refusals, "data.refusals")
-        content["refusals"] = refusals.origin
-        outcomes = _joined(outcomes, refusals.outcomes())
-    audit = _write(outcomes, out, main.source.name)
-    content = {**audit.model_dump(), **content, "config": config.model_dump(mode="json")}
-    write_json(out / "audit.json", content)
+    prompts = prompts or {}
+    if set(prompts) != set(config.decontamination.against):
+        raise ConfigError(
+            f"decontamination.against: {', '.join(config.decontamination.against) or 'nothing'}; "
+            f"prompts are given of: {', '.join(prompts) or 'nothing'}; give the same"
+        )
+    parts = {"source": _Part(config, out)}
+    if config.mixture.refusals:
+        parts["refusals"] = _Refusals(config, out)
+    audit = _write(_outcomes(parts.values(), _chain(config, prompts)), out)
+    counts = decontamination.counts(prompts, audit.flagged)
+    audit = audit.model_copy(update={"contaminated": counts})
+    content: dict[str, Any] = {name: part.origin for name, part in parts.items()}
+    content["against"] = {
+        name: decontamination.prompts_digest(texts) for name, texts in prompts.items()
+    }
+    content["config"] = config.model_dump(mode="json")
+    write_json(out / "audit.json", audit.model_dump() | content)
     return audit
 
 
-class _Sampled:
-    """A source, and which of its examples are used."""
+class _Part:
+    """A source of examples, and what it alone goes through."""
 
-    def __init__(self, config: DataConfig, out: Path, size: int | None, asked_by: str) -> None:
-        self._config = config
+    size_flag = "--max-examples"
+
+    def __init__(self, config: DataConfig, out: Path) -> None:
+        self._name = config.source
         self.source = sources.find(config)
         folder = self.source.origin.get("path")
         if folder and out.resolve().is_relative_to(folder):
             raise ConfigError(
                 f"{out} lies in the source {self.source.name}; write to another folder"
             )
-        self._used = columns.choose(_first_fields(self.source), config, self.source.name)
-        self._sample = None
-        if size is not None:
-            self._sample = _draw(self.outcomes(), size, config.seed, self.source.name, asked_by)
+        self.used = columns.choose(_first_fields(self.source), config, self.source.name)
+        self.first: list[Step] = []
+        self.last: list[Step] = []
+        if config.max_examples is not None:
+            wanted = (
+                f"{self.source.name}: {config.max_examples} examples asked for ({self.size_flag})"
+            )
+            self.last.append(sample(config.max_examples, config.seed, wanted, out))
 
     @property
     def origin(self) -> dict[str, Any]:
         """For the audit: where the examples are from."""
-        used = self._used._asdict()
-        return {"name": self._config.source, **self.source.origin, "columns": used}
-
-    def outcomes(self) -> Iterator[Example | Dropped]:
-        """Yield what becomes of every row."""
-        return _outcomes(self.source, self._used, _Sieve(self.source, self._config, self._sample))
+        return {"name": self._name, **self.source.origin, "columns": self.used._asdict()}
 
 
-def _of_refusals(config: DataConfig) -> DataConfig:
-    return DataConfig(
-        source=config.refusal_source, keep_duplicates=config.keep_duplicates, seed=config.seed
-    )
+class _Refusals(_Part):
+    """The refusals that are mixed in: those rows of a source that decline."""
+
+    size_flag = "data.mixture.refusals"
+
+    def __init__(self, config: DataConfig, out: Path) -> None:
+        mixture = config.mixture
+        settings = mixture.model_dump(exclude={"refusals", "selector"})
+        super().__init__(
+            DataConfig(**settings, max_examples=mixture.refusals, seed=config.seed), out
+        )
+        self.first.append(curation.only_refusals(mixture.selector))
 
 
-def _joined(
-    first: Iterator[Example | Dropped], second: Iterator[Example | Dropped]
-) -> Iterator[Example | Dropped]:
-    """Yield both, with the rows of the second numbered on from those of the first."""
-    rows, usable = 0, False
-    for outcome in first:
-        rows = outcome.row + 1
-        usable = usable or isinstance(outcome, Example)
-        yield outcome
-    for outcome in second if usable else ():  # refusals alone are no data
-        yield outcome.model_copy(update={"row": rows + outcome.row})
+def _chain(config: DataConfig, prompts: Prompts) -> list[Step]:
+    """Return what all parts go through before their samples are drawn.
+
+    What changes a text comes before what compares texts, and what is cheap before what is dear.
+    Near-duplicates are sought last, so that no example is lost to one that goes itself.
+    """
+    steps = curation.restatements_step(config.curation)
+    if not config.keep_duplicates:
+        steps.append(_without_duplicates())
+    if prompts:
+        threshold, remove = config.decontamination.threshold, config.decontamination.remove
+        steps.append(decontamination.decontaminate(prompts, threshold, remove=remove))
+    steps += curation.steps(config.curation)
+    if config.curation.near_duplicates is not None:
+        steps.append(without_near_duplicates(config.curation.near_duplicates))
+    return steps
 
 
-class _Sieve:
-    """Says, turn by turn in the order of the source, why a turn is not used."""
+def _without_duplicates() -> Step:
+    """Drop what was there before, in this part or in an earlier one."""
+    seen = DigestSet()
 
-    def __init__(
-        self, source: Source, config: DataConfig, sample: frozenset[int] | None = None
-    ) -> None:
-        self._first_turn_only = source.first_turn_only
-        self._sample = sample
-        self._seen: set[bytes] | None = None if config.keep_duplicates else set()
-        self._usable = 0
+    def look(candidate: Candidate) -> None:
+        if not seen.add(_digest(candidate.said)):
+            candidate.drop("duplicate")
 
-    def reason(self, number: int, turn: Turn) -> str | None:
-        """Return why turn ``number`` of its row is dropped; None if it is an example."""
-        if number and self._first_turn_only:
-            return "after the first turn, which alone the paper uses"
-        if not turn.response or turn.response.isspace():
-            return "empty response"
+    return each(look)
+
+
+def _outcomes(parts: Iterable[_Part], chain: Sequence[Step]) -> Iterator[Candidate]:
+    """Yield what becomes of every turn, or of a row that has none; rows are numbered through.
+
+    Raises:
+        DataError: nothing came through of one part.
+    """
+    rows = 0
+    for part in parts:
+        start, usable, reasons = rows, False, Counter[str]()
+        found = _candidates(part, start)
+        for step in (*part.first, *chain, *part.last):
+            found = step(found)
+        for candidate in found:
+            rows = candidate.row + 1  # no row is without an outcome
+            if candidate.dropped:
+                reasons[candidate.dropped] += 1
+            else:
+                usable = True
+            yield candidate
+        if not usable:
+            raise DataError(
+                f"{part.source.name}: none of its {rows - start:,} rows is usable"
+                f"{in_brackets(reasons)}"
+            )
+
+
+def _candidates(part: _Part, start: int) -> Iterator[Candidate]:
+    """Yield every turn of every row in the source's order, and drop what is no text."""
+    for number, row in enumerate(part.source.rows()):
         try:
-            key = _key(turn)
-        except UnicodeEncodeError:
-            return "half a surrogate pair, which is not text"
-        if self._seen is not None:
-            if key in self._seen:
-                return "duplicate"
-            self._seen.add(key)
-        self._usable += 1
-        if self._sample is not None and self._usable - 1 not in self._sample:
-            return "not sampled"
-        return None
-
-
-def _outcomes(source: Source, used: Columns, sieve: _Sieve) -> Iterator[Example | Dropped]:
-    """Yield what becomes of every row, or of every turn of a row, in the source's order."""
-    for number, row in enumerate(source.rows()):
-        try:
-            turns = _turns(number, row, source, used)
+            turns = _turns(number, row, part)
         except UnusableRow as reason:
-            yield Dropped(row=number, reason=str(reason), where=row.where)
+            yield Candidate(start + number, 0, row.where, Turn(""), str(reason))
             continue
         for place, turn in enumerate(turns):
-            dropped = sieve.reason(place, turn)
-            if dropped is not None:
-                yield Dropped(row=number, turn=place, reason=dropped, where=row.where)
-            else:  # every value was checked when it was read
-                yield Example.model_construct(row=number, turn=place, **turn._asdict())
+            candidate = Candidate(start + number, place, row.where, turn)
+            if place and part.source.first_turn_only:
+                candidate.drop("after the first turn, which alone the paper uses")
+            elif not turn.response or turn.response.isspace():
+                candidate.drop("empty response")
+            elif not _is_text(turn):
+                candidate.drop("half a surrogate pair, which is not text")
+            yield candidate
 
 
-def _turns(number: int, row: Row, source: Source, used: Columns) -> list[Turn]:
+def _turns(number: int, row: Row, part: _Part) -> list[Turn]:
     if row.fault:
         raise UnusableRow(row.fault)
-    if source.first_rows is not None and number >= source.first_rows:
-        raise UnusableRow(f"beyond the first {source.first_rows:,} rows, which the paper uses")
-    return columns.row_turns(row.fields, used)
+    first_rows = part.source.first_rows
+    if first_rows is not None and number >= first_rows:
+        raise UnusableRow(f"beyond the first {first_rows:,} rows, which the paper uses")
+    return columns.row_turns(row.fields, part.used)
 
 
-def _draw(
-    outcomes: Iterable[Example | Dropped], size: int, seed: int, name: str, asked_by: str
-) -> frozenset[int]:
-    """Draw positions among the examples; a smaller draw of the same seed lies inside a larger."""
-    lots = random.Random(seed)
-    examples = (outcome for outcome in outcomes if isinstance(outcome, Example))
-    drawn = heapq.nsmallest(size, ((lots.random(), place) for place, _ in enumerate(examples)))
-    if 0 < len(drawn) < size:
-        raise DataError(
-            f"{name}: {size} examples asked for ({asked_by}), but only {len(drawn)} are usable"
-        )
-    return frozenset(place for _, place in drawn)
-
-
-def _write(outcomes: Iterable[Example | Dropped], out: Path, name: str) -> Audit:
+def _write(outcomes: Iterable[Candidate], out: Path) -> Audit:
     rows = rows_kept = examples = 0
     last_kept = -1
-    reasons: Counter[str] = Counter()
+    reasons, flags = Counter[str](), Counter[str]()
     with (
         written_aside(out / "examples.jsonl") as kept,
         written_aside(out / "dropped.jsonl") as dropped,
+        written_aside(out / "flagged.jsonl") as flagged,
     ):
-        for outcome in outcomes:
-            rows = outcome.row + 1  # no row is without an outcome
-            if isinstance(outcome, Example):
-                kept.write(outcome.model_dump_json() + "\n")
-                examples += 1
-                rows_kept += outcome.row != last_kept
-                last_kept = outcome.row
+        for found in outcomes:
+            rows = found.row + 1
+            if found.dropped:
+                dropped.write(_dropped(found).model_dump_json() + "\n")
+                reasons[found.dropped] += 1
             else:
-                dropped.write(outcome.model_dump_json() + "\n")
-                reasons[outcome.reason] += 1
-        if not examples:
-            counts = ", ".join(f"{reason}: {count:,}" for reason, count in reasons.items())
-            raise DataError(f"{name}: none of its {rows:,} rows is usable ({counts})")
+                kept.write(_example(found).model_dump_json() + "\n")
+                examples += 1
+                rows_kept += found.row != last_kept
+                last_kept = found.row
+            for what, detail in found.flags:
+                flagged.write(_flagged(found, what, detail).model_dump_json() + "\n")
+                flags[what] += 1
         (out / "audit.json").unlink(missing_ok=True)  # an old audit never stands by new examples
-    return Audit(rows=rows, rows_kept=rows_kept, examples=examples, dropped=dict(reasons))
+    if not flags:
+        (out / "flagged.jsonl").unlink()
+    return Audit(
+        rows=rows,
+        rows_kept=rows_kept,
+        examples=examples,
+        dropped=dict(reasons),
+        flagged=dict(flags),
+    )
+
+
+def _example(found: Candidate) -> Example:
+    response, instruction, earlier = found.said
+    return Example(
+        row=found.row,
+        turn=found.turn,
+        response=response,
+        instruction=instruction,
+        earlier=earlier,
+    )
+
+
+def _dropped(found: Candidate) -> Dropped:
+    return Dropped(
+        row=found.row,
+        turn=found.turn,
+        reason=found.dropped,
+        where=found.where,
+        detail=found.detail,
+    )
+
+
+def _flagged(found: Candidate, what: str, detail: str) -> Flagged:
+    return Flagged(row=found.row, turn=found.turn, where=found.where, what=what, detail=detail)
 
 
 def _first_fields(source: Source) -> dict[str, object]:
@@ -189,11 +249,23 @@ def _first_fields(source: Source) -> dict[str, object]:
     raise DataError(f"{source.name}: it has no rows")
 
 
-def _key(turn: Turn) -> bytes:
+def _parts(turn: Turn) -> list[str]:
+    parts = [part for message in turn.earlier for part in (message.role, message.content)]
+    return [*parts, turn.instruction or "", turn.response]
+
+
+def _is_text(turn: Turn) -> bool:
+    try:
+        "".join(_parts(turn)).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _digest(turn: Turn) -> bytes:
     """Return eight bytes that stand for a turn: one collision in 4e7 sets of a million turns."""
     digest = hashlib.blake2b(digest_size=8)
-    parts = [part for message in turn.earlier for part in (message.role, message.content)]
-    for part in (*parts, turn.instruction or "", turn.response):
+    for part in _parts(turn):
         content = part.encode()
         digest.update(b"%d:" % len(content))
         digest.update(content)

@@ -20,11 +20,16 @@ from response_tuning.registry import Registry, unknown
 
 @dataclass(frozen=True)
 class Dataset:
-    """A published dataset, and which part of it the paper trains on; or one that is made here."""
+    """A published dataset, and which part of it the paper trains on; or one that is made here.
+
+    It has a hub id, the address of a file, or what makes its rows.
+    """
 
     hub_id: str | None = None
+    file: str | None = None
+    """Where it is published as a file of which the user names a copy."""
     made: Callable[[], Iterator[dict[str, str]]] | None = None
-    """Makes the rows, always the same, in place of a hub id."""
+    """Makes the rows, always the same."""
     first_rows: int | None = None
     """How many rows are used, from the first on; None means all."""
     first_turn_only: bool = False
@@ -36,6 +41,12 @@ DATASETS.register("dolly")(Dataset("databricks/databricks-dolly-15k"))
 DATASETS.register("miniature")(Dataset(made=examples.tuning_rows))
 DATASETS.register("miniature-refusals")(Dataset(made=examples.refusal_rows))
 DATASETS.register("lima")(Dataset("GAIR/lima", first_rows=1000, first_turn_only=True))
+DATASETS.register("safety-tuned-llamas")(  # Bianchi et al. 2023, the paper's refusals
+    Dataset(
+        file="https://raw.githubusercontent.com/vinid/safety-tuned-llamas/main/data/training/"
+        "safety_only_data_Instructions.json"
+    )
+)
 
 
 @dataclass(frozen=True)
@@ -55,7 +66,8 @@ def find(config: DataConfig) -> Source:
     """Find the source that ``config`` asks for: a named dataset, then a path, then the hub.
 
     Raises:
-        ConfigError: a path is given for something that is no named dataset.
+        ConfigError: a setting has no effect on this source, or a dataset that is published as a
+            file lacks the path of a copy.
         DataError: there is no such source, or it cannot be read.
     """
     if config.source in DATASETS.names():
@@ -68,7 +80,7 @@ def find(config: DataConfig) -> Source:
             "itself as the source"
         )
     if config.source and Path(config.source).exists():
-        return _local(Path(config.source), config.split)
+        return _local(Path(config.source), config)
     if re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", config.source) and not files.is_file_name(
         config.source
     ):
@@ -80,8 +92,10 @@ def find(config: DataConfig) -> Source:
 
 
 def _made(config: DataConfig, made: Callable[[], Iterator[dict[str, str]]]) -> Source:
-    if config.path is not None:
-        raise ConfigError(f"dataset '{config.source}' is made here, so --path has no use")
+    defaults = {"path": None, "revision": "main", "split": "train"}
+    for flag, default in defaults.items():
+        if getattr(config, flag) != default:
+            raise ConfigError(f"dataset '{config.source}' is made here, so --{flag} has no use")
     rows = [
         Row(f"{config.source}: record {number}", dict(fields))
         for number, fields in enumerate(made(), start=1)
@@ -95,13 +109,18 @@ def _made(config: DataConfig, made: Callable[[], Iterator[dict[str, str]]]) -> S
 
 
 def _named(dataset: Dataset, config: DataConfig) -> Source:
-    if config.path is None:
-        assert dataset.hub_id is not None
+    if config.path is not None:
+        if not config.path.exists():
+            raise DataError(f"{config.path}: no such file or folder (--path)")
+        source = _local(config.path, config)
+    elif dataset.hub_id is not None:
         source = _on_hub(dataset.hub_id, config)
-    elif config.path.exists():
-        source = _local(config.path, config.split)
     else:
-        raise DataError(f"{config.path}: no such file or folder (--path)")
+        raise ConfigError(
+            f"dataset '{config.source}' is published as a file: download {dataset.file} and name "
+            "your copy with --path FILE, or, where it is mixed in, with --mixture-path FILE "
+            "(data.mixture.path)"
+        )
     return replace(source, first_rows=dataset.first_rows, first_turn_only=dataset.first_turn_only)
 
 
@@ -115,8 +134,10 @@ def _on_hub(hub_id: str, config: DataConfig) -> Source:
     )
 
 
-def _local(path: Path, split: str) -> Source:
-    chosen = files.choose(path, split)
+def _local(path: Path, config: DataConfig) -> Source:
+    if config.revision != "main":
+        raise ConfigError(f"{path} is not on the hub, so --revision has no use")
+    chosen = files.choose(path, config.split)
     return Source(
         name=str(path),
         rows=lambda: (

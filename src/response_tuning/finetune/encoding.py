@@ -7,14 +7,16 @@ in the ids, and nothing is compared with the pad token.
 
 import json
 import random
-from collections import Counter
+from array import array
 from collections.abc import Iterable, Iterator, Sequence
+from functools import cached_property, partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from response_tuning.artifacts import Example, Message
 from response_tuning.errors import ModelError, TemplateError
-from response_tuning.finetune.objectives import IGNORED, OBJECTIVES, Segment, UnfitError
+from response_tuning.finetune.examples import Examples
+from response_tuning.finetune.objectives import IGNORED, OBJECTIVES, Another, Segment, UnfitError
 from response_tuning.templates import Chat
 
 if TYPE_CHECKING:
@@ -23,7 +25,7 @@ if TYPE_CHECKING:
 
 KEPT, TRUNCATED = "kept", "truncated"
 CHUNK = 1000
-"""Examples that are tokenised together."""
+"""Examples that are tokenised together, and are in memory together."""
 
 
 class Row(NamedTuple):
@@ -45,7 +47,7 @@ class Row(NamedTuple):
     @property
     def supervised(self) -> int:
         """Number of tokens that carry loss."""
-        return sum(label != IGNORED for label in self.labels)
+        return len(self.labels) - self.labels.count(IGNORED)
 
 
 class Encoder:
@@ -71,8 +73,9 @@ class Encoder:
         self.chat = chat
         self.window = window
         self.seed = seed
-        self._objective = OBJECTIVES.get(objective)
-        self._twins = [OBJECTIVES.get(name) for name in twins if name != objective]
+        arms = [objective, *(name for name in twins if name != objective)]
+        self._objectives = [OBJECTIVES.get(name) for name in arms]
+        self._bos = chat.tokenizer.bos_token_id
         self._continuation = continuation_tokenizer(chat.tokenizer)
         end = chat.turn_end
         after = self._continuation.encode(end.rest, add_special_tokens=False).ids
@@ -80,33 +83,49 @@ class Encoder:
         self._check_continuation()
         self._check_served_prefix()
 
-    def rows(self, examples: Sequence[Example]) -> Iterator[Row]:
-        """Yield one row for each example, in order, dropped ones included."""
-        pairs = zip(examples, _others(examples, self.seed), strict=True)
-        while chunk := list(islice(pairs, CHUNK)):
-            yield from self._encode(chunk)
+    def rows(self, examples: Examples) -> Iterator[Row]:
+        """Yield one row for each example, in order, dropped ones included.
 
-    def _encode(self, pairs: list[tuple[Example, Example]]) -> Iterator[Row]:
-        responses = self._continuation.encode_batch(
-            [example.response for example, _ in pairs], add_special_tokens=False
+        At most two chunks of examples are in memory, the one that is read and the one before it.
+        """
+        others = _Others(examples, self.seed)
+        numbered = enumerate(examples)
+        while chunk := list(islice(numbered, CHUNK)):
+            yield from self._encode(chunk, others)
+
+    def _encode(self, chunk: list[tuple[int, Example]], others: "_Others") -> Iterator[Row]:
+        prompts = [self._prompts(example, partial(others.of, place)) for place, example in chunk]
+        ids = self._encoded_once(
+            text for texts in prompts if isinstance(texts, list) for text in texts
         )
-        for (example, other), response in zip(pairs, responses, strict=True):
-            try:
-                prefix, longest = self._prefix(example, other)
-            except (UnfitError, TemplateError) as reason:
-                yield Row(example, str(reason), [], [])
+        responses = self._continuation.encode_batch_fast(
+            [example.response for _, example in chunk], add_special_tokens=False
+        )
+        for (_, example), texts, response in zip(chunk, prompts, responses, strict=True):
+            if isinstance(texts, str):
+                yield Row(example, texts, [], [])
                 continue
-            yield self._row(example, prefix, self.window - longest, response.ids)
+            prefixes = [ids[text] for text in texts]
+            room = self.window - max(map(len, prefixes))
+            yield self._row(example, prefixes[0], room, response.ids)
 
-    def _prefix(self, example: Example, other: Example) -> tuple[list[int], int]:
-        """Return this objective's prefix ids and the length of the longest among the twins."""
-        prefix = self._ids(self._objective(example, other, self.chat))
-        lengths = [len(self._ids(twin(example, other, self.chat))) for twin in self._twins]
-        return prefix, max([len(prefix), *lengths])
+    def _prompts(self, example: Example, other: Another) -> list[str] | str:
+        """Return what stands before the response, here and in each twin; or the reason to drop."""
+        try:
+            return [_unsupervised(each(example, other, self.chat)) for each in self._objectives]
+        except (UnfitError, TemplateError) as reason:
+            return str(reason)
 
-    def _ids(self, segments: list[Segment]) -> list[int]:
-        (text,) = (segment.text for segment in segments if not segment.supervised)
-        return self.chat.encode(text)
+    def _encoded_once(self, texts: Iterable[str]) -> dict[str, list[int]]:
+        """Encode rendered prompts, of which response tuning has a single one."""
+        distinct = list(dict.fromkeys(texts))
+        if not distinct:
+            return {}
+        # As Chat.encode: the template has already placed the special tokens.
+        encoded = self.chat.tokenizer(
+            distinct, add_special_tokens=False, return_attention_mask=False
+        )
+        return dict(zip(distinct, encoded.input_ids, strict=True))
 
     def _row(self, example: Example, prefix: list[int], room: int, response: list[int]) -> Row:
         if room < 1:
@@ -124,15 +143,14 @@ class Encoder:
         Raises:
             ModelError: naming the row and what is wrong with it.
         """
-        bos = self.chat.tokenizer.bos_token_id
-        stop = self.chat.turn_end.stop_id
+        bos, stop = self._bos, self.chat.turn_end.stop_id
         ids, labels = row.input_ids, row.labels
         content = labels[prefix : len(ids) - (len(self._ending) if row.status == KEPT else 0)]
         faults = {
             "ids and labels differ in length": len(ids) != len(labels),
             "it is longer than the window": len(ids) > self.window,
             "no token carries loss": prefix >= len(ids),
-            "the prefix carries loss": any(label != IGNORED for label in labels[:prefix]),
+            "the prefix carries loss": labels[:prefix].count(IGNORED) < prefix,
             "a response token carries none": labels[prefix:] != ids[prefix:],
             "it starts with two BOS tokens": bos is not None and ids[:2] == [bos, bos],
             "it does not end in the stop token": row.status == KEPT
@@ -159,8 +177,7 @@ class Encoder:
     def _check_served_prefix(self) -> None:
         """Check that what generation will send starts with one BOS token, not two."""
         served = self.chat.encode(self.chat.prompt([Message(role="user", content="question")]))
-        bos = self.chat.tokenizer.bos_token_id
-        if bos is not None and served[:2] == [bos, bos]:
+        if self._bos is not None and served[:2] == [self._bos, self._bos]:
             raise ModelError("the chat template prints two BOS tokens; take one out of it")
 
 
@@ -206,14 +223,28 @@ def _without_dummy_prefix(part: dict[str, Any] | None) -> dict[str, Any] | None:
     return part
 
 
-def _others(examples: Sequence[Example], seed: int) -> Iterator[Example]:
-    """Yield for each example another one, so that no example is its own partner."""
-    order = list(range(len(examples)))
-    random.Random(seed).shuffle(order)
-    partner = dict(zip(order, order[1:] + order[:1], strict=True))
-    return (examples[partner[position]] for position in range(len(examples)))
+def _unsupervised(segments: list[Segment]) -> str:
+    (text,) = (segment.text for segment in segments if not segment.supervised)
+    return text
 
 
-def count_by_status(rows: Iterable[Row]) -> dict[str, int]:
-    """Count rows by status."""
-    return dict(Counter(row.status for row in rows))
+class _Others:
+    """For each example another one, drawn by the seed; they form a single circle."""
+
+    def __init__(self, examples: Examples, seed: int) -> None:
+        self._examples = examples
+        self._seed = seed
+
+    def of(self, position: int) -> Example:
+        """Return the example that follows the one at ``position`` in the circle."""
+        return self._examples[self._following[position]]
+
+    @cached_property
+    def _following(self) -> "array[int]":
+        """Positions, 4 bytes each, made when the first is asked for: few objectives need them."""
+        order = array("i", range(len(self._examples)))
+        random.Random(self._seed).shuffle(order)
+        following = array("i", order)
+        for place, position in enumerate(order):
+            following[position] = order[(place + 1) % len(order)]
+        return following

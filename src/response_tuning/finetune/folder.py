@@ -7,6 +7,8 @@ MANIFEST = "manifest.json"
 """Says ``running`` until everything else is in place, then ``finished``."""
 METRICS = "metrics.jsonl"
 CHECKPOINTS = "checkpoints"
+TOKENS = "tokens"
+"""Encoded examples, kept as the checkpoints are: until the run has finished."""
 COMPLETE = "complete"
 """The file that a checkpoint gets last, when all of it is on disk."""
 
@@ -26,7 +28,8 @@ def forget(out: Path) -> None:
     """Delete what a run would resume from, or be known as finished by."""
     (out / MANIFEST).unlink(missing_ok=True)
     (out / METRICS).unlink(missing_ok=True)
-    shutil.rmtree(out / CHECKPOINTS, ignore_errors=True)
+    for name in (CHECKPOINTS, TOKENS):
+        shutil.rmtree(out / name, ignore_errors=True)
 
 
 def move_into(source: Path, target: Path) -> None:

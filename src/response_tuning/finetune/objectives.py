@@ -27,35 +27,38 @@ class UnfitError(ValueError):
     """An example that an objective cannot use; the message is the reason that is counted."""
 
 
-Objective = Callable[[Example, Example, Chat], list[Segment]]
-"""(example, another example drawn by the seed, chat template) -> segments."""
+Another = Callable[[], Example]
+"""Looks up the other example that the seed has drawn for this one; few objectives ask."""
+
+Objective = Callable[[Example, Another, Chat], list[Segment]]
+"""(example, its other one, chat template) -> segments."""
 
 OBJECTIVES: Registry[Objective] = Registry("objective")
 
 
 @OBJECTIVES.register("instruction-tuning")
-def instruction_tuning(example: Example, other: Example, chat: Chat) -> list[Segment]:
+def instruction_tuning(example: Example, other: Another, chat: Chat) -> list[Segment]:
     """Learn p(response | instruction), with earlier turns as context (paper, section 3)."""
     return [Segment(chat.prompt(_asked(example)), False), Segment(example.response, True)]
 
 
 @OBJECTIVES.register("response-tuning")
-def response_tuning(example: Example, other: Example, chat: Chat) -> list[Segment]:
+def response_tuning(example: Example, other: Another, chat: Chat) -> list[Segment]:
     """Learn p(response): neither instruction nor user tag is ever shown (paper, section 3)."""
     return [Segment(chat.opening, False), Segment(example.response, True)]
 
 
 @OBJECTIVES.register("response-tuning-empty-user")
-def response_tuning_empty_user(example: Example, other: Example, chat: Chat) -> list[Segment]:
+def response_tuning_empty_user(example: Example, other: Another, chat: Chat) -> list[Segment]:
     """Learn p(response | an empty user turn): Hewitt et al., arXiv 2409.14254."""
     empty = [Message(role="user", content="")]
     return [Segment(chat.prompt(empty), False), Segment(example.response, True)]
 
 
 @OBJECTIVES.register("shuffled-pairs")
-def shuffled_pairs(example: Example, other: Example, chat: Chat) -> list[Segment]:
+def shuffled_pairs(example: Example, other: Another, chat: Chat) -> list[Segment]:
     """Learn p(response | someone else's instruction): the control in which pairing is wrong."""
-    return [Segment(chat.prompt(_asked(other)), False), Segment(example.response, True)]
+    return [Segment(chat.prompt(_asked(other())), False), Segment(example.response, True)]
 
 
 def _asked(example: Example) -> list[Message]:

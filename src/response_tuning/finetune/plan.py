@@ -1,14 +1,15 @@
 """What a run would cost, before it starts: steps, tokens, memory and time. No weights are read."""
 
 import math
+import tempfile
 import time
-from collections.abc import Sequence
 from itertools import islice
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from response_tuning.artifacts import Example
 from response_tuning.configs import FinetuneConfig
 from response_tuning.finetune import base
+from response_tuning.finetune.examples import Examples
 from response_tuning.finetune.run import Encoded, encode
 from response_tuning.templates import Chat
 
@@ -34,12 +35,13 @@ class Size(NamedTuple):
     vocabulary: int
 
 
-def print_plan(config: FinetuneConfig, examples: Sequence[Example], console: "Console") -> Encoded:
+def print_plan(config: FinetuneConfig, examples: Examples, console: "Console") -> None:
     """Print what the run would do and roughly cost; estimates are marked ``about``."""
     from rich.text import Text
 
     chat = Chat(base.load_tokenizer(config))
-    encoded = encode(config, chat, examples)
+    with tempfile.TemporaryDirectory() as folder:
+        encoded = encode(config, chat, examples, Path(folder) / "tokens")
     size = measure(config)
     steps, tokens = _steps_and_tokens(config, encoded)
     seconds = tokens * _flops_per_token(config, size) / (_rate(config) * EFFICIENCY)
@@ -55,7 +57,6 @@ def print_plan(config: FinetuneConfig, examples: Sequence[Example], console: "Co
         f"{_duration(seconds)} on this machine's {'GPU' if _on_gpu(config) else 'CPU'}",
     ):
         console.print(Text(line), soft_wrap=True)
-    return encoded
 
 
 def measure(config: FinetuneConfig) -> Size:

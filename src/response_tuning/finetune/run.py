@@ -6,21 +6,21 @@ manifest says ``running`` until everything else is in place. The same command ag
 killed run from its newest whole checkpoint, and leaves a finished one alone.
 """
 
+import json
 import logging
 import os
 import random
 import shutil
-from collections import Counter
-from collections.abc import Iterator, Sequence
+from array import array
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from response_tuning.artifacts import (
-    Example,
+    digest,
     file_digest,
     package_versions,
     read_json,
-    read_jsonl,
     write_json,
 )
 from response_tuning.configs import FinetuneConfig
@@ -28,10 +28,12 @@ from response_tuning.errors import ConfigError, DataError
 from response_tuning.finetune import base
 from response_tuning.finetune.card import model_card
 from response_tuning.finetune.encoding import KEPT, TRUNCATED, Encoder, Row
+from response_tuning.finetune.examples import ExampleFile, Examples
 from response_tuning.finetune.folder import (
     CHECKPOINTS,
     MANIFEST,
     METRICS,
+    TOKENS,
     move_into,
     newest_checkpoint,
 )
@@ -40,11 +42,15 @@ from response_tuning.templates import Chat
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from transformers import TrainingArguments
 
-    from response_tuning.finetune.steps import Documents
+    from response_tuning.finetune.store import StoredDocuments
     from response_tuning.finetune.trainer import ResponseTrainer
 
 logger = logging.getLogger(__name__)
+
+LONG_WAIT = 20_000
+"""Examples from which encoding takes seconds, and is said."""
 
 # Settings that change neither the examples, nor the steps, nor the weights that come out.
 _FREE = {"save_steps", "report_to", "merge"}
@@ -75,52 +81,43 @@ def finetune(config: FinetuneConfig, data: Path, out: Path, console: "Console") 
 class Encoded(NamedTuple):
     """The examples as the model will see them, and what became of each."""
 
-    train: "Documents"
-    held_out: "Documents"
+    train: "StoredDocuments"
+    held_out: "StoredDocuments"
     audit: dict[str, Any]
 
 
-def encode(config: FinetuneConfig, chat: Chat, examples: Sequence[Example]) -> Encoded:
-    """Encode ``examples`` under the objective, hold some out, and count everything.
+def encode(config: FinetuneConfig, chat: Chat, examples: Examples, store: Path) -> Encoded:
+    """Encode ``examples`` under the objective into ``store``, unless it is there; hold some out.
 
     Raises:
         DataError: no row is left to train on.
     """
-    from response_tuning.finetune.steps import Documents
+    from response_tuning.finetune.store import read, write
 
-    counts: Counter[str] = Counter()
-    tokens: Counter[str] = Counter()
-
-    def trained() -> Iterator[tuple[list[int], list[int]]]:
-        for row in rows(config, chat, examples):
-            counts[row.status] += 1
-            if row.trained:
-                tokens["tokens"] += len(row.input_ids)
-                tokens["supervised_tokens"] += row.supervised
-                yield row.input_ids, row.labels
-
-    documents = Documents(trained())
+    if not store.exists():
+        write(rows(config, chat, examples), store)
+    documents, counts = read(store)
     if len(documents) == 0:
-        reasons = ", ".join(f"{count} {reason}" for reason, count in counts.items())
+        shutil.rmtree(store)
+        reasons = ", ".join(f"{count} {reason}" for reason, count in counts["dropped"].items())
         raise DataError(f"no example is left to train on with '{config.objective}': {reasons}")
     held_out = _held_out(len(documents), config.eval_fraction, config.seed)
-    audit = {
-        "examples": len(examples),
-        KEPT: counts.pop(KEPT, 0),
-        TRUNCATED: counts.pop(TRUNCATED, 0),
-        "dropped": dict(counts),
-        "held_out": len(held_out),
-        **tokens,
-    }
-    train = [i for i in range(len(documents)) if i not in held_out]
-    return Encoded(
-        Documents(documents[i] for i in train),
-        Documents(documents[i] for i in sorted(held_out)),
-        audit,
-    )
+    audit = counts | {"held_out": len(held_out)}
+    if not held_out:
+        return Encoded(documents, documents.part([]), audit)
+    train = array("i", (i for i in range(len(documents)) if i not in held_out))
+    return Encoded(documents.part(train), documents.part(sorted(held_out)), audit)
 
 
-def rows(config: FinetuneConfig, chat: Chat, examples: Sequence[Example]) -> Iterator[Row]:
+def store_folder(config: FinetuneConfig, chat: Chat, manifest: dict[str, Any], out: Path) -> Path:
+    """Return where the encoded examples of a run are, named after all that decides on them."""
+    settings = {"objective", "twins", "window", "train_on_final_newline", "seed"}
+    parts = [manifest["base"], manifest["examples_sha256"], manifest["packages"], chat.digest]
+    parts.append(config.model_dump(mode="json", include=settings))
+    return out / TOKENS / digest(json.dumps(parts, sort_keys=True))
+
+
+def rows(config: FinetuneConfig, chat: Chat, examples: Examples) -> Iterator[Row]:
     """Yield one row for each example, as this run trains on it."""
     encoder = Encoder(
         chat,
@@ -133,9 +130,9 @@ def rows(config: FinetuneConfig, chat: Chat, examples: Sequence[Example]) -> Ite
     return encoder.rows(examples)
 
 
-def read_examples(data: Path) -> list[Example]:
-    """Read what the data stage left."""
-    return list(read_jsonl(data / "examples.jsonl", Example))
+def read_examples(data: Path) -> ExampleFile:
+    """Return what the data stage left; nothing is read yet."""
+    return ExampleFile(data / "examples.jsonl")
 
 
 def _manifest(config: FinetuneConfig, identity: str, data: Path) -> dict[str, Any]:
@@ -190,11 +187,15 @@ def _finished(out: Path, manifest: dict[str, Any]) -> bool:
 def _train(
     config: FinetuneConfig, data: Path, out: Path, manifest: dict[str, Any], console: "Console"
 ) -> None:
-    tokenizer = base.load_tokenizer(config)
-    chat = Chat(tokenizer)
-    encoded = encode(config, chat, read_examples(data))
+    chat = Chat(base.load_tokenizer(config))
+    arguments = training_arguments(config, out)
+    store = store_folder(config, chat, manifest, out)
+    with arguments.main_process_first(local=False):
+        if not store.exists() and manifest["data"]["examples"] >= LONG_WAIT:
+            console.print(f"encoding {manifest['data']['examples']:,} examples", highlight=False)
+        encoded = encode(config, chat, read_examples(data), store)
     manifest |= {"template": chat.digest, "audit": encoded.audit}
-    trainer = _trainer(config, encoded, out)
+    trainer = _trainer(config, encoded, arguments, out)
     from response_tuning.finetune.progress import Bar, Metrics
 
     bar = Bar(trainer, console)
@@ -233,7 +234,12 @@ def _held_out_loss(trainer: "ResponseTrainer") -> float:
     return trainer.evaluate()["eval_loss"]
 
 
-def _trainer(config: FinetuneConfig, encoded: Encoded, out: Path) -> "ResponseTrainer":
+def _trainer(
+    config: FinetuneConfig,
+    encoded: Encoded,
+    arguments: "TrainingArguments",
+    out: Path,
+) -> "ResponseTrainer":
     from transformers import PrinterCallback
 
     from response_tuning.finetune.progress import tracker
@@ -245,7 +251,7 @@ def _trainer(config: FinetuneConfig, encoded: Encoded, out: Path) -> "ResponseTr
         model = base.with_adapter(model, config)
     trainer = ResponseTrainer(
         model,
-        training_arguments(config, out),
+        arguments,
         train_dataset=encoded.train,
         eval_dataset=encoded.held_out if len(encoded.held_out) else None,
         examples_per_step=config.examples_per_step,
@@ -256,7 +262,7 @@ def _trainer(config: FinetuneConfig, encoded: Encoded, out: Path) -> "ResponseTr
     return trainer
 
 
-def training_arguments(config: FinetuneConfig, out: Path) -> Any:  # noqa: ANN401 - imported late
+def training_arguments(config: FinetuneConfig, out: Path) -> "TrainingArguments":
     """Return Trainer's arguments for ``config``; checkpoints go below ``out``.
 
     Raises:
@@ -358,4 +364,5 @@ def _save(
     (partial / "README.md").write_text(model_card(config, manifest), encoding="utf-8")
     move_into(partial, out)
     write_json(out / MANIFEST, manifest | {"status": "finished"})
-    shutil.rmtree(out / CHECKPOINTS, ignore_errors=True)
+    for name in (CHECKPOINTS, TOKENS):
+        shutil.rmtree(out / name, ignore_errors=True)

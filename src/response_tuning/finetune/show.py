@@ -1,8 +1,9 @@
 """What a run trains on, for eyes: which text carries loss, how long rows are, what was left out."""
 
 import json
+from array import array
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from heapq import merge
 from itertools import groupby, takewhile
 from pathlib import Path
@@ -44,7 +45,7 @@ class Overview(NamedTuple):
 
     shown: list[Entry]
     statuses: Counter[str]
-    lengths: list[int]
+    lengths: "array[int]"
     supervised: int
     source_rows: int
 
@@ -64,7 +65,7 @@ def entries(rows: Iterable[Row], data: Path) -> Iterator[Entry]:
 
 def overview(found: Iterable[Entry], data: Path, show: int) -> Overview:
     """Count everything, and keep the first ``show`` entries."""
-    result = Overview([], Counter(), [], 0, read_json(data / "audit.json")["rows"])
+    result = Overview([], Counter(), array("i"), 0, read_json(data / "audit.json")["rows"])
     supervised = 0
     for entry in found:
         if len(result.shown) < show:
@@ -72,8 +73,12 @@ def overview(found: Iterable[Entry], data: Path, show: int) -> Overview:
         result.statuses[entry.status] += 1
         if entry.input_ids:
             result.lengths.append(len(entry.input_ids))
-            supervised += sum(label != IGNORED for label in entry.labels)
+            supervised += _supervised(entry)
     return result._replace(supervised=supervised)
+
+
+def _supervised(entry: Entry) -> int:
+    return len(entry.labels) - entry.labels.count(IGNORED)
 
 
 def as_jsonl(found: Iterable[Entry]) -> Iterator[str]:
@@ -115,7 +120,7 @@ class Bar(NamedTuple):
     """Of the tallest bar."""
 
 
-def histogram(lengths: list[int]) -> list[Bar]:
+def histogram(lengths: Sequence[int]) -> list[Bar]:
     """Count lengths in equal bins from 1 to the longest."""
     if not lengths:
         return []
@@ -133,12 +138,11 @@ def print_overview(view: Overview, chat: Chat, console: "Console") -> None:
     from rich.text import Text
 
     for entry in view.shown:
-        supervised = sum(label != IGNORED for label in entry.labels)
         place = f"row {entry.row}" + (f" turn {entry.turn}" if entry.turn else "")
         # As Text, because words of the data may look like rich's markup.
         head = Text(
-            f"{place}: {entry.status}, {len(entry.input_ids)} tokens, {supervised} carry loss"
-            + (f" ({entry.where})" if entry.where else ""),
+            f"{place}: {entry.status}, {len(entry.input_ids)} tokens, "
+            f"{_supervised(entry)} carry loss" + (f" ({entry.where})" if entry.where else ""),
             style="bold",
         )
         console.print(head, soft_wrap=True)

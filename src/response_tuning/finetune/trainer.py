@@ -185,10 +185,10 @@ class ResponseTrainer(Trainer):
         base: PreTrainedModel = model.get_base_model() if hasattr(model, "peft_config") else model
         return base
 
-    def _lengths(self) -> list[int]:
-        lengths = getattr(self.train_dataset, "lengths", None)
+    def _lengths(self) -> Sequence[int]:
+        lengths: Sequence[int] | None = getattr(self.train_dataset, "lengths", None)
         if lengths is not None:
-            return list(lengths)
+            return lengths
         return [len(item["input_ids"]) for item in _items(self.train_dataset)]
 
     def _longest(self) -> int:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 from pydantic import Field
 from pydantic_core import PydanticSerializationError
@@ -93,16 +93,26 @@ def key(engine: Engine, request: Request, sampling: Sampling) -> str:
     return digest(engine.model, engine.template, sampling.model_dump_json(), *prompt)
 
 
+class Usage(NamedTuple):
+    """What an answer took, in tokens, as far as the engine says it."""
+
+    tokens: int | None = None
+    prompt_tokens: int | None = None
+
+
+UNSAID = Usage()
+
+
 def answered(
     engine: Engine,
     request: Request,
     sampling: Sampling,
     response: str,
     finish_reason: Literal["stop", "length"],
-    tokens: int | None = None,
+    usage: Usage = UNSAID,
 ) -> Completion:
     """Return the record of an answer."""
-    answer = {"response": response, "finish_reason": finish_reason, "tokens": tokens}
+    answer = {"response": response, "finish_reason": finish_reason, **usage._asdict()}
     return _record(engine, request, sampling, answer)
 
 

@@ -13,6 +13,7 @@ import pytest
 from response_tuning.artifacts import Completion, Message, Request, Sampling
 from response_tuning.errors import ConfigError, ModelError, TemplateError
 from response_tuning.generate import EngineConfig, generate, open_engine
+from response_tuning.templates import Chat
 
 Ask = Callable[..., Request]
 SaveModel = Callable[..., Path]
@@ -112,6 +113,17 @@ def test_rows_that_stop_at_different_tokens_are_cut_where_they_stop_alone(
 def test_a_reply_that_reaches_its_limit_is_marked(llama: Path, ask: Ask) -> None:
     (given,) = say(llama, [ask("a", "hello")], Sampling(max_new_tokens=3))
     assert given.finish_reason == "length"
+    assert given.tokens == 3
+
+
+def test_the_tokens_of_a_prompt_are_counted_with_its_template_and_without_padding(
+    llama: Path, tokenizer: Any, ask: Ask
+) -> None:
+    requests = [ask("a", "hello"), ask("b", "hello hello hello")]
+    chat = Chat(tokenizer)
+    expected = {r.item_id: len(chat.encode(chat.prompt(r.prompt))) for r in requests}
+    given = say(llama, requests, Sampling(max_new_tokens=3))
+    assert {c.item_id: c.prompt_tokens for c in given} == expected
 
 
 def test_the_turn_end_stops_a_reply_even_if_the_model_does_not_declare_it(

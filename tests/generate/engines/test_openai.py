@@ -69,16 +69,26 @@ def test_greedy_is_temperature_zero_and_no_stop_string_is_sent_unless_given(
 
 
 @pytest.mark.parametrize(
-    ("usage", "tokens"),
-    [({"completion_tokens": 7}, 7), ({"prompt_tokens": 3}, None), ({}, None), (None, None)],
+    ("usage", "counted"),
+    [
+        ({"completion_tokens": 7, "prompt_tokens": 30}, (7, 30)),
+        ({"completion_tokens": 7}, (7, None)),
+        ({"prompt_tokens": 3}, (None, 3)),
+        ({}, (None, None)),
+        (None, (None, None)),
+    ],
 )
 def test_tokens_are_counted_where_the_server_says_them(
-    server: Any, engine: Engine, ask: Ask, usage: dict[str, int] | None, tokens: int | None
+    server: Any,
+    engine: Engine,
+    ask: Ask,
+    usage: dict[str, int] | None,
+    counted: tuple[int | None, int | None],
 ) -> None:
     choice = {"message": {"content": "ho"}, "finish_reason": "stop"}
     server.plan["hi"] = [server.raw(json.dumps({"choices": [choice], "usage": usage}))]
     given = only(engine, ask("a", "hi"))
-    assert (given.response, given.tokens) == ("ho", tokens)
+    assert (given.response, given.tokens, given.prompt_tokens) == ("ho", *counted)
     assert only(engine, ask("b", "hum")).tokens is None
 
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 
 from response_tuning.artifacts import Completion, Request, Sampling
 from response_tuning.errors import ConfigError, TemplateError
-from response_tuning.generate.engine import ENGINES, EngineConfig, answered, failed
+from response_tuning.generate.engine import ENGINES, EngineConfig, Usage, answered, failed
 from response_tuning.generate.loading import load
 from response_tuning.generate.local import Draft, LocalModel, PromptTooLongError
 
@@ -48,7 +48,8 @@ class HfEngine:
                 if ending is None:
                     unfinished.append((request, draft))
                 else:
-                    yield answered(self, request, sampling, *ending, len(draft.said))
+                    usage = Usage(len(draft.said), len(draft.prompt))
+                    yield answered(self, request, sampling, *ending, usage)
             batch = unfinished
 
 

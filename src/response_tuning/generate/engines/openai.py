@@ -15,7 +15,16 @@ from pydantic import BaseModel, Field, ValidationError
 
 from response_tuning.artifacts import Completion, Request, Sampling
 from response_tuning.errors import ConfigError, EngineError
-from response_tuning.generate.engine import ENGINES, EngineConfig, answered, cut, failed, one_line
+from response_tuning.generate.engine import (
+    ENGINES,
+    UNSAID,
+    EngineConfig,
+    Usage,
+    answered,
+    cut,
+    failed,
+    one_line,
+)
 
 if TYPE_CHECKING:
     from openai import OpenAI
@@ -36,6 +45,7 @@ class _Choice(BaseModel):
 
 class _Usage(BaseModel):
     completion_tokens: int | None = None
+    prompt_tokens: int | None = None
 
 
 class _Reply(BaseModel):
@@ -150,12 +160,14 @@ class OpenAIEngine:
             said = f"unusable reply: {where}: {first['msg']}, not {first['input']!r}"
             return self._failed(request, sampling, said)
         choice = reply.choices[0]
-        tokens = reply.usage.completion_tokens if reply.usage else None
+        usage = UNSAID
+        if reply.usage:
+            usage = Usage(reply.usage.completion_tokens, reply.usage.prompt_tokens)
         said = choice.message.content
         kept = cut(said, sampling.stop)  # some servers take no notice of ``stop``
         if kept is not None:
-            return answered(self, request, sampling, kept, "stop", tokens)
-        return answered(self, request, sampling, said, choice.finish_reason, tokens)
+            return answered(self, request, sampling, kept, "stop", usage)
+        return answered(self, request, sampling, said, choice.finish_reason, usage)
 
     def _failed(self, request: Request, sampling: Sampling, said: str) -> Completion:
         if self._api_key != _NO_KEY:

@@ -1,0 +1,271 @@
+"""Does memory grow with the number of responses, and what does all of it cost beside tokenising?
+
+    python benchmarks/data_size.py --rows 100000 1000000 --tokenizer FOLDER --data FOLDER
+
+Rows are made of Alpaca, Dolly and LIMA (``--data`` holds ``alpaca/alpaca_5000.json``,
+``alpaca/alpaca_random_9k.json``, ``dolly/dolly_filtered.json`` and ``lima/lima_train.jsonl``),
+repeated with three words of each response replaced; one in twenty is an exact repetition. Every
+stage of every size is a process of its own, whose largest resident set is read at its end. The
+yardstick is ``Tokenizer.encode_batch_fast`` on the same texts: inside the encoding stage, each
+chunk is first given to a tokenizer of the yardstick's own, which does nothing else with it.
+"""
+
+import argparse
+import json
+import os
+import platform
+import random
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+FILES = (
+    "alpaca/alpaca_5000.json",
+    "alpaca/alpaca_random_9k.json",
+    "dolly/dolly_filtered.json",
+    "lima/lima_train.jsonl",
+)
+REPEATED = 0.05
+STEP = 64
+"""Examples of an optimiser step, as in the paper."""
+
+Result = dict[str, Any]
+
+
+def pairs(data: Path) -> Iterator[tuple[str, str]]:
+    """Yield (instruction, response) of the public files."""
+    for name in FILES:
+        text = (data / name).read_text(encoding="utf-8")
+        if name.endswith(".jsonl"):
+            for line in text.rstrip("\n").split("\n"):
+                asked, said, *_ = json.loads(line)["messages"]
+                yield asked["content"], said["content"]
+        else:
+            for row in json.loads(text):
+                parts = (row["instruction"], row["input"])
+                yield "\n\n".join(part for part in parts if part), row["output"]
+
+
+def build(folder: Path, rows: int, arguments: argparse.Namespace) -> Result:
+    """Write the input file."""
+    lots = random.Random(0)
+    found = list(pairs(Path(arguments.data)))
+    words = " ".join(response for _, response in found).split()
+    with (folder / "input.jsonl").open("w", encoding="utf-8") as out:
+        for number in range(rows):
+            asked, said = found[number % len(found)]
+            if number >= len(found) and lots.random() >= REPEATED:
+                changed = said.split(" ")
+                for _ in range(3):
+                    changed[lots.randrange(len(changed))] = lots.choice(words)
+                said = " ".join(changed)
+            line = {"instruction": asked, "response": said}
+            out.write(json.dumps(line, ensure_ascii=False) + "\n")
+    return {"bytes": (folder / "input.jsonl").stat().st_size}
+
+
+def prepare(folder: Path, rows: int, arguments: argparse.Namespace) -> Result:
+    """Run the data stage: reading, exact duplicates, writing."""
+    from response_tuning.configs import DataConfig
+    from response_tuning.pipeline import run_data
+
+    run_data(DataConfig(source=str(folder / "input.jsonl")), folder / "data")
+    return {"examples": json.loads((folder / "data" / "audit.json").read_text())["examples"]}
+
+
+def encode(folder: Path, rows: int, arguments: argparse.Namespace) -> Result:
+    """Encode everything, with the yardstick in between; its time is not counted."""
+    from response_tuning.configs import FinetuneConfig
+    from response_tuning.finetune import base, run, store  # noqa: F401 - torch is not counted
+    from response_tuning.finetune.encoding import CHUNK, Encoder, continuation_tokenizer
+    from response_tuning.finetune.examples import ExampleFile
+    from response_tuning.templates import Chat
+
+    config = FinetuneConfig(
+        base_model=arguments.tokenizer, objective=arguments.objective, window=2048
+    )
+    chat = Chat(base.load_tokenizer(config))
+    yardstick = continuation_tokenizer(chat.tokenizer)
+    encoder = Encoder(chat, arguments.objective, config.window)
+    away, raw = Watch(), Watch()
+
+    class Interrupted(ExampleFile):
+        """Lets the yardstick go first with every chunk."""
+
+        def __iter__(self) -> Iterator[Any]:
+            examples = super().__iter__()
+            while chunk := list(islice(examples, CHUNK)):
+                with away:
+                    texts = [example.response for example in chunk]
+                    prompts = [
+                        encoder._prompts(example, partial(chunk.__getitem__, place - 1))
+                        for place, example in enumerate(chunk)
+                    ]
+                    texts += dict.fromkeys(
+                        text for found in prompts if isinstance(found, list) for text in found
+                    )
+                    with raw:
+                        yardstick.encode_batch_fast(texts, add_special_tokens=False)
+                yield from chunk
+
+    whole = Watch()
+    with whole:
+        examples = Interrupted(folder / "data" / "examples.jsonl")
+        encoded = run.encode(config, chat, examples, folder / "tokens")
+    return {
+        "seconds": whole.seconds - away.seconds,
+        "cpu": whole.cpu - away.cpu,
+        "raw_seconds": raw.seconds,
+        "raw_cpu": raw.cpu,
+        "tokens": encoded.audit["tokens"],
+    }
+
+
+def plan(folder: Path, rows: int, arguments: argparse.Namespace) -> Result:
+    """Lay out the steps of an epoch from the lengths."""
+    from response_tuning.finetune.steps import StepSampler
+    from response_tuning.finetune.store import read
+
+    with Watch() as watch:
+        documents, _ = read(folder / "tokens")
+        steps = sum(1 for _ in StepSampler(documents.lengths, STEP, seed=0))
+    return {"seconds": watch.seconds, "cpu": watch.cpu, "steps": steps}
+
+
+def epoch(folder: Path, rows: int, arguments: argparse.Namespace) -> Result:
+    """Read the documents of an epoch, in the order of its steps."""
+    from response_tuning.finetune.steps import StepSampler
+    from response_tuning.finetune.store import read
+
+    documents, _ = read(folder / "tokens")
+    with Watch() as watch:
+        for step in StepSampler(documents.lengths, STEP, seed=0):
+            for index in step:
+                documents[index]
+    return {"seconds": watch.seconds, "cpu": watch.cpu}
+
+
+STAGES: dict[str, Callable[[Path, int, argparse.Namespace], Result]] = {
+    "build": build,
+    "prepare": prepare,
+    "encode": encode,
+    "plan": plan,
+    "epoch": epoch,
+}
+LABELS = {
+    "prepare": "read, drop exact duplicates, write",
+    "encode": "tokenise",
+    "plan": "plan the steps of an epoch",
+    "epoch": "read an epoch of them",
+}
+
+
+class Watch:
+    """Adds up the time inside its block, on the wall and of this process's threads."""
+
+    def __init__(self) -> None:
+        self.seconds = self.cpu = 0.0
+
+    def __enter__(self) -> "Watch":
+        self._began = time.perf_counter(), time.process_time()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.seconds += time.perf_counter() - self._began[0]
+        self.cpu += time.process_time() - self._began[1]
+
+
+def run_stage(folder: Path, rows: int, arguments: argparse.Namespace) -> Result:
+    """Run one stage in this process, and say what it took."""
+    with Watch() as watch:
+        result = STAGES[arguments.stage](folder, rows, arguments)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    megabytes = peak / (2**20 if sys.platform == "darwin" else 2**10)
+    return {"seconds": watch.seconds, "cpu": watch.cpu, **result, "peak": megabytes}
+
+
+def in_a_process(stage: str, folder: Path, rows: int, arguments: argparse.Namespace) -> Result:
+    """Run one stage in a process of its own: this one stays small, as children inherit its peak."""
+    command = [sys.executable, __file__, "--stage", stage, "--folder", str(folder)]
+    for name in ("data", "tokenizer", "objective"):
+        command += [f"--{name}", str(getattr(arguments, name))]
+    threads = str(arguments.threads)
+    environment = os.environ | {
+        "RAYON_NUM_THREADS": threads,
+        "TOKENIZERS_PARALLELISM": "true" if arguments.threads > 1 else "false",
+        "OMP_NUM_THREADS": threads,
+        "HF_HUB_OFFLINE": "1",
+    }
+    done = subprocess.run(
+        [*command, "--rows", str(rows)], env=environment, check=True, stdout=subprocess.PIPE
+    )
+    result: Result = json.loads(done.stdout)
+    return result
+
+
+def table(rows: int, found: dict[str, Result]) -> Iterator[str]:
+    """Yield the lines of one size."""
+    chain = [found[stage] for stage in ("prepare", "encode", "plan")]
+    whole = {key: sum(took[key] for took in chain) for key in ("seconds", "cpu")}
+    whole["peak"] = max(took["peak"] for took in chain)
+    lines = {label: found[stage] for stage, label in LABELS.items()}
+    for label, took in (lines | {"**all of it, up to the plan**": whole}).items():
+        speed = share = ""
+        if took in (found["encode"], whole):
+            speed = f"{found['encode']['tokens'] / took['cpu']:,.0f}"
+            share = f"{found['encode']['raw_cpu'] / took['cpu']:.2f}"
+        yield (
+            f"| {rows:,} | {label} | {took['peak']:,.0f} | {took['seconds']:,.1f} "
+            f"| {took['cpu']:,.1f} | {rows / took['cpu']:,.0f} | {speed} | {share} |"
+        )
+
+
+def main() -> None:
+    """Run every size, and print one table."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--rows", type=int, nargs="+", default=[100_000, 1_000_000])
+    parser.add_argument("--tokenizer", required=True, help="a folder with a tokenizer.json")
+    parser.add_argument("--data", required=True, help="the folder of the public files")
+    parser.add_argument("--objective", default="response-tuning")
+    parser.add_argument("--threads", type=int, default=1, help="of the tokenizer, on both sides")
+    parser.add_argument("--folder", type=Path, help="kept, and must be new; else a temporary one")
+    parser.add_argument("--stage", choices=STAGES, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.stage:
+        print(json.dumps(run_stage(arguments.folder, arguments.rows[0], arguments)))
+        return
+    lines: list[str] = []
+    peaks = []
+    with tempfile.TemporaryDirectory() as temporary:
+        for rows in arguments.rows:
+            folder = (arguments.folder or Path(temporary)) / str(rows)
+            folder.mkdir(parents=True)
+            found = {}
+            for stage in STAGES:
+                found[stage] = in_a_process(stage, folder, rows, arguments)
+                print(f"{rows:,} {stage}: {found[stage]}", file=sys.stderr)
+            lines += table(rows, found)
+            peaks.append({stage: found[stage]["peak"] for stage in LABELS})
+    print(
+        f"{time.strftime('%Y-%m-%d')}, {platform.machine()}, {os.cpu_count()} cores, "
+        f"{arguments.threads} for the tokenizer; {Path(arguments.tokenizer).name}, "
+        f"{arguments.objective}\n\n"
+        "| rows | stage | peak MiB | seconds | CPU seconds | rows/s | tokens/s | of raw speed |\n"
+        "|--:|---|--:|--:|--:|--:|--:|--:|"
+    )
+    print("\n".join(lines))
+    growth = [
+        f"{label} x{peaks[-1][stage] / peaks[0][stage]:.2f}" for stage, label in LABELS.items()
+    ]
+    print(f"\nPeak of the last size over that of the first: {', '.join(growth)}.")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,303 @@
+"""Passages of plain documents: text that nobody asked for, as something to learn to say.
+
+The paper tunes on 1,000 passages of CC-News (appendix F). A passage here is a run of whole
+paragraphs, or of whole sentences of a long one, with nothing between them left out.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator
+from itertools import groupby
+from pathlib import Path
+from typing import Any, NamedTuple, Self
+
+from pydantic import Field, model_validator
+
+from response_tuning.artifacts import Record, file_digest, write_json, written_aside
+from response_tuning.configs import Config, DataConfig, Seed
+from response_tuning.data import sources
+from response_tuning.data.readers import Row, read_texts, shown
+from response_tuning.errors import ConfigError, DataError
+
+TEXTS = ("text", "content", "document", "body", "article", "passage")
+"""Usual names of a column of documents."""
+
+_BOILERPLATE = re.compile(
+    r"\b(?:cookies?|javascript|all rights reserved|copyright|click here|read more|subscribe"
+    r"|newsletter|sign up|log ?in|terms of (?:use|service)|privacy policy|follow us|share this"
+    r"|lorem ipsum)\b",
+    re.IGNORECASE,
+)
+_MARKUP = re.compile(r"[{}]|</?[a-zA-Z][^>]*>")
+_LINK = re.compile(r"https?://|www\.|\S@\S|[|\u00bb\u203a\u2022]")  # the last: as in menus
+_CLOSING = r"[\"'\u201d\u2019)\]]*"
+_WIDE_STOP = r"[\u3002\uff01\uff1f]"
+"""What ends a sentence in scripts that put no space after it."""
+_ENDS = re.compile(rf"(?:[.!?\u2026]|{_WIDE_STOP}){_CLOSING}$")
+# White space before what can begin a sentence: no small letter, after quotes and brackets.
+_BOUNDARY = re.compile(
+    rf"(?<=[.!?\u2026]){_CLOSING}\s+(?=[\"'\u201c\u2018(\[]*[^\Wa-z_])|(?<={_WIDE_STOP})"
+)
+# Documents on one line, whose paragraphs somebody has joined without a space: "the end.The next".
+_GLUED = re.compile(r"(?<=[a-z0-9)\"\u201d][a-z0-9)\"\u201d][.!?])(?=[A-Z][a-z]|A )")
+_ABBREVIATED = re.compile(
+    r"(?:\b[A-Z]|\b(?:Mrs?|Ms|Drs?|Prof|Rev|Hon|Gen|Col|Lt|Sgt|Capt|Gov|Sen|Rep|St|Mt|Jr|Sr|Inc|Ltd"
+    r"|Co|Corp|No|Nos|Vol|Fig|Eq|pp?|vs|cf|ca|al|Jan|Feb|Mar|Apr|Jun|Jul|Aug|Sept?|Oct|Nov|Dec"
+    r"|e\.g|i\.e|a\.m|p\.m|[A-Z]\.[A-Z]))\.$"
+)
+"""What a full stop does not end: "Dr.", "U.S.", an initial."""
+_LIST_ITEM = re.compile(r"\s*(?:[-*+•]|\d+[.)]|#+)\s")
+
+
+class ExtractionConfig(Config):
+    """Which documents passages are taken from, and what a passage is."""
+
+    source: str
+    """A file, a folder of texts, or a hub dataset id."""
+    revision: str = "main"
+    split: str = "train"
+    text_column: str | None = None
+    min_words: int = Field(default=50, ge=1)
+    max_words: int = Field(default=250, ge=1)
+    max_passages: int | None = Field(default=None, ge=1)
+    """Drawn evenly from all passages; draws of one seed are nested."""
+    seed: Seed = 0
+
+    @model_validator(mode="after")
+    def _possible_together(self) -> Self:
+        if self.min_words > self.max_words:
+            raise ValueError(f"min_words {self.min_words} is above max_words {self.max_words}")
+        return self
+
+
+class Passage(Record):
+    """A piece of a document."""
+
+    text: str
+    words: int
+    where: str
+    """File and line, or record number, of the document."""
+
+
+class Documents(NamedTuple):
+    """Rows with the field ``text``, and where they are from."""
+
+    name: str
+    rows: Callable[[], Iterator[Row]]
+    origin: dict[str, Any]
+
+
+def extract(config: ExtractionConfig, out: Path) -> None:
+    """Write the passages of all documents to ``out``, one a line, and what was left out.
+
+    Leaves ``passages.jsonl``, in the order of the documents, and ``extraction.json``.
+
+    Raises:
+        ConfigError: ``out`` lies in the source.
+        DataError: the source is unusable, or has fewer passages than asked for.
+    """
+    documents = find(config)
+    folder = documents.origin.get("path")
+    if folder and out.resolve().is_relative_to(folder):
+        raise ConfigError(f"{out} lies in the source {documents.name}; write to another folder")
+    left_out: Counter[str] = Counter()
+    counts = Counter({"documents": 0, "documents_used": 0, "passages": 0})
+    with written_aside(out / "passages.jsonl") as kept:
+        for row in documents.rows():
+            counts["documents"] += 1
+            before = counts["passages"]
+            for text in _of_row(row, config, left_out):
+                passage = Passage(text=text, words=len(text.split()), where=row.where)
+                kept.write(passage.model_dump_json() + "\n")
+                counts["passages"] += 1
+            counts["documents_used"] += counts["passages"] > before
+        _check(counts, config, documents.name)
+    origin = {"name": config.source, **documents.origin}
+    content = {**counts, "left_out": dict(left_out.most_common()), "source": origin}
+    write_json(out / "extraction.json", content | {"config": config.model_dump(mode="json")})
+
+
+def find(config: ExtractionConfig) -> Documents:
+    """Find the documents that ``config`` asks for.
+
+    Raises:
+        DataError: there is no such source, it cannot be read, or has no column of texts.
+    """
+    path = Path(config.source)
+    if config.source and path.is_file() and path.suffix.lower() in (".txt", ".md"):
+        if config.text_column is not None:
+            raise ConfigError(f"{path}: a text has no columns (--text-column)")
+        origin = {"path": str(path.resolve()), "sha256": file_digest(path)}
+        return Documents(config.source, lambda: _of_file(path), origin)
+    source = sources.find(
+        DataConfig(source=config.source, revision=config.revision, split=config.split)
+    )
+    column = _column(source, config.text_column)
+
+    def rows() -> Iterator[Row]:
+        return (
+            row if row.fault else row._replace(fields={"text": row.fields.get(column)})
+            for row in source.rows()
+        )
+
+    return Documents(source.name, rows, {**source.origin, "column": column})
+
+
+def passages(text: str, config: ExtractionConfig, left_out: Counter[str]) -> Iterator[str]:
+    """Yield the passages of a document, and count in ``left_out`` what became none, and why.
+
+    A paragraph that is no prose ends a passage; it is not bridged.
+    """
+    for run in _runs(text, config.max_words, left_out):
+        for passage in _packed(run, config.max_words):
+            words = len(passage.split())
+            if words < config.min_words:
+                left_out["shorter than --min-words"] += 1
+            elif words > config.max_words:
+                left_out["a sentence longer than --max-words"] += 1
+            else:
+                yield passage
+
+
+def unfit(paragraph: str) -> str | None:
+    """Return why a paragraph is not prose to learn from; None if it is.
+
+    That prose ends in a full stop or the like, has five words, no braces and no "javascript" are
+    rules by which C4 was cleaned (Raffel et al. 2020, section 2.2).
+    """
+    words = paragraph.split()
+    if _MARKUP.search(paragraph):
+        return "code or markup"
+    if 8 * len(_LINK.findall(paragraph)) > len(words):
+        return "links or a menu"
+    if not _ENDS.search(paragraph) or len(words) < 5:
+        return "a heading, an entry or a fragment"
+    if len(words) < 50 and _BOILERPLATE.search(paragraph):
+        return "words of a web site"
+    if 5 * sum(map(str.isdigit, paragraph)) > sum(map(len, words)):
+        return "too many digits"
+    return None
+
+
+def sentences(paragraph: str) -> list[str]:
+    """Return the sentences of a paragraph, each with the white space behind it."""
+    found: list[str] = []
+    start = 0
+    for boundary in _BOUNDARY.finditer(paragraph):
+        said = paragraph[start : boundary.start()]
+        if boundary.end() > start and not _ABBREVIATED.search(said):
+            found.append(paragraph[start : boundary.end()])
+            start = boundary.end()
+    return [*found, paragraph[start:]] if start < len(paragraph) else found
+
+
+def _runs(text: str, max_words: int, left_out: Counter[str]) -> Iterator[list[str]]:
+    """Yield what stands together without a gap: paragraphs, and the sentences of long ones."""
+    run: list[str] = []
+    for paragraph in _paragraphs(text):
+        reason = unfit(paragraph)
+        if reason is None:
+            is_long = len(paragraph.split()) > max_words
+            *others, last = sentences(paragraph) if is_long else [paragraph]
+            run += [*others, f"{last}\n\n"]
+        else:
+            left_out[reason] += 1
+            yield run
+            run = []
+    yield run
+
+
+def _packed(pieces: list[str], max_words: int) -> Iterator[str]:
+    """Join as many pieces as ``max_words`` allow, at least one."""
+    held: list[str] = []
+    words = 0
+    for piece in pieces:
+        length = len(piece.split())
+        if held and words + length > max_words:
+            yield "".join(held).strip()
+            held, words = [], 0
+        held.append(piece)
+        words += length
+    if held:
+        yield "".join(held).strip()
+
+
+def _paragraphs(text: str) -> Iterator[str]:
+    """Yield the paragraphs: blocks between blank lines, or lines where there are no such blocks.
+
+    Lines within a block are joined, as prose is wrapped, unless some are items of a list.
+    """
+    lines = [line.strip() for line in _GLUED.sub("\n\n", text).split("\n")]
+    wrapped = "" in lines
+    for is_there, block in groupby(lines, key=bool):
+        if not is_there:
+            continue
+        inside = list(block)
+        if wrapped and not any(map(_LIST_ITEM.match, inside)):
+            yield " ".join(inside)
+        elif wrapped:
+            yield "\n".join(inside)
+        else:
+            yield from inside
+
+
+def _of_row(row: Row, config: ExtractionConfig, left_out: Counter[str]) -> Iterator[str]:
+    text = row.fields.get("text")
+    if row.fault or not isinstance(text, str) or not text.strip():
+        left_out[f"document: {row.fault or 'no text'}"] += 1
+        return
+    yield from passages(text, config, left_out)
+
+
+def _of_file(path: Path) -> Iterator[Row]:
+    """Yield the documents of one text: Markdown is one; else blocks, or lines without blanks."""
+    if path.suffix.lower() == ".md":
+        yield from read_texts([path])
+        return
+    lines = ((number, line.strip()) for number, line in enumerate(_lines(path), start=1))
+    if not _has_blocks(path):
+        yield from (Row(f"{path}:{number}", {"text": line}) for number, line in lines if line)
+        return
+    for is_there, block in groupby(lines, key=lambda numbered: bool(numbered[1])):
+        if is_there:
+            inside = list(block)
+            text = " ".join(line for _, line in inside)
+            yield Row(f"{path}:{inside[0][0]}", {"text": text})
+
+
+def _lines(path: Path) -> Iterator[str]:
+    try:
+        with path.open(encoding="utf-8-sig", newline="\n") as lines:
+            yield from lines
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: not UTF-8: {error}; save the file as UTF-8") from error
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror}") from error
+
+
+def _has_blocks(path: Path) -> bool:
+    """Whether a blank line stands between two others."""
+    filled = [there for there, _ in groupby(_lines(path), key=lambda line: bool(line.strip()))]
+    return filled.count(True) > 1
+
+
+def _column(source: sources.Source, named: str | None) -> str:
+    first = next((row.fields for row in source.rows() if not row.fault), None)
+    if first is None:
+        raise DataError(f"{source.name}: it has no rows")
+    column = named or next((name for name in TEXTS if name in first), None)
+    if column is None or column not in first:
+        listed = ", ".join(map(shown, first)) or "none"
+        wanted = f"column {shown(named)}" if named else "column with texts"
+        raise DataError(f"{source.name}: no {wanted} among {listed}; name it with --text-column")
+    return column
+
+
+def _check(counts: Counter[str], config: ExtractionConfig, name: str) -> None:
+    found, wanted = counts["passages"], config.max_passages or 1
+    if found < wanted:
+        asked = f"{wanted:,} passages asked for (--max-passages), but " if found else ""
+        raise DataError(
+            f"{name}: {asked}its {counts['documents']:,} documents hold {found:,} of "
+            f"{config.min_words} to {config.max_words} words; see --min-words and --max-words"
+        )

@@ -1,0 +1,162 @@
+"""What ``rtune data`` does beyond preparing: responses are refined, extracted and inspected.
+
+``DIR/original`` is what ``prepare`` left of the source, and ``DIR`` holds the same contract again,
+of the rewritten responses. Every reply of the refiner is in ``DIR/journal.jsonl`` as it came.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from response_tuning.artifacts import Completion, Request, Sampling, read_json, write_json
+from response_tuning.configs import DataConfig
+from response_tuning.errors import ConfigError, ModelError
+from response_tuning.pipeline import print_audit, run_data
+from response_tuning.terminal import progress_bar, quiet_libraries
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from response_tuning.data.passages import ExtractionConfig
+    from response_tuning.data.refinement import RefinementConfig
+    from response_tuning.generate import Engine, EngineConfig
+
+ORIGINAL = "original"
+"""Sub-folder of a refinement that holds the examples as they were."""
+JOURNAL = "journal.jsonl"
+
+
+class Refiner(NamedTuple):
+    """Who rewrites, and how."""
+
+    engine: str
+    engine_config: "EngineConfig"
+    refinement: "RefinementConfig"
+
+
+def run_refine(config: DataConfig, refiner: Refiner, out: Path, console: "Console") -> int:
+    """Prepare a source and have its responses rewritten; return how many got no reply.
+
+    The same command again asks only for what is not in the journal.
+
+    Raises:
+        ConfigError: the source is among the files that are written, or a setting is impossible.
+    """
+    from response_tuning.generate import open_engine
+
+    for source in (Path(config.source), config.path):
+        if source is not None and source.exists():
+            _check_apart(source, out)
+    engine = open_engine(refiner.engine, refiner.engine_config)
+    run_data(config, out / ORIGINAL)
+    print_audit(out / ORIGINAL, console)
+    return _refine(engine, refiner.refinement, out, console)
+
+
+def run_extract(
+    config: "ExtractionConfig", refiner: Refiner | None, out: Path, console: "Console"
+) -> int:
+    """Make examples of the passages of documents; return how many a refiner did not reply to."""
+    from response_tuning.data.passages import extract
+    from response_tuning.generate import open_engine
+
+    if Path(config.source).exists():
+        _check_apart(Path(config.source), out)
+    engine = open_engine(refiner.engine, refiner.engine_config) if refiner else None
+    extract(config, out)
+    extraction = read_json(out / "extraction.json")
+    _print_extraction(extraction, console)
+    data = DataConfig(
+        source=str(out / "passages.jsonl"),
+        response_column="text",
+        max_examples=config.max_passages,
+        seed=config.seed,
+    )
+    prepared = out / ORIGINAL if refiner else out
+    run_data(data, prepared)
+    audit = read_json(prepared / "audit.json") | {"extraction": extraction}
+    write_json(prepared / "audit.json", audit)
+    print_audit(prepared, console)
+    return _refine(engine, refiner.refinement, out, console) if engine and refiner else 0
+
+
+def run_inspect(
+    config: DataConfig, tokenizer: str | None, html: Path | None, console: "Console", *, json: bool
+) -> None:
+    """Show what is in a source: in the terminal, as a page, or as one JSON object."""
+    from response_tuning.data.inspection import inspect
+    from response_tuning.data.inspection_page import print_inspection, write_page
+
+    found = inspect(config, _token_counter(tokenizer) if tokenizer else None)
+    if html is not None:
+        write_page(found, html)
+    if json:
+        print(found.model_dump_json(indent=2))  # noqa: T201 - this is the output
+        return
+    print_inspection(found, console)
+    if html is not None:
+        console.print(f"wrote {html}", highlight=False, soft_wrap=True)
+
+
+def _refine(engine: "Engine", config: "RefinementConfig", out: Path, console: "Console") -> int:
+    from response_tuning.data.refinement import refine
+    from response_tuning.data.refinement_page import print_refinement, write_page
+
+    attempts = [_asking(engine, sampling, out, console) for sampling in config.attempts()]
+    refine(out / ORIGINAL, attempts, config, out)
+    write_page(out)
+    print_refinement(out, console)
+    summary = read_json(out / "refinement.json")
+    failed: int = summary["outcomes"]["error"]
+    if failed:
+        said = f"{failed:,} got no reply, the first because: {summary['first_error']}"
+        console.print(f"{said}; the same command asks them again", highlight=False, soft_wrap=True)
+    return failed
+
+
+def _asking(
+    engine: "Engine", sampling: Sampling, out: Path, console: "Console"
+) -> Callable[[Iterable[Request]], Iterator[Completion]]:
+    from response_tuning.generate import generate
+
+    def say(requests: Iterable[Request]) -> Iterator[Completion]:
+        with progress_bar("rewrites", console) as advance:
+            return generate(engine, requests, out / JOURNAL, sampling, progress=advance)
+
+    return say
+
+
+def _token_counter(name: str) -> Callable[[list[str]], list[int]]:
+    from transformers import AutoTokenizer
+
+    quiet_libraries()
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=False)
+    except (OSError, ValueError, KeyError) as error:
+        said = " ".join(str(error).split())[:200]
+        raise ModelError(f"{name}: no usable tokenizer (--tokenizer): {said}") from error
+
+    def count(texts: list[str]) -> list[int]:
+        encoded = tokenizer(texts, add_special_tokens=False, verbose=False)
+        return [len(ids) for ids in encoded["input_ids"]]
+
+    return count
+
+
+def _check_apart(source: Path, out: Path) -> None:
+    """Refuse to write over what is being read."""
+    place, out = source.resolve(), out.resolve()
+    written = {"examples.jsonl", "dropped.jsonl", "passages.jsonl", "refinements.jsonl", ORIGINAL}
+    inside = place.parent in (out, out / ORIGINAL) and place.name in written
+    if inside or place == out:
+        raise ConfigError(f"{source} would be written over by --out {out}; choose another folder")
+
+
+def _print_extraction(extraction: dict[str, Any], console: "Console") -> None:
+    lines = [
+        f"{extraction['documents']:,} documents: {extraction['documents_used']:,} used, "
+        f"{extraction['passages']:,} passages",
+        *(f"{count:>9,}  {reason}" for reason, count in extraction["left_out"].items()),
+    ]
+    for line in lines:
+        console.print(line, highlight=False, soft_wrap=True)

@@ -1,0 +1,110 @@
+import pytest
+
+from response_tuning.data.personal import found
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Write to jane.doe+news@mail.some-firm.co.uk.",
+        "(max@firma.de)",
+        "MAX@FIRMA.DE",
+    ],
+)
+def test_an_address_is_an_e_mail(text: str) -> None:
+    assert found(text) == ["e-mail"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "user@example.com",
+        "me@mail.example.org",
+        "root@localhost",
+        "printer@office.local",
+        "a@b.test, b@site.example",
+        "icon@2x.png",
+        "x@w.sum()",
+        "A@B.T",
+        "@app.route, me @ home.com",
+        "pkg@1.2.3",
+    ],
+)
+def test_what_reaches_nobody_is_none(text: str) -> None:
+    assert found(text) == []
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Call +49 30 901820.",
+        "+44 (0)20 7946 0958? No: +44 20 7946 0958",
+        "(212) 684-4700",
+        "1-212-684-4700",
+        "Fax: 212.684.4700",
+    ],
+)
+def test_a_number_with_a_code_or_in_north_american_form_is_a_phone(text: str) -> None:
+    assert found(text) == ["phone"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "from 1914 to 1918, and 1939-1945",
+        "ISBN 978-3-16-148410-0",
+        "$1,212,684.47 or 212 684 4700 0000",
+        "314-159-2653",
+        "2126844700",
+        "12 + 491234567 = 491234579",
+        "y = 3x+212684470055",
+        "212-555-0123",
+        "1-800-362-0101",
+        "192.168.100.2001",
+        "2024-05-12 10:30:00",
+    ],
+)
+def test_years_books_prices_formulas_and_public_lines_are_none(text: str) -> None:
+    assert found(text) == []
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "AKIA" + "ABCDEFGH12345678",
+        "token: ghp_" + "a1B2" * 9,
+        "github_pat_" + "a1B2" * 10,
+        "sk-" + "proj-aB3dEfGh1jKlMnOpQrSt",
+        "xoxb-" + "123456789012-abcdef",
+        "AIza" + "a1B2c" * 7,
+        "hf_" + "aBcD" * 8 + "eF",
+        "-----BEGIN RSA " + "PRIVATE KEY-----",
+        "-----BEGIN " + "PRIVATE KEY-----",
+    ],
+)
+def test_a_well_known_form_is_a_key(text: str) -> None:
+    assert found(text) == ["key"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "AKIA" + "IOSFODNN7EXAMPLE",
+        "sk-container-id-and-other-classes",
+        "-----BEGIN PUBLIC KEY-----",
+        "ghp_short",
+        "task-a1B2c3D4e5F6g7H8i9J0k1L2",
+    ],
+)
+def test_a_manuals_key_or_a_class_name_is_none(text: str) -> None:
+    assert found(text) == []
+
+
+def test_all_kinds_are_named_in_one_order() -> None:
+    text = "ghp_" + "a1B2" * 9 + " +49 30 901820 max@firma.de"
+    assert found(text) == ["e-mail", "phone", "key"]
+
+
+@pytest.mark.parametrize("piece", ["a@", "a", "a.", "+1 2", "2 ", "sk-", "+1 212 555 1", "-----BE"])
+def test_a_megabyte_made_to_be_slow_is_looked_through(piece: str) -> None:
+    assert found(piece * (1_000_000 // len(piece))) == []

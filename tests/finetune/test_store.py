@@ -1,0 +1,118 @@
+import json
+import pickle
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from response_tuning.artifacts import Example, Message, write_json
+from response_tuning.finetune.encoding import Encoder, Row
+from response_tuning.finetune.objectives import OBJECTIVES
+from response_tuning.finetune.steps import Documents
+from response_tuning.finetune.store import read, write
+from response_tuning.templates import Chat
+
+EXAMPLES = [
+    Example(row=0, instruction="Why?", response="Because blue light scatters most 🙂."),
+    Example(row=1, instruction="Nothing?", response=""),
+    Example(row=2, response="An answer that nobody asked for."),
+    Example(row=3, instruction="Tell me more. " * 40, response="No."),
+    Example(
+        row=4,
+        turn=1,
+        instruction="And at dusk?",
+        response=" red </s>",
+        earlier=(Message(role="system", content="Be brief."),),
+    ),
+    Example(row=5, instruction="Tell me all.", response="All of it, " * 60),
+]
+
+
+def rows(chat: Chat, objective: str, window: int = 64, **how: Any) -> list[Row]:
+    return list(Encoder(chat, objective, window, **how).rows(EXAMPLES))
+
+
+@pytest.mark.parametrize("twins", [(), ("instruction-tuning", "shuffled-pairs")])
+@pytest.mark.parametrize("window", [16, 64, 2000])
+@pytest.mark.parametrize("objective", OBJECTIVES.names())
+def test_documents_on_disk_are_those_in_memory(
+    chat: Chat, tmp_path: Path, objective: str, window: int, twins: tuple[str, ...]
+) -> None:
+    encoded = rows(chat, objective, window, twins=twins)
+    write(iter(encoded), tmp_path / "new" / "store")
+    stored, counts = read(tmp_path / "new" / "store")
+    plain = Documents((row.input_ids, row.labels) for row in encoded if row.trained)
+    assert [stored[i] for i in range(len(stored))] == [plain[i] for i in range(len(plain))]
+    assert list(stored.lengths) == plain.lengths
+    statuses = Counter(row.status for row in encoded)
+    assert counts == {
+        "examples": len(EXAMPLES),
+        "kept": statuses.pop("kept", 0),
+        "truncated": statuses.pop("truncated", 0),
+        "dropped": statuses,
+        "tokens": sum(len(row.input_ids) for row in encoded),
+        "supervised_tokens": sum(row.supervised for row in encoded),
+    }
+
+
+def test_a_part_reads_from_the_same_file(chat: Chat, tmp_path: Path) -> None:
+    write(rows(chat, "response-tuning"), tmp_path / "store")
+    whole, _ = read(tmp_path / "store")
+    part = whole.part([3, 0, 5])
+    assert [part[i] for i in range(len(part))] == [whole[3], whole[0], whole[5]]
+    assert list(part.lengths) == [whole.lengths[i] for i in (3, 0, 5)]
+    assert len(whole.part([])) == 0
+
+
+def test_a_worker_that_is_not_forked_reads_the_same(chat: Chat, tmp_path: Path) -> None:
+    write(rows(chat, "response-tuning"), tmp_path / "store")
+    whole, _ = read(tmp_path / "store")
+    copy = pickle.loads(pickle.dumps(whole))
+    assert [copy[i] for i in range(len(copy))] == [whole[i] for i in range(len(whole))]
+
+
+def test_rows_that_end_in_an_error_leave_nothing(chat: Chat, tmp_path: Path) -> None:
+    def breaking() -> Iterator[Row]:
+        yield from rows(chat, "response-tuning")
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write(breaking(), tmp_path / "stores" / "store")
+    assert list((tmp_path / "stores").iterdir()) == []
+
+
+def test_of_two_processes_that_write_the_same_one_is_kept(chat: Chat, tmp_path: Path) -> None:
+    def while_another_is_faster() -> Iterator[Row]:
+        yield from encoded[:2]
+        write(encoded, tmp_path / "store")
+
+    encoded = rows(chat, "response-tuning")
+    write(while_another_is_faster(), tmp_path / "store")
+    assert [path.name for path in tmp_path.iterdir()] == ["store"]
+    assert len(read(tmp_path / "store")[0]) == len(EXAMPLES)
+
+
+def test_the_benchmark_of_data_size_prints_a_table_of_what_it_ran(tmp_path: Path) -> None:
+    pairs = [{"instruction": f"Say {i}.", "input": "", "output": f"It is {i}."} for i in range(9)]
+    for name in ("alpaca/alpaca_5000", "alpaca/alpaca_random_9k", "dolly/dolly_filtered"):
+        write_json(tmp_path / f"{name}.json", pairs)
+    messages = [{"role": "user", "content": "Why?"}, {"role": "assistant", "content": "So."}]
+    (tmp_path / "lima").mkdir()
+    (tmp_path / "lima" / "lima_train.jsonl").write_text(json.dumps({"messages": messages}) + "\n")
+    root = Path(__file__).parents[2]
+    command = [sys.executable, str(root / "benchmarks" / "data_size.py"), "--rows", "30"]
+    command += ["--tokenizer", str(root / "tests" / "assets" / "tiny_tokenizer")]
+    done = subprocess.run(
+        [*command, "--data", str(tmp_path)],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    lines = [line.split(" | ") for line in done.stdout.splitlines() if line.startswith("| ")]
+    assert [line[0].strip("| ") for line in lines] == ["rows", *["30"] * 5]
+    assert all(float(line[2]) > 1 for line in lines[1:])
+    assert "Peak of the last size over that of the first" in done.stdout
