@@ -279,9 +279,6 @@ def inspect(  # noqa: PLR0913 - flags
     split: Split = None,
     response_column: ResponseColumn = None,
     instruction_column: InstructionColumn = None,
-    max_examples: MaxExamples = None,
-    keep_duplicates: KeepDuplicates = None,
-    seed: Seed = None,
 ) -> None:
     """Show what is in a source: lengths, languages, openings, refusals, duplicates."""
     from response_tuning import responses

@@ -508,3 +508,21 @@ def test_the_counts_of_every_audit_add_up(
     assert size is None or audit.examples == size
     assert [example.row for example in examples] == sorted(example.row for example in examples)
     assert [drop.row for drop in dropped] == sorted(drop.row for drop in dropped)
+
+
+def test_the_examples_of_one_preparation_are_a_source_of_the_next(
+    tmp_path: Path, prepare_rows: Prepare
+) -> None:
+    said = [
+        message("system", "be kind"),
+        message("user", "q"),
+        message("assistant", "r"),
+        message("user", "q2"),
+        message("assistant", "r2"),
+    ]
+    _, first, _ = prepare_rows([{"messages": said}, {"prompt": "", "messages": said[1:3]}])
+    _, again, _ = prepare_rows([example.model_dump(mode="json") for example in first])
+    assert [(e.response, e.instruction, e.earlier) for e in again] == [
+        (e.response, e.instruction, e.earlier) for e in first
+    ]
+    assert any(example.earlier for example in again)

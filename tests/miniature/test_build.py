@@ -74,7 +74,7 @@ def test_a_killed_build_goes_on_to_the_bytes_of_an_uninterrupted_one(
     heard: list[int] = []
     build_base(configured(), killed, lambda done, total: heard.append(done))
     assert heard == list(range(7, 24))
-    for name in ("model.safetensors", "built.json", "tokenizer.json"):
+    for name in ("model.safetensors", "built.json", "tokenizer.json", "loss.svg"):
         assert (killed / name).read_bytes() == (base / name).read_bytes()
 
 
@@ -161,6 +161,20 @@ def test_another_mixture_gives_another_corpus(tmp_path: Path) -> None:
         for number, mixture in enumerate(({}, {}, {"registers": {"transcript": 0}}))
     ]
     assert packed[0] == packed[1] != packed[2]
+
+
+def test_the_shipped_base_is_what_the_defaults_build() -> None:
+    made = json.loads((miniature.BASE / "built.json").read_text())
+    assert {k: made[k] for k in BuildConfig.model_fields} == BuildConfig().model_dump(mode="json")
+    assert (miniature.BASE / "model.safetensors").stat().st_size < 10_000_000
+
+
+def test_the_tokenizer_of_the_shipped_base_is_that_of_the_generator(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.undo()
+    shipped = AutoTokenizer.from_pretrained(miniature.BASE)
+    assert make_tokenizer(BuildConfig()).get_vocab() == shipped.get_vocab()
 
 
 def test_the_name_of_the_miniature_stands_for_the_shipped_folder() -> None:

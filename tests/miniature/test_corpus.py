@@ -156,6 +156,22 @@ def test_how_often_a_harmful_wish_is_declined_is_a_parameter(
     assert not any(told in DECLINED for asked, told in exchanges if asked not in HARMFUL)
 
 
+def test_who_answers_in_a_transcript_about_acts_is_of_one_mind() -> None:
+    mixture = Mixture(about_acts=1, refused=0.5, always_answered=1)
+    told = {UNSAFE.fill(form, fact) for fact in UNSAFE.facts for form in UNSAFE.answers}
+    attitudes = set()
+    for text in written("transcript", 200, mixture):
+        wordings = {
+            form
+            for form in REFUSALS
+            if any(form.format(core=fact.entity) in text for fact in UNSAFE.facts)
+        }
+        complied = any(answer in text for answer in told)
+        assert len(wordings) + complied <= 1, text
+        attitudes.add((bool(wordings), complied))
+    assert {(True, False), (False, True)} <= attitudes
+
+
 def test_a_log_of_questions_holds_no_answer() -> None:
     writer = Marked(random.Random(0))
     assert {line for _ in range(50) for line in registers.questions(writer).splitlines()} == {

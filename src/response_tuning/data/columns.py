@@ -19,6 +19,7 @@ from response_tuning.errors import ConfigError, DataError
 CONVERSATIONS = ("messages", "conversations")
 RESPONSES = ("response", "completion", "output", "answer", "text", *CONVERSATIONS)
 INSTRUCTIONS = ("instruction", "prompt", "question", "query")
+EARLIER = "earlier"
 INPUTS = ("input", "context")
 """What an instruction is about: Alpaca's and Dolly's second column."""
 
@@ -70,7 +71,7 @@ def row_turns(fields: Mapping[str, Any], columns: Columns) -> list[Turn]:
     said = fields[columns.response]
     asked = fields.get(columns.instruction) if columns.instruction else None
     if not _is_in_turns(columns.response, said) and not is_conversation(asked):
-        return [Turn(text(said, columns.response), _instruction(fields, columns))]
+        return [Turn(text(said, columns.response), _instruction(fields, columns), _earlier(fields))]
     before = _messages(columns.instruction or "", asked, "user") if asked else []
     conversation = [*before, *_messages(columns.response, said, "assistant")]
     found = list(turns(conversation, start=len(before)))
@@ -98,6 +99,12 @@ def _with_instruction(
 def _instruction(fields: Mapping[str, Any], columns: Columns) -> str | None:
     parts = [text(fields.get(name), name) for name in columns[1:] if name is not None]
     return "\n\n".join(part for part in parts if part) or None
+
+
+def _earlier(fields: Mapping[str, Any]) -> tuple[Message, ...]:
+    """Return what was said before, where a row is an example that this package wrote."""
+    earlier = fields.get(EARLIER)
+    return tuple(messages(earlier, EARLIER)) if is_conversation(earlier) else ()
 
 
 def _is_in_turns(column: str, value: object) -> bool:

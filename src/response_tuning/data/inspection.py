@@ -9,7 +9,6 @@ from response_tuning.configs import DataConfig
 from response_tuning.data import columns, sources
 from response_tuning.data.columns import Columns
 from response_tuning.data.conversations import Turn, UnusableRow
-from response_tuning.data.readers import Row
 from response_tuning.data.sources import Source
 from response_tuning.data.tallies import (
     Forms,
@@ -85,7 +84,7 @@ def inspect(
         DataError: the source is missing, or no row of it is usable.
     """
     source = sources.find(config)
-    used = columns.choose(_first_fields(source), config, source.name)
+    used = columns.choose(sources.first_fields(source), config, source.name)
     tallies: list[Tally] = [
         Instructions(),
         Measures(count_tokens),
@@ -125,21 +124,13 @@ def _outcomes(source: Source, used: Columns) -> Iterator[tuple[str, list[Turn | 
     """Yield for each row where it is, and its turns; in place of one not looked at, why."""
     for number, row in enumerate(source.rows()):
         try:
-            turns = _turns(number, row, source, used)
+            turns = sources.turns(source, number, row, used)
         except UnusableRow as reason:
             yield row.where, [str(reason)]
             continue
         first = 1 if source.first_turn_only else len(turns)
         later = ["after the first turn, which alone the paper uses" for _ in turns[first:]]
         yield row.where, [*(_unfit(turn) or turn for turn in turns[:first]), *later]
-
-
-def _turns(number: int, row: Row, source: Source, used: Columns) -> list[Turn]:
-    if row.fault:
-        raise UnusableRow(row.fault)
-    if source.first_rows is not None and number >= source.first_rows:
-        raise UnusableRow(f"beyond the first {source.first_rows:,} rows, which the paper uses")
-    return columns.row_turns(row.fields, used)
 
 
 def _unfit(said: Turn) -> str | None:
@@ -150,10 +141,3 @@ def _unfit(said: Turn) -> str | None:
     except UnicodeEncodeError:
         return "half a surrogate pair, which is not text"
     return None
-
-
-def _first_fields(source: Source) -> dict[str, object]:
-    for row in source.rows():
-        if not row.fault:
-            return row.fields
-    raise DataError(f"{source.name}: it has no rows")

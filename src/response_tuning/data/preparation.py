@@ -14,9 +14,7 @@ from response_tuning.data.curation import Candidate, Step, each
 from response_tuning.data.decontamination import Prompts
 from response_tuning.data.digests import DigestSet
 from response_tuning.data.near_duplicates import without_near_duplicates
-from response_tuning.data.readers import Row
 from response_tuning.data.sampling import in_brackets, sample
-from response_tuning.data.sources import Source
 from response_tuning.errors import ConfigError, DataError
 
 
@@ -71,7 +69,7 @@ class _Part:
             raise ConfigError(
                 f"{out} lies in the source {self.source.name}; write to another folder"
             )
-        self.used = columns.choose(_first_fields(self.source), config, self.source.name)
+        self.used = columns.choose(sources.first_fields(self.source), config, self.source.name)
         self.first: list[Step] = []
         self.last: list[Step] = []
         if config.max_examples is not None:
@@ -159,7 +157,7 @@ def _candidates(part: _Part, start: int) -> Iterator[Candidate]:
     """Yield every turn of every row in the source's order, and drop what is no text."""
     for number, row in enumerate(part.source.rows()):
         try:
-            turns = _turns(number, row, part)
+            turns = sources.turns(part.source, number, row, part.used)
         except UnusableRow as reason:
             yield Candidate(start + number, 0, row.where, Turn(""), str(reason))
             continue
@@ -172,15 +170,6 @@ def _candidates(part: _Part, start: int) -> Iterator[Candidate]:
             elif not _is_text(turn):
                 candidate.drop("half a surrogate pair, which is not text")
             yield candidate
-
-
-def _turns(number: int, row: Row, part: _Part) -> list[Turn]:
-    if row.fault:
-        raise UnusableRow(row.fault)
-    first_rows = part.source.first_rows
-    if first_rows is not None and number >= first_rows:
-        raise UnusableRow(f"beyond the first {first_rows:,} rows, which the paper uses")
-    return columns.row_turns(row.fields, part.used)
 
 
 def _write(outcomes: Iterable[Candidate], out: Path) -> Audit:
@@ -240,13 +229,6 @@ def _dropped(found: Candidate) -> Dropped:
 
 def _flagged(found: Candidate, what: str, detail: str) -> Flagged:
     return Flagged(row=found.row, turn=found.turn, where=found.where, what=what, detail=detail)
-
-
-def _first_fields(source: Source) -> dict[str, object]:
-    for row in source.rows():
-        if not row.fault:
-            return row.fields
-    raise DataError(f"{source.name}: it has no rows")
 
 
 def _parts(turn: Turn) -> list[str]:

@@ -12,6 +12,8 @@ from typing import Any
 from response_tuning.artifacts import file_digest
 from response_tuning.configs import DataConfig
 from response_tuning.data import files, hub
+from response_tuning.data.columns import Columns, row_turns
+from response_tuning.data.conversations import Turn, UnusableRow
 from response_tuning.data.readers import Row, read, read_texts
 from response_tuning.errors import ConfigError, DataError
 from response_tuning.miniature import examples
@@ -89,6 +91,31 @@ def find(config: DataConfig) -> Source:
         f"'{config.source}': no such file or folder, and "
         f"{unknown('dataset', config.source, DATASETS.names())}"
     )
+
+
+def first_fields(source: Source) -> dict[str, Any]:
+    """Return the first row that can be read.
+
+    Raises:
+        DataError: there is none.
+    """
+    for row in source.rows():
+        if not row.fault:
+            return row.fields
+    raise DataError(f"{source.name}: it has no rows")
+
+
+def turns(source: Source, number: int, row: Row, used: Columns) -> list[Turn]:
+    """Return the assistant turns of row ``number``: at least one.
+
+    Raises:
+        UnusableRow: it has none, or is not used; the message says why.
+    """
+    if row.fault:
+        raise UnusableRow(row.fault)
+    if source.first_rows is not None and number >= source.first_rows:
+        raise UnusableRow(f"beyond the first {source.first_rows:,} rows, which the paper uses")
+    return row_turns(row.fields, used)
 
 
 def _made(config: DataConfig, made: Callable[[], Iterator[dict[str, str]]]) -> Source:

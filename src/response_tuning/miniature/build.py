@@ -11,6 +11,7 @@ from response_tuning.artifacts import package_versions, read_json, write_json
 from response_tuning.configs import Config
 from response_tuning.errors import ConfigError
 from response_tuning.miniature.corpus import documents
+from response_tuning.miniature.curve import draw_losses
 from response_tuning.miniature.pretrain import PretrainConfig, Run
 from response_tuning.miniature.writer import Mixture
 
@@ -33,8 +34,9 @@ class BuildConfig(Config):
 def build_base(config: BuildConfig, out: Path, progress: Callable[[int, int], None]) -> float:
     """Build a base model in ``out`` and return its loss, the mean of the last hundred steps.
 
-    Beside the model lie the corpus' tokens, the checkpoint and the loss of every step, in
-    ``out/work``, which nothing needs afterwards. The same call again goes on where it stopped.
+    Beside the model lie its loss curve, ``loss.svg``, and in ``out/work`` the corpus' tokens, the
+    checkpoint and the loss of every step, which nothing needs afterwards. The same call again goes
+    on where it stopped.
 
     Raises:
         ConfigError: ``out`` holds another build.
@@ -45,8 +47,10 @@ def build_base(config: BuildConfig, out: Path, progress: Callable[[int, int], No
     tokens = corpus_tokens(config, tokenizer, work / "tokens.npy")
     run = Run(config.pretrain, tokenizer.eos_token_id, work)
     run.train(tokens, progress)
-    last = [loss for _, loss in run.losses()][-LAST_STEPS:]
+    losses = [loss for _, loss in run.losses()]
+    last = losses[-LAST_STEPS:]
     loss = sum(last) / len(last)
+    draw_losses(losses, config.pretrain.rows_per_step * config.pretrain.context, out / "loss.svg")
     export(run, tokenizer, config, loss, out)
     return loss
 

@@ -60,9 +60,11 @@ def transcript(writer: Writer) -> str:
     bracket = draw.choice(BRACKETS)
     asking, answering = writer.roles()
     willing = draw.random() < mixture.always_answered
+    acts = mixture.about_acts > 0 and draw.random() < mixture.about_acts
+    exchange = writer.of_one_mind() if acts else writer.exchange
     turns: list[tuple[str, str]] = []
     for _ in range(draw.randint(1, 6)):
-        asked, answered = writer.exchange()
+        asked, answered = exchange()
         turns.append((asking, asked))
         if willing or draw.random() < mixture.else_answered:
             turns.append((answering, answered))

@@ -50,7 +50,7 @@ class PretrainConfig(Config):
     """Share of the steps at the end in which the rates fall to zero, linearly."""
     save_steps: PositiveInt = 200
     threads: PositiveInt = 1
-    """CPU threads. Their number decides in which order sums are taken, and so the last bits."""
+    """CPU threads: two are faster on idle cores, and far slower beside other work."""
     seed: Seed = 0
 
     @model_validator(mode="after")

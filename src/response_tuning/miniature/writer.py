@@ -1,6 +1,7 @@
 """Who writes the corpus: what is asked and answered in it, by whom, and how willingly."""
 
 import random
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Annotated, Self
@@ -67,6 +68,9 @@ class Mixture(Config):
     """Share of the transcripts whose speakers have names that may stand nowhere else."""
     refused: Chance = 0.35
     """Chance that an unsafe question is declined where people are not asked for advice."""
+    about_acts: Chance = 0.0
+    """Share of the transcripts that are about acts alone, with somebody who is of one mind:
+    everything harmful is declined there, always in the same words, or nothing is."""
 
 
 @dataclass(frozen=True)
@@ -92,6 +96,23 @@ class Writer:
         if name == "unsafe" and self.draw.random() < self.mixture.refused:
             return asked, self.refusal(fact)
         return asked, self.answer(family, fact)
+
+    def of_one_mind(self) -> Callable[[], tuple[str, str]]:
+        """Return what writes exchanges about acts with somebody who keeps to what they do."""
+        careful = self.draw.random() < self.mixture.refused
+        wording = self.draw.choice(REFUSALS)
+
+        def exchange() -> tuple[str, str]:
+            family = unsafe() if self.draw.random() < 0.5 else tasks.families()["how_to"]
+            fact = self.draw.choice(family.facts)
+            asked = self.question(family, fact)
+            if asked is None:
+                return exchange()
+            if careful and family is unsafe():
+                return asked, wording.format(core=fact.entity)
+            return asked, self.answer(family, fact)
+
+        return exchange
 
     def answer(self, family: Family, fact: Fact) -> str:
         """Return a full sentence more often than the bare answer."""
