@@ -19,6 +19,7 @@ COMMANDS = re.findall(r"^\$ (rtune .*)$", README, flags=re.MULTILINE)
 def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with what the README's commands name."""
     shutil.copy(ROOT / "examples" / "answers.jsonl", tmp_path)
+    shutil.copytree(ROOT / "examples", tmp_path / "examples")
     shutil.copytree(ROOT / "recipes", tmp_path / "recipes")
     pairs = [{"instruction": f"Say {i}.", "output": f"It is {i}."} for i in range(16)]
     (tmp_path / "alpaca.json").write_text(json.dumps(pairs))
@@ -30,7 +31,7 @@ def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_the_readme_shows_the_commands_of_a_practitioner() -> None:
     shown = {command.split()[1] for command in COMMANDS}
-    assert shown == {"show", "finetune", "chat", "generate", "run", "miniature"}
+    assert shown == {"show", "finetune", "chat", "generate", "data", "run", "miniature"}
 
 
 def test_every_command_of_the_readme_runs(

@@ -7,6 +7,7 @@ from response_tuning.data.refusals import OPENING, SELECTORS, is_refusal
 from response_tuning.errors import ConfigError
 
 DECLINES = [
+    "I can't tell you where another customer lives.",
     "I can't help with that.",
     "I can\u2019t help with that.",
     "I'm not able to assist with this request.",
@@ -35,6 +36,7 @@ ANSWERS = [
     "I'm sorry to hear that. Have you tried to switch it off?",
     "I can't help but admire her work.",
     "I can't wait to tell you: the capital of France is Paris.",
+    "I can't wait to help you plan this trip.",
     "As an AI language model, I don't have opinions, but many readers like it.",
     "You cannot divide by zero.",
     "No, it is not true that bats are blind.",

@@ -22,7 +22,7 @@ _I_CANNOT = (
 _SERVE = (
     r"(?:help(?! but)|assist|provide|offer|give|share|supply|fulfil+|answer|respond|comply|satisfy"
     r"|support|condone|encourage|promote|endorse|justify|facilitate|engage|participate"
-    r"|recommend|advise|suggest|discuss|generate|create|write|produce|do (?:that|this|so))"
+    r"|recommend|advise|suggest|discuss|generate|create|write|produce|tell you|do (?:that|this|so))"
 )
 _RIGHT = (
     r"(?:appropriate|ethical|acceptable|respectful|right|ok|okay|moral|morally|ethically"
@@ -32,7 +32,7 @@ _FIRST_SENTENCE = r"^[^.!?\n]{0,80}\b"
 
 PHRASES = (
     # It will not do what it was asked: "I really can't in good conscience help with that".
-    rf"{_I_CANNOT} (?:[a-z]+ ){{0,3}}?{_SERVE}\b",
+    rf"{_I_CANNOT} (?!wait\b)(?:[a-z]+ ){{0,3}}?{_SERVE}\b",
     r"\bi (?:must |have to |need to )?(?:respectfully |politely )?(?:decline|refuse)\b"
     r"|\bnot something i (?:can|could|will|am|would)\b|\bi(?:'m| am) not comfortable\b"
     r"|\bagainst my (?:guidelines|policy|policies|principles|programming|values)\b"
