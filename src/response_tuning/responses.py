@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from response_tuning.artifacts import Completion, Request, Sampling, read_json, write_json
 from response_tuning.configs import DataConfig
-from response_tuning.errors import ConfigError, ModelError
+from response_tuning.errors import ConfigError
 from response_tuning.pipeline import print_audit, run_data
 from response_tuning.terminal import progress_bar, quiet_libraries
 
@@ -86,8 +86,10 @@ def run_inspect(
     """Show what is in a source: in the terminal, as a page, or as one JSON object."""
     from response_tuning.data.inspection import inspect
     from response_tuning.data.inspection_page import print_inspection, write_page
+    from response_tuning.data.tokens import token_counter
 
-    found = inspect(config, _token_counter(tokenizer) if tokenizer else None)
+    quiet_libraries()
+    found = inspect(config, token_counter(tokenizer) if tokenizer else None)
     if html is not None:
         write_page(found, html)
     if json:
@@ -124,23 +126,6 @@ def _asking(
             return generate(engine, requests, out / JOURNAL, sampling, progress=advance)
 
     return say
-
-
-def _token_counter(name: str) -> Callable[[list[str]], list[int]]:
-    from transformers import AutoTokenizer
-
-    quiet_libraries()
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=False)
-    except (OSError, ValueError, KeyError) as error:
-        said = " ".join(str(error).split())[:200]
-        raise ModelError(f"{name}: no usable tokenizer (--tokenizer): {said}") from error
-
-    def count(texts: list[str]) -> list[int]:
-        encoded = tokenizer(texts, add_special_tokens=False, verbose=False)
-        return [len(ids) for ids in encoded["input_ids"]]
-
-    return count
 
 
 def _check_apart(source: Path, out: Path) -> None:

@@ -8,7 +8,7 @@ from response_tuning.artifacts import Audit, Dropped, Example, Flagged, read_jso
 from response_tuning.data import curation
 from response_tuning.data.conversations import Turn
 from response_tuning.data.curation import Candidate, each
-from response_tuning.errors import ConfigError
+from response_tuning.errors import ModelError
 
 Prepare = Callable[..., tuple[Audit, list[Example], list[Dropped]]]
 TOKENIZER = Path(__file__).parents[1] / "assets" / "tiny_tokenizer"
@@ -180,7 +180,7 @@ def test_a_batch_holds_no_more_candidates_than_it_tokenizes(
 def test_a_tokenizer_that_is_none_is_one_line(prepare_rows: Prepare, tmp_path: Path) -> None:
     nowhere = tmp_path / "nowhere"
     nowhere.mkdir()
-    with pytest.raises(ConfigError, match="give a folder or hub id that holds a tokenizer") as said:
+    with pytest.raises(ModelError, match="give a folder or hub id that holds one") as said:
         prepare_rows(responses("r"), curation={"tokenizer": str(nowhere), "min_tokens": 1})
     assert str(nowhere) in str(said.value)
     assert "\n" not in str(said.value)

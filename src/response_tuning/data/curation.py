@@ -12,8 +12,7 @@ from response_tuning.configs import CurationConfig
 from response_tuning.data import language as languages
 from response_tuning.data import personal, refusals, restatements
 from response_tuning.data.conversations import Turn
-from response_tuning.data.readers import one_line
-from response_tuning.errors import ConfigError
+from response_tuning.data.tokens import token_counter
 
 TOKENIZED_AT_ONCE = 1000
 
@@ -126,25 +125,16 @@ def _in_language(wanted: str) -> Step:
 
 def _token_bounds(name: str, fewest: int | None, most: int | None) -> Step:
     """Drop what is too short or too long in tokens, its stop token not counted."""
-    from transformers import AutoTokenizer
-
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(name)
-    except (OSError, ValueError) as error:
-        raise ConfigError(
-            f"data.curation.tokenizer: {name}: cannot be loaded: {one_line(error)}; give a folder "
-            "or hub id that holds a tokenizer"
-        ) from error
+    count = token_counter(name)
 
     def step(candidates: Iterator[Candidate]) -> Iterator[Candidate]:
         while chunk := list(islice(candidates, TOKENIZED_AT_ONCE)):
             judged = [candidate for candidate in chunk if not candidate.dropped]
-            texts = [candidate.said.response for candidate in judged]
-            encoded = tokenizer(texts, add_special_tokens=False, verbose=False) if texts else {}
-            for candidate, ids in zip(judged, encoded.get("input_ids", []), strict=True):
-                if fewest is not None and len(ids) < fewest:
+            tokens = count([candidate.said.response for candidate in judged])
+            for candidate, length in zip(judged, tokens, strict=True):
+                if fewest is not None and length < fewest:
                     candidate.drop(f"fewer than {fewest:,} tokens")
-                elif most is not None and len(ids) > most:
+                elif most is not None and length > most:
                     candidate.drop(f"more than {most:,} tokens")
             yield from chunk
 
