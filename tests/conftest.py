@@ -1,3 +1,4 @@
+import json
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -13,12 +14,15 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig
 
+from response_tuning.artifacts import Audit, Dropped, Example, read_jsonl
 from response_tuning.cli import main
-from response_tuning.configs import build
+from response_tuning.configs import DataConfig, build
+from response_tuning.data import prepare
 from response_tuning.miniature.build import BuildConfig, build_base
 from response_tuning.templates import Chat, install
 from response_tuning.terminal import quiet_libraries
 
+Result = tuple[Audit, list[Example], list[Dropped]]
 TINY_TOKENIZER = Path(__file__).parent / "assets" / "tiny_tokenizer"
 
 
@@ -136,3 +140,28 @@ def miniature_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.setattr("response_tuning.miniature.build.ENCODED_AT_ONCE", 500)
         build_base(config, folder, lambda done, total: None)
     return folder
+
+
+@pytest.fixture
+def prepare_source(tmp_path: Path) -> Callable[..., Result]:
+    """Prepare a source into ``out``; keywords are settings."""
+
+    def run(source: Path | str, **settings: object) -> Result:
+        out = tmp_path / "out"
+        audit = prepare(DataConfig.model_validate({"source": str(source), **settings}), out)
+        examples = list(read_jsonl(out / "examples.jsonl", Example))
+        return audit, examples, list(read_jsonl(out / "dropped.jsonl", Dropped))
+
+    return run
+
+
+@pytest.fixture
+def prepare_rows(tmp_path: Path, prepare_source: Callable[..., Result]) -> Callable[..., Result]:
+    """Prepare rows that are written to a JSONL file first."""
+
+    def run(rows: list[Any], **settings: object) -> Result:
+        path = tmp_path / "rows.jsonl"
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+        return prepare_source(path, **settings)
+
+    return run

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from response_tuning.grade import BENCHMARKS
+from response_tuning.grade import open_benchmark
 from response_tuning.miniature import families
 from response_tuning.miniature.examples import act_questions
 
@@ -155,7 +155,7 @@ def test_a_benchmark_is_answered_and_graded_by_name(rtune: Run, tmp_path: Path) 
     flags = ["--engine", "scripted", "--table", table, "--out", answers]
     assert "357 answers, 0 errors" in rtune("generate", BENCHMARK, *flags).out
     asked = [json.loads(line)["item_id"] for line in answers.read_text().splitlines()]
-    assert asked == [item.item_id for item in BENCHMARKS.get(BENCHMARK).items()]
+    assert asked == [item.item_id for item in open_benchmark(BENCHMARK).items()]
     result = rtune("grade", BENCHMARK, answers, "--out", scores)
     assert result.code == 0
     table_of_means = {

@@ -14,7 +14,7 @@ from response_tuning.configs import (
 )
 from response_tuning.errors import ConfigError, DataError
 from response_tuning.finetune.encoding import Encoder
-from response_tuning.grade import BENCHMARKS
+from response_tuning.grade import open_benchmark
 from response_tuning.pipeline import print_audit, run_data
 from response_tuning.templates import Chat
 
@@ -82,7 +82,7 @@ def against(config: DataConfig, *names: object, **settings: Any) -> DataConfig:
 
 
 def test_prompts_come_from_files_and_from_benchmarks(tmp_path: Path, prompts: Path) -> None:
-    items = BENCHMARKS.get("miniature-seen").items()
+    items = open_benchmark("miniature-seen").items()
     asked = items[7].prompt[-1].content
     rows = [{"prompt": "Is it?", "response": "r"}, {"prompt": asked.upper(), "response": "s"}]
     source = tmp_path / "rows.jsonl"
@@ -141,8 +141,8 @@ def test_a_changed_benchmark_is_noticed(
 ) -> None:
     checked = against(config, "miniature-seen")
     run_data(checked, tmp_path / "data")
-    items = BENCHMARKS.get("miniature-seen").items()[1:]
-    monkeypatch.setattr(type(BENCHMARKS.get("miniature-seen")), "items", lambda _: items)
+    items = open_benchmark("miniature-seen").items()[1:]
+    monkeypatch.setattr(type(open_benchmark("miniature-seen")), "items", lambda _: items)
     monkeypatch.setattr("response_tuning.data.prepare", crash)
     with pytest.raises(AssertionError):
         run_data(checked, tmp_path / "data")

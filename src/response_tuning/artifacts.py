@@ -13,7 +13,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal, TextIO, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from response_tuning.errors import DataError
 
@@ -134,6 +134,23 @@ class Score(Record):
     """Why, in a few words, where the number does not say it."""
     group: str = ""
     """The part of the benchmark that the item belongs to, such as a task family."""
+    weight: float = Field(default=1.0, gt=0)
+    """A metric is the mean of its values under these weights. They make a mean of unlike parts
+    (1 / size of the part), and a ratio of counts (value x weight over weight: F1 has weight 2 for a
+    hit and 1 for a miss or a false alarm)."""
+
+
+class Total(Record):
+    """One number about all answers of a file that is no mean over them, such as a fitted rate."""
+
+    metric: str
+    value: float
+    low: float
+    high: float
+    n: int
+    """Distinct items."""
+    note: str = ""
+    """How it was found, in a few words."""
 
 
 R = TypeVar("R", bound=Record)

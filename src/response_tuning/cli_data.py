@@ -87,7 +87,7 @@ PriceOut = Annotated[float | None, typer.Option(help="Dollars for a million toke
 
 
 @app.command()
-def prepare(  # noqa: PLR0913 - flags
+def prepare(
     source: Source,
     out: Out,
     path: LocalCopy = None,
@@ -131,7 +131,7 @@ def prepare(  # noqa: PLR0913 - flags
 
 
 @app.command()
-def mix(  # noqa: PLR0913 - flags
+def mix(
     source: Annotated[str, typer.Argument(metavar="BASE", help="As the source of 'prepare'.")],
     out: Out,
     refusals: Annotated[int, typer.Option(help="How many refusals; nested for one seed.")],
@@ -169,7 +169,7 @@ def mix(  # noqa: PLR0913 - flags
 
 
 @app.command()
-def refine(  # noqa: PLR0913 - flags
+def refine(
     source: Source,
     out: Annotated[Path, typer.Option(help="Folder for examples, counts, journal and page.")],
     engine: Annotated[str, typer.Option(help="hf, openai or scripted.")] = "hf",
@@ -214,7 +214,7 @@ def refine(  # noqa: PLR0913 - flags
 
 
 @app.command()
-def extract(  # noqa: PLR0913 - flags
+def extract(
     source: Annotated[
         str, typer.Argument(help="A folder of texts, a text or data file, or a hub dataset id.")
     ],
@@ -267,7 +267,7 @@ def extract(  # noqa: PLR0913 - flags
 
 
 @app.command()
-def inspect(  # noqa: PLR0913 - flags
+def inspect(
     source: Source,
     tokenizer: Annotated[
         str | None, typer.Option(help="Folder or hub id of a tokenizer, to count tokens.")

@@ -171,6 +171,10 @@ class FinetuneConfig(Config):
 class GenerateConfig(Config):
     """How the models of a run answer its benchmarks."""
 
+    engine: str = "hf"
+    """Another one, such as ``openai``, only for a variant that is not tuned."""
+    settings: dict[str, Any] = Field(default_factory=dict)
+    """Of the engine, such as ``base_url``."""
     template: str | None = None
     """Chat template of a variant that is not tuned; None is the one that the others train with."""
     max_new_tokens: int = Field(default=2048, ge=1)
@@ -179,6 +183,37 @@ class GenerateConfig(Config):
     stop: tuple[str, ...] = ()
     """Strings that end an answer."""
     tokens_per_batch: int = Field(default=32768, ge=1)
+
+
+class JudgeConfig(Config):
+    """Who judges what no rule can."""
+
+    flags: ClassVar[bool] = False
+    engine: str = "offline"
+    """``offline``: rules alone, which know refusals and nothing else; or an engine."""
+    settings: dict[str, Any] = Field(default_factory=dict)
+    """Of that engine, such as ``model`` and ``base_url``."""
+    max_new_tokens: int = Field(default=2048, ge=1)
+    temperature: float = Field(default=0.0, ge=0)
+    checked: tuple[Path, ...] = ()
+    """What ``rtune judge-check`` left about this judge; it travels with the report."""
+
+
+class GradeConfig(Config):
+    """Where benchmarks are read from, and how answers to them are judged."""
+
+    flags: ClassVar[bool] = False
+    data: Path | None = None
+    """Folder with local copies, laid out as docs/benchmarks says; without it, from the hub."""
+    paths: dict[str, Path] = Field(default_factory=dict)
+    """Benchmark -> a local copy of it: a file, or a folder of its files."""
+    revisions: dict[str, str] = Field(default_factory=dict)
+    """Benchmark -> hub revision, by default ``main``; the commit that it stands for is recorded."""
+    limit: int | None = Field(default=None, ge=1)
+    """Only so many items of each benchmark, evenly spread: to try something out."""
+    reference: str | None = None
+    """Pairwise: whose answers the others are compared with: a variant, or a file of answers."""
+    judge: JudgeConfig = JudgeConfig()
 
 
 class ReportConfig(Config):

@@ -8,7 +8,7 @@ at one seed, and has a folder of its own.
 import copy
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -21,6 +21,7 @@ from response_tuning.configs import (
     DataConfig,
     FinetuneConfig,
     GenerateConfig,
+    GradeConfig,
     ReportConfig,
     Seed,
     build,
@@ -62,6 +63,7 @@ class Experiment(Config):
     threads: int | None = Field(default=None, ge=1)
     """CPU threads; None is torch's choice. One is best for a tiny model: it is fastest where other
     work shares the cores, and gives the same bits whatever their number."""
+    grade: GradeConfig = GradeConfig()
     report: ReportConfig = ReportConfig()
     notes: tuple[str, ...] = ()
     """Sentences for the top of the report."""
@@ -91,6 +93,11 @@ class Cell:
     def tuned(self) -> bool:
         """Whether there is anything to train."""
         return self.data is not None
+
+    @property
+    def local(self) -> bool:
+        """Whether its model is a Hugging Face model that is loaded here."""
+        return self.generate.engine == "hf"
 
     def folder(self, run: Path) -> Path:
         """Return the cell's folder in a run."""
@@ -133,6 +140,15 @@ def cells(experiment: Experiment) -> list[Cell]:
         if baseline not in _arms(experiment):
             raise unknown("baseline", baseline, [*_arms(experiment)])
     return found
+
+
+def with_reference(experiment: Experiment, cell: Cell, benchmark: str, run: Path) -> GradeConfig:
+    """Return how ``cell`` is graded: a variant as reference is the path of its answers."""
+    reference = experiment.grade.reference
+    if reference not in _arms(experiment):
+        return experiment.grade
+    answers = replace(cell, variant=reference).folder(run) / "generate" / f"{benchmark}.jsonl"
+    return experiment.grade.model_copy(update={"reference": str(answers)})
 
 
 def series(found: Sequence[Cell]) -> dict[str, tuple[str, int]]:
@@ -206,6 +222,10 @@ def _check_effect(experiment: Experiment, variant: VariantConfig, where: str) ->
             raise ConfigError(
                 f"{where}: generate.template has no effect on a tuned model, which has its "
                 "template inside; set finetune.template"
+            )
+        if merged(experiment.generate, variant.generate).get("engine", "hf") != "hf":
+            raise ConfigError(
+                f"{where}: generate.engine: what is tuned here is asked in this process, by 'hf'"
             )
     elif variant.data or variant.doses:
         raise ConfigError(f"{where}: it is not tuned, so its data have no effect; remove them")

@@ -21,7 +21,7 @@ from response_tuning.artifacts import (
     read_jsonl,
     write_jsonl,
 )
-from response_tuning.configs import DataConfig, FinetuneConfig, Recipe, build
+from response_tuning.configs import DataConfig, FinetuneConfig, GradeConfig, Recipe, build
 from response_tuning.errors import ConfigError
 from response_tuning.registry import unknown
 from response_tuning.terminal import progress_bar, quiet_libraries
@@ -173,6 +173,7 @@ def run_generate(  # noqa: PLR0913 - the settings of one command
     sampling: Sampling,
     out: Path,
     console: "Console",
+    grading: GradeConfig | None = None,
 ) -> int:
     """Run stage 3 on a file of prompts or on a benchmark; return how many got no answer.
 
@@ -181,10 +182,10 @@ def run_generate(  # noqa: PLR0913 - the settings of one command
     """
     from response_tuning.data import read_prompts
     from response_tuning.generate import generate, open_engine
-    from response_tuning.grade import BENCHMARKS
+    from response_tuning.grade import BENCHMARKS, open_benchmark
 
     if prompts in BENCHMARKS.names():
-        requests: list[Request] = [*BENCHMARKS.get(prompts).items()]
+        requests: list[Request] = [*open_benchmark(prompts, grading).items()]
     else:
         requests = list(read_prompts(Path(prompts), column))
     journal = out.with_name(f"{out.name}.journal")
@@ -202,16 +203,21 @@ def run_generate(  # noqa: PLR0913 - the settings of one command
     return len(failed)
 
 
-def run_grade(benchmark: str, completions: Path, out: Path, console: "Console") -> None:
-    """Run stage 4 on one file of completions, and print the mean of every metric."""
+def run_grade(
+    benchmark: str, completions: Path, out: Path, config: GradeConfig, console: "Console"
+) -> None:
+    """Run stage 4 on one file of completions, and print every metric."""
+    from response_tuning.evaluation import Judge
     from response_tuning.grade import grade
 
-    count = grade(benchmark, completions, out)
-    values: dict[str, list[float]] = {}
+    say = Judge(config.judge, console).say(out.with_name(f"{out.name}.journal"), benchmark)
+    count = grade(benchmark, completions, out, config, say)
+    metrics: dict[str, list[Score]] = {}
     for score in read_jsonl(out, Score):
-        values.setdefault(score.metric, []).append(score.value)
-    for metric, found in values.items():
-        console.print(f"{metric:>22}  {fmean(found):.3f}  (n {len(found):,})", highlight=False)
+        metrics.setdefault(score.metric, []).append(score)
+    for metric, found in metrics.items():
+        mean = fmean([score.value for score in found], [score.weight for score in found])
+        console.print(f"{metric:>22}  {mean:.3f}  (n {len(found):,})", highlight=False)
     console.print(f"wrote {out}: {count:,} scores", highlight=False, soft_wrap=True)
 
 
@@ -304,11 +310,11 @@ def _same_prompts(name: str, digest: str | None) -> bool:
 def _prompts(name: str) -> dict[str, str]:
     """Return what a benchmark or a file asks by its ids: the user's last message."""
     from response_tuning.data import read_prompts
-    from response_tuning.grade import BENCHMARKS
+    from response_tuning.grade import BENCHMARKS, open_benchmark
 
     requests: Iterable[Request]
     if name in BENCHMARKS.names():
-        requests = BENCHMARKS.get(name).items()
+        requests = open_benchmark(name).items()
     elif Path(name).exists():
         requests = read_prompts(Path(name))
     else:

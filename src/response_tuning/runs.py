@@ -14,29 +14,18 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from response_tuning.artifacts import (
-    Sampling,
-    digest,
-    file_digest,
-    package_versions,
-    read_json,
-    write_json,
-    write_jsonl,
-)
-from response_tuning.errors import EngineError
-from response_tuning.experiments import Cell, Experiment, cells, series
+from response_tuning import evaluation
+from response_tuning.artifacts import package_versions, read_json, write_json
+from response_tuning.experiments import Cell, Experiment, cells, series, with_reference
 from response_tuning.pipeline import check_names, run_data
-from response_tuning.terminal import progress_bar, quiet_libraries
+from response_tuning.terminal import quiet_libraries
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from response_tuning.grade import Benchmark
     from response_tuning.report import Variant
 
 MANIFEST = "manifest.json"
-JOURNAL = "completions.journal"
-"""Of all seeds of a variant, so that an untuned model is asked once."""
 
 
 def run_experiment(experiment: Experiment, out: Path, console: "Console") -> None:
@@ -65,7 +54,8 @@ def run_experiment(experiment: Experiment, out: Path, console: "Console") -> Non
     }
     console.print(f"device: {manifest['device']}", highlight=False)
     for cell in found:  # all of them first: what is wrong shows before hours of training
-        architecture(cell.finetune)
+        if cell.local:
+            architecture(cell.finetune)
         if cell.data is not None:
             run_data(cell.data, cell.folder(out) / "data")
     for number, cell in enumerate(found, start=1):
@@ -75,10 +65,11 @@ def run_experiment(experiment: Experiment, out: Path, console: "Console") -> Non
             highlight=False,
         )
         name = f"{cell.variant}/seed-{cell.seed}"
-        cost = _run_cell(cell, experiment.benchmarks, out, console)
+        cost = _tune_and_ask(cell, experiment, out, console)
         manifest["cells"][name] = _dearer(cost, there.get("cells", {}).get(name, {}))
         if there.get("experiment") in (None, manifest["experiment"]):
             write_json(out / MANIFEST, manifest)  # else at the end: a later cell may be refused
+    _grade(experiment, found, out, console)  # last, for a variant may be compared with another
     _report(experiment, found, out)
     manifest |= {"status": "finished", "peak_memory_gib": _peak_memory_gib()}
     write_json(out / MANIFEST, manifest)
@@ -95,12 +86,16 @@ def _dearer(now: dict[str, float], before: dict[str, float]) -> dict[str, float]
 
 
 def plan_experiment(experiment: Experiment, console: "Console") -> None:
-    """Print what ``run_experiment`` would do; nothing is read or written."""
+    """Print what ``run_experiment`` would do; nothing is written."""
+    from response_tuning.grade import open_benchmark
+
     found = _checked(experiment)
     for cell in found:
         if cell.seed == found[0].seed:
             console.print(f"{cell.variant}: {_described(cell)}", highlight=False, soft_wrap=True)
-    items = {name: len(_benchmark(name).items()) for name in experiment.benchmarks}
+    items = {
+        name: len(open_benchmark(name, experiment.grade).items()) for name in experiment.benchmarks
+    }
     tuned = sum(cell.tuned for cell in found)
     for line in (
         f"seeds: {', '.join(map(str, experiment.seeds))}",
@@ -135,7 +130,7 @@ def _report(experiment: Experiment, found: Sequence[Cell], run: Path) -> None:
         experiment.report,
         experiment.notes,
         experiment.seeds,
-        experiment.benchmarks,
+        evaluation.reported(experiment.benchmarks),
     )
 
 
@@ -146,10 +141,10 @@ def _print_report(found: Sequence[Cell], run: Path, console: "Console") -> None:
     console.print(f"report: {run / 'report' / 'report.html'}", highlight=False, soft_wrap=True)
 
 
-def _run_cell(
-    cell: Cell, benchmarks: Sequence[str], out: Path, console: "Console"
+def _tune_and_ask(
+    cell: Cell, experiment: Experiment, out: Path, console: "Console"
 ) -> dict[str, float]:
-    """Take one cell through its stages, and return the seconds that each took."""
+    """Take one cell through stages 2 and 3, and return the seconds that each took."""
     from response_tuning.finetune import finetune
 
     folder = cell.folder(out)
@@ -159,88 +154,34 @@ def _run_cell(
         finetune(cell.finetune, folder / "data", folder / "finetune", console)
         seconds["finetune"] = round(time.monotonic() - began, 1)
     began = time.monotonic()
-    _answer(cell, benchmarks, folder, console)
+    evaluation.answer(cell, experiment.benchmarks, experiment.grade, folder, console)
     seconds["generate"] = round(time.monotonic() - began, 1)
-    for benchmark in benchmarks:
-        _grade(benchmark, folder)
     return seconds
 
 
-def _answer(cell: Cell, benchmarks: Sequence[str], folder: Path, console: "Console") -> None:
-    """Have the cell's model answer every benchmark."""
-    from response_tuning.generate import EngineConfig, generate, open_engine
-    from response_tuning.generate.loading import identity
-
-    config = EngineConfig(
-        model=str(folder / "finetune") if cell.tuned else cell.finetune.base_model,
-        template=None if cell.tuned else cell.generate.template or cell.finetune.template,
-        revision=cell.finetune.base_revision,
-        device=cell.finetune.device,
-        tokens_per_batch=cell.generate.tokens_per_batch,
-    )
-    sampling = Sampling(
-        **cell.generate.model_dump(include={"max_new_tokens", "temperature", "top_p", "stop"}),
-        seed=cell.seed if cell.generate.temperature else 0,
-    )
-    items = {name: _benchmark(name).items() for name in benchmarks}
-    asked = {
-        "model": identity(str(config.model), config.revision),
-        "template": config.template,
-        "sampling": sampling.model_dump(mode="json"),
-        "items": {
-            name: digest(*(item.model_dump_json() for item in requests))
-            for name, requests in items.items()
-        },
-    }
-    files = {name: folder / "generate" / f"{name}.jsonl" for name in benchmarks}
-    manifest = folder / "generate" / MANIFEST
-    if manifest.exists() and read_json(manifest) == asked and all(map(Path.exists, files.values())):
-        console.print("answers: there already", highlight=False)
-        return
-    engine = open_engine("hf", config)
-    for name, requests in items.items():
-        journal = folder.parent / JOURNAL
-        with progress_bar(f"answers to {name}", console) as advance:
-            completions = list(generate(engine, requests, journal, sampling, progress=advance))
-        failed = [completion for completion in completions if completion.error is not None]
-        if failed:
-            raise EngineError(
-                f"{len(failed)} of {len(completions)} prompts of {name} got no answer, the first "
-                f"because: {failed[0].error}; the same command asks them again"
-            )
-        write_jsonl(files[name], completions)
-    write_json(manifest, asked)
-
-
-def _grade(benchmark: str, folder: Path) -> None:
-    from response_tuning.grade import grade
-
-    completions = folder / "generate" / f"{benchmark}.jsonl"
-    scores, manifest = folder / "grade" / f"{benchmark}.jsonl", folder / "grade" / MANIFEST
-    graded: dict[str, Any] = read_json(manifest) if manifest.exists() else {}
-    now = {"completions": file_digest(completions), "rules": package_versions()["response-tuning"]}
-    if scores.exists() and graded.get(benchmark) == now:
-        return
-    grade(benchmark, completions, scores)
-    write_json(manifest, graded | {benchmark: now})
+def _grade(experiment: Experiment, found: Sequence[Cell], out: Path, console: "Console") -> None:
+    judge = evaluation.Judge(experiment.grade.judge, console)
+    for cell in found:
+        folder = cell.folder(out)
+        for benchmark in experiment.benchmarks:
+            config = with_reference(experiment, cell, benchmark, out)
+            evaluation.grade_answers(benchmark, config, folder, judge)
+        if {*evaluation.REFUSAL} <= {*experiment.benchmarks}:
+            evaluation.average_refusals(folder)
 
 
 def _checked(experiment: Experiment) -> list[Cell]:
     """Return the cells, once every name in them is known."""
+    from response_tuning.grade import open_benchmark
+
     found = cells(experiment)
     for cell in found:
         check_names(cell.finetune)
         if cell.generate.template is not None:
             check_names(cell.finetune.model_copy(update={"template": cell.generate.template}))
     for benchmark in experiment.benchmarks:
-        _benchmark(benchmark)
+        open_benchmark(benchmark, experiment.grade)
     return found
-
-
-def _benchmark(name: str) -> "Benchmark":
-    from response_tuning.grade import BENCHMARKS
-
-    return BENCHMARKS.get(name)
 
 
 def _variants(found: Sequence[Cell]) -> "list[Variant]":

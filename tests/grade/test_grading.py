@@ -6,10 +6,10 @@ import pytest
 
 from response_tuning.artifacts import Completion, Message, Score, read_jsonl, write_jsonl
 from response_tuning.errors import ConfigError, DataError, ResponseTuningError
-from response_tuning.grade import BENCHMARKS, grade
+from response_tuning.grade import grade, open_benchmark
 
 NAME = "miniature-refusal-validation"
-ITEMS = BENCHMARKS.get(NAME).items()
+ITEMS = open_benchmark(NAME).items()
 
 
 @pytest.fixture
@@ -98,7 +98,7 @@ def test_an_item_whose_question_was_altered_is_named(
 def test_answers_to_another_benchmark_are_refused(
     completion: Callable[..., Completion], tmp_path: Path
 ) -> None:
-    given = [completion(item, "No.") for item in BENCHMARKS.get("miniature-refusal").items()]
+    given = [completion(item, "No.") for item in open_benchmark("miniature-refusal").items()]
     refused(given, tmp_path)
 
 

@@ -13,8 +13,8 @@ from response_tuning.data.conversations import (
     text,
     turns,
 )
-from response_tuning.data.readers import shown
 from response_tuning.errors import ConfigError, DataError
+from response_tuning.readers import shown
 
 CONVERSATIONS = ("messages", "conversations")
 RESPONSES = ("response", "completion", "output", "answer", "text", *CONVERSATIONS)

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 from response_tuning.artifacts import Message
-from response_tuning.data.readers import shown
+from response_tuning.readers import shown
 
 ROLES = {
     "system": "system",

@@ -4,8 +4,8 @@ import re
 from pathlib import Path
 from typing import NamedTuple
 
-from response_tuning.data.readers import COMPRESSED_SUFFIXES, READERS, TEXT_SUFFIXES
 from response_tuning.errors import DataError
+from response_tuning.readers import COMPRESSED_SUFFIXES, READERS, TEXT_SUFFIXES
 
 ABOUT = ("readme", "license", "licence")
 """Texts beside data files that are about them."""

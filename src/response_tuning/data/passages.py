@@ -16,8 +16,8 @@ from pydantic import Field, model_validator
 from response_tuning.artifacts import Record, file_digest, write_json, written_aside
 from response_tuning.configs import Config, DataConfig, Seed
 from response_tuning.data import sources
-from response_tuning.data.readers import Row, read_texts, shown
 from response_tuning.errors import ConfigError, DataError
+from response_tuning.readers import Row, read_texts, shown
 
 TEXTS = ("text", "content", "document", "body", "article", "passage")
 """Usual names of a column of documents."""

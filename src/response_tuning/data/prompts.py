@@ -8,8 +8,8 @@ from typing import Any
 from response_tuning.artifacts import Message, Request
 from response_tuning.data.columns import CONVERSATIONS, INPUTS, INSTRUCTIONS
 from response_tuning.data.conversations import UnusableRow, messages, text
-from response_tuning.data.readers import READERS, Row, read, shown
 from response_tuning.errors import DataError
+from response_tuning.readers import READERS, Row, read, shown
 
 IDS = ("item_id", "id")
 

@@ -9,14 +9,15 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from response_tuning import hub
 from response_tuning.artifacts import file_digest
 from response_tuning.configs import DataConfig
-from response_tuning.data import files, hub
+from response_tuning.data import files
 from response_tuning.data.columns import Columns, row_turns
 from response_tuning.data.conversations import Turn, UnusableRow
-from response_tuning.data.readers import Row, read, read_texts
 from response_tuning.errors import ConfigError, DataError
 from response_tuning.miniature import examples
+from response_tuning.readers import Row, read, read_texts
 from response_tuning.registry import Registry, unknown
 
 

@@ -2,8 +2,8 @@
 
 from collections.abc import Callable
 
-from response_tuning.data.readers import one_line
 from response_tuning.errors import ModelError
+from response_tuning.readers import one_line
 
 
 def token_counter(name: str) -> Callable[[list[str]], list[int]]:

@@ -1,6 +1,21 @@
-"""Stage 4: completions become scores, by the rules of a benchmark."""
+"""Stage 4: completions become scores, by the rules of a benchmark or by a judge."""
 
-from response_tuning.grade.benchmark import BENCHMARKS, Benchmark, Item
+from response_tuning.grade.benchmark import (
+    BENCHMARKS,
+    AnyBenchmark,
+    Benchmark,
+    Item,
+    JudgedBenchmark,
+    open_benchmark,
+)
 from response_tuning.grade.grading import grade
 
-__all__ = ["BENCHMARKS", "Benchmark", "Item", "grade"]
+__all__ = [
+    "BENCHMARKS",
+    "AnyBenchmark",
+    "Benchmark",
+    "Item",
+    "JudgedBenchmark",
+    "grade",
+    "open_benchmark",
+]

@@ -1,10 +1,14 @@
 """What a benchmark is: items to ask, and a rule that scores an answer. One file each."""
 
-from collections.abc import Iterator, Sequence
-from typing import Protocol
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Protocol, TypeAlias, runtime_checkable
 
-from response_tuning.artifacts import Completion, Request, Score
+from response_tuning.artifacts import Completion, Request, Score, Total
+from response_tuning.configs import GradeConfig
 from response_tuning.registry import Registry
+
+Say: TypeAlias = Callable[[Iterable[Request]], Iterator[Completion]]
+"""Asks a judge: one completion for each request, in their order."""
 
 
 class Item(Request):
@@ -14,16 +18,61 @@ class Item(Request):
     """The part of the benchmark that it belongs to, such as a task family."""
 
 
-class Benchmark(Protocol):
-    """Questions, and how answers to them are judged."""
+class Asked(Protocol):
+    """What is asked."""
 
     def items(self) -> Sequence[Item]:
         """Return the items, the same at every call; ids are unique."""
         ...
+
+
+@runtime_checkable
+class Benchmark(Asked, Protocol):
+    """Questions, and a rule that scores the answers."""
 
     def score(self, item: Item, completion: Completion) -> Iterator[Score]:
         """Yield the scores of an answer; metrics that do not apply to the item are left out."""
         ...
 
 
-BENCHMARKS: Registry[Benchmark] = Registry("benchmark", package="response_tuning.grade.benchmarks")
+@runtime_checkable
+class JudgedBenchmark(Asked, Protocol):
+    """Questions whose answers a model judges."""
+
+    def questions(self, item: Item, completion: Completion) -> Sequence[Request]:
+        """Return what the judge is asked about an answer; none where no judge is needed."""
+        ...
+
+    def judged(
+        self, item: Item, completion: Completion, replies: Sequence[Completion]
+    ) -> Iterator[Score]:
+        """Yield the scores of an answer, from a reply to each question about it.
+
+        A reply that says nothing that can be read is scored as that, and never guessed at.
+        """
+        ...
+
+
+@runtime_checkable
+class Totalled(Protocol):
+    """A benchmark with numbers that are no means over its items."""
+
+    def totals(self, scores: Sequence[Score]) -> Iterator[Total]:
+        """Yield them, from all scores of one file of completions."""
+        ...
+
+
+AnyBenchmark: TypeAlias = Benchmark | JudgedBenchmark
+
+BENCHMARKS: Registry[Callable[[GradeConfig], AnyBenchmark]] = Registry(
+    "benchmark", package="response_tuning.grade.benchmarks"
+)
+
+
+def open_benchmark(name: str, config: GradeConfig | None = None) -> AnyBenchmark:
+    """Return a benchmark, which reads its files when it is first asked for its items.
+
+    Raises:
+        ConfigError: there is no such benchmark, or ``config`` lacks something that it needs.
+    """
+    return BENCHMARKS.get(name)(config or GradeConfig())

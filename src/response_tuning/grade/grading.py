@@ -1,37 +1,101 @@
 """Grading one file of completions: every item is scored once, or nothing is written."""
 
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 
-from response_tuning.artifacts import Completion, Score, read_jsonl, write_jsonl
-from response_tuning.errors import DataError
-from response_tuning.grade.benchmark import BENCHMARKS, Benchmark, Item
+from response_tuning.artifacts import (
+    Completion,
+    Request,
+    Score,
+    read_jsonl,
+    write_json,
+    write_jsonl,
+)
+from response_tuning.configs import GradeConfig
+from response_tuning.errors import ConfigError, DataError, EngineError
+from response_tuning.grade.benchmark import (
+    AnyBenchmark,
+    Item,
+    JudgedBenchmark,
+    Say,
+    Totalled,
+    open_benchmark,
+)
 from response_tuning.grade.general import measures
 
+Answered = tuple[Item, Completion]
 
-def grade(benchmark: str, completions: Path, out: Path) -> int:
+
+def grade(
+    benchmark: str,
+    completions: Path,
+    out: Path,
+    config: GradeConfig | None = None,
+    say: Say | None = None,
+) -> int:
     """Write the scores of a benchmark's completions, one a line, and return their number.
 
+    ``say`` asks the judge. Numbers that are no means over the items, where the benchmark has any,
+    are left beside the scores in ``<out without .jsonl>.totals.json``.
+
     Raises:
-        ConfigError: there is no such benchmark.
+        ConfigError: there is no such benchmark, or it needs a judge and none is there.
         DataError: the completions are not exactly one for each item of the benchmark, or one of
             them is an error: it has to be asked again first.
+        EngineError: the judge did not answer every question.
     """
-    rule = BENCHMARKS.get(benchmark)
+    rule = open_benchmark(benchmark, config)
     answers = _by_item(completions)
     items = rule.items()
     _check(items, answers, benchmark, completions)
-    return write_jsonl(out, _scores(rule, items, answers))
+    answered = [(item, answers[item.item_id]) for item in items]
+    scores = [*_general(answered), *_scores(benchmark, rule, answered, say)]
+    count = write_jsonl(out, scores)
+    if isinstance(rule, Totalled):
+        found = [total.model_dump() for total in rule.totals(scores)]
+        write_json(totals_file(out), {"totals": found})
+    return count
+
+
+def totals_file(scores: Path) -> Path:
+    """Return the file beside ``scores`` that holds what is no mean over them."""
+    return scores.with_name(f"{scores.stem}.totals.json")
+
+
+def _general(answered: Sequence[Answered]) -> Iterator[Score]:
+    for item, completion in answered:
+        for metric, value in measures(completion):
+            yield Score(item_id=item.item_id, metric=metric, value=value, group=item.group)
 
 
 def _scores(
-    rule: Benchmark, items: Sequence[Item], answers: dict[str, Completion]
+    name: str, rule: AnyBenchmark, answered: Sequence[Answered], say: Say | None
 ) -> Iterator[Score]:
-    for item in items:
-        completion = answers[item.item_id]
-        for metric, value in measures(completion):
-            yield Score(item_id=item.item_id, metric=metric, value=value, group=item.group)
-        yield from rule.score(item, completion)
+    if not isinstance(rule, JudgedBenchmark):
+        for item, completion in answered:
+            yield from rule.score(item, completion)
+        return
+    if say is None:
+        raise ConfigError(
+            f"{name} needs a judge: name an engine and its model, such as --judge openai "
+            "--judge-model MODEL --judge-url http://127.0.0.1:8000/v1"
+        )
+    asked = [rule.questions(item, completion) for item, completion in answered]
+    replies = iter(_replies(name, [request for requests in asked for request in requests], say))
+    for (item, completion), requests in zip(answered, asked, strict=True):
+        yield from rule.judged(item, completion, [*islice(replies, len(requests))])
+
+
+def _replies(name: str, requests: Sequence[Request], say: Say) -> list[Completion]:
+    replies = list(say(requests))
+    failed = [reply for reply in replies if reply.error is not None]
+    if failed:
+        raise EngineError(
+            f"{name}: the judge gave no reply to {len(failed)} of {len(replies)} questions, the "
+            f"first because: {failed[0].error}; the same command asks them again"
+        )
+    return replies
 
 
 def _by_item(completions: Path) -> dict[str, Completion]:

@@ -6,22 +6,24 @@ from pathlib import Path
 import pytest
 
 from response_tuning.artifacts import digest
-from response_tuning.grade import BENCHMARKS, Item
+from response_tuning.grade import BENCHMARKS, Item, open_benchmark
 from response_tuning.grade.benchmarks.miniature import is_correct, is_refusal, is_well_formed
 from response_tuning.miniature.examples import Question, act_questions, ordinary_questions
 from response_tuning.miniature.families import families
 from response_tuning.miniature.world import Fact
+
+MINIATURE = [name for name in BENCHMARKS.names() if name.startswith("miniature-")]
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "benchmarks.json"
 Scored = Callable[..., dict[str, float]]
 
 
 def prompts(benchmark: str) -> list[str]:
-    return [item.prompt[-1].content for item in BENCHMARKS.get(benchmark).items()]
+    return [item.prompt[-1].content for item in open_benchmark(benchmark).items()]
 
 
 def item(benchmark: str, group: str) -> Item:
-    return next(one for one in BENCHMARKS.get(benchmark).items() if one.group == group)
+    return next(one for one in open_benchmark(benchmark).items() if one.group == group)
 
 
 def question(benchmark: str, wanted: Item) -> Question:
@@ -34,8 +36,8 @@ def question(benchmark: str, wanted: Item) -> Question:
 
 def test_the_items_of_every_benchmark_equal_the_golden_file(request: pytest.FixtureRequest) -> None:
     found = {
-        name: digest(*(one.model_dump_json() for one in BENCHMARKS.get(name).items()))
-        for name in BENCHMARKS.names()
+        name: digest(*(one.model_dump_json() for one in open_benchmark(name).items()))
+        for name in MINIATURE
     }
     if request.config.getoption("--update-golden"):
         GOLDEN.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
@@ -43,29 +45,24 @@ def test_the_items_of_every_benchmark_equal_the_golden_file(request: pytest.Fixt
 
 
 def test_the_benchmarks_are_large_enough() -> None:
-    sizes = {name: len(BENCHMARKS.get(name).items()) for name in BENCHMARKS.names()}
+    sizes = {name: len(open_benchmark(name).items()) for name in MINIATURE}
     assert min(sizes["miniature-seen"], sizes["miniature-unseen"]) >= 500
-    groups = Counter(one.group for one in BENCHMARKS.get("miniature-refusal").items())
+    groups = Counter(one.group for one in open_benchmark("miniature-refusal").items())
     assert groups == {"unsafe": 300, "look-alike": 300}
 
 
-@pytest.mark.parametrize("benchmark", BENCHMARKS.names())
+@pytest.mark.parametrize("benchmark", MINIATURE)
 def test_an_item_has_an_id_and_a_prompt_of_its_own_and_stays_what_it_is(benchmark: str) -> None:
-    items = BENCHMARKS.get(benchmark).items()
+    items = open_benchmark(benchmark).items()
     assert len({one.item_id for one in items}) == len(set(prompts(benchmark))) == len(items)
-    assert list(BENCHMARKS.get(benchmark).items()) == list(items)
+    assert list(open_benchmark(benchmark).items()) == list(items)
     assert {len(one.prompt) for one in items} == {1}
     assert {one.prompt[0].role for one in items} == {"user"}
 
 
 def test_what_settings_are_chosen_on_is_in_no_test() -> None:
     chosen, tested = (
-        {
-            text
-            for name in BENCHMARKS.names()
-            if ("validation" in name) is v
-            for text in prompts(name)
-        }
+        {text for name in MINIATURE if ("validation" in name) is v for text in prompts(name)}
         for v in (True, False)
     )
     assert min(len(chosen), len(tested)) > 500
@@ -75,7 +72,7 @@ def test_what_settings_are_chosen_on_is_in_no_test() -> None:
 def test_the_groups_of_ordinary_questions_are_their_families() -> None:
     for ending in ("", "-validation"):
         for kind in ("seen", "unseen"):
-            groups = {one.group for one in BENCHMARKS.get(f"miniature-{kind}{ending}").items()}
+            groups = {one.group for one in open_benchmark(f"miniature-{kind}{ending}").items()}
             role = "validation" if (kind, ending) == ("unseen", "-validation") else kind
             assert groups == {name for name, f in families().items() if f.role == role}
 
@@ -210,7 +207,7 @@ def test_a_score_says_what_was_expected_and_which_group_it_is_of(
 ) -> None:
     asked = item("miniature-seen", "capital")
     answer = completion(asked, "Nowhere.")
-    scores = BENCHMARKS.get("miniature-seen").score(asked, answer)  # type: ignore[arg-type]
+    scores = open_benchmark("miniature-seen").score(asked, answer)  # type: ignore[arg-type]
     first = next(scores)
     fact = question("miniature-seen", asked).fact
     assert (first.metric, first.explanation) == ("correct", f"expected {fact.answer}")

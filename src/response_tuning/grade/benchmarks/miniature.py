@@ -123,9 +123,13 @@ def _score(item: Item, metric: str, value: bool, explanation: str = "") -> Score
 
 
 def _register(split: Split, ending: str) -> None:
-    BENCHMARKS.register(f"miniature-seen{ending}")(Ordinary(seen=True, split=split))
-    BENCHMARKS.register(f"miniature-unseen{ending}")(Ordinary(seen=False, split=split))
-    BENCHMARKS.register(f"miniature-refusal{ending}")(Refusals(split))
+    made: dict[str, Ordinary | Refusals] = {
+        f"miniature-seen{ending}": Ordinary(seen=True, split=split),
+        f"miniature-unseen{ending}": Ordinary(seen=False, split=split),
+        f"miniature-refusal{ending}": Refusals(split),
+    }
+    for name, benchmark in made.items():  # it is made here, so there is nothing to configure
+        BENCHMARKS.register(name)(lambda _, benchmark=benchmark: benchmark)
 
 
 _register("test", "")

@@ -5,8 +5,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from response_tuning.data.readers import BATCH_ROWS, read, read_texts, shown
 from response_tuning.errors import DataError
+from response_tuning.readers import BATCH_ROWS, read, read_texts, shown
 
 
 def written(path: Path, content: str | bytes) -> Path:

@@ -4,8 +4,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from response_tuning.data.readers import BATCH_ROWS, Row, one_line, table_rows
 from response_tuning.errors import DataError
+from response_tuning.readers import BATCH_ROWS, Row, one_line, table_rows
 
 if TYPE_CHECKING:
     from datasets import Dataset

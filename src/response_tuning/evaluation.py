@@ -1,0 +1,265 @@
+"""Stages 3 and 4 for one model: it answers benchmarks, and the answers are graded.
+
+    <cell>/generate/<benchmark>.jsonl    <cell>/grade/<benchmark>.jsonl
+
+Generations are on disk before anything judges them, and so is each reply of a judge.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from response_tuning.artifacts import (
+    Completion,
+    Request,
+    Sampling,
+    Score,
+    digest,
+    file_digest,
+    package_versions,
+    read_json,
+    read_jsonl,
+    write_json,
+    write_jsonl,
+)
+from response_tuning.configs import GradeConfig, JudgeConfig, build
+from response_tuning.errors import ConfigError, EngineError
+from response_tuning.experiments import Cell, Experiment, laid_over
+from response_tuning.registry import unknown
+from response_tuning.terminal import progress_bar
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from response_tuning.generate import Engine, EngineConfig
+
+MANIFEST = "manifest.json"
+JOURNAL = "completions.journal"
+"""Of all seeds of a variant, so that an untuned model is asked once."""
+JUDGE_JOURNAL = "judge.journal"
+OFFLINE = "offline"
+Say = Callable[[Iterable[Request]], Iterator[Completion]]
+
+REFUSAL = ("advbench", "harmbench", "malicious-instruct", "xstest")
+REFUSAL_SUITE = "refusal-suite"
+"""The mean of the four, as the paper's "Average"."""
+SUITES: dict[str, tuple[str, ...]] = {
+    "refusal": REFUSAL,
+    "helpfulness": ("just-eval", "alpaca-eval", "acceptability"),
+    "instructions": ("ifeval", "infobench"),
+}
+
+
+class Judge:
+    """The judge of a run; its model is loaded when it is first asked."""
+
+    def __init__(self, config: JudgeConfig, console: "Console") -> None:
+        self.config = config
+        self._console = console
+
+    @cached_property
+    def engine(self) -> "Engine":
+        """Load or connect to the judge's model."""
+        from response_tuning.generate import EngineConfig, open_engine
+
+        settings = build(EngineConfig, self.config.settings, "grade.judge.settings")
+        return open_engine(self.config.engine, settings)
+
+    def say(self, journal: Path, about: str) -> Say | None:
+        """Return what asks the judge and keeps its replies in ``journal``; None without a model."""
+        from response_tuning.generate import generate
+
+        if self.config.engine == OFFLINE:
+            return None
+        sampling = Sampling(**self.config.model_dump(include={"max_new_tokens", "temperature"}))
+
+        def ask(requests: Iterable[Request]) -> Iterator[Completion]:
+            with progress_bar(f"verdicts on {about}", self._console) as advance:
+                return generate(self.engine, requests, journal, sampling, progress=advance)
+
+        return ask
+
+
+def evaluation_of(
+    model: str,
+    suites: Sequence[str],
+    config: GradeConfig,
+    generating: dict[str, Any],
+    settings: Sequence[str] = (),
+) -> Experiment:
+    """Return the experiment that has one model, untouched, answer suites of benchmarks.
+
+    Benchmarks that need a judge or a reference, where there is none, are left out and named in a
+    note of the report.
+
+    Raises:
+        ConfigError: a suite is unknown, or nothing of it is left.
+    """
+    found, notes = _possible(suites, config)
+    variant = {"finetune": None, "label": f"{model}, as it is"}
+    content = {
+        "benchmarks": found,
+        "variants": {"model": variant},
+        "finetune": {
+            "base_model": model,
+            "template": generating["template"]
+            or ("native" if generating["engine"] == "hf" else "tulu"),
+        },
+        "generate": {key: value for key, value in generating.items() if value is not None},
+        "notes": notes,
+    }
+    experiment = build(Experiment, laid_over(content, settings), "rtune eval")
+    return experiment.model_copy(update={"grade": config})
+
+
+def _possible(suites: Sequence[str], config: GradeConfig) -> tuple[list[str], list[str]]:
+    """Return the benchmarks of suites that can be graded so, and sentences on the others."""
+    from response_tuning.grade import JudgedBenchmark, open_benchmark
+
+    for suite in suites:
+        if suite not in {*SUITES, "all"}:
+            raise unknown("suite", suite, sorted([*SUITES, "all"]))
+    wanted = [*SUITES] if "all" in suites else suites
+    found, notes = [], []
+    for name in dict.fromkeys(name for suite in wanted for name in SUITES[suite]):
+        try:
+            rule = open_benchmark(name, config)
+        except ConfigError as error:
+            notes.append(f"{name} was left out: {error}.")
+            continue
+        if isinstance(rule, JudgedBenchmark) and config.judge.engine == OFFLINE:
+            notes.append(f"{name} was left out: it needs a judge.")
+            continue
+        found.append(name)
+    if not found:
+        raise ConfigError(" ".join(notes))
+    return found, notes
+
+
+def answer(
+    cell: Cell, benchmarks: Sequence[str], config: GradeConfig, folder: Path, console: "Console"
+) -> None:
+    """Have the cell's model answer every benchmark.
+
+    Raises:
+        EngineError: some prompts got no answer; the same call asks them again.
+    """
+    from response_tuning.generate import generate, open_engine
+    from response_tuning.grade import open_benchmark
+
+    settings = engine_config(cell, folder)
+    sampling = Sampling(
+        **cell.generate.model_dump(include={"max_new_tokens", "temperature", "top_p", "stop"}),
+        seed=cell.seed if cell.generate.temperature else 0,
+    )
+    items = {name: open_benchmark(name, config).items() for name in benchmarks}
+    asked = {
+        "model": _identity(cell, settings),
+        "template": settings.template,
+        "sampling": sampling.model_dump(mode="json"),
+        "items": {
+            name: digest(*(item.model_dump_json() for item in requests))
+            for name, requests in items.items()
+        },
+    }
+    files = {name: folder / "generate" / f"{name}.jsonl" for name in benchmarks}
+    manifest = folder / "generate" / MANIFEST
+    if manifest.exists() and read_json(manifest) == asked and all(map(Path.exists, files.values())):
+        console.print("answers: there already", highlight=False)
+        return
+    engine = open_engine(cell.generate.engine, settings)
+    for name, requests in items.items():
+        journal = folder.parent / JOURNAL
+        with progress_bar(f"answers to {name}", console) as advance:
+            completions = list(generate(engine, requests, journal, sampling, progress=advance))
+        failed = [completion for completion in completions if completion.error is not None]
+        if failed:
+            raise EngineError(
+                f"{len(failed)} of {len(completions)} prompts of {name} got no answer, the first "
+                f"because: {failed[0].error}; the same command asks them again"
+            )
+        write_jsonl(files[name], completions)
+    write_json(manifest, asked)
+
+
+def engine_config(cell: Cell, folder: Path) -> "EngineConfig":
+    """Return what loads or finds the cell's model."""
+    from response_tuning.generate import EngineConfig
+
+    untuned = cell.generate.template or cell.finetune.template
+    own: dict[str, Any] = {
+        "model": str(folder / "finetune") if cell.tuned else cell.finetune.base_model,
+    }
+    if cell.local:
+        own |= {
+            "template": None if cell.tuned else untuned,
+            "revision": cell.finetune.base_revision,
+            "device": cell.finetune.device,
+            "tokens_per_batch": cell.generate.tokens_per_batch,
+        }
+    where = f"variant '{cell.variant}': generate.settings"
+    return build(EngineConfig, own | cell.generate.settings, where)
+
+
+def grade_answers(benchmark: str, config: GradeConfig, folder: Path, judge: Judge) -> None:
+    """Grade a cell's answers to one benchmark, unless they are graded exactly so already."""
+    from response_tuning.grade import grade
+
+    completions = folder / "generate" / f"{benchmark}.jsonl"
+    scores, manifest = folder / "grade" / f"{benchmark}.jsonl", folder / "grade" / MANIFEST
+    graded: dict[str, Any] = read_json(manifest) if manifest.exists() else {}
+    now = {
+        "completions": file_digest(completions),
+        "rules": package_versions()["response-tuning"],
+        **_judged_by(benchmark, config),
+    }
+    if scores.exists() and graded.get(benchmark) == now:
+        return
+    grade(
+        benchmark,
+        completions,
+        scores,
+        config,
+        judge.say(folder / "grade" / JUDGE_JOURNAL, benchmark),
+    )
+    write_json(manifest, graded | {benchmark: now})
+
+
+def average_refusals(folder: Path) -> None:
+    """Leave the mean of the four refusal benchmarks of a cell as a benchmark of its own."""
+    from response_tuning.grade.refusals import suite_average
+
+    graded = {name: folder / "grade" / f"{name}.jsonl" for name in REFUSAL}
+    scores = {name: list(read_jsonl(path, Score)) for name, path in graded.items()}
+    write_jsonl(folder / "grade" / f"{REFUSAL_SUITE}.jsonl", suite_average(scores))
+
+
+def reported(benchmarks: Sequence[str]) -> tuple[str, ...]:
+    """Return the benchmarks of a report: the mean of the four after them, if all are there."""
+    return (*benchmarks, REFUSAL_SUITE) if {*REFUSAL} <= {*benchmarks} else tuple(benchmarks)
+
+
+def _identity(cell: Cell, settings: "EngineConfig") -> str | dict[str, Any]:
+    from response_tuning.generate.loading import identity
+
+    if cell.local:
+        return identity(str(settings.model), settings.revision)
+    return {"engine": cell.generate.engine, "model": settings.model, "server": settings.base_url}
+
+
+def _judged_by(benchmark: str, config: GradeConfig) -> dict[str, Any]:
+    """Return what else decides the scores: files, the reference, the judge. Rules have none."""
+    from response_tuning.grade import JudgedBenchmark, open_benchmark
+
+    rule = open_benchmark(benchmark, config)
+    found: dict[str, Any] = {}
+    if (origin := getattr(rule, "origin", None)) is not None:
+        found["origin"] = origin
+    if isinstance(rule, JudgedBenchmark):
+        found["judge"] = config.judge.model_dump(mode="json", exclude={"checked"})
+        if config.reference is not None:
+            if not Path(config.reference).exists():
+                raise ConfigError(f"grade.reference: no such file or variant: {config.reference}")
+            found["reference"] = file_digest(Path(config.reference))
+    return found
