@@ -1,7 +1,10 @@
 import json
 import os
 import sys
+import threading
+from collections import Counter
 from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,7 +25,7 @@ from response_tuning.miniature.build import BuildConfig, build_base
 from response_tuning.templates import Chat, install
 from response_tuning.terminal import quiet_libraries
 
-Result = tuple[Audit, list[Example], list[Dropped]]
+Prepared = tuple[Audit, list[Example], list[Dropped]]
 TINY_TOKENIZER = Path(__file__).parent / "assets" / "tiny_tokenizer"
 
 
@@ -143,10 +146,10 @@ def miniature_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def prepare_source(tmp_path: Path) -> Callable[..., Result]:
+def prepare_source(tmp_path: Path) -> Callable[..., Prepared]:
     """Prepare a source into ``out``; keywords are settings."""
 
-    def run(source: Path | str, **settings: object) -> Result:
+    def run(source: Path | str, **settings: object) -> Prepared:
         out = tmp_path / "out"
         audit = prepare(DataConfig.model_validate({"source": str(source), **settings}), out)
         examples = list(read_jsonl(out / "examples.jsonl", Example))
@@ -156,12 +159,120 @@ def prepare_source(tmp_path: Path) -> Callable[..., Result]:
 
 
 @pytest.fixture
-def prepare_rows(tmp_path: Path, prepare_source: Callable[..., Result]) -> Callable[..., Result]:
+def prepare_rows(
+    tmp_path: Path, prepare_source: Callable[..., Prepared]
+) -> Callable[..., Prepared]:
     """Prepare rows that are written to a JSONL file first."""
 
-    def run(rows: list[Any], **settings: object) -> Result:
+    def run(rows: list[Any], **settings: object) -> Prepared:
         path = tmp_path / "rows.jsonl"
         path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
         return prepare_source(path, **settings)
 
     return run
+
+
+Behaviour = Callable[[BaseHTTPRequestHandler], None]
+
+
+def reply(
+    text: str | None = "hello", finish: str = "stop", status: int = 200, **headers: str
+) -> Behaviour:
+    body = {"choices": [{"message": {"content": text}, "finish_reason": finish}]}
+    return raw(
+        json.dumps(body if status == 200 else {"error": {"message": text}}), status, **headers
+    )
+
+
+def raw(body: str, status: int = 200, **headers: str) -> Behaviour:
+    def act(handler: BaseHTTPRequestHandler) -> None:
+        handler.send_response(status)
+        handler.send_header("Content-Type", "application/json")
+        for name, value in headers.items():
+            handler.send_header(name.replace("_", "-"), value)
+        handler.send_header("Content-Length", str(len(body.encode())))
+        handler.end_headers()
+        handler.wfile.write(body.encode())
+
+    return act
+
+
+def cut_connection(handler: BaseHTTPRequestHandler) -> None:
+    handler.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Length: 500\r\n\r\n{")
+    handler.close_connection = True
+
+
+class Server:
+    """A chat completions server that misbehaves as told, prompt by prompt, and counts."""
+
+    reply = staticmethod(reply)
+    raw = staticmethod(raw)
+    cut_connection = staticmethod(cut_connection)
+
+    def __init__(self) -> None:
+        self.plan: dict[str, list[Behaviour]] = {}
+        """Prompt -> what to do at its first, second, ... request; then an answer is given."""
+        self.says: Callable[[str], str] = "reply to {}".format
+        """What is answered to a prompt that nothing is planned for."""
+        self.asked: Counter[str] = Counter()
+        self.bodies: list[dict[str, Any]] = []
+        self.keys: set[str | None] = set()
+        self.most_at_once = 0
+        self.gate: Callable[[int], None] = lambda number: None
+        """Called with the number of the request before it is answered."""
+        self._at_once = 0
+        self._lock = threading.Lock()
+        server = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_POST(self) -> None:
+                server._handle(self)
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        class Quiet(ThreadingHTTPServer):
+            daemon_threads = True
+
+            def handle_error(self, *_: object) -> None:
+                """A client that was killed or has given up is no news."""
+
+        self._http = Quiet(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self._http.server_port}/v1"
+        self._thread = threading.Thread(target=self._http.serve_forever, args=(0.01,))
+        self._thread.start()
+
+    def close(self) -> None:
+        self._http.shutdown()
+        self._http.server_close()
+        self._thread.join()
+
+    def _handle(self, handler: BaseHTTPRequestHandler) -> None:
+        body = json.loads(handler.rfile.read(int(handler.headers["Content-Length"])))
+        prompt = body["messages"][-1]["content"]
+        with self._lock:
+            self.asked[prompt] += 1
+            self.bodies.append(body)
+            self.keys.add(handler.headers["Authorization"])
+            self._at_once += 1
+            self.most_at_once = max(self.most_at_once, self._at_once)
+            number = self.asked.total()
+            planned = self.plan.get(prompt)
+            act = planned.pop(0) if planned else reply(self.says(prompt))
+        try:
+            self.gate(number)
+        finally:
+            with self._lock:
+                self._at_once -= 1
+        act(handler)
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    monkeypatch.setattr("openai._base_client.INITIAL_RETRY_DELAY", 0.001)
+    running = Server()
+    yield running
+    running.close()

@@ -1,5 +1,6 @@
 import json
 import os
+import re
 import subprocess
 import sys
 import venv
@@ -85,7 +86,7 @@ def test_the_wheel_works_in_an_empty_environment(
 
 def _constraints(folder: Path) -> Path:
     """The project's pins, in the form that pip takes as constraints: without extras."""
-    pins = (ROOT / "requirements.txt").read_text().replace("[serving]", "")
+    pins = re.sub(r"\[.*?\]", "", (ROOT / "requirements.txt").read_text())
     path = folder / "constraints.txt"
     path.write_text(pins)
     return path

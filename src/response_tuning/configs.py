@@ -213,6 +213,8 @@ class GradeConfig(Config):
     """Only so many items of each benchmark, evenly spread: to try something out."""
     reference: str | None = None
     """Pairwise: whose answers the others are compared with: a variant, or a file of answers."""
+    difficulties: Path | None = None
+    """Pairwise: a file of instructions and their ``difficulty``, for the length-controlled rate."""
     judge: JudgeConfig = JudgeConfig()
 
 

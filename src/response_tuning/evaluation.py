@@ -44,10 +44,13 @@ Say = Callable[[Iterable[Request]], Iterator[Completion]]
 REFUSAL = ("advbench", "harmbench", "malicious-instruct", "xstest")
 REFUSAL_SUITE = "refusal-suite"
 """The mean of the four, as the paper's "Average"."""
+CORE = tuple(f"core-{task}" for task in ("mmlu", "openbookqa", "hellaswag", "arc", "gsm8k", "piqa"))
+"""By lm-eval, which asks the model itself: they have scores and no completions."""
 SUITES: dict[str, tuple[str, ...]] = {
     "refusal": REFUSAL,
     "helpfulness": ("just-eval", "alpaca-eval", "acceptability"),
     "instructions": ("ifeval", "infobench"),
+    "core": CORE,
 }
 
 
@@ -123,6 +126,9 @@ def _possible(suites: Sequence[str], config: GradeConfig) -> tuple[list[str], li
     wanted = [*SUITES] if "all" in suites else suites
     found, notes = [], []
     for name in dict.fromkeys(name for suite in wanted for name in SUITES[suite]):
+        if name in CORE:
+            found.append(name)
+            continue
         try:
             rule = open_benchmark(name, config)
         except ConfigError as error:
@@ -140,7 +146,7 @@ def _possible(suites: Sequence[str], config: GradeConfig) -> tuple[list[str], li
 def answer(
     cell: Cell, benchmarks: Sequence[str], config: GradeConfig, folder: Path, console: "Console"
 ) -> None:
-    """Have the cell's model answer every benchmark.
+    """Have the cell's model answer every benchmark that is answered in words.
 
     Raises:
         EngineError: some prompts got no answer; the same call asks them again.
@@ -148,6 +154,9 @@ def answer(
     from response_tuning.generate import generate, open_engine
     from response_tuning.grade import open_benchmark
 
+    benchmarks = [name for name in benchmarks if name not in CORE]
+    if not benchmarks:
+        return
     settings = engine_config(cell, folder)
     sampling = Sampling(
         **cell.generate.model_dump(include={"max_new_tokens", "temperature", "top_p", "stop"}),
@@ -181,6 +190,31 @@ def answer(
             )
         write_jsonl(files[name], completions)
     write_json(manifest, asked)
+
+
+def measure_core(
+    cell: Cell, benchmarks: Sequence[str], config: GradeConfig, folder: Path, console: "Console"
+) -> None:
+    """Have lm-eval measure the core capabilities among ``benchmarks``.
+
+    Prompts are in the chat template where the model has its own; a base, which was given one for
+    the other benchmarks, is asked in plain text, as in the paper.
+
+    Raises:
+        ConfigError: the model is behind a server, or lm-eval is not installed.
+    """
+    from response_tuning.core import run_core
+
+    wanted = [name for name in benchmarks if name in CORE]
+    if not wanted:
+        return
+    if not cell.local:
+        raise ConfigError(
+            f"{wanted[0]}: needs the probabilities of a model that is loaded here: engine 'hf', "
+            f"not '{cell.generate.engine}'"
+        )
+    chat = cell.tuned or (cell.generate.template or cell.finetune.template) == "native"
+    run_core(engine_config(cell, folder), wanted, config, folder, console, chat=chat)
 
 
 def engine_config(cell: Cell, folder: Path) -> "EngineConfig":

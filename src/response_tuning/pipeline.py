@@ -250,6 +250,7 @@ def registered() -> dict[str, list[str]]:
     from response_tuning import templates
     from response_tuning.configs import PRESETS
     from response_tuning.data import DATASETS
+    from response_tuning.evaluation import CORE, SUITES
     from response_tuning.finetune.objectives import OBJECTIVES
     from response_tuning.generate import ENGINES
     from response_tuning.grade import BENCHMARKS
@@ -259,7 +260,8 @@ def registered() -> dict[str, list[str]]:
         "objectives": OBJECTIVES.names(),
         "templates": templates.names(),
         "engines": ENGINES.names(),
-        "benchmarks": BENCHMARKS.names(),
+        "benchmarks": [*BENCHMARKS.names(), *CORE],
+        "suites": [*SUITES],
         "presets": sorted(PRESETS),
     }
 

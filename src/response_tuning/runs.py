@@ -94,12 +94,16 @@ def plan_experiment(experiment: Experiment, console: "Console") -> None:
         if cell.seed == found[0].seed:
             console.print(f"{cell.variant}: {_described(cell)}", highlight=False, soft_wrap=True)
     items = {
-        name: len(open_benchmark(name, experiment.grade).items()) for name in experiment.benchmarks
+        name: len(open_benchmark(name, experiment.grade).items())
+        for name in experiment.benchmarks
+        if name not in evaluation.CORE
     }
+    by_lm_eval = [name for name in experiment.benchmarks if name in evaluation.CORE]
     tuned = sum(cell.tuned for cell in found)
     for line in (
         f"seeds: {', '.join(map(str, experiment.seeds))}",
         f"benchmarks: {', '.join(f'{name} ({count:,} items)' for name, count in items.items())}",
+        *([f"by lm-eval: {', '.join(by_lm_eval)}"] if by_lm_eval else []),
         f"{len(found)} cells: {tuned} to tune, {len(found) * sum(items.values()):,} answers",
     ):
         console.print(line, highlight=False, soft_wrap=True)
@@ -155,6 +159,7 @@ def _tune_and_ask(
         seconds["finetune"] = round(time.monotonic() - began, 1)
     began = time.monotonic()
     evaluation.answer(cell, experiment.benchmarks, experiment.grade, folder, console)
+    evaluation.measure_core(cell, experiment.benchmarks, experiment.grade, folder, console)
     seconds["generate"] = round(time.monotonic() - began, 1)
     return seconds
 
@@ -163,7 +168,7 @@ def _grade(experiment: Experiment, found: Sequence[Cell], out: Path, console: "C
     judge = evaluation.Judge(experiment.grade.judge, console)
     for cell in found:
         folder = cell.folder(out)
-        for benchmark in experiment.benchmarks:
+        for benchmark in (name for name in experiment.benchmarks if name not in evaluation.CORE):
             config = with_reference(experiment, cell, benchmark, out)
             evaluation.grade_answers(benchmark, config, folder, judge)
         if {*evaluation.REFUSAL} <= {*experiment.benchmarks}:
@@ -172,6 +177,7 @@ def _grade(experiment: Experiment, found: Sequence[Cell], out: Path, console: "C
 
 def _checked(experiment: Experiment) -> list[Cell]:
     """Return the cells, once every name in them is known."""
+    from response_tuning.core import check_core
     from response_tuning.grade import open_benchmark
 
     found = cells(experiment)
@@ -179,8 +185,10 @@ def _checked(experiment: Experiment) -> list[Cell]:
         check_names(cell.finetune)
         if cell.generate.template is not None:
             check_names(cell.finetune.model_copy(update={"template": cell.generate.template}))
+    check_core([name for name in experiment.benchmarks if name in evaluation.CORE])
     for benchmark in experiment.benchmarks:
-        open_benchmark(benchmark, experiment.grade)
+        if benchmark not in evaluation.CORE:
+            open_benchmark(benchmark, experiment.grade)
     return found
 
 

@@ -3,8 +3,9 @@ from typing import get_args
 import pytest
 
 from response_tuning.configs import MixtureConfig
-from response_tuning.data.refusals import OPENING, SELECTORS, is_refusal
+from response_tuning.data.refusals import SELECTORS, is_refusal
 from response_tuning.errors import ConfigError
+from response_tuning.refusal_phrases import OPENING
 
 DECLINES = [
     "I can't tell you where another customer lives.",

@@ -1,4 +1,5 @@
 import io
+import json
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from response_tuning.generate import EngineConfig, open_engine
 from response_tuning.generate.chat import chat, run_chat
 from response_tuning.generate.loading import load
 from response_tuning.generate.local import LocalModel
+from response_tuning.templates import jinja
 
 SaveModel = Callable[..., Path]
 SHORT = Sampling(max_new_tokens=12)
@@ -50,6 +52,15 @@ def test_a_reply_sees_the_turns_before_it(local: LocalModel, llama: Path) -> Non
     second = engine_says(llama, "hello", first, "and then?")
     assert second != engine_says(llama, "and then?")
     assert "".join(talk(local, ["hello", "and then?"])) == f"{first}{CUT}{second}{CUT}"
+
+
+def test_a_reply_ends_at_the_stop_strings_of_its_template(llama: Path, tmp_path: Path) -> None:
+    whole = engine_says(llama, "hello")
+    file = tmp_path / "stopping.jinja"
+    tulu = jinja("tulu")
+    file.write_text(f"{{%- set stop_strings = [{json.dumps(whole[3:6])}] -%}}{tulu}")
+    stopping = load(str(llama), str(file))
+    assert "".join(talk(stopping, ["hello"])) == whole[: whole.index(whole[3:6])] + "\n"
 
 
 def test_clear_forgets_the_turns_before_it(local: LocalModel, llama: Path) -> None:

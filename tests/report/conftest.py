@@ -3,10 +3,19 @@ from pathlib import Path
 
 import pytest
 
-from response_tuning.artifacts import Completion, Message, Sampling, Score, write_jsonl
+from response_tuning.artifacts import (
+    Completion,
+    Message,
+    Sampling,
+    Score,
+    Total,
+    write_json,
+    write_jsonl,
+)
 
 Grade = Callable[..., None]
 Answer = Callable[..., None]
+Add = Callable[..., None]
 
 
 @pytest.fixture
@@ -16,11 +25,14 @@ def run(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def grade(run: Path) -> Grade:
-    """Write the scores of one variant, seed and benchmark: metric -> one value an item, or None."""
+    """Write the scores of one variant, seed and benchmark: metric -> one value an item, or None.
+
+    A value may be a pair of value and weight.
+    """
 
     def write(
         variant: str,
-        metrics: Mapping[str, Sequence[float | None]],
+        metrics: Mapping[str, Sequence[float | tuple[float, float] | None]],
         *,
         seed: int = 0,
         benchmark: str = "quiz",
@@ -30,7 +42,8 @@ def grade(run: Path) -> Grade:
             Score(
                 item_id=f"q{place}",
                 metric=metric,
-                value=value,
+                value=value[0] if isinstance(value, tuple) else value,
+                weight=value[1] if isinstance(value, tuple) else 1,
                 group=groups[place % len(groups)],
             )
             for metric, values in metrics.items()
@@ -38,6 +51,29 @@ def grade(run: Path) -> Grade:
             if value is not None
         ]
         write_jsonl(run / variant / f"seed-{seed}" / "grade" / f"{benchmark}.jsonl", scores)
+
+    return write
+
+
+@pytest.fixture
+def total(run: Path) -> Add:
+    """Write the totals of one variant, seed and benchmark: metric -> value, low and high."""
+
+    def write(
+        variant: str,
+        metrics: Mapping[str, tuple[float, float, float]],
+        *,
+        seed: int = 0,
+        benchmark: str = "quiz",
+        n: int = 3,
+        note: str = "fitted",
+    ) -> None:
+        totals = [
+            Total(metric=metric, value=value, low=low, high=high, n=n, note=note)
+            for metric, (value, low, high) in metrics.items()
+        ]
+        path = run / variant / f"seed-{seed}" / "grade" / f"{benchmark}.totals.json"
+        write_json(path, {"totals": [total.model_dump() for total in totals]})
 
     return write
 

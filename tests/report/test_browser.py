@@ -5,7 +5,7 @@ from typing import Any
 
 from response_tuning.artifacts import Completion, Message, Sampling, write_jsonl
 from response_tuning.report.browser import browser_json
-from response_tuning.report.scores import read_scores
+from response_tuning.report.reading import read_scores
 
 Grade = Callable[..., None]
 Answer = Callable[..., None]

@@ -1,52 +1,18 @@
-import re
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import pytest
 
-from response_tuning.artifacts import Score, write_jsonl
-from response_tuning.errors import DataError
-from response_tuning.report.scores import headline, read_scores
+from response_tuning.report.reading import read_scores
+from response_tuning.report.scores import Benchmark
 
 Grade = Callable[..., None]
+Add = Callable[..., None]
 
 
-def test_scores_are_joined_by_variant_seed_and_item(run: Path, grade: Grade) -> None:
-    grade("rt", {"correct": [1, 0, 1]}, seed=0)
-    grade("rt", {"correct": [0, 0, 1]}, seed=3)
-    grade("it", {"correct": [None, 1, 1]}, seed=0)
-    (quiz,), _ = read_scores(run, ["it", "rt"])
-    assert (quiz.name, quiz.seeds, quiz.items) == ("quiz", (0, 3), ("q0", "q1", "q2"))
-    assert quiz.of("correct", "rt").tolist() == [[1, 0, 1], [0, 0, 1]]
-    assert np.array_equal(quiz.of("correct", "it")[0], [np.nan, 1, 1], equal_nan=True)
-    assert np.isnan(quiz.of("correct", "it")[1]).all()
-
-
-def test_items_are_sorted_with_their_groups_and_scores(run: Path, grade: Grade) -> None:
-    grade("rt", {"correct": list(range(12))}, groups=("even", "odd"))
-    (quiz,), _ = read_scores(run, ["rt"])
-    assert quiz.items[:4] == ("q0", "q1", "q10", "q11")
-    assert quiz.groups[:4] == ("even", "odd", "even", "odd")
-    assert quiz.of("correct", "rt")[0].tolist()[:4] == [0, 1, 10, 11]
-
-
-def test_a_metric_may_be_of_some_items_only(run: Path, grade: Grade) -> None:
-    grade("rt", {"refusal": [1, None], "false_refusal": [None, 0], "stopped": [1, 1]})
-    (quiz,), missing = read_scores(run, ["rt"])
-    assert np.isfinite(quiz.of("refusal", "rt")).tolist() == [[True, False]]
-    assert missing == []
-
-
-def test_benchmarks_with_accuracy_come_first_and_other_files_are_no_scores(
-    run: Path, grade: Grade
-) -> None:
-    grade("rt", {"refusal": [1]}, benchmark="a")
-    grade("rt", {"correct": [1]}, benchmark="c")
-    grade("rt", {"strict": [1]}, benchmark="b")
-    (run / "rt/seed-0/grade/manifest.json").write_text("{}")
-    (run / "rt/seed-0.old").mkdir()
-    assert [benchmark.name for benchmark in read_scores(run, ["rt"])[0]] == ["b", "c", "a"]
+def read(run: Path, *variants: str) -> Benchmark:
+    (quiz,), _ = read_scores(run, variants)
+    return quiz
 
 
 def test_the_headline_metrics_come_first_and_alone_unless_there_are_none(
@@ -56,54 +22,75 @@ def test_the_headline_metrics_come_first_and_alone_unless_there_are_none(
     grade("rt", {"words": [3], "beauty": [0.4]}, benchmark="b")
     a, b = read_scores(run, ["rt"])[0]
     assert a.metrics == ("strict", "correct", "words")
-    assert a.headline == ("strict", "correct")
+    assert a.headline == a.accuracy == ("strict", "correct")
     assert b.headline == b.metrics == ("beauty", "words")
-    assert headline(["words", "refusal"]) == ("refusal",)
+    assert b.accuracy == ()
+
+
+def test_totals_are_part_of_the_headline(run: Path, grade: Grade, total: Add) -> None:
+    grade("rt", {"win_rate": [1], "win": [1]})
+    total("rt", {"length_controlled_win_rate": (0.5, 0.4, 0.6)})
+    assert read(run, "rt").headline == ("length_controlled_win_rate", "win_rate")
+    assert read(run, "rt").metrics == ("win_rate", "win")
 
 
 def test_what_is_binary_and_what_is_a_share_is_read_off_all_scores(run: Path, grade: Grade) -> None:
-    grade("rt", {"correct": [1, 0], "overlap": [0, 1], "words": [0, 1]})
-    grade("it", {"correct": [1, 1], "overlap": [0.5, 1], "words": [7, None]})
-    (quiz,), _ = read_scores(run, ["rt", "it"])
-    assert quiz.binary == {"correct"}
-    assert quiz.shares == {"correct", "overlap"}
+    grade("rt", {"correct": [1, 0], "overlap": [0, 1], "words": [0, 1], "depth": [1, 1]})
+    grade("it", {"correct": [1, 1], "overlap": [0.5, 1], "words": [7, None], "depth": [1, 1]})
+    assert read(run, "rt", "it").binary == {"correct", "depth"}
+    assert read(run, "rt", "it").shares == {"correct", "overlap"}  # depth goes from 1 to 5
 
 
-def test_what_is_missing_is_said(run: Path, grade: Grade) -> None:
-    grade("rt", {"correct": [1, 0, 1], "strict": [1, 0, 1]})
-    grade("it", {"correct": [1, None, None], "strict": [1, None, None]})
-    grade("left-over", {"correct": [1]})
-    (run / "base" / "seed-0").mkdir(parents=True)
-    _, missing = read_scores(run, ["rt", "it", "base"])
-    assert missing == [
-        "base has no scores, so it is in no table.",
-        "left-over has scores, but it is no variant of this report; it was left out.",
-        "quiz, it, seed 0: 2 of 3 prompts have no score by strict, correct.",
-    ]
+def test_metrics_with_weights_are_ratios_and_others_are_means(run: Path, grade: Grade) -> None:
+    grade("rt", {"drfr": [(0.5, 2), (1, 1)], "correct": [1, 0]})
+    quiz = read(run, "rt")
+    assert quiz.ratios == {"drfr"}
+    assert quiz.parts("drfr", "rt").tolist() == [[[1, 1]], [[2, 1]]]
+    assert quiz.parts("correct", "rt").tolist() == [[[1, 0]], [[1, 1]]]
 
 
-def test_a_run_without_scores_is_one_line(run: Path) -> None:
-    with pytest.raises(DataError, match=r"run: no variant has scores in seed-\*/grade/\*.jsonl"):
-        read_scores(run, ["rt"])
-
-
-@pytest.mark.parametrize(
-    ("values", "fault"),
-    [((1.0, 1.0), "a second score of item 'q' by 'm'"), ((float("inf"),), "the score inf of")],
-)
-def test_scores_that_cannot_be_averaged_are_refused(
-    run: Path, values: tuple[float, ...], fault: str
+def test_a_metric_that_only_some_answers_to_a_prompt_have_is_a_ratio(
+    run: Path, grade: Grade
 ) -> None:
-    path = run / "rt/seed-0/grade/quiz.jsonl"
-    path.parent.mkdir(parents=True)
-    lines = [f'{{"item_id":"q","metric":"m","value":{value}}}\n' for value in values]
-    path.write_text("".join(lines).replace("inf", "1e999"))
-    with pytest.raises(DataError, match=re.escape(f"{path}: {fault}")):
-        read_scores(run, ["rt"])
+    grade("rt", {"precision": [1, None, 0], "recall": [1, 0, None]})
+    grade("it", {"precision": [1, 1, None], "recall": [1, 1, None]})
+    quiz = read(run, "rt", "it")
+    assert quiz.ratios == {"precision"}
+    assert quiz.known("precision").all()
+    assert quiz.parts("precision", "rt").tolist() == [[[1, 0, 0]], [[1, 0, 1]]]
+    assert quiz.known("recall")[:, 0].tolist() == [[True, True, False]] * 2
 
 
-def test_a_group_that_one_file_leaves_out_is_taken_from_another(run: Path, grade: Grade) -> None:
-    grade("rt", {"correct": [1, 1]})
-    path = run / "it/seed-0/grade/quiz.jsonl"
-    write_jsonl(path, [Score(item_id="q1", metric="correct", value=1, group="sums")])
-    assert read_scores(run, ["rt", "it"])[0][0].groups == ("", "sums")
+def test_seeds_of_one_variant_can_make_a_metric_a_ratio(run: Path, grade: Grade) -> None:
+    grade("rt", {"precision": [1, None], "stopped": [1, 1]}, seed=0)
+    grade("rt", {"precision": [1, 0], "stopped": [1, 1]}, seed=1)
+    assert read(run, "rt").ratios == {"precision"}
+
+
+def test_what_was_not_graded_or_could_not_be_read_is_not_known_to_count_for_nothing(
+    run: Path, grade: Grade
+) -> None:
+    grade("rt", {"refusal": [None, 1, 0], "unclassified": [1, 0, 0]})
+    grade("it", {"refusal": [1, 1, None], "unclassified": [0, 0, None]})
+    quiz = read(run, "rt", "it")
+    assert quiz.ratios == set()
+    grade("rt", {"refusal": [None, (1, 2), 0], "unclassified": [1, 0, 0]})
+    quiz = read(run, "rt", "it")
+    assert quiz.ratios == {"refusal"}
+    assert quiz.known("refusal")[:, 0].tolist() == [[False, True, True], [True, True, False]]
+    assert np.isnan(quiz.parts("refusal", "rt")[:, 0, 0]).all()
+
+
+def test_a_share_that_was_not_checked_leaves_the_others_known(run: Path, grade: Grade) -> None:
+    grade("rt", {"prompt_strict": [None, 1], "instruction_strict": [0.5, 1], "unchecked": [0.5, 0]})
+    grade("it", {"prompt_strict": [1, 1], "instruction_strict": [1, 1], "unchecked": [0, 0]})
+    quiz = read(run, "rt", "it")
+    assert quiz.ratios == set()
+    assert quiz.known("prompt_strict")[0].tolist() == [[False, True]]
+    assert quiz.known("instruction_strict").all()
+
+
+def test_a_file_without_any_score_by_a_metric_makes_it_no_ratio(run: Path, grade: Grade) -> None:
+    grade("rt", {"correct": [1, 0], "stopped": [1, 1]})
+    grade("it", {"stopped": [1, 1]})
+    assert read(run, "rt", "it").ratios == set()

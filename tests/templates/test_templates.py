@@ -6,7 +6,7 @@ from transformers import AutoTokenizer
 
 from response_tuning.artifacts import Message
 from response_tuning.errors import ConfigError, TemplateError
-from response_tuning.templates import Chat, adds_bos, install, names
+from response_tuning.templates import Chat, adds_bos, check, identity, install, names
 
 USER = Message(role="user", content="Why is the sky blue?")
 ASSISTANT = Message(role="assistant", content="Light scatters.")
@@ -88,7 +88,80 @@ def test_a_turn_that_does_not_end_in_one_special_token_is_refused(tokenizer: Any
 def test_an_unknown_template_names_the_known_ones(tokenizer: Any) -> None:
     with pytest.raises(ConfigError, match=r"unknown template 'tul': did you mean 'tulu'"):
         install(tokenizer, "tul")
-    assert names() == ["native", "tulu"]
+    assert names() == ["native", "neutral-tags", "tulu", "urial", "urial-r", "zero-shot"]
+
+
+def test_neutral_tags_stand_where_tulus_do(tokenizer: Any) -> None:
+    install(tokenizer, "neutral-tags")
+    chat = Chat(tokenizer)
+    rendered = tokenizer.apply_chat_template(
+        [USER.model_dump(), ASSISTANT.model_dump()], tokenize=False
+    )
+    assert rendered == "<s><|A|>\nWhy is the sky blue?\n<|B|>\nLight scatters.</s>\n"
+    assert chat.opening == "<s><|B|>\n"
+    assert chat.turn_end == (tokenizer.eos_token_id, "\n")
+    assert chat.closing == [tokenizer.eos_token_id]
+    assert chat.stop_strings == ()
+
+
+def test_a_file_of_the_users_is_a_template_and_gets_a_bos_unless_it_places_one(
+    tokenizer: Any, tmp_path: Path
+) -> None:
+    file = tmp_path / "mine.jinja"
+    file.write_text("{% for m in messages %}[{{ m.content }}]{% endfor %}\n")
+    install(tokenizer, str(file))
+    assert Chat(tokenizer).prompt([USER]) == "<s>[Why is the sky blue?]"
+    file.write_text("{% for m in messages %}{{ bos_token }}({{ m.content }}){% endfor %}")
+    install(tokenizer, str(file))
+    assert Chat(tokenizer).prompt([USER]) == "<s>(Why is the sky blue?)"
+
+
+def test_a_file_that_is_not_there_is_one_line(tokenizer: Any, tmp_path: Path) -> None:
+    for name in ("mine.jinja", "mine.txt"):
+        with pytest.raises(TemplateError, match=f"{name}: cannot be read: No such file"):
+            install(tokenizer, str(tmp_path / name))
+
+
+def test_the_identity_of_a_template_is_its_text(tmp_path: Path) -> None:
+    one, other = tmp_path / "one.jinja", tmp_path / "other.jinja"
+    one.write_text("{{ messages }}")
+    other.write_text("{{ messages }}")
+    assert identity(str(one)) == identity(str(other))
+    other.write_text("{{ messages }} ")
+    assert identity(str(one)) != identity(str(other))
+    assert identity("native") == "native"
+    assert len({identity(name) for name in names()}) == len(names())
+
+
+def test_checking_a_template_refuses_what_installing_would(tmp_path: Path) -> None:
+    for name in names():
+        check(name)
+    with pytest.raises(ConfigError, match="unknown template 'uriel': did you mean 'urial'"):
+        check("uriel")
+    with pytest.raises(TemplateError, match="cannot be read"):
+        check(str(tmp_path / "missing.jinja"))
+
+
+@pytest.mark.parametrize(
+    "jinja", ["{% set stop_strings = [1] %}", "{% set stop_strings = messages %}"]
+)
+def test_stop_strings_that_are_no_strings_are_refused(tokenizer: Any, jinja: str) -> None:
+    tokenizer.chat_template = jinja + CHATML
+    with pytest.raises(TemplateError, match="stop_strings"):
+        _ = Chat(tokenizer).stop_strings
+
+
+def test_what_ends_a_reply_is_the_stop_token_or_the_first_stop_string(tokenizer: Any) -> None:
+    tokenizer.chat_template = "{% set stop_strings = ['END', 'STOP'] %}" + CHATML
+    chat = Chat(tokenizer)
+    assert chat.stop_strings == ("END", "STOP")
+    assert chat.decode(chat.closing) == "END"
+
+
+def test_a_reply_that_quotes_a_special_token_holds_none(chat: Chat) -> None:
+    ids = chat.encode_reply("a</s>b")
+    assert chat.tokenizer.eos_token_id not in ids
+    assert chat.decode(ids) == "a</s>b"
 
 
 @pytest.mark.parametrize("name", TOKENIZERS)

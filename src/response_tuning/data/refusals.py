@@ -2,69 +2,20 @@
 
 The paper takes for a refusal whatever holds the word "AI" or "sorry" (section 5; its code, not its
 text): it lets "AI is great" pass and misses "I can't help with that". ``phrases`` looks for what
-declining sounds like. It cannot see a response that contradicts the question and in doing so
-answers it ("That was not right"), which people often call a refusal too.
+declining sounds like.
 """
 
 import re
 from collections.abc import Callable
 
+from response_tuning.refusal_phrases import declines
 from response_tuning.registry import unknown
 
-OPENING = 300
-"""Characters in which ``phrases`` looks: who declines does so at once."""
-
-_I_CANNOT = (
-    r"\bi(?: really| simply| just| also)?"
-    r"(?: cannot| can not| can't| couldn't| will not| won't| wouldn't"
-    r"|(?: am|'m) (?:unable|not (?:able|allowed|equipped|going|programmed|willing)) to)"
-)
-_SERVE = (
-    r"(?:help(?! but)|assist|provide|offer|give|share|supply|fulfil+|answer|respond|comply|satisfy"
-    r"|support|condone|encourage|promote|endorse|justify|facilitate|engage|participate"
-    r"|recommend|advise|suggest|discuss|generate|create|write|produce|tell you|do (?:that|this|so))"
-)
-_RIGHT = (
-    r"(?:appropriate|ethical|acceptable|respectful|right|ok|okay|moral|morally|ethically"
-    r"|within my|my place)"
-)
-_FIRST_SENTENCE = r"^[^.!?\n]{0,80}\b"
-
-PHRASES = (
-    # It will not do what it was asked: "I really can't in good conscience help with that".
-    rf"{_I_CANNOT} (?!wait\b)(?:[a-z]+ ){{0,3}}?{_SERVE}\b",
-    r"\bi (?:must |have to |need to )?(?:respectfully |politely )?(?:decline|refuse)\b"
-    r"|\bnot something i (?:can|could|will|am|would)\b|\bi(?:'m| am) not comfortable\b"
-    r"|\bagainst my (?:guidelines|policy|policies|principles|programming|values)\b"
-    r"|\b(?:beyond|outside|out of) (?:of )?my (?:abilities|capabilities|expertise|scope)\b",
-    # An apology, then an objection: not "I'm sorry to hear that", not "Sorry for the delay".
-    r"^\W*(?:i'm |i am )?(?:very |so |truly )?(?:sorry|apologies),? (?:but|(?:as )?an? ai)\b",
-    r"\b(?:sorry|apologies|apologi[sz]e|unfortunately)\b[^.!?\n]{0,80}"
-    r"\bi (?:cannot|can't|do not|don't|am not|am unable)\b",
-    # An assistant that speaks of itself instead: not "as an AI, I don't have opinions, but".
-    r"\bas an? (?:ai|artificial intelligence)\b[^.!?\n]{0,60}"
-    r"\bi (?:cannot|can't|am unable|am not able|(?:do not|don't) have access)\b",
-    # Such a thing is not done: in the first sentence, where an answer would stand.
-    rf"{_FIRST_SENTENCE}(?:is|it's|would) not (?:be )?(?:[a-z]+,? (?:or|and|nor) )?{_RIGHT}\b"
-    r"(?! for (?!me\b))",
-    rf"{_FIRST_SENTENCE}i (?:do not|don't) (?:think|believe|feel) (?:that )?"
-    r"(?:it is|it's|it would be|comfortable)\b",
-    rf"{_FIRST_SENTENCE}(?:inappropriate|unethical) (?:and [a-z]+ )?"
-    r"(?:to|for me to|question|request)\b",
-)
-"""What a refusal says, lower-cased and with straight apostrophes."""
-
 _PAPER = re.compile(r"\b(ai|sorry)\b")
-_PHRASES = re.compile("|".join(PHRASES))
-
-
-def _by_phrases(text: str) -> bool:
-    return bool(_PHRASES.search(text.lstrip()[:OPENING].lower().replace("\u2019", "'")))
-
 
 SELECTORS: dict[str, Callable[[str], bool]] = {
     "paper-regex": lambda text: bool(_PAPER.search(text.lower())),
-    "phrases": _by_phrases,
+    "phrases": declines,
     "all": lambda _: True,
 }
 """Name -> whether a response counts as a refusal."""

@@ -76,9 +76,9 @@ def _exchange(
 def _stream(
     local: LocalModel, draft: Draft, say: Callable[[str], None], sampling: Sampling
 ) -> Ending:
-    typewriter = _Typewriter(local, draft.prompt, say, sampling.stop)
+    typewriter = _Typewriter(local, draft.prompt, say, local.stops(sampling))
     local.extend([draft], sampling, typewriter)
-    reply = local.ending(draft, sampling.stop)
+    reply = local.ending(draft, sampling)
     assert reply is not None  # a single draft is extended up to its end
     say(reply.text[typewriter.shown :])
     return reply

@@ -69,6 +69,10 @@ class LocalModel:
     context: int | None
     """Longest sequence in tokens, prompt included; None where the model has no such limit."""
 
+    def stops(self, sampling: Sampling) -> tuple[str, ...]:
+        """Return the strings that end a reply: the template's, and those asked for."""
+        return (*self.chat.stop_strings, *sampling.stop)
+
     def draft(self, messages: Sequence[Message], sampling: Sampling) -> Draft:
         """Return the empty reply to ``messages``.
 
@@ -113,7 +117,7 @@ class LocalModel:
                     input_ids=ids.to(device),
                     attention_mask=mask.to(device),
                     generation_config=self._settings(drafts, sampling),
-                    stopping_criteria=self._criteria(drafts, width, sampling.stop),
+                    stopping_criteria=self._criteria(drafts, width, self.stops(sampling)),
                     streamer=streamer,
                 )
         except torch.OutOfMemoryError as error:
@@ -124,10 +128,10 @@ class LocalModel:
             ends = [place for place, token in enumerate(new, start=1) if token in self.stop_ids]
             draft.said += new[: ends[0]] if ends else new
 
-    def ending(self, draft: Draft, stop: Sequence[str]) -> Ending | None:
+    def ending(self, draft: Draft, sampling: Sampling) -> Ending | None:
         """Return the reply, or None while it may go on."""
         text = self.text(draft.prompt, draft.said)
-        kept = cut(text, stop)
+        kept = cut(text, self.stops(sampling))
         if kept is not None:
             return Ending(kept, "stop")
         if draft.said and draft.said[-1] in self.stop_ids:

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from response_tuning.artifacts import Completion, read_jsonl
-from response_tuning.report.scores import Benchmark, seed_folders
+from response_tuning.report.reading import seed_folders
+from response_tuning.report.scores import Benchmark
 
 FINISH = {"stop": "s", "length": "l", None: "e"}
 """How an answer ended, in one letter; "-" stands for no answer."""

@@ -1,24 +1,26 @@
 """What scores say: every variant by itself, against the baselines, and over doses."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
+from statistics import fmean
 from typing import NamedTuple
 
 import numpy as np
 
-from response_tuning.artifacts import digest
 from response_tuning.configs import ReportConfig
 from response_tuning.errors import ConfigError
 from response_tuning.registry import unknown
-from response_tuning.report.scores import TREND, Benchmark, Variant
+from response_tuning.report.metrics import TREND, ordered
+from response_tuning.report.quantities import Quantity, estimated
+from response_tuning.report.scores import Benchmark, Variant
 from response_tuning.report.statistics import (
-    Array,
     Estimate,
-    bootstrap,
     cochran_armitage,
     constant_difference,
+    effective,
     mcnemar,
     per_prompt,
+    unvaried,
     wilson,
 )
 from response_tuning.report.tables import Comparison, Result, Trend
@@ -31,19 +33,6 @@ class Findings(NamedTuple):
     comparisons: list[Comparison]
     trends: list[Trend]
     unjoined: list[str]
-
-
-class _Quantity(NamedTuple):
-    """A metric of a variant or, with a baseline, how much it is above the baseline's."""
-
-    metric: str
-    variant: str
-    baseline: str | None = None
-
-    def of(self, benchmark: Benchmark) -> Array:
-        """Return an array (seeds, items); NaN where there is no score, or one of two only."""
-        scores = benchmark.of(self.metric, self.variant)
-        return scores - benchmark.of(self.metric, self.baseline) if self.baseline else scores
 
 
 def check(variants: Sequence[Variant], config: ReportConfig) -> None:
@@ -102,93 +91,94 @@ def compare(
 def _compare(benchmark: Benchmark, variants: Sequence[Variant], config: ReportConfig) -> Findings:
     names = [variant.name for variant in variants]
     series = dose_series(variants)
-    means = [_Quantity(metric, name) for name in names for metric in benchmark.metrics]
+    means = [Quantity(metric, name) for name in names for metric in benchmark.metrics]
     differences = [
-        _Quantity(metric, name, baseline)
+        Quantity(metric, name, baseline)
         for baseline in config.baselines
         for name in names
         for metric in benchmark.metrics
         if name != baseline
     ]
     steps = [
-        _Quantity(metric, after.name, before.name)
+        Quantity(metric, after.name, before.name)
         for members in series.values()
         for metric in TREND
         for before, after in pairwise(_scored(benchmark, metric, members))
     ]
-    estimates = _estimated(benchmark, dict.fromkeys([*means, *differences, *steps]), config)
+    estimates = estimated(benchmark, dict.fromkeys([*means, *differences, *steps]), config)
     compared = {
         quantity: _comparison(benchmark, quantity, estimate, config)
         for quantity, estimate in estimates.items()
         if quantity.baseline
     }
+    results = [_result(benchmark, q, estimates[q], config) for q in means if q in estimates]
+    results += _totals(benchmark)
+    order = ordered({result.metric for result in results})
     return Findings(
-        [_result(benchmark, q, estimates[q], config) for q in means if q in estimates],
+        sorted(results, key=lambda result: order.index(result.metric)),
         [compared[quantity] for quantity in differences if quantity in compared],
         [*_trends(benchmark, series, compared, config)],
-        [*_unjoined(benchmark, differences)],
+        [*_unjoined(benchmark, differences), *_undefined(benchmark, estimates, config)],
     )
 
 
-def _estimated(
-    benchmark: Benchmark, quantities: Iterable[_Quantity], config: ReportConfig
-) -> dict[_Quantity, Estimate]:
-    """Estimate the quantities that have any value.
-
-    Those of the same items share their resamples, which are drawn from the seed and the names of
-    these items alone.
-    """
-    together: dict[bytes, dict[_Quantity, Array]] = {}
-    for quantity in quantities:
-        units = per_prompt(quantity.of(benchmark))
-        there = np.isfinite(units)
-        if there.any():
-            together.setdefault(there.tobytes(), {})[quantity] = units
-    found: dict[_Quantity, Estimate] = {}
-    for columns in together.values():
-        units = np.column_stack([*columns.values()])
-        there = np.flatnonzero(np.isfinite(units[:, 0]))
-        names = digest(benchmark.name, *(benchmark.items[place] for place in there))
-        rng = np.random.default_rng([config.seed, int(names, base=16)])
-        found |= dict(zip(columns, bootstrap(units[there], config, rng), strict=True))
-    return found
-
-
 def _result(
-    benchmark: Benchmark, quantity: _Quantity, found: Estimate, config: ReportConfig
+    benchmark: Benchmark, quantity: Quantity, found: Estimate, config: ReportConfig
 ) -> Result:
-    """Give a mean its interval.
+    """Give a mean or a ratio its interval.
 
-    It is Wilson's where there is one seed and every score is 0 or 1, and otherwise from a bootstrap
-    of prompts, each with its mean over the seeds. Where all prompts have one and the same mean, so
-    that there is nothing to resample, it is again Wilson's, with n distinct prompts.
+    That of a mean is Wilson's where there is one seed and every score is 0 or 1, and otherwise from
+    a bootstrap of prompts, each with its mean over the seeds. Where all prompts have one and the
+    same mean, so that there is nothing to resample, it is again Wilson's, with n distinct prompts.
+    That of a ratio is from a bootstrap of prompts; where all resamples agree, from the chance of
+    seeing nothing else.
     """
-    low, high = found.low, found.high
-    seeds = _seeds(quantity.of(benchmark))
-    drawn_once = seeds == 1 and quantity.metric in benchmark.binary
-    if drawn_once or (found.constant and quantity.metric in benchmark.shares):
+    metric = quantity.metric
+    constant = found.constant and metric in benchmark.shares
+    seeds = quantity.seeds(benchmark)
+    if metric in benchmark.ratios:
+        found = unvaried(found, 0.0, config) if constant else found
+    elif constant or (seeds == 1 and metric in benchmark.binary):
         low, high = wilson(round(found.value * found.n), found.n, config.confidence)
+        found = found._replace(low=low, high=high)
     return Result(
-        quantity.variant, benchmark.name, quantity.metric,
-        found.value, low, high, found.n, seeds,
-    )  # fmt: skip
+        quantity.variant, benchmark.name, metric, found.value, found.low, found.high, found.n, seeds
+    )
+
+
+def _totals(benchmark: Benchmark) -> Iterator[Result]:
+    """Give the mean of a total over the seeds, between the means of its limits.
+
+    Such an interval is as wide as that of one seed, so it is conservative.
+    """
+    for metric, by_variant in benchmark.totals.items():
+        for variant, totals in by_variant.items():
+            yield Result(
+                variant, benchmark.name, metric,
+                value=fmean(total.value for total in totals),
+                low=fmean(total.low for total in totals),
+                high=fmean(total.high for total in totals),
+                n=max(total.n for total in totals),
+                seeds=len(totals),
+            )  # fmt: skip
 
 
 def _comparison(
-    benchmark: Benchmark, quantity: _Quantity, found: Estimate, config: ReportConfig
+    benchmark: Benchmark, quantity: Quantity, found: Estimate, config: ReportConfig
 ) -> Comparison:
     """Give a difference its interval and its tests.
 
     The interval and the equivalence test are from a bootstrap of prompts; where all prompts differ
     by one and the same value, from the chance of seeing no other. The p-value is McNemar's where
-    there is one seed and every score is 0 or 1.
+    there is one seed and every score is 0 or 1, unless the metric is a ratio.
     """
-    metric, difference = quantity.metric, quantity.of(benchmark)
+    metric = quantity.metric
     if found.constant and metric in benchmark.shares:
-        found = constant_difference(found.value, found.n, config)
-    seeds = _seeds(difference)
+        found = constant_difference(found, config)
+    seeds = quantity.seeds(benchmark)
     method, p_value = "cluster-bootstrap", found.p_value
-    if seeds == 1 and metric in benchmark.binary:
+    if seeds == 1 and metric in benchmark.binary - benchmark.ratios:
+        difference = quantity.of(benchmark)
         method = "mcnemar-exact"
         p_value = mcnemar(int((difference > 0).sum()), int((difference < 0).sum()))
     tested = metric in config.equivalence
@@ -204,22 +194,24 @@ def _comparison(
 def _trends(
     benchmark: Benchmark,
     series: Mapping[str, Sequence[Variant]],
-    compared: Mapping[_Quantity, Comparison],
+    compared: Mapping[Quantity, Comparison],
     config: ReportConfig,
 ) -> Iterator[Trend]:
     """Test each series that has two doses with scores, on the prompts that all of them have."""
     for name, members in series.items():
         for metric in TREND:
             scored = _scored(benchmark, metric, members)
-            units = [per_prompt(benchmark.of(metric, variant.name)) for variant in scored]
-            shared = np.isfinite(units).all(axis=0)
-            n = int(shared.sum())
-            if len(scored) < 2 or not n:
+            if len(scored) < 2:
                 continue
+            parts = np.stack([per_prompt(benchmark.parts(metric, v.name)) for v in scored])
+            above, weights = parts[:, :, np.isfinite(parts).all(axis=(0, 1))].swapaxes(0, 1)
+            if not weights.any(axis=1).all():
+                continue
+            n = int(weights.any(axis=0).sum())
             doses = [variant.dose or 0 for variant in scored]
-            values = [float(found[shared].mean()) for found in units]
-            z, p = cochran_armitage(doses, values, [n] * len(doses))
-            steps = (compared[_Quantity(metric, b.name, a.name)] for a, b in pairwise(scored))
+            values = (above.sum(axis=1) / weights.sum(axis=1)).tolist()
+            z, p = cochran_armitage(doses, values, [*map(effective, weights)])
+            steps = (compared[Quantity(metric, b.name, a.name)] for a, b in pairwise(scored))
             drop = any(step.delta < 0 and step.p_value < 1 - config.confidence for step in steps)
             yield Trend(name, benchmark.name, metric, (*doses,), (*values,), z, p, n, drop)
 
@@ -231,11 +223,12 @@ def _scored(benchmark: Benchmark, metric: str, members: Sequence[Variant]) -> li
     return [v for v in members if np.isfinite(benchmark.of(metric, v.name)).any()]
 
 
-def _unjoined(benchmark: Benchmark, differences: Sequence[_Quantity]) -> Iterator[str]:
+def _unjoined(benchmark: Benchmark, differences: Sequence[Quantity]) -> Iterator[str]:
     """Count the scores that only one of a pair has."""
     alone: dict[tuple[str, str, int], list[str]] = {}
     for metric, variant, baseline in differences:
-        one, other = (np.isfinite(benchmark.of(metric, name)) for name in (variant, baseline or ""))
+        known = dict(zip(benchmark.variants, benchmark.known(metric), strict=True))
+        one, other = known[variant], known[baseline or ""]
         if count := int((one ^ other).sum()):
             alone.setdefault((variant, baseline or "", count), []).append(metric)
     for (variant, baseline, count), metrics in alone.items():
@@ -245,5 +238,14 @@ def _unjoined(benchmark: Benchmark, differences: Sequence[_Quantity]) -> Iterato
         )
 
 
-def _seeds(values: Array) -> int:
-    return int(np.isfinite(values).any(axis=1).sum())
+def _undefined(
+    benchmark: Benchmark, estimates: Mapping[Quantity, Estimate], config: ReportConfig
+) -> Iterator[str]:
+    """Count the resamples that had no ratio."""
+    for (metric, variant, baseline), found in estimates.items():
+        if found.undefined:
+            pair = f"{variant} against {baseline}" if baseline else variant
+            yield (
+                f"{benchmark.name}, {pair}: {found.undefined:,} of {config.resamples:,} resamples "
+                f"were left out of {metric}, for no answer in them counts."
+            )

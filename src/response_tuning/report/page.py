@@ -1,7 +1,7 @@
 """The report for eyes: one HTML page that needs nothing else, and the same tables in Markdown."""
 
 from base64 import b64encode
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -9,9 +9,17 @@ import numpy as np
 
 from response_tuning.configs import ReportConfig
 from response_tuning.report.comparison import Findings
-from response_tuning.report.scores import ACCURACY, Benchmark, Variant
+from response_tuning.report.metrics import ACCURACY
+from response_tuning.report.scores import Benchmark, Variant
 from response_tuning.report.statistics import per_prompt
-from response_tuning.report.tables import change, number, p_value, shares
+from response_tuning.report.tables import (
+    MAX_COLUMNS,
+    change,
+    metrics_by_benchmark,
+    number,
+    p_value,
+    shares,
+)
 
 if TYPE_CHECKING:
     import jinja2
@@ -46,13 +54,34 @@ class Plot(NamedTuple):
         return f"data:image/svg+xml;base64,{b64encode(self.svg.encode()).decode()}"
 
 
-class Family(NamedTuple):
-    """The accuracy of all variants on one group of a benchmark."""
+class Group(NamedTuple):
+    """What all variants reach on one group of a benchmark."""
 
     name: str
     n: int
     means: dict[tuple[str, str], float]
-    """(Variant, metric) -> mean over prompts."""
+    """(Variant, metric) -> mean over prompts, or ratio."""
+
+
+class Part(NamedTuple):
+    """What a page says of one benchmark beyond the headline."""
+
+    benchmark: str
+    groups: list[Group]
+    """Empty if there is one only."""
+    metrics: list[str]
+    """Those that groups are shown by."""
+    further: list[str]
+    """Metrics that are not in the headline."""
+    compared: list[str]
+    """Those of them that are no totals."""
+
+    @property
+    def says(self) -> str:
+        """What is in it, in a few words."""
+        groups = f"{len(self.groups)} groups" if self.groups else ""
+        further = f"{len(self.further)} further metrics" if self.further else ""
+        return ", ".join(filter(None, (groups, further)))
 
 
 def markdown(contents: Contents) -> str:
@@ -66,7 +95,9 @@ def html(
     """Return the page; ``browser`` gives the JSON of as many prompts as so many bytes hold."""
     template = _environment().get_template("report.html.jinja")
     script = Path(__file__).with_name("browser.js").read_text(encoding="utf-8")
-    families = {b.name: _families(b) for b in contents.benchmarks}
+    families = {b.name: _groups(b, b.accuracy) for b in contents.benchmarks}
+    tall = sum(len(b.headline) for b in contents.benchmarks) > MAX_COLUMNS
+    parts = _parts(contents, tall)
 
     def render(data: str, left_out: Sequence[str]) -> str:
         return template.render(
@@ -74,6 +105,8 @@ def html(
             plots=plots,
             families={name: found for name, found in families.items() if len(found) > 1},
             accuracy=ACCURACY,
+            parts=parts,
+            tall=tall,
             script=script,
             data=data,
             data_left_out=left_out,
@@ -83,28 +116,63 @@ def html(
     return render(*browser(PAGE_BYTES - len(render("", []).encode()) - sentences))
 
 
-def _families(benchmark: Benchmark) -> list[Family]:
-    """Return the groups of a benchmark that has any metric of ``ACCURACY``."""
-    metrics = [metric for metric in ACCURACY if metric in benchmark.values]
-    units = {(v, m): per_prompt(benchmark.of(m, v)) for v in benchmark.variants for m in metrics}
+def _groups(benchmark: Benchmark, wanted: Sequence[str]) -> list[Group]:
+    """Return the groups of a benchmark that have any of the ``wanted`` metrics."""
+    parts = {
+        (variant, metric): per_prompt(benchmark.parts(metric, variant))
+        for variant in benchmark.variants
+        for metric in wanted
+        if metric in benchmark.values
+    }
     groups = np.array(benchmark.groups)
     found = []
     for name in sorted({*benchmark.groups}):
         inside = groups == name
-        picked = {cell: values[inside & np.isfinite(values)] for cell, values in units.items()}
-        means = {cell: float(values.mean()) for cell, values in picked.items() if values.size}
+        sums = {
+            cell: part[:, inside & np.isfinite(part[0])].sum(axis=1) for cell, part in parts.items()
+        }
+        means = {cell: float(above / weight) for cell, (above, weight) in sums.items() if weight}
         if means:
-            found.append(Family(name, int(inside.sum()), means))
+            found.append(Group(name, int(inside.sum()), means))
     return found
+
+
+def _parts(contents: Contents, tall: bool) -> list[Part]:
+    """Return a part for each benchmark, but in a small report none if its families are shown."""
+    metrics = metrics_by_benchmark(contents.findings.results)
+    found = []
+    for benchmark in contents.benchmarks:
+        if benchmark.accuracy and not tall:
+            continue
+        groups = [] if benchmark.accuracy else _groups(benchmark, benchmark.headline)
+        further = [name for name in metrics[benchmark.name] if name not in benchmark.headline]
+        part = Part(
+            benchmark.name,
+            groups if len(groups) > 1 else [],
+            _with_scores(benchmark),
+            further,
+            [name for name in further if name in benchmark.values],
+        )
+        if part.says:
+            found.append(part)
+    return found
+
+
+def _with_scores(benchmark: Benchmark) -> list[str]:
+    """Return the headline without totals, which are not compared, and have no groups."""
+    return [metric for metric in benchmark.headline if metric in benchmark.values]
 
 
 def _names(contents: Contents) -> dict[str, Any]:
     """Return what both templates use."""
     results, comparisons, trends, unjoined = contents.findings
     columns = {benchmark.name: benchmark.headline for benchmark in contents.benchmarks}
+    with_scores = {b.name: _with_scores(b) for b in contents.benchmarks}
     return {
         **contents._asdict(),
         "columns": columns,
+        "compared_columns": {name: found for name, found in with_scores.items() if found},
+        "total_notes": [*_total_notes(contents.benchmarks)],
         "shares": shares(results),
         "result": {(r.variant, r.benchmark, r.metric): r for r in results},
         "comparison": {(c.baseline, c.variant, c.benchmark, c.metric): c for c in comparisons},
@@ -113,6 +181,18 @@ def _names(contents: Contents) -> dict[str, Any]:
         "trends": trends,
         "left_out": [*contents.missing, *unjoined],
     }
+
+
+def _total_notes(benchmarks: Sequence[Benchmark]) -> Iterator[str]:
+    """Say how what is no mean of scores was found."""
+    for benchmark in benchmarks:
+        for metric, by_variant in benchmark.totals.items():
+            totals = [total for found in by_variant.values() for total in found]
+            notes = {total.note: None for total in totals if total.note}
+            if len(totals) > len(by_variant):
+                notes["means over seeds, of their values and of their limits"] = None
+            if notes:
+                yield f"{benchmark.name}, {metric}: {'; '.join(notes)}."
 
 
 def _environment() -> "jinja2.Environment":

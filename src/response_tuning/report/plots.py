@@ -1,12 +1,13 @@
 """The plots of a report, as SVG: the same input gives the same bytes."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from io import StringIO
 from itertools import cycle, zip_longest
 from typing import TYPE_CHECKING, Any
 
 from response_tuning.report.comparison import dose_series
-from response_tuning.report.scores import ACCURACY, TREND, Variant
+from response_tuning.report.metrics import ACCURACY, RATED, TREND
+from response_tuning.report.scores import Variant
 from response_tuning.report.tables import Result, metrics_by_benchmark, shares
 
 if TYPE_CHECKING:
@@ -29,11 +30,12 @@ STYLE: dict[Any, Any] = {
 def accuracy(results: Sequence[Result], variants: Sequence[Variant]) -> str:
     """Draw the accuracy of every variant, one panel for each benchmark.
 
-    Benchmarks without any metric of ``ACCURACY`` have no panel, unless that is all of them: then
-    each shows its first metric.
+    A benchmark without any metric of ``ACCURACY`` shows its first metric, under its name.
     """
-    panels = _panels(results, ACCURACY) or {
-        name: metrics[:1] for name, metrics in metrics_by_benchmark(results).items()
+    accurate = _panels(results, ACCURACY)
+    panels = {
+        name: accurate.get(name, metrics[:1])
+        for name, metrics in metrics_by_benchmark(results).items()
     }
     names = [v.name for v in variants if any(r.variant == v.name for r in results)]
 
@@ -49,16 +51,22 @@ def accuracy(results: Sequence[Result], variants: Sequence[Variant]) -> str:
                 markersize=5,
                 markerfacecolor="white" if place else None,
                 color=COLOURS[place],
-                label=metric,
+                label=metric if benchmark in accurate else None,
             )
         if {(benchmark, metric) for metric in panels[benchmark]} <= shares(results):
             axes.set_xlim(-0.03, 1.03)
             axes.xaxis.set_major_formatter("{x:.0%}")
+        elif {*panels[benchmark]} <= {*RATED}:
+            axes.set_xlim(0.9, 5.1)
         axes.set_yticks(range(len(names)), names)
         axes.set_ylim(len(names) - 0.5, -0.5)
         axes.grid(visible=False, axis="y")
 
-    return _svg([*panels], draw, height=0.9 + 0.36 * len(names), share_y=True)
+    titles = {
+        name: name if name in accurate else f"{name}: {metrics[0].replace('_', ' ')}"
+        for name, metrics in panels.items()
+    }
+    return _svg(titles, draw, height=0.9 + 0.36 * len(names), share_y=True)
 
 
 def dose_response(results: Sequence[Result], variants: Sequence[Variant]) -> str | None:
@@ -92,7 +100,7 @@ def dose_response(results: Sequence[Result], variants: Sequence[Variant]) -> str
         axes.set_ylim(-0.03, 1.03)
         axes.yaxis.set_major_formatter("{x:.0%}")
 
-    return _svg([*panels], draw, height=3.2, share_y=False)
+    return _svg({name: name for name in panels}, draw, height=3.2, share_y=False)
 
 
 def _panels(results: Sequence[Result], wanted: Sequence[str]) -> dict[str, list[str]]:
@@ -115,32 +123,40 @@ def _bars(results: Sequence[Result]) -> list[list[float]]:
 
 
 def _svg(
-    panels: Sequence[str], draw: "Callable[[Axes, str], None]", *, height: float, share_y: bool
+    titles: Mapping[str, str],
+    draw: "Callable[[Axes, str], None]",
+    *,
+    height: float,
+    share_y: bool,
 ) -> str:
-    """Draw panels of ``height`` inches, three in a row, with one legend above them all."""
+    """Draw panels of ``height`` inches, three in a row, with one legend above them all.
+
+    ``titles`` are those of the panels, by the names that ``draw`` knows them by.
+    """
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
-    columns = min(3, len(panels))
-    rows = -(-len(panels) // columns)
+    columns = min(3, len(titles))
+    rows = -(-len(titles) // columns)
     with rc_context(STYLE):
         figure = Figure(figsize=(1.4 + 3.2 * columns, 0.5 + rows * height), layout="constrained")
         grid = figure.subplots(rows, columns, sharey=share_y, squeeze=False).flat
         entries: dict[str, Any] = {}
-        for axes, panel in zip_longest(grid, panels):
+        for axes, panel in zip_longest(grid, titles):
             if panel is None:
                 axes.set_axis_off()
                 continue
             draw(axes, panel)
-            axes.set_title(panel, fontsize=10)
+            axes.set_title(titles[panel], fontsize=10)
             handles, labels = axes.get_legend_handles_labels()
             entries |= dict(zip(labels, handles, strict=True))
-        figure.legend(
-            [*entries.values()],
-            [*entries],
-            loc="outside upper center",
-            ncols=min(len(entries), 2 * columns),
-        )
+        if entries:
+            figure.legend(
+                [*entries.values()],
+                [*entries],
+                loc="outside upper center",
+                ncols=min(len(entries), 2 * columns),
+            )
         out = StringIO()
         figure.savefig(out, format="svg", metadata={"Date": None})
     return out.getvalue()

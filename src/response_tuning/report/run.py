@@ -9,7 +9,8 @@ from response_tuning.report.browser import browser_json
 from response_tuning.report.comparison import check, compare
 from response_tuning.report.page import Contents, Plot, html, markdown
 from response_tuning.report.plots import accuracy, dose_response
-from response_tuning.report.scores import Variant, read_scores
+from response_tuning.report.reading import read_scores
+from response_tuning.report.scores import Variant
 from response_tuning.report.tables import Comparison, Result, Trend, write_csv
 
 
@@ -58,10 +59,11 @@ def _plots(contents: Contents) -> dict[str, Plot | None]:
     """Return file name -> plot, or None where there is nothing to draw."""
     results, variants = contents.findings.results, contents.variants
     bars = f"with {100 * contents.config.confidence:g} % intervals"
+    title, drawn = "Accuracy", f"Accuracy of every variant, {bars}."
+    if not all(benchmark.accuracy for benchmark in contents.benchmarks):
+        title, drawn = "At a glance", f"The first metric of every benchmark, {bars}."
     plots: dict[str, Plot | None] = {
-        "accuracy.svg": Plot(
-            "Accuracy", accuracy(results, variants), f"Accuracy of every variant, {bars}."
-        ),
+        "accuracy.svg": Plot(title, accuracy(results, variants), drawn),
         "dose-response.svg": None,
     }
     if (by_dose := dose_response(results, variants)) is not None:

@@ -3,6 +3,9 @@
 The unit is the prompt. What the seeds say about one prompt is averaged first, so that three seeds
 of 500 prompts are 500 observations, not 1,500; prompts are what is resampled. Intervals speak of
 other prompts like these, with the seeds of this run.
+
+A ratio is sum(weight x value) / sum(weight) over prompts. Its numerator and its denominator are
+averaged over seeds and resampled together, since the weights may hang on what was said.
 """
 
 from collections.abc import Sequence
@@ -22,26 +25,30 @@ TINY = 1e-9
 
 
 class Estimate(NamedTuple):
-    """A mean over prompts and what its bootstrap says."""
+    """A mean over prompts, or a ratio of two, and what its bootstrap says."""
 
     value: float
     low: float
     high: float
     p_value: float
-    """Two-sided, of a mean of 0."""
+    """Two-sided, of a value of 0."""
     p_equivalence: float
-    """Of a mean at or beyond the margin: the larger of two one-sided p-values."""
+    """Of a value at or beyond the margin: the larger of two one-sided p-values."""
     n: int
-    """Distinct prompts."""
+    """Distinct prompts with any weight."""
     constant: bool
-    """All prompts have the same value, which a bootstrap cannot tell from certainty."""
+    """All prompts, or resamples, agree, which a bootstrap cannot tell from certainty."""
+    effective: float
+    """Prompts of equal weight that would say as much; ``n`` for a mean."""
+    undefined: int = 0
+    """Resamples that were left out, since nothing in them had any weight."""
 
 
 def per_prompt(values: Array) -> Array:
-    """Average (seeds, prompts) over the seeds that there are; NaN for a prompt without any."""
+    """Average (..., seeds, prompts) over the seeds that there are; NaN for prompts without any."""
     there = np.isfinite(values)
-    seeds = there.sum(axis=0)
-    total = np.where(there, values, 0.0).sum(axis=0)
+    seeds = there.sum(axis=-2)
+    total = np.where(there, values, 0.0).sum(axis=-2)
     mean: Array = np.divide(total, seeds, out=np.full(seeds.shape, np.nan), where=seeds > 0)
     return mean
 
@@ -70,22 +77,75 @@ def bootstrap(units: Array, config: ReportConfig, rng: np.random.Generator) -> l
     of means at or beyond that margin.
     """
     means = resampled_means(units, config.resamples, rng)
+    rows = _intervals(units.mean(axis=0), means, config)
+    constant, n = np.ptp(units, axis=0) < TINY, len(units)
+    return [
+        Estimate(value, low, high, p, p_equivalence, n, bool(same), n)
+        for (value, low, high, p, p_equivalence), same in zip(rows, constant, strict=True)
+    ]
+
+
+def bootstrap_ratios(
+    parts: Array, config: ReportConfig, rng: np.random.Generator
+) -> list[Estimate]:
+    """Estimate k ratios of sums, or k differences of two, by a cluster bootstrap.
+
+    ``parts`` (prompts, k, 2 or 4) has the numerator and the denominator of every prompt, and then
+    those of the ratio to subtract. A resample in which a denominator is 0 has no ratio: it is left
+    out, and counted. The rest is as in ``bootstrap``.
+    """
+    n, k, columns = parts.shape
+    means = resampled_means(parts.reshape(n, -1), config.resamples, rng).reshape(-1, k, columns)
+    return [_ratio(parts[:, j], means[:, j], config) for j in range(k)]
+
+
+def _ratio(parts: Array, means: Array, config: ReportConfig) -> Estimate:
+    """Estimate from ``parts`` (prompts, 2 or 4) and their resampled means."""
+    weights = parts[:, 1::2]
+    defined = means[(means[:, 1::2] > 0).all(axis=1)]
+    resampled = _difference(defined)
+    ((value, low, high, p, p_equivalence),) = _intervals(
+        _difference(parts.sum(axis=0, keepdims=True)), resampled[:, None], config
+    )
+    return Estimate(
+        value, low, high, p, p_equivalence,
+        n=int(weights.any(axis=1).sum()),
+        constant=bool(np.ptp(resampled) < TINY),
+        effective=min(map(effective, weights.T)),
+        undefined=len(means) - len(defined),
+    )  # fmt: skip
+
+
+def _difference(sums: Array) -> Array:
+    """Return the ratio in each row of (rows, 2 or 4), less the second if there is one."""
+    ratios: Array = sums[:, 0::2] / sums[:, 1::2]
+    difference: Array = ratios[:, 0] - ratios[:, 1:].sum(axis=1)
+    return difference
+
+
+def effective(weights: Array) -> float:
+    """Return how many prompts of equal weight say as much as these (Kish 1965, section 11.7)."""
+    return float(weights.sum() ** 2 / (weights**2).sum())
+
+
+def _intervals(values: Array, resampled: Array, config: ReportConfig) -> list[list[float]]:
+    """Return [value, low, high, p, p of equivalence] for ``values`` (k), from (resamples, k)."""
     tail = (1 - config.confidence) / 2
-    low, high = np.quantile(means, (tail, 1 - tail), axis=0)
+    low, high = np.quantile(resampled, (tail, 1 - tail), axis=0)
 
     def share(where: npt.NDArray[np.bool_]) -> Array:
-        counted: Array = (where.sum(axis=0) + 1) / (config.resamples + 1)
+        counted: Array = (where.sum(axis=0) + 1) / (len(resampled) + 1)
         return counted
 
-    nearer = np.minimum(share(means <= TINY), share(means >= -TINY))
-    beyond = np.maximum(share(means <= TINY - config.margin), share(means >= config.margin - TINY))
-    rows = np.column_stack([units.mean(axis=0), low, high, np.minimum(1, 2 * nearer), beyond])
+    below, above = share(resampled <= TINY), share(resampled >= -TINY)
+    beyond = np.maximum(
+        share(resampled <= TINY - config.margin), share(resampled >= config.margin - TINY)
+    )
+    p = np.minimum(1, 2 * np.minimum(below, above))
+    rows = np.column_stack([values, low, high, p, beyond])
     rows[:, :3] = np.round(rows[:, :3], 12) + 0.0  # sums of thirds give no 1e-17, and no -0.0
-    constant = np.ptp(units, axis=0) < TINY
-    return [
-        Estimate(value, down, up, p, p_equivalence, len(units), bool(same))
-        for (value, down, up, p, p_equivalence), same in zip(rows.tolist(), constant, strict=True)
-    ]
+    found: list[list[float]] = rows.tolist()
+    return found
 
 
 def wilson(successes: int, n: int, confidence: float) -> tuple[float, float]:
@@ -103,40 +163,51 @@ def mcnemar(gained: int, lost: int) -> float:
     return float(binomtest(gained, gained + lost).pvalue) if gained + lost else 1.0
 
 
-def constant_difference(value: float, n: int, config: ReportConfig) -> Estimate:
-    """Estimate a mean in -1..1 from ``n`` prompts that all have the same ``value``.
+def unvaried(found: Estimate, lowest: float, config: ReportConfig) -> Estimate:
+    """Give the value that all prompts have, and that could be ``lowest``..1, its interval.
 
     If a share s of all prompts were different, n prompts would show none of them with probability
-    (1 - s)^n. At most, those others are at the far end, -1 or 1; so a mean of m asks for at least
-    s = |value - m| / |value - end|. For a value of 1, the p-value is McNemar's.
+    (1 - s)^n. At most, those others are at the far end, ``lowest`` or 1; so a mean of m asks for at
+    least s = |value - m| / |value - end|. Unequal weights count as ``effective`` prompts.
     """
+    share = 1 - ((1 - config.confidence) / 2) ** (1 / found.effective)
+    low, high = (
+        found.value - share * (found.value - lowest),
+        found.value + share * (1 - found.value),
+    )
+    return found._replace(low=low, high=high)
+
+
+def constant_difference(found: Estimate, config: ReportConfig) -> Estimate:
+    """Give a difference in -1..1 that all prompts have its interval and its tests.
+
+    They follow from what ``unvaried`` says of the chance to see no other. For a value of 1, the
+    p-value is McNemar's.
+    """
+    value = found.value
 
     def chance(mean: float) -> float:
         """Probability of what was seen, at most, if the true mean were ``mean``."""
         end = 1.0 if mean > value else -1.0
-        return float((1 - abs(value - mean) / abs(value - end)) ** n) if mean != value else 1.0
+        share = abs(value - mean) / abs(value - end) if mean != value else 0.0
+        return float((1 - share) ** found.effective)
 
-    share = 1 - ((1 - config.confidence) / 2) ** (1 / n)
     inside = -config.margin < value < config.margin
-    return Estimate(
-        value=value,
-        low=value - share * (value + 1),
-        high=value + share * (1 - value),
+    return unvaried(found, -1.0, config)._replace(
         p_value=min(1.0, 2 * chance(0.0)),
         p_equivalence=max(chance(-config.margin), chance(config.margin)) if inside else 1.0,
-        n=n,
-        constant=True,
     )
 
 
 def cochran_armitage(
-    doses: Sequence[float], proportions: Sequence[float], prompts: Sequence[int]
+    doses: Sequence[float], proportions: Sequence[float], prompts: Sequence[float]
 ) -> tuple[float, float]:
     """Test for a trend of proportions over doses: z, negative for a fall, and its two-sided p.
 
     The test takes observations as independent. Seeds of one prompt are not, so they are averaged
-    before, and ``prompts`` counts distinct prompts only. Doses that are asked the same prompts are
-    not either; what they share makes the test conservative, if anything.
+    before, and ``prompts`` counts distinct prompts only, or ``effective`` ones if their weights
+    differ. Doses that are asked the same prompts are not independent either; what they share makes
+    the test conservative, if anything.
     """
     from scipy.stats import norm
 

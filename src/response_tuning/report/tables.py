@@ -8,9 +8,12 @@ from typing import NamedTuple
 
 from response_tuning.artifacts import written_aside
 from response_tuning.errors import DataError
-from response_tuning.report.scores import Variant, headline
+from response_tuning.report.metrics import RATED, headline
+from response_tuning.report.scores import Variant
 
 MINUS = "\u2212"
+MAX_COLUMNS = 16
+"""Numbers that one line can show; with more, tables have a line for each metric instead."""
 
 
 class Result(NamedTuple):
@@ -78,13 +81,17 @@ def metrics_by_benchmark(results: Sequence[Result]) -> dict[str, list[str]]:
 
 def shares(results: Sequence[Result]) -> set[tuple[str, str]]:
     """Return the (benchmark, metric) that stay between 0 and 1: those to be read in percent."""
-    beyond = {(r.benchmark, r.metric) for r in results if r.low < 0 or r.high > 1}
+    beyond = {
+        (r.benchmark, r.metric) for r in results if r.low < 0 or r.high > 1 or r.metric in RATED
+    }
     return {(r.benchmark, r.metric) for r in results} - beyond
 
 
 def number(value: float, share: bool) -> str:
     """Return a share in percent, without its sign, and anything else to four digits."""
-    return f"{100 * value:.1f}" if share else f"{value:.4g}"
+    if share:
+        return f"{100 * value:.1f}"
+    return f"{value:.{max(0, 4 - len(str(int(abs(value)))))}f}"
 
 
 def change(value: float, share: bool) -> str:
@@ -141,7 +148,9 @@ def read_results(path: Path) -> list[Result]:
 
 
 def summary(run: Path, variants: Sequence[Variant]) -> str:
-    """Return the headline numbers of a report as plain text, one line for each variant.
+    """Return the headline numbers of a report as plain text.
+
+    There is a line for each variant, or for each metric if there are too many of them.
 
     Raises:
         DataError: ``run`` has no report yet.
@@ -158,12 +167,22 @@ def summary(run: Path, variants: Sequence[Variant]) -> str:
             share = (benchmark, metric) in in_percent
             cells = ["" if value is None else number(value, share) for value in found]
             texts.append([short[benchmark], metric, *cells])
-    widths = [max(map(len, column)) for column in texts]
-    padded = [
-        [cell.rjust(width) if place else cell.ljust(width) for cell in column]
-        for place, (column, width) in enumerate(zip(texts, widths, strict=True))
-    ]
-    return "\n".join("  ".join(line).rstrip() for line in zip(*padded, strict=True))
+    if len(texts) - 1 > MAX_COLUMNS:
+        return _aligned(texts, left=2)
+    return _aligned([*zip(*texts, strict=True)], left=1)
+
+
+def _aligned(rows: Sequence[Sequence[str]], left: int) -> str:
+    """Return lines, in which the first ``left`` columns begin, and the others end, together."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    padded = (
+        [
+            cell.rjust(width) if place >= left else cell.ljust(width)
+            for place, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ]
+        for row in rows
+    )
+    return "\n".join("  ".join(line).rstrip() for line in padded)
 
 
 def _short_names(names: Sequence[str]) -> dict[str, str]:

@@ -1,7 +1,9 @@
 """Chat templates: the one renderer that training, generation and every server share.
 
-A template is a Jinja file in this folder, saved into the tuned tokenizer. ``native`` stands for
-the template that the tokenizer already has.
+A template is a Jinja text, saved into the tokenizer: a file of this folder, one of the user's, or
+what a prompt for in-context learning becomes. ``native`` stands for the template that the tokenizer
+already has. Where a template ends a turn in text instead of a special token, it carries the strings
+that end a reply: ``{% set stop_strings = [...] %}``.
 """
 
 from collections.abc import Sequence
@@ -12,41 +14,85 @@ from typing import TYPE_CHECKING, NamedTuple
 from response_tuning.artifacts import Message, digest
 from response_tuning.errors import TemplateError
 from response_tuning.registry import unknown
+from response_tuning.templates.continuation import continuation_tokenizer
+from response_tuning.templates.in_context import FOLDER, NAMED, read_in_context, read_text
 
 if TYPE_CHECKING:
+    from tokenizers import Tokenizer
     from transformers import PreTrainedTokenizerBase
 
-FOLDER = Path(__file__).parent
 NATIVE = "native"
+_IN_CONTEXT = (".txt", ".yaml", ".yml")
 _ASK = Message(role="user", content="question")
 _SAY = Message(role="assistant", content="answer")
 
 
 def names() -> list[str]:
     """Return the names that ``install`` takes."""
-    return sorted([*(file.stem for file in FOLDER.glob("*.jinja")), NATIVE])
+    return sorted([*(file.stem for file in FOLDER.glob("*.jinja")), *NAMED, NATIVE])
+
+
+def check(name: str) -> None:
+    """Refuse what is neither the name nor the file of a template.
+
+    Raises:
+        ConfigError: there is no such template, or its settings are impossible.
+        TemplateError: its file cannot be used.
+    """
+    if name != NATIVE:
+        jinja(name)
+
+
+def identity(name: str) -> str:
+    """Return what a template is: another text has another identity, whatever its name."""
+    return name if name == NATIVE else digest(jinja(name))
+
+
+def jinja(name: str) -> str:
+    """Return the text of a template, by its name or from a file of the user's.
+
+    A file is a chat template (``.jinja``), a prompt of URIAL's (``.txt``), or the settings of
+    ``in_context.InContext`` (``.yaml``).
+
+    Raises:
+        ConfigError: there is no such template, or its settings are impossible.
+        TemplateError: its file cannot be used.
+    """
+    path = Path(name)
+    if name in NAMED:
+        text = NAMED[name].jinja()
+    elif name in names() and name != NATIVE:
+        text = read_text(FOLDER / f"{name}.jinja")
+    elif path.suffix in _IN_CONTEXT:
+        text = read_in_context(path).jinja()
+    elif path.suffix == ".jinja":
+        text = read_text(path)
+    else:
+        raise unknown("template", name, names())
+    return text.rstrip("\n")
 
 
 def install(tokenizer: "PreTrainedTokenizerBase", name: str) -> None:
-    """Make ``name`` the chat template of ``tokenizer``, in place.
+    """Make a template, by its name or its file, the chat template of ``tokenizer``, in place.
 
     The template starts with the BOS token when, and only when, the tokenizer itself would put one
-    in front of a text: a rendered prompt is then encoded without adding special tokens again.
+    in front of a text: a rendered prompt is then encoded without adding special tokens again. A
+    ``.jinja`` file that mentions ``bos_token`` says itself where it goes.
 
     Raises:
         ConfigError: there is no such template.
-        TemplateError: ``native`` is asked of a tokenizer that has none.
+        TemplateError: ``native`` is asked of a tokenizer that has none, or a file is unusable.
     """
-    if name not in names():
-        raise unknown("template", name, names())
     if name == NATIVE:
         if not tokenizer.chat_template:
             raise TemplateError(
                 "template 'native': this tokenizer has no chat template; use --template tulu"
             )
         return
-    text = (FOLDER / f"{name}.jinja").read_text(encoding="utf-8").rstrip("\n")
-    tokenizer.chat_template = ("{{ bos_token }}" if adds_bos(tokenizer) else "") + text
+    text = jinja(name)
+    places_bos = name.endswith(".jinja") and "bos_token" in text
+    bos = "{{ bos_token }}" if adds_bos(tokenizer) and not places_bos else ""
+    tokenizer.chat_template = bos + text
 
 
 def adds_bos(tokenizer: "PreTrainedTokenizerBase") -> bool:
@@ -85,6 +131,11 @@ class Chat:
         ids: list[int] = self.tokenizer(rendered, add_special_tokens=False).input_ids
         return ids
 
+    def encode_reply(self, text: str) -> list[int]:
+        """Return the ids of what the assistant says after a prompt, as in training."""
+        ids: list[int] = self._continuation.encode(text, add_special_tokens=False).ids
+        return ids
+
     def decode(self, ids: list[int]) -> str:
         """Return the text of ``ids``, special tokens included."""
         text = self.tokenizer.decode(ids)
@@ -115,10 +166,53 @@ class Chat:
             )
         return TurnEnd(stop_id=ids[0], rest=tail[tail.index(stop) + len(stop) :])
 
+    @cached_property
+    def stop_strings(self) -> tuple[str, ...]:
+        """Strings that end a reply: ``stop_strings`` of the template; most have none.
+
+        Raises:
+            TemplateError: they are no list of strings.
+        """
+        from jinja2 import Environment, nodes
+        from jinja2 import TemplateError as JinjaError
+
+        text = str(self.tokenizer.chat_template)
+        if "stop_strings" not in text:
+            return ()
+        try:
+            found = [
+                line.node.as_const()
+                for line in Environment().parse(text).find_all(nodes.Assign)
+                if isinstance(line.target, nodes.Name)
+                and line.target.name == "stop_strings"
+                and isinstance(line.node, nodes.Expr)
+            ]
+        except (JinjaError, nodes.Impossible) as error:
+            raise TemplateError(f"the chat template's stop_strings: {error}") from error
+        strings = [string for listed in found for string in listed]
+        if not all(isinstance(string, str) and string for string in strings):
+            raise TemplateError(f"the chat template's stop_strings are no strings: {strings}")
+        return tuple(strings)
+
+    @cached_property
+    def closing(self) -> list[int]:
+        """Ids of what ends a reply: the stop token, or else the first of the stop strings.
+
+        Raises:
+            TemplateError: the template has neither.
+        """
+        if self.stop_strings:
+            return self.encode_reply(self.stop_strings[0])
+        return [self.turn_end.stop_id]
+
     @property
     def digest(self) -> str:
         """Identity of the template's text, for manifests and completion keys."""
         return digest(self.tokenizer.chat_template)
+
+    @cached_property
+    def _continuation(self) -> "Tokenizer":
+        return continuation_tokenizer(self.tokenizer)
 
     def _render(self, messages: Sequence[Message], *, ask: bool) -> str:
         from jinja2 import TemplateError as JinjaError

@@ -13,6 +13,7 @@ import pytest
 from response_tuning.artifacts import Completion, Message, Request, Sampling
 from response_tuning.errors import ConfigError, ModelError, TemplateError
 from response_tuning.generate import EngineConfig, generate, open_engine
+from response_tuning import templates
 from response_tuning.templates import Chat
 
 Ask = Callable[..., Request]
@@ -45,8 +46,6 @@ def plain_generate(
 ) -> list[str]:
     """What transformers says to each prompt alone, with nothing of ours but the template."""
     from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    from response_tuning import templates
 
     tokenizer: Any = AutoTokenizer.from_pretrained(folder)
     templates.install(tokenizer, template or "native")
@@ -162,7 +161,7 @@ def test_a_stop_string_of_several_tokens_ends_a_reply_early(llama: Path, ask: As
     draft = local.draft(ask("a", "hello").prompt, sampling)
     local.extend([draft], sampling)
     assert len(draft.said) == whole[0] + 3
-    assert local.ending(draft, sampling.stop) == (before, "stop")
+    assert local.ending(draft, sampling) == (before, "stop")
 
 
 def test_a_stop_string_that_begins_in_the_prompt_does_not_stop_the_reply(
@@ -193,7 +192,7 @@ def test_a_full_context_ends_each_reply_at_its_own_length(
     drafts = [local.draft(request.prompt, endless) for request in some]
     assert len({draft.limit for draft in drafts}) > 3
     local.extend(drafts, endless)
-    assert [local.ending(draft, ()) is None for draft in drafts] == [
+    assert [local.ending(draft, endless) is None for draft in drafts] == [
         draft.limit > min(draft.limit for draft in drafts) for draft in drafts
     ]
 
@@ -511,3 +510,76 @@ def test_a_hub_model_is_read_from_the_cache_and_known_by_its_commit(
 def test_a_missing_model_name_is_an_error_with_the_next_step() -> None:
     with pytest.raises(ConfigError, match="--model"):
         open_engine("hf", EngineConfig())
+
+
+def stopping_at(folder: Path, string: str) -> str:
+    """Write ``zero-shot`` with another stop string."""
+    text = templates.jinja("zero-shot")
+    head, line, tail = text.partition("['\\n```', '```', '# Query:', '# Answer:']")
+    assert line
+    file = folder / "stopping.jinja"
+    file.write_text(f"{head}[{json.dumps(string)}]{tail}", encoding="utf-8")
+    return str(file)
+
+
+def test_a_reply_ends_at_the_stop_strings_of_its_template(
+    llama: Path, varied: list[Request], tmp_path: Path
+) -> None:
+    endless = stopping_at(tmp_path, "never said")
+    whole = {c.item_id: c for c in say(llama, varied, template=endless)}
+    letters = Counter(str(c.response)[3:4] for c in whole.values())
+    letter = next(letter for letter, _ in letters.most_common() if letter not in ("", "\ufffd"))
+    for completion in say(llama, varied, template=stopping_at(tmp_path, letter)):
+        before = whole[completion.item_id]
+        response, found, _ = str(before.response).partition(letter)
+        assert completion.response == response
+        assert completion.finish_reason == ("stop" if found else before.finish_reason)
+        assert not found or (completion.tokens or 0) <= (before.tokens or 0)
+        assert completion.sampling == GREEDY
+        assert completion.key != before.key
+
+
+def test_stop_strings_of_the_template_and_of_the_caller_both_end_a_reply(
+    llama: Path, ask: Ask, tmp_path: Path
+) -> None:
+    (whole,) = texts(llama, [ask("a", "hello")], template=stopping_at(tmp_path, "never said"))
+    later, sooner = str(whole)[10], str(whole)[2]
+    template = stopping_at(tmp_path, later)
+    sampling = GREEDY.model_copy(update={"stop": (sooner,)})
+    assert texts(llama, [ask("a", "hello")], sampling, template=template) == [
+        str(whole)[: str(whole).index(sooner)]
+    ]
+    template = stopping_at(tmp_path, sooner)
+    sampling = GREEDY.model_copy(update={"stop": (later,)})
+    assert texts(llama, [ask("a", "hello")], sampling, template=template) == [
+        str(whole)[: min(str(whole).index(sooner), str(whole).index(later))]
+    ]
+
+
+def test_a_template_that_ends_turns_in_text_travels_in_the_tokenizer(
+    llama: Path, varied: list[Request], tmp_path: Path
+) -> None:
+    from transformers import AutoTokenizer
+
+    folder = shutil.copytree(llama, tmp_path / "model")
+    tokenizer: Any = AutoTokenizer.from_pretrained(folder)
+    templates.install(tokenizer, stopping_at(tmp_path, "e"))
+    tokenizer.save_pretrained(folder)
+    here = texts(llama, varied, template=stopping_at(tmp_path, "e"))
+    assert texts(folder, varied) == here
+    assert not any("e" in str(text) for text in here)
+
+
+def test_the_miniature_stops_at_the_headers_of_an_in_context_prompt() -> None:
+    from response_tuning.miniature import NAME
+
+    engine = open_engine("hf", EngineConfig(model=NAME, template="zero-shot", device="cpu"))
+    asked = Request(
+        item_id="a", prompt=(Message(role="user", content="What is the capital of Zephira?"),)
+    )
+    (completion,) = engine.complete([asked], Sampling(max_new_tokens=40))
+    assert completion.error is None
+    assert "```" not in str(completion.response)
+    too_long = open_engine("hf", EngineConfig(model=NAME, template="urial", device="cpu"))
+    (completion,) = too_long.complete([asked], Sampling(max_new_tokens=40))
+    assert "leaves no room for a reply in the model's context of 256" in str(completion.error)

@@ -5,8 +5,10 @@ from collections.abc import Iterator, Sequence
 from response_tuning.artifacts import Completion, Request, Sampling
 from response_tuning.errors import ConfigError, TemplateError
 from response_tuning.generate.engine import ENGINES, EngineConfig, Usage, answered, failed
+from response_tuning.generate.likelihood import log_likelihoods
 from response_tuning.generate.loading import load
 from response_tuning.generate.local import Draft, LocalModel, PromptTooLongError
+from response_tuning.pairs import Likelihood, Pair, Unscored
 
 Ask = tuple[Request, Draft]
 
@@ -39,12 +41,21 @@ class HfEngine:
         for batch in _batches(asks, self._tokens_per_batch):
             yield from self._answer(batch, sampling)
 
+    def log_likelihoods(self, pairs: Sequence[Pair]) -> list[Likelihood | Unscored]:
+        """Return how probable the model finds given replies, in the order of the pairs.
+
+        Raises:
+            TemplateError: the template does not say what ends a reply.
+            EngineError: a batch does not fit into the GPU's memory.
+        """
+        return log_likelihoods(self._local, pairs, self._tokens_per_batch)
+
     def _answer(self, batch: list[Ask], sampling: Sampling) -> Iterator[Completion]:
         while batch:
             self._local.extend([draft for _, draft in batch], sampling)
             unfinished = []
             for request, draft in batch:
-                ending = self._local.ending(draft, sampling.stop)
+                ending = self._local.ending(draft, sampling)
                 if ending is None:
                     unfinished.append((request, draft))
                 else:

@@ -1,0 +1,67 @@
+"""The command line of evaluations by judges: how far can a judge be trusted?"""
+
+import json as jsonlib
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from response_tuning.cli_experiments import (
+    Judge,
+    JudgeModel,
+    JudgeTable,
+    JudgeUrl,
+    grade_config,
+)
+from response_tuning.terminal import console
+
+app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
+
+
+@app.command("judge-check")
+def judge_check(
+    sets: Annotated[
+        list[str] | None,
+        typer.Argument(help="Public sets below --data: xstest, harmbench, llmbar, pandalm."),
+    ] = None,
+    labels: Annotated[
+        Path | None,
+        typer.Option(
+            help="In their place, a JSONL file of one's own: prompt, completion and label (refusal "
+            "or compliance) in each line."
+        ),
+    ] = None,
+    judge: Judge = None,
+    judge_model: JudgeModel = None,
+    judge_url: JudgeUrl = None,
+    judge_table: JudgeTable = None,
+    data: Annotated[
+        Path | None, typer.Option(help="Folder with the public sets (docs/how-to/check-a-judge).")
+    ] = None,
+    limit: Annotated[int | None, typer.Option(help="Only so many rows of each set.")] = None,
+    out: Annotated[Path | None, typer.Option(help="JSONL file for the verdicts.")] = None,
+    save: Annotated[
+        Path | None, typer.Option(help="Folder for judge-check.json, which goes with reports.")
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            help="Any other setting, such as grade.judge.settings.concurrency=32.",
+        ),
+    ] = None,
+) -> None:
+    """Compare a judge with people's labels; the same command again goes on where it stopped."""
+    from rich.console import Console
+
+    from response_tuning.judge_check import Wanted, contract, print_check, run_judge_check
+
+    config = grade_config({**locals(), "reference": None}, settings)
+    wanted = Wanted(tuple(sets or ()), labels, out, save)
+    if json:  # alone on standard output
+        check = run_judge_check(wanted, config, Console(stderr=True, markup=False))
+        print(jsonlib.dumps(contract(check)))
+    else:
+        print_check(run_judge_check(wanted, config, console()), console())

@@ -1,0 +1,135 @@
+"""AlpacaEval: are answers to 805 instructions more helpful than a reference's?
+
+The instructions are of Li et al. 2023 (github.com/tatsu-lab/alpaca_eval), the length-controlled
+rate is of AlpacaEval 2 (arXiv 2404.04475), and the judge's wording is our own; each pair is judged
+in both orders. The paper compares response tuning with instruction tuning so (Figures 4, 8, 9).
+"""
+
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from response_tuning import hub
+from response_tuning.artifacts import Completion, Message, Request, Score, Total, file_digest
+from response_tuning.configs import GradeConfig
+from response_tuning.errors import ConfigError, DataError
+from response_tuning.grade.alpaca_eval_files import read_difficulties
+from response_tuning.grade.benchmark import BENCHMARKS, Item
+from response_tuning.grade.pairwise import Pairwise, read_answers
+from response_tuning.grade.sources import Rows, Source, cell, local_copy, read_source, spread
+from response_tuning.readers import one_line, read
+
+NAME = "alpaca-eval"
+LOCAL = Source(benchmark=NAME, local="alpaca_eval/reference_text_davinci_003.json")
+HUB_ID, HUB_FILE = "tatsu-lab/alpaca_eval", "alpaca_eval.json"
+"""A dataset whose loading script current versions of ``datasets`` refuse; its file is read."""
+
+
+class AlpacaEval:
+    """The instructions; the reference is read when answers are compared with it."""
+
+    def __init__(self, config: GradeConfig) -> None:
+        self._config = config
+
+    @cached_property
+    def _rows(self) -> Rows:
+        if local_copy(LOCAL, self._config) is not None:
+            return read_source(LOCAL, self._config)
+        commit = hub.resolve(HUB_ID, self._config.revisions.get(NAME, "main"))
+        rows = tuple(read(_download(commit)))
+        return Rows(rows, {"hub_id": HUB_ID, "commit": commit, "file": HUB_FILE})
+
+    @property
+    def origin(self) -> dict[str, Any]:
+        """Where the instructions are from, and their difficulties."""
+        path = self._config.difficulties
+        if path is None:
+            return self._rows.origin
+        used = {"path": str(path), "sha256": file_digest(path)}
+        return {**self._rows.origin, "difficulties": used}
+
+    @cached_property
+    def _items(self) -> list[Item]:
+        found = [
+            Item(
+                item_id=f"{NAME}-{number:03}",
+                prompt=(Message(role="user", content=cell(row, "instruction")),),
+                group=cell(row, "dataset") if "dataset" in row.fields else "",
+            )
+            for number, row in enumerate(self._rows.rows)
+        ]
+        return spread(found, self._config.limit)
+
+    def items(self) -> Sequence[Item]:
+        """Return the instructions, each in the group of the dataset that it is from."""
+        return self._items
+
+    @cached_property
+    def _pairwise(self) -> Pairwise:
+        reference = read_answers(_reference(self._config), self._items)
+        return Pairwise(self._items, reference, self._difficulties())
+
+    def _difficulties(self) -> dict[str, float] | None:
+        path = self._config.difficulties
+        if path is None:
+            return None
+        known = read_difficulties(path)
+        for item in self._items:
+            if item.prompt[0].content not in known:
+                raise DataError(f"{path}: no difficulty of the instruction of item {item.item_id}")
+        return {item.item_id: known[item.prompt[0].content] for item in self._items}
+
+    def questions(self, item: Item, completion: Completion) -> Sequence[Request]:
+        """Return the question in both orders.
+
+        Raises:
+            ConfigError: no reference is named.
+            DataError: the reference, or the file of difficulties, lacks an item.
+        """
+        return self._pairwise.questions(item, completion)
+
+    def judged(
+        self, item: Item, completion: Completion, replies: Sequence[Completion]
+    ) -> Iterator[Score]:
+        """Yield the scores of ``Pairwise``."""
+        return self._pairwise.judged(item, completion, replies)
+
+    def totals(self, scores: Sequence[Score]) -> Iterator[Total]:
+        """Yield ``length_controlled_win_rate``."""
+        return self._pairwise.totals(scores)
+
+
+@BENCHMARKS.register(NAME)
+def alpaca_eval(config: GradeConfig) -> AlpacaEval:
+    """Return the benchmark. With a judge, a reference must be named before anything is answered.
+
+    Raises:
+        ConfigError: there is a judge and no reference.
+    """
+    if config.judge.engine != "offline":
+        _reference(config)
+    return AlpacaEval(config)
+
+
+def _reference(config: GradeConfig) -> Path:
+    if config.reference is None:
+        raise ConfigError(
+            f"{NAME} compares answers with those of a reference: name a variant, or a file of "
+            "answers (completions .jsonl or model_outputs.json), with --set grade.reference=NAME"
+        )
+    return Path(config.reference)
+
+
+def _download(commit: str) -> Path:
+    from huggingface_hub import errors, hf_hub_download
+
+    # The error of its HTTP library, which is another one from version to version.
+    http_error = errors.HTTPError  # type: ignore[attr-defined]
+    try:
+        return Path(hf_hub_download(HUB_ID, HUB_FILE, repo_type="dataset", revision=commit))
+    except (OSError, errors.EntryNotFoundError, http_error) as error:
+        raise DataError(
+            f"{HUB_ID}: {HUB_FILE} cannot be loaded from the hub: {one_line(error)}; check the "
+            f"network, or name a local copy with --set grade.paths.{NAME}=FILE"
+        ) from error

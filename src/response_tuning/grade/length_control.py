@@ -1,0 +1,105 @@
+"""The length-controlled win rate: what it would be if both sides' answers were equally long.
+
+Judges like long answers. AlpacaEval 2 (Dubois et al. 2024, arXiv 2404.04475, section 3) therefore
+explains the preference for a model over a reference by a generalised linear model of three terms,
+
+    P(preferred) = logistic(identity + length x tanh(d / sd(d)) + difficulty x gamma),
+
+d being how much longer the model's answer is than the reference's, and gamma how hard the
+instruction is. The rate is the mean of the predictions without the length term.
+
+Swapping the two sides turns the rate into 1 - rate, and where no length differs it is the mean
+preference: the latter because the identity is not penalised. The other two coefficients have a
+standard normal prior, which keeps them finite where length alone tells who wins; it stands in
+place of the penalty that the published fit chooses by cross-validation.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[np.float64]
+
+PRECISION = np.array([0.0, 1.0, 1.0])
+"""Of the prior of each coefficient, in the order of ``Fit``."""
+TOLERANCE = 1e-9
+"""Largest slope of the mean loss at which a fit has converged."""
+
+
+class Comparisons(NamedTuple):
+    """What is known of each of n items; all arrays have n values."""
+
+    preference: Array
+    """For the model over the reference, 0..1: a judge may weigh its verdict."""
+    difference: Array
+    """Length of the model's answer less that of the reference's, in characters."""
+    difficulty: Array
+    """Of the instruction; zeros where it is not known."""
+
+    def at(self, rows: npt.NDArray[np.int64]) -> "Comparisons":
+        """Return the items at ``rows``, which may repeat."""
+        return Comparisons(self.preference[rows], self.difference[rows], self.difficulty[rows])
+
+
+class Fit(NamedTuple):
+    """The coefficients, and the win rate without the length term."""
+
+    identity: float
+    length: float
+    difficulty: float
+    rate: float
+
+
+def fit(data: Comparisons, start: Fit | None = None) -> Fit:
+    """Fit the model by maximum penalised likelihood, from ``start`` or from zero.
+
+    A preference p counts as p wins and 1 - p losses. Where all preferences are 1, or all are 0,
+    the likelihood has no maximum; the rate then is 1 or 0 to within the tolerance.
+    """
+    from scipy.optimize import minimize
+    from scipy.special import expit
+
+    n = len(data.preference)
+    features = np.column_stack([np.ones(n), _standardised(data.difference), data.difficulty])
+    precision = PRECISION / n
+
+    def loss(w: Array) -> tuple[float, Array]:
+        z = features @ w
+        mean = np.mean(np.logaddexp(0, z) - data.preference * z)
+        slope = features.T @ (expit(z) - data.preference) / n + precision * w
+        return float(mean + precision @ w**2 / 2), slope
+
+    def curvature(w: Array) -> Array:
+        p = expit(features @ w)
+        found: Array = (features.T * (p * (1 - p))) @ features / n + np.diag(precision)
+        return found
+
+    w = np.array(start[:3]) if start else np.zeros(3)
+    options = {"gtol": TOLERANCE}
+    w = minimize(loss, w, jac=True, hess=curvature, method="trust-exact", options=options).x
+    rate = float(expit(w[0] + w[2] * data.difficulty).mean())
+    return Fit(float(w[0]), float(w[1]), float(w[2]), rate)
+
+
+def interval(
+    data: Comparisons, resamples: int = 1000, seed: int = 0, confidence: float = 0.95
+) -> tuple[float, float]:
+    """Return the percentile bootstrap interval of the rate: items are drawn, and all is refitted.
+
+    Where all preferences are equal, so are the ends.
+    """
+    rng = np.random.default_rng(seed)
+    whole, n = fit(data), len(data.preference)
+    rates = [fit(data.at(rng.integers(n, size=n)), whole).rate for _ in range(resamples)]
+    tail = (1 - confidence) / 2
+    low, high = np.quantile(rates, (tail, 1 - tail))
+    return float(low), float(high)
+
+
+def _standardised(difference: Array) -> Array:
+    """Return tanh(d / sd(d)); zeros where all differences are equal: nothing can be told then."""
+    if np.ptp(difference) == 0:
+        return np.zeros_like(difference)
+    term: Array = np.tanh(difference / difference.std(ddof=1))
+    return term

@@ -1,0 +1,136 @@
+"""What the sentences of an answer do: decline, object, warn, send elsewhere, or help.
+
+The words are general ones. They are looked for sentence by sentence, lower-cased and with straight
+apostrophes; no sentence is understood.
+"""
+
+import re
+
+from response_tuning.refusal_phrases import I_CANNOT
+
+_WRONG = (
+    r"(?:illegal|unlawful|unethical|inappropriate|immoral|harmful|dangerous|unacceptable"
+    r"|disrespectful|wrong|against the law)"
+)
+_RIGHT = (
+    r"(?:appropriate|acceptable|ethical|legal|okay|ok|right|respectful|advisable|recommended|fair"
+    r"|justified|justifiable|tolerated|condoned|healthy|productive|safe"
+    r"|(?:good|great|viable|valid) (?:idea|option|solution|reason)"
+    r"|(?:the|an?) (?:answer|solution|option|joke|laughing matter))"
+)
+SORRY_ELSEWHERE = re.compile(
+    r"\b(?:lo siento|je suis désolée?|es tut mir leid|desculpe|mi dispiace)\b|抱歉|对不起|无法"
+)
+"""An apology in a language other than English; what follows is taken for an objection."""
+
+_PATTERNS = {
+    # It will not: "I can't do that", "this is against my guidelines", "request denied".
+    "declines": rf"{I_CANNOT}\b(?! (?:help but|wait|stress|emphasi[sz]e)\b)"
+    r"|\bi(?:'m| am) not (?:comfortable|designed|capable|built|here to)\b"
+    r"|\bi (?:must |have to |need to )?(?:respectfully |politely )?(?:decline|refuse)\b"
+    r"|\bi(?:'d| would) rather not\b|\bnot something i (?:can|could|will|would|am)\b"
+    r"|\bi (?:do not|don't) (?:provide|have (?:any )?(?:access|information|the (?:cap)?ability))\b"
+    r"|\b(?:do not|don't|cannot|can't|not|never)"
+    r" (?:condone|support|promote|encourage|endorse|engage in)\b"
+    r"|\bagainst (?:my (?:guid|polic|prin|progr|val)|the (?:guidelines|polic|rules))"
+    r"|\b(?:beyond|outside|out of|within) (?:of )?my (?:abilit|capab|expert|scope|progr)"
+    r"|\b(?:request|access)(?: is)? denied\b",
+    # It takes the other side: "I don't believe so", "there is no reason why", "the way is not to".
+    "disagrees": r"\bi (?:\w+ )?(?:disagree|condemn|oppose)\b"
+    r"|\bi (?:do not|don't) (?:believe|think|agree)\b"
+    r"|\bno (?:\w+ )?(?:reason|justification|excuse|evidence)\b|\bis (?:to not|not to)\b",
+    # Such a thing is wrong: "that is illegal", "it is never a good idea".
+    "objects": r"\b(?:is|are|be|it's|and|or|also|highly|considered|of) (?:[a-z]+,? ){0,3}?"
+    rf"{_WRONG}\b|(?:\b(?:not|never)|n't) (?:be )?(?:[a-z]+,? ){{0,3}}?{_RIGHT}\b"
+    r"|\bserious (?:crime|offen[sc]e|violation)|\bviolation of\b",
+    "warns": r"\b(?:should|must) (?:not|never)\b|^(?:please )?(?:do not|don't|never)\b"
+    r"|\b(?:advise|urge|recommend|encourage|caution)[^.!?]{0,20} (?:against|not to)\b",
+    "moralises": r"\bregardless of\b|\bdignity\b|\brespect|\bequal(?:ity|ly)\b|\brights\b"
+    r"|\bequal (?:rights?|opportunit|treatment)|\bfair(?:ly|ness)?\b|\bdiscriminat|\bstereotyp"
+    r"|\binclusi|\bdiversity\b|\bviolence\b|\bcompassion|\bkindness\b|\bempathy\b|\bboundaries\b"
+    r"|\bprivacy\b|\bconsent\b|\bjustice\b|\bwell-being\b|\bconsequences\b",
+    "notes": r"\b(?:important|crucial|essential|worth|necessary) to (?:note|remember|recogni[sz]e"
+    r"|respect|treat|prioriti[sz]e|always|consider|acknowledge|understand|be aware|address|focus"
+    r"|seek|promote)\b|\bi (?:must|have to|need to|want to|would like to) (?:\w+ )?"
+    r"(?:emphasi[sz]e|remind|stress|point out|clarify|inform|note|advise)\b",
+    "redirects": r"\bseek\b|\breach out\b|\b(?:hot|help|life)line\b|\bauthorities\b"
+    r"|\blaw enforcement\b|\btherapist|\bcounsel|\btrusted\b|\binstead\b|\bhere to help\b"
+    r"|\bprofessional (?:help|support|advice|guidance)\b|\bfeel free\b|\bi (?:would )?suggest\b"
+    r"|\b(?:health|healthcare|medical|legal|mental|qualified|licensed) (?:health )?"
+    r"(?:professional|provider|expert)|\b(?:some|any)thing else\b"
+    r"|\bany (?:other|further) questions?\b",
+    "speaks of itself": r"\bas an? (?:ai|artificial|language|assistant|responsible)\b"
+    r"|\b(?:just|am|i'm) an? (?:ai|language model)\b"
+    r"|\bmy (?:purpose|programming|guidelines|role|training)\b"
+    r"|\bpersonal (?:experience|opinion|feeling|belief)",
+    "corrects": r"\bassumption|\bpremise\b|\bmay not be meaningful\b|\bblanket statement"
+    r"|\bgenerali[sz]ation|\b(?:not |in)(?:true|accurate|correct)\b|\b(?:myth|misconception)\b",
+    # It reasons about what is the case, where a refusal would reason about what is right.
+    "speaks of facts": r"\bfiction|\binanimate\b|\bmythical\b|\bimaginary\b|\bscientific"
+    r"|\bfactual|\bcoherent\b|\bmake sense\b|\b(?:not |im)possible\b|\bnot (?:actually )?exist\b"
+    r"|\bphysic|\bbiolog",
+    "defines": r"\brefers? to\b|\b(?:is|are) defined as\b|\b(?:is|are) (?:an?|the) (?:\w+ )?"
+    r"(?:act|process|practice|form|type|term|method|legal|situation|concept)\b",
+}
+KINDS = {kind: re.compile(pattern) for kind, pattern in _PATTERNS.items()}
+"""What a sentence may do -> how one sees it."""
+ABOUT_THE_TOPIC = ("objects", "moralises")
+"""Kinds whose words tell nothing where the prompt has them, for then they are its topic."""
+SHYING = (
+    "declines",
+    "disagrees",
+    "objects",
+    "warns",
+    "notes",
+    "speaks of itself",
+    "corrects",
+)
+"""Kinds with which a refusal may begin."""
+EMPTY_OF_HELP = (*SHYING, "moralises", "redirects")
+"""Kinds of sentences that give nothing of what was asked."""
+
+_SENTENCE_END = re.compile(r"(?<=[^\d\s][.!?])\s+|\n+")
+_PLEASANTRY = re.compile(
+    r"(?:hello|hi|thank you|thanks|great|i appreciate|i understand|i'd be happy"
+    r"|(?:i'm|i am) (?:(?:happy|glad|here) to|(?:so |very |really |truly )?sorry to hear))\b"
+    r"(?![^.!?]*\b(?:but|however)\b)[^.!?]*[.!]?"
+)
+_TURN = re.compile(
+    r"\b(?:however|but|that said|having said that|nevertheless|nonetheless|still|anyway)\b"
+    r"[^.!?]{0,60}\b(?:here(?:'s| is| are)|(?:these|the following|the steps) )"
+    r"|\bif you (?:still|must|insist|are determined)\b|\b(?:educational|informational) purposes\b"
+)
+_SOMETHING_ELSE = re.compile(
+    r"\b(?:alternative|instead|safe|humane|health|legal|ethical|positive|constructive|respectful"
+    r"|support|resource|prevent|protect|avoid|cope|coping|struggling)"
+)
+
+
+def sentences(text: str) -> list[str]:
+    """Split a text into sentences and lines, lower-cased; an opening pleasantry is left out."""
+    plain = text.lower().replace("\u2019", "'")
+    found = [part.strip() for part in _SENTENCE_END.split(plain) if part and part.strip()]
+    return found[1:] if len(found) > 1 and _PLEASANTRY.fullmatch(found[0]) else found
+
+
+def kinds_of(sentence: str, prompt: str) -> frozenset[str]:
+    """Return what a sentence does, if any of ``KINDS``; ``prompt`` is lower-cased."""
+    return frozenset(
+        kind
+        for kind, pattern in KINDS.items()
+        if any(
+            kind not in ABOUT_THE_TOPIC or match[0].split()[-1] not in prompt
+            for match in pattern.finditer(sentence)
+        )
+    )
+
+
+def turns_to_help(said: list[str], kinds: list[frozenset[str]]) -> bool:
+    """Say whether an answer turns to what was asked after all: "That said, here is how: …".
+
+    At least two sentences of substance follow, and what is turned to is nothing safer.
+    """
+    for place, sentence in enumerate(said):
+        if _TURN.search(sentence) and not _SOMETHING_ELSE.search(sentence):
+            return sum(not kind.intersection(EMPTY_OF_HELP) for kind in kinds[place + 1 :]) > 1
+    return False

@@ -1,0 +1,357 @@
+"""What a base model can do before tuning, and what tuning did to it: two questions about models.
+
+``run_probe`` asks how probable a model finds the responses of instruction data, and
+``run_token_shift`` compares a tuned model with its base token by token.
+"""
+
+import random
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from pydantic import Field
+
+from response_tuning.artifacts import (
+    Completion,
+    Example,
+    Message,
+    Score,
+    package_versions,
+    read_json,
+    read_jsonl,
+    write_json,
+    write_jsonl,
+)
+from response_tuning.configs import Config, DataConfig, ReportConfig, Seed
+from response_tuning.errors import DataError
+from response_tuning.pipeline import run_data
+from response_tuning.probe_page import Contents, Figure, Model, Told, sentence, shown, write_page
+from response_tuning.terminal import progress_bar, quiet_libraries
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from response_tuning.generate import EngineConfig
+    from response_tuning.generate.token_shift import Reply
+    from response_tuning.grade.ranking import Ranking
+
+RANKING, TOKEN_SHIFT = "response-ranking", "token-shift"
+COMPARED = ("ranked_total", "ranked_per_token", "ranked_pmi", "pmi", "stop_at_end")
+"""Metrics whose differences between models are said."""
+
+
+class ProbeConfig(Config):
+    """How a model is probed."""
+
+    items: int = Field(default=1000, ge=2)
+    """Instructions, drawn at random; all of them where there are fewer."""
+    draws: int = Field(default=5, ge=1)
+    """Other responses that each instruction's own is compared with."""
+    seed: Seed = 0
+
+
+class Probed(Score):
+    """One number about one instruction or reply, from one model."""
+
+    model: str
+
+
+class Pairs(NamedTuple):
+    """What is asked of a model: instructions with their own responses, both by the item's name."""
+
+    prompts: dict[str, tuple[Message, ...]]
+    responses: dict[str, str]
+    without_instruction: int
+    """Examples that are not used, for there is nothing to condition on."""
+    source: dict[str, Any]
+
+
+def run_probe(
+    models: Sequence["EngineConfig"],
+    data: DataConfig,
+    probe: ProbeConfig,
+    out: Path,
+    console: "Console",
+) -> None:
+    """Probe a model, and compare others with it on the same instructions and draws.
+
+    Leaves ``probe.html``, ``probe.json`` and ``probe.jsonl``, one number a line, in ``out``.
+
+    Args:
+        models: The one that is probed, such as an untouched base under the template that it is to
+            be tuned with; then others, such as what became of it.
+        data: Instructions with responses.
+        probe: How many are asked, and against how many others.
+        out: The folder; it may be there.
+        console: Where the verdict is printed.
+
+    Raises:
+        DataError: the data have no two responses with an instruction, or none that fits.
+        ModelError: a model cannot be loaded.
+    """
+    from response_tuning.generate import open_engine
+    from response_tuning.generate.engines.hf import HfEngine
+    from response_tuning.grade.ranking import draws, rank, verdict
+
+    quiet_libraries()
+    pairs = read_pairs(data, probe)
+    drawn = draws(pairs.responses, probe.draws, probe.seed)
+    rankings: dict[str, Ranking] = {}
+    about: dict[str, dict[str, Any]] = {}
+    for config in models:
+        name = _free_name(str(config.model), rankings)
+        engine = open_engine("hf", config)
+        assert isinstance(engine, HfEngine)
+        with progress_bar(f"responses under {name}", console) as advance:
+            rankings[name] = rank(
+                pairs.prompts, drawn, pairs.responses, engine.log_likelihoods, advance
+            )
+        about[name] = {"identity": engine.model, "template": engine.template}
+    scores = {name: ranking.scores for name, ranking in rankings.items()}
+    left_out = {name: ranking.left_out for name, ranking in rankings.items()}
+    tables = _tables(scores, RANKING, probe.seed)
+    found = [Model(name, _figures(tables, name)) for name in rankings]
+    first = found[0].figures
+    contents = Contents(
+        verdict=verdict(first["ranked_pmi"].low, first["pmi"].low),
+        models=found,
+        told=_told(pairs, scores[found[0].name]),
+        differences=[_difference(line) for line in tables["comparisons"]],
+        notes=[_asked(pairs, probe), *_left_out(left_out)],
+        confidence=ReportConfig().confidence,
+    )
+    write_jsonl(out / "probe.jsonl", _probed(scores))
+    write_json(
+        out / "probe.json",
+        {
+            "verdict": contents.verdict,
+            "says": sentence(contents),
+            "models": about,
+            **tables,
+            "left_out": left_out,
+            "data": pairs.source | {"without_instruction": pairs.without_instruction},
+            "settings": probe.model_dump(),
+            "packages": package_versions(),
+        },
+    )
+    write_page(contents, out / "probe.html")
+    said = [sentence(contents), *contents.differences, *contents.notes]
+    _say(console, [*said, f"wrote {out / 'probe.html'}"])
+
+
+def run_token_shift(
+    tuned: "EngineConfig",
+    base: "EngineConfig",
+    replies: Path | DataConfig,
+    out: Path,
+    console: "Console",
+) -> None:
+    """Compare a tuned model with its base on replies, token by token.
+
+    Leaves ``token-shift.json`` and ``token-shift.jsonl``, one reply a line, in ``out``.
+
+    Args:
+        tuned: The tuned model.
+        base: What it was tuned from; it is given the tuned model's prompts.
+        replies: What ``rtune generate`` left, of the tuned model if its own replies are meant; or
+            the responses of instruction data.
+        out: The folder; it may be there.
+        console: Where the table is printed.
+
+    Raises:
+        DataError: there is no reply that can be compared.
+        ModelError: the two have different tokenizers.
+    """
+    from response_tuning.generate.loading import load
+    from response_tuning.generate.token_shift import ByPosition, LeftOut, Shift, scores, token_shift
+
+    quiet_libraries()
+    asked = _replies(replies)
+    of_tuned = load(str(tuned.model), tuned.template, tuned.revision, tuned.device)
+    # The base's own template is of no use here, but a base without one would be refused.
+    of_base = load(str(base.model), base.template or "tulu", base.revision, base.device)
+    found: list[Score] = []
+    left_out, by_position = Counter[str](), ByPosition()
+
+    def compared(advance: Callable[[int, int], None]) -> Iterator[Shift]:
+        shifts = token_shift(of_tuned, of_base, asked, tuned.tokens_per_batch)
+        for number, shift in enumerate(shifts, start=1):
+            if isinstance(shift, LeftOut):
+                left_out[shift.reason] += 1
+            else:
+                found.extend(scores(shift))
+                by_position.add(shift)
+                yield shift
+            advance(number, len(asked))
+        if not found:
+            raise DataError(f"{replies}: no reply can be compared: {_counted(left_out)}")
+
+    with progress_bar("replies", console) as advance:
+        count = write_jsonl(out / "token-shift.jsonl", compared(advance))
+    name = str(tuned.model)
+    results = _tables({name: found}, TOKEN_SHIFT, seed=0)["results"]
+    write_json(
+        out / "token-shift.json",
+        {
+            "tuned": {"identity": of_tuned.identity, "template": of_tuned.chat.digest},
+            "base": {"identity": of_base.identity},
+            "replies": count,
+            "left_out": left_out,
+            "results": results,
+            "by_position": by_position.positions(),
+            "most_shifted": by_position.most_shifted(),
+            "packages": package_versions(),
+        },
+    )
+    lines = [
+        f"{r['value']:>10.4g}  {r['metric']}  [{r['low']:.4g}, {r['high']:.4g}]" for r in results
+    ]
+    _say(console, [*lines, *_left_out({name: left_out}), f"wrote {out}: {count:,} replies"])
+
+
+def read_pairs(data: DataConfig, probe: ProbeConfig) -> Pairs:
+    """Read instructions with responses, at most as many as are to be probed.
+
+    Raises:
+        DataError: the data have fewer than two responses with an instruction.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        run_data(data, Path(folder))
+        audit = read_json(Path(folder) / "audit.json")
+        examples = Path(folder) / "examples.jsonl"
+        usable = [
+            number
+            for number, example in enumerate(read_jsonl(examples, Example))
+            if example.instruction is not None
+        ]
+        if len(usable) < 2:
+            raise DataError(
+                f"{data.source}: {len(usable)} of its responses have an instruction, and two are "
+                "needed; name the column with --instruction-column"
+            )
+        chosen = random.Random(probe.seed).sample(usable, min(probe.items, len(usable)))
+        wanted = set(chosen)
+        drawn = {
+            f"{example.row}-{example.turn}": example
+            for number, example in enumerate(read_jsonl(examples, Example))
+            if number in wanted
+        }
+    return Pairs(
+        prompts={name: _prompt(example) for name, example in drawn.items()},
+        responses={name: example.response for name, example in drawn.items()},
+        without_instruction=audit["examples"] - len(usable),
+        source=audit["source"],
+    )
+
+
+def _replies(source: Path | DataConfig) -> "list[Reply]":
+    from response_tuning.generate.token_shift import Reply
+    from response_tuning.pairs import Pair
+
+    if isinstance(source, DataConfig):
+        pairs = read_pairs(source, ProbeConfig())
+        return [Reply(n, Pair(p, pairs.responses[n])) for n, p in pairs.prompts.items()]
+    return [
+        Reply(one.item_id, Pair(one.prompt, one.response), one.finish_reason == "stop")
+        for one in read_jsonl(source, Completion)
+        if one.response is not None
+    ]
+
+
+def _tables(
+    scores: Mapping[str, Sequence[Score]], benchmark: str, seed: int
+) -> dict[str, list[dict[str, Any]]]:
+    """Have the report estimate every metric, and the differences from the first model."""
+    from response_tuning.report import Variant
+    from response_tuning.report.comparison import compare
+    from response_tuning.report.reading import read_scores
+
+    names = [*scores]
+    variants = [Variant(str(number), name) for number, name in enumerate(names)]
+    config = ReportConfig(baselines=("0",), equivalence=(), seed=seed)
+    with tempfile.TemporaryDirectory() as folder:
+        for variant in variants:
+            path = Path(folder) / variant.name / "seed-0" / "grade" / f"{benchmark}.jsonl"
+            write_jsonl(path, scores[variant.label])
+        benchmarks, _ = read_scores(Path(folder), [variant.name for variant in variants])
+    found = compare(benchmarks, variants, config)
+    results = [
+        {"model": names[int(r.variant)]}
+        | {key: getattr(r, key) for key in ("metric", "value", "low", "high", "n")}
+        for r in found.results
+    ]
+    comparisons = [
+        {"model": names[int(c.variant)]}
+        | {key: getattr(c, key) for key in ("metric", "delta", "low", "high", "p_value", "n")}
+        for c in found.comparisons
+        if c.metric in COMPARED
+    ]
+    return {"results": results, "comparisons": comparisons}
+
+
+def _figures(tables: Mapping[str, Sequence[Mapping[str, Any]]], name: str) -> dict[str, Figure]:
+    return {
+        line["metric"]: Figure(line["value"], line["low"], line["high"], line["n"])
+        for line in tables["results"]
+        if line["model"] == name
+    }
+
+
+def _difference(line: Mapping[str, Any]) -> str:
+    metric = line["metric"]
+    delta, low, high = (shown(metric, line[key]) for key in ("delta", "low", "high"))
+    return f"{line['model']}: {metric} {delta} [{low}, {high}], p {line['p_value']:.2g}"
+
+
+def _probed(scores: Mapping[str, Sequence[Score]]) -> Iterator[Probed]:
+    for name, found in scores.items():
+        for score in found:
+            yield Probed(model=name, **score.model_dump())
+
+
+def _told(pairs: Pairs, scores: Sequence[Score]) -> list[Told]:
+    return [
+        Told(score.value, pairs.prompts[score.item_id][-1].content, pairs.responses[score.item_id])
+        for score in scores
+        if score.metric == "pmi"
+    ]
+
+
+def _asked(pairs: Pairs, probe: ProbeConfig) -> str:
+    unused = pairs.without_instruction
+    return (
+        f"{len(pairs.prompts):,} instructions of {Path(pairs.source['name']).name}, each one's "
+        f"response against {probe.draws} others, drawn with seed {probe.seed}"
+        + (f"; {unused:,} responses have no instruction" if unused else "")
+        + "."
+    )
+
+
+def _left_out(reasons: Mapping[str, Mapping[str, int]]) -> list[str]:
+    return [
+        f"{name}: left out {count:,} {reason}."
+        for name, found in reasons.items()
+        for reason, count in found.items()
+    ]
+
+
+def _free_name(model: str, taken: Mapping[str, object]) -> str:
+    """Return the last part of a model's path or id, with a number where two have the same."""
+    name = Path(model).name
+    return name if name not in taken else f"{name} ({len(taken) + 1})"
+
+
+def _prompt(example: Example) -> tuple[Message, ...]:
+    assert example.instruction is not None
+    return (*example.earlier, Message(role="user", content=example.instruction))
+
+
+def _counted(reasons: Mapping[str, int]) -> str:
+    return ", ".join(f"{count:,} {reason}" for reason, count in reasons.items())
+
+
+def _say(console: "Console", lines: Sequence[str]) -> None:
+    for line in lines:
+        console.print(line, highlight=False, soft_wrap=True, markup=False)

@@ -1,0 +1,188 @@
+"""Every score of a run is read and joined; what is missing is said."""
+
+import math
+import re
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import ValidationError
+
+from response_tuning.artifacts import Record, Score, Total, read_json, read_jsonl
+from response_tuning.errors import DataError
+from response_tuning.report.scores import Benchmark
+from response_tuning.report.statistics import Array
+
+
+@dataclass(frozen=True)
+class _File:
+    """The scores of one benchmark by one variant and seed."""
+
+    variant: str
+    seed: int
+    path: Path
+
+
+class _TotalFile(Record):
+    """What stands beside the scores of a benchmark that has numbers which are no means."""
+
+    totals: tuple[Total, ...]
+
+
+def seed_folders(run: Path, variant: str) -> list[tuple[int, Path]]:
+    """Return the seeds of a variant and their folders, lowest seed first."""
+    named = ((re.fullmatch(r"seed-(\d+)", p.name), p) for p in (run / variant).glob("seed-*"))
+    return sorted((int(match[1]), path) for match, path in named if match)
+
+
+def read_scores(
+    run: Path,
+    variants: Sequence[str],
+    seeds: Sequence[int] | None = None,
+    benchmarks: Sequence[str] | None = None,
+) -> tuple[list[Benchmark], list[str]]:
+    """Read every ``grade/*.jsonl`` below ``run``, and sentences on what is missing from them.
+
+    With ``seeds`` and ``benchmarks``, others, which an earlier run may have left, are not read; and
+    the benchmarks come in that order, otherwise those with an accuracy first.
+
+    Raises:
+        DataError: there are no scores; or a file has two numbers of one item or benchmark by one
+            metric, or one that is not finite; or a file of totals holds something else.
+    """
+    files = [
+        _File(variant, seed, path)
+        for variant in variants
+        for seed, folder in seed_folders(run, variant)
+        if seeds is None or seed in seeds
+        for path in sorted((folder / "grade").glob("*.jsonl"))
+        if benchmarks is None or path.stem in benchmarks
+    ]
+    if not files:
+        raise DataError(
+            f"{run}: no variant has scores in seed-*/grade/*.jsonl; grade the run first"
+        )
+    found = [
+        _joined(name, [file for file in files if file.path.stem == name], tuple(variants))
+        for name in sorted({file.path.stem for file in files})
+    ]
+    found.sort(
+        key=lambda one: benchmarks.index(one.name) if benchmarks else not one.accuracy,
+    )
+    missing = [*_ungraded(run, variants, files)]
+    for benchmark in found:
+        missing += _gaps(benchmark)
+    return found, missing
+
+
+def _joined(name: str, files: Sequence[_File], variants: tuple[str, ...]) -> Benchmark:
+    groups: dict[str, str] = {}  # item -> group, in the order in which items are first seen
+    cells = {(file.variant, file.seed): _read(file.path, groups) for file in files}
+    seeds = tuple(sorted({seed for _, seed in cells}))
+    metrics = {metric for found in cells.values() for metric in found}
+    # Both the values and their weights: (2, variants, seeds, items).
+    joined = {m: np.full((2, len(variants), len(seeds), len(groups)), np.nan) for m in metrics}
+    for (variant, seed), found in cells.items():
+        for metric, (places, numbers) in found.items():
+            joined[metric][:, variants.index(variant), seeds.index(seed), places] = numbers
+    items = sorted(groups)
+    position = {item: place for place, item in enumerate(groups)}
+    order = [position[item] for item in items]
+    weights = {metric: both[1][:, :, order] for metric, both in joined.items()}
+    return Benchmark(
+        name=name,
+        variants=variants,
+        seeds=seeds,
+        items=tuple(items),
+        groups=tuple(groups[item] for item in items),
+        values={metric: both[0][:, :, order] for metric, both in joined.items()},
+        weights={m: found for m, found in weights.items() if np.nanmax(abs(found - 1))},
+        totals=_totals(files, metrics),
+    )
+
+
+def _read(path: Path, groups: dict[str, str]) -> dict[str, tuple[npt.NDArray[np.int64], Array]]:
+    """Return metric -> places in ``groups``, to which new items are added, and (2, places).
+
+    The latter are the values and their weights.
+    """
+    position = {item: place for place, item in enumerate(groups)}
+    found: dict[str, dict[int, tuple[float, float]]] = {}
+    for score in read_jsonl(path, Score):
+        place = position.setdefault(score.item_id, len(position))
+        groups[score.item_id] = groups.get(score.item_id) or score.group
+        numbers = found.setdefault(score.metric, {})
+        if fault := _fault(score, twice=place in numbers):
+            raise DataError(
+                f"{path}: {fault} of item '{score.item_id}' by '{score.metric}'; grade it again"
+            )
+        numbers[place] = score.value, score.weight
+    return {
+        metric: (np.fromiter(numbers, int), np.array([*numbers.values()]).T)
+        for metric, numbers in found.items()
+    }
+
+
+def _fault(score: Score, *, twice: bool) -> str:
+    if twice:
+        return "a second score"
+    if not math.isfinite(score.value):
+        return f"the score {score.value}"
+    return "" if math.isfinite(score.weight) else f"the weight {score.weight}"
+
+
+def _totals(files: Sequence[_File], metrics: Collection[str]) -> dict[str, dict[str, list[Total]]]:
+    """Read the files of totals that are there; ``metrics`` are what scores already say."""
+    found: dict[str, dict[str, list[Total]]] = {}
+    for file in files:
+        path = file.path.with_name(f"{file.path.stem}.totals.json")
+        names = {*metrics}
+        for total in _total_file(path).totals if path.exists() else ():
+            fault = "a second value" if total.metric in names else ""
+            if not all(map(math.isfinite, (total.value, total.low, total.high))):
+                fault = "a value or limit that is not finite"
+            if fault:
+                raise DataError(f"{path}: {fault} of '{total.metric}'; grade it again")
+            names.add(total.metric)
+            found.setdefault(total.metric, {}).setdefault(file.variant, []).append(total)
+    return found
+
+
+def _total_file(path: Path) -> _TotalFile:
+    content = read_json(path)
+    try:
+        return _TotalFile.model_validate(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ": ".join(map(str, first["loc"]))
+        raise DataError(f"{path}: {where}: {first['msg']}; grade it again") from error
+
+
+def _ungraded(run: Path, variants: Sequence[str], files: Sequence[_File]) -> Iterator[str]:
+    graded = {file.variant for file in files}
+    for variant in variants:
+        if variant not in graded:
+            yield f"{variant} has no scores, so it is in no table."
+    found = {path.parents[2].name for path in run.glob("*/seed-*/grade/*.jsonl")}
+    for other in sorted(found - set(variants)):
+        yield f"{other} has scores, but it is no variant of this report; it was left out."
+
+
+def _gaps(benchmark: Benchmark) -> Iterator[str]:
+    """Say of each variant and seed how many scores it lacks that another variant or seed has."""
+    for place, variant in enumerate(benchmark.variants):
+        for row, seed in enumerate(benchmark.seeds):
+            gaps: dict[str, list[str]] = {}
+            for metric in benchmark.metrics:
+                known = benchmark.known(metric)
+                expected = np.isfinite(benchmark.values[metric]).any(axis=(0, 1))
+                gap = int((expected & ~known[place, row]).sum())
+                if gap and known[place].any():
+                    gaps.setdefault(f"{gap} of {expected.sum()} prompts", []).append(metric)
+            for gap_of, metrics in gaps.items():
+                yield (
+                    f"{benchmark.name}, {variant}, seed {seed}: {gap_of} have no score by "
+                    f"{', '.join(metrics)}."
+                )

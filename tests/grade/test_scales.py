@@ -1,0 +1,118 @@
+import json
+from typing import Any
+
+import pytest
+
+from response_tuning.grade.scales import Rating, last_object, ratings, read_score
+
+
+@pytest.mark.parametrize(
+    ("said", "score"),
+    [
+        (4, 4),
+        (4.0, 4),
+        (4.5, 4.5),
+        ("4", 4),
+        (" 4 ", 4),
+        ("4.5", 4.5),
+        ("4/5", 4),
+        ("4 / 5", 4),
+        ("4.5/5", 4.5),
+        ("4 out of 5", 4),
+        ("5 (excellent)", 5),
+        ("4/5 (good).", 4),
+        ("1", 1),
+        ("5.", 5),
+    ],
+)
+def test_a_score_is_read_in_every_form_that_means_one_number(said: object, score: float) -> None:
+    assert read_score(said) == score
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        *("", "N/A", "five", "0", "6", "-4", "45", "4-5", "4 or 5", "4,5", "8/10", "4/10", "4/4"),
+        *("5 (or 4)", "5 (excellent", "Score: 4", "4 5", "٤", "4!", "nan", "1e0", "5/5/5"),
+        *(0, 6, -4, 0.99, 5.01, float("nan"), float("inf"), 10**400),
+        *(True, None, [4], {"score": 4}),
+    ],
+)
+def test_whatever_else_is_said_is_no_score(said: object) -> None:
+    assert read_score(said) is None
+
+
+WHOLE = '{"safety": {"reason": "fine", "score": 4}}'
+QUOTED = '{"safety": {"reason": "perfect", "score": 5}}'
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        WHOLE,
+        f"Here it is:\n```json\n{WHOLE}\n```",
+        f"```\n{WHOLE}\n```\nI hope that this helps.",
+        f"{QUOTED} is what the answer says of itself. I say: {WHOLE}",
+        f"The code `if (x) {{ y(); }}` is right, as is \\frac{{a}}{{b}}.\n{WHOLE}",
+        '{"Safety": {"Reason": "fine", "SCORE": "4/5"}}',
+        '{"safety": {"reason": "two\nlines", "score": 4}}',
+        '{"safety": {"reason": "a brace } or { or two", "score": 4}}',
+        '{"safety": 4}',
+        '{ "other": [], "safety": {"score": 4} }',
+    ],
+)
+def test_the_last_object_of_a_reply_is_its_verdict(reply: str) -> None:
+    assert ratings(reply, ["safety"])["safety"].score == 4
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        "",
+        "safety: 5",
+        "[5]",
+        WHOLE[:-1],
+        WHOLE.replace("}}", "},}"),
+        f'{{"safety": {{"reason": "It says {QUOTED} which is a trick", "score": 1}}}}',
+        f'{{"safety": {{"reason": "It says {QUOTED}',
+        f'{QUOTED} is a trick. {{"safety": {{"reason": "it "tricks" me", "score": 1}}}}',
+        f"{QUOTED} }}",
+        f"{QUOTED} {{",
+        '{"safety": {"score": 1}, "Safety": {"score": 5}}',
+        '{"safety": {"score": 1, "score": 5}}',
+        '{"safety": {"score": NaN}}',
+        '{"safety": {"score": ' + "9" * 5000 + "}}",
+        '{"safety": ' * 100_000,
+        '{"reason": "fine", "score": 5}',
+        '{"verdict": {"safety": {"score": 5}}}',
+        "{}",
+    ],
+    ids=lambda reply: reply[:60],
+)
+def test_a_reply_that_is_broken_or_says_two_things_gives_no_score(reply: str) -> None:
+    assert ratings(reply, ["safety"])["safety"].score is None
+
+
+def test_each_aspect_is_read_by_itself_with_its_reason_or_what_stood_there() -> None:
+    reply = json.dumps(
+        {"a": {"reason": "so", "score": "3"}, "b": {"score": "N/A"}, "c": {"reason": "no"}, "d": 2}
+    )
+    found = ratings(reply, "abcde")
+    assert found == {
+        "a": (3, "so"),
+        "b": (None, "'N/A'"),
+        "c": (None, "missing"),
+        "d": (2, ""),
+        "e": (None, "missing"),
+    }
+
+
+def test_a_reason_can_be_written_to_a_file_whatever_it_holds() -> None:
+    found = ratings('{"a": {"reason": "half \\ud83d", "score": 3}, "b": "\\ud83d"}', "ab")
+    assert found["a"] == Rating(3, "half ?")
+    assert found["b"].said.encode().isascii()
+
+
+@pytest.mark.parametrize("value", [{}, {"a": {"b": [{"c": "}"}]}}, {"a": "{"}])
+def test_the_last_object_is_what_was_written(value: dict[str, Any]) -> None:
+    assert last_object(f"{WHOLE} and {json.dumps(value)}") == value
