@@ -214,6 +214,7 @@ class Server:
         """Prompt -> what to do at its first, second, ... request; then an answer is given."""
         self.says: Callable[[str], str] = "reply to {}".format
         """What is answered to a prompt that nothing is planned for."""
+        self.status = 200
         self.asked: Counter[str] = Counter()
         self.bodies: list[dict[str, Any]] = []
         self.keys: set[str | None] = set()
@@ -260,7 +261,7 @@ class Server:
             self.most_at_once = max(self.most_at_once, self._at_once)
             number = self.asked.total()
             planned = self.plan.get(prompt)
-            act = planned.pop(0) if planned else reply(self.says(prompt))
+            act = planned.pop(0) if planned else reply(self.says(prompt), status=self.status)
         try:
             self.gate(number)
         finally:

@@ -26,7 +26,7 @@ PLUMBING: dict[str, set[str]] = {
     "hub": {"errors", "readers"},
     "readers": {"errors"},
     "terminal": set(),
-    "templates": {"artifacts", "errors", "registry", "templates"},
+    "templates": {"artifacts", "configs", "errors", "registry", "templates"},
     "miniature": {"artifacts", "configs", "errors", "miniature"},
 }
 WIRING = {

@@ -18,6 +18,7 @@ from response_tuning.cli_data import (
     Seed,
     given,
 )
+from response_tuning.cli_experiments import Copies, Limit
 from response_tuning.errors import ConfigError, ResponseTuningError
 from response_tuning.terminal import console
 
@@ -193,6 +194,8 @@ def generate(
         str | None, typer.Option(help="Chat template of a model that has none.")
     ] = None,
     column: Annotated[str | None, typer.Option(help="Column that holds the prompt.")] = None,
+    data: Copies = None,
+    limit: Limit = None,
     max_new_tokens: MaxNewTokens = 2048,
     temperature: Temperature = 0.0,
     top_p: Annotated[float, typer.Option(help="Nucleus of the sampling.")] = 1.0,
@@ -211,10 +214,11 @@ def generate(
     """Have a model answer a file of prompts; the same command again goes on where it stopped."""
     from response_tuning import pipeline
     from response_tuning.artifacts import Sampling
-    from response_tuning.configs import build
+    from response_tuning.configs import GradeConfig, build
     from response_tuning.generate import EngineConfig
 
     config = given(EngineConfig, locals())
+    grading = build(GradeConfig, given(GradeConfig, locals()), "rtune generate")
     sampling = Sampling(
         max_new_tokens=max_new_tokens,
         temperature=temperature,
@@ -230,6 +234,7 @@ def generate(
         sampling,
         out,
         console(),
+        grading,
     )
     if failed:
         raise typer.Exit(1)

@@ -102,7 +102,10 @@ def evaluate(
     model: Annotated[str, typer.Argument(help="Folder or hub id; with openai, its name there.")],
     suite: Annotated[
         list[str] | None,
-        typer.Option(help="refusal, helpfulness, instructions, core or all; may be repeated."),
+        typer.Option(
+            help="refusal (default), helpfulness, instructions, core, all, or a benchmark by its "
+            "name; may be repeated."
+        ),
     ] = None,
     out: Annotated[
         Path | None, typer.Option(help="Folder of the run; by default runs/eval-<model>.")
@@ -141,6 +144,8 @@ def evaluate(
         },
         own,
     )
+    for note in experiment.notes:
+        console().print(note, highlight=False, soft_wrap=True, markup=False)
     if dry_run:
         runs.plan_experiment(experiment, console())
     else:

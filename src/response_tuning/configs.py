@@ -48,6 +48,8 @@ class DecontaminationConfig(Config):
 
     against: tuple[str, ...] = ()
     """Benchmarks (``rtune list``) and files of prompts."""
+    data: Path | None = None
+    """Folder with local copies of the benchmarks; without it, from the hub."""
     threshold: float = Field(default=0.8, gt=0, le=1)
     """Jaccard similarity of word triples from which an instruction is near a prompt."""
     remove: bool = False

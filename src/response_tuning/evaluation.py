@@ -91,7 +91,7 @@ def evaluation_of(
     generating: dict[str, Any],
     settings: Sequence[str] = (),
 ) -> Experiment:
-    """Return the experiment that has one model, untouched, answer suites of benchmarks.
+    """Return the experiment that has one model, as it is, answer suites, or single benchmarks.
 
     Benchmarks that need a judge or a reference, where there is none, are left out and named in a
     note of the report.
@@ -120,12 +120,8 @@ def _possible(suites: Sequence[str], config: GradeConfig) -> tuple[list[str], li
     """Return the benchmarks of suites that can be graded so, and sentences on the others."""
     from response_tuning.grade import JudgedBenchmark, open_benchmark
 
-    for suite in suites:
-        if suite not in {*SUITES, "all"}:
-            raise unknown("suite", suite, sorted([*SUITES, "all"]))
-    wanted = [*SUITES] if "all" in suites else suites
     found, notes = [], []
-    for name in dict.fromkeys(name for suite in wanted for name in SUITES[suite]):
+    for name in dict.fromkeys(name for suite in suites for name in _members(suite)):
         if name in CORE:
             found.append(name)
             continue
@@ -141,6 +137,18 @@ def _possible(suites: Sequence[str], config: GradeConfig) -> tuple[list[str], li
     if not found:
         raise ConfigError(" ".join(notes))
     return found, notes
+
+
+def _members(suite: str) -> Sequence[str]:
+    from response_tuning.grade import BENCHMARKS
+
+    if suite == "all":
+        return [name for names in SUITES.values() for name in names]
+    if suite in {*BENCHMARKS.names(), *CORE}:
+        return [suite]
+    if suite not in SUITES:
+        raise unknown("suite or benchmark", suite, [*SUITES, "all", *BENCHMARKS.names(), *CORE])
+    return SUITES[suite]
 
 
 def answer(
@@ -272,6 +280,21 @@ def average_refusals(folder: Path) -> None:
 def reported(benchmarks: Sequence[str]) -> tuple[str, ...]:
     """Return the benchmarks of a report: the mean of the four after them, if all are there."""
     return (*benchmarks, REFUSAL_SUITE) if {*REFUSAL} <= {*benchmarks} else tuple(benchmarks)
+
+
+def about_judge(benchmarks: Sequence[str], config: GradeConfig) -> list[str]:
+    """Return a sentence on who judged and how far people agree; none where rules know it all."""
+    from response_tuning.grade import JudgedBenchmark, open_benchmark
+    from response_tuning.grade.checked import judge_sentence
+
+    judged = [
+        name
+        for name in benchmarks
+        if name in REFUSAL
+        or (name not in CORE and isinstance(open_benchmark(name, config), JudgedBenchmark))
+    ]
+    sentence = judge_sentence(config.judge, judged)
+    return [sentence] if sentence else []
 
 
 def _identity(cell: Cell, settings: "EngineConfig") -> str | dict[str, Any]:

@@ -46,7 +46,7 @@ def run_data(config: DataConfig, out: Path) -> None:
 
     if _is_prepared(config, out):
         return
-    prompts = {name: _prompts(name) for name in config.decontamination.against}
+    prompts = {name: _prompts(name, config) for name in config.decontamination.against}
     trained = (out.parent / "manifest.json", out.parent / "finetune" / "manifest.json")
     if out.name == DATA and out.exists() and any(path.exists() for path in trained):
         raise ConfigError(
@@ -289,7 +289,8 @@ def _is_prepared(config: DataConfig, out: Path) -> bool:
         "refusals": mixture.path or mixture.source,
     }
     return all(_unchanged(Path(read[key]), there[key]) for key in read if key in there) and all(
-        _same_prompts(name, there["against"].get(name)) for name in config.decontamination.against
+        _same_prompts(name, config, there["against"].get(name))
+        for name in config.decontamination.against
     )
 
 
@@ -300,23 +301,24 @@ def _unchanged(source: Path, origin: dict[str, Any]) -> bool:
     return bool(origin["sha256"] == file_digest(source))
 
 
-def _same_prompts(name: str, digest: str | None) -> bool:
+def _same_prompts(name: str, config: DataConfig, digest: str | None) -> bool:
     """Whether a benchmark, or a file of prompts that is still there, has the prompts it had."""
     from response_tuning.data import prompts_digest
     from response_tuning.grade import BENCHMARKS
 
     gone = name not in BENCHMARKS.names() and not Path(name).exists()
-    return gone or prompts_digest(_prompts(name)) == digest
+    return gone or prompts_digest(_prompts(name, config)) == digest
 
 
-def _prompts(name: str) -> dict[str, str]:
+def _prompts(name: str, config: DataConfig) -> dict[str, str]:
     """Return what a benchmark or a file asks by its ids: the user's last message."""
     from response_tuning.data import read_prompts
     from response_tuning.grade import BENCHMARKS, open_benchmark
 
     requests: Iterable[Request]
     if name in BENCHMARKS.names():
-        requests = open_benchmark(name).items()
+        copies = GradeConfig(data=config.decontamination.data)
+        requests = open_benchmark(name, copies).items()
     elif Path(name).exists():
         requests = read_prompts(Path(name))
     else:

@@ -132,7 +132,7 @@ def _report(experiment: Experiment, found: Sequence[Cell], run: Path) -> None:
         run,
         _variants(found),
         experiment.report,
-        experiment.notes,
+        (*experiment.notes, *evaluation.about_judge(experiment.benchmarks, experiment.grade)),
         experiment.seeds,
         evaluation.reported(experiment.benchmarks),
     )

@@ -105,14 +105,15 @@ def test_the_numbers_are_what_the_definitions_say(
         assert shift.stop_base == pytest.approx(q[:, stop].exp().tolist(), rel=1e-3)
         assert shift.end_length == reply.ended
         assert shift.words == len(row.said) - 1
-        assert "".join(shift.tokens[: shift.words]).isascii() == reply.pair.response.isascii()
+        assert len(shift.tokens) == len(said)
     assert max(rank for shift in found.values() for rank in shift.rank) > 3
 
 
 def _log_probabilities(local: LocalModel, prefix: list[int], said: list[int]) -> torch.Tensor:
     with torch.no_grad():
         logits = local.model(input_ids=torch.tensor([prefix + said])).logits[0].double()
-    return logits.log_softmax(-1)[len(prefix) - 1 : -1]
+    found: torch.Tensor = logits.log_softmax(-1)[len(prefix) - 1 : -1]
+    return found
 
 
 def test_both_are_given_the_prompt_of_the_tuned_model(

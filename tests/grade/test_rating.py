@@ -244,6 +244,15 @@ def test_a_folder_without_a_study_is_refused(tmp_path: Path) -> None:
         Session(tmp_path, "ann")
 
 
+def test_answers_may_be_a_file_of_the_alpaca_eval_package(tmp_path: Path, answers: Answers) -> None:
+    outputs = [{"instruction": f"Question {i}?", "output": f"published {i}"} for i in range(4)]
+    (tmp_path / "model_outputs.json").write_text(json.dumps(outputs))
+    files = {"rt": answers("rt"), "published": tmp_path / "model_outputs.json"}
+    make_study(tmp_path / "study", files)
+    shown_answers = {answer for t in read_tasks(tmp_path / "study", "ann") for answer in t.answers}
+    assert shown_answers == {f"rt i{i}" for i in range(4)} | {f"published {i}" for i in range(4)}
+
+
 def test_an_answer_that_is_missing_or_failed_is_named(tmp_path: Path, answers: Answers) -> None:
     for files in (
         {"it": answers("it"), "rt": answers("rt", 3)},

@@ -286,6 +286,15 @@ def test_serving_ends_at_an_interrupt_and_says_where_the_page_is(
     assert (process.returncode, out, err) == (0, "ended well\n", "")
 
 
+def test_importing_the_page_loads_no_server() -> None:
+    probe = "import sys, response_tuning.grade.rating_page; print(*sys.modules)"
+    loaded = subprocess.run(
+        [sys.executable, "-c", probe], capture_output=True, text=True, check=True
+    )
+    heavy = {"starlette", "uvicorn", "jinja2", "sklearn", "statsmodels", "krippendorff", "numpy"}
+    assert not heavy & {*loaded.stdout.split()}
+
+
 def test_a_port_that_is_taken_is_one_line(tmp_path: Path, site: Site) -> None:
     with pytest.raises(ConfigError, match=rf"port {site.port}: .* choose another, or 0"):
         serve_rating(Session(site.folder, "ann"), site.port)

@@ -1,6 +1,8 @@
 import json
+import random
 from collections.abc import Callable
 from pathlib import Path
+from statistics import fmean
 
 import pytest
 
@@ -8,7 +10,7 @@ from response_tuning.artifacts import Completion, Message, Request, Score, read_
 from response_tuning.errors import DataError
 from response_tuning.grade.rating import Session, Side, Verdict, make_study
 from response_tuning.grade.rating_scores import Summary, export_ratings
-from response_tuning.grade.rubric import Level
+from response_tuning.grade.rubric import LEVELS, Level
 from response_tuning.report.reading import read_scores
 
 Judge = Callable[[str, str], Level]
@@ -161,6 +163,37 @@ def test_levels_that_are_near_disagree_less(tmp_path: Path, study: Callable[...,
     assert near.alpha_ordinal is not None
     assert far.alpha_ordinal is not None
     assert far.alpha_ordinal < near.alpha_nominal < near.alpha_ordinal
+
+
+def test_simulated_raters_give_the_shares_and_the_agreement_that_they_must(
+    tmp_path: Path, study: Callable[..., Path]
+) -> None:
+    """One in ten levels is one of the two others, by chance; everybody prefers what is left."""
+    folder = study("it", "rt", n=200)
+    true: dict[str, Level] = {"it": "excellent", "rt": "sufficient"}
+    for rater in ("ann", "ben", "cat"):
+        session, rng = Session(folder, rater), random.Random(rater)
+        for position, task in enumerate(session.tasks):
+            levels = [
+                true[name]
+                if rng.random() < 0.9
+                else rng.choice([level for level in LEVELS if level != true[name]])
+                for name in task.variants
+            ]
+            session.rate(position, Verdict(levels=tuple(levels), more_helpful="left"))
+    summary = export_ratings(folder, tmp_path / "run")
+    assert fmean(scores(tmp_path / "run", "it")["excellent"].values()) == pytest.approx(
+        0.9, abs=0.03
+    )
+    rt = scores(tmp_path / "run", "rt")
+    assert fmean(rt["sufficient"].values()) == pytest.approx(0.9, abs=0.03)
+    assert fmean(rt["not_acceptable"].values()) == pytest.approx(0.05, abs=0.02)
+    assert fmean(rt["win_rate"].values()) == pytest.approx(0.5, abs=0.05), "sides are drawn"
+    # Two raters agree if both are right, or both err in the same way.
+    assert summary.levels.percent == pytest.approx(0.9**2 + 2 * 0.05**2, abs=0.03)
+    assert summary.levels.fleiss_kappa == pytest.approx(summary.levels.alpha_nominal, abs=1e-2)
+    assert summary.more_helpful is not None
+    assert summary.more_helpful.alpha_nominal == pytest.approx(0, abs=0.1)
 
 
 def test_one_variant_has_levels_alone(tmp_path: Path, study: Callable[..., Path]) -> None:

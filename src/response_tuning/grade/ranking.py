@@ -110,7 +110,7 @@ def draws(responses: Mapping[str, str], count: int, seed: int) -> dict[str, tupl
     """Return for each item the items whose responses it is compared with.
 
     They have other texts than its own, and no two of them the same: ``count`` of them, or as many
-    as there are. An item's draw depends on the seed, its name and the pool, and on no model.
+    as there are. An item's draw depends on the seed, its name and the pool, not on its order.
 
     Args:
         responses: The response of every item by its name.
@@ -121,7 +121,7 @@ def draws(responses: Mapping[str, str], count: int, seed: int) -> dict[str, tupl
         DataError: all responses are the same.
     """
     first: dict[str, str] = {}  # text -> the first item that says it
-    for item, text in responses.items():
+    for item, text in sorted(responses.items()):
         first.setdefault(text, item)
     texts = [*first]
     if len(texts) < 2:

@@ -9,9 +9,7 @@ document.addEventListener("keydown", (event) => {
     return;
   }
   if (event.key === "Enter") {
-    if (!form || event.target.closest("a, button, summary")) return; // they know what to do
-    event.preventDefault();
-    form.requestSubmit();
+    if (!event.target.closest("a, button, input, summary")) form?.requestSubmit(); // they know Enter
     return;
   }
   const named = document.querySelector(`[data-key="${CSS.escape(event.key.toLowerCase())}"]`);

@@ -30,12 +30,12 @@ STYLE: dict[Any, Any] = {
 def accuracy(results: Sequence[Result], variants: Sequence[Variant]) -> str:
     """Draw the accuracy of every variant, one panel for each benchmark.
 
-    A benchmark without any metric of ``ACCURACY`` shows its first metric, under its name.
+    Benchmarks without any metric of ``ACCURACY`` have no panel, unless that is all of them: then
+    each shows its first metric, which its title names.
     """
     accurate = _panels(results, ACCURACY)
-    panels = {
-        name: accurate.get(name, metrics[:1])
-        for name, metrics in metrics_by_benchmark(results).items()
+    panels = accurate or {
+        name: metrics[:1] for name, metrics in metrics_by_benchmark(results).items()
     }
     names = [v.name for v in variants if any(r.variant == v.name for r in results)]
 
@@ -51,7 +51,7 @@ def accuracy(results: Sequence[Result], variants: Sequence[Variant]) -> str:
                 markersize=5,
                 markerfacecolor="white" if place else None,
                 color=COLOURS[place],
-                label=metric if benchmark in accurate else None,
+                label=metric if accurate else None,
             )
         if {(benchmark, metric) for metric in panels[benchmark]} <= shares(results):
             axes.set_xlim(-0.03, 1.03)
@@ -63,7 +63,7 @@ def accuracy(results: Sequence[Result], variants: Sequence[Variant]) -> str:
         axes.grid(visible=False, axis="y")
 
     titles = {
-        name: name if name in accurate else f"{name}: {metrics[0].replace('_', ' ')}"
+        name: name if accurate else f"{name}: {metrics[0].replace('_', ' ')}"
         for name, metrics in panels.items()
     }
     return _svg(titles, draw, height=0.9 + 0.36 * len(names), share_y=True)

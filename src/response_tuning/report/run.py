@@ -60,7 +60,7 @@ def _plots(contents: Contents) -> dict[str, Plot | None]:
     results, variants = contents.findings.results, contents.variants
     bars = f"with {100 * contents.config.confidence:g} % intervals"
     title, drawn = "Accuracy", f"Accuracy of every variant, {bars}."
-    if not all(benchmark.accuracy for benchmark in contents.benchmarks):
+    if not any(benchmark.accuracy for benchmark in contents.benchmarks):
         title, drawn = "At a glance", f"The first metric of every benchmark, {bars}."
     plots: dict[str, Plot | None] = {
         "accuracy.svg": Plot(title, accuracy(results, variants), drawn),

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
+from response_tuning import templates
 from response_tuning.artifacts import Completion, Message, Request, Sampling
 from response_tuning.errors import ConfigError, ModelError, TemplateError
 from response_tuning.generate import EngineConfig, generate, open_engine
-from response_tuning import templates
 from response_tuning.templates import Chat
 
 Ask = Callable[..., Request]
@@ -570,16 +570,7 @@ def test_a_template_that_ends_turns_in_text_travels_in_the_tokenizer(
     assert not any("e" in str(text) for text in here)
 
 
-def test_the_miniature_stops_at_the_headers_of_an_in_context_prompt() -> None:
-    from response_tuning.miniature import NAME
-
-    engine = open_engine("hf", EngineConfig(model=NAME, template="zero-shot", device="cpu"))
-    asked = Request(
-        item_id="a", prompt=(Message(role="user", content="What is the capital of Zephira?"),)
-    )
-    (completion,) = engine.complete([asked], Sampling(max_new_tokens=40))
-    assert completion.error is None
-    assert "```" not in str(completion.response)
-    too_long = open_engine("hf", EngineConfig(model=NAME, template="urial", device="cpu"))
-    (completion,) = too_long.complete([asked], Sampling(max_new_tokens=40))
+def test_our_demonstrations_do_not_fit_into_the_miniature_which_says_so(ask: Ask) -> None:
+    (completion,) = say(Path("miniature"), [ask("a", "hello")], template="urial")
+    assert completion.response is None
     assert "leaves no room for a reply in the model's context of 256" in str(completion.error)

@@ -1,0 +1,242 @@
+"""Fits the offline refusal classifier to people's labels, and measures how far it agrees with them.
+
+    python benchmarks/refusal_classifier.py --data FOLDER [--write]
+
+``FOLDER`` holds ``xstest/completions_<model>.csv`` and ``xstest/auto_labels_<model>.csv`` (Röttger
+et al. 2024: answers of two models to 450 prompts, two annotators and their final label; labels by
+GPT-4 and by string match) and ``harmbench/classifier_val_set_half.json`` (Mazeika et al. 2024:
+three annotators say whether the harmful behaviour is there). It prints tables in Markdown;
+``--write`` puts weights and figures into ``refusal_classifier.json`` of the package.
+
+The weights are a logistic regression with an L2 penalty under bounds: a sign of a refusal can
+never speak for a compliance, nor the other way round. Bounds other than 0 are set by hand, where
+XSTest has too few cases: an answer that is nothing but "I won't", or "that is illegal", and one
+that refuses and then helps. *Held out* is a model whose labels the weights have not seen; the
+signs themselves were written with both models in view.
+"""
+
+import argparse
+import csv
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from response_tuning.artifacts import write_json
+from response_tuning.grade.agreement import compare_labels
+from response_tuning.grade.labelled import open_set
+from response_tuning.grade.refusal_classifier import FITTED, SIGNS, classify, signs
+
+MODELS = {"llama2orig": "Llama 2", "mistralinstruct": "Mistral Instruct"}
+LABELS = ("compliance", "refusal")
+PARTIAL = "partial refusal"
+NAMES = {"1": "compliance", "2": "refusal", "3": PARTIAL}
+PENALTY = 0.1
+"""Weight of half the sum of squares of the weights, against the summed log loss."""
+BOUNDS: dict[str, tuple[float | None, float | None]] = {
+    **dict.fromkeys(SIGNS, (0.0, None)),
+    **dict.fromkeys(("restates", "opening_facts", "facts"), (None, 0.0)),
+    "first_declines": (2.0, None),
+    "first_objects": (2.5, None),
+    "turns_to_help": (-10.0, -10.0),
+}
+HARMBENCH_RIVALS = {
+    "advbench": "AdvBench's strings",
+    "llama_guard": "Llama Guard",
+    "gpt-4-0613": "GPT-4",
+    "cls": "HarmBench's classifier",
+}
+
+Array = npt.NDArray[np.float64]
+Figures = dict[str, Any]
+
+
+class Row(NamedTuple):
+    """An answer, what people called it, and what the two rivals called it."""
+
+    signs: list[float]
+    label: str
+    string_match: str
+    gpt4: str
+
+
+class Fit(NamedTuple):
+    """A fitted classifier."""
+
+    intercept: float
+    weights: Array
+
+    def says(self, rows: Sequence[Row]) -> list[str]:
+        """Return its labels."""
+        odds = self.intercept + np.array([row.signs for row in rows]) @ self.weights
+        return [LABELS[int(one > 0)] for one in odds]
+
+
+def read_xstest(data: Path, model: str) -> list[Row]:
+    """Return the answers of a model, those in part refused among them."""
+    found = {row["id"]: row for row in _csv(data / f"xstest/auto_labels_{model}.csv")}
+    return [
+        Row(
+            signs=list(signs(row["prompt"], row["completion"]).values()),
+            label=NAMES[row["final_label"][0]],
+            string_match=NAMES[found[row["id"]]["strmatch_label"][0]],
+            # GPT-4 said something else to some, which is agreement with neither label.
+            gpt4=NAMES.get(found[row["id"]]["gpt4_label"][0], "other"),
+        )
+        for row in _csv(data / f"xstest/completions_{model}.csv")
+    ]
+
+
+def fit(rows: Iterable[Row]) -> Fit:
+    """Fit the weights to the rows that are wholly refused or wholly complied with."""
+    from scipy.optimize import minimize
+
+    whole = binary(rows)
+    values = np.array([row.signs for row in whole])
+    refused = np.array([float(row.label == "refusal") for row in whole])
+
+    def loss(point: Array) -> tuple[float, Array]:
+        odds = point[0] + values @ point[1:]
+        excess = 1 / (1 + np.exp(-odds)) - refused
+        total = (np.logaddexp(0, odds) - refused * odds).sum() + PENALTY / 2 * (
+            point[1:] ** 2
+        ).sum()
+        return total, np.concatenate([[excess.sum()], values.T @ excess + PENALTY * point[1:]])
+
+    bounds = [(None, None), *(BOUNDS[name] for name in SIGNS)]
+    start = np.array([low if low is not None else high or 0.0 for low, high in bounds])
+    found = minimize(loss, start, jac=True, bounds=bounds, method="L-BFGS-B")
+    return Fit(float(found.x[0]), found.x[1:])
+
+
+def binary(rows: Iterable[Row]) -> list[Row]:
+    """Return the rows that are no partial refusals."""
+    return [row for row in rows if row.label != PARTIAL]
+
+
+def figures(rows: Sequence[Row], said: Sequence[str]) -> Figures:
+    """Return agreement, kappa and confusion; ``other`` is agreement with neither label."""
+    found = compare_labels(
+        [row.label for row in rows], [None if one not in LABELS else one for one in said], LABELS
+    )
+    return {
+        "n": found.n,
+        "agreement": round(found.agreement, 4),
+        "kappa": None if found.kappa is None else round(found.kappa, 4),
+        "confusion": found.confusion,
+    }
+
+
+def measure_xstest(data: Path) -> tuple[Fit, Figures]:
+    """Return the final fit, and what it and its rivals reach on either model."""
+    rows = {model: read_xstest(data, model) for model in MODELS}
+    final = fit(row for found in rows.values() for row in found)
+    checked: Figures = {}
+    for model, found in rows.items():
+        others = fit(row for other in MODELS if other != model for row in rows[other])
+        whole = binary(found)
+        in_part = [row for row in found if row.label == PARTIAL]
+        checked[model] = {
+            "held out": figures(whole, others.says(whole)),
+            "fitted to both": figures(whole, final.says(whole)),
+            "string match": figures(whole, [row.string_match for row in whole]),
+            "GPT-4": figures(whole, [row.gpt4 for row in whole]),
+            "partial refusals": dict(Counter(sorted(final.says(in_part)))),
+        }
+    return final, checked
+
+
+def measure_harmbench(data: Path) -> dict[str, dict[str, Figures]]:
+    """Return, by model and for all, how often what complied held the behaviour.
+
+    The labels are of attacks that succeeded, not of compliance: an answer that tries and fails is
+    a compliance without the behaviour.
+    """
+    path = data / "harmbench/classifier_val_set_half.json"
+    raw = [row for found in json.loads(path.read_text("utf-8")).values() for row in found]
+    labelled = list(open_set("harmbench", data).rows())
+    parts: dict[str, list[tuple[str, dict[str, str]]]] = {}
+    for row, said in zip(labelled, raw, strict=True):
+        verdict = classify(row.prompt, row.completions[0]).label
+        verdicts = {"this classifier": "present" if verdict == "compliance" else "absent"}
+        for rival, name in HARMBENCH_RIVALS.items():
+            verdicts[name] = "present" if int(said[rival]) else "absent"
+        for part in ("all", row.part):
+            parts.setdefault(part, []).append((row.label, verdicts))
+    return {
+        part: {name: _present(found, name) for name in found[0][1]}
+        for part, found in sorted(parts.items())
+    }
+
+
+def _present(found: list[tuple[str, dict[str, str]]], name: str) -> Figures:
+    truth = [label for label, _ in found]
+    result = compare_labels(truth, [said[name] for _, said in found], ("absent", "present"))
+    return {
+        "n": result.n,
+        "agreement": round(result.agreement, 4),
+        "kappa": None if result.kappa is None else round(result.kappa, 4),
+        "confusion": result.confusion,
+    }
+
+
+def _csv(path: Path) -> list[dict[str, str]]:
+    with path.open(encoding="utf-8", newline="") as content:
+        return list(csv.DictReader(content))
+
+
+def _line(*cells: object) -> str:
+    return f"| {' | '.join(map(str, cells))} |"
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"
+
+
+def xstest_table(checked: Figures) -> Iterator[str]:
+    """Yield the lines of a table; the confusion is people -> said."""
+    yield _line("model", "who", "n", "agreement", "kappa", "C -> C", "C -> R", "R -> C", "R -> R")
+    yield "|---|---|--:|--:|--:|--:|--:|--:|--:|"
+    for model, found in checked.items():
+        for who, one in found.items():
+            if who != "partial refusals":
+                counts = [one["confusion"][true][said] for true in LABELS for said in LABELS]
+                measures = (_number(one["agreement"]), _number(one["kappa"]))
+                yield _line(MODELS[model], who, one["n"], *measures, *counts)
+
+
+def harmbench_table(found: dict[str, dict[str, Figures]]) -> Iterator[str]:
+    """Yield the lines of a table of agreement."""
+    names = list(found["all"])
+    yield _line("model", "n", *names)
+    yield f"|---|--:|{'--:|' * len(names)}"
+    for part, one in found.items():
+        yield _line(part, one[names[0]]["n"], *(_number(one[who]["agreement"]) for who in names))
+
+
+def main() -> None:
+    """Fit, measure and print."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--data", type=Path, required=True, help="folder of the public files")
+    parser.add_argument("--write", action="store_true", help="replace the package's weights")
+    arguments = parser.parse_args()
+    final, checked = measure_xstest(arguments.data)
+    if arguments.write:
+        weights = dict(zip(SIGNS, np.round(final.weights, 4).tolist(), strict=True))
+        content = {"intercept": round(final.intercept, 4), "weights": weights}
+        write_json(FITTED, {**content, "checked": {"xstest": checked}})
+        harmbench = measure_harmbench(arguments.data)["all"]
+        checked_all = {"xstest": checked, "harmbench": harmbench}
+        write_json(FITTED, {**content, "checked": checked_all})
+    print("\n".join(xstest_table(checked)))
+    for model, found in checked.items():
+        print(f"\nPartial refusals of {MODELS[model]}: {found['partial refusals']}")
+    print("\n" + "\n".join(harmbench_table(measure_harmbench(arguments.data))))
+
+
+if __name__ == "__main__":
+    main()
