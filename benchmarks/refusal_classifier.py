@@ -29,19 +29,23 @@ import numpy.typing as npt
 from response_tuning.artifacts import write_json
 from response_tuning.grade.agreement import compare_labels
 from response_tuning.grade.labelled import open_set
-from response_tuning.grade.refusal_classifier import FITTED, SIGNS, classify, signs
+from response_tuning.grade.refusal_classifier import FITTED, SIGNS, signs
+from response_tuning.refusal_phrases import declines
 
 MODELS = {"llama2orig": "Llama 2", "mistralinstruct": "Mistral Instruct"}
 LABELS = ("compliance", "refusal")
+WORDS = {"compliance": "present", "refusal": "absent"}
 PARTIAL = "partial refusal"
 NAMES = {"1": "compliance", "2": "refusal", "3": PARTIAL}
 PENALTY = 0.1
 """Weight of half the sum of squares of the weights, against the summed log loss."""
+DIGITS = 4
 BOUNDS: dict[str, tuple[float | None, float | None]] = {
     **dict.fromkeys(SIGNS, (0.0, None)),
-    **dict.fromkeys(("restates", "opening_facts", "facts"), (None, 0.0)),
-    "first_declines": (2.0, None),
+    **dict.fromkeys(("opening_refuses", "first_declines", "next_declines"), (2.0, None)),
     "first_objects": (2.5, None),
+    "restates": (-2.0, 0.0),
+    **dict.fromkeys(("opening_facts", "facts"), (None, 0.0)),
     "turns_to_help": (-10.0, -10.0),
 }
 HARMBENCH_RIVALS = {
@@ -74,6 +78,11 @@ class Fit(NamedTuple):
         """Return its labels."""
         odds = self.intercept + np.array([row.signs for row in rows]) @ self.weights
         return [LABELS[int(one > 0)] for one in odds]
+
+    def label(self, prompt: str, completion: str) -> str:
+        """Return its label of an answer."""
+        odds = self.intercept + np.array([*signs(prompt, completion).values()]) @ self.weights
+        return LABELS[int(odds > 0 or not completion.strip())]
 
 
 def read_xstest(data: Path, model: str) -> list[Row]:
@@ -110,7 +119,8 @@ def fit(rows: Iterable[Row]) -> Fit:
     bounds = [(None, None), *(BOUNDS[name] for name in SIGNS)]
     start = np.array([low if low is not None else high or 0.0 for low, high in bounds])
     found = minimize(loss, start, jac=True, bounds=bounds, method="L-BFGS-B")
-    return Fit(float(found.x[0]), found.x[1:])
+    intercept, *weights = np.round(found.x, DIGITS).tolist()
+    return Fit(intercept, np.array(weights))
 
 
 def binary(rows: Iterable[Row]) -> list[Row]:
@@ -118,11 +128,9 @@ def binary(rows: Iterable[Row]) -> list[Row]:
     return [row for row in rows if row.label != PARTIAL]
 
 
-def figures(rows: Sequence[Row], said: Sequence[str]) -> Figures:
-    """Return agreement, kappa and confusion; ``other`` is agreement with neither label."""
-    found = compare_labels(
-        [row.label for row in rows], [None if one not in LABELS else one for one in said], LABELS
-    )
+def figures(labels: Sequence[str], said: Sequence[str], known: Sequence[str] = LABELS) -> Figures:
+    """Return agreement, kappa and confusion; what is no known label agrees with none."""
+    found = compare_labels(labels, [one if one in known else None for one in said], known)
     return {
         "n": found.n,
         "agreement": round(found.agreement, 4),
@@ -139,49 +147,58 @@ def measure_xstest(data: Path) -> tuple[Fit, Figures]:
     for model, found in rows.items():
         others = fit(row for other in MODELS if other != model for row in rows[other])
         whole = binary(found)
+        labels = [row.label for row in whole]
         in_part = [row for row in found if row.label == PARTIAL]
         checked[model] = {
-            "held out": figures(whole, others.says(whole)),
-            "fitted to both": figures(whole, final.says(whole)),
-            "string match": figures(whole, [row.string_match for row in whole]),
-            "GPT-4": figures(whole, [row.gpt4 for row in whole]),
+            "held out": figures(labels, others.says(whole)),
+            "fitted to both": figures(labels, final.says(whole)),
+            "string match": figures(labels, [row.string_match for row in whole]),
+            "GPT-4": figures(labels, [row.gpt4 for row in whole]),
             "partial refusals": dict(Counter(sorted(final.says(in_part)))),
         }
     return final, checked
 
 
-def measure_harmbench(data: Path) -> dict[str, dict[str, Figures]]:
-    """Return, by model and for all, how often what complied held the behaviour.
+def measure_harmbench(data: Path, final: Fit) -> dict[str, Figures]:
+    """Return, by model and for all, how often a compliance, and nothing else, held the behaviour.
 
     The labels are of attacks that succeeded, not of compliance: an answer that tries and fails is
     a compliance without the behaviour.
     """
     path = data / "harmbench/classifier_val_set_half.json"
-    raw = [row for found in json.loads(path.read_text("utf-8")).values() for row in found]
-    labelled = list(open_set("harmbench", data).rows())
+    rivals = [row for found in json.loads(path.read_text("utf-8")).values() for row in found]
     parts: dict[str, list[tuple[str, dict[str, str]]]] = {}
-    for row, said in zip(labelled, raw, strict=True):
-        verdict = classify(row.prompt, row.completions[0]).label
-        verdicts = {"this classifier": "present" if verdict == "compliance" else "absent"}
-        for rival, name in HARMBENCH_RIVALS.items():
-            verdicts[name] = "present" if int(said[rival]) else "absent"
+    for row, rival in zip(open_set("harmbench", data).rows(), rivals, strict=True):
+        verdicts = {"this classifier": WORDS[final.label(row.prompt, row.completions[0])]}
+        for column, name in HARMBENCH_RIVALS.items():
+            verdicts[name] = "present" if int(rival[column]) else "absent"
         for part in ("all", row.part):
             parts.setdefault(part, []).append((row.label, verdicts))
+    known = [*WORDS.values()]
     return {
-        part: {name: _present(found, name) for name in found[0][1]}
+        part: {
+            name: figures([label for label, _ in found], [said[name] for _, said in found], known)
+            for name in found[0][1]
+        }
         for part, found in sorted(parts.items())
     }
 
 
-def _present(found: list[tuple[str, dict[str, str]]], name: str) -> Figures:
-    truth = [label for label, _ in found]
-    result = compare_labels(truth, [said[name] for _, said in found], ("absent", "present"))
-    return {
-        "n": result.n,
-        "agreement": round(result.agreement, 4),
-        "kappa": None if result.kappa is None else round(result.kappa, 4),
-        "confusion": result.confusion,
-    }
+def measure_alarms(data: Path, final: Fit) -> Iterator[tuple[str, int, int, int]]:
+    """Yield, of answers to mostly harmless prompts: file, answers, called refusals, by phrases.
+
+    Nobody labelled them, and some are refusals: Llama 2's by far the most.
+    """
+    files = [*data.glob("alpaca_eval/*/outputs.json"), *data.glob("alpaca_eval/reference_*.json")]
+    harmless = slice(0, 800)  # of JustEval's prompts; the last 200 are unsafe
+    for path in [*sorted(files), *sorted(data.glob("just_eval/outputs_*.json"))]:
+        rows = json.loads(path.read_text("utf-8"))
+        if path.parent.name == "just_eval":
+            rows = rows[harmless]
+        asked = [(row["instruction"], row["output"] or "") for row in rows]
+        called = sum(final.label(*one) == "refusal" for one in asked)
+        name = path.relative_to(data).as_posix()
+        yield name, len(asked), called, sum(declines(answer) for _, answer in asked)
 
 
 def _csv(path: Path) -> list[dict[str, str]]:
@@ -209,7 +226,7 @@ def xstest_table(checked: Figures) -> Iterator[str]:
                 yield _line(MODELS[model], who, one["n"], *measures, *counts)
 
 
-def harmbench_table(found: dict[str, dict[str, Figures]]) -> Iterator[str]:
+def harmbench_table(found: dict[str, Figures]) -> Iterator[str]:
     """Yield the lines of a table of agreement."""
     names = list(found["all"])
     yield _line("model", "n", *names)
@@ -225,17 +242,18 @@ def main() -> None:
     parser.add_argument("--write", action="store_true", help="replace the package's weights")
     arguments = parser.parse_args()
     final, checked = measure_xstest(arguments.data)
+    harmbench = measure_harmbench(arguments.data, final)
     if arguments.write:
-        weights = dict(zip(SIGNS, np.round(final.weights, 4).tolist(), strict=True))
-        content = {"intercept": round(final.intercept, 4), "weights": weights}
-        write_json(FITTED, {**content, "checked": {"xstest": checked}})
-        harmbench = measure_harmbench(arguments.data)["all"]
-        checked_all = {"xstest": checked, "harmbench": harmbench}
-        write_json(FITTED, {**content, "checked": checked_all})
+        weights = dict(zip(SIGNS, final.weights.tolist(), strict=True))
+        measured = {"xstest": checked, "harmbench": harmbench["all"]}
+        content = {"intercept": final.intercept, "weights": weights, "checked": measured}
+        write_json(FITTED, content)
     print("\n".join(xstest_table(checked)))
     for model, found in checked.items():
         print(f"\nPartial refusals of {MODELS[model]}: {found['partial refusals']}")
-    print("\n" + "\n".join(harmbench_table(measure_harmbench(arguments.data))))
+    print("\n" + "\n".join(harmbench_table(harmbench)))
+    print("\n| answers | n | refusals | by phrases |\n|---|--:|--:|--:|")
+    print("\n".join(_line(*row) for row in measure_alarms(arguments.data, final)))
 
 
 if __name__ == "__main__":

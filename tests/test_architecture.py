@@ -37,6 +37,7 @@ WIRING = {
     "judge_check.py",
     "pipeline.py",
     "probing.py",
+    "ratings.py",
     "responses.py",
     "runs.py",
 }

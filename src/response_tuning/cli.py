@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from response_tuning import cli_data, cli_experiments
+from response_tuning import cli_data, cli_evaluation, cli_experiments
 from response_tuning.cli_data import (
     InstructionColumn,
     KeepDuplicates,
@@ -32,6 +32,7 @@ app = typer.Typer(
 )
 app.add_typer(cli_data.app, name="data")
 app.add_typer(cli_experiments.app)
+app.add_typer(cli_evaluation.app)
 
 Data = Annotated[
     str | None,

@@ -13,6 +13,7 @@ from response_tuning.cli_experiments import (
     JudgeUrl,
     grade_config,
 )
+from response_tuning.errors import ConfigError
 from response_tuning.terminal import console
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
@@ -65,3 +66,34 @@ def judge_check(
         print(jsonlib.dumps(contract(check)))
     else:
         print_check(run_judge_check(wanted, config, console()), console())
+
+
+@app.command()
+def rate(
+    study: Annotated[Path, typer.Argument(help="Folder of the study; made if it is not there.")],
+    answers: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=FILE", help="A variant's answers; once for each variant."),
+    ] = None,
+    rater: Annotated[str | None, typer.Option(help="Who rates; each has a journal.")] = None,
+    reference: Annotated[
+        str | None, typer.Option(help="The variant beside which others are shown; the first.")
+    ] = None,
+    limit: Annotated[int | None, typer.Option(help="Only so many prompts, evenly spread.")] = None,
+    seed: Annotated[int, typer.Option(help="Seed of the order and of left and right.")] = 0,
+    port: Annotated[int, typer.Option(help="Of the page, on this machine alone; 0 is any.")] = 0,
+    export: Annotated[
+        Path | None, typer.Option(help="Write scores and agreement here; serve no page.")
+    ] = None,
+) -> None:
+    """Have people rate answers, blind and side by side, on a page of this machine."""
+    from response_tuning import ratings
+
+    if answers:
+        ratings.make_study(study, answers, reference, seed, limit)
+    if export is not None:
+        ratings.export_rated(study, export, console())
+    elif rater is not None:
+        ratings.rate(study, rater, port, console())
+    elif not answers:
+        raise ConfigError("rate needs --rater NAME to serve the page, or --export DIR")

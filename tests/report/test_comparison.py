@@ -9,10 +9,11 @@ from response_tuning.errors import ConfigError
 from response_tuning.report.comparison import Findings, check, compare
 from response_tuning.report.reading import read_scores
 from response_tuning.report.scores import Variant
-from response_tuning.report.statistics import wilson
+from response_tuning.report.statistics import cochran_armitage, wilson
 from response_tuning.report.tables import Comparison, Result
 
 Grade = Callable[..., None]
+Add = Callable[..., None]
 
 CONFIG = ReportConfig(baselines=("it",), resamples=500)
 RT, IT = Variant("rt", "responses alone"), Variant("it", "with instructions")
@@ -240,3 +241,113 @@ def test_two_variants_of_one_dose_are_refused() -> None:
     with pytest.raises(ConfigError, match="series 'rt': 'rt-50' and 'twin' have the same dose, 50"):
         check([FEW, twin], ReportConfig())
     check([FEW, MANY, RT], ReportConfig(baselines=("rt",)))
+
+
+def test_a_ratio_has_no_interval_of_wilsons_and_no_test_of_mcnemars(
+    run: Path, grade: Grade
+) -> None:
+    grade("it", {"f1": [(1, 2), (0, 1), (0, 1), (1, 2)] * 10})
+    grade("rt", {"f1": [(1, 2), (0, 1), None, (1, 2)] * 10, "stopped": [1] * 40})
+    found = findings(run)
+    f1 = {result.variant: result for result in found.results if result.metric == "f1"}
+    assert (f1["it"].value, f1["it"].n, f1["it"].seeds) == (pytest.approx(4 / 6), 40, 1)
+    assert (f1["rt"].value, f1["rt"].n) == (pytest.approx(4 / 5), 30)
+    assert (f1["it"].low, f1["it"].high) != wilson(27, 40, 0.95)
+    assert f1["it"].low < 0.6 < 0.72 < f1["it"].high
+    (comparison,) = found.comparisons
+    assert comparison.method == "cluster-bootstrap"
+    assert comparison.delta == pytest.approx(4 / 5 - 4 / 6)
+    assert (comparison.n, comparison.seeds) == (40, 1)
+    assert found.unjoined[0].startswith("Equivalence by strict")
+
+
+def test_a_ratio_that_never_varies_has_an_interval_and_no_point(run: Path, grade: Grade) -> None:
+    grade("it", {"strict": [(1, 3)] * 10})
+    grade("rt", {"strict": [(1, 3)] * 10})
+    found = findings(run)
+    for result in found.results:
+        assert (result.value, result.high) == (1, 1)
+        assert result.low == pytest.approx(0.6915, abs=1e-4)  # Clopper and Pearson, 10 of 10
+    comparison = only_comparison(found)
+    assert (comparison.delta, comparison.p_value, comparison.equivalent) == (0, 1, False)
+    assert comparison.low < -0.3 < 0.3 < comparison.high
+
+
+def test_the_equivalence_of_ratios_is_tested(run: Path, grade: Grade) -> None:
+    grade("it", {"strict": [(1, 2), (0, 1), (0.5, 2)] * 100})
+    grade("rt", {"strict": [(0, 2), (1, 1), (0.5, 2), *[(1, 2), (0, 1), (0.5, 2)] * 99]})
+    comparison = only_comparison(findings(run))
+    assert comparison.equivalent
+    assert comparison.p_equivalence == pytest.approx(1 / 501)
+
+
+def test_what_of_a_ratio_only_one_has_is_left_out_and_counted(run: Path, grade: Grade) -> None:
+    grade("it", {"drfr": [(1, 2), (0, 1), None]})
+    grade("rt", {"drfr": [(1, 2), (1, 1), (1, 9)]})
+    found = findings(run, config=CONFIG.model_copy(update={"equivalence": ()}))
+    assert only_comparison(found).delta == pytest.approx(1 / 3)
+    assert found.unjoined == [
+        "quiz, rt against it: 1 scores of one have no partner of the same prompt and seed in the "
+        "other (drfr)."
+    ]
+
+
+def test_resamples_without_a_ratio_are_counted_where_all_can_read_it(
+    run: Path, grade: Grade
+) -> None:
+    stopped = {"stopped": [1] * 50}
+    grade("it", {"precision": [1, 0] * 25, **stopped})
+    grade("rt", {"precision": [1, 0, *[None] * 48], **stopped})
+    found = findings(run, config=CONFIG.model_copy(update={"equivalence": ()}))
+    assert [line.partition(": ")[0] for line in found.unjoined] == [
+        "quiz, rt",
+        "quiz, rt against it",
+    ]
+    assert found.unjoined[0].endswith(
+        " of 500 resamples were left out of precision, for no answer in them counts."
+    )
+
+
+def test_a_total_is_a_mean_over_seeds_and_is_not_compared(
+    run: Path, grade: Grade, total: Add
+) -> None:
+    for seed, value in enumerate((0.4, 0.6)):
+        grade("it", {"win_rate": [1, 0]}, seed=seed)
+        grade("rt", {"win_rate": [1, 0], "win": [1, 0]}, seed=seed)
+        low, high = value - 0.1 * (1 + seed), value + 0.1
+        total("rt", {"length_controlled_win_rate": (value, low, high)}, seed=seed, n=2 + seed)
+    found = findings(run)
+    assert [(r.variant, r.metric) for r in found.results] == [
+        ("it", "win_rate"),
+        ("rt", "length_controlled_win_rate"),
+        ("rt", "win_rate"),
+        ("rt", "win"),
+    ]
+    assert found.results[1] == Result(
+        "rt",
+        "quiz",
+        "length_controlled_win_rate",
+        0.5,
+        pytest.approx(0.35),
+        pytest.approx(0.6),
+        3,
+        2,
+    )
+    assert {c.metric for c in found.comparisons} == {"win_rate"}
+
+
+def test_a_trend_of_weighted_refusals_counts_the_prompts_that_weigh_as_much(
+    run: Path, grade: Grade
+) -> None:
+    def subsets(standard: int, contextual: int) -> list[tuple[float, float]]:
+        values = [1] * standard + [0] * (80 - standard), [1] * contextual + [0] * (20 - contextual)
+        return [(value, 1 / len(part)) for part in values for value in part]
+
+    for name, counts in (("rt", (8, 2)), ("rt-50", (40, 4)), ("rt-200", (72, 12))):
+        grade(name, {"refusal": subsets(*counts)})
+    (trend,) = findings(run, SERIES, ReportConfig(resamples=100)).trends
+    assert trend.values == pytest.approx((0.1, 0.35, 0.75))
+    assert trend.n == 100
+    z, p = cochran_armitage([0, 50, 200], [0.1, 0.35, 0.75], [4 / (1 / 80 + 1 / 20)] * 3)
+    assert (trend.z, trend.p_value) == pytest.approx((z, p))
+    assert not trend.significant_drop

@@ -42,9 +42,15 @@ def test_accuracy_has_a_panel_for_each_benchmark_that_has_any() -> None:
 
 def test_without_accuracy_every_benchmark_shows_its_first_metric() -> None:
     found = words(accuracy([*results("words", high=9.0), *results("beauty")], VARIANTS))
-    assert {"seen", "words"} <= {*found}
+    assert "seen: words" in found
     assert "beauty" not in found
     assert "100%" not in found
+
+
+def test_a_scale_from_1_to_5_is_shown_whole_and_names_are_read_as_words() -> None:
+    found = words(accuracy(results("helpfulness", "a", 4.9), VARIANTS))
+    assert {"a: helpfulness", "1", "5"} <= {*found}
+    assert "a: win rate" in words(accuracy(results("win_rate", "a"), VARIANTS))
 
 
 def test_names_are_shown_as_they_are() -> None:

@@ -52,8 +52,9 @@ def test_metrics_with_weights_are_ratios_and_others_are_means(run: Path, grade: 
 def test_a_metric_that_only_some_answers_to_a_prompt_have_is_a_ratio(
     run: Path, grade: Grade
 ) -> None:
-    grade("rt", {"precision": [1, None, 0], "recall": [1, 0, None]})
-    grade("it", {"precision": [1, 1, None], "recall": [1, 1, None]})
+    answered = {"stopped": [1, 1, 1]}
+    grade("rt", {"precision": [1, None, 0], "recall": [1, 0, None], **answered})
+    grade("it", {"precision": [1, 1, None], "recall": [1, 1, None], **answered})
     quiz = read(run, "rt", "it")
     assert quiz.ratios == {"precision"}
     assert quiz.known("precision").all()

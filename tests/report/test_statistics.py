@@ -1,15 +1,21 @@
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 
 from response_tuning.configs import ReportConfig
 from response_tuning.report.statistics import (
     Array,
+    Estimate,
     bootstrap,
+    bootstrap_ratios,
     cochran_armitage,
     constant_difference,
+    effective,
     mcnemar,
     per_prompt,
     resampled_means,
+    unvaried,
     wilson,
 )
 
@@ -128,14 +134,22 @@ def test_only_equal_values_are_constant() -> None:
     assert [found.constant for found in bootstrap(units, CONFIG, rng())] == [True, False]
 
 
+def same(value: float, n: int) -> Estimate:
+    """What a bootstrap says where all of ``n`` prompts have the same value."""
+    (found,) = bootstrap(np.full((n, 1), value), ReportConfig(resamples=100), rng())
+    assert found.constant
+    assert (found.low, found.high) == (value, value)
+    return found
+
+
 @pytest.mark.parametrize("n", [3, 10])
 def test_where_all_prompts_are_gained_the_p_value_is_mcnemars(n: int) -> None:
-    assert constant_difference(1.0, n, CONFIG).p_value == pytest.approx(mcnemar(n, 0))
-    assert constant_difference(-1.0, n, CONFIG).p_value == pytest.approx(mcnemar(0, n))
+    assert constant_difference(same(1.0, n), CONFIG).p_value == pytest.approx(mcnemar(n, 0))
+    assert constant_difference(same(-1.0, n), CONFIG).p_value == pytest.approx(mcnemar(0, n))
 
 
 def test_where_no_prompt_differs_few_prompts_do_not_show_equivalence_and_many_do() -> None:
-    few, many = (constant_difference(0.0, n, CONFIG) for n in (10, 100))
+    few, many = (constant_difference(same(0.0, n), CONFIG) for n in (10, 100))
     assert few.p_equivalence == pytest.approx(0.9**10)
     assert many.p_equivalence == pytest.approx(0.9**100)
     assert few.p_value == many.p_value == 1.0
@@ -144,7 +158,79 @@ def test_where_no_prompt_differs_few_prompts_do_not_show_equivalence_and_many_do
 
 
 def test_a_constant_difference_beyond_the_margin_is_never_equivalent() -> None:
-    assert constant_difference(0.5, 1000, CONFIG).p_equivalence == 1.0
+    assert constant_difference(same(0.5, 1000), CONFIG).p_equivalence == 1.0
+
+
+def test_a_share_that_never_varies_has_the_limit_of_clopper_and_pearson() -> None:
+    low, high = unvaried(same(0.0, 10), 0.0, CONFIG)[1:3]
+    assert (low, high) == pytest.approx((0.0, 0.3085), abs=1e-4)
+    low, high = unvaried(same(1.0, 10), 0.0, CONFIG)[1:3]
+    assert (low, high) == pytest.approx((0.6915, 1.0), abs=1e-4)
+
+
+def test_seeds_are_averaged_apart_for_numerators_and_denominators() -> None:
+    parts = np.array([[[1.0, 0.0], [0.0, NAN]], [[2.0, 1.0], [0.0, NAN]]])
+    assert per_prompt(parts).tolist() == [[0.5, 0.0], [1.0, 1.0]]
+
+
+def one_ratio(*columns: Sequence[float], config: ReportConfig = CONFIG) -> Estimate:
+    """Estimate one quantity from the columns of its parts."""
+    (found,) = bootstrap_ratios(np.array(columns, float).T[:, None], config, rng())
+    return found
+
+
+def test_a_ratio_is_that_of_the_sums() -> None:
+    found = one_ratio([0.5 * 4, 1 * 1, 0 * 3], [4, 1, 3])
+    assert found.value == pytest.approx(3 / 8)
+    assert (found.n, found.undefined, found.constant) == (3, 0, False)
+    assert found.effective == pytest.approx(8**2 / (16 + 1 + 9))
+
+
+def test_with_weights_of_1_a_ratio_is_the_mean_and_its_interval_that_of_the_mean() -> None:
+    units = rng().integers(0, 3, size=80) / 2
+    (mean,) = bootstrap(units[:, None], CONFIG, rng())
+    assert one_ratio(units, np.ones(80)) == mean
+    paired = one_ratio(units, np.ones(80), units[::-1], np.ones(80))
+    (difference,) = bootstrap((units - units[::-1])[:, None], CONFIG, rng())
+    assert paired[:5] == pytest.approx(difference[:5], abs=1e-9)
+
+
+def test_the_standard_error_of_a_ratio_is_that_of_the_delta_method() -> None:
+    draw = np.random.default_rng(3)
+    weights = draw.integers(1, 8, size=400)
+    hits = draw.binomial(weights, 0.3)
+    found = one_ratio(hits, weights, config=ReportConfig(resamples=20_000))
+    ratio = hits.sum() / weights.sum()
+    error = np.sqrt(((hits - ratio * weights) ** 2).sum()) / weights.sum()
+    assert (found.high - found.low) / (2 * 1.96) == pytest.approx(error, rel=0.03)
+
+
+def test_ratios_share_their_resamples_and_do_not_depend_on_each_other() -> None:
+    draw = np.random.default_rng(4)
+    weights = draw.integers(1, 5, size=(60, 3))
+    parts = np.stack([draw.binomial(weights, 0.5), weights], axis=-1).astype(float)
+    together = bootstrap_ratios(parts, CONFIG, rng())
+    alone = [bootstrap_ratios(parts[:, [k]], CONFIG, rng())[0] for k in range(3)]
+    assert together == alone
+    twice = bootstrap_ratios(np.concatenate([parts, parts], axis=-1)[:, :1], CONFIG, rng())
+    assert (twice[0].value, twice[0].low, twice[0].high) == (0, 0, 0)
+    assert twice[0].constant
+
+
+def test_resamples_in_which_nothing_counts_are_left_out_and_counted() -> None:
+    weights = [1, 1, *[0] * 98]
+    found = one_ratio([1, 0, *[0] * 98], weights)
+    # The chance that neither of two prompts of 100 is drawn in 100 draws is 0.98^100 = 0.133.
+    assert found.undefined / CONFIG.resamples == pytest.approx(0.133, abs=0.03)
+    assert (found.value, found.low, found.high, found.n) == (0.5, 0, 1, 2)
+    both = one_ratio([1, 0, *[0] * 98], weights, [0] * 100, weights[::-1])
+    assert both.undefined > found.undefined
+    assert both.n == 4
+
+
+def test_prompts_of_equal_weight_are_all_effective_and_one_that_outweighs_all_is_one() -> None:
+    assert effective(np.full(50, 0.1)) == pytest.approx(50)
+    assert effective(np.array([1e9, 1, 1, 1])) == pytest.approx(1)
 
 
 PROMPTS, SEEDS, RUNS = 150, 3, 3000
@@ -198,3 +284,37 @@ def test_a_difference_of_the_margin_is_called_equivalent_in_five_percent_at_most
         assert 0.02 < np.mean([e.p_equivalence < 0.05 for e in at_the_margin]) < 0.065
     equals = bootstrap(simulated(0.0)[0], config, rng())
     assert np.mean([e.p_equivalence < 0.05 for e in equals]) > 0.6
+
+
+def refusing(shift: float, runs: int = 1000) -> Array:
+    """Draw parts (prompts, runs, 4) of the precision of two variants that refuse more or less.
+
+    Half of the prompts are unsafe; a variant refuses these with a chance of 0.6, give or take what
+    is the prompt's own, and the others with 0.2 less ``shift`` and with 0.2.
+    """
+    draw = np.random.default_rng(17)
+    unsafe = draw.random((PROMPTS, runs)) < 0.5
+    own = draw.uniform(-0.2, 0.2, size=(PROMPTS, runs))
+    parts = []
+    for other in (0.2 - shift, 0.2):
+        chance = np.where(unsafe, 0.6 + own, other * (1 + 4 * own))
+        refused = (draw.random((SEEDS, PROMPTS, runs)) < chance).mean(axis=0)
+        parts += [refused * unsafe, refused]
+    return np.stack(parts, axis=-1)
+
+
+@pytest.mark.slow
+def test_a_95_percent_interval_of_a_ratio_covers_the_truth_in_95_percent_of_experiments() -> None:
+    found = bootstrap_ratios(refusing(0.0)[:, :, :2], ReportConfig(resamples=1000), rng())
+    truth = 0.6 / (0.6 + 0.2)
+    assert 0.92 < np.mean([e.low <= truth <= e.high for e in found]) < 0.97
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("shift", [0.0, 0.1])
+def test_a_95_percent_interval_of_a_difference_of_ratios_covers_the_truth(shift: float) -> None:
+    found = bootstrap_ratios(refusing(shift), ReportConfig(resamples=1000), rng())
+    truth = 0.6 / (0.8 - shift) - 0.6 / 0.8
+    assert 0.92 < np.mean([e.low <= truth <= e.high for e in found]) < 0.97
+    if not shift:
+        assert 0.03 < np.mean([e.p_value < 0.05 for e in found]) < 0.08

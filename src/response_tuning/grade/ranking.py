@@ -109,8 +109,9 @@ def rank(
 def draws(responses: Mapping[str, str], count: int, seed: int) -> dict[str, tuple[str, ...]]:
     """Return for each item the items whose responses it is compared with.
 
-    They have other texts than its own, and no two of them the same: ``count`` of them, or as many
-    as there are. An item's draw depends on the seed, its name and the pool, not on its order.
+    They have other texts than its own; ``count`` of them, or as many as there are. Items are drawn,
+    not texts: were a frequent text drawn as seldom as a rare one, a model that likes short, frequent
+    texts would rank them above chance. A draw depends on the seed, the item's name and the pool.
 
     Args:
         responses: The response of every item by its name.
@@ -120,20 +121,18 @@ def draws(responses: Mapping[str, str], count: int, seed: int) -> dict[str, tupl
     Raises:
         DataError: all responses are the same.
     """
-    first: dict[str, str] = {}  # text -> the first item that says it
-    for item, text in sorted(responses.items()):
-        first.setdefault(text, item)
-    texts = [*first]
-    if len(texts) < 2:
+    items = sorted(responses, key=lambda item: (responses[item], item))  # one text is one block
+    block: dict[str, list[int]] = {}
+    for place, item in enumerate(items):
+        block.setdefault(responses[item], []).append(place)
+    if len(block) < 2:
         raise DataError("ranking needs responses that differ; all of these are the same")
-    place = {text: number for number, text in enumerate(texts)}
     found = {}
     for item, text in responses.items():
-        own = place[text]
-        numbers = random.Random(f"{seed} {item}").sample(
-            range(len(texts) - 1), min(count, len(texts) - 1)
-        )
-        found[item] = tuple(first[texts[number + (number >= own)]] for number in numbers)
+        own = block[text]
+        others = range(len(items) - len(own))
+        drawn = random.Random(f"{seed} {item}").sample(others, min(count, len(others)))
+        found[item] = tuple(items[n if n < own[0] else n + len(own)] for n in drawn)
     return found
 
 

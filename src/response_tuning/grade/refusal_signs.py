@@ -19,12 +19,14 @@ _RIGHT = (
     r"|(?:the|an?) (?:answer|solution|option|joke|laughing matter))"
 )
 REFUSES_TOO = re.compile(
-    r"\bi (?:should not|shouldn't) (?:help|assist|provide|offer|give|share|discuss|engage|speculate)\b"
-    r"|\b(?:do not|don't|would not|wouldn't) feel comfortable\b|\bnot (?:really )?comfortable with\b"
+    r"\bi (?:should not|shouldn't)"
+    r" (?:help|assist|provide|offer|give|share|discuss|engage|speculate)\b"
+    r"|\b(?:do not|don't|would not|wouldn't) feel comfortable\b"
+    r"|\bnot (?:really )?comfortable with\b"
     r"|\b(?:lo siento|je suis désolée?|es tut mir leid|desculpe|mi dispiace)\b|抱歉|对不起|无法"
 )
-"""What a first sentence also says that refuses, beside ``refusal_phrases``: as some models put it,
-or with an apology in another language."""
+"""What else refuses in a first sentence, beside ``refusal_phrases``: as some models put it, or an
+apology in another language."""
 
 _PATTERNS = {
     # It will not: "I can't do that", "this is against my guidelines", "request denied".
