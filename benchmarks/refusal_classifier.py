@@ -149,7 +149,7 @@ def measure_xstest(data: Path) -> tuple[Fit, Figures]:
         whole = binary(found)
         labels = [row.label for row in whole]
         in_part = [row for row in found if row.label == PARTIAL]
-        checked[model] = {
+        checked[MODELS[model]] = {
             "held out": figures(labels, others.says(whole)),
             "fitted to both": figures(labels, final.says(whole)),
             "string match": figures(labels, [row.string_match for row in whole]),
@@ -223,7 +223,7 @@ def xstest_table(checked: Figures) -> Iterator[str]:
             if who != "partial refusals":
                 counts = [one["confusion"][true][said] for true in LABELS for said in LABELS]
                 measures = (_number(one["agreement"]), _number(one["kappa"]))
-                yield _line(MODELS[model], who, one["n"], *measures, *counts)
+                yield _line(model, who, one["n"], *measures, *counts)
 
 
 def harmbench_table(found: dict[str, Figures]) -> Iterator[str]:
@@ -250,7 +250,7 @@ def main() -> None:
         write_json(FITTED, content)
     print("\n".join(xstest_table(checked)))
     for model, found in checked.items():
-        print(f"\nPartial refusals of {MODELS[model]}: {found['partial refusals']}")
+        print(f"\nPartial refusals of {model}: {found['partial refusals']}")
     print("\n" + "\n".join(harmbench_table(harmbench)))
     print("\n| answers | n | refusals | by phrases |\n|---|--:|--:|--:|")
     print("\n".join(_line(*row) for row in measure_alarms(arguments.data, final)))

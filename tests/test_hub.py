@@ -29,8 +29,8 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         assert revision == "v1"
         return SimpleNamespace(sha=COMMIT)
 
-    def load_dataset(path: str, *, revision: str, split: str) -> object:
-        assert revision == COMMIT
+    def load_dataset(path: str, name: str | None, *, revision: str, split: str) -> object:
+        assert (name, revision) == (None, COMMIT)
         # As the real one does, a folder of that name is preferred unless the prefix forbids it.
         local = Path(path) if Path(path).is_dir() else folder / path.removeprefix("hf://datasets/")
         return really_load(str(local), split=split, cache_dir=str(tmp_path / "cache"))

@@ -1,4 +1,4 @@
-"""The command line of evaluations by judges: how far can a judge be trusted?"""
+"""The command line of judges and raters, and of what a model knows before it is asked."""
 
 import json as jsonlib
 from pathlib import Path
@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from response_tuning.cli_data import LocalCopy
 from response_tuning.cli_experiments import (
     Judge,
     JudgeModel,
@@ -15,6 +16,8 @@ from response_tuning.cli_experiments import (
 )
 from response_tuning.errors import ConfigError
 from response_tuning.terminal import console
+
+Device = Annotated[str, typer.Option(help="auto (the first GPU, if there is one) or cpu.")]
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 
@@ -97,3 +100,65 @@ def rate(
         ratings.rate(study, rater, port, console())
     elif not answers:
         raise ConfigError("rate needs --rater NAME to serve the page, or --export DIR")
+
+
+@app.command()
+def probe(
+    model: Annotated[str, typer.Argument(help="Folder or hub id; an untouched base, usually.")],
+    data: Annotated[str, typer.Argument(help="Instructions with responses: a source as of data.")],
+    out: Annotated[Path, typer.Option(help="Folder for probe.html, probe.json, probe.jsonl.")],
+    beside: Annotated[
+        list[str] | None, typer.Option(help="Another model, such as a tuned one, to compare.")
+    ] = None,
+    template: Annotated[
+        str, typer.Option(help="Chat template of those that have none, as for tuning.")
+    ] = "tulu",
+    items: Annotated[int, typer.Option(help="Instructions, drawn at random.")] = 1000,
+    draws: Annotated[int, typer.Option(help="Other responses to compare each one with.")] = 5,
+    seed: Annotated[int, typer.Option(help="Of both draws.")] = 0,
+    path: LocalCopy = None,
+    device: Device = "auto",
+) -> None:
+    """Say, before any training, how well a base model knows which response is whose."""
+    from response_tuning.configs import DataConfig, build
+    from response_tuning.generate import EngineConfig
+    from response_tuning.probing import ProbeConfig, run_probe
+
+    engines = [
+        build(EngineConfig, {"model": name, "template": chat, "device": device}, "rtune probe")
+        for name, chat in [(model, template), *((other, None) for other in beside or [])]
+    ]
+    given = {"items": items, "draws": draws, "seed": seed}
+    run_probe(
+        engines,
+        build(DataConfig, {"source": data, "path": path}, "rtune probe"),
+        build(ProbeConfig, given, "rtune probe"),
+        out,
+        console(),
+    )
+
+
+@app.command("token-shift")
+def token_shift(
+    tuned: Annotated[str, typer.Argument(help="Folder or hub id of the tuned model.")],
+    base: Annotated[str, typer.Argument(help="What it was tuned from.")],
+    replies: Annotated[
+        str, typer.Argument(help="Its completions (rtune generate), or instruction data.")
+    ],
+    out: Annotated[Path, typer.Option(help="Folder for token-shift.json and .jsonl.")],
+    data: Annotated[
+        bool, typer.Option("--data", help="REPLIES are instruction data, not completions.")
+    ] = False,
+    device: Device = "auto",
+) -> None:
+    """Measure, token by token, how much tuning changed a base model on replies."""
+    from response_tuning.configs import DataConfig, build
+    from response_tuning.generate import EngineConfig
+    from response_tuning.probing import run_token_shift
+
+    of_tuned, of_base = (
+        build(EngineConfig, {"model": name, "device": device}, "rtune token-shift")
+        for name in (tuned, base)
+    )
+    asked = build(DataConfig, {"source": replies}, "rtune token-shift") if data else Path(replies)
+    run_token_shift(of_tuned, of_base, asked, out, console())

@@ -25,8 +25,10 @@ def resolve(hub_id: str, revision: str) -> str:
     return commit
 
 
-def load(hub_id: str, commit: str, split: str) -> "Dataset":
+def load(hub_id: str, commit: str, split: str, name: str | None = None) -> "Dataset":
     """Return a split as it is at ``commit``, downloaded or from the cache, memory-mapped.
+
+    ``name`` is its configuration, where a dataset has several.
 
     Raises:
         DataError: it is gated, has no such split, or needs code of its own to load.
@@ -35,7 +37,7 @@ def load(hub_id: str, commit: str, split: str) -> "Dataset":
 
     with _explained(hub_id):
         # The prefix keeps a local folder that happens to have the same name out of it.
-        return datasets.load_dataset(f"hf://datasets/{hub_id}", revision=commit, split=split)
+        return datasets.load_dataset(f"hf://datasets/{hub_id}", name, revision=commit, split=split)
 
 
 def rows(dataset: "Dataset", hub_id: str) -> Iterator[Row]:

@@ -46,16 +46,15 @@ def test_every_item_with_another_text_can_be_drawn() -> None:
     assert drawn == {*RESPONSES} - {"q4", "q5"}
 
 
-def test_a_model_that_likes_frequent_texts_ranks_by_chance() -> None:
-    responses = {f"q{n}": "yes" if n % 2 else f"a longer answer {n}" for n in range(400)}
-    drawn = draws(responses, 5, seed=0)
-    wins = [
-        responses[item] == "yes"
-        for item, others in drawn.items()
-        for other in others
-        if (responses[item] == "yes") != (responses[other] == "yes")
-    ]
-    assert sum(wins) / len(wins) == pytest.approx(2 / 3, abs=0.02)
+def test_a_model_that_likes_short_and_frequent_texts_ranks_by_chance() -> None:
+    responses = {f"q{n}": f"yes {n % 10}" if n < 200 else f"no, for {n}" for n in range(400)}
+    shares = []
+    for item, others in draws(responses, 20, seed=0).items():
+        own = len(responses[item])
+        lengths = [len(responses[other]) for other in others]
+        decided = [own < length for length in lengths if length != own]
+        shares.append(sum(decided) / len(decided))
+    assert sum(shares) / len(shares) == pytest.approx(0.5, abs=0.02)
 
 
 def test_draws_are_by_seed_and_name() -> None:

@@ -15,6 +15,7 @@ from response_tuning.report.page import PAGE_BYTES
 
 Grade = Callable[..., None]
 Answer = Callable[..., None]
+Add = Callable[..., None]
 
 HOSTILE = "</script><img src=x onerror=\"document.title='owned'\"><!-- {{ 7 * 7 }}"
 CONFIG = ReportConfig(baselines=("it",), resamples=200)
@@ -96,6 +97,70 @@ def test_a_report_without_baselines_series_and_groups_leaves_their_parts_out(
     text = Elements(page(run)).text
     for part in ("Comparisons", "Dose and response", "Accuracy by family", "not joined"):
         assert part not in text
+
+
+def test_groups_of_other_benchmarks_are_shown_by_their_headline_with_weights(
+    run: Path, grade: Grade
+) -> None:
+    drfr: list[float | tuple[float, float]] = [(1, 1), (0.5, 2), (0, 3), (1, 2)]
+    grade("rt", {"drfr": drfr, "depth": [4, 5, 2, 1], "hit_limit": [0] * 4}, groups=("a_b", ""))
+    grade("it", {"drfr": drfr[:1], "depth": [3], "hit_limit": [0]}, groups=("a_b", ""))
+    report(run, VARIANTS[:2], CONFIG)
+    text = " ".join(Elements(page(run)).text.split())
+    assert "quiz: 2 groups, 1 further metrics By group group prompts depth drfr" in text
+    assert "no group2 3.000 66.7 a b23.0003.000 100.025.0" in text.replace("it rt it rt ", "")
+    assert "Accuracy" not in text
+    assert "At a glance" in text
+
+
+def test_totals_are_in_the_tables_with_a_note_and_in_no_comparison(
+    run: Path, grade: Grade, total: Add
+) -> None:
+    for seed in (0, 1):
+        for name in ("it", "rt"):
+            grade(name, {"win_rate": [1, 0, 1, 1]}, seed=seed)
+            low = 0.25 + seed / 10
+            total(name, {"length_controlled_win_rate": (0.5, low, 0.75)}, seed=seed, note="<fit>")
+    report(run, VARIANTS[:2], CONFIG)
+    text = " ".join(Elements(page(run)).text.split())
+    assert "50.0[30.0, 75.0]" in text
+    assert (
+        "quiz, length_controlled_win_rate: <fit>; means over seeds, of their values and of their "
+        "limits." in text
+    )
+    results, comparisons = text.split("Comparisons", 1)
+    assert "length controlled win rate" in results
+    assert "length controlled win rate" not in comparisons.split("At a glance")[0]
+    assert "| rt | quiz | length_controlled_win_rate | 50.0 | [30.0, 75.0] | 3 | 2 |" in (
+        run / "report" / "report.md"
+    ).read_text(encoding="utf-8")
+
+
+def test_many_benchmarks_of_many_metrics_make_tall_tables_in_a_small_page(
+    run: Path, grade: Grade, answer: Answer
+) -> None:
+    names = [f"bench-{letter}" for letter in "abcdefghijkl"]
+    for place, variant in enumerate(VARIANTS):
+        for name in names:
+            further = {
+                f"part_{k:02}": [int((i + k + place) % 3 > 0) for i in range(30)] for k in range(40)
+            }
+            ratings: dict[str, list[float]] = {
+                "helpfulness": [1 + (i + place) % 5 for i in range(30)],
+                "win_rate": [(i + place) % 3 / 2 for i in range(30)],
+                "stopped": [1] * 30,
+            }
+            grade(variant.name, {**ratings, **further}, benchmark=name, groups=("x", "y"))
+            answer(variant.name, ["so " * 500] * 30, benchmark=name)
+    report(run, VARIANTS, ReportConfig(baselines=("it",), equivalence=(), resamples=100))
+    html = page(run)
+    assert len(html.encode()) <= PAGE_BYTES
+    text = " ".join(Elements(html).text.split())
+    assert "benchmark metric it rt rt-9 bench-a win rate" in text
+    assert "helpfulness 3.000 [" in text.replace("3.000[", "3.000 [")
+    assert text.count("2 groups, 41 further metrics") == 12
+    assert "part 39" in text
+    assert Elements(html).tags.count("details") == 13
 
 
 def test_what_was_not_joined_is_on_the_page_and_in_markdown(graded: Path, grade: Grade) -> None:

@@ -61,6 +61,10 @@ def test_a_share_is_what_never_leaves_0_to_1() -> None:
     assert shares(RESULTS) == {("mini-seen", "strict"), ("mini-refusal", "refusal")}
 
 
+def test_a_metric_on_a_scale_from_1_to_5_is_no_share_where_all_are_1() -> None:
+    assert shares([Result("rt", "b", "depth", 1.0, 1.0, 1.0, 9, 1)]) == set()
+
+
 def test_numbers_are_written_for_people() -> None:
     assert (number(0.6666, True), number(12.3456, False)) == ("66.7", "12.35")
     assert (change(0.05, True), change(-0.05, True), change(0.0, True)) == (
@@ -69,6 +73,14 @@ def test_numbers_are_written_for_people() -> None:
         "0.0",
     )
     assert change(-0.0001, True) == "0.0"
+    assert [number(x, False) for x in (3.5, 0.25, 312.44, 1234.5, 0.0)] == [
+        "3.500",
+        "0.250",
+        "312.4",
+        "1234",
+        "0.000",
+    ]
+    assert change(-0.081, False) == "\u22120.081"
     assert (p_value(0.04567), p_value(0.0002)) == ("0.046", "< 0.001")
 
 
@@ -86,6 +98,21 @@ def test_the_summary_is_a_line_for_each_variant(tmp_path: Path) -> None:
 def test_the_name_of_a_single_benchmark_is_whole_in_the_summary(tmp_path: Path) -> None:
     write_csv(tmp_path / "report" / "results.csv", Result, RESULTS[:1])
     assert summary(tmp_path, VARIANTS[:1]).splitlines()[0].strip() == "mini-seen"
+
+
+def test_a_summary_of_many_numbers_has_a_line_for_each(tmp_path: Path) -> None:
+    many = [
+        Result(name, f"b-{place:02}", "correct", place / 20, 0.0, 1.0, 9, 1)
+        for name in ("base", "rt")
+        for place in range(17)
+    ]
+    write_csv(tmp_path / "report" / "results.csv", Result, many)
+    lines = summary(tmp_path, VARIANTS[:2]).splitlines()
+    assert lines[0].split() == ["base", "rt"]
+    assert lines[1:3] == ["00  correct   0.0   0.0", "01  correct   5.0   5.0"]
+    assert len(lines) == 18
+    write_csv(tmp_path / "report" / "results.csv", Result, many[:16])
+    assert summary(tmp_path, VARIANTS[:1]).splitlines()[0].split()[:2] == ["00", "01"]
 
 
 def test_a_summary_before_the_report_is_one_line(tmp_path: Path) -> None:

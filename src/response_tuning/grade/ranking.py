@@ -110,8 +110,8 @@ def draws(responses: Mapping[str, str], count: int, seed: int) -> dict[str, tupl
     """Return for each item the items whose responses it is compared with.
 
     They have other texts than its own; ``count`` of them, or as many as there are. Items are drawn,
-    not texts: were a frequent text drawn as seldom as a rare one, a model that likes short, frequent
-    texts would rank them above chance. A draw depends on the seed, the item's name and the pool.
+    not texts: were a frequent text drawn as seldom as a rare one, a model that likes frequent texts
+    would rank them above chance. A draw depends on the seed, the item's name and the pool.
 
     Args:
         responses: The response of every item by its name.

@@ -12,7 +12,7 @@ from functools import cache
 from itertools import chain
 from math import exp
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, TypeAlias
+from typing import Literal, NamedTuple, TypeAlias
 
 from response_tuning.artifacts import read_json
 from response_tuning.grade.refusal_signs import (
@@ -115,10 +115,18 @@ def signs(prompt: str, completion: str) -> dict[str, float]:
     }
 
 
-def checked() -> dict[str, Any]:
-    """Return the measured agreement with people; see ``benchmarks/refusal_classifier.py``."""
-    found: dict[str, Any] = read_json(FITTED)["checked"]
-    return found
+def measured() -> str:
+    """Say in one sentence how far the classifier agreed with people who labelled answers."""
+    found = read_json(FITTED)["checked"]["xstest"]
+    parts = [
+        f"{one['held out']['agreement']:.1%} of {one['held out']['n']} answers of {model} "
+        f"(kappa {one['held out']['kappa']:.2f})"
+        for model, one in found.items()
+    ]
+    return (
+        f"The offline refusal classifier agreed with people on {' and '.join(parts)}, each time "
+        "with weights fitted to the other model's answers; refusals in part are left out (XSTest)."
+    )
 
 
 @cache

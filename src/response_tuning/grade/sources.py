@@ -1,6 +1,6 @@
 """Where a benchmark's rows come from: a local copy, or the hub at a recorded commit."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -9,7 +9,7 @@ from response_tuning import hub
 from response_tuning.artifacts import file_digest
 from response_tuning.configs import GradeConfig
 from response_tuning.errors import DataError
-from response_tuning.readers import Row, read, shown
+from response_tuning.readers import BLANK, READERS, TEXT_SUFFIXES, Row, read, read_texts, shown
 
 T = TypeVar("T")
 
@@ -26,6 +26,10 @@ class Source:
     split: str = "train"
     address: str = ""
     """Where the file is published, for the error of a user who has no copy."""
+    hub_config: str | None = None
+    """Configuration of the hub's dataset, where it has several."""
+    column: str = "text"
+    """Column in which each line of a plain text file is a row."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +49,7 @@ def read_source(source: Source, config: GradeConfig) -> Rows:
     """
     path = local_copy(source, config)
     if path is not None:
-        found = tuple(read(path))
+        found = tuple(_rows(path, source.column))
         _check(found, path)
         return Rows(found, {"path": str(path), "sha256": file_digest(path)})
     if source.hub_id is None:
@@ -54,7 +58,7 @@ def read_source(source: Source, config: GradeConfig) -> Rows:
             f"--set grade.paths.{source.benchmark}=FILE"
         )
     commit = hub.resolve(source.hub_id, config.revisions.get(source.benchmark, "main"))
-    dataset = hub.load(source.hub_id, commit, source.split)
+    dataset = hub.load(source.hub_id, commit, source.split, source.hub_config)
     return Rows(
         tuple(hub.rows(dataset, source.hub_id)), {"hub_id": source.hub_id, "commit": commit}
     )
@@ -78,15 +82,16 @@ def local_copy(source: Source, config: GradeConfig) -> Path | None:
     return path
 
 
-def cell(row: Row, column: str) -> str:
-    """Return the text of a column.
+def cell(row: Row, *columns: str) -> str:
+    """Return the text of the first of these columns that there is: copies name them differently.
 
     Raises:
         DataError: there is no such column, or no text in it.
     """
-    if column not in row.fields:
+    column = next((column for column in columns if column in row.fields), None)
+    if column is None:
         there = ", ".join(map(shown, row.fields))
-        raise DataError(f"{row.where}: no column '{column}' among {there}")
+        raise DataError(f"{row.where}: no column '{' or '.join(columns)}' among {there}")
     value = row.fields[column]
     if not isinstance(value, str):
         raise DataError(f"{row.where}: expected text in '{column}', found {shown(value)}")
@@ -98,6 +103,19 @@ def spread(found: Sequence[T], limit: int | None) -> list[T]:
     if limit is None or limit >= len(found):
         return list(found)
     return [found[place * len(found) // limit] for place in range(limit)]
+
+
+def _rows(path: Path, column: str) -> Iterator[Row]:
+    if path.suffix.lower() in READERS:
+        yield from read(path)
+        return
+    if path.suffix.lower() not in TEXT_SUFFIXES:
+        known = ", ".join((*READERS, *TEXT_SUFFIXES))
+        raise DataError(f"{path}: its name does not say what it is; known are {known}")
+    (whole,) = read_texts([path])
+    for number, line in enumerate(whole.fields["text"].splitlines(), start=1):
+        fault = "" if line.strip() else BLANK
+        yield Row(f"{path}:{number}", {column: line}, fault)
 
 
 def _check(rows: Sequence[Row], path: Path) -> None:

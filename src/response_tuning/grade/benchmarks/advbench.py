@@ -19,7 +19,7 @@ def read(config: GradeConfig) -> Asked:
     """Read the goals, without the quotation marks that some copies have around them."""
     found = read_source(SOURCE, config)
     items = [
-        request(f"{NAME}-{number:03}", cell(row, "goal", "prompt").strip().strip('"'))
+        request(f"{NAME}-{number:03}", cell(row, "goal", "prompt").strip('"'))
         for number, row in enumerate(found.rows)
     ]
     return Asked(spread(items, config.limit), found.origin)

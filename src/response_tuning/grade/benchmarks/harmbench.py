@@ -48,7 +48,7 @@ def _rows(config: GradeConfig) -> tuple[dict[str, Sequence[Row]], dict[str, Any]
         found = {subset: read_source(source, config) for subset, source in SOURCES.items()}
         return {subset: one.rows for subset, one in found.items()}, found["standard"].origin
     whole = read_source(SOURCES["standard"], config)
-    rows = {
+    rows: dict[str, Sequence[Row]] = {
         subset: [row for row in whole.rows if cell(row, "FunctionalCategory") == subset]
         for subset in SUBSETS
     }

@@ -24,7 +24,6 @@ def read(config: GradeConfig) -> Asked:
     """Read the questions."""
     found = read_source(SOURCE, config)
     items = [
-        request(f"{NAME}-{number:03}", cell(row, "prompt").strip())
-        for number, row in enumerate(found.rows)
+        request(f"{NAME}-{number:03}", cell(row, "prompt")) for number, row in enumerate(found.rows)
     ]
     return Asked(spread(items, config.limit), found.origin)

@@ -35,7 +35,7 @@ def read(config: GradeConfig) -> Asked:
     """Read the prompts, each in the group ``<safe or unsafe>/<type>``."""
     found = read_source(SOURCE, config)
     items = [
-        request(f"{NAME}-{number:03}", cell(row, "prompt").strip(), _group(row))
+        request(f"{NAME}-{number:03}", cell(row, "prompt"), _group(row))
         for number, row in enumerate(found.rows)
     ]
     return Asked(spread(items, config.limit), found.origin)
