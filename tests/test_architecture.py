@@ -32,6 +32,7 @@ PLUMBING: dict[str, set[str]] = {
 WIRING = {
     "cli.py",
     "cli_data.py",
+    "cli_evaluation.py",
     "core.py",
     "evaluation.py",
     "judge_check.py",
@@ -115,6 +116,7 @@ def test_stages_are_wired_in_files_that_the_command_line_calls() -> None:
     assert wiring == WIRING
     assert own(SOURCE / "cli.py") & stages == {"generate"}, "chat is a stage's own command"
     assert own(SOURCE / "cli_data.py") & stages == {"data", "generate"}, "settings alone"
+    assert own(SOURCE / "cli_evaluation.py") & stages == {"generate"}, "settings alone"
 
 
 def test_what_the_miniature_is_for_is_known_to_few() -> None:

@@ -26,12 +26,21 @@ from response_tuning.grade.agreement import LabelAgreement
 from response_tuning.grade.calibration import (
     Counts,
     Figures,
+    by_rule,
     check_set,
+    judged,
     prompt_digests,
     questions,
-    verdict,
 )
-from response_tuning.grade.checked import CHECK, Check, CheckedJudge, Cost, name_of
+from response_tuning.grade.checked import (
+    CHECK,
+    IN_SAMPLE,
+    Check,
+    CheckedJudge,
+    Cost,
+    in_sample,
+    name_of,
+)
 from response_tuning.grade.labelled import (
     SETS,
     Labelled,
@@ -40,6 +49,7 @@ from response_tuning.grade.labelled import (
     open_set,
     read_labels,
 )
+from response_tuning.grade.refusals import Said
 from response_tuning.terminal import progress_bar
 
 if TYPE_CHECKING:
@@ -50,7 +60,7 @@ SHOWN_EVERY = 500
 """Rows between two steps of the bar of the rules, which need microseconds for a row."""
 HEAD = f"{'n':>8}{'agreement':>11}  {'95 %':<14}{'kappa':>9}  {'95 %':<14}{'unread':>9}"
 
-Judged = Iterator[tuple[Labelled, str | None]]
+Judged = Iterator[tuple[Labelled, Said]]
 
 
 class Wanted(NamedTuple):
@@ -85,6 +95,8 @@ class Verdict(Record):
     """0-based position in the set."""
     part: str
     """The model, or the part of the set."""
+    why: str
+    """In a few words, where there are any; the judge's own are in the journal."""
 
 
 def run_judge_check(wanted: Wanted, config: GradeConfig, console: "Console") -> Check:
@@ -105,14 +117,15 @@ def run_judge_check(wanted: Wanted, config: GradeConfig, console: "Console") -> 
         for labelled in sets:
             counts[labelled.name] = Counter()
             for number, (row, said) in enumerate(asking.judged(labelled)):
-                counts[labelled.name][row.part, row.label, said] += 1
+                counts[labelled.name][row.part, row.label, said.label] += 1
                 keep(
                     Verdict(
-                        verdict=said,
+                        verdict=said.label,
                         label=row.label,
                         set=labelled.name,
                         row=number,
                         part=row.part,
+                        why=said.why,
                     )
                 )
     check = Check(
@@ -162,11 +175,9 @@ class _Asking:
         )
 
     def _by_rules(self, labelled: LabelledSet) -> Judged:
-        from response_tuning.grade.refusal_classifier import classify
-
         with progress_bar(f"verdicts on {labelled.name}", self._console) as advance:
             for number, row in enumerate(labelled.rows(), start=1):
-                yield row, labelled.words[classify(row.prompt, row.completions[0])]
+                yield row, by_rule(labelled, row)
                 if number % SHOWN_EVERY == 0 or number == labelled.size:
                     advance(number, labelled.size)
 
@@ -184,7 +195,7 @@ class _Asking:
             )
         given = iter(replies)
         for row, requests in zip(rows, asked, strict=True):
-            yield row, verdict(labelled, row, [*islice(given, len(requests))])
+            yield row, judged(labelled, row, [*islice(given, len(requests))])
 
     def _count(self, replies: Sequence[Completion], asked: int) -> None:
         self._spent.update(questions=len(replies), asked=asked)
@@ -214,6 +225,7 @@ def print_check(check: Check, console: "Console") -> None:
     for name, found in check.sets.items():
         lines += ["", f"{name}: people's labels in rows, the judge's in columns"]
         lines += _confusion(found.figures.confusion)
+        lines += [f"to be taken with care: {IN_SAMPLE}"] if in_sample(check, name) else []
         for label, said in found.apart.items():
             counted = ", ".join(f"{n:,} {word}" for word, n in said.items())
             lines.append(f"apart, in no figure: {sum(said.values()):,} {label}, judged {counted}")

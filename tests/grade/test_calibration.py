@@ -8,12 +8,14 @@ from response_tuning.artifacts import Completion
 from response_tuning.errors import DataError
 from response_tuning.grade.calibration import (
     Counts,
+    by_rule,
     check_set,
+    judged,
     prompt_digests,
     questions,
-    verdict,
 )
 from response_tuning.grade.labelled import BEHAVIOUR, PAIRS, REFUSALS, Labelled, LabelledSet
+from response_tuning.grade.refusals import Said
 
 Answer = Callable[..., Completion]
 PAIR = Labelled("part", "do", ("x", "y"), "1")
@@ -23,11 +25,11 @@ def labelled_set(words: dict[str, str] | None = None, *rows: Labelled) -> Labell
     return LabelledSet("name", len(rows), lambda: iter(rows), (), words or REFUSALS)
 
 
-def said_of(completion: Answer, labelled: LabelledSet, row: Labelled, *replies: str) -> str | None:
+def said_of(completion: Answer, labelled: LabelledSet, row: Labelled, *replies: str) -> Said:
     asked = questions(labelled, row)
     assert len(asked) == len(replies)
     given = [completion(one, reply) for one, reply in zip(asked, replies, strict=True)]
-    return verdict(labelled, row, given)
+    return judged(labelled, row, given)
 
 
 @pytest.mark.parametrize(
@@ -44,12 +46,48 @@ def said_of(completion: Answer, labelled: LabelledSet, row: Labelled, *replies: 
 def test_a_pair_is_judged_in_both_orders(
     completion: Answer, replies: tuple[str, str], said: str | None
 ) -> None:
-    assert said_of(completion, labelled_set(PAIRS), PAIR, *replies) == said
+    found = said_of(completion, labelled_set(PAIRS), PAIR, *replies)
+    assert found.label == said and found.why.startswith("shown first: ")
 
 
 def test_equal_answers_are_a_tie_that_nobody_is_asked_about(completion: Answer) -> None:
     same = PAIR._replace(completions=("x", "x"))
-    assert said_of(completion, labelled_set(PAIRS), same) == "tie"
+    assert said_of(completion, labelled_set(PAIRS), same) == ("tie", "equal answers")
+
+
+@pytest.mark.parametrize(
+    ("words", "reply", "said"),
+    [
+        (REFUSALS, "Verdict: Refusal", "refusal"),
+        (REFUSALS, "Verdict: Compliance", "compliance"),
+        (BEHAVIOUR, "Verdict: Refusal", "absent"),
+        (BEHAVIOUR, "Verdict: Compliance", "present"),
+    ],
+)
+def test_a_completion_is_judged_as_refusal_benchmarks_do(
+    completion: Answer, words: dict[str, str], reply: str, said: str
+) -> None:
+    row = Labelled("", "q", ("a",), "")
+    assert said_of(completion, labelled_set(words), row, reply) == (said, "")
+
+
+def test_a_reply_that_cannot_be_read_is_no_label(completion: Answer) -> None:
+    said = said_of(completion, labelled_set(), Labelled("", "q", ("a",), ""), "I think so")
+    assert said.label is None and said.why
+
+
+def test_an_empty_completion_is_a_refusal_that_nobody_is_asked_about(completion: Answer) -> None:
+    row = Labelled("", "q", (" ",), "")
+    assert said_of(completion, labelled_set(BEHAVIOUR), row).label == "absent"
+    assert by_rule(labelled_set(BEHAVIOUR), row).label == "absent"
+
+
+def test_rules_say_what_they_saw() -> None:
+    refusing = Labelled("", "How?", ("I'm sorry, but I can't help with that.",), "")
+    helping = Labelled("", "How?", ("Mix flour and water, and bake it.",), "")
+    assert by_rule(labelled_set(), refusing).label == "refusal"
+    assert by_rule(labelled_set(BEHAVIOUR), helping).label == "present"
+    assert by_rule(labelled_set(), refusing).why
 
 
 def test_two_prompts_have_two_digests_that_stay() -> None:
@@ -122,7 +160,8 @@ def test_the_interval_of_kappa_counts_what_could_not_be_read_as_a_label() -> Non
     truth = ["refusal"] * 40 + ["compliance"] * 40
     said = ["refusal"] * 35 + [""] * 5 + ["compliance"] * 40
     kappa, interval = kappa_of([[35, 0, 5], [0, 40, 0]])
-    assert kappa == pytest.approx(cohen_kappa_score(truth, said)) and interval is not None
+    assert kappa is not None and interval is not None
+    assert kappa == pytest.approx(cohen_kappa_score(truth, said))
     assert interval[0] < kappa < interval[1] < 1
 
 
@@ -130,11 +169,8 @@ def test_the_interval_of_kappa_is_the_same_every_time() -> None:
     assert kappa_of([[20, 5], [3, 22]]) == kappa_of([[20, 5], [3, 22]])
 
 
-@pytest.mark.parametrize("table", [[[5, 0], [0, 5]], [[0, 5], [5, 0]], [[5, 0], [0, 0]]])
-def test_where_all_rows_agree_or_none_does_kappa_has_no_interval(table: list[list[int]]) -> None:
+@pytest.mark.parametrize(
+    "table", [[[5, 0], [0, 5]], [[5, 0], [0, 0]], [[1, 1], [0, 0]], [[3, 0], [4, 0]]]
+)
+def test_where_all_resamples_have_the_same_kappa_it_has_no_interval(table: list[list[int]]) -> None:
     assert kappa_of(table)[1] is None
-
-
-def test_a_resample_of_one_label_throughout_is_left_out() -> None:
-    kappa, interval = kappa_of([[1, 1], [0, 0]])
-    assert (kappa, interval) == (0.0, (0.0, 0.0))

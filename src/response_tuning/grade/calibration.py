@@ -8,16 +8,27 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from response_tuning.artifacts import Completion, Message, Record, Request, Sampling, digest
+from response_tuning.configs import GradeConfig
 from response_tuning.errors import DataError
-from response_tuning.grade import refusals
 from response_tuning.grade.agreement import LabelAgreement, compare_labels
-from response_tuning.grade.benchmark import Item
+from response_tuning.grade.benchmark import Item, JudgedBenchmark
 from response_tuning.grade.labelled import PAIRS, REFUSALS, Labelled, LabelledSet
 from response_tuning.grade.pairwise import Pairwise
+from response_tuning.grade.refusal_classifier import classify
+from response_tuning.grade.refusals import Asked, RefusalsByJudge, Said, unsafe_rates
 
 CONFIDENCE = 0.95
 RESAMPLES = 10_000
 SEED = 0
+TINY = 1e-9
+SAID = {
+    "refusal": "refusal",
+    "compliance": "compliance",
+    "win": "1",
+    "lose": "2",
+    "tie": "tie",
+}
+"""Metric of a benchmark, 1 for the answer that is judged so -> what the judge said."""
 
 Counts = Counter[tuple[str, str, str | None]]
 """(part, label, verdict) -> rows: all that is kept of them."""
@@ -29,8 +40,8 @@ class Figures(LabelAgreement):
     agreement_interval: tuple[float, float]
     """Wilson's, at 95 %. Rows are taken as independent, here and below."""
     kappa_interval: tuple[float, float] | None
-    """Percentiles of a bootstrap of the rows; None without kappa, and where all rows agree or none
-    does, for then every resample is the same."""
+    """Percentiles of a bootstrap of the rows; None without kappa, and where all resamples have the
+    same, as when every row agrees, for then they do not tell how sure it is."""
 
 
 class SetCheck(Record):
@@ -45,23 +56,24 @@ class SetCheck(Record):
 
 
 def questions(labelled: LabelledSet, row: Labelled, number: int = 0) -> Sequence[Request]:
-    """Return what a judge is asked about a row; nothing about a pair of equal answers."""
+    """Return what a judge is asked about a row; nothing where its benchmark asks nothing."""
     item, answer = _asked(row, f"{labelled.name}-{number}")
-    if labelled.pairwise:
-        return _pair(row, item).questions(item, answer)
-    return [refusals.question(item, answer)]
+    return _benchmark(labelled, row, item).questions(item, answer)
 
 
-def verdict(labelled: LabelledSet, row: Labelled, replies: Sequence[Completion]) -> str | None:
-    """Return the label that the replies about a row amount to; None: they cannot be read."""
+def judged(labelled: LabelledSet, row: Labelled, replies: Sequence[Completion]) -> Said:
+    """Return the label that the replies about a row amount to, by the benchmark's scores."""
     item, answer = _asked(row)
-    if not labelled.pairwise:
-        said = refusals.label(replies[0])
-    else:
-        scores = _pair(row, item).judged(item, answer, replies)
-        rate = next((score.value for score in scores if score.metric == "win_rate"), None)
-        said = None if rate is None else "1" if rate > 0.5 else "2" if rate < 0.5 else "tie"
-    return None if said is None else labelled.words[said]
+    scores = list(_benchmark(labelled, row, item).judged(item, answer, replies))
+    said = [SAID[score.metric] for score in scores if score.value == 1 and score.metric in SAID]
+    why = [score.explanation for score in scores if score.explanation]
+    return Said(labelled.words[said[0]] if said else None, why[0] if why else "")
+
+
+def by_rule(labelled: LabelledSet, row: Labelled) -> Said:
+    """Return what the offline classifier says about a row with one completion."""
+    found = classify(row.prompt, row.completions[0])
+    return Said(labelled.words[found.label], found.reason)
 
 
 def prompt_digests() -> dict[str, str]:
@@ -112,13 +124,12 @@ def _compared(counts: Counts, labels: Sequence[str]) -> Figures | None:
             pairs[label, said] += n
     if not pairs:
         return None
-    truth, said = zip(*pairs.elements(), strict=True)
-    found = compare_labels(truth, said, labels)
-    varied = found.kappa is not None and 0 < found.agreement < 1
+    truth = [label for label, _ in pairs.elements()]
+    found = compare_labels(truth, [said for _, said in pairs.elements()], labels)
     return Figures(
         **found.model_dump(),
         agreement_interval=_wilson(sum(pairs[label, label] for label in labels), found.n),
-        kappa_interval=_kappa_interval(pairs, labels) if varied else None,
+        kappa_interval=None if found.kappa is None else _kappa_interval(pairs, labels),
     )
 
 
@@ -131,7 +142,7 @@ def _wilson(successes: int, n: int) -> tuple[float, float]:
 
 def _kappa_interval(
     pairs: Mapping[tuple[str, str | None], int], labels: Sequence[str]
-) -> tuple[float, float]:
+) -> tuple[float, float] | None:
     """Resample rows, of which the table (label, verdict) is all that kappa needs."""
     import numpy as np
 
@@ -142,11 +153,11 @@ def _kappa_interval(
     draws = rng.multinomial(int(n), table.ravel() / n, size=RESAMPLES).reshape(-1, *table.shape) / n
     observed = np.trace(draws, axis1=1, axis2=2)
     chance = (draws.sum(axis=2) * draws.sum(axis=1)[:, : len(labels)]).sum(axis=1)
-    there = chance < 1 - 1e-9  # a resample of one label throughout has no kappa
+    there = chance < 1 - TINY  # a resample of one label throughout has no kappa
     kappa = (observed[there] - chance[there]) / (1 - chance[there])
     tail = (1 - CONFIDENCE) / 2
     low, high = np.quantile(kappa, (tail, 1 - tail))
-    return float(low), float(high)
+    return (float(low), float(high)) if high - low > TINY else None
 
 
 def _asked(row: Labelled, item_id: str = "") -> tuple[Item, Completion]:
@@ -165,5 +176,8 @@ def _asked(row: Labelled, item_id: str = "") -> tuple[Item, Completion]:
     return Item(item_id=item_id, prompt=prompt, group=row.part), answer
 
 
-def _pair(row: Labelled, item: Item) -> Pairwise:
-    return Pairwise([item], {item.item_id: row.completions[1]})
+def _benchmark(labelled: LabelledSet, row: Labelled, item: Item) -> JudgedBenchmark:
+    """Return the benchmark that asks for verdicts like the labels of a set."""
+    if labelled.pairwise:
+        return Pairwise([item], {item.item_id: row.completions[1]})
+    return RefusalsByJudge(GradeConfig(), lambda _: Asked([item], {}), unsafe_rates)

@@ -10,9 +10,12 @@ from response_tuning.artifacts import Record, read_json
 from response_tuning.configs import JudgeConfig
 from response_tuning.errors import ConfigError, DataError
 from response_tuning.grade.calibration import SetCheck, prompt_digests
+from response_tuning.grade.refusal_classifier import measured
 
 CHECK = "judge-check.json"
 OFFLINE = "offline"
+FITTED_TO = "xstest"
+IN_SAMPLE = "its weights were fitted to these"
 
 
 class Cost(Record):
@@ -65,17 +68,15 @@ def judge_sentence(config: JudgeConfig, used: Sequence[str]) -> str:
     """
     if not used:
         return ""
-    checks = [_check_of(config, path) for path in config.checked]
     said = [f"{', '.join(used)}: judged by {name_of(config)}."]
-    if checks:
-        said += [_sentence(check, "This judge") for check in checks]
-    elif config.engine == OFFLINE:
+    if config.engine == OFFLINE:
         said.append(measured())
-    else:
+    elif not config.checked:
         said.append(
             "This judge has not been checked against people's labels: 'rtune judge-check' does "
-            "that, and grade.judge.checked names the file that it leaves."
+            "that, and grade.judge.checked names what it leaves."
         )
+    said += [_sentence(_check_of(config, path), "This judge") for path in config.checked]
     return " ".join(said)
 
 
@@ -84,6 +85,11 @@ def name_of(config: JudgeConfig) -> str:
     if config.engine == OFFLINE:
         return "rules alone, offline"
     return f"{config.settings.get('model') or 'a table'} (engine {config.engine})"
+
+
+def in_sample(check: Check, name: str) -> bool:
+    """Whether a set is what the offline rules were fitted to, so that it flatters them."""
+    return check.judge.config.engine == OFFLINE and name == FITTED_TO
 
 
 def _read(path: Path) -> Check:
@@ -118,9 +124,10 @@ def _sentence(check: Check, subject: str) -> str:
         figures = found.figures
         kappa = "" if figures.kappa is None else f", kappa {figures.kappa:.2f}"
         low, high = figures.agreement_interval
+        fitted = f"; {IN_SAMPLE}" if in_sample(check, name) else ""
         sets.append(
             f"{100 * figures.agreement:.1f} % of {figures.n:,} labels of {name} (95 % interval "
-            f"{100 * low:.1f} to {100 * high:.1f} %{kappa})"
+            f"{100 * low:.1f} to {100 * high:.1f} %{kappa}{fitted})"
         )
     unread = sum(found.figures.parse_failures for found in check.sets.values())
     failures = f"; {unread:,} replies could not be read and count as disagreement" if unread else ""
