@@ -4,7 +4,7 @@ from typing import Literal
 import pytest
 
 from response_tuning.artifacts import Completion, Request, Sampling
-from response_tuning.grade import Item, open_benchmark
+from response_tuning.grade import Benchmark, Item, open_benchmark
 
 
 def _completion(
@@ -40,7 +40,9 @@ def scored() -> Callable[..., dict[str, float]]:
 
     def run(benchmark: str, item: Item, response: str, finish_reason: str) -> dict[str, float]:
         answer = _completion(item, response, finish_reason)  # type: ignore[arg-type]
-        scores = list(open_benchmark(benchmark).score(item, answer))
+        rule = open_benchmark(benchmark)
+        assert isinstance(rule, Benchmark)
+        scores = list(rule.score(item, answer))
         assert len({score.metric for score in scores}) == len(scores)
         return {score.metric: score.value for score in scores}
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from response_tuning.artifacts import digest
-from response_tuning.grade import BENCHMARKS, Item, open_benchmark
+from response_tuning.grade import BENCHMARKS, Benchmark, Item, open_benchmark
 from response_tuning.grade.benchmarks.miniature import is_correct, is_refusal, is_well_formed
 from response_tuning.miniature.examples import Question, act_questions, ordinary_questions
 from response_tuning.miniature.families import families
@@ -207,8 +207,9 @@ def test_a_score_says_what_was_expected_and_which_group_it_is_of(
 ) -> None:
     asked = item("miniature-seen", "capital")
     answer = completion(asked, "Nowhere.")
-    scores = open_benchmark("miniature-seen").score(asked, answer)  # type: ignore[arg-type]
-    first = next(scores)
+    rule = open_benchmark("miniature-seen")
+    assert isinstance(rule, Benchmark)
+    first = next(rule.score(asked, answer))  # type: ignore[arg-type]
     fact = question("miniature-seen", asked).fact
     assert (first.metric, first.explanation) == ("correct", f"expected {fact.answer}")
     assert (first.item_id, first.group) == (asked.item_id, "capital")

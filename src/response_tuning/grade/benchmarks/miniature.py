@@ -9,10 +9,11 @@ The benchmarks whose names end in ``-validation`` are for the choice of settings
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 
 from response_tuning.artifacts import Completion, Message, Score
+from response_tuning.configs import GradeConfig
 from response_tuning.grade.benchmark import BENCHMARKS, Item
 from response_tuning.miniature.examples import Question, act_questions, ordinary_questions
 from response_tuning.miniature.families import Family, Role
@@ -128,8 +129,13 @@ def _register(split: Split, ending: str) -> None:
         f"miniature-unseen{ending}": Ordinary(seen=False, split=split),
         f"miniature-refusal{ending}": Refusals(split),
     }
-    for name, benchmark in made.items():  # it is made here, so there is nothing to configure
-        BENCHMARKS.register(name)(lambda _, benchmark=benchmark: benchmark)
+    for name, benchmark in made.items():
+        BENCHMARKS.register(name)(_as_it_is(benchmark))
+
+
+def _as_it_is(benchmark: Ordinary | Refusals) -> Callable[[GradeConfig], Ordinary | Refusals]:
+    """Return what opens a benchmark that is made here, so that there is nothing to configure."""
+    return lambda _: benchmark
 
 
 _register("test", "")
