@@ -47,7 +47,7 @@ def test_a_page_shows_the_verdict_the_figures_and_the_ends_of_the_distribution(
     assert "base ties responses to their instructions a little at most." in text
     assert "80.0%" in text
     assert "[70.0%, 90.0%]" in text
-    assert "95&nbsp;% bootstrap interval" in text
+    assert "95&nbsp;% interval" in text
     assert text.index("instruction 2") < text.index("instruction 0")
     assert "67% of 3 instructions make their response more probable" in text
 

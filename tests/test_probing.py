@@ -60,7 +60,7 @@ def test_the_miniature_ties_responses_to_instructions_and_random_weights_do_not(
     found = read_json(out / "probe.json")
     assert found["verdict"] == "strong"
     assert "There is something for response tuning to bring out." in said
-    base, fresh = values(out, "miniature"), values(out, tiny_base.name)
+    base, fresh = values(out, "miniature"), values(out, str(tiny_base))
     assert base["ranked_pmi"]["value"] > 0.95
     assert base["pmi"]["low"] > 5
     assert verdict(fresh["ranked_pmi"]["low"], fresh["pmi"]["low"]) == "none"
@@ -126,7 +126,7 @@ def test_what_does_not_fit_is_counted_and_said(tiny_base: Path, tmp_path: Path) 
     said = probe(tmp_path / "out", random_model(tiny_base), data=source)
     reason = "items: longer than the model's context of 256 tokens"
     assert f"left out 1 {reason}." in said
-    assert read_json(tmp_path / "out" / "probe.json")["left_out"][tiny_base.name] == {reason: 1}
+    assert read_json(tmp_path / "out" / "probe.json")["left_out"][str(tiny_base)] == {reason: 1}
     assert reason in (tmp_path / "out" / "probe.html").read_text().replace("&#39;", "'")
 
 

@@ -27,7 +27,7 @@ MEANINGS = {
 SENTENCES = {
     "strong": "{name} ties responses to their instructions. An instruction's own response gains "
     "more from it than {share} of the other responses do, {low} at least, and the threshold is "
-    "75 %: models that follow no instruction reached up to 71 %, by words in common. There is "
+    "75 %: models that follow no instruction reached up to 72 %, by words in common. There is "
     "something for response tuning to bring out.",
     "weak": "{name} ties responses to their instructions a little at most. An instruction's own "
     "response gains more from it than {share} of the other responses do, {low} at least, which is "
@@ -52,11 +52,11 @@ class Reference(NamedTuple):
 
 
 REFERENCES = (
-    Reference("random weights, 0.3 M", "Alpaca", "51 %", "49 %", "50 %"),
-    Reference("random weights, 2.2 M", "miniature", "53 %", "50 %", "50 %"),
-    Reference("stories260k", "Alpaca", "51 %", "50 %", "59 %"),
-    Reference("miniature", "Alpaca", "54 %", "58 %", "71 %"),
-    Reference("miniature", "miniature", "100 %", "100 %", "100 %"),
+    Reference("random weights, 0.3 M", "Alpaca", "48.7 %", "49.9 %", "48.5 %"),
+    Reference("random weights, 2.2 M", "miniature", "50.2 %", "49.4 %", "50.3 %"),
+    Reference("stories260k, 0.3 M", "Alpaca", "49.5 %", "50.6 %", "58.6 %"),
+    Reference("miniature, 2.2 M", "Alpaca", "49.5 %", "57.2 %", "71.9 %"),
+    Reference("miniature, 2.2 M", "miniature", "99.8 %", "99.8 %", "99.8 %"),
     Reference("OLMo-7B (Hewitt et al. 2024)", "Alpaca", "", "74.5 %", ""),
     Reference("Llama-2-7B (Hewitt et al. 2024)", "Alpaca", "", "80.4 %", ""),
 )

@@ -91,24 +91,16 @@ def run_probe(
         DataError: the data have no two responses with an instruction, or none that fits.
         ModelError: a model cannot be loaded.
     """
-    from response_tuning.generate import open_engine
-    from response_tuning.generate.engines.hf import HfEngine
-    from response_tuning.grade.ranking import draws, rank, verdict
+    from response_tuning.grade.ranking import draws, verdict
 
     quiet_libraries()
     pairs = read_pairs(data, probe)
     drawn = draws(pairs.responses, probe.draws, probe.seed)
     rankings: dict[str, Ranking] = {}
-    about: dict[str, dict[str, Any]] = {}
+    about: dict[str, dict[str, str]] = {}
     for config in models:
         name = _free_name(str(config.model), rankings)
-        engine = open_engine("hf", config)
-        assert isinstance(engine, HfEngine)
-        with progress_bar(f"responses under {name}", console) as advance:
-            rankings[name] = rank(
-                pairs.prompts, drawn, pairs.responses, engine.log_likelihoods, advance
-            )
-        about[name] = {"identity": engine.model, "template": engine.template}
+        rankings[name], about[name] = _ranking(config, pairs, drawn, console)
     scores = {name: ranking.scores for name, ranking in rankings.items()}
     left_out = {name: ranking.left_out for name, ranking in rankings.items()}
     tables = _tables(scores, RANKING, probe.seed)
@@ -246,6 +238,21 @@ def read_pairs(data: DataConfig, probe: ProbeConfig) -> Pairs:
     )
 
 
+def _ranking(
+    config: "EngineConfig", pairs: Pairs, drawn: Mapping[str, Sequence[str]], console: "Console"
+) -> "tuple[Ranking, dict[str, str]]":
+    """Have one model, which is in memory only here, rank the responses; and say what it is."""
+    from response_tuning.generate import open_engine
+    from response_tuning.generate.engines.hf import HfEngine
+    from response_tuning.grade.ranking import rank
+
+    engine = open_engine("hf", config)
+    assert isinstance(engine, HfEngine)
+    with progress_bar(f"responses under {config.model}", console) as advance:
+        ranking = rank(pairs.prompts, drawn, pairs.responses, engine.log_likelihoods, advance)
+    return ranking, {"identity": engine.model, "template": engine.template}
+
+
 def _replies(source: Path | DataConfig) -> "list[Reply]":
     from response_tuning.generate.token_shift import Reply
     from response_tuning.pairs import Pair
@@ -302,7 +309,8 @@ def _figures(tables: Mapping[str, Sequence[Mapping[str, Any]]], name: str) -> di
 def _difference(line: Mapping[str, Any]) -> str:
     metric = line["metric"]
     delta, low, high = (shown(metric, line[key]) for key in ("delta", "low", "high"))
-    return f"{line['model']}: {metric} {delta} [{low}, {high}], p {line['p_value']:.2g}"
+    sign = "+" if line["delta"] > 0 else ""
+    return f"{line['model']}: {metric} {sign}{delta} [{low}, {high}], p {line['p_value']:.2g}"
 
 
 def _probed(scores: Mapping[str, Sequence[Score]]) -> Iterator[Probed]:
@@ -338,9 +346,8 @@ def _left_out(reasons: Mapping[str, Mapping[str, int]]) -> list[str]:
 
 
 def _free_name(model: str, taken: Mapping[str, object]) -> str:
-    """Return the last part of a model's path or id, with a number where two have the same."""
-    name = Path(model).name
-    return name if name not in taken else f"{name} ({len(taken) + 1})"
+    """Return how the model is called, with a number where it is there twice."""
+    return model if model not in taken else f"{model} ({len(taken) + 1})"
 
 
 def _prompt(example: Example) -> tuple[Message, ...]:

@@ -189,6 +189,17 @@ def test_nothing_that_can_be_scored_is_one_line() -> None:
         rank(prompts, draws(responses, 1, 0), responses, model)
 
 
+def test_a_model_that_finds_all_equally_likely_ranks_nothing() -> None:
+    prompts, responses = items(3)
+    with pytest.raises(DataError, match="no response can be ranked: all of them tie"):
+        rank(
+            prompts,
+            draws(responses, 2, 0),
+            responses,
+            lambda pairs: [likelihood(-9.0)] * len(pairs),
+        )
+
+
 @pytest.mark.parametrize(
     ("ranked_low", "pmi_low", "said"),
     [

@@ -109,8 +109,8 @@ def test_groups_of_other_benchmarks_are_shown_by_their_headline_with_weights(
     grade("it", {"drfr": drfr[:1], "depth": [3], "hit_limit": [0]}, groups=("a_b", ""))
     report(run, VARIANTS[:2], CONFIG)
     text = "|".join(Elements(page(run)).cells)
-    assert "quiz: 2 groups, 1 further metrics|By group|group|prompts|depth|drfr|" in text
-    assert "|it|rt|it|rt|no group|2|3.000|66.7|a b|2|3.000|3.000|100.0|25.0|Further" in text
+    assert "quiz: 2 groups, 1 further metric|By group|group|prompts|depth|drfr|" in text
+    assert "|it|rt|it|rt|no group|2|3.000|75.0|a b|2|3.000|3.000|100.0|25.0|Further" in text
     assert "Accuracy" not in text
     assert "At a glance" in text
 

@@ -95,7 +95,8 @@ def test_weights_are_kept_where_any_is_not_1(run: Path, grade: Grade) -> None:
     grade("it", {"drfr": [None, (0, 5)], "correct": [1, 0]})
     (quiz,), _ = read_scores(run, ["it", "rt"])
     assert quiz.weights.keys() == {"drfr"}
-    assert np.array_equal(quiz.weights["drfr"][:, 0], [[np.nan, 5], [2, 5]], equal_nan=True)
+    expected = np.array([[np.nan, 5], [2, 5]])
+    assert np.array_equal(quiz.weights["drfr"][:, 0], expected, equal_nan=True)
 
 
 def test_a_weight_without_end_is_refused(run: Path) -> None:

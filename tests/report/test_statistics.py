@@ -1,6 +1,5 @@
-from collections.abc import Sequence
-
 import numpy as np
+import numpy.typing as npt
 import pytest
 
 from response_tuning.configs import ReportConfig
@@ -173,7 +172,7 @@ def test_seeds_are_averaged_apart_for_numerators_and_denominators() -> None:
     assert per_prompt(parts).tolist() == [[0.5, 0.0], [1.0, 1.0]]
 
 
-def one_ratio(*columns: Sequence[float], config: ReportConfig = CONFIG) -> Estimate:
+def one_ratio(*columns: npt.ArrayLike, config: ReportConfig = CONFIG) -> Estimate:
     """Estimate one quantity from the columns of its parts."""
     (found,) = bootstrap_ratios(np.array(columns, float).T[:, None], config, rng())
     return found

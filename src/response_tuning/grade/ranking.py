@@ -25,7 +25,7 @@ TIE = 1e-4
 CHANCE = 0.5
 OVERLAP = 0.75
 """Above what models that follow no instruction reach by pmi, as responses share words with their
-instructions: 0.50 with random weights, 0.59 and 0.71 with two tiny models that were trained on
+instructions: 0.50 with random weights, 0.59 and 0.72 with two tiny models that were trained on
 other text than they were probed with (docs/how-to/probe.md)."""
 ITEMS_AT_ONCE = 100
 """Items whose responses are scored between two signs of life."""
@@ -100,9 +100,9 @@ def rank(
             found.scores.extend(_scores(name, there, alone, found.left_out))
         done += len(chunk)
         progress(done, len(names))
-    if not found.scores:
-        reasons = ", ".join(f"{count:,} {reason}" for reason, count in found.left_out.items())
-        raise DataError(f"no response can be ranked: {reasons}")
+    if not any(score.metric == "ranked_pmi" for score in found.scores):
+        reasons = [f"{count:,} {reason}" for reason, count in found.left_out.items()]
+        raise DataError(f"no response can be ranked: {', '.join(reasons) or 'all of them tie'}")
     return found
 
 

@@ -80,8 +80,8 @@ class Part(NamedTuple):
     def says(self) -> str:
         """What is in it, in a few words."""
         groups = f"{len(self.groups)} groups" if self.groups else ""
-        further = f"{len(self.further)} further metrics" if self.further else ""
-        return ", ".join(filter(None, (groups, further)))
+        further = f"{len(self.further)} further metric{'s' if len(self.further) > 1 else ''}"
+        return ", ".join(filter(None, (groups, further if self.further else "")))
 
 
 def markdown(contents: Contents) -> str:

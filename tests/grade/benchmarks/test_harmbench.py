@@ -1,5 +1,5 @@
 import csv
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +33,7 @@ EXPECTED = [
 ]
 
 
-def write(path: Path, rows: list[tuple[str, ...]]) -> GradeConfig:
+def write(path: Path, rows: Sequence[tuple[str, ...]]) -> GradeConfig:
     with path.open("w", newline="") as out:
         csv.writer(out).writerows([HEADER, *rows])
     return GradeConfig(paths={"harmbench": path})
