@@ -19,12 +19,11 @@ from response_tuning.configs import DataConfig
 from response_tuning.errors import DataError, ModelError
 from response_tuning.generate import EngineConfig
 from response_tuning.generate.token_shift import Shift
-from response_tuning.grade.ranking import verdict
 from response_tuning.probing import ProbeConfig, Probed, read_pairs, run_probe, run_token_shift
 
 EVIL = "<script>alert(1)</script>"
 MINIATURE = EngineConfig(model="miniature", template="tulu", device="cpu")
-FEW = ProbeConfig(items=24, draws=3)
+FEW = ProbeConfig(items=80, draws=2)
 
 
 def random_model(folder: Path) -> EngineConfig:
@@ -59,13 +58,14 @@ def test_the_miniature_ties_responses_to_instructions_and_random_weights_do_not(
     out, said = probed
     found = read_json(out / "probe.json")
     assert found["verdict"] == "strong"
-    assert "There is something for response tuning to bring out." in said
+    assert "there is something for response tuning to bring out." in said
     base, fresh = values(out, "miniature"), values(out, str(tiny_base))
     assert base["ranked_pmi"]["value"] > 0.95
     assert base["pmi"]["low"] > 5
-    assert verdict(fresh["ranked_pmi"]["low"], fresh["pmi"]["low"]) == "none"
+    assert fresh["ranked_pmi"]["low"] <= 0.5
+    assert fresh["ranked_words"]["value"] == base["ranked_words"]["value"] > 0.9
     assert base["stop_at_end"]["value"] < 1e-3, "it has never seen this template"
-    assert {line["n"] for line in base.values()} == {24}
+    assert {line["n"] for line in base.values()} == {80}
 
 
 def test_every_number_has_an_interval_and_differences_are_paired(probed: tuple[Path, str]) -> None:
@@ -91,8 +91,8 @@ def test_the_lines_of_all_items_are_scores_of_their_model(probed: tuple[Path, st
     assert {line.model for line in lines} == set(models)
     for name in models:
         of_model = [line for line in lines if line.model == name]
-        assert len({line.item_id for line in of_model}) == 24
-        mean = sum(line.value for line in of_model if line.metric == "pmi") / 24
+        assert len({line.item_id for line in of_model}) == 80
+        mean = sum(line.value for line in of_model if line.metric == "pmi") / 80
         assert mean == pytest.approx(values(probed[0], name)["pmi"]["value"])
     assert isinstance(lines[0], Score)
 
@@ -104,9 +104,9 @@ def test_a_probe_can_be_repeated_to_the_byte(
     for name in ("probe.html", "probe.json", "probe.jsonl"):
         assert (tmp_path / name).read_bytes() == (probed[0] / name).read_bytes()
     other = tmp_path / "other"
-    probe(other, MINIATURE, config=FEW.model_copy(update={"seed": 1}))
+    probe(other, MINIATURE, config=ProbeConfig(items=10, draws=1, seed=1))
     items = {line.item_id for line in read_jsonl(other / "probe.jsonl", Probed)}
-    assert items != {line.item_id for line in read_jsonl(probed[0] / "probe.jsonl", Probed)}
+    assert not items <= {line.item_id for line in read_jsonl(probed[0] / "probe.jsonl", Probed)}
 
 
 def test_texts_of_the_data_are_escaped_on_the_page(tiny_base: Path, tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ MEANINGS = {
     "ranked_total": "share of other responses that are less probable, by log p(y | x)",
     "ranked_per_token": "the same, by the mean of its tokens",
     "ranked_pmi": "the same, by log p(y | x) - log p(y)",
+    "ranked_words": "the same, by words in common with x, without any model",
     "pmi": "log p(y | x) - log p(y), in nats",
     "log_p_per_token": "log p(y | x) of a token, in nats",
     "log_p_per_token_alone": "log p(y) of a token, in nats",
@@ -24,19 +25,23 @@ MEANINGS = {
     "tied": "share of comparisons that tie, and count for neither side",
 }
 """Metric -> what it is, in the order of the page."""
+FINDING = (
+    "An instruction's own response gains more from it than {share} of the other responses do, "
+    "{low} at least. Counting words in common, without any model, gets {words}, and chance 50 %. "
+)
 SENTENCES = {
-    "strong": "{name} ties responses to their instructions. An instruction's own response gains "
-    "more from it than {share} of the other responses do, {low} at least, and the threshold is "
-    "75 %: models that follow no instruction reached up to 72 %, by words in common. There is "
-    "something for response tuning to bring out.",
-    "weak": "{name} ties responses to their instructions a little at most. An instruction's own "
-    "response gains more from it than {share} of the other responses do, {low} at least, which is "
-    "above chance (50 %). But it is not above 75 %, or an instruction makes its response no more "
-    "probable ({pmi} nats): words in common can do as much. Do not count on response tuning to "
-    "make it follow instructions.",
-    "none": "{name} shows no sign of tying responses to their instructions. An instruction's own "
-    "response gains more from it than {share} of the other responses do, {low} at least, and "
-    "chance is 50 %. Response tuning will teach it to write responses, not to follow instructions.",
+    "strong": "{name} ties responses to their instructions. "
+    + FINDING
+    + "It is not more than 5 points below the words, and an instruction makes its response more "
+    "probable: there is something for response tuning to bring out.",
+    "weak": "{name} ties responses to their instructions a little. "
+    + FINDING
+    + "It is above chance, but more than 5 points below the words, or an instruction makes its "
+    "response no more probable ({pmi} nats): do not count on response tuning to make it follow "
+    "instructions.",
+    "none": "{name} shows no sign of tying responses to their instructions. "
+    + FINDING
+    + "Response tuning will teach it to write responses, not to follow instructions.",
 }
 """Verdict -> what it says; the thresholds are those of ``grade.ranking``."""
 
@@ -110,6 +115,7 @@ def sentence(contents: Contents) -> str:
         share=shown("ranked_pmi", found.value),
         low=shown("ranked_pmi", found.low),
         pmi=shown("pmi", model.figures["pmi"].value),
+        words=shown("ranked_words", model.figures["ranked_words"].value),
     )
 
 

@@ -107,7 +107,7 @@ def run_probe(
     found = [Model(name, _figures(tables, name)) for name in rankings]
     first = found[0].figures
     contents = Contents(
-        verdict=verdict(first["ranked_pmi"].low, first["pmi"].low),
+        verdict=verdict(first["ranked_pmi"].low, first["pmi"].low, first["ranked_words"].value),
         models=found,
         told=_told(pairs, scores[found[0].name]),
         differences=[_difference(line) for line in tables["comparisons"]],

@@ -14,6 +14,7 @@ from response_tuning.grade.ranking import (
     draws,
     rank,
     ranked,
+    shared_words,
     verdict,
 )
 from response_tuning.pairs import Likelihood, Pair, Unscored
@@ -25,8 +26,8 @@ def likelihood(total: float, tokens: int = 10) -> Likelihood:
     return Likelihood(total, tokens, math.log(0.5), 0.25)
 
 
-def fit(total: float, alone: float = -100.0, tokens: int = 10) -> Fit:
-    return Fit(likelihood(total, tokens), likelihood(alone, tokens))
+def fit(total: float, alone: float = -100.0, tokens: int = 10, words: float = 0.0) -> Fit:
+    return Fit(likelihood(total, tokens), likelihood(alone, tokens), words)
 
 
 def by_metric(scores: Sequence[Score]) -> dict[str, Score]:
@@ -107,8 +108,26 @@ def test_a_tie_is_neither_a_win_nor_a_loss_and_is_named() -> None:
 
 def test_an_item_that_ties_with_all_has_no_rank() -> None:
     found = by_metric([*ranked("a", fit(-20.0), {"b": fit(-20.0)})])
-    assert set(found) == {"tied", "pmi"}
+    assert set(found) == {"tied", "pmi", "ranked_words"}
     assert found["tied"].value == 1
+
+
+def test_words_rank_without_a_model_and_by_chance_where_they_tie() -> None:
+    others = {"b": fit(-9.0, words=0.1), "c": fit(-9.0, words=0.5), "d": fit(-9.0, words=0.9)}
+    assert by_metric([*ranked("a", fit(-20.0, words=0.5), others)])["ranked_words"].value == 0.5
+    assert by_metric([*ranked("a", fit(-20.0, words=0.6), others)])["ranked_words"].value == 2 / 3
+    assert by_metric([*ranked("a", fit(-20.0), {"b": fit(-9.0)})])["ranked_words"].value == 0.5
+
+
+def test_shared_words_are_a_share_of_the_responses_words_by_their_rarity() -> None:
+    asked = {"a": prompt("Who paints the SKY?"), "b": prompt("And the sea?"), "c": prompt("Why")}
+    said = {"a": "The sky, painted.", "b": "The sea, the sea!", "c": "The end of the sea"}
+    share = shared_words(asked, said)
+    assert share("a", "a") == pytest.approx(0.5), "sky of sky and painted; all say 'the'"
+    assert share("b", "b") == 1
+    assert share("b", "c") == pytest.approx(math.log(1.5) / (math.log(1.5) + 2 * math.log(3)))
+    assert share("c", "b") == 0
+    assert shared_words({"a": prompt("x")}, {"a": ""})("a", "a") == 0
 
 
 def test_ranks_of_noise_are_even() -> None:
@@ -201,17 +220,19 @@ def test_a_model_that_finds_all_equally_likely_ranks_nothing() -> None:
 
 
 @pytest.mark.parametrize(
-    ("ranked_low", "pmi_low", "said"),
+    ("ranked_low", "pmi_low", "words", "said"),
     [
-        (0.76, 0.1, "strong"),
-        (0.75, 5.0, "weak"),
-        (0.99, -0.1, "weak"),
-        (0.51, -3.0, "weak"),
-        (0.50, 9.0, "none"),
-        (0.20, -9.0, "none"),
+        (0.76, 0.1, 0.80, "strong"),
+        (0.74, 5.0, 0.80, "weak"),
+        (0.99, -0.1, 0.80, "weak"),
+        (0.51, -3.0, 0.80, "weak"),
+        (0.50, 9.0, 0.80, "none"),
+        (0.20, -9.0, 0.80, "none"),
+        (0.51, 0.1, 0.50, "strong"),
+        (0.49, 0.1, 0.50, "none"),
     ],
 )
-def test_the_verdict_is_by_the_lower_ends_of_both_intervals(
-    ranked_low: float, pmi_low: float, said: str
+def test_the_verdict_holds_the_lower_ends_of_both_intervals_against_words_and_chance(
+    ranked_low: float, pmi_low: float, words: float, said: str
 ) -> None:
-    assert verdict(ranked_low, pmi_low) == said
+    assert verdict(ranked_low, pmi_low, words) == said

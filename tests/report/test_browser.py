@@ -95,6 +95,18 @@ def test_a_page_that_would_be_too_large_holds_the_first_prompts_of_each_benchmar
     ]
 
 
+def test_what_is_cut_of_many_benchmarks_is_one_sentence(
+    run: Path, grade: Grade, answer: Answer
+) -> None:
+    for benchmark in "abcd":
+        grade("rt", {"correct": [1, 1]}, benchmark=benchmark)
+        answer("rt", ["so " * 200] * 2, benchmark=benchmark)
+    assert browse(run, "rt", room=5_000)[1] == [
+        "To keep this page small, only the first prompts are shown: 1 of 2 of a, 1 of 2 of b, "
+        "1 of 2 of c, 1 of 2 of d."
+    ]
+
+
 def test_nothing_in_the_json_can_end_its_element(run: Path, grade: Grade, answer: Answer) -> None:
     hostile = "</script><!--<script>&\u2028\u2029'\"\\"
     grade("rt", {"correct": [1]}, groups=("<b>",))

@@ -7,10 +7,14 @@ Three measures are ranked by: the *total* log p(y | x) (their equation 3), its m
 their code does) and *pmi*, log p(y | x) - log p(y), which is free of how likely the response is by
 itself. A metric's value is an item's share of wins among its wins and losses. Measures that are
 nearer than ``TIE`` tie: that is neither a win nor a loss, but counted under ``tied`` and named.
+
+Responses share words with their instructions, and counting these ranks nine in ten right. So the
+same draws are also ranked by *words*, without any model: what a model has to be held against.
 """
 
 import math
 import random
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Literal, NamedTuple, TypeAlias
@@ -23,10 +27,8 @@ MEASURES = ("total", "per_token", "pmi")
 TIE = 1e-4
 """Nats. Rounding in float32 is below it."""
 CHANCE = 0.5
-OVERLAP = 0.75
-"""Above what models that follow no instruction reach by pmi, as responses share words with their
-instructions: 0.50 with random weights, 0.59 and 0.72 with two tiny models that were trained on
-other text than they were probed with (docs/how-to/probe.md)."""
+MARGIN = 0.05
+"""How far a model may stay below the ranking by words and still be called strong."""
 ITEMS_AT_ONCE = 100
 """Items whose responses are scored between two signs of life."""
 
@@ -42,6 +44,8 @@ class Fit(NamedTuple):
     """With the instruction: log p(y | x)."""
     alone: Likelihood
     """Without any: log p(y)."""
+    words: float
+    """Share of the response's words that stand in the instruction; see ``shared_words``."""
 
     def measure(self, name: str) -> float:
         """Return one of ``MEASURES``, in nats."""
@@ -90,14 +94,18 @@ def rank(
     chunks = [names[at : at + ITEMS_AT_ONCE] for at in range(0, len(names), ITEMS_AT_ONCE)]
     for chunk in chunks:
         alone |= zip(chunk, likelihoods([Pair((), responses[name]) for name in chunk]), strict=True)
+    words = shared_words(prompts, responses)
     done = 0
     for chunk in chunks:
         both = [(name, other) for name in chunk for other in (name, *drawn[name])]
         asked = [Pair(prompts[name], responses[other]) for name, other in both]
         given = dict(zip(both, likelihoods(asked), strict=True))
         for name in chunk:
-            there = {other: given[name, other] for other in (name, *drawn[name])}
-            found.scores.extend(_scores(name, there, alone, found.left_out))
+            fits = {
+                other: _fit(given[name, other], alone[other], words(name, other))
+                for other in (name, *drawn[name])
+            }
+            found.scores.extend(_scores(name, fits, found.left_out))
         done += len(chunk)
         progress(done, len(names))
     if not any(score.metric == "ranked_pmi" for score in found.scores):
@@ -136,10 +144,32 @@ def draws(responses: Mapping[str, str], count: int, seed: int) -> dict[str, tupl
     return found
 
 
+def shared_words(
+    prompts: Mapping[str, tuple[Message, ...]], responses: Mapping[str, str]
+) -> Callable[[str, str], float]:
+    """Return what says which share of an item's response stands in an item's prompt.
+
+    That is, of its distinct words, each weighted by how rare it is among the responses: by
+    log(responses / responses that have it).
+    """
+    asked = {item: _words(" ".join(m.content for m in said)) for item, said in prompts.items()}
+    said = {item: _words(response) for item, response in responses.items()}
+    having = Counter(word for words in said.values() for word in words)
+    rarity = {word: math.log(len(said) / count) for word, count in having.items()}
+
+    def share(item: str, other: str) -> float:
+        whole = sum(rarity[word] for word in sorted(said[other]))
+        shared = sum(rarity[word] for word in sorted(said[other] & asked[item]))
+        return shared / whole if whole else 0.0
+
+    return share
+
+
 def ranked(item_id: str, own: Fit, others: Mapping[str, Fit]) -> Iterator[Score]:
     """Yield the scores of one item: its rank by each measure, its ties and its ``pmi`` in nats.
 
-    An item that ties with all others by a measure has no rank by it.
+    An item that ties with all others by a measure has no rank by it. In ``ranked_words`` a tie is
+    half a win: where no word is shared, words rank by chance.
 
     Args:
         item_id: The item.
@@ -158,51 +188,54 @@ def ranked(item_id: str, own: Fit, others: Mapping[str, Fit]) -> Iterator[Score]
             yield _score(item_id, f"ranked_{name}", wins / decided, said)
     yield _score(item_id, "tied", len(tied) / (len(MEASURES) * len(others)), ", ".join(tied))
     yield _score(item_id, "pmi", own.measure("pmi"))
+    by_words = [(fit.words < own.words) + (fit.words == own.words) / 2 for fit in others.values()]
+    yield _score(item_id, "ranked_words", sum(by_words) / len(others))
 
 
-def verdict(ranked_pmi_low: float, pmi_low: float) -> Verdict:
+def verdict(ranked_pmi_low: float, pmi_low: float, ranked_words: float) -> Verdict:
     """Say how far a model ties responses to their instructions.
 
-    *strong*: its own responses win by pmi more often than ``OVERLAP``, and an instruction makes its
-    response likelier; *weak*: they win more often than by chance, which words in common can do;
-    *none*: not even that. What counts is the lower end of the intervals.
+    *strong*: its own responses win by pmi as often as by words in common, up to ``MARGIN``, and an
+    instruction makes its response likelier; *weak*: they win more often than by chance; *none*: not
+    even that. What counts of the model is the lower end of the intervals.
     """
-    if ranked_pmi_low > OVERLAP and pmi_low > 0:
+    if ranked_pmi_low > max(CHANCE, ranked_words - MARGIN) and pmi_low > 0:
         return "strong"
     return "weak" if ranked_pmi_low > CHANCE else "none"
 
 
 def _scores(
-    name: str,
-    given: Mapping[str, Likelihood | Unscored],
-    alone: Mapping[str, Likelihood | Unscored],
-    left_out: Counter[str],
+    name: str, fits: Mapping[str, Fit | Unscored], left_out: Counter[str]
 ) -> Iterator[Score]:
     """Yield the scores of one item; what cannot be scored is counted in ``left_out``."""
-    both = (given[name], alone[name])
-    unfit = [one.reason for one in both if isinstance(one, Unscored)]
-    if unfit:
-        left_out[f"items: {unfit[0]}"] += 1
+    own = fits[name]
+    if isinstance(own, Unscored):
+        left_out[f"items: {own.reason}"] += 1
         return
-    fits = {other: fit for other in given if (fit := _fit(given[other], alone[other]))}
-    own = fits.pop(name)
-    if len(fits) + 1 < len(given):
+    others = {other: fit for other, fit in fits.items() if other != name and isinstance(fit, Fit)}
+    if len(others) + 1 < len(fits):
         reason = "comparisons: the other response cannot be scored"
-        left_out[reason] += len(given) - len(fits) - 1
-    if not fits:
+        left_out[reason] += len(fits) - len(others) - 1
+    if not others:
         left_out["items: no other response can be scored"] += 1
         return
-    yield from ranked(name, own, fits)
+    yield from ranked(name, own, others)
     yield _score(name, "log_p_per_token", own.given.per_token)
     yield _score(name, "log_p_per_token_alone", own.alone.per_token)
     yield _score(name, "stop_at_end", math.exp(own.given.ending))
     yield _score(name, "stop_early", own.given.early)
 
 
-def _fit(given: Likelihood | Unscored, alone: Likelihood | Unscored) -> Fit | None:
-    if isinstance(given, Unscored) or isinstance(alone, Unscored):
-        return None
-    return Fit(given, alone)
+def _fit(
+    given: Likelihood | Unscored, alone: Likelihood | Unscored, words: float
+) -> Fit | Unscored:
+    if isinstance(given, Unscored):
+        return given
+    return alone if isinstance(alone, Unscored) else Fit(given, alone, words)
+
+
+def _words(text: str) -> set[str]:
+    return set(re.findall(r"\w+", text.lower()))
 
 
 def _score(item_id: str, metric: str, value: float, explanation: str = "") -> Score:

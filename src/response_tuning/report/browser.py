@@ -56,13 +56,12 @@ def browser_json(run: Path, benchmarks: Sequence[Benchmark], room: int) -> tuple
             if item:
                 kept[place].append(item)
     joined = ",".join(item for part in kept for item in part)
-    left_out = [
-        f"{one.benchmark.name}: the first {len(shown)} of {len(all_)} prompts are shown, to keep "
-        "this page small."
+    cut = {
+        one.benchmark.name: f"{len(shown)} of {len(all_)}"
         for one, shown, all_ in zip(asked, kept, items, strict=True)
         if len(shown) < len(all_)
-    ]
-    return f"{shell[:-2]}{joined}]}}", [*left_out, *_other_seeds(asked)]
+    }
+    return f"{shell[:-2]}{joined}]}}", [*_cut(cut), *_other_seeds(asked)]
 
 
 def _read(run: Path, benchmark: Benchmark) -> _Asked:
@@ -121,6 +120,16 @@ def _scored(asked: _Asked, variant: str, position: int | None) -> str:
     row = benchmark.seeds.index(asked.seeds[variant])
     values = (benchmark.of(metric, variant)[row, position] for metric in _marks(benchmark))
     return "".join({0.0: "0", 1.0: "1"}.get(float(value), "-") for value in values)
+
+
+def _cut(shown: Mapping[str, str]) -> Iterator[str]:
+    """Say how many prompts are shown of the benchmarks of which not all are."""
+    if len(shown) > 3:
+        counts = ", ".join(f"{count} of {name}" for name, count in shown.items())
+        yield f"To keep this page small, only the first prompts are shown: {counts}."
+        return
+    for name, count in shown.items():
+        yield f"{name}: the first {count} prompts are shown, to keep this page small."
 
 
 def _other_seeds(asked: Sequence[_Asked]) -> Iterator[str]:
