@@ -4,7 +4,9 @@ import re
 import shlex
 import shutil
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,7 +14,9 @@ from response_tuning.cli import main
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-COMMANDS = re.findall(r"^\$ (rtune .*)$", README, flags=re.MULTILINE)
+ALL = re.findall(r"^\$ (rtune .*)$", README, flags=re.MULTILINE)
+EVALUATING = {"eval", "judge-check", "rate", "probe"}
+COMMANDS = [command for command in ALL if command.split()[1] not in EVALUATING]
 
 
 @pytest.fixture
@@ -32,6 +36,7 @@ def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_the_readme_shows_the_commands_of_a_practitioner() -> None:
     shown = {command.split()[1] for command in COMMANDS}
     assert shown == {"show", "finetune", "chat", "generate", "data", "run", "miniature"}
+    assert {command.split()[1] for command in ALL} == shown | EVALUATING
 
 
 def test_every_command_of_the_readme_runs(
@@ -69,3 +74,36 @@ def test_the_tree_in_the_readme_is_the_tree() -> None:
     names = {part for pair in named for part in pair if part}
     expected = {n for n in source if not n.startswith("_")} - {"py.typed"}
     assert expected <= names
+
+
+def test_every_command_that_evaluates_runs_on_public_files(
+    desk: Path, tiny_lm: Path, public_data: Path, rtune: Callable[..., Any], server: Any
+) -> None:
+    server.says = lambda prompt: "I compared them.\nVerdict: A"
+    task = {
+        "id": "poem",
+        "instruction": "Write a poem.",
+        "input": "",
+        "decomposed_questions": ["Is it a poem?"],
+        "subset": "Easy_set",
+    }
+    (desk / "infobench.jsonl").write_text(json.dumps(task) + "\n", encoding="utf-8")
+    files: list[object] = ["--data", public_data, "--limit", 1]
+    for name in ("it", "rt"):
+        asked = ("generate", "alpaca-eval", *files, "--model", tiny_lm, "--template", "tulu")
+        assert rtune(*asked, "--max-new-tokens", 4, "--out", f"{name}.jsonl").code == 0
+    where = {"MODEL": tiny_lm, "BASE": tiny_lm, "URL": server.url, "FOLDER": public_data}
+    for command in (command for command in ALL if command.split()[1] in EVALUATING):
+        _, verb, *words = shlex.split(command)
+        flags: list[object] = [where.get(word, word) for word in words]
+        if verb == "eval":
+            flags += [*files, "--template", "tulu", "--max-new-tokens", 4]
+            flags += ["--set", "grade.paths.infobench=infobench.jsonl"]
+        if verb == "judge-check":
+            flags += ["--limit", 2]
+        if verb == "rate":  # the study is made; its page would be served until it is interrupted
+            flags = [flag for flag in flags if flag not in ("--rater", "ann")]
+        if verb == "probe":
+            flags = [flag if flag != "answers.jsonl" else "alpaca.json" for flag in flags]
+        result = rtune(verb, *flags)
+        assert result.code == 0, (command, result.err)

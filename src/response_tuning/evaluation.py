@@ -269,12 +269,18 @@ def grade_answers(benchmark: str, config: GradeConfig, folder: Path, judge: Judg
 
 
 def average_refusals(folder: Path) -> None:
-    """Leave the mean of the four refusal benchmarks of a cell as a benchmark of its own."""
+    """Leave the mean of the four refusal benchmarks of a cell as a benchmark of its own.
+
+    A few items of XSTest (``grade.limit``) may hold no unsafe one: then there is no mean.
+    """
     from response_tuning.grade.refusals import suite_average
 
     graded = {name: folder / "grade" / f"{name}.jsonl" for name in REFUSAL}
     scores = {name: list(read_jsonl(path, Score)) for name, path in graded.items()}
-    write_jsonl(folder / "grade" / f"{REFUSAL_SUITE}.jsonl", suite_average(scores))
+    out = folder / "grade" / f"{REFUSAL_SUITE}.jsonl"
+    out.unlink(missing_ok=True)
+    if all(any(score.metric == "refusal" for score in found) for found in scores.values()):
+        write_jsonl(out, suite_average(scores))
 
 
 def reported(benchmarks: Sequence[str]) -> tuple[str, ...]:
