@@ -314,7 +314,7 @@ def test_rules_are_compared_with_public_labels(
 
 
 @pytest.mark.parametrize(("name", "rows", "parts"), [("llmbar", 338, 7), ("pandalm", 507, 10)])
-def test_a_judge_that_prefers_a_place_agrees_with_nobody_on_public_pairs(
+def test_a_judge_that_prefers_a_place_calls_every_public_pair_a_tie(
     server: Any, public_data: Path, tmp_path: Path, name: str, rows: int, parts: int
 ) -> None:
     server.says = lambda prompt: "Verdict: A"

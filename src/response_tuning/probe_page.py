@@ -54,16 +54,18 @@ class Reference(NamedTuple):
     total: str
     per_token: str
     pmi: str
+    words: str
 
 
 REFERENCES = (
-    Reference("random weights, 0.3 M", "Alpaca", "48.7 %", "49.9 %", "48.5 %"),
-    Reference("random weights, 2.2 M", "miniature", "50.2 %", "49.4 %", "50.3 %"),
-    Reference("stories260k, 0.3 M", "Alpaca", "49.5 %", "50.6 %", "58.6 %"),
-    Reference("miniature, 2.2 M", "Alpaca", "49.5 %", "57.2 %", "71.9 %"),
-    Reference("miniature, 2.2 M", "miniature", "99.8 %", "99.8 %", "99.8 %"),
-    Reference("OLMo-7B (Hewitt et al. 2024)", "Alpaca", "", "74.5 %", ""),
-    Reference("Llama-2-7B (Hewitt et al. 2024)", "Alpaca", "", "80.4 %", ""),
+    Reference("random weights, 0.3 M", "Alpaca", "48.7 %", "49.9 %", "48.5 %", "91.2 %"),
+    Reference("stories260k, 0.3 M", "Alpaca", "49.5 %", "50.6 %", "58.6 %", "91.2 %"),
+    Reference("miniature, 2.2 M", "Alpaca", "49.5 %", "57.2 %", "71.9 %", "90.1 %"),
+    Reference("random weights, 2.2 M", "miniature", "50.2 %", "49.4 %", "50.3 %", "99.7 %"),
+    Reference("stories260k, 0.3 M", "miniature", "54.2 %", "57.4 %", "84.0 %", "99.7 %"),
+    Reference("miniature, 2.2 M", "miniature", "99.8 %", "99.8 %", "99.8 %", "99.7 %"),
+    Reference("OLMo-7B (Hewitt et al. 2024)", "Alpaca", "", "74.5 %", "", ""),
+    Reference("Llama-2-7B (Hewitt et al. 2024)", "Alpaca", "", "80.4 %", "", ""),
 )
 
 
