@@ -10,6 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from response_tuning import templates
 from response_tuning.artifacts import (
     Completion,
     Request,
@@ -173,7 +174,7 @@ def answer(
     items = {name: open_benchmark(name, config).items() for name in benchmarks}
     asked = {
         "model": _identity(cell, settings),
-        "template": settings.template,
+        "template": settings.template and templates.identity(settings.template),
         "sampling": sampling.model_dump(mode="json"),
         "items": {
             name: digest(*(item.model_dump_json() for item in requests))

@@ -273,8 +273,7 @@ def check_names(config: FinetuneConfig) -> None:
 
     for name in (config.objective, *config.twins):
         OBJECTIVES.get(name)
-    if config.template not in templates.names():
-        raise unknown("template", config.template, templates.names())
+    templates.check(config.template)
 
 
 def _is_prepared(config: DataConfig, out: Path) -> bool:

@@ -13,9 +13,10 @@ from transformers import AutoTokenizer
 
 from response_tuning.artifacts import Example, Message
 from response_tuning.errors import ModelError
-from response_tuning.finetune.encoding import Encoder, Row, continuation_tokenizer
+from response_tuning.finetune.encoding import Encoder, Row
 from response_tuning.finetune.objectives import IGNORED, OBJECTIVES
 from response_tuning.templates import Chat, install
+from response_tuning.templates.continuation import continuation_tokenizer
 
 ASSETS = Path(__file__).parents[1] / "assets"
 GOLDEN = Path(__file__).parents[1] / "golden"

@@ -5,23 +5,19 @@ exactly the prefix that generation sends. Labels follow from the segments: nothi
 in the ids, and nothing is compared with the pad token.
 """
 
-import json
 import random
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property, partial
 from itertools import islice
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import NamedTuple
 
 from response_tuning.artifacts import Example, Message
 from response_tuning.errors import ModelError, TemplateError
 from response_tuning.finetune.examples import Examples
 from response_tuning.finetune.objectives import IGNORED, OBJECTIVES, Another, Segment, UnfitError
 from response_tuning.templates import Chat
-
-if TYPE_CHECKING:
-    from tokenizers import Tokenizer
-    from transformers import PreTrainedTokenizerBase
+from response_tuning.templates.continuation import continuation_tokenizer
 
 KEPT, TRUNCATED = "kept", "truncated"
 CHUNK = 1000
@@ -179,48 +175,6 @@ class Encoder:
         served = self.chat.encode(self.chat.prompt([Message(role="user", content="question")]))
         if self._bos is not None and served[:2] == [self._bos, self._bos]:
             raise ModelError("the chat template prints two BOS tokens; take one out of it")
-
-
-def continuation_tokenizer(tokenizer: "PreTrainedTokenizerBase") -> "Tokenizer":
-    """Return a copy of the tokenizer's backend that reads a text as the middle of a longer one.
-
-    It adds no dummy space in front (SentencePiece's habit, as in Llama-2) and no special tokens,
-    and it reads the names of special tokens as plain text: a response that quotes ``</s>`` does
-    not end there.
-
-    Raises:
-        ModelError: the tokenizer has no ``tokenizers`` backend.
-    """
-    from tokenizers import Tokenizer
-
-    backend = getattr(tokenizer, "backend_tokenizer", None)
-    if backend is None:
-        raise ModelError(
-            f"{type(tokenizer).__name__} has no fast version; save the base with a tokenizer.json"
-        )
-    spec = json.loads(backend.to_str())
-    spec.update(post_processor=None, truncation=None, padding=None)
-    spec["normalizer"] = _without_dummy_prefix(spec["normalizer"])
-    spec["pre_tokenizer"] = _without_dummy_prefix(spec["pre_tokenizer"])
-    copy = Tokenizer.from_str(json.dumps(spec))
-    copy.encode_special_tokens = True
-    return copy
-
-
-def _without_dummy_prefix(part: dict[str, Any] | None) -> dict[str, Any] | None:
-    """Take the dummy prefix out of one part of a ``tokenizer.json``, nested parts included."""
-    if part is None or part["type"] == "Prepend":
-        return None
-    part = dict(part)
-    for key in ("normalizers", "pretokenizers"):
-        if key in part:
-            inner = [_without_dummy_prefix(child) for child in part[key]]
-            part[key] = [child for child in inner if child is not None]
-    if part["type"] == "Metaspace":
-        part["prepend_scheme"] = "never"
-    if part["type"] == "ByteLevel":
-        part["add_prefix_space"] = False
-    return part
 
 
 def _unsupervised(segments: list[Segment]) -> str:
