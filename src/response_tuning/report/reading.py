@@ -43,7 +43,7 @@ def read_scores(
     seeds: Sequence[int] | None = None,
     benchmarks: Sequence[str] | None = None,
 ) -> tuple[list[Benchmark], list[str]]:
-    """Read every ``grade/*.jsonl`` below ``run``, and sentences on what is missing from them.
+    """Read the scores and totals in ``grade/`` below ``run``, and sentences on what is missing.
 
     With ``seeds`` and ``benchmarks``, others, which an earlier run may have left, are not read; and
     the benchmarks come in that order, otherwise those with an accuracy first.
