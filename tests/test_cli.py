@@ -49,10 +49,14 @@ def test_list_prints_what_is_registered(rtune: Run) -> None:
         "safety-tuned-llamas\n"
         "objectives: instruction-tuning, response-tuning, response-tuning-empty-user, "
         "shuffled-pairs\n"
-        "templates: native, tulu\n"
+        "templates: native, neutral-tags, tulu, urial, urial-r, zero-shot\n"
         "engines: hf, openai, scripted\n"
-        "benchmarks: miniature-refusal, miniature-refusal-validation, miniature-seen, "
-        "miniature-seen-validation, miniature-unseen, miniature-unseen-validation\n"
+        "benchmarks: acceptability, advbench, alpaca-eval, harmbench, ifeval, infobench, "
+        "just-eval, just-eval-safety, malicious-instruct, miniature-refusal, "
+        "miniature-refusal-validation, miniature-seen, miniature-seen-validation, "
+        "miniature-unseen, miniature-unseen-validation, xstest, core-mmlu, core-openbookqa, "
+        "core-hellaswag, core-arc, core-gsm8k, core-piqa\n"
+        "suites: refusal, helpfulness, instructions, core\n"
         "presets: paper, small\n"
     )
 

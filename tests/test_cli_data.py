@@ -116,6 +116,7 @@ def test_prepare_has_flags_for_curation_and_decontamination(
     }
     assert config["decontamination"] == {
         "against": [str(prompts)],
+        "data": None,
         "threshold": 0.9,
         "remove": True,
     }

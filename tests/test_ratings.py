@@ -58,7 +58,7 @@ def test_a_page_is_served_until_it_is_interrupted(answers: list[object], tmp_pat
         with urllib.request.urlopen(address[1]) as page:
             assert "Question" in page.read().decode()
         serving.send_signal(signal.SIGINT)
-        assert serving.wait() == 0
+        assert serving.wait(60) == 0
         assert serving.stderr is not None
         assert serving.stderr.read() == ""
 
