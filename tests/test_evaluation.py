@@ -197,6 +197,11 @@ def test_a_variant_is_compared_with_another_as_its_reference(
             if row["metric"] == "win_rate"
         }
     assert rates == {"rt": 0.5, "base": 0.5}, "a judge that prefers a place prefers nobody"
+    outputs = json.loads(
+        Path("run/rt/seed-0/generate/alpaca-eval.model_outputs.json").read_text(encoding="utf-8")
+    )
+    assert [row["instruction"] for row in outputs] == ["Say one.", "Say two."]
+    assert {row["generator"] for row in outputs} == {"rt"}
     assert server.asked.total() in (0, 2, 4)
 
 

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from response_tuning.generate import Engine, EngineConfig
+    from response_tuning.grade import Item
 
 MANIFEST = "manifest.json"
 JOURNAL = "completions.journal"
@@ -198,7 +199,24 @@ def answer(
                 f"because: {failed[0].error}; the same command asks them again"
             )
         write_jsonl(files[name], completions)
+        _write_for_others(name, requests, files[name], cell.variant)
     write_json(manifest, asked)
+
+
+def _write_for_others(
+    benchmark: str, items: "Sequence[Item]", completions: Path, generator: str
+) -> None:
+    """Leave the answers as the benchmark's own package reads them, beside the completions."""
+    from response_tuning.grade.alpaca_eval_files import write_model_outputs
+    from response_tuning.grade.benchmarks.just_eval import write_outputs
+    from response_tuning.grade.pairwise import read_answers
+
+    if benchmark == "alpaca-eval":
+        out = completions.with_name("alpaca-eval.model_outputs.json")
+        write_model_outputs(out, items, read_answers(completions, items), generator)
+    if benchmark == "just-eval":
+        out = completions.with_name("just-eval.outputs.json")
+        write_outputs(out, read_jsonl(completions, Completion))
 
 
 def measure_core(
