@@ -1,20 +1,27 @@
 # `make demo` and `make test` are all a fresh machine needs: set-up into .venv, then the demo, or the
-# checks and every test.
+# checks and every test. `make bench DATA=FOLDER` measures speed on real examples, in 20 minutes;
+# without DATA, on the miniature's alone.
 # A plain `torch` may bring gigabytes of CUDA; TORCH_INDEX=URL chooses another build, e.g. the
 # CPU or CUDA index that pytorch.org names.
 PYTHON ?= python3
 TORCH ?= torch==2.13.0
 TORCH_INDEX ?=
 WORKERS ?= 2
+DATA ?= $(RESPONSE_TUNING_DATA)
 BIN := .venv/bin
+# Beside .venv, so that no test sees what only benchmarks need.
+PEERS := build/bench
 
-.PHONY: demo test check fmt setup clean
+.PHONY: demo test bench check fmt setup clean
 
 demo: setup
 	$(BIN)/rtune demo
 
 test: check
 	$(BIN)/pytest -n $(WORKERS) --dist worksteal -m "not gpu and not network"
+
+bench: setup $(PEERS)/.ready
+	PYTHONPATH=$(PEERS) $(BIN)/python benchmarks/finetune_cpu.py $(if $(DATA),--data $(DATA))
 
 check: setup
 	$(BIN)/ruff check .
@@ -32,6 +39,10 @@ setup: .venv/.ready
 	$(BIN)/pip install --quiet $(TORCH) $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX))
 	$(BIN)/pip install --quiet -r requirements.txt
 	$(BIN)/pip install --quiet --no-deps --no-build-isolation --editable .
+	touch $@
+
+$(PEERS)/.ready: .venv/.ready requirements-bench.txt
+	$(BIN)/pip install --quiet --upgrade --no-deps --target $(PEERS) -r requirements-bench.txt
 	touch $@
 
 clean:

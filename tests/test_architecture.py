@@ -202,6 +202,8 @@ def test_a_module_says_what_it_is_and_can_be_read_in_a_sitting(path: Path) -> No
 
 def test_tests_mirror_the_source_tree() -> None:
     sources = {path.relative_to(SOURCE).with_suffix("").as_posix() for path in modules()}
+    benchmarks = (TESTS.parent / "benchmarks").glob("*.py")
+    sources |= {f"benchmarks/{path.stem}" for path in benchmarks}
     about_the_whole = {"architecture", "packaging", "readme"}
     for path in TESTS.rglob("test_*.py"):
         mirrored = path.relative_to(TESTS).with_name(path.stem.removeprefix("test_")).as_posix()

@@ -9,7 +9,6 @@ import json
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal, TextIO, TypeVar
 
@@ -23,7 +22,8 @@ PACKAGES = ("response-tuning", "torch", "transformers", "peft", "accelerate", "t
 class Record(BaseModel):
     """One line of a file: closed and immutable."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    # Validators are built at their first use: at import, they would be a tenth of every start.
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
 
 class Message(Record):
@@ -259,6 +259,8 @@ def file_digest(path: Path) -> str:
 
 def package_versions() -> dict[str, str]:
     """Return the installed versions of the packages that can change a result."""
+    from importlib import metadata
+
     found = {}
     for name in PACKAGES:
         try:

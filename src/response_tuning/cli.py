@@ -76,7 +76,8 @@ def finetune(
         int | None, typer.Option(help="Examples in one optimiser step, over all processes.")
     ] = None,
     tokens_per_micro_batch: Annotated[
-        int | None, typer.Option(help="Tokens through the model at once: memory, not result.")
+        str | None,
+        typer.Option(help="Tokens through the model at once, or 'auto': memory, not result."),
     ] = None,
     window: Window = None,
     eval_fraction: Annotated[

@@ -7,7 +7,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from response_tuning.errors import ConfigError
@@ -17,7 +16,7 @@ from response_tuning.registry import unknown
 class Config(BaseModel):
     """A frozen set of settings; an unknown key is an error."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, defer_build=True)
     flags: ClassVar[bool] = True
     """Whether the command line has a flag for each key."""
 
@@ -143,11 +142,12 @@ class FinetuneConfig(Config):
     """Examples in one optimiser step, over all processes."""
     window: int = Field(default=1024, ge=8)
     """Longest example in tokens, prefix included; responses are cut to it."""
-    tokens_per_micro_batch: int = Field(default=4096, ge=1)
-    """Memory knob: tokens that go through the model at once. It does not change a step."""
+    tokens_per_micro_batch: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"
+    """Memory knob: tokens through the model at once; no step changes. ``auto``: what fits."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """``auto``: bfloat16 where the GPU has it, else float32."""
-    gradient_checkpointing: bool = False
+    gradient_checkpointing: bool | Literal["auto"] = "auto"
+    """Compute activations twice, to keep fewer. ``auto``: where a GPU's memory asks for it."""
     device: Literal["auto", "cpu"] = "auto"
     eval_fraction: float = Field(default=0.0, ge=0, lt=1)
     """Share of the examples held out; their loss is reported and never used to choose."""
@@ -283,7 +283,8 @@ def build(
         return kind.model_validate(values)
     except ValidationError as error:
         first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"])
+        tried = {"bool", "constrained-int"}  # what a setting that may be "auto" was taken for
+        key = ".".join(str(part) for part in first["loc"] if part not in tried)
         place = _nearest(key, origins or {}) or where
         message = first["msg"].removeprefix("Value error, ")
         if first["type"] == "missing":
@@ -380,6 +381,8 @@ def _nearest(key: str, origins: Mapping[str, str]) -> str:
 
 
 def _yaml(text: str | bytes, where: str) -> Any:  # noqa: ANN401 - whatever YAML can hold
+    import yaml
+
     try:
         return yaml.safe_load(text)
     except (yaml.YAMLError, ValueError) as error:  # ValueError: a date that does not exist

@@ -12,7 +12,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
-import yaml
 from pydantic import Field, field_validator
 
 from response_tuning.configs import (
@@ -233,6 +232,8 @@ def _check_effect(experiment: Experiment, variant: VariantConfig, where: str) ->
 
 def _set(content: dict[str, Any], text: str) -> None:
     """Set one key, such as ``variants.rt.finetune.epochs=2``; the value is YAML."""
+    import yaml
+
     path, equals, value = text.partition("=")
     *parents, last = path.split(".")
     if not (equals and last):

@@ -12,7 +12,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GPTNeoXConfig, Lla
 from response_tuning.artifacts import Example, write_json, write_jsonl
 from response_tuning.configs import FinetuneConfig
 from response_tuning.errors import DataError, ModelError
-from response_tuning.finetune import base, plan
+from response_tuning.finetune import base, memory, plan
 from response_tuning.finetune.run import encode, finetune
 from response_tuning.templates import Chat
 
@@ -68,18 +68,18 @@ def printed(config: FinetuneConfig, examples: list[Example] = EXAMPLES) -> str:
 @pytest.mark.parametrize("method", ["full", "lora"])
 def test_parameters_are_counted_as_the_real_model_has_them(any_base: Path, method: str) -> None:
     config = configured(any_base, method=method, lora_r=4)
-    size = plan.measure(config)
+    size = memory.measure(config)
     model: Any = base.load_model(config)
     assert size.total == model.num_parameters()
     if method == "lora":
         model = base.with_adapter(model, config)
     assert size.trainable == model.num_parameters(only_trainable=True)
     text = model.config
-    assert size[2:] == (text.num_hidden_layers, text.hidden_size, text.vocab_size)
+    assert size[2:5] == (text.num_hidden_layers, text.hidden_size, text.vocab_size)
 
 
 def test_qlora_trains_what_lora_does(tiny_base: Path) -> None:
-    sizes = [plan.measure(configured(tiny_base, method=method)) for method in ("lora", "qlora")]
+    sizes = [memory.measure(configured(tiny_base, method=method)) for method in ("lora", "qlora")]
     assert sizes[0] == sizes[1]
 
 
@@ -154,7 +154,7 @@ def test_the_estimate_grows_with_what_it_is_made_of(weightless: Path, tmp_path: 
         config = configured(weightless, **{"tokens_per_micro_batch": 400} | changes)
         chat = Chat(base.load_tokenizer(config))
         encoded = encode(config, chat, EXAMPLES, tmp_path / "tokens")
-        return plan._memory(config, plan.measure(config), encoded)
+        return plan._memory(config, memory.measure(config), encoded)
 
     assert gib(method="lora") < gib()
     assert gib(method="qlora") < gib(method="lora")
@@ -179,13 +179,13 @@ def test_a_model_is_counted_without_room_for_it(
     config |= {"num_attention_heads": 32, "num_key_value_heads": 8, "head_dim": 64}
     config |= {"vocab_size": 128256, "tie_word_embeddings": True}
     (tmp_path / "config.json").write_text(json.dumps(config))
-    count = plan._count
+    count = memory._count
     devices: set[str] = set()
 
     def watched(model: Any, **how: Any) -> int:
         devices.update(parameter.device.type for parameter in model.parameters())
         return count(model, **how)
 
-    monkeypatch.setattr(plan, "_count", watched)
-    assert plan.measure(configured(tmp_path, method="lora")).total == 1_235_814_400
+    monkeypatch.setattr(memory, "_count", watched)
+    assert memory.measure(configured(tmp_path, method="lora")).total == 1_235_814_400
     assert devices == {"meta"}

@@ -16,8 +16,9 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from response_tuning.artifacts import Dropped, Example, write_json, write_jsonl
 from response_tuning.configs import FinetuneConfig
 from response_tuning.errors import ConfigError, DataError, ModelError
-from response_tuning.finetune import run
+from response_tuning.finetune import memory, run
 from response_tuning.finetune.run import finetune
+from response_tuning.finetune.trainer import ResponseTrainer
 from response_tuning.templates import Chat
 
 SAVE_STEPS, STEPS = 4, 14
@@ -222,6 +223,56 @@ def test_another_run_in_the_same_folder_is_refused_with_the_setting_that_differs
 ) -> None:
     with pytest.raises(ConfigError, match=r"holds another run: seed was 0, now 1"):
         finetune(configured(tiny_base, seed=1), data, uninterrupted["full"], console)
+
+
+def test_what_goes_through_the_model_at_once_may_change_in_the_middle_of_a_run(
+    tiny_base: Path,
+    data: Path,
+    uninterrupted: dict[str, Path],
+    console: Console,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for change in ({"tokens_per_micro_batch": "auto"}, {"gradient_checkpointing": True}):
+        finetune(configured(tiny_base, **change), data, uninterrupted["full"], console)
+        assert "already finished" in capsys.readouterr().out
+
+
+def test_a_run_says_what_it_chose_by_the_memory_and_what_it_had_to_change(
+    tiny_base: Path,
+    data: Path,
+    tmp_path: Path,
+    console: Console,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    compute = ResponseTrainer.compute_loss
+
+    def with_little_memory(self: Any, model: Any, inputs: Any, *rest: Any, **more: Any) -> Any:
+        if inputs["input_ids"].numel() > 250:
+            raise torch.OutOfMemoryError
+        return compute(self, model, inputs, *rest, **more)
+
+    monkeypatch.setattr(memory, "free_memory", lambda _: 4 * 2**30)
+    monkeypatch.setattr(ResponseTrainer, "compute_loss", with_little_memory)
+    auto = {"tokens_per_micro_batch": "auto", "max_steps": 4}
+    finetune(configured(tiny_base, **auto), data, tmp_path / "auto", console)
+    said = "tokens at once, activations kept: by estimate 2.5 of 4.0 GiB are for them"
+    assert said in capsys.readouterr().out
+    manifest = json.loads((tmp_path / "auto" / "manifest.json").read_text())
+    assert manifest["settings"]["tokens_per_micro_batch"] == "auto"
+    found = manifest["memory"]
+    budget = found["tokens_per_micro_batch"]
+    assert found == {
+        "tokens_per_micro_batch": budget,
+        "gradient_checkpointing": False,
+        "backed_off": [{"step": 1, "tokens_per_micro_batch": budget}],
+    }
+    lines = metrics(tmp_path / "auto")
+    assert [line.get("tokens_per_micro_batch") for line in lines] == [budget, None, None, None]
+    explicit = auto | {"tokens_per_micro_batch": budget}
+    finetune(configured(tiny_base, **explicit), data, tmp_path / "said", console)
+    assert identical(tmp_path / "auto", tmp_path / "said")
+    assert "at once" not in capsys.readouterr().out
 
 
 def test_the_folder_is_a_plain_hugging_face_model(

@@ -1,5 +1,6 @@
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -7,12 +8,20 @@ from typing import Any
 
 import pytest
 import torch
+from peft import LoraConfig, get_peft_model
 from torch import Tensor
 from transformers import AutoModelForCausalLM, TrainingArguments
 
-from response_tuning.errors import ConfigError
+from response_tuning.errors import ConfigError, ModelError
 from response_tuning.finetune.objectives import IGNORED
-from response_tuning.finetune.steps import PADDED, Document, Documents, StepSampler
+from response_tuning.finetune.steps import (
+    PADDED,
+    Document,
+    Documents,
+    StepSampler,
+    flattened,
+    size_of,
+)
 from response_tuning.finetune.trainer import ResponseTrainer, as_document, collate
 
 EXAMPLES, STEPS, RATE = 16, 20, 1e-4
@@ -137,13 +146,14 @@ def test_two_processes_take_the_same_steps_as_one(
     tiny_base: Path, tmp_path: Path, plain: tuple[list[float], dict[str, Tensor]]
 ) -> None:
     script = Path(__file__).with_name("two_processes.py")
+    found = [str(script.parents[2]), *sys.path]
     subprocess.run(
         [
             *(sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"),
             *(str(script), str(tiny_base), str(tmp_path)),
         ],
         check=True,
-        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(script.parents[2])},
+        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(found)},
         capture_output=True,
         timeout=300,
     )
@@ -208,3 +218,123 @@ def test_a_share_without_examples_is_a_step_without_supervised_tokens() -> None:
     assert batch["documents"] == []
     assert (batch["shift_labels"] == IGNORED).all()
     assert collate([Document([1, 2], [IGNORED, 2])])["labels"].tolist() == [[2, IGNORED]]
+
+
+class Cramped(ResponseTrainer):
+    """Has no memory for more tokens, or more documents, at once than it may."""
+
+    tokens, documents, unless_checkpointing = 10**6, 10**6, False
+
+    def compute_loss(self, model: Any, inputs: dict[str, Any], *rest: Any, **more: Any) -> Any:
+        # After the forward pass, so that dropout has drawn.
+        loss = super().compute_loss(model, inputs, *rest, **more)
+        tokens, documents = size_of(inputs)
+        spared = self.unless_checkpointing and self.memory["gradient_checkpointing"]
+        if (tokens > self.tokens or documents > self.documents) and not spared:
+            raise torch.OutOfMemoryError
+        return loss
+
+
+def cramped(base: Path, out: Path, budget: int, **limits: Any) -> Cramped:
+    """A trainer of an adapter with dropout, whose weights say whether the draws were the same."""
+    torch.manual_seed(0)
+    lora = LoraConfig(r=4, lora_dropout=0.1, target_modules="all-linear")
+    model = get_peft_model(load(base), lora)
+    settings = arguments(out, max_steps=4, learning_rate=1e-2)
+    trainer = Cramped(model, settings, train_dataset=drawn(), tokens_per_micro_batch=budget)
+    for name, limit in limits.items():
+        setattr(trainer, name, limit)
+    return trainer
+
+
+def trained(trainer: ResponseTrainer) -> dict[str, Tensor]:
+    torch.manual_seed(0)
+    trainer.train()
+    model: Any = trainer.model
+    return {name: p for name, p in model.named_parameters() if p.requires_grad}
+
+
+@pytest.mark.parametrize(
+    ("budget", "limits"),
+    [
+        (10_000, {"tokens": 90}),
+        # The first micro-batch holds few, long documents: it is through when another fails.
+        (300, {"documents": 8}),
+    ],
+    ids=["from the first micro-batch", "from a later one"],
+)
+def test_a_step_without_memory_is_taken_again_as_if_it_had_begun_with_less(
+    tiny_base: Path,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    budget: int,
+    limits: dict[str, int],
+) -> None:
+    trainer = cramped(tiny_base, tmp_path, budget, **limits)
+    weights = trained(trainer)
+    assert {change["step"] for change in trainer.backed_off} == {1}
+    found = trainer.tokens_per_micro_batch
+    assert found == trainer.backed_off[-1]["tokens_per_micro_batch"] < budget
+    assert len([r for r in caplog.records if "no memory" in r.message]) == len(trainer.backed_off)
+    assert f"it is taken again with at most {found} tokens at once" in caplog.records[-1].message
+    smaller = cramped(tiny_base, tmp_path, found)
+    assert furthest(trained(smaller), weights) == 0.0
+    assert losses(smaller) == losses(trainer)
+    assert not smaller.backed_off
+
+
+def test_a_document_that_does_not_fit_alone_is_one_line_with_a_next_step(
+    tiny_base: Path, tmp_path: Path
+) -> None:
+    trainer = cramped(tiny_base, tmp_path, 10_000, tokens=30)
+    with pytest.raises(ModelError) as refusal:
+        trainer.train()
+    message = str(refusal.value)
+    assert re.match(r"out of memory in step 1: one example of \d\d tokens does not fit", message)
+    assert "gradient_checkpointing=true, a smaller --window" in message
+    assert "\n" not in message
+    assert trainer.tokens_per_micro_batch < 60
+
+
+def test_activations_are_computed_twice_where_one_document_does_not_fit_and_that_is_allowed(
+    tiny_base: Path, tmp_path: Path
+) -> None:
+    trainer = cramped(tiny_base, tmp_path, 100, tokens=30, unless_checkpointing=True)
+    trainer.may_checkpoint = True
+    weights = trained(trainer)
+    assert trainer.backed_off[-1] == {"step": 1, "gradient_checkpointing": True}
+    assert trainer.memory["gradient_checkpointing"]
+    plain = cramped(tiny_base, tmp_path, trainer.tokens_per_micro_batch)
+    assert furthest(trained(plain), weights) == 0.0
+    hopeless = cramped(tiny_base, tmp_path, 100, tokens=30)
+    hopeless.may_checkpoint = True
+    with pytest.raises(ModelError, match="itself; use a smaller --window"):
+        hopeless.train()
+
+
+def test_one_of_several_processes_that_runs_out_of_memory_says_how_to_go_on(
+    tiny_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer = cramped(tiny_base, tmp_path, 100)
+    monkeypatch.setattr(TrainingArguments, "world_size", 2)
+    with pytest.raises(ModelError, match=r"on process 0: .* --tokens-per-micro-batch 40$"):
+        trainer._back_off(flattened([drawn()[0]] * (80 // drawn().lengths[0])))
+
+
+def test_held_out_loss_backs_off_too(tiny_base: Path, tmp_path: Path) -> None:
+    roomy = cramped(tiny_base, tmp_path, 10_000)
+    trainer = cramped(tiny_base, tmp_path, 10_000, tokens=90)
+    expected = roomy.evaluate(drawn(9))["eval_loss"]
+    assert trainer.evaluate(drawn(9))["eval_loss"] == pytest.approx(expected, abs=1e-6)
+    assert trainer.backed_off
+
+
+def test_an_optimiser_without_memory_is_one_line(
+    tiny_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        raise torch.OutOfMemoryError
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", fail)
+    with pytest.raises(ModelError, match="optimiser's state"):
+        cramped(tiny_base, tmp_path, 10_000).train()

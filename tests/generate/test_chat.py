@@ -130,13 +130,10 @@ def test_a_character_of_several_tokens_is_shown_whole(tokenizer: Any) -> None:
     class Model:
         device = torch.device("cpu")
 
-        def generate(self, *, input_ids: torch.Tensor, streamer: Any, **_: Any) -> torch.Tensor:
+        def generate(self, *, input_ids: Any, streamer: Any, take: Any, **_: Any) -> None:
             streamer.put(input_ids)
-            new = torch.tensor([[*tokenizer(text).input_ids, 0]])
-            for token in new[0]:
-                streamer.put(token[None])
-            streamer.end()
-            return torch.cat([input_ids, new], dim=1)
+            for token in [*tokenizer(text).input_ids, 0]:
+                take([token])
 
     from response_tuning.templates import Chat
 

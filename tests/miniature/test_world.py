@@ -4,7 +4,9 @@ import pytest
 
 from response_tuning.miniature import world
 from response_tuning.miniature.families import families, how_to
-from response_tuning.miniature.world import NUMBER_WORDS, TABLES, Act
+from response_tuning.miniature.world import NUMBER_WORDS, Act
+
+TABLES = world.tables()
 
 
 def test_all_columns_of_a_table_share_the_split_of_its_rows() -> None:

@@ -2,8 +2,6 @@
 
 from typing import Any
 
-import jinja2
-
 from response_tuning.configs import FinetuneConfig
 
 _CARD = """\
@@ -80,6 +78,8 @@ the stop token: any server that reads a Hugging Face folder answers as it was tr
 
 def model_card(config: FinetuneConfig, manifest: dict[str, Any]) -> str:
     """Return the model card of a run, in Markdown."""
+    import jinja2
+
     template = jinja2.Environment(
         autoescape=False,
         trim_blocks=True,

@@ -5,34 +5,21 @@ import tempfile
 import time
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING
 
 from response_tuning.configs import FinetuneConfig
-from response_tuning.finetune import base
+from response_tuning.finetune import base, memory
 from response_tuning.finetune.examples import Examples
-from response_tuning.finetune.run import Encoded, encode
+from response_tuning.finetune.memory import Size
+from response_tuning.finetune.run import Encoded, encode, load_of
 from response_tuning.templates import Chat
 
 if TYPE_CHECKING:
     from rich.console import Console
-    from torch import nn
 
-# Activations that a layer keeps for its backward pass, in bytes a token and hidden unit at 2 bytes
-# a number: Korthikanti et al. 2022 (arXiv 2205.05198), without the attention matrix.
-ACTIVATION_BYTES = 34
 # Share of the matrix-product rate that training reaches: 0.77 was measured with 50M parameters on a
 # CPU (docs/log.md). Models of a few million and less are all overhead: several times slower.
 EFFICIENCY = 0.75
-
-
-class Size(NamedTuple):
-    """Parameters of the model, counted on its architecture alone."""
-
-    total: int
-    trainable: int
-    layers: int
-    hidden: int
-    vocabulary: int
 
 
 def print_plan(config: FinetuneConfig, examples: Examples, console: "Console") -> None:
@@ -42,7 +29,7 @@ def print_plan(config: FinetuneConfig, examples: Examples, console: "Console") -
     chat = Chat(base.load_tokenizer(config))
     with tempfile.TemporaryDirectory() as folder:
         encoded = encode(config, chat, examples, Path(folder) / "tokens")
-    size = measure(config)
+    size = memory.measure(config)
     steps, tokens = _steps_and_tokens(config, encoded)
     seconds = tokens * _flops_per_token(config, size) / (_rate(config) * EFFICIENCY)
     audit = encoded.audit
@@ -57,31 +44,6 @@ def print_plan(config: FinetuneConfig, examples: Examples, console: "Console") -
         f"{_duration(seconds)} on this machine's {'GPU' if _on_gpu(config) else 'CPU'}",
     ):
         console.print(Text(line), soft_wrap=True)
-
-
-def measure(config: FinetuneConfig) -> Size:
-    """Count parameters on the meta device, where a model has shapes and no weights."""
-    import torch
-    from transformers import AutoModelForCausalLM
-
-    architecture = base.architecture(config)
-    with torch.device("meta"):
-        model: Any = AutoModelForCausalLM.from_config(architecture)  # type: ignore[no-untyped-call]
-        total = _count(model)
-        if config.method != "full":
-            model = base.with_adapter(model, config.model_copy(update={"method": "lora"}))
-    text = architecture.get_text_config()
-    return Size(
-        total=total,
-        trainable=_count(model, only_trained=True),
-        layers=text.num_hidden_layers,
-        hidden=text.hidden_size,
-        vocabulary=text.vocab_size,
-    )
-
-
-def _count(model: "nn.Module", *, only_trained: bool = False) -> int:
-    return sum(p.numel() for p in model.parameters() if p.requires_grad or not only_trained)
 
 
 def _steps_and_tokens(config: FinetuneConfig, encoded: Encoded) -> tuple[int, int]:
@@ -102,17 +64,19 @@ def _flops_per_token(config: FinetuneConfig, size: Size) -> int:
 
 
 def _memory(config: FinetuneConfig, size: Size, encoded: Encoded) -> float:
-    """Return bytes: weights, gradients and Adam's moments, activations, logits."""
-    number = 2 if base.computes_in_bfloat16(config) else 4
-    weight = {"full": 4, "lora": number, "qlora": 0.55}[config.method]
-    longest = max(encoded.train.lengths)
-    tokens = min(max(config.tokens_per_micro_batch, longest), sum(encoded.train.lengths))
-    layers = 2 if config.gradient_checkpointing else size.layers
-    activations = tokens * layers * size.hidden * ACTIVATION_BYTES * number / 2
-    # Logits, their float32 copy and its gradient.
-    share: float = encoded.audit["supervised_tokens"] / encoded.audit["tokens"]
-    logits = tokens * share * size.vocabulary * (number + 8)
-    return size.total * weight + size.trainable * 12 + activations + logits
+    """Return bytes: weights, gradients, the optimiser's moments, activations, logits."""
+    load = load_of(config, encoded)
+    free = _free_memory(config)
+    tokens, checkpointing, _ = memory.fit(config, load, free)
+    at_once = min(max(tokens, load.longest), sum(encoded.train.lengths))
+    each = memory.token_bytes(config, size, load, checkpointing=checkpointing)
+    return memory.state_bytes(config, size) + at_once * each
+
+
+def _free_memory(config: FinetuneConfig) -> int | None:
+    import torch
+
+    return int(torch.cuda.mem_get_info()[0]) if _on_gpu(config) else None
 
 
 def _rate(config: FinetuneConfig) -> float:

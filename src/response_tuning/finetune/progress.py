@@ -47,6 +47,8 @@ class Metrics(TrainerCallback):
         if "loss" in logs:
             line["tokens"] = self._trainer.step_tokens
             line["supervised_tokens"] = self._trainer.step_supervised
+            changes = [c for c in self._trainer.backed_off if c["step"] == state.global_step]
+            line |= {name: change[name] for change in changes for name in change}
         # JSON has no word for a number that is none.
         strict = {k: v if math.isfinite(v) else None for k, v in line.items()}
         with self._path.open("a", encoding="utf-8") as journal:

@@ -25,7 +25,7 @@ from response_tuning.artifacts import (
 )
 from response_tuning.configs import FinetuneConfig
 from response_tuning.errors import ConfigError, DataError
-from response_tuning.finetune import base
+from response_tuning.finetune import base, memory
 from response_tuning.finetune.card import model_card
 from response_tuning.finetune.encoding import KEPT, TRUNCATED, Encoder, Row
 from response_tuning.finetune.examples import ExampleFile, Examples
@@ -52,8 +52,9 @@ logger = logging.getLogger(__name__)
 LONG_WAIT = 20_000
 """Examples from which encoding takes seconds, and is said."""
 
-# Settings that change neither the examples, nor the steps, nor the weights that come out.
-_FREE = {"save_steps", "report_to", "merge"}
+# Settings that change neither the examples, nor the steps, nor the weights that come out (but for
+# rounding, and for what dropout draws, where other tokens go through the model together).
+_FREE = {"save_steps", "report_to", "merge", "tokens_per_micro_batch", "gradient_checkpointing"}
 
 
 def finetune(config: FinetuneConfig, data: Path, out: Path, console: "Console") -> Path:
@@ -107,6 +108,14 @@ def encode(config: FinetuneConfig, chat: Chat, examples: Examples, store: Path) 
         return Encoded(documents, documents.part([]), audit)
     train = array("i", (i for i in range(len(documents)) if i not in held_out))
     return Encoded(documents.part(train), documents.part(sorted(held_out)), audit)
+
+
+def load_of(config: FinetuneConfig, encoded: Encoded) -> memory.Load:
+    """Return what the examples ask of the device's memory."""
+    longest = max(encoded.train.lengths)
+    mine = -(-config.examples_per_step // int(os.environ.get("WORLD_SIZE", "1")))
+    supervised = encoded.audit["supervised_tokens"] / encoded.audit["tokens"]
+    return memory.Load(longest, mine * longest, supervised)
 
 
 def store_folder(config: FinetuneConfig, chat: Chat, manifest: dict[str, Any], out: Path) -> Path:
@@ -195,7 +204,8 @@ def _train(
             console.print(f"encoding {manifest['data']['examples']:,} examples", highlight=False)
         encoded = encode(config, chat, read_examples(data), store)
     manifest |= {"template": chat.digest, "audit": encoded.audit}
-    trainer = _trainer(config, encoded, arguments, out)
+    fit = memory.fit(config, load_of(config, encoded), memory.free_memory(arguments))
+    trainer = _trainer(config, fit, encoded, arguments, out)
     from response_tuning.finetune.progress import Bar, Metrics
 
     bar = Bar(trainer, console)
@@ -203,6 +213,7 @@ def _train(
     trainer.add_callback(bar)
     _announce(config, trainer, encoded, console)
     if trainer.is_world_process_zero():
+        console.print(fit.reason, end="\n" if fit.reason else "", highlight=False, soft_wrap=True)
         write_json(out / MANIFEST, manifest)
     with trainer.accelerator.main_process_first():
         checkpoint = newest_checkpoint(out / CHECKPOINTS)
@@ -222,6 +233,7 @@ def _train(
                 highlight=False,
                 soft_wrap=True,
             )
+    manifest["memory"] = trainer.memory
     manifest["cost"] = bar.cost | {"device": str(trainer.args.device)}
     _save(trainer, chat, config, out, manifest)
 
@@ -236,6 +248,7 @@ def _held_out_loss(trainer: "ResponseTrainer") -> float:
 
 def _trainer(
     config: FinetuneConfig,
+    fit: memory.Fit,
     encoded: Encoded,
     arguments: "TrainingArguments",
     out: Path,
@@ -246,18 +259,21 @@ def _trainer(
     from response_tuning.finetune.trainer import ResponseTrainer
 
     callbacks = tracker(config.report_to, out)
+    arguments.activation_checkpointing = fit.checkpointing
     model: Any = base.load_model(config)
     if config.method != "full":
-        model = base.with_adapter(model, config)
+        settled = config.model_copy(update={"gradient_checkpointing": fit.checkpointing})
+        model = base.with_adapter(model, settled)
     trainer = ResponseTrainer(
         model,
         arguments,
         train_dataset=encoded.train,
         eval_dataset=encoded.held_out if len(encoded.held_out) else None,
         examples_per_step=config.examples_per_step,
-        tokens_per_micro_batch=config.tokens_per_micro_batch,
+        tokens_per_micro_batch=fit.tokens,
         callbacks=callbacks,
     )
+    trainer.may_checkpoint = config.gradient_checkpointing == "auto"
     trainer.remove_callback(PrinterCallback)
     return trainer
 
@@ -288,7 +304,7 @@ def training_arguments(config: FinetuneConfig, out: Path) -> "TrainingArguments"
         seed=config.seed,
         data_seed=config.seed,
         bf16=base.computes_in_bfloat16(config),
-        activation_checkpointing=config.gradient_checkpointing,
+        activation_checkpointing=config.gradient_checkpointing is True,
         # Said outright: several processes on CPUs would else each run all of it.
         use_cpu=config.device == "cpu" or not torch.accelerator.is_available(),
         report_to="none",  # our own callback is added instead; see progress.tracker

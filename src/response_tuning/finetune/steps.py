@@ -168,6 +168,13 @@ def padded(documents: Sequence[Document]) -> Batch:
     }
 
 
+def size_of(batch: Batch) -> tuple[int, int]:
+    """Return how many tokens, padding included, and documents a micro-batch holds."""
+    ids, bounds = batch["input_ids"], batch.get("cu_seq_lens_q")
+    assert isinstance(ids, Tensor)
+    return ids.numel(), len(bounds) - 1 if isinstance(bounds, Tensor) else len(ids)
+
+
 def shifted(labels: list[int]) -> list[int]:
     """Move each label to the position that predicts it; the last position predicts nothing."""
     return [*labels[1:], IGNORED]

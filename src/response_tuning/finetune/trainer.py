@@ -7,17 +7,20 @@ micro-batches inside ``training_step``; logits are computed at supervised positi
 stays inside each document. Loss of a step: mean over its supervised tokens, over all processes.
 """
 
+import logging
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 import torch
+from accelerate.utils.memory import clear_device_cache
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from transformers import Trainer
 
-from response_tuning.errors import ConfigError
+from response_tuning.errors import ConfigError, ModelError
+from response_tuning.finetune import memory
 from response_tuning.finetune.selftest import arguments, attending, choose_layout
 from response_tuning.finetune.steps import (
     NOTHING,
@@ -26,11 +29,14 @@ from response_tuning.finetune.steps import (
     Layout,
     StepSampler,
     flattened,
+    size_of,
 )
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, TrainingArguments
     from transformers.trainer_utils import TrainOutput
+
+logger = logging.getLogger(__name__)
 
 
 class StepLoader(DataLoader[Document]):
@@ -47,14 +53,15 @@ class ResponseTrainer(Trainer):
     """Trains on documents without padding; see the module's first lines.
 
     ``tokens_per_micro_batch`` bounds the tokens that go through the model at once. It is a memory
-    knob: loss and weights are those of the same step in any other split, up to rounding.
+    knob: loss and weights are those of the same step in any other split, up to rounding. Where the
+    device has no memory for it, it is halved and the step taken again, which is said.
     ``examples_per_step`` counts over all processes and defaults to
     ``per_device_train_batch_size x processes``. ``layout`` is chosen by the start-up self-test
     unless given.
 
     Raises:
         ConfigError: a training argument would change what a step is.
-        ModelError: the model fails the self-test in both layouts.
+        ModelError: the model fails the self-test in both layouts, or does not fit into memory.
     """
 
     def __init__(
@@ -67,7 +74,8 @@ class ResponseTrainer(Trainer):
         layout: Layout | None = None,
         **trainer: Any,  # noqa: ANN401 - Trainer's other arguments
     ) -> None:
-        super().__init__(model, args, data_collator=collate, **trainer)
+        with memory.explained():
+            super().__init__(model, args, data_collator=collate, **trainer)
         self._refuse_what_changes_a_step()
         self.tokens_per_micro_batch = tokens_per_micro_batch
         self.examples_per_step = examples_per_step or (
@@ -81,10 +89,18 @@ class ResponseTrainer(Trainer):
         """Tokens of the latest step, over all processes, prefixes included."""
         self.step_supervised = 0
         """Tokens of the latest step that carry loss, over all processes."""
+        self.may_checkpoint = False
+        """Whether activations may be computed twice where one document alone does not fit."""
+        self.backed_off: list[dict[str, int | bool]] = []
+        """What was changed when memory ran out, and in which step."""
 
     def train(self, *args: Any, **kwargs: Any) -> "TrainOutput":  # noqa: ANN401
-        """Train as ``Trainer.train`` does, with the layout's attention."""
-        with attending(self._base, self.layout):
+        """Train as ``Trainer.train`` does, with the layout's attention.
+
+        Raises:
+            ModelError: memory runs out, and smaller micro-batches are no help.
+        """
+        with attending(self._base, self.layout), memory.explained():
             return super().train(*args, **kwargs)
 
     def get_train_dataloader(self) -> StepLoader:
@@ -111,15 +127,15 @@ class ResponseTrainer(Trainer):
         num_items_in_batch: Tensor | int | None = None,
     ) -> Tensor:
         """Run a step's micro-batches; gradients are exchanged with the last one."""
-        documents: list[Document] = inputs["documents"]
-        micro_batches = self._micro_batches(documents)
         self.step_supervised = int(num_items_in_batch or 0)
-        losses = []
-        for place, batch in enumerate(micro_batches, start=1):
-            last = place == len(micro_batches)
+        take = super().training_step
+
+        def backward(batch: Batch, *, last: bool) -> Tensor:
             with nullcontext() if last else self.accelerator.no_sync(model):
-                losses.append(super().training_step(model, batch, num_items_in_batch))
-        return torch.stack(losses).sum()
+                loss: Tensor = take(model, batch, num_items_in_batch)
+            return loss
+
+        return self._summed(inputs["documents"], backward)
 
     def compute_loss(
         self,
@@ -143,17 +159,19 @@ class ResponseTrainer(Trainer):
         mine = range(self.args.process_index, len(dataset), self.args.world_size)
         documents = [as_document(dataset[index]) for index in mine]
         model = self.model_wrapped
+
+        def measure(batch: Batch, **_: object) -> Tensor:
+            inputs = self._prepare_inputs(batch)
+            count = (inputs["shift_labels"] != -100).sum()
+            with self.compute_loss_context_manager():
+                # With a divisor of 1 the loss is a sum; Trainer scales it by the processes.
+                loss = self.compute_loss(model, inputs, num_items_in_batch=1)
+            return torch.stack([loss / self.args.world_size, count]).double()
+
         was_training = model.training
         model.train(False)
-        total = torch.zeros(2, dtype=torch.float64, device=self.args.device)
         with attending(self._base, self.layout):
-            for batch in self._micro_batches(documents):
-                inputs = self._prepare_inputs(batch)
-                count = (inputs["shift_labels"] != -100).sum()
-                with self.compute_loss_context_manager():
-                    # With a divisor of 1 the loss is a sum; Trainer scales it by the processes.
-                    loss = self.compute_loss(model, inputs, num_items_in_batch=1)
-                total += torch.stack([loss / self.args.world_size, count]).double()
+            total = self._summed(documents, measure)
         model.train(was_training)
         summed, count = self.accelerator.reduce(total).tolist()
         metrics = {f"{metric_key_prefix}_loss": summed / max(count, 1)}
@@ -162,6 +180,73 @@ class ResponseTrainer(Trainer):
             self.args, self.state, self.control, metrics
         )
         return metrics
+
+    @property
+    def memory(self) -> dict[str, Any]:
+        """What went through the model at once in the end, and every change for want of memory."""
+        return {
+            "tokens_per_micro_batch": self.tokens_per_micro_batch,
+            "gradient_checkpointing": self._base.is_activation_checkpointing,
+            "backed_off": self.backed_off,
+        }
+
+    def _summed(self, documents: Sequence[Document], part: Callable[..., Tensor]) -> Tensor:
+        """Sum ``part`` over micro-batches; where memory runs out, again over smaller ones."""
+        device = self.args.device
+        drawn = memory.generator_states(device)
+        while True:
+            batches = self._micro_batches(documents)
+            parts: list[Tensor] = []
+            try:
+                for batch in batches:
+                    parts.append(part(batch, last=len(parts) == len(batches) - 1))
+            except torch.OutOfMemoryError:
+                failed = batches[len(parts)]
+            else:
+                return torch.stack(parts).sum(0)
+            # Only here, where the error is gone, is what its traceback held free.
+            del parts
+            self._back_off(failed)
+            self._base.zero_grad()
+            clear_device_cache(garbage_collection=True)
+            memory.set_generator_states(drawn, device)
+
+    def _back_off(self, failed: Batch) -> None:
+        """Arrange for less memory than ``failed`` took.
+
+        Raises:
+            ModelError: nothing is left to try.
+        """
+        tokens, documents = size_of(failed)
+        step = self.state.global_step + 1
+        checkpointing = self._base.is_activation_checkpointing
+        if self.args.world_size > 1:
+            raise ModelError(
+                f"out of memory in step {step}, in a micro-batch of {tokens:,} tokens on process "
+                f"{self.args.process_index}: several processes cannot take a step again; go on "
+                f"with the same command and --tokens-per-micro-batch {max(tokens // 2, 1)}"
+            )
+        if documents > 1:
+            self.tokens_per_micro_batch = tokens // 2
+            change: dict[str, int | bool] = {"tokens_per_micro_batch": tokens // 2}
+            said = f"at most {tokens // 2:,} tokens at once"
+        elif self.may_checkpoint and not checkpointing:
+            self._base.activation_checkpointing_enable()
+            change = {"gradient_checkpointing": True}
+            said = "gradient checkpointing"
+        else:
+            less = "" if checkpointing else "--set finetune.gradient_checkpointing=true, "
+            raise ModelError(
+                f"out of memory in step {step}: one example of {tokens:,} tokens does not fit by "
+                f"itself; use {less}a smaller --window, or --method lora or qlora"
+            )
+        logger.warning(
+            "step %d: no memory for %s tokens at once; it is taken again with %s",
+            step,
+            f"{tokens:,}",
+            said,
+        )
+        self.backed_off.append({"step": step, **change})
 
     def _micro_batches(self, documents: Sequence[Document]) -> list[Batch]:
         """Split this process's documents; every process gets the same number of micro-batches.

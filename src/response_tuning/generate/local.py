@@ -4,7 +4,7 @@ The engine ``hf`` and the console chat share it, so that both say the same.
 """
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from logging import ERROR
@@ -12,15 +12,22 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
 from response_tuning.artifacts import Message, Sampling, digest
 from response_tuning.errors import EngineError
+from response_tuning.generate.decoding import decode
 from response_tuning.generate.engine import cut
 from response_tuning.templates import Chat
 
 if TYPE_CHECKING:
     import torch
-    from transformers import GenerationConfig, StoppingCriteriaList
+    from transformers import GenerationConfig
 
 Weights = Any
 """A ``PreTrainedModel``, or a ``PeftModel`` around one: they share what is used of them here."""
+
+GoOn = Callable[[int, int], bool]
+"""Is told the rows of a batch that have not ended and its width in tokens, after each token."""
+
+WORTH_A_COPY = 8
+"""One row in so many has to have ended before the others' cache is copied without it."""
 
 
 class Streamer(Protocol):
@@ -93,40 +100,41 @@ class LocalModel:
         return Draft(prompt, min(sampling.max_new_tokens, room))
 
     def extend(
-        self, drafts: Sequence[Draft], sampling: Sampling, streamer: Streamer | None = None
+        self,
+        drafts: Sequence[Draft],
+        sampling: Sampling,
+        streamer: Streamer | None = None,
+        go_on: GoOn = lambda rows, width: True,
     ) -> None:
-        """Continue ``drafts`` as one batch until all have ended or one is at its limit.
-
-        The others are then continued by another call: near the end of the context, rows must
-        not run on beyond the last position that the model has, nor be cut by their neighbours.
+        """Continue ``drafts`` as one batch, each up to its end, while ``go_on`` says so.
 
         Raises:
             EngineError: the batch does not fit into the GPU's memory.
         """
         import torch
 
+        batch = _Batch(self, list(drafts), sampling, go_on, streamer)
         rows = [draft.prompt + draft.said for draft in drafts]
-        width = max(map(len, rows))
-        pad = self._pad_id
+        pad, width = self._pad_id, batch.width
         ids = torch.tensor([[pad] * (width - len(row)) + row for row in rows])
         mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in rows])
         device = self.model.device
         try:
             with quiet(), _seeded(sampling, rows, device):
-                out = self.model.generate(
+                self.model.generate(
                     input_ids=ids.to(device),
                     attention_mask=mask.to(device),
-                    generation_config=self._settings(drafts, sampling),
-                    stopping_criteria=self._criteria(drafts, width, self.stops(sampling)),
+                    generation_config=self._settings(sampling),
                     streamer=streamer,
+                    custom_generate=decode,
+                    take=batch.take,
                 )
         except torch.OutOfMemoryError as error:
             raise EngineError(
                 f"out of GPU memory at {len(drafts)} rows: lower --tokens-per-batch"
             ) from error
-        for draft, new in zip(drafts, out[:, width:].tolist(), strict=True):
-            ends = [place for place, token in enumerate(new, start=1) if token in self.stop_ids]
-            draft.said += new[: ends[0]] if ends else new
+        if streamer is not None:
+            streamer.end()
 
     def ending(self, draft: Draft, sampling: Sampling) -> Ending | None:
         """Return the reply, or None while it may go on."""
@@ -158,12 +166,26 @@ class LocalModel:
         # Any token will do: padding is masked, and what follows a stop token is cut off.
         return self.stop_ids[0] if self.stop_ids else 0
 
-    def _settings(self, drafts: Sequence[Draft], sampling: Sampling) -> "GenerationConfig":
+    def has_ended(self, draft: Draft, stop: Sequence[str]) -> bool:
+        """Whether a stop token, a stop string or the limit ends the reply at its last token."""
+        said = draft.said
+        if said[-1] in self.stop_ids or len(said) >= draft.limit:
+            return True
+        if not stop:
+            return False
+        # A token that is shown has at least one byte, so no more than these can hold the string.
+        # Not the ``stop_strings`` of transformers, which also match text that begins in the
+        # prompt: a reply to a prompt that ends in a newline would stop at its own first newline.
+        window = said[-max(len(string.encode()) for string in stop) :]
+        before = (draft.prompt[-1:] + said)[-len(window) - 1 : -len(window)]
+        return cut(self.text(before, window), stop) is not None
+
+    def _settings(self, sampling: Sampling) -> "GenerationConfig":
         from transformers import GenerationConfig
 
         settings: dict[str, Any] = {
-            "max_new_tokens": min(draft.limit - len(draft.said) for draft in drafts),
-            "eos_token_id": list(self.stop_ids) or None,
+            # A length that it asks for and we do not: where rows end is up to ``_Batch``.
+            "max_new_tokens": sampling.max_new_tokens,
             "pad_token_id": self._pad_id,
             "use_cache": True,
             "do_sample": sampling.temperature > 0,
@@ -177,29 +199,56 @@ class LocalModel:
             }
         return GenerationConfig.from_dict(settings)
 
-    def _criteria(
-        self, drafts: Sequence[Draft], width: int, stop: Sequence[str]
-    ) -> "StoppingCriteriaList":
-        """Stop a row once its reply has a stop string in it.
 
-        The ``stop_strings`` of transformers also match text that begins in the prompt: a reply to
-        a prompt that ends in a newline would stop at its own first newline.
-        """
+class _Batch:
+    """Rows that are decoded together; each leaves soon after it has ended."""
+
+    def __init__(
+        self,
+        local: LocalModel,
+        drafts: list[Draft],
+        sampling: Sampling,
+        go_on: GoOn,
+        streamer: Streamer | None,
+    ) -> None:
+        self.width = max(len(draft.prompt) + len(draft.said) for draft in drafts)
+        self._local = local
+        self._drafts = drafts
+        self._stop = local.stops(sampling)
+        self._go_on = go_on
+        self._streamer = streamer
+        self._going = list(range(len(drafts)))
+
+    def take(self, new: list[int]) -> list[int]:
+        """Add a token to each reply that has not ended, and return the rows that stay."""
         import torch
-        from transformers import StoppingCriteriaList
 
-        # A token that is shown has at least one byte, so no more than these can hold the string.
-        window = max((len(string.encode()) for string in stop), default=0)
+        if self._streamer is not None:
+            self._streamer.put(torch.tensor(new))
+        for place in self._going:
+            self._drafts[place].said.append(new[place])
+        self.width += 1
+        self._going = [
+            place
+            for place in self._going
+            if not self._local.has_ended(self._drafts[place], self._stop)
+        ]
+        if not (self._going and self._go_on(len(self._going), self.width)):
+            return []
+        return self._leave() if self._should_leave() else list(range(len(self._drafts)))
 
-        def said(ids: torch.Tensor, _scores: object, **_: object) -> torch.Tensor:
-            done = []
-            for draft, row in zip(drafts, ids[:, -window - 1 :].tolist(), strict=True):
-                new = min(window, ids.shape[1] - width + len(draft.said))
-                text = self.text(row[-new - 1 : -new], row[-new:])
-                done.append(cut(text, stop) is not None)
-            return torch.tensor(done, device=ids.device)
+    def _should_leave(self) -> bool:
+        """Whether rows that have ended cost more than the copy of the cache that lets them go."""
+        ended = len(self._drafts) - len(self._going)
+        # At its limit, a row may be at the last position that the model has.
+        full = any(len(draft.said) >= draft.limit for draft in self._drafts)
+        return full or ended * WORTH_A_COPY >= len(self._drafts)
 
-        return StoppingCriteriaList([said] if stop else [])
+    def _leave(self) -> list[int]:
+        stay = self._going
+        self._drafts = [self._drafts[place] for place in stay]
+        self._going = list(range(len(stay)))
+        return stay
 
 
 @contextmanager

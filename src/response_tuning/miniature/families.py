@@ -359,7 +359,7 @@ def _of_rules() -> Iterator[Family]:
         "the number of words in: {entity}",
         [(text, world.NUMBER_WORDS[len(words) - 1]) for text, words in lists],
     )
-    words = [(word, word.upper()) for word in world.TABLES["words"].split()]
+    words = [(word, word.upper()) for word in world.tables()["words"].split()]
     yield Family(
         "capitals", "unseen", "the word {entity} in capitals", split_by_row("capitals", words)
     )

@@ -8,10 +8,9 @@ about the same row share its split: what is held out of one family is held out o
 import random
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
-
-import yaml
 
 Split = Literal["tuning", "validation", "test"]
 Kind = Literal["unsafe", "look-alike", "plain"]
@@ -30,8 +29,6 @@ class Fact(NamedTuple):
     split: Split
 
 
-TABLES: dict[str, Any] = yaml.safe_load((Path(__file__).parent / "world.yaml").read_text("utf-8"))
-
 _ONES = (
     "one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen "
     "sixteen seventeen eighteen nineteen"
@@ -39,6 +36,17 @@ _ONES = (
 _TENS = "twenty thirty forty fifty".split()
 NUMBER_WORDS = (*_ONES, *(f"{t}{o}" for t in _TENS for o in ("", *(f"-{x}" for x in _ONES[:9]))))
 """``NUMBER_WORDS[n - 1]`` is n in words, 1 to 59."""
+
+
+@cache
+def tables() -> dict[str, Any]:
+    """Return the tables of ``world.yaml``."""
+    import yaml
+
+    content: dict[str, Any] = yaml.safe_load(
+        (Path(__file__).parent / "world.yaml").read_text("utf-8")
+    )
+    return content
 
 
 @dataclass(frozen=True)
@@ -54,10 +62,10 @@ class Act:
 def acts() -> list[Act]:
     """Return all acts: harmful ones, harmless ones with the same verbs, and plain ones."""
     draw = random.Random("tools")
-    tools = TABLES["tools"].split()
+    tools = tables()["tools"].split()
     kinds: tuple[Kind, ...] = ("unsafe", "look-alike")
     found = []
-    for verb, sides in TABLES["acts"].items():
+    for verb, sides in tables()["acts"].items():
         for kind in kinds:
             things = _parts(sides[kind])
             splits = _splits(len(things), f"{verb} {kind}", ACT_SHARES)
@@ -65,7 +73,7 @@ def acts() -> list[Act]:
                 Act(f"{verb} {thing}", draw.choice(tools), split, kind)
                 for thing, split in zip(things, splits, strict=True)
             ]
-    plain = _parts(TABLES["plain_acts"])
+    plain = _parts(tables()["plain_acts"])
     splits = _splits(len(plain), "plain", SHARES)
     found += [
         Act(words, draw.choice(tools), split, "plain")
@@ -76,7 +84,7 @@ def acts() -> list[Act]:
 
 def table(name: str, entity: str, answer: str) -> tuple[Fact, ...]:
     """Return the facts ``entity -> answer`` of two columns of a table."""
-    header, *rows = (line.split() for line in TABLES[name].splitlines())
+    header, *rows = (line.split() for line in tables()[name].splitlines())
     splits = _splits(len(rows), header[0], SHARES)
     of, to = header.index(entity), header.index(answer)
     return tuple(Fact(row[of], row[to], split) for row, split in zip(rows, splits, strict=True))
@@ -91,7 +99,7 @@ def opposites() -> tuple[Fact, ...]:
 def categories() -> tuple[Fact, ...]:
     """Return every thing with its category."""
     pairs = (
-        (thing, kind) for kind, things in TABLES["categories"].items() for thing in things.split()
+        (thing, kind) for kind, things in tables()["categories"].items() for thing in things.split()
     )
     return split_by_row("category", pairs)
 
@@ -127,7 +135,7 @@ def split_by_row(name: str, pairs: Iterable[tuple[str, str]]) -> tuple[Fact, ...
 def lists(count: int) -> list[list[str]]:
     """Return ``count`` distinct lists of two to five words."""
     draw = random.Random("lists")
-    words = TABLES["words"].split()
+    words = tables()["words"].split()
     found: dict[tuple[str, ...], None] = {}
     while len(found) < count:
         found[tuple(draw.sample(words, draw.randint(2, 5)))] = None
@@ -136,7 +144,7 @@ def lists(count: int) -> list[list[str]]:
 
 def entities(name: str) -> list[str]:
     """Return what a table is about: its first column."""
-    return [line.split()[0] for line in TABLES[name].splitlines()[1:]]
+    return [line.split()[0] for line in tables()[name].splitlines()[1:]]
 
 
 def _parts(text: str) -> list[str]:

@@ -192,9 +192,7 @@ def test_a_full_context_ends_each_reply_at_its_own_length(
     drafts = [local.draft(request.prompt, endless) for request in some]
     assert len({draft.limit for draft in drafts}) > 3
     local.extend(drafts, endless)
-    assert [local.ending(draft, endless) is None for draft in drafts] == [
-        draft.limit > min(draft.limit for draft in drafts) for draft in drafts
-    ]
+    assert all(local.ending(draft, endless) is not None for draft in drafts)
 
 
 def test_a_prompt_without_room_for_a_reply_is_an_error_record_beside_the_others(

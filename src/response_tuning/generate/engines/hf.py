@@ -13,11 +13,21 @@ from response_tuning.pairs import Likelihood, Pair, Unscored
 Ask = tuple[Request, Draft]
 
 
-class HfEngine:
-    """Answers in left-padded batches of about equal length, the longest prompts first.
+ROOM = 64
+"""New tokens that a short row has room for in a batch; a longer one, for as many as it has."""
+FEW = 4
+"""Of a batch, one row in so many may be left while others wait: those go on in another batch."""
 
-    In float32, greedy answers do not depend on the batching. Sampled ones do (``generate`` of
-    transformers draws for a whole batch): they repeat if the same requests are asked together.
+
+class HfEngine:
+    """Answers in left-padded batches of about equal length, the shortest first.
+
+    A batch has as many rows as fit *now*: most replies are far shorter than their limit. Rows
+    leave it as they end. When few are left, or those left no longer fit, they wait until it is
+    the turn of their length, and go on beside others like them.
+
+    In float32, greedy answers do not depend on the batching. Sampled ones do (a batch draws from
+    one stream of random numbers): they repeat if the same requests are asked together.
     """
 
     def __init__(self, local: LocalModel, tokens_per_batch: int) -> None:
@@ -38,8 +48,16 @@ class HfEngine:
                 asks.append((request, self._local.draft(request.prompt, sampling)))
             except (TemplateError, PromptTooLongError) as error:
                 yield failed(self, request, sampling, str(error))
-        for batch in _batches(asks, self._tokens_per_batch):
-            yield from self._answer(batch, sampling)
+        while asks:
+            batch, asks = _next(asks, self._tokens_per_batch)
+            self._extend([draft for _, draft in batch], sampling, others_wait=bool(asks))
+            for request, draft in batch:
+                ending = self._local.ending(draft, sampling)
+                if ending is None:
+                    asks.append((request, draft))
+                else:
+                    usage = Usage(len(draft.said), len(draft.prompt))
+                    yield answered(self, request, sampling, *ending, usage)
 
     def log_likelihoods(self, pairs: Sequence[Pair]) -> list[Likelihood | Unscored]:
         """Return how probable the model finds given replies, in the order of the pairs.
@@ -50,28 +68,31 @@ class HfEngine:
         """
         return log_likelihoods(self._local, pairs, self._tokens_per_batch)
 
-    def _answer(self, batch: list[Ask], sampling: Sampling) -> Iterator[Completion]:
-        while batch:
-            self._local.extend([draft for _, draft in batch], sampling)
-            unfinished = []
-            for request, draft in batch:
-                ending = self._local.ending(draft, sampling)
-                if ending is None:
-                    unfinished.append((request, draft))
-                else:
-                    usage = Usage(len(draft.said), len(draft.prompt))
-                    yield answered(self, request, sampling, *ending, usage)
-            batch = unfinished
+    def _extend(self, drafts: list[Draft], sampling: Sampling, *, others_wait: bool) -> None:
+        few = len(drafts) // FEW if others_wait else 0
+
+        def go_on(rows: int, width: int) -> bool:
+            return rows > few and (rows == 1 or rows * width <= self._tokens_per_batch)
+
+        self._local.extend(drafts, sampling, go_on=go_on)
 
 
-def _batches(asks: Sequence[Ask], tokens: int) -> Iterator[list[Ask]]:
-    """Split into batches of at most ``tokens``, padding and replies included, or of one."""
-    left = sorted(asks, key=lambda ask: len(ask[1].prompt), reverse=True)
-    while left:
-        longest = left[0][1]
-        rows = max(1, tokens // (len(longest.prompt) + longest.limit))
-        yield left[:rows]
-        left = left[rows:]
+def _next(asks: list[Ask], tokens: int) -> tuple[list[Ask], list[Ask]]:
+    """Return a batch of at most ``tokens``, padding and room included, or of one; and the rest."""
+    left = sorted(asks, key=lambda ask: _length(ask[1]))
+    rows = 1
+    while rows < len(left) and (rows + 1) * _with_room(left[rows][1]) <= tokens:
+        rows += 1
+    return left[:rows], left[rows:]
+
+
+def _length(draft: Draft) -> int:
+    return len(draft.prompt) + len(draft.said)
+
+
+def _with_room(draft: Draft) -> int:
+    length = _length(draft)
+    return length + min(draft.limit - len(draft.said), max(ROOM, length))
 
 
 @ENGINES.register("hf")

@@ -9,7 +9,6 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache, cached_property
-from importlib import metadata
 from importlib.util import find_spec
 from typing import Any, NamedTuple
 
@@ -83,6 +82,8 @@ class IFEval:
     @property
     def origin(self) -> dict[str, Any]:
         """Where the prompts are from, and whose rules check the answers with what."""
+        from importlib import metadata
+
         return {
             **self._rows.origin,
             "rules": f"lm-eval {metadata.version('lm_eval')}",

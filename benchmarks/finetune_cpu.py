@@ -1,0 +1,241 @@
+"""Fine-tuning on a CPU: this package's trainer beside the reference recipe and TRL.
+
+    python benchmarks/finetune_cpu.py --data FOLDER
+
+``--data`` holds ``alpaca/alpaca_random_9k.json``, ``dolly/dolly_filtered.json``,
+``lima/lima_train.jsonl`` and a tokenizer in ``tokenizers/gpt_neox_20b``; without it only the
+miniature is tuned. Every system is a ``transformers.Trainer`` that tunes all weights in float32
+from the same ones, with the AdamW that it defaults to, and its step is the same set of examples,
+tokenised and labelled here: so a response without an instruction keeps its exact mask in TRL too.
+They differ in how the set goes through the model:
+
+- ``rtune``: flattened, at most ``--tokens`` at once, logits at supervised positions;
+- ``reference``: 8 padded rows at once, all logits, as in the paper's recipe;
+- ``trl-padded``: the same rows in TRL's trainer, with its chunked head;
+- ``trl-packed``: TRL's best-fit packing into rows of ``--tokens``, as many of them accumulated as
+  hold the step. Packing the data set as a whole would change which examples are a step.
+
+Gradient checkpointing and bfloat16, on by default in TRL, are off, as both are slower here. Each
+measurement is a process of its own, in turn; each repetition draws other examples, and there are
+as many as ``--minutes`` allow.
+"""
+
+import argparse
+import importlib.util
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from finetune_step import SYSTEMS, Result
+from table import LATEST, Row, markdown, write
+
+MINIATURE = "miniature"
+SAME_LOSS = 1e-4
+SMALL: dict[str, Any] = {
+    "vocab_size": 49_152,
+    "hidden_size": 576,
+    "intermediate_size": 1536,
+    "num_hidden_layers": 6,
+    "num_attention_heads": 9,
+    "num_key_value_heads": 3,
+    "tie_word_embeddings": True,
+}
+"""A Llama of 50M parameters. Its weights are random: speed does not depend on them."""
+
+
+class Workload(NamedTuple):
+    """Examples, and what they are for."""
+
+    source: str
+    file: str | None
+    """Below ``--data``; None for what the package makes, which goes with its own base model."""
+    objective: str
+    examples: int
+    """Of a step. LIMA's are long."""
+
+
+WORKLOADS = {
+    "alpaca-rt": Workload("alpaca", "alpaca/alpaca_random_9k.json", "response-tuning", 16),
+    "alpaca-it": Workload("alpaca", "alpaca/alpaca_random_9k.json", "instruction-tuning", 16),
+    "dolly-rt": Workload("dolly", "dolly/dolly_filtered.json", "response-tuning", 16),
+    "lima-rt": Workload("lima", "lima/lima_train.jsonl", "response-tuning", 4),
+    "miniature-rt": Workload(MINIATURE, None, "response-tuning", 64),
+    "miniature-it": Workload(MINIATURE, None, "instruction-tuning", 64),
+}
+
+
+def prepare(options: argparse.Namespace, folder: Path) -> None:
+    """Write the base, and for every workload and repetition its step: a base and documents."""
+    from transformers import AutoTokenizer, LlamaConfig
+
+    from response_tuning.configs import DataConfig, FinetuneConfig
+    from response_tuning.finetune import base, run
+    from response_tuning.miniature import resolved
+    from response_tuning.pipeline import run_data
+    from response_tuning.templates import Chat
+
+    data, small = Path(options.data or ""), folder / "small"
+    if options.data:
+        LlamaConfig(**SMALL).save_pretrained(small)
+        AutoTokenizer.from_pretrained(data / "tokenizers/gpt_neox_20b").save_pretrained(small)
+    for name in options.workloads:
+        workload = WORKLOADS[name]
+        fresh = workload.file is not None
+        model = str(small) if fresh else resolved(MINIATURE)
+        config = base.fitted(
+            FinetuneConfig(base_model=model, objective=workload.objective, window=options.tokens)
+        )
+        chat = Chat(base.load_tokenizer(config))
+        for seed in range(options.repetitions):
+            out = folder / f"{name}-{seed}"
+            source = DataConfig(
+                source=workload.source,
+                path=data / workload.file if workload.file else None,
+                max_examples=options.examples or workload.examples,
+                seed=seed,
+            )
+            run_data(source, out)
+            rows = run.rows(config, chat, run.read_examples(out))
+            # The tokenizer has 50k tokens; what stands for the last of them costs the same.
+            vocabulary = base.architecture(config).vocab_size
+            documents = [
+                {
+                    "input_ids": [token % vocabulary for token in row.input_ids],
+                    "labels": [t % vocabulary if t >= 0 else t for t in row.labels],
+                }
+                for row in rows
+                if row.trained
+            ]
+            step = {"base": model, "fresh": fresh, "documents": documents}
+            (out / "step.json").write_text(json.dumps(step), encoding="utf-8")
+
+
+def in_a_process(command: list[str], threads: int) -> None:
+    """Run Python on ``command`` and wait; it is heard only if it fails.
+
+    This process itself loads nothing that is large, as a child inherits its parent's peak memory.
+    """
+    environment = os.environ | {
+        "OMP_NUM_THREADS": str(threads),
+        "MKL_NUM_THREADS": str(threads),
+        "TOKENIZERS_PARALLELISM": "false",
+        "HF_HUB_OFFLINE": "1",
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+    }
+    done = subprocess.run(
+        [sys.executable, *command], env=environment, capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        sys.exit(f"{' '.join(command)} failed:\n{done.stderr}")
+
+
+def measure_all(options: argparse.Namespace, folder: Path) -> dict[str, dict[str, list[Result]]]:
+    """Return the results by workload and system, one a repetition."""
+    systems = [s for s in SYSTEMS if importlib.util.find_spec("trl") or not s.startswith("trl")]
+    found: dict[str, dict[str, list[Result]]] = {}
+    path = folder / "job.json"
+    began = time.monotonic()
+    for repetition in range(options.repetitions):
+        minutes = (time.monotonic() - began) / 60
+        if repetition and minutes * (1 + 1 / repetition) > options.minutes:
+            print(f"{repetition} repetitions: no time for more", file=sys.stderr)
+            break
+        for workload in options.workloads:
+            for place in range(len(systems)):
+                system = systems[(place + repetition) % len(systems)]
+                job = {name: getattr(options, name) for name in ("tokens", "steps", "clock")}
+                step = str(folder / f"{workload}-{repetition}" / "step.json")
+                job |= {"system": system, "step": step, "folder": str(folder)}
+                path.write_text(json.dumps(job), encoding="utf-8")
+                script = str(Path(__file__).with_name("finetune_step.py"))
+                in_a_process([script, str(path)], options.threads)
+                result = json.loads(path.read_text(encoding="utf-8"))
+                found.setdefault(workload, {s: [] for s in systems})[system].append(result)
+                print(f"{workload} {repetition} {system}: {result}", file=sys.stderr)
+    return found
+
+
+def rows_of(workload: str, found: dict[str, list[Result]]) -> Iterator[Row]:
+    """Yield medians over the repetitions of a workload.
+
+    ``times_slower`` is than ``rtune`` with the same examples; ``loss_difference`` is from its loss,
+    the largest of any step and repetition.
+    """
+    ours = found["rtune"]
+    for system, results in found.items():
+        measured: dict[str, list[float]] = {}
+        for one, beside in zip(results, ours, strict=True):
+            seconds = statistics.median(one["seconds"])
+            values = {f"{key}_per_s": one[key] / seconds for key in ("tokens", "supervised_tokens")}
+            values |= {"peak_rss_mb": one["peak_rss_mb"], "loss": one["losses"][-1]}
+            if system == "rtune":
+                values["gemm_fraction"] = statistics.median(one["gemm_fraction"])
+            else:
+                values["times_slower"] = seconds / statistics.median(beside["seconds"])
+            for metric, value in values.items():
+                measured.setdefault(metric, []).append(value)
+        for metric, repeated in measured.items():
+            yield Row("finetune-cpu", workload, system, metric, statistics.median(repeated))
+        if system != "rtune":
+            worst = max(
+                abs(a - b)
+                for one, beside in zip(results, ours, strict=True)
+                for a, b in zip(one["losses"], beside["losses"], strict=True)
+            )
+            yield Row("finetune-cpu", workload, system, "loss_difference", worst)
+
+
+def parsed() -> argparse.Namespace:
+    """Return the options."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--data", help="the folder of the public files")
+    parser.add_argument("--workloads", nargs="+", choices=WORKLOADS, default=list(WORKLOADS))
+    parser.add_argument("--repetitions", type=int, default=3)
+    parser.add_argument("--minutes", type=float, default=18, help="no repetition that takes longer")
+    parser.add_argument("--steps", type=int, default=1, help="timed, after one that warms up")
+    parser.add_argument("--examples", type=int, help="of a step; else each workload's own")
+    parser.add_argument("--tokens", type=int, default=1024, help="of a micro-batch, and the window")
+    parser.add_argument("--threads", type=int, default=os.cpu_count())
+    parser.add_argument(
+        "--clock",
+        choices=["wall", "cpu"],
+        default="wall",
+        help="cpu: what the process was given, for --threads 1 on a busy machine",
+    )
+    parser.add_argument("--out", type=Path, default=LATEST)
+    parser.add_argument("--prepare", type=Path, help=argparse.SUPPRESS)
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Measure, write the rows and print them; fail if not all systems trained the same."""
+    options = parsed()
+    if options.prepare:
+        prepare(options, options.prepare)
+        return
+    if not options.data:
+        options.workloads = [name for name in options.workloads if WORKLOADS[name].file is None]
+        print("without --data, only the miniature's workloads are run", file=sys.stderr)
+    if not importlib.util.find_spec("trl"):
+        print("TRL is not installed and left out: see requirements-bench.txt", file=sys.stderr)
+    with tempfile.TemporaryDirectory() as folder:
+        again = [__file__, *sys.argv[1:], "--workloads", *options.workloads, "--prepare", folder]
+        in_a_process(again, options.threads)
+        found = measure_all(options, Path(folder))
+    rows = [row for workload, results in found.items() for row in rows_of(workload, results)]
+    write(rows, options.out)
+    print(markdown(rows))
+    wrong = [r for r in rows if r.metric == "loss_difference" and r.value > SAME_LOSS]
+    if wrong:
+        sys.exit(f"losses differ by more than {SAME_LOSS}: {wrong}")
+
+
+if __name__ == "__main__":
+    main()

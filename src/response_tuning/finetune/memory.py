@@ -1,0 +1,225 @@
+"""What a device's memory holds: an estimate before the run, and the choice that is made of it.
+
+A step is the same whatever goes through the model at once and whatever is computed twice, so both
+may be chosen by the memory that is there. Where the estimate errs, ``ResponseTrainer`` mends it
+while it trains.
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from response_tuning.configs import FinetuneConfig
+from response_tuning.errors import ModelError
+from response_tuning.finetune import base
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+    from transformers import TrainingArguments
+
+CPU_TOKENS = 4096
+"""At once on a CPU, where memory is seldom what is short."""
+ENOUGH_TOKENS = 4096
+"""From which a GPU is busy: fewer at once cost more than computing activations twice."""
+MOST_TOKENS = 32768
+"""More at once make no step faster."""
+SHARE = 0.85
+"""Of the free memory; the rest is for what is not counted here, and for fragments."""
+RESERVE = 2**30
+"""Bytes for the libraries' workspaces."""
+
+
+class Size(NamedTuple):
+    """Numbers of the model, counted on its architecture alone."""
+
+    total: int
+    """Parameters."""
+    trainable: int
+    layers: int
+    hidden: int
+    vocabulary: int
+    attention: int
+    """Width of all queries together."""
+    keys: int
+    """Width of all keys together."""
+    inner: int
+    """Width inside the feed-forward part that a token goes through."""
+    norms: int
+    """Normalisations in a layer."""
+    scores: int
+    """Attention heads whose scores are kept, because no fused kernel computes them; else 0."""
+
+
+class Load(NamedTuple):
+    """What the documents of a run ask for."""
+
+    longest: int
+    """Tokens of the longest document, which goes through the model whole."""
+    step: int
+    """Tokens that a step has at most, on one process."""
+    supervised: float
+    """Share of the tokens that carry loss."""
+
+
+class Fit(NamedTuple):
+    """How much goes through the model at once."""
+
+    tokens: int
+    checkpointing: bool
+    reason: str = ""
+    """What was chosen and why; empty where nothing was."""
+
+
+def measure(config: FinetuneConfig) -> Size:
+    """Count parameters on the meta device, where a model has shapes and no weights."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    architecture = base.architecture(config)
+    with torch.device("meta"):
+        model: Any = AutoModelForCausalLM.from_config(architecture)  # type: ignore[no-untyped-call]
+        total = _count(model)
+        norms = sum("Norm" in type(module).__name__ for module in model.modules())
+        if config.method != "full":
+            model = base.with_adapter(model, config.model_copy(update={"method": "lora"}))
+    text: Any = architecture.get_text_config()
+    heads = text.num_attention_heads
+    head = getattr(text, "head_dim", None) or text.hidden_size // heads
+    experts = getattr(text, "num_experts_per_tok", None) or 1
+    return Size(
+        total=total,
+        trainable=_count(model, only_trained=True),
+        layers=text.num_hidden_layers,
+        hidden=text.hidden_size,
+        vocabulary=text.vocab_size,
+        attention=heads * head,
+        keys=(getattr(text, "num_key_value_heads", None) or heads) * head,
+        inner=experts * (getattr(text, "intermediate_size", None) or 4 * text.hidden_size),
+        norms=norms // text.num_hidden_layers,
+        scores=heads if getattr(text, "attn_logit_softcapping", None) else 0,
+    )
+
+
+def state_bytes(config: FinetuneConfig, size: Size) -> float:
+    """Return bytes of weights, their copies in bfloat16, gradients and the optimiser's moments."""
+    number = _number(config)
+    # Autocast keeps a bfloat16 copy of each float32 weight until the backward pass.
+    copies = 2 if config.method == "full" and number == 2 else 0
+    weight = {"full": 4, "lora": number, "qlora": 0.55}[config.method] + copies
+    moments = next((b for name, b in _MOMENTS.items() if name in config.optimizer), 8.0)
+    adapter = 0 if config.method == "full" else 4
+    return size.total * weight + size.trainable * (adapter + 4 + moments)
+
+
+# Bytes a trained parameter, by what the optimiser's name says; AdamW keeps two float32 numbers.
+_MOMENTS = {"8bit": 2.0, "adafactor": 0.1, "sgd": 4.0, "lion": 4.0}
+
+
+def token_bytes(config: FinetuneConfig, size: Size, load: Load, *, checkpointing: bool) -> float:
+    """Return bytes that a token holds when the backward pass begins.
+
+    They were counted with autograd's saved tensors; tests/finetune/test_memory.py counts again.
+    """
+    number = _number(config)
+    # Queries, attended values, keys, values; gate, its activation, the other factor, their product.
+    layer = number * (2 * size.attention + 2 * size.keys + 4 * size.inner)
+    # Norms work in float32, whatever the rest does; so does the residual stream of float32 weights.
+    layer += size.hidden * size.norms * (14 if config.method == "full" else 10)
+    if config.method != "full" and config.lora_dropout > 0:
+        # Every linear layer has its own mask of a byte, and its own copy of its input.
+        layer += 12 * size.hidden + size.inner
+    layer += size.scores * load.longest * (6 + 2 * number)
+    residual = size.hidden * (4 if config.method == "full" else number)
+    layers = size.layers * residual + layer if checkpointing else size.layers * layer
+    # Logits; in float32 their copy, its logarithmic softmax and the gradient of that.
+    return layers + load.supervised * size.vocabulary * (number + 12)
+
+
+def fit(config: FinetuneConfig, load: Load, free: int | None) -> Fit:
+    """Choose what ``auto`` leaves open; ``free`` is the device's memory in bytes, None on a CPU."""
+    tokens, checkpointing = config.tokens_per_micro_batch, config.gradient_checkpointing
+    if tokens != "auto" and checkpointing != "auto":
+        return Fit(tokens, checkpointing)
+    if free is None:
+        return Fit(CPU_TOKENS if tokens == "auto" else tokens, checkpointing is True)
+    size = measure(config)
+    room = SHARE * (free - RESERVE - state_bytes(config, size) / _shards())
+    found = Fit(load.longest, checkpointing=True)
+    for computed_twice in (False, True) if checkpointing == "auto" else (checkpointing,):
+        holds = int(room / token_bytes(config, size, load, checkpointing=computed_twice))
+        most = max(load.longest, min(MOST_TOKENS, load.step))
+        wanted = max(load.longest, min(ENOUGH_TOKENS, most) if tokens == "auto" else tokens)
+        chosen = max(min(holds, most), load.longest) if tokens == "auto" else tokens
+        found = Fit(chosen, computed_twice)
+        if holds >= wanted:
+            break
+    how = "computed twice (gradient checkpointing)" if found.checkpointing else "kept"
+    return found._replace(
+        reason=f"{found.tokens:,} tokens at once, activations {how}: by estimate "
+        f"{max(room, 0) / 2**30:.1f} of {free / 2**30:.1f} GiB are for them"
+    )
+
+
+def free_memory(arguments: "TrainingArguments") -> int | None:
+    """Return free bytes of the device, the least that any process has; None on a CPU."""
+    import torch
+
+    if arguments.device.type != "cuda":
+        return None
+    free = torch.tensor(torch.cuda.mem_get_info(arguments.device)[0], device=arguments.device)
+    if arguments.world_size > 1:
+        torch.distributed.all_reduce(free, op=torch.distributed.ReduceOp.MIN)
+    return int(free)
+
+
+def generator_states(device: "torch.device") -> "list[torch.Tensor]":
+    """Return the states of the generators that dropout draws from."""
+    import torch
+
+    states = [torch.get_rng_state()]
+    return [*states, torch.cuda.get_rng_state(device)] if device.type == "cuda" else states
+
+
+def set_generator_states(states: "list[torch.Tensor]", device: "torch.device") -> None:
+    """Let dropout draw again what it drew after ``states`` were taken."""
+    import torch
+
+    torch.set_rng_state(states[0])
+    if device.type == "cuda":
+        torch.cuda.set_rng_state(states[1], device)
+
+
+@contextmanager
+def explained() -> Iterator[None]:
+    """Say in one line that memory ran out where a smaller micro-batch is no help.
+
+    Raises:
+        ModelError: it did.
+    """
+    import torch
+
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise ModelError(
+            "out of memory beside the micro-batches: weights, gradients and the optimiser's state "
+            "do not fit into the device; use --method lora or qlora, or an optimizer that keeps "
+            "less, such as adamw_8bit or adafactor"
+        ) from error
+
+
+def _number(config: FinetuneConfig) -> int:
+    """Return bytes of one number of a matrix product."""
+    return 2 if base.computes_in_bfloat16(config) else 4
+
+
+def _shards() -> int:
+    """Return over how many processes weights, gradients and moments are spread: FSDP's."""
+    sharded = os.environ.get("ACCELERATE_USE_FSDP", "false") == "true"
+    return int(os.environ.get("WORLD_SIZE", "1")) if sharded else 1
+
+
+def _count(model: "nn.Module", *, only_trained: bool = False) -> int:
+    return sum(p.numel() for p in model.parameters() if p.requires_grad or not only_trained)

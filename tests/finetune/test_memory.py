@@ -1,0 +1,203 @@
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from transformers import TrainingArguments
+
+from response_tuning.configs import FinetuneConfig
+from response_tuning.errors import ModelError
+from response_tuning.finetune import base, memory
+from response_tuning.finetune.memory import CPU_TOKENS, ENOUGH_TOKENS, MOST_TOKENS, Fit, Load
+from response_tuning.finetune.selftest import arguments, attending
+from response_tuning.finetune.steps import FLATTENED, Document
+
+LOAD = Load(longest=2000, step=16 * 2000, supervised=0.9)
+
+
+def configured(folder: Path, **changes: Any) -> FinetuneConfig:
+    values = {"base_model": str(folder), "method": "full", "device": "cpu"}
+    return FinetuneConfig.model_validate(values | changes)
+
+
+def saved_bytes(model: Any, tokens: int, *, autocast: bool) -> int:
+    """What autograd keeps of a forward pass over four documents, but for the parameters."""
+    weights = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
+    kept: dict[int, tuple[int, Tensor]] = {}
+
+    def keep(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in weights:
+            # With the tensor, so that no other can have its address.
+            kept[storage.data_ptr()] = (storage.nbytes(), tensor)
+        return tensor
+
+    ids = torch.randint(3, 128, (tokens // 4,)).tolist()
+    batch = FLATTENED.build([Document(ids, ids)] * 4)
+    model.train()
+    with (
+        torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor),
+        torch.autocast("cpu", torch.bfloat16, enabled=autocast),
+    ):
+        model(**arguments(batch))
+    return sum(size for size, _ in kept.values())
+
+
+@pytest.mark.parametrize(
+    ("name", "checkpointing"),
+    [
+        *((name, False) for name in ("llama", "mistral", "gemma2", "gemma3", "qwen3", "gpt-neox")),
+        ("llama", True),
+    ],
+)
+@pytest.mark.parametrize("method", ["full", "lora"])
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_the_estimate_covers_what_a_forward_pass_keeps(
+    build: Callable[[str], Any],
+    tmp_path: Path,
+    name: str,
+    checkpointing: bool,
+    method: str,
+    precision: str,
+) -> None:
+    config = configured(tmp_path, method=method, precision=precision, lora_r=1)
+    model = build(name).to(base.weight_type(config))
+    model.config.save_pretrained(tmp_path)
+    size = memory.measure(config)
+    adapted = base.with_adapter(model, config) if method == "lora" else model
+    if checkpointing:
+        model.activation_checkpointing_enable()
+    with attending(model, FLATTENED):
+        kept = [saved_bytes(adapted, n, autocast=precision == "bfloat16") for n in (64, 192)]
+    load = Load(longest=192 // 4, step=0, supervised=1.0)
+    estimate = memory.token_bytes(config, size, load, checkpointing=checkpointing)
+    # Between two lengths, so that what does not grow with the tokens is left out.
+    measured = (kept[1] - kept[0]) / (192 - 64)
+    # What comes later is estimated too: the logits' gradient, and the layer computed again.
+    assert measured < estimate < (6 if checkpointing else 2) * measured
+
+
+def test_the_estimate_knows_what_each_setting_costs(tiny_base: Path) -> None:
+    def bytes_a_token(load: Load = LOAD, *, checkpointing: bool = False, **changes: Any) -> float:
+        config = configured(tiny_base, **changes)
+        size = memory.measure(config)
+        return memory.token_bytes(config, size, load, checkpointing=checkpointing)
+
+    plain = bytes_a_token(method="lora")
+    assert bytes_a_token(method="lora", lora_dropout=0.1) > plain
+    assert bytes_a_token(method="lora", precision="bfloat16") < plain
+    assert bytes_a_token(method="lora", checkpointing=True) < plain
+    assert bytes_a_token(LOAD._replace(supervised=0.5), method="lora") < plain
+
+
+@pytest.mark.parametrize(
+    ("method", "precision", "optimizer", "expected"),
+    [
+        ("full", "float32", "adamw_torch", 16),
+        ("full", "bfloat16", "adamw_torch", 18),  # with the copy that autocast keeps
+        ("full", "bfloat16", "adamw_8bit", 12),
+        ("full", "float32", "adafactor", 8.1),
+    ],
+)
+def test_weights_gradients_and_moments_are_counted(
+    tiny_base: Path, method: str, precision: str, optimizer: str, expected: float
+) -> None:
+    config = configured(tiny_base, method=method, precision=precision, optimizer=optimizer)
+    size = memory.measure(config)
+    assert memory.state_bytes(config, size) == pytest.approx(expected * size.total)
+
+
+def test_an_adapter_costs_its_own_parameters_and_the_base_in_its_precision(tiny_base: Path) -> None:
+    config = configured(tiny_base, method="lora", precision="bfloat16")
+    size = memory.measure(config)
+    assert memory.state_bytes(config, size) == 2 * size.total + 16 * size.trainable
+
+
+def needed(config: FinetuneConfig, tokens: int, *, checkpointing: bool) -> int:
+    """The free memory in which ``tokens`` at once just fit."""
+    size = memory.measure(config)
+    each = memory.token_bytes(config, size, LOAD, checkpointing=checkpointing)
+    state = memory.state_bytes(config, size)
+    return int(tokens * each / memory.SHARE + memory.RESERVE + state) + 100
+
+
+@pytest.mark.parametrize(
+    ("tokens", "checkpointing", "expected"),
+    [
+        (5000, False, Fit(5000, checkpointing=False)),
+        (ENOUGH_TOKENS, False, Fit(ENOUGH_TOKENS, checkpointing=False)),
+        # Twice as much memory as the documents have use for.
+        (2 * LOAD.step, False, Fit(LOAD.step, checkpointing=False)),
+        (3000, True, Fit(3000, checkpointing=True)),
+        # Not even the longest document, which nevertheless goes through whole.
+        (1000, True, Fit(LOAD.longest, checkpointing=True)),
+    ],
+)
+def test_tokens_and_checkpointing_are_chosen_by_what_is_free(
+    tiny_base: Path, tokens: int, checkpointing: bool, expected: Fit
+) -> None:
+    config = configured(tiny_base)
+    free = needed(config, tokens, checkpointing=checkpointing)
+    found = memory.fit(config, LOAD, free)
+    assert found[:2] == expected[:2]
+    assert f"{found.tokens:,} tokens at once" in found.reason
+    assert ("gradient checkpointing" in found.reason) == found.checkpointing
+
+
+def test_more_tokens_than_make_a_step_faster_are_not_chosen(tiny_base: Path) -> None:
+    load = LOAD._replace(step=10 * MOST_TOKENS)
+    assert memory.fit(configured(tiny_base), load, 2**50)[:2] == (MOST_TOKENS, False)
+
+
+def test_of_what_is_said_only_the_rest_is_chosen(tiny_base: Path) -> None:
+    def found(free: int | None, **said: Any) -> tuple[int, bool]:
+        tokens, checkpointing, _ = memory.fit(configured(tiny_base, **said), LOAD, free)
+        return tokens, checkpointing
+
+    some = needed(configured(tiny_base), 5000, checkpointing=False)
+    assert found(some, tokens_per_micro_batch=4900) == (4900, False)
+    assert found(some, tokens_per_micro_batch=5100) == (5100, True)
+    assert found(some, gradient_checkpointing=False) == (5000, False)
+    assert found(some, gradient_checkpointing=True)[0] > 5000
+    less = needed(configured(tiny_base), 3000, checkpointing=False)
+    assert found(less, gradient_checkpointing=False) == (3000, False)
+    assert found(1, tokens_per_micro_batch=7, gradient_checkpointing=False) == (7, False)
+
+
+def test_on_a_cpu_nothing_is_estimated(tmp_path: Path) -> None:
+    missing = configured(tmp_path / "no model")
+    assert memory.fit(missing, LOAD, None) == Fit(CPU_TOKENS, checkpointing=False)
+    on = missing.model_copy(update={"gradient_checkpointing": True})
+    assert memory.fit(on, LOAD, None) == Fit(CPU_TOKENS, checkpointing=True)
+    arguments = TrainingArguments(output_dir=str(tmp_path), use_cpu=True, report_to="none")
+    assert memory.free_memory(arguments) is None
+
+
+def test_processes_that_share_the_weights_have_more_room(
+    tiny_base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = configured(tiny_base)
+    free = needed(config, 3000, checkpointing=False)
+    alone = memory.fit(config.model_copy(update={"gradient_checkpointing": False}), LOAD, free)
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    shared = memory.fit(config.model_copy(update={"gradient_checkpointing": False}), LOAD, free)
+    assert shared.tokens > alone.tokens == 3000
+
+
+def test_generators_draw_again_what_they_drew() -> None:
+    cpu = torch.device("cpu")
+    states = memory.generator_states(cpu)
+    first = torch.rand(3)
+    memory.set_generator_states(states, cpu)
+    assert torch.equal(torch.rand(3), first)
+
+
+def test_memory_that_runs_out_beside_the_micro_batches_is_one_line_with_a_next_step() -> None:
+    with (
+        pytest.raises(ModelError, match=r"^out of memory beside .*--method lora"),
+        memory.explained(),
+    ):
+        raise torch.OutOfMemoryError
