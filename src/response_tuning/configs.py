@@ -105,9 +105,9 @@ class DataConfig(Config):
     max_examples: int | None = Field(default=None, ge=1)
     """A random subset of this size; subsets of one seed are nested."""
     keep_duplicates: bool = False
-    curation: CurationConfig = CurationConfig()
-    mixture: MixtureConfig = MixtureConfig()
-    decontamination: DecontaminationConfig = DecontaminationConfig()
+    curation: CurationConfig = Field(default_factory=CurationConfig)
+    mixture: MixtureConfig = Field(default_factory=MixtureConfig)
+    decontamination: DecontaminationConfig = Field(default_factory=DecontaminationConfig)
     seed: Seed = 0
 
 
@@ -217,7 +217,7 @@ class GradeConfig(Config):
     """Pairwise: whose answers the others are compared with: a variant, or a file of answers."""
     difficulties: Path | None = None
     """Pairwise: a file of instructions and their ``difficulty``, for the length-controlled rate."""
-    judge: JudgeConfig = JudgeConfig()
+    judge: JudgeConfig = Field(default_factory=JudgeConfig)
 
 
 class ReportConfig(Config):

@@ -62,8 +62,8 @@ class Experiment(Config):
     threads: int | None = Field(default=None, ge=1)
     """CPU threads; None is torch's choice. One is best for a tiny model: it is fastest where other
     work shares the cores, and gives the same bits whatever their number."""
-    grade: GradeConfig = GradeConfig()
-    report: ReportConfig = ReportConfig()
+    grade: GradeConfig = Field(default_factory=GradeConfig)
+    report: ReportConfig = Field(default_factory=ReportConfig)
     notes: tuple[str, ...] = ()
     """Sentences for the top of the report."""
 

@@ -23,8 +23,7 @@ if TYPE_CHECKING:
 
 NATIVE = "native"
 _IN_CONTEXT = (".txt", ".yaml", ".yml")
-_ASK = Message(role="user", content="question")
-_SAY = Message(role="assistant", content="answer")
+_ASKED, _SAID = "question", "answer"
 
 
 def names() -> list[str]:
@@ -60,7 +59,7 @@ def jinja(name: str) -> str:
     """
     path = Path(name)
     if name in NAMED:
-        text = NAMED[name].jinja()
+        text = NAMED[name]().jinja()
     elif name in names() and name != NATIVE:
         text = read_text(FOLDER / f"{name}.jinja")
     elif path.suffix in _IN_CONTEXT:
@@ -145,7 +144,8 @@ class Chat:
     @cached_property
     def opening(self) -> str:
         """The assistant's opening alone, BOS included: all that response tuning conditions on."""
-        without, with_opening = (self._render([_ASK], ask=ask) for ask in (False, True))
+        asked = [Message(role="user", content=_ASKED)]
+        without, with_opening = (self._render(asked, ask=ask) for ask in (False, True))
         if not with_opening.startswith(without):
             raise TemplateError("the template's generation prompt is not at its end")
         bos = self.tokenizer.bos_token
@@ -155,8 +155,10 @@ class Chat:
     @cached_property
     def turn_end(self) -> TurnEnd:
         """The stop token and what the template prints after it."""
-        rendered = self._render([_ASK, _SAY], ask=False)
-        tail = rendered[rendered.rindex(_SAY.content) + len(_SAY.content) :]
+        asked = Message(role="user", content=_ASKED)
+        said = Message(role="assistant", content=_SAID)
+        rendered = self._render([asked, said], ask=False)
+        tail = rendered[rendered.rindex(_SAID) + len(_SAID) :]
         ids = self.encode(tail)
         stop = self.decode(ids[:1]) if ids else ""
         if not stop or tail.strip() != stop or ids[0] not in self.tokenizer.added_tokens_decoder:

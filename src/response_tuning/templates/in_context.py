@@ -8,7 +8,8 @@ other, saved in the tokenizer and known by its text.
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import ClassVar
 
@@ -82,7 +83,10 @@ class InContext(Config):
         return block[found.start() :]
 
 
-NAMED = {"urial": InContext(), "urial-r": InContext(queries=False)}
+NAMED: dict[str, Callable[[], InContext]] = {
+    "urial": InContext,
+    "urial-r": partial(InContext, queries=False),
+}
 
 
 def read_in_context(path: Path) -> InContext:

@@ -11,7 +11,7 @@ from threading import Thread
 from typing import TYPE_CHECKING, Literal, NamedTuple
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from response_tuning.artifacts import Completion, Request, Sampling
 from response_tuning.errors import ConfigError, EngineError
@@ -34,21 +34,25 @@ _CONNECT_S = 10.0
 _NO_KEY = "none"
 
 
-class _Message(BaseModel):
+class _Part(BaseModel):
+    model_config = ConfigDict(defer_build=True)
+
+
+class _Message(_Part):
     content: str
 
 
-class _Choice(BaseModel):
+class _Choice(_Part):
     message: _Message
     finish_reason: Literal["stop", "length"]
 
 
-class _Usage(BaseModel):
+class _Usage(_Part):
     completion_tokens: int | None = None
     prompt_tokens: int | None = None
 
 
-class _Reply(BaseModel):
+class _Reply(_Part):
     """What is needed of a reply; anything else about it is the server's business."""
 
     choices: list[_Choice] = Field(min_length=1)
