@@ -13,7 +13,9 @@ from response_tuning.finetune import progress
 from response_tuning.finetune.progress import Bar, Metrics
 
 ALONE = SimpleNamespace(wait_for_everyone=lambda: None)
-TRAINER: Any = SimpleNamespace(step_tokens=100, step_supervised=60, accelerator=ALONE)
+TRAINER: Any = SimpleNamespace(
+    step_tokens=100, step_supervised=60, backed_off=[], accelerator=ALONE
+)
 LOGS = {"loss": 2.5, "grad_norm": 1.0, "learning_rate": 0.1, "epoch": 0.25}
 
 
