@@ -1,10 +1,11 @@
-"""What would fine-tuning and answering cost on hardware that is not here? Tables for docs/scaling.md.
+"""What would training and answering cost on hardware that is not here? For docs/scaling.md.
 
     python benchmarks/cost_model.py
 
 Parameters and bytes are those of ``response_tuning.finetune.memory``, which counts them on the
-architecture; work is that of ``rtune finetune --dry-run``. Figures of devices and the share of them
-that training reaches are PUBLISHED ones (sources beside them) and were not measured by this project.
+architecture; work is that of ``rtune finetune --dry-run``; lengths and the balance of LIMA were
+measured. Figures of devices, and the share of them that training reaches, are PUBLISHED ones
+(sources beside them) and were not measured by this project.
 """
 
 import argparse
@@ -27,6 +28,12 @@ SHAPES = {
 VOCABULARY = 128_256
 LOAD = Load(longest=2048, step=131_072, supervised=0.99)
 """LIMA for response tuning: the window is 2,048 and 0.99 of the tokens carry loss."""
+STEP = 64 * 547
+"""Tokens of a step of the paper's 64 examples: LIMA's mean, measured."""
+EPOCH = 1000 * 547
+BALANCE = {1: 1.0, 8: 0.992, 64: 0.266}
+"""Tokens of the mean process over those of the fullest, over an epoch of LIMA, measured; one
+example on each of 64 processes waits for the longest."""
 NODE = 8
 
 
@@ -108,10 +115,15 @@ def fitted(config: FinetuneConfig, size: Size, device: Device, devices: int) -> 
 def tokens_per_second(
     config: FinetuneConfig, size: Size, device: Device, devices: int, fit: Fit
 ) -> float:
-    """Return tokens a second of all devices; what is sent overlaps with what is computed."""
+    """Return tokens a second of all devices; what is sent overlaps with what is computed.
+
+    A step is 64 examples however many devices there are, so that many have little to do.
+    """
+    tokens = min(fit.tokens, STEP / devices)
     work = plan._flops_per_token(config, size) + (2 * size.total if fit.checkpointing else 0)
-    computing = fit.tokens * work / (device.rate * REACHED["full" if is_full(config) else "lora"])
-    return devices * fit.tokens / max(computing, sending(config, size, device, devices))
+    rate = device.rate * REACHED["full" if is_full(config) else "lora"]
+    computing = tokens / BALANCE[devices] * work / rate
+    return devices * tokens / max(computing, sending(config, size, device, devices))
 
 
 def sending(config: FinetuneConfig, size: Size, device: Device, devices: int) -> float:
@@ -144,7 +156,7 @@ def is_full(config: FinetuneConfig) -> bool:
 
 def training_table(device: Device) -> Iterator[str]:
     """Yield the lines of a Markdown table: every model, method and number of devices."""
-    yield "| model | method | GPUs | GB each | tokens at once | activations | tokens/s | s an epoch |"
+    yield "| model | method | GPUs | GB each | fit at once | activations | tokens/s | s an epoch |"
     yield "|---|---|--:|--:|--:|---|--:|--:|"
     for name in SHAPES:
         for method in ("full", "lora"):
@@ -159,10 +171,6 @@ def training_table(device: Device) -> Iterator[str]:
                     cells = [f"{fit.used / 1e9:.0f}", f"{fit.tokens:,}", how]
                     cells += [f"{speed:,.0f}", f"{EPOCH / speed:,.0f}"]
                 yield f"| {name} | {method} | {devices} | {' | '.join(cells)} |"
-
-
-EPOCH = 3_300_000
-"""Tokens of the 52,000 responses of Alpaca."""
 
 
 def answering_table(device: Device) -> Iterator[str]:

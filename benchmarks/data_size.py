@@ -24,6 +24,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import islice
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 FILES = (
@@ -35,6 +36,8 @@ FILES = (
 REPEATED = 0.05
 STEP = 64
 """Examples of an optimiser step, as in the paper."""
+WORLDS = (2, 4, 8)
+"""Numbers of processes that share a step."""
 
 Result = dict[str, Any]
 
@@ -139,6 +142,35 @@ def plan(folder: Path, rows: int, arguments: argparse.Namespace) -> Result:
     return {"seconds": watch.seconds, "cpu": watch.cpu, "steps": steps}
 
 
+def balance(folder: Path, rows: int, arguments: argparse.Namespace) -> Result:
+    """Share the steps of an epoch out, and say how evenly their tokens lie on the processes.
+
+    Of a step, that is the tokens of the emptiest process over the mean; ``epoch`` is the share of
+    an epoch in which the mean process has work, if a step takes as long as its fullest one.
+    """
+    from response_tuning.finetune.steps import StepSampler
+    from response_tuning.finetune.store import read
+
+    documents, _ = read(folder / "tokens")
+    lengths = documents.lengths
+    found: Result = {}
+    for world in WORLDS:
+        samplers = [
+            StepSampler(lengths, STEP, seed=0, rank=rank, world=world) for rank in range(world)
+        ]
+        steps = [
+            [sum(lengths[index] for index in share) for share in shares]
+            for shares in zip(*samplers, strict=True)
+        ]
+        whole = steps[: len(lengths) // STEP] or steps
+        found[str(world)] = {
+            "least": min(min(step) * world / sum(step) for step in whole),
+            "median": median(min(step) * world / sum(step) for step in whole),
+            "epoch": sum(map(sum, steps)) / world / sum(map(max, steps)),
+        }
+    return found
+
+
 def epoch(folder: Path, rows: int, arguments: argparse.Namespace) -> Result:
     """Read the documents of an epoch, in the order of its steps."""
     from response_tuning.finetune.steps import StepSampler
@@ -158,6 +190,7 @@ STAGES: dict[str, Callable[[Path, int, argparse.Namespace], Result]] = {
     "encode": encode,
     "plan": plan,
     "epoch": epoch,
+    "balance": balance,
 }
 LABELS = {
     "prepare": "read, drop exact duplicates, write",
@@ -227,6 +260,13 @@ def table(rows: int, found: dict[str, Result]) -> Iterator[str]:
         )
 
 
+def balance_table(rows: int, found: Result) -> Iterator[str]:
+    """Yield the lines of one size."""
+    for world in map(str, WORLDS):
+        shares = " | ".join(f"{found[world][key]:.3f}" for key in ("least", "median", "epoch"))
+        yield f"| {rows:,} | {world} | {shares} |"
+
+
 def main() -> None:
     """Run every size, and print one table."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
@@ -242,6 +282,8 @@ def main() -> None:
         print(json.dumps(run_stage(arguments.folder, arguments.rows[0], arguments)))
         return
     lines: list[str] = []
+    balances = ["", "| rows | processes | least of a whole step | median | of an epoch |"]
+    balances += ["|--:|--:|--:|--:|--:|"]
     peaks = []
     with tempfile.TemporaryDirectory() as temporary:
         for rows in arguments.rows:
@@ -252,6 +294,7 @@ def main() -> None:
                 found[stage] = in_a_process(stage, folder, rows, arguments)
                 print(f"{rows:,} {stage}: {found[stage]}", file=sys.stderr)
             lines += table(rows, found)
+            balances += balance_table(rows, found["balance"])
             peaks.append({stage: found[stage]["peak"] for stage in LABELS})
     print(
         f"{time.strftime('%Y-%m-%d')}, {platform.machine()}, {os.cpu_count()} cores, "
@@ -264,6 +307,7 @@ def main() -> None:
     growth = [
         f"{label} x{peaks[-1][stage] / peaks[0][stage]:.2f}" for stage, label in LABELS.items()
     ]
+    print("\n".join(balances))
     print(f"\nPeak of the last size over that of the first: {', '.join(growth)}.")
 
 

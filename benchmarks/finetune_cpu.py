@@ -10,7 +10,7 @@ tokenised and labelled here: so a response without an instruction keeps its exac
 They differ in how the set goes through the model:
 
 - ``rtune``: flattened, at most ``--tokens`` at once, logits at supervised positions;
-- ``reference``: 8 padded rows at once, all logits, as in the paper's recipe;
+- ``reference``: ``--rows`` padded rows at once, all logits; 8 as in the paper's recipe;
 - ``trl-padded``: the same rows in TRL's trainer, with its chunked head;
 - ``trl-packed``: TRL's best-fit packing into rows of ``--tokens``, as many of them accumulated as
   hold the step. Packing the data set as a whole would change which examples are a step.
@@ -65,7 +65,7 @@ WORKLOADS = {
     "alpaca-rt": Workload("alpaca", "alpaca/alpaca_random_9k.json", "response-tuning", 16),
     "alpaca-it": Workload("alpaca", "alpaca/alpaca_random_9k.json", "instruction-tuning", 16),
     "dolly-rt": Workload("dolly", "dolly/dolly_filtered.json", "response-tuning", 16),
-    "lima-rt": Workload("lima", "lima/lima_train.jsonl", "response-tuning", 4),
+    "lima-rt": Workload("lima", "lima/lima_train.jsonl", "response-tuning", 8),
     "miniature-rt": Workload(MINIATURE, None, "response-tuning", 64),
     "miniature-it": Workload(MINIATURE, None, "instruction-tuning", 64),
 }
@@ -150,7 +150,9 @@ def measure_all(options: argparse.Namespace, folder: Path) -> dict[str, dict[str
         for workload in options.workloads:
             for place in range(len(systems)):
                 system = systems[(place + repetition) % len(systems)]
-                job = {name: getattr(options, name) for name in ("tokens", "steps", "clock")}
+                job = {
+                    name: getattr(options, name) for name in ("tokens", "rows", "steps", "clock")
+                }
                 step = str(folder / f"{workload}-{repetition}" / "step.json")
                 job |= {"system": system, "step": step, "folder": str(folder)}
                 path.write_text(json.dumps(job), encoding="utf-8")
@@ -202,6 +204,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--steps", type=int, default=1, help="timed, after one that warms up")
     parser.add_argument("--examples", type=int, help="of a step; else each workload's own")
     parser.add_argument("--tokens", type=int, default=1024, help="of a micro-batch, and the window")
+    parser.add_argument("--rows", type=int, default=8, help="of a padded micro-batch")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument(
         "--clock",

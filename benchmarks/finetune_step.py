@@ -20,9 +20,6 @@ Result = dict[str, Any]
 Documents = list[dict[str, list[int]]]
 """Items with ``input_ids`` and ``labels``."""
 
-ROWS = 8
-"""Rows of a padded micro-batch, as in the paper's recipe."""
-
 
 def rtune(model: Any, job: Result, common: Result) -> Any:  # noqa: ANN401
     """Build this package's trainer."""
@@ -47,7 +44,7 @@ def reference(model: Any, job: Result, common: Result) -> Any:  # noqa: ANN401
 
     return Trainer(
         model,
-        TrainingArguments(**common, **padded(job["documents"])),
+        TrainingArguments(**common, **padded(job)),
         train_dataset=job["documents"],
         data_collator=DataCollatorForSeq2Seq(tokenizer(job)),
     )
@@ -55,7 +52,7 @@ def reference(model: Any, job: Result, common: Result) -> Any:  # noqa: ANN401
 
 def trl_padded(model: Any, job: Result, common: Result) -> Any:  # noqa: ANN401
     """Build TRL's trainer on padded rows."""
-    return trl(model, job, common | padded(job["documents"]))
+    return trl(model, job, common | padded(job))
 
 
 def trl_packed(model: Any, job: Result, common: Result) -> Any:  # noqa: ANN401
@@ -90,10 +87,10 @@ SYSTEMS: dict[str, Callable[[Any, Result, Result], Any]] = {
 }
 
 
-def padded(documents: Documents) -> Result:
-    """Return the arguments that make one step of all documents, in rows of ``ROWS``."""
-    accumulated = math.ceil(len(documents) / ROWS)
-    return {"per_device_train_batch_size": ROWS, "gradient_accumulation_steps": accumulated}
+def padded(job: Result) -> Result:
+    """Return the arguments that make one step of all documents, some rows at once."""
+    accumulated = math.ceil(len(job["documents"]) / job["rows"])
+    return {"per_device_train_batch_size": job["rows"], "gradient_accumulation_steps": accumulated}
 
 
 def tokenizer(job: Result) -> Any:  # noqa: ANN401

@@ -172,7 +172,7 @@ def main() -> None:
         if out is not None:
             write([*rows, *ratios(rows)], out)
     rows += ratios(rows)
-    print(f"{markdown(rows)}\n\nOn {device}, {time.strftime('%Y-%m-%d')}.")
+    print(f"{markdown(rows)}\n\nDevice: {device}")
     if missing:
         print("\nNot measured:\n" + "\n".join(missing))
 

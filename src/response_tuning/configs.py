@@ -265,7 +265,6 @@ PAPER: dict[str, Any] = {
 
 PRESETS: dict[str, dict[str, Any]] = {"paper": PAPER, "small": {}}
 
-
 C = TypeVar("C", bound=Config)
 
 
@@ -382,6 +381,7 @@ def _nearest(key: str, origins: Mapping[str, str]) -> str:
 
 def _yaml(text: str | bytes, where: str) -> Any:  # noqa: ANN401 - whatever YAML can hold
     import yaml
+
     try:
         return yaml.safe_load(text)
     except (yaml.YAMLError, ValueError) as error:  # ValueError: a date that does not exist
