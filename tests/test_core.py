@@ -227,6 +227,11 @@ def test_without_lm_eval_one_line_says_what_to_install(
         run("miniature", "core-arc")
 
 
+def test_a_run_without_core_benchmarks_needs_no_lm_eval(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(core, "find_spec", lambda name: None)
+    core.check_core([])
+
+
 def test_the_public_copies_are_asked_of_a_real_model(
     run: Callable[..., str], tiny_lm: Path, tmp_path: Path, public_data: Path
 ) -> None:

@@ -105,6 +105,6 @@ def test_every_command_that_evaluates_runs_on_public_files(
         if verb == "rate":  # the study is made; its page would be served until it is interrupted
             flags = [flag for flag in flags if flag not in ("--rater", "ann")]
         if verb == "probe":
-            flags = [flag if flag != "answers.jsonl" else "alpaca.json" for flag in flags]
+            flags = [flag if flag != "alpaca" else "alpaca.json" for flag in flags]
         result = rtune(verb, *flags)
         assert result.code == 0, (command, result.err)

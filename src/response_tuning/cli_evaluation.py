@@ -106,7 +106,10 @@ def rate(
 def probe(
     model: Annotated[str, typer.Argument(help="Folder or hub id; an untouched base, usually.")],
     data: Annotated[str, typer.Argument(help="Instructions with responses: a source as of data.")],
-    out: Annotated[Path, typer.Option(help="Folder for probe.html, probe.json, probe.jsonl.")],
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Folder for probe.html and its figures; by default runs/probe-<model>."),
+    ] = None,
     beside: Annotated[
         list[str] | None, typer.Option(help="Another model, such as a tuned one, to compare.")
     ] = None,
@@ -133,7 +136,7 @@ def probe(
         engines,
         build(DataConfig, {"source": data, "path": path}, "rtune probe"),
         build(ProbeConfig, given, "rtune probe"),
-        out,
+        out or Path("runs") / f"probe-{Path(model).name or 'model'}",
         console(),
     )
 

@@ -93,7 +93,7 @@ def check_core(benchmarks: Sequence[str]) -> None:
     for name in benchmarks:
         if name not in CORE:
             raise unknown("core benchmark", name, [*CORE])
-    if find_spec("lm_eval") is None:
+    if benchmarks and find_spec("lm_eval") is None:
         raise ConfigError(
             "core capabilities are measured by lm-eval: pip install 'response-tuning[lm-eval]'"
         )
