@@ -11,6 +11,8 @@ DATA ?= $(RESPONSE_TUNING_DATA)
 BIN := .venv/bin
 # Beside .venv, so that no test sees what only benchmarks need.
 PEERS := build/bench
+LATEST := benchmarks/results/latest.csv
+TOKENIZER = $(DATA)/tokenizers/gpt_neox_20b
 
 .PHONY: demo test bench check fmt setup clean
 
@@ -22,6 +24,14 @@ test: check
 
 bench: setup $(PEERS)/.ready
 	PYTHONPATH=$(PEERS) $(BIN)/python benchmarks/finetune_cpu.py $(if $(DATA),--data $(DATA))
+	$(BIN)/python benchmarks/start.py --repeats 5 --model miniature --out $(LATEST)
+ifneq ($(strip $(DATA)),)
+	$(BIN)/python benchmarks/generate.py --data $(DATA) --tokenizer $(TOKENIZER) \
+		--prompts 32 --max-new-tokens 128 --repeats 1 --out $(LATEST)
+	$(BIN)/python benchmarks/data_size.py --data $(DATA) --tokenizer $(TOKENIZER) \
+		--rows 20000 --out $(LATEST)
+endif
+	$(BIN)/python benchmarks/table.py $(LATEST)
 
 check: setup
 	$(BIN)/ruff check .

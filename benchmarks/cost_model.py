@@ -1,11 +1,12 @@
 """What would training and answering cost on hardware that is not here? For docs/scaling.md.
 
-    python benchmarks/cost_model.py
+    python benchmarks/cost_model.py [--device H200] [--examples-per-step 64]
 
-Parameters and bytes are those of ``response_tuning.finetune.memory``, which counts them on the
-architecture; work is that of ``rtune finetune --dry-run``; lengths and the balance of LIMA were
-measured. Figures of devices, and the share of them that training reaches, are PUBLISHED ones
-(sources beside them) and were not measured by this project.
+prints, in this order: what of LIMA was measured; PREDICTIONS for 1B to 70B parameters, one GPU to
+many nodes; and what the same formulas say of runs that others have published. Parameters and bytes
+are those of ``response_tuning.finetune.memory``, which counts them on the architecture; work is
+that of ``rtune finetune --dry-run``; lengths and balance are those of ``lengths.json``. Devices are
+as their makers describe them, and the share of them that training reaches is published too.
 """
 
 import argparse
@@ -15,26 +16,29 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from data_size import shared
+from lengths import HISTOGRAMS
+
 from response_tuning.configs import FinetuneConfig
 from response_tuning.finetune import memory, plan
 from response_tuning.finetune.memory import Load, Size
 
-# Shapes of Llama 3.2 1B, Llama 3.1 8B and 70B (their published config.json).
+# Shapes of Llama 3.2 1B and 3B, Llama 3.1 8B and 70B (their published config.json).
 SHAPES = {
     "1B": (2048, 8192, 16, 32, 8, True),
+    "3B": (3072, 8192, 28, 24, 8, True),
     "8B": (4096, 14336, 32, 32, 8, False),
     "70B": (8192, 28672, 80, 64, 8, False),
 }
 VOCABULARY = 128_256
-LOAD = Load(longest=2048, step=131_072, supervised=0.99)
-"""LIMA for response tuning: the window is 2,048 and 0.99 of the tokens carry loss."""
-STEP = 64 * 547
-"""Tokens of a step of the paper's 64 examples: LIMA's mean, measured."""
-EPOCH = 1000 * 547
-BALANCE = {1: 1.0, 8: 0.992, 64: 0.266}
-"""Tokens of the mean process over those of the fullest, over an epoch of LIMA, measured; one
-example on each of 64 processes waits for the longest."""
+WINDOW = 2048
 NODE = 8
+REACHED = {"full": 0.36, "lora": 0.48}
+"""Share of a device's rate that training reaches, by ``work``: torchtitan's for full tuning, Llama
+3.1 8B on 8 H100, 33 to 39 %; NeMo Automodel's for LoRA, Llama 3 8B on one H100, which is 41 % where
+attention is not counted. ``published_table`` has both."""
+READ = 0.6
+"""Share of the memory's bandwidth that decoding reaches. Estimated."""
 
 
 class Device(NamedTuple):
@@ -57,26 +61,62 @@ H200 = Device("H200", 989e12, 141e9, 4.8e12, 450e9, 50e9)
 H100 = Device("H100", 989e12, 80e9, 3.35e12, 450e9, 50e9)
 A100 = Device("A100", 312e12, 80e9, 2.04e12, 300e9, 25e9)
 
-REACHED = {"full": 0.36, "lora": 0.41}
-"""Share of the rate that training reaches: torchtitan, Llama 3.1 8B on 8 H100 (33 to 39 %); NeMo
-Automodel, LoRA of Llama 3 8B on one H100 (402 TFLOP/s, 41 %)."""
-READ = 0.6
-"""Share of the memory's bandwidth that decoding reaches. Estimated."""
+
+class Data(NamedTuple):
+    """What is trained on."""
+
+    lengths: list[int]
+    """Tokens of each example."""
+    supervised: float
+    """Share of the tokens that carry loss."""
+    examples_per_step: int
+
+    @property
+    def step(self) -> float:
+        """Tokens of a step."""
+        return sum(self.lengths) / len(self.lengths) * self.examples_per_step
+
+    @property
+    def attended(self) -> float:
+        """Length of the example that a token is in, on average."""
+        return sum(length**2 for length in self.lengths) / sum(self.lengths)
+
+    def balance(self, devices: int) -> float:
+        """Return tokens of the mean process over those of the fullest, in an epoch."""
+        if devices == 1:
+            return 1.0
+        return float(shared(self.lengths, devices, self.examples_per_step)["epoch"])
+
+
+class Run(NamedTuple):
+    """A model that is tuned on some devices."""
+
+    config: FinetuneConfig
+    size: Size
+    device: Device
+    devices: int
 
 
 class Fit(NamedTuple):
-    """How a model is trained on some devices."""
+    """What goes through each device at once."""
 
     tokens: int
-    """Through each device at once."""
     checkpointing: bool
     used: float
     """Bytes on each device."""
 
 
-def size_of(name: str, config: FinetuneConfig) -> Size:
-    """Count the parameters of one of the shapes; no weights are made."""
-    hidden, inner, layers, heads, keys, tied = SHAPES[name]
+def lima(examples_per_step: int) -> Data:
+    """Return LIMA as response tuning sees it."""
+    rows = json.loads(HISTOGRAMS.read_text(encoding="utf-8"))["lima-rt"]
+    lengths = [min(tokens, WINDOW) for tokens, examples, _ in rows for _ in range(examples)]
+    tokens = sum(tokens * examples for tokens, examples, _ in rows)
+    return Data(lengths, sum(row[2] for row in rows) / tokens, examples_per_step)
+
+
+def run(model: str, method: str, device: Device, devices: int = 1) -> Run:
+    """Describe a run in bfloat16; parameters are counted, and no weights are made."""
+    hidden, inner, layers, heads, keys, tied = SHAPES[model]
     shape = {
         "model_type": "llama",
         "hidden_size": hidden,
@@ -88,54 +128,63 @@ def size_of(name: str, config: FinetuneConfig) -> Size:
         "tie_word_embeddings": tied,
     }
     with tempfile.TemporaryDirectory() as folder:
-        (Path(folder) / "config.json").write_text(json.dumps(shape))
-        return memory.measure(config.model_copy(update={"base_model": folder}))
+        (Path(folder) / "config.json").write_text(json.dumps(shape), encoding="utf-8")
+        values = {"base_model": folder, "method": method, "precision": "bfloat16"}
+        config = FinetuneConfig.model_validate(values)
+        return Run(config, memory.measure(config), device, devices)
 
 
-def settings(method: str) -> FinetuneConfig:
-    """Return how a GPU trains."""
-    return FinetuneConfig(base_model="-", method=method, precision="bfloat16")  # type: ignore[arg-type]
-
-
-def fitted(config: FinetuneConfig, size: Size, device: Device, devices: int) -> Fit | None:
-    """Return what goes through each device at once, or None if not the longest document does.
+def fitted(run: Run, data: Data) -> Fit | None:
+    """Return what goes through each device at once, or None if not the longest example does.
 
     The state is spread over the devices (FSDP2); activations are kept if enough tokens fit.
     """
-    state = memory.state_bytes(config, size) / devices
-    room = memory.SHARE * (device.memory - memory.RESERVE - state)
-    for twice, wanted in ((False, memory.ENOUGH_TOKENS), (True, LOAD.longest)):
-        each = memory.token_bytes(config, size, LOAD, checkpointing=twice)
-        tokens = min(memory.MOST_TOKENS, int(room // each))
-        if tokens >= wanted:
+    load = Load(max(data.lengths), round(data.step / run.devices), data.supervised)
+    state = memory.state_bytes(run.config, run.size) / run.devices
+    room = memory.SHARE * (run.device.memory - memory.RESERVE - state)
+    most = min(memory.MOST_TOKENS, max(load.step, load.longest))
+    for twice, wanted in ((False, memory.ENOUGH_TOKENS), (True, load.longest)):
+        each = memory.token_bytes(run.config, run.size, load, checkpointing=twice)
+        tokens = min(most, int(room // each))
+        if tokens >= min(wanted, most):
             return Fit(tokens, twice, state + tokens * each)
     return None
 
 
-def tokens_per_second(
-    config: FinetuneConfig, size: Size, device: Device, devices: int, fit: Fit
-) -> float:
+def tokens_per_second(run: Run, data: Data, fit: Fit) -> float:
     """Return tokens a second of all devices; what is sent overlaps with what is computed.
 
-    A step is 64 examples however many devices there are, so that many have little to do.
+    A step is so many examples however many devices there are: many of them have little to do.
     """
-    tokens = min(fit.tokens, STEP / devices)
-    work = plan._flops_per_token(config, size) + (2 * size.total if fit.checkpointing else 0)
-    rate = device.rate * REACHED["full" if is_full(config) else "lora"]
-    computing = tokens / BALANCE[devices] * work / rate
-    return devices * tokens / max(computing, sending(config, size, device, devices))
+    tokens = min(fit.tokens, data.step / run.devices)
+    computing = tokens / data.balance(run.devices) * work(run, data, fit) / rate(run)
+    return run.devices * tokens / max(computing, sending(run))
 
 
-def sending(config: FinetuneConfig, size: Size, device: Device, devices: int) -> float:
+def work(run: Run, data: Data, fit: Fit) -> float:
+    """Return FLOPs of a token: of weights, and of attention, all pairs of an example counted."""
+    weights = plan.flops_per_token(run.config, run.size)
+    attention = 4 * run.size.layers * run.size.attention * data.attended
+    again = 2 * run.size.total + attention if fit.checkpointing else 0
+    return weights + 3 * attention + again
+
+
+def rate(run: Run) -> float:
+    """Return FLOP/s that training reaches on one device."""
+    return run.device.rate * REACHED["full" if run.config.method == "full" else "lora"]
+
+
+def sending(run: Run) -> float:
     """Return seconds that a micro-batch's communication takes under FSDP2.
 
     Weights are gathered twice in bfloat16 and gradients scattered once in float32, in a ring that
     is as fast as its slowest link.
     """
-    if devices == 1:
+    if run.devices == 1:
         return 0.0
-    volume = (2 * 2 * size.total + 4 * size.trainable) * (devices - 1) / devices
-    return volume / (device.link if devices <= NODE else device.network)
+    share = (run.devices - 1) / run.devices
+    volume = (2 * 2 * run.size.total + 4 * run.size.trainable) * share
+    return volume / (run.device.link if run.devices <= NODE else run.device.network)
 
 
 def answering(size: Size, device: Device, rows: int) -> float:
@@ -149,39 +198,69 @@ def answering(size: Size, device: Device, rows: int) -> float:
     return rows / max(reading, computing)
 
 
-def is_full(config: FinetuneConfig) -> bool:
-    """Whether all weights are trained."""
-    return config.method == "full"
-
-
-def training_table(device: Device) -> Iterator[str]:
-    """Yield the lines of a Markdown table: every model, method and number of devices."""
-    yield "| model | method | GPUs | GB each | fit at once | activations | tokens/s | s an epoch |"
+def training_table(device: Device, data: Data) -> Iterator[str]:
+    """Yield the lines of a table: every model, method and number of devices."""
+    yield "| model | method | GPUs | GB each | at once | activations | tokens/s | s an epoch |"
     yield "|---|---|--:|--:|--:|---|--:|--:|"
-    for name in SHAPES:
+    for name in ("1B", "8B", "70B"):
         for method in ("full", "lora"):
-            config = settings(method)
-            size = size_of(name, config)
             for devices in (1, NODE, 8 * NODE):
-                fit = fitted(config, size, device, devices)
+                one = run(name, method, device, devices)
+                fit = fitted(one, data)
                 cells = ["does not fit", "", "", "", ""]
                 if fit:
-                    speed = tokens_per_second(config, size, device, devices, fit)
+                    speed = tokens_per_second(one, data, fit)
                     how = "computed twice" if fit.checkpointing else "kept"
                     cells = [f"{fit.used / 1e9:.0f}", f"{fit.tokens:,}", how]
-                    cells += [f"{speed:,.0f}", f"{EPOCH / speed:,.0f}"]
+                    cells += [f"{speed:,.0f}", f"{sum(data.lengths) / speed:,.0f}"]
                 yield f"| {name} | {method} | {devices} | {' | '.join(cells)} |"
 
 
 def answering_table(device: Device) -> Iterator[str]:
-    """Yield the lines of a Markdown table: tokens a second by model and rows at once."""
+    """Yield the lines of a table: tokens a second by model and rows at once."""
     rows = (1, 16, 64, 256)
-    yield f"| model | {' | '.join(f'{count} rows' for count in rows)} |"
+    yield f"| rows at once | {' | '.join(map(str, rows))} |"
     yield f"|---|{'--:|' * len(rows)}"
     for name in ("1B", "8B"):
-        size = size_of(name, settings("full"))
+        size = run(name, "full", device).size
         cells = [f"{answering(size, device, count):,.0f}" for count in rows]
         yield f"| {name} | {' | '.join(cells)} |"
+
+
+class Point(NamedTuple):
+    """A published run: full batches of one length, on so many devices."""
+
+    who: str
+    run: Run
+    window: int
+    checkpointing: bool
+    tokens_per_second: float
+    """Of one device."""
+
+
+def published() -> Iterator[Point]:
+    """Yield runs that others have published; the first two are where ``REACHED`` is from."""
+    automodel = "NeMo Automodel, LoRA of rank 16"
+    yield Point(automodel, run("8B", "lora", H100), 4096, False, 12_473)
+    yield Point("torchtitan, pre-training", run("8B", "full", H100), 8192, False, 5_762)
+    yield Point("torchtune, packed", run("3B", "full", A100), 2048, False, 7_075)
+    yield Point("torchtune, + compile, checkpointing", run("3B", "full", A100), 2048, True, 7_210)
+
+
+def published_table() -> Iterator[str]:
+    """Yield the lines of a table: what was published, and what the formulas say of it."""
+    yield "| who | model | device | window | published | formula | formula / published |"
+    yield "|---|---|---|--:|--:|--:|--:|"
+    for point in published():
+        data = Data([point.window], 1.0, 64)
+        fit = Fit(point.window, point.checkpointing, 0)
+        speed = tokens_per_second(point.run, data, fit)
+        name = next(name for name, shape in SHAPES.items() if shape[2] == point.run.size.layers)
+        yield (
+            f"| {point.who} | {name} | {point.run.device.name} | {point.window:,} "
+            f"| {point.tokens_per_second:,.0f} | {speed:,.0f} "
+            f"| {speed / point.tokens_per_second:.2f} |"
+        )
 
 
 def main() -> None:
@@ -189,11 +268,22 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     known = {device.name: device for device in (H200, H100, A100)}
     parser.add_argument("--device", choices=known, default="H200")
-    device = known[parser.parse_args().device]
-    print(f"Predicted for {device.name}, not measured: training\n")
-    print("\n".join(training_table(device)))
-    print("\nAnswering, tokens a second on one device\n")
+    parser.add_argument("--examples-per-step", type=int, default=64)
+    options = parser.parse_args()
+    device, data = known[options.device], lima(options.examples_per_step)
+    mean = sum(data.lengths) / len(data.lengths)
+    print(
+        f"LIMA, response tuning, measured: {len(data.lengths):,} examples of {mean:.0f} tokens, "
+        f"{data.supervised:.3f} of them with loss; a token's own example has {data.attended:,.0f}"
+    )
+    shares = [f"{devices}: {data.balance(devices):.3f}" for devices in (2, 4, 8, 16, 64)]
+    print(f"Mean over fullest process, {data.examples_per_step} a step: {', '.join(shares)}")
+    print(f"\nPREDICTED for {device.name}, not measured: training\n")
+    print("\n".join(training_table(device, data)))
+    print("\nPREDICTED, not measured: answering, tokens a second on one device\n")
     print("\n".join(answering_table(device)))
+    print("\nPublished by others, tokens a second of one device\n")
+    print("\n".join(published_table()))
 
 
 if __name__ == "__main__":

@@ -8,6 +8,9 @@ repeated with three words of each response replaced; one in twenty is an exact r
 stage of every size is a process of its own, whose largest resident set is read at its end. The
 yardstick is ``Tokenizer.encode_batch_fast`` on the same texts: inside the encoding stage, each
 chunk is first given to a tokenizer of the yardstick's own, which does nothing else with it.
+
+Last comes how evenly a step's tokens lie on several processes, for these rows and for LIMA alone,
+whose lengths ``lengths.json`` keeps.
 """
 
 import argparse
@@ -20,12 +23,14 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from itertools import islice
 from pathlib import Path
 from statistics import median
 from typing import Any
+
+from table import Row, write
 
 FILES = (
     "alpaca/alpaca_5000.json",
@@ -38,6 +43,7 @@ STEP = 64
 """Examples of an optimiser step, as in the paper."""
 WORLDS = (2, 4, 8)
 """Numbers of processes that share a step."""
+WINDOW = 2048
 
 Result = dict[str, Any]
 
@@ -84,7 +90,10 @@ def prepare(folder: Path, rows: int, arguments: argparse.Namespace) -> Result:
 
 
 def encode(folder: Path, rows: int, arguments: argparse.Namespace) -> Result:
-    """Encode everything, with the yardstick in between; its time is not counted."""
+    """Encode everything, with the yardstick in between; its time is not counted.
+
+    ``setup_cpu`` is part of the time, and does not grow: the tokenizer is read once more.
+    """
     from response_tuning.configs import FinetuneConfig
     from response_tuning.finetune import base, run, store  # noqa: F401 - torch is not counted
     from response_tuning.finetune.encoding import CHUNK, Encoder, continuation_tokenizer
@@ -92,12 +101,13 @@ def encode(folder: Path, rows: int, arguments: argparse.Namespace) -> Result:
     from response_tuning.templates import Chat
 
     config = FinetuneConfig(
-        base_model=arguments.tokenizer, objective=arguments.objective, window=2048
+        base_model=arguments.tokenizer, objective=arguments.objective, window=WINDOW
     )
     chat = Chat(base.load_tokenizer(config))
     yardstick = continuation_tokenizer(chat.tokenizer)
-    encoder = Encoder(chat, arguments.objective, config.window)
-    away, raw = Watch(), Watch()
+    away, raw, setup = Watch(), Watch(), Watch()
+    with setup:
+        encoder = Encoder(chat, arguments.objective, config.window)
 
     class Interrupted(ExampleFile):
         """Lets the yardstick go first with every chunk."""
@@ -127,6 +137,7 @@ def encode(folder: Path, rows: int, arguments: argparse.Namespace) -> Result:
         "cpu": whole.cpu - away.cpu,
         "raw_seconds": raw.seconds,
         "raw_cpu": raw.cpu,
+        "setup_cpu": setup.cpu,
         "tokens": encoded.audit["tokens"],
     }
 
@@ -143,32 +154,40 @@ def plan(folder: Path, rows: int, arguments: argparse.Namespace) -> Result:
 
 
 def balance(folder: Path, rows: int, arguments: argparse.Namespace) -> Result:
-    """Share the steps of an epoch out, and say how evenly their tokens lie on the processes.
+    """Say how evenly the tokens of a step lie on the processes that share it."""
+    from lengths import HISTOGRAMS
 
-    Of a step, that is the tokens of the emptiest process over the mean; ``epoch`` is the share of
-    an epoch in which the mean process has work, if a step takes as long as its fullest one.
-    """
-    from response_tuning.finetune.steps import StepSampler
     from response_tuning.finetune.store import read
 
+    lima = json.loads(HISTOGRAMS.read_text(encoding="utf-8"))["lima-rt"]
     documents, _ = read(folder / "tokens")
-    lengths = documents.lengths
-    found: Result = {}
-    for world in WORLDS:
-        samplers = [
-            StepSampler(lengths, STEP, seed=0, rank=rank, world=world) for rank in range(world)
-        ]
-        steps = [
-            [sum(lengths[index] for index in share) for share in shares]
-            for shares in zip(*samplers, strict=True)
-        ]
-        whole = steps[: len(lengths) // STEP] or steps
-        found[str(world)] = {
-            "least": min(min(step) * world / sum(step) for step in whole),
-            "median": median(min(step) * world / sum(step) for step in whole),
-            "epoch": sum(map(sum, steps)) / world / sum(map(max, steps)),
-        }
-    return found
+    found = {
+        f"{rows:,} rows": documents.lengths,
+        "LIMA": [min(tokens, WINDOW) for tokens, examples, _ in lima for _ in range(examples)],
+    }
+    return {name: {str(w): shared(lengths, w) for w in WORLDS} for name, lengths in found.items()}
+
+
+def shared(lengths: Sequence[int], world: int, size: int = STEP) -> dict[str, float]:
+    """Share the steps of an epoch, ``size`` examples each, out to ``world`` processes.
+
+    Of a step, that is the tokens of the emptiest process over the mean; ``epoch`` is the share of
+    an epoch in which the mean process has work, if a step takes as long as its fullest one. The
+    last step of an epoch, which may have few examples, counts in ``epoch`` alone.
+    """
+    from response_tuning.finetune.steps import StepSampler
+
+    samplers = [StepSampler(lengths, size, seed=0, rank=rank, world=world) for rank in range(world)]
+    steps = [
+        [sum(lengths[index] for index in share) for share in shares]
+        for shares in zip(*samplers, strict=True)
+    ]
+    whole = [min(step) * world / sum(step) for step in steps[: len(lengths) // size] or steps]
+    return {
+        "least": min(whole),
+        "median": median(whole),
+        "epoch": sum(map(sum, steps)) / world / sum(map(max, steps)),
+    }
 
 
 def epoch(folder: Path, rows: int, arguments: argparse.Namespace) -> Result:
@@ -260,11 +279,32 @@ def table(rows: int, found: dict[str, Result]) -> Iterator[str]:
         )
 
 
-def balance_table(rows: int, found: Result) -> Iterator[str]:
+def balance_table(found: Result) -> Iterator[str]:
     """Yield the lines of one size."""
-    for world in map(str, WORLDS):
-        shares = " | ".join(f"{found[world][key]:.3f}" for key in ("least", "median", "epoch"))
-        yield f"| {rows:,} | {world} | {shares} |"
+    for name, worlds in found.items():
+        if name in ("seconds", "cpu", "peak"):
+            continue
+        for world, shares in worlds.items():
+            cells = " | ".join(f"{shares[key]:.3f}" for key in ("least", "median", "epoch"))
+            yield f"| {name} | {world} | {cells} |"
+
+
+def csv_rows(rows: int, found: dict[str, Result]) -> Iterator[Row]:
+    """Yield what ``--out`` keeps of one size; rates beside the raw one are without the set-up."""
+    encoding, chain = found["encode"], ("prepare", "encode", "plan")
+    whole = sum(found[stage]["cpu"] for stage in chain) - encoding["setup_cpu"]
+    figures = {
+        "tokens_per_s": encoding["tokens"] / encoding["cpu"],
+        "setup_seconds": encoding["setup_cpu"],
+        "of_raw_speed": encoding["raw_cpu"] / (encoding["cpu"] - encoding["setup_cpu"]),
+        "of_raw_speed_read_to_plan": encoding["raw_cpu"] / whole,
+        "plan_seconds": found["plan"]["cpu"],
+        "peak_rss_mb": max(found[stage]["peak"] for stage in chain),
+    }
+    for name, value in figures.items():
+        yield Row("data", f"{rows:,} rows", "rtune", name, value)
+    for world, shares in found["balance"]["LIMA"].items():
+        yield Row("data", "LIMA", "rtune", f"balance_{world}", shares["least"])
 
 
 def main() -> None:
@@ -276,14 +316,15 @@ def main() -> None:
     parser.add_argument("--objective", default="response-tuning")
     parser.add_argument("--threads", type=int, default=1, help="of the tokenizer, on both sides")
     parser.add_argument("--folder", type=Path, help="kept, and must be new; else a temporary one")
+    parser.add_argument("--out", type=Path, help="CSV file to add the rows to")
     parser.add_argument("--stage", choices=STAGES, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.stage:
         print(json.dumps(run_stage(arguments.folder, arguments.rows[0], arguments)))
         return
     lines: list[str] = []
-    balances = ["", "| rows | processes | least of a whole step | median | of an epoch |"]
-    balances += ["|--:|--:|--:|--:|--:|"]
+    balances = ["", "| examples | processes | least of a whole step | median | of an epoch |"]
+    balances += ["|---|--:|--:|--:|--:|"]
     peaks = []
     with tempfile.TemporaryDirectory() as temporary:
         for rows in arguments.rows:
@@ -294,7 +335,9 @@ def main() -> None:
                 found[stage] = in_a_process(stage, folder, rows, arguments)
                 print(f"{rows:,} {stage}: {found[stage]}", file=sys.stderr)
             lines += table(rows, found)
-            balances += balance_table(rows, found["balance"])
+            balances += balance_table(found["balance"])
+            if arguments.out:
+                write(csv_rows(rows, found), arguments.out)
             peaks.append({stage: found[stage]["peak"] for stage in LABELS})
     print(
         f"{time.strftime('%Y-%m-%d')}, {platform.machine()}, {os.cpu_count()} cores, "

@@ -4,20 +4,25 @@
 
 ``one-by-one`` is the way of the paper's own code: ``generate`` of transformers for one prompt after
 another. ``file-order`` is what most scripts do: left-padded batches of ``--rows`` prompts in the
-order of the file. All three decode greedily in float32 with the same weights and have to say the
-same; ``differ`` counts the prompts at which they do not. The systems take turns. Time is that of
-the process where there is one thread and no GPU (others on the machine do not change it much), and
-else that on the wall; numbers are medians.
+order of the file. ``continuous``, left out unless asked for, is the continuous batching of
+transformers: its cache has ``--tokens-per-batch``, and ``--step`` tokens are computed at once.
 
-Without ``--model`` the weights are random, 58 million of them (``--tokenizer`` names the folder of
-a tokenizer for them). They end a reply as a real model does, early or late: one token in
-``--mean-length`` of the vocabulary is declared to stop.
+All decode greedily with the same weights, and have to say the same in float32, the precision of a
+CPU; ``differ`` counts the prompts at which they do not. What a prompt costs alone does not depend
+on the others, so that is measured with the first ``--alone`` of them; ``times_slower`` is per
+token. The systems take turns. Time is that of the process where there is one thread and no GPU
+(others on the machine do not change it much), and else that on the wall; numbers are medians.
+
+Without ``--model`` the weights are random, 75 million of them with a vocabulary of 50,000
+(``--tokenizer`` names the folder of a tokenizer for them). They end a reply as a real model does,
+early or late: one token in ``--mean-length`` of the vocabulary is declared to stop.
 """
 
 import argparse
 import itertools
 import json
 import statistics
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -32,6 +37,8 @@ from response_tuning.generate.loading import load
 from response_tuning.generate.local import LocalModel
 
 PROMPTS = "alpaca_eval/reference_gpt4_1106_preview.json"
+PAGE = 32
+"""Tokens of a block of the cache of ``continuous``."""
 
 
 class Said(NamedTuple):
@@ -52,8 +59,8 @@ def rtune(local: LocalModel, requests: Sequence[Request], sampling: Sampling) ->
 
 
 def one_by_one(local: LocalModel, requests: Sequence[Request], sampling: Sampling) -> Answers:
-    """Answer each prompt alone."""
-    return _plain(local, requests, sampling, rows=1)
+    """Answer each of some prompts alone."""
+    return _plain(local, requests[: ARGUMENTS.alone], sampling, rows=1)
 
 
 def file_order(local: LocalModel, requests: Sequence[Request], sampling: Sampling) -> Answers:
@@ -94,7 +101,36 @@ def _plain(
     return said
 
 
+def continuous(local: LocalModel, requests: Sequence[Request], sampling: Sampling) -> Answers:
+    """Answer with the continuous batching of transformers."""
+    from transformers import ContinuousBatchingConfig, GenerationConfig
+
+    prompts = [local.draft(request.prompt, sampling).prompt for request in requests]
+    settings: Any = GenerationConfig.from_dict(
+        {
+            "max_new_tokens": sampling.max_new_tokens,
+            "do_sample": False,
+            "eos_token_id": list(local.stop_ids),
+            "pad_token_id": local.stop_ids[0],
+        }
+    )
+    sized = ContinuousBatchingConfig(
+        page_size=PAGE,
+        num_blocks=ARGUMENTS.tokens_per_batch // PAGE,
+        max_batch_tokens=ARGUMENTS.step,
+    )
+    found = local.model.generate_batch(
+        prompts, generation_config=settings, continuous_batching_config=sized
+    )
+    said = {}
+    for place, (request, prompt) in enumerate(zip(requests, prompts, strict=True)):
+        new = found[f"req_{place}"].generated_tokens
+        said[request.item_id] = Said(local.text(prompt, new), len(new))
+    return said
+
+
 SYSTEMS: dict[str, System] = {
+    "continuous": continuous,
     "rtune": rtune,
     "one-by-one": one_by_one,
     "file-order": file_order,
@@ -115,7 +151,7 @@ def questions(data: Path, local: LocalModel, sampling: Sampling) -> list[Request
 
 
 def random_model(folder: Path) -> Path:
-    """Save a Llama of 58 million random parameters, wide enough for its prompt to matter."""
+    """Save a Llama of random parameters, spread wide enough for its prompt to matter."""
     import torch
     from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
@@ -151,24 +187,28 @@ def measure(
     seconds: dict[str, list[float]] = {name: [] for name in systems}
     said: dict[str, Answers] = {}
     for system in systems:  # warms up
-        SYSTEMS[system](local, requests[:2], sampling)
+        SYSTEMS[system](local, requests[:1], sampling)
     for _, system in itertools.product(range(ARGUMENTS.repeats), systems):
         began = clock()
         said[system] = SYSTEMS[system](local, requests, sampling)
         seconds[system].append(clock() - began)
-    tokens = sum(answer.tokens for answer in said["rtune"].values())
+        print(f"{system}: {seconds[system][-1]:.1f} s", file=sys.stderr)
     workload = f"{ARGUMENTS.name}, {len(requests)} prompts, limit {sampling.max_new_tokens}"
     found: list[Row] = []
     for system in systems:
-        median = statistics.median(seconds[system])
-        times = [mine / ours for mine, ours in zip(seconds[system], seconds["rtune"], strict=True)]
-        differ = sum(said[system][key] != answer for key, answer in said["rtune"].items())
-        found += [
-            Row("generate", workload, system, "tokens_per_second", tokens / median),
-            Row("generate", workload, system, "times_slower", statistics.median(times)),
-            Row("generate", workload, system, "mean_tokens", tokens / len(requests)),
-            Row("generate", workload, system, "differ", differ),
+        tokens, own = (sum(a.tokens for a in said[name].values()) for name in (system, "rtune"))
+        times = [
+            (theirs / tokens) / (ours / own)
+            for theirs, ours in zip(seconds[system], seconds["rtune"], strict=True)
         ]
+        figures = {
+            "tokens_per_s": tokens / statistics.median(seconds[system]),
+            "times_slower": statistics.median(times),
+            "prompts": len(said[system]),
+            "mean_tokens": tokens / len(said[system]),
+            "differ": sum(said["rtune"][key] != answer for key, answer in said[system].items()),
+        }
+        found += [Row("generate", workload, system, key, value) for key, value in figures.items()]
     return found
 
 
@@ -180,13 +220,15 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--template", default="tulu")
     parser.add_argument("--tokenizer", help="folder of the tokenizer for random weights")
     parser.add_argument("--mean-length", type=int, default=100, help="of random replies")
-    parser.add_argument("--name", default="random-58m", help="what the rows call the model")
+    parser.add_argument("--name", default="random-75m", help="what the rows call the model")
     parser.add_argument("--prompts", type=int, default=64)
     parser.add_argument("--max-new-tokens", type=int, default=256)
     parser.add_argument("--room", type=int, help="least room in the context; default: the limit")
+    parser.add_argument("--alone", type=int, default=8, help="prompts that are asked one by one")
     parser.add_argument("--rows", type=int, default=16, help="of a batch in file order")
+    parser.add_argument("--step", type=int, default=128, help="tokens, of 'continuous'")
     parser.add_argument("--tokens-per-batch", type=int, default=32768, help="of the engine")
-    parser.add_argument("--systems", nargs="+", choices=SYSTEMS, default=[*SYSTEMS])
+    parser.add_argument("--systems", nargs="+", choices=SYSTEMS, default=[*SYSTEMS][1:])
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--toy", action="store_true", help="a tiny model and few tokens")
     parser.add_argument("--out", type=Path, help="CSV file to add the rows to")

@@ -4,12 +4,13 @@
 
 needs one NVIDIA GPU of 80 GB or more, this package, and for the comparison ``pip install
 trl==1.16.0``; nothing is downloaded. Weights are random, examples have the lengths of Alpaca, Dolly
-and LIMA (``lengths.json``), a step is some 64 of them. Systems:
+and LIMA (``lengths.json``), a step is so many of them as make some 16,000 tokens. Systems:
 
 - ``rtune``: this package; tokens at once and checkpointing are its own choice by free memory;
 - ``trl-default``: TRL as it comes, 8 padded rows at once, gradient checkpointing;
-- ``trl-best``: packed without padding, no checkpointing, 16,384 tokens at once or what fits, and
-  ``flash_attention_2`` where the package ``flash_attn`` is installed.
+- ``trl-best``: packed without padding, no checkpointing, and as many tokens at once as fit: from
+  16,384 down with ``flash_attention_2``, which needs the package ``flash_attn``; without it from
+  4,096 down, because its attention then computes the scores of all tokens with each other.
 
 Each measurement is a process of its own with a limit of time, and its numbers are in the table as
 soon as it ends: one that fails costs its own row alone. The most telling come first. Tokens are
@@ -43,6 +44,8 @@ class Case(NamedTuple):
 
     model: str
     data: str
+    examples: int
+    """In a step."""
     window: int = 2048
     method: str = "lora"
     rank: int = 16
@@ -50,13 +53,13 @@ class Case(NamedTuple):
 
 
 CASES = {
-    "8b-lora16-lima": Case("llama-3.1-8b", "lima-rt"),
-    "8b-lora16-alpaca": Case("llama-3.1-8b", "alpaca-rt"),
-    "8b-lora64-dropout-alpaca": Case("llama-3.1-8b", "alpaca-rt", rank=64, dropout=0.1),
-    "8b-full-lima": Case("llama-3.1-8b", "lima-rt", method="full"),
-    "gemma2-2b-lora16-alpaca": Case("gemma-2-2b", "alpaca-rt"),
-    "qwen-0.5b-full-dolly": Case("qwen-2.5-0.5b", "dolly-rt", method="full"),
-    "8b-lora16-lima-it-8192": Case("llama-3.1-8b", "lima-it", window=8192),
+    "8b-lora16-lima": Case("llama-3.1-8b", "lima-rt", 32),
+    "8b-lora16-alpaca": Case("llama-3.1-8b", "alpaca-rt", 256),
+    "8b-lora64-dropout-alpaca": Case("llama-3.1-8b", "alpaca-rt", 256, rank=64, dropout=0.1),
+    "8b-full-lima": Case("llama-3.1-8b", "lima-rt", 32, method="full"),
+    "gemma2-2b-lora16-alpaca": Case("gemma-2-2b", "alpaca-rt", 256),
+    "qwen-0.5b-full-dolly": Case("qwen-2.5-0.5b", "dolly-rt", 160, method="full"),
+    "8b-lora16-lima-it-8192": Case("llama-3.1-8b", "lima-it", 32, window=8192),
 }
 """The third has the paper's adapter; its alpha of 16 is everybody's here."""
 
@@ -64,9 +67,8 @@ CASES = {
 def jobs(options: argparse.Namespace) -> Iterator[tuple[str, str, dict[str, Any]]]:
     """Yield case, system, and what to do."""
     settings: dict[str, Any] = {"toy": options.toy, "seconds": options.seconds}
-    settings["examples_per_step"] = 8 if options.toy else 64
     for name in options.only:
-        case = CASES[name]._replace(window=128) if options.toy else CASES[name]
+        case = CASES[name]._replace(window=128, examples=8) if options.toy else CASES[name]
         for system in options.systems:
             yield name, system, case._asdict() | settings | {"system": system}
 
@@ -82,7 +84,7 @@ def run(job: dict[str, Any], limit: float) -> dict[str, Any]:
         path.write_text(json.dumps(job | {"folder": folder}), encoding="utf-8")
         environment = os.environ | {
             "HF_HUB_OFFLINE": "1",
-            "PYTORCH_CUDA_ALLOC_CONF": "expandable_segments:True",
+            "PYTORCH_ALLOC_CONF": "expandable_segments:True",
         }
         if job["toy"]:
             environment["CUDA_VISIBLE_DEVICES"] = ""
@@ -145,8 +147,8 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--only", nargs="+", choices=CASES, default=[*CASES], metavar="CASE")
     parser.add_argument("--systems", nargs="+", choices=SYSTEMS, default=[*SYSTEMS])
     parser.add_argument("--minutes", type=float, default=9, help="for all of it")
-    parser.add_argument("--limit", type=float, default=75, help="seconds for one measurement")
-    parser.add_argument("--seconds", type=float, default=8, help="timed, after two steps")
+    parser.add_argument("--limit", type=float, default=90, help="seconds for one measurement")
+    parser.add_argument("--seconds", type=float, default=5, help="timed, after two steps")
     parser.add_argument("--peak-tflops", type=float, help="of the GPU; else by its name")
     parser.add_argument("--toy", action="store_true", help="tiny shapes, on the CPU")
     parser.add_argument("--out", type=Path, help=f"rows as CSV; {LATEST.name} unless --toy")

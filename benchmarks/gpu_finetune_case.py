@@ -72,8 +72,8 @@ TOY = {
 }
 ROWS = 8
 """Of a padded micro-batch: TRL's default, and the paper's."""
-PACKED_TOKENS = 16_384
-"""At once in TRL's best settings, to begin with; it is lowered where memory runs out."""
+PACKED_TOKENS = {True: 16_384, False: 4096}
+"""At once in TRL's best settings, with and without flash attention; fewer where memory runs out."""
 WARM_UP = 2
 """Steps before the clock starts."""
 
@@ -82,7 +82,7 @@ def documents(job: Job, vocabulary: int) -> Documents:
     """Return enough examples for 20 steps, in tokens drawn at random."""
     lots = random.Random(0)
     found = []
-    for tokens, supervised in draw(job["data"], job["window"], 20 * job["examples_per_step"]):
+    for tokens, supervised in draw(job["data"], job["window"], 20 * job["examples"]):
         ids = lots.choices(range(3, vocabulary), k=tokens)
         found.append(
             {"input_ids": ids, "labels": [-100] * (tokens - supervised) + ids[-supervised:]}
@@ -98,7 +98,7 @@ def new_model(job: Job, folder: Path) -> Any:  # noqa: ANN401
     kind, values = SHAPES[job["model"]]
     shape = getattr(transformers, kind)(**values | (TOY if job["toy"] else {}))
     shape.save_pretrained(folder)
-    flash = importlib.util.find_spec("flash_attn") and job["system"] == "trl-best"
+    flash = has_flash() and job["system"] == "trl-best"
     torch.manual_seed(0)
     with torch.device(device()):
         return transformers.AutoModelForCausalLM.from_config(
@@ -132,7 +132,7 @@ def rtune(model: Any, job: Job, data: Documents, common: Job) -> Any:  # noqa: A
     lengths = [len(one["input_ids"]) for one in data]
     carrying = sum(label >= 0 for one in data for label in one["labels"])
     longest = max(lengths)
-    load = memory.Load(longest, longest * job["examples_per_step"], carrying / sum(lengths))
+    load = memory.Load(longest, longest * job["examples"], carrying / sum(lengths))
     free = None
     if on_gpu():
         # The model is there already, in bfloat16 whatever the method: what is left to come is
@@ -147,7 +147,7 @@ def rtune(model: Any, job: Job, data: Documents, common: Job) -> Any:  # noqa: A
         model,
         TrainingArguments(**common, activation_checkpointing=fit.checkpointing),
         train_dataset=data,
-        examples_per_step=job["examples_per_step"],
+        examples_per_step=job["examples"],
         tokens_per_micro_batch=fit.tokens,
     )
     trainer.may_checkpoint = True
@@ -156,15 +156,15 @@ def rtune(model: Any, job: Job, data: Documents, common: Job) -> Any:  # noqa: A
 
 def trl_default(model: Any, job: Job, data: Documents, common: Job) -> Any:  # noqa: ANN401
     """Build TRL's trainer as it comes, on 8 padded rows at once."""
-    accumulated = math.ceil(job["examples_per_step"] / ROWS)
+    accumulated = math.ceil(job["examples"] / ROWS)
     rows = {"per_device_train_batch_size": ROWS, "gradient_accumulation_steps": accumulated}
     return trl(model, job, data, common | rows)
 
 
 def trl_best(model: Any, job: Job, data: Documents, common: Job) -> Any:  # noqa: ANN401
     """Build TRL's trainer on best-fit packed rows without padding, keeping activations."""
-    rows = 2 if job["toy"] else max(PACKED_TOKENS // job["window"], 1)
-    step = sum(len(one["input_ids"]) for one in data) / len(data) * job["examples_per_step"]
+    rows = 2 if job["toy"] else max(PACKED_TOKENS[has_flash()] // job["window"], 1)
+    step = sum(len(one["input_ids"]) for one in data) / len(data) * job["examples"]
     best = {
         "packing": True,
         "gradient_checkpointing": False,
@@ -211,6 +211,11 @@ def lora(job: Job) -> Any:  # noqa: ANN401
     return LoraConfig(**settings, target_modules="all-linear", task_type="CAUSAL_LM")
 
 
+def has_flash() -> bool:
+    """Whether transformers' flash attention can be had."""
+    return on_gpu() and importlib.util.find_spec("flash_attn") is not None
+
+
 def on_gpu() -> bool:
     """Whether there is one."""
     import torch
@@ -252,6 +257,8 @@ def clock(trainer: Any, seconds: float) -> Any:  # noqa: ANN401
             self.steps += 1
             now = time.perf_counter()
             if self.steps == WARM_UP:
+                if on_gpu():
+                    torch.cuda.reset_peak_memory_stats()
                 self.began, self.tokens, self.supervised = now, [], []
             self.elapsed = now - self.began
             control.should_training_stop = self.steps > WARM_UP and self.elapsed >= seconds
@@ -259,8 +266,8 @@ def clock(trainer: Any, seconds: float) -> Any:  # noqa: ANN401
     found = Clock()
 
     def counted(model: Any, inputs: Job, *rest: object) -> Any:  # noqa: ANN401
-        ids, mask = inputs["input_ids"], inputs.get("attention_mask")
-        found.tokens.append(ids.numel() if mask is None else mask.sum())
+        # Padding is 0, which no example has; packed rows are filled up with it to a round number.
+        found.tokens.append((inputs["input_ids"] != 0).sum())
         found.supervised.append((inputs["labels"] != -100).sum())
         return take(model, inputs, *rest)
 
@@ -282,7 +289,7 @@ def measure(job: Job) -> Job:
         "learning_rate": 1e-5,
         "lr_scheduler_type": "constant",
         # Adafactor keeps a row and a column for each matrix where AdamW keeps two of its size.
-        "optim": "adafactor" if job["method"] == "full" else "adamw_torch",
+        "optim": "adafactor" if job["method"] == "full" else "adamw_torch_fused",
         "bf16": on_gpu(),
         "use_cpu": not on_gpu(),
         "logging_steps": 1000,
@@ -305,7 +312,9 @@ def measure(job: Job) -> Job:
         "device": torch.cuda.get_device_name() if on_gpu() else "cpu",
         "peak_gb": torch.cuda.max_memory_allocated() / 1e9 if on_gpu() else 0.0,
     }
-    return result | (trainer.memory if job["system"] == "rtune" else {})
+    if job["system"] != "rtune":
+        return result
+    return result | trainer.memory | {"layout": trainer.layout.name}
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 import csv
 import importlib.util
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +14,7 @@ PEERS = {"trl-packed", "trl-padded"} if importlib.util.find_spec("trl") else set
 @pytest.fixture(scope="module")
 def rows(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], float]:
     out = tmp_path_factory.mktemp("bench") / "rows.csv"
-    toy = ["--workloads", "miniature-rt", "--examples", "3", "--repetitions", "1"]
+    toy = ["--workloads", "miniature-rt", "--examples", "3", "--repetitions", "1", "--steps", "2"]
     command = [sys.executable, str(SCRIPT), *toy, "--threads", "1", "--out", str(out)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
@@ -40,3 +41,15 @@ def test_all_systems_train_the_same(rows: dict[tuple[str, str], float]) -> None:
     for system in PEERS | {"reference"}:
         assert rows[system, "loss_difference"] <= 1e-4
         assert rows[system, "loss"] == pytest.approx(rows["rtune", "loss"], abs=1e-4)
+
+
+def test_a_workload_is_repeated_only_while_its_time_lasts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(SCRIPT.parent))
+    turns = runpy.run_path(str(SCRIPT))["turns"]
+    seconds, clock = {"long": 300.0, "short": 60.0}, [0.0]
+    taken = []
+    for turn in turns(list(seconds), 3, 9, lambda: clock[0]):
+        taken.append(turn)
+        clock[0] += seconds[turn[1]]
+    assert taken == [(0, "long"), (0, "short"), (1, "short"), (2, "short")]
+    assert [*turns(["long"], 1, 0)] == [(0, "long")]

@@ -50,7 +50,7 @@ def test_every_case_has_a_shape_and_lengths(
     one = runpy.run_path(str(BENCHMARKS / "gpu_finetune_case.py"))
     assert tuple(one["SYSTEMS"]) == script["SYSTEMS"]
     for case in script["CASES"].values():
-        job = case._asdict() | {"examples_per_step": 2}
+        job = case._asdict() | {"examples": 2}
         assert case.model in one["SHAPES"]
         for document in one["documents"](job, 50):
             ids, labels = document["input_ids"], document["labels"]

@@ -1,7 +1,10 @@
 import runpy
+import subprocess
+import sys
 from pathlib import Path
 
-TABLE = runpy.run_path(str(Path(__file__).parents[2] / "benchmarks/table.py"))
+SCRIPT = Path(__file__).parents[2] / "benchmarks/table.py"
+TABLE = runpy.run_path(str(SCRIPT))
 Row, write, markdown = TABLE["Row"], TABLE["write"], TABLE["markdown"]
 
 
@@ -31,4 +34,21 @@ def test_a_table_has_a_line_for_each_system_and_a_column_for_each_metric() -> No
         "| --- | --- | --- | --: | --: |",
         "| b | w | ours | 1,234 | 0.0001235 |",
         "| b | w | theirs | 10 |  |",
+    ]
+
+
+def test_the_command_prints_a_table_for_each_benchmark(tmp_path: Path) -> None:
+    path = tmp_path / "latest.csv"
+    write([Row("start", "help", "ours", "seconds", 0.25), Row("a", "w", "ours", "speed", 2)], path)
+    command = [sys.executable, str(SCRIPT), str(path)]
+    printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert printed.split("\n")[2:] == [
+        "| benchmark | workload | system | speed |",
+        "| --- | --- | --- | --: |",
+        "| a | w | ours | 2 |",
+        "",
+        "| benchmark | workload | system | seconds |",
+        "| --- | --- | --- | --: |",
+        "| start | help | ours | 0.25 |",
+        "",
     ]

@@ -13,7 +13,7 @@ from response_tuning.artifacts import Example, write_json, write_jsonl
 from response_tuning.configs import FinetuneConfig
 from response_tuning.errors import DataError, ModelError
 from response_tuning.finetune import base, memory, plan
-from response_tuning.finetune.run import encode, finetune
+from response_tuning.finetune.run import encode, finetune, load_of
 from response_tuning.templates import Chat
 
 EXAMPLES = [
@@ -113,6 +113,33 @@ def test_steps_and_tokens_are_those_that_the_run_then_takes(
     assert int(tokens.replace(",", "")) == sum(taken)
 
 
+def test_the_plan_chooses_by_the_memory_what_the_run_then_chooses(
+    tiny_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_jsonl(tmp_path / "examples.jsonl", EXAMPLES)
+    write_json(
+        tmp_path / "audit.json",
+        {"rows": 21, "examples": 21, "rows_kept": 21, "dropped": {}} | {"source": {"name": "x"}},
+    )
+    free, taken = 3 * 2**30, 0
+
+    def rate(_: FinetuneConfig) -> float:
+        nonlocal taken
+        taken = 2**30  # by the products that are timed
+        return 1e9
+
+    monkeypatch.setattr(plan, "_rate", rate)
+    monkeypatch.setattr(plan, "_free_memory", lambda _: free - taken)
+    monkeypatch.setattr(memory, "free_memory", lambda _: free)
+    config = configured(tiny_base, max_steps=1)
+    last = printed(config).splitlines()[-1]
+    assert last.endswith("of 3.0 GiB are for them")
+    console = Console(file=io.StringIO(), width=20)
+    finetune(config, tmp_path, tmp_path / "out", console)
+    assert isinstance(console.file, io.StringIO)
+    assert last in console.file.getvalue().splitlines()
+
+
 @pytest.mark.parametrize("method", ["full", "lora", "qlora"])
 def test_the_plan_needs_no_weights_and_leaves_none(weightless: Path, method: str) -> None:
     before = sorted(weightless.iterdir())
@@ -154,7 +181,8 @@ def test_the_estimate_grows_with_what_it_is_made_of(weightless: Path, tmp_path: 
         config = configured(weightless, **{"tokens_per_micro_batch": 400} | changes)
         chat = Chat(base.load_tokenizer(config))
         encoded = encode(config, chat, EXAMPLES, tmp_path / "tokens")
-        return plan._memory(config, memory.measure(config), encoded)
+        fit = memory.fit(config, load_of(config, encoded), None)
+        return plan._memory(config, memory.measure(config), encoded, fit)
 
     assert gib(method="lora") < gib()
     assert gib(method="qlora") < gib(method="lora")

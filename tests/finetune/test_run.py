@@ -17,6 +17,7 @@ from response_tuning.artifacts import Dropped, Example, write_json, write_jsonl
 from response_tuning.configs import FinetuneConfig
 from response_tuning.errors import ConfigError, DataError, ModelError
 from response_tuning.finetune import memory, run
+from response_tuning.finetune.progress import Metrics
 from response_tuning.finetune.run import finetune
 from response_tuning.finetune.trainer import ResponseTrainer
 from response_tuning.templates import Chat
@@ -237,6 +238,19 @@ def test_what_goes_through_the_model_at_once_may_change_in_the_middle_of_a_run(
         assert "already finished" in capsys.readouterr().out
 
 
+def cramp(monkeypatch: pytest.MonkeyPatch, tokens: int) -> None:
+    """Let 4 GiB seem free, and memory run out where more than ``tokens`` are taken at once."""
+    compute = ResponseTrainer.compute_loss
+
+    def with_little_memory(self: Any, model: Any, inputs: Any, *rest: Any, **more: Any) -> Any:
+        if inputs["input_ids"].numel() > tokens:
+            raise torch.OutOfMemoryError
+        return compute(self, model, inputs, *rest, **more)
+
+    monkeypatch.setattr(memory, "free_memory", lambda _: 4 * 2**30)
+    monkeypatch.setattr(ResponseTrainer, "compute_loss", with_little_memory)
+
+
 def test_a_run_says_what_it_chose_by_the_memory_and_what_it_had_to_change(
     tiny_base: Path,
     data: Path,
@@ -245,19 +259,11 @@ def test_a_run_says_what_it_chose_by_the_memory_and_what_it_had_to_change(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    compute = ResponseTrainer.compute_loss
-
-    def with_little_memory(self: Any, model: Any, inputs: Any, *rest: Any, **more: Any) -> Any:
-        if inputs["input_ids"].numel() > 250:
-            raise torch.OutOfMemoryError
-        return compute(self, model, inputs, *rest, **more)
-
-    monkeypatch.setattr(memory, "free_memory", lambda _: 4 * 2**30)
-    monkeypatch.setattr(ResponseTrainer, "compute_loss", with_little_memory)
+    cramp(monkeypatch, 250)
     auto = {"tokens_per_micro_batch": "auto", "max_steps": 4}
     finetune(configured(tiny_base, **auto), data, tmp_path / "auto", console)
     said = "tokens at once, activations kept: by estimate 2.5 of 4.0 GiB are for them"
-    assert said in capsys.readouterr().out
+    assert capsys.readouterr().out.count(said) == 1
     manifest = json.loads((tmp_path / "auto" / "manifest.json").read_text())
     assert manifest["settings"]["tokens_per_micro_batch"] == "auto"
     found = manifest["memory"]
@@ -272,6 +278,42 @@ def test_a_run_says_what_it_chose_by_the_memory_and_what_it_had_to_change(
     explicit = auto | {"tokens_per_micro_batch": budget}
     finetune(configured(tiny_base, **explicit), data, tmp_path / "said", console)
     assert identical(tmp_path / "auto", tmp_path / "said")
+
+
+@pytest.mark.parametrize("limit", [120, 250, 10**6], ids=["less", "as much", "more"])
+def test_a_run_that_backed_off_resumes_with_the_memory_that_there_is_then(
+    tiny_base: Path,
+    data: Path,
+    tmp_path: Path,
+    console: Console,
+    monkeypatch: pytest.MonkeyPatch,
+    limit: int,
+) -> None:
+    auto = configured(tiny_base, tokens_per_micro_batch="auto", learning_rate=1e-4)
+    write = Metrics.on_log
+
+    def write_or_stop(self: Any, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        write(self, args, state, control, **kwargs)
+        if state.global_step == 6:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as killed:
+        killed.setattr(Metrics, "on_log", write_or_stop)
+        cramp(killed, 250)
+        with pytest.raises(KeyboardInterrupt):
+            finetune(auto, data, tmp_path / "killed", console)
+    cramp(monkeypatch, limit)
+    finetune(auto, data, tmp_path / "killed", console)
+    backed_off = json.loads((tmp_path / "killed" / "manifest.json").read_text())["memory"]
+    assert bool(backed_off["backed_off"]) == (limit < 10**6)
+    assert all(change["step"] == SAVE_STEPS + 1 for change in backed_off["backed_off"])
+    whole = configured(tiny_base, learning_rate=1e-4)
+    finetune(whole, data, tmp_path / "whole", console)
+    lines = {line["step"]: line["loss"] for line in metrics(tmp_path / "killed") if "loss" in line}
+    expected = {line["step"]: line["loss"] for line in metrics(tmp_path / "whole")}
+    assert lines == pytest.approx(expected, abs=5e-6)
+    for name, weight in weights(tmp_path / "whole").items():
+        torch.testing.assert_close(weights(tmp_path / "killed")[name], weight, atol=1e-5, rtol=0)
 
 
 def test_the_folder_is_a_plain_hugging_face_model(

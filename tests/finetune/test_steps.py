@@ -117,3 +117,20 @@ def test_the_shares_of_long_steps_are_balanced() -> None:
     for parts in zip(*shares, strict=True):
         tokens = [sum(lengths[i] for i in part) for part in parts]
         assert min(tokens) / max(tokens) > 0.95
+
+
+@given(LENGTHS, st.integers(1, 100))
+def test_flattened_micro_batches_hold_the_documents_tokens_and_no_other(
+    lengths: list[int], budget: int
+) -> None:
+    # Every token is another number, and the first of a document predicts nothing.
+    ids = iter(range(1, sum(lengths) + 1))
+    documents = []
+    for length in lengths:
+        tokens = [next(ids) for _ in range(length)]
+        documents.append(Document(tokens, [IGNORED, *tokens[1:]]))
+    batches = [plain(batch) for batch in FLATTENED.micro_batches(documents, budget)]
+    tokens = [token for batch in batches for token in batch["input_ids"][0]]
+    assert sorted(tokens) == list(range(1, sum(lengths) + 1))
+    scored = [label for batch in batches for label in batch["shift_labels"][0] if label != IGNORED]
+    assert sorted(scored) == [t for document in documents for t in document.input_ids[1:]]

@@ -3,6 +3,7 @@ import os
 import re
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import torch
 from peft import LoraConfig, get_peft_model
 from torch import Tensor
 from transformers import AutoModelForCausalLM, TrainingArguments
+from transformers.training_args import ParallelMode
 
 from response_tuning.errors import ConfigError, ModelError
 from response_tuning.finetune.objectives import IGNORED
@@ -220,6 +222,39 @@ def test_a_share_without_examples_is_a_step_without_supervised_tokens() -> None:
     assert collate([Document([1, 2], [IGNORED, 2])])["labels"].tolist() == [[2, IGNORED]]
 
 
+@pytest.mark.parametrize("dropout", [0.0, 0.1])
+def test_an_adapter_in_mixed_precision_trains_the_same_without_casts_to_and_fro(
+    tiny_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dropout: float
+) -> None:
+    seen: set[torch.dtype] = set()
+
+    def adapted() -> tuple[list[float], dict[str, Tensor]]:
+        seen.clear()
+        torch.manual_seed(0)
+        base = AutoModelForCausalLM.from_pretrained(tiny_base, dtype=torch.bfloat16)
+        lora = LoraConfig(r=4, lora_dropout=dropout, target_modules="all-linear")
+        model: Any = get_peft_model(base, lora)
+        for name, module in model.named_modules():
+            if name.endswith("lora_A.default"):
+                module.register_forward_pre_hook(lambda _, given: seen.add(given[0].dtype))
+        settings = arguments(tmp_path, max_steps=4, learning_rate=1e-2, bf16=True)
+        trainer = ResponseTrainer(model, settings, train_dataset=drawn())
+        torch.manual_seed(0)
+        seen.clear()
+        trainer.train()
+        return losses(trainer), {n: p for n, p in model.named_parameters() if p.requires_grad}
+
+    history, weights = adapted()
+    assert seen == {torch.bfloat16}
+    monkeypatch.setattr(ResponseTrainer, "_cast_once", lambda _: nullcontext())
+    cast_history, cast_weights = adapted()
+    assert seen == {torch.float32}
+    # The first step says that dropout drew the same; its gradients are scaled in less precision.
+    assert history[0] == cast_history[0]
+    assert history == pytest.approx(cast_history, rel=1e-4 if dropout else 0)
+    assert dropout or furthest(weights, cast_weights) == 0.0
+
+
 class Cramped(ResponseTrainer):
     """Has no memory for more tokens, or more documents, at once than it may."""
 
@@ -316,7 +351,7 @@ def test_one_of_several_processes_that_runs_out_of_memory_says_how_to_go_on(
     tiny_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     trainer = cramped(tiny_base, tmp_path, 100)
-    monkeypatch.setattr(TrainingArguments, "world_size", 2)
+    monkeypatch.setattr(TrainingArguments, "parallel_mode", ParallelMode.DISTRIBUTED)
     with pytest.raises(ModelError, match=r"on process 0: .* --tokens-per-micro-batch 40$"):
         trainer._back_off(flattened([drawn()[0]] * (80 // drawn().lengths[0])))
 
@@ -338,3 +373,27 @@ def test_an_optimiser_without_memory_is_one_line(
     monkeypatch.setattr(torch.optim.AdamW, "step", fail)
     with pytest.raises(ModelError, match="optimiser's state"):
         cramped(tiny_base, tmp_path, 10_000).train()
+
+
+def test_a_step_computes_no_padding_and_logits_of_supervised_positions_alone(
+    tiny_base: Path, tmp_path: Path
+) -> None:
+    documents, model = drawn(EXAMPLES), load(tiny_base)
+    settings = arguments(tmp_path, max_steps=1)
+    trainer = ResponseTrainer(model, settings, train_dataset=documents, tokens_per_micro_batch=100)
+    read: list[int] = []
+    scored: list[int] = []
+    model.get_input_embeddings().register_forward_hook(
+        lambda _, given, __: read.append(given[0].numel())
+    )
+    model.get_output_embeddings().register_forward_hook(
+        lambda *given: scored.append(given[2].shape[:-1].numel())
+    )
+    trainer.train()
+    supervised = [
+        sum(label != IGNORED for label in documents[index].labels) for index in range(EXAMPLES)
+    ]
+    assert len(read) > 1
+    assert max(read) <= 100
+    assert sum(read) == sum(documents.lengths)
+    assert sum(scored) == sum(supervised) < sum(read)

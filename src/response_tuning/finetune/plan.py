@@ -29,9 +29,11 @@ def print_plan(config: FinetuneConfig, examples: Examples, console: "Console") -
     chat = Chat(base.load_tokenizer(config))
     with tempfile.TemporaryDirectory() as folder:
         encoded = encode(config, chat, examples, Path(folder) / "tokens")
+    # Before anything else takes of the device's memory, as in the run.
+    fit = memory.fit(config, load_of(config, encoded), _free_memory(config))
     size = memory.measure(config)
     steps, tokens = _steps_and_tokens(config, encoded)
-    seconds = tokens * _flops_per_token(config, size) / (_rate(config) * EFFICIENCY)
+    seconds = tokens * flops_per_token(config, size) / (_rate(config) * EFFICIENCY)
     audit = encoded.audit
     for line in (
         f"{config.objective} of {config.base_model} ({config.method}): "
@@ -40,8 +42,9 @@ def print_plan(config: FinetuneConfig, examples: Examples, console: "Console") -
         f"truncated, {sum(audit['dropped'].values()):,} dropped, {audit['held_out']:,} held out",
         f"{steps:,} steps of {config.examples_per_step} examples; {tokens:,} tokens, of which "
         f"{audit['supervised_tokens'] / audit['tokens']:.1%} carry loss",
-        f"about {_memory(config, size, encoded) / 2**30:.2f} GiB of memory and "
+        f"about {_memory(config, size, encoded, fit) / 2**30:.2f} GiB of memory and "
         f"{_duration(seconds)} on this machine's {'GPU' if _on_gpu(config) else 'CPU'}",
+        *([fit.reason] if fit.reason else []),
     ):
         console.print(Text(line), soft_wrap=True)
 
@@ -58,18 +61,16 @@ def _steps_and_tokens(config: FinetuneConfig, encoded: Encoded) -> tuple[int, in
     return steps, epochs * sum(lengths) + sum(lengths[index] for index in begun)
 
 
-def _flops_per_token(config: FinetuneConfig, size: Size) -> int:
+def flops_per_token(config: FinetuneConfig, size: Size) -> int:
     """Return 6N for full tuning, 4N where the base is frozen: no weight gradients there."""
     return (6 if config.method == "full" else 4) * size.total
 
 
-def _memory(config: FinetuneConfig, size: Size, encoded: Encoded) -> float:
+def _memory(config: FinetuneConfig, size: Size, encoded: Encoded, fit: memory.Fit) -> float:
     """Return bytes: weights, gradients, the optimiser's moments, activations, logits."""
     load = load_of(config, encoded)
-    free = _free_memory(config)
-    tokens, checkpointing, _ = memory.fit(config, load, free)
-    at_once = min(max(tokens, load.longest), sum(encoded.train.lengths))
-    each = memory.token_bytes(config, size, load, checkpointing=checkpointing)
+    at_once = min(max(fit.tokens, load.longest), sum(encoded.train.lengths))
+    each = memory.token_bytes(config, size, load, checkpointing=fit.checkpointing)
     return memory.state_bytes(config, size) + at_once * each
 
 

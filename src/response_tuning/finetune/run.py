@@ -260,7 +260,8 @@ def _trainer(
 
     callbacks = tracker(config.report_to, out)
     arguments.activation_checkpointing = fit.checkpointing
-    model: Any = base.load_model(config)
+    with memory.explained():  # QLoRA loads onto the device
+        model: Any = base.load_model(config)
     if config.method != "full":
         settled = config.model_copy(update={"gradient_checkpointing": fit.checkpointing})
         model = base.with_adapter(model, settled)
@@ -339,8 +340,8 @@ def _announce(
         console.print(line, highlight=False, soft_wrap=True)
     if trainer.layout_reason:
         console.print(
-            f"padded micro-batches under the model's own attention, because flattened ones are "
-            f"not exact here: {trainer.layout_reason}",
+            "padded micro-batches under the model's own attention, because flattened ones do not "
+            f"serve here: {trainer.layout_reason}",
             highlight=False,
             soft_wrap=True,
         )

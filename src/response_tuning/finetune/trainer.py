@@ -10,7 +10,7 @@ stays inside each document. Loss of a step: mean over its supervised tokens, ove
 import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -18,6 +18,7 @@ from accelerate.utils.memory import clear_device_cache
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from transformers import Trainer
+from transformers.training_args import ParallelMode
 
 from response_tuning.errors import ConfigError, ModelError
 from response_tuning.finetune import memory
@@ -100,7 +101,7 @@ class ResponseTrainer(Trainer):
         Raises:
             ModelError: memory runs out, and smaller micro-batches are no help.
         """
-        with attending(self._base, self.layout), memory.explained():
+        with attending(self._base, self.layout), self._cast_once(), memory.explained():
             return super().train(*args, **kwargs)
 
     def get_train_dataloader(self) -> StepLoader:
@@ -130,22 +131,12 @@ class ResponseTrainer(Trainer):
         self.step_supervised = int(num_items_in_batch or 0)
         take = super().training_step
 
-        def backward(batch: Batch, *, last: bool) -> Tensor:
+        def backward(inputs: Batch, *, last: bool) -> Tensor:
             with nullcontext() if last else self.accelerator.no_sync(model):
-                loss: Tensor = take(model, batch, num_items_in_batch)
+                loss: Tensor = take(model, inputs, num_items_in_batch)
             return loss
 
         return self._summed(inputs["documents"], backward)
-
-    def compute_loss(
-        self,
-        model: nn.Module,
-        inputs: dict[str, Any],
-        return_outputs: bool = False,
-        num_items_in_batch: Tensor | int | None = None,
-    ) -> Any:  # noqa: ANN401 - as Trainer's
-        """Compute a micro-batch's part of the step's loss."""
-        return super().compute_loss(model, arguments(inputs), return_outputs, num_items_in_batch)
 
     @torch.no_grad()
     def evaluate(
@@ -160,9 +151,8 @@ class ResponseTrainer(Trainer):
         documents = [as_document(dataset[index]) for index in mine]
         model = self.model_wrapped
 
-        def measure(batch: Batch, **_: object) -> Tensor:
-            inputs = self._prepare_inputs(batch)
-            count = (inputs["shift_labels"] != -100).sum()
+        def measure(inputs: dict[str, Any], **_: object) -> Tensor:
+            count = torch.tensor(inputs["labels"].numel(), device=self.args.device)
             with self.compute_loss_context_manager():
                 # With a divisor of 1 the loss is a sum; Trainer scales it by the processes.
                 loss = self.compute_loss(model, inputs, num_items_in_batch=1)
@@ -220,10 +210,11 @@ class ResponseTrainer(Trainer):
         tokens, documents = size_of(failed)
         step = self.state.global_step + 1
         checkpointing = self._base.is_activation_checkpointing
-        if self.args.world_size > 1:
+        if self.args.parallel_mode == ParallelMode.DISTRIBUTED:
+            # DDP and FSDP keep track of what a step has exchanged, even where there is one process.
             raise ModelError(
                 f"out of memory in step {step}, in a micro-batch of {tokens:,} tokens on process "
-                f"{self.args.process_index}: several processes cannot take a step again; go on "
+                f"{self.args.process_index}: launched processes cannot take a step again; go on "
                 f"with the same command and --tokens-per-micro-batch {max(tokens // 2, 1)}"
             )
         if documents > 1:
@@ -249,9 +240,12 @@ class ResponseTrainer(Trainer):
         self.backed_off.append({"step": step, **change})
 
     def _micro_batches(self, documents: Sequence[Document]) -> list[Batch]:
-        """Split this process's documents; every process gets the same number of micro-batches.
+        """Split this process's documents into the model's inputs, all on the device.
 
-        FSDP2 waits for ever if one process runs a forward that another does not.
+        All before the first forward pass: to copy from the host, or to count supervised positions
+        on the device, waits until the device is done, and it would idle before each micro-batch.
+        Every process gets the same number of micro-batches: FSDP2 waits for ever if one process
+        runs a forward that another does not.
         """
         documents = documents or [NOTHING]
         batches = list(self.layout.micro_batches(documents, self.tokens_per_micro_batch))
@@ -261,7 +255,23 @@ class ResponseTrainer(Trainer):
             counts = self.accelerator.gather(counts)
         self.step_tokens = int(counts[:, 1].sum())
         missing = int(counts[:, 0].max()) - len(batches)
-        return batches + [self.layout.build([NOTHING])] * missing
+        batches += [self.layout.build([NOTHING])] * missing
+        return [self._prepare_inputs(arguments(batch)) for batch in batches]
+
+    def _cast_once(self) -> AbstractContextManager[None]:
+        """Keep PEFT from casting each layer's input to an adapter's float32, only to be cast back.
+
+        The numbers are the same, because every bfloat16 number is a float32 number; but dropout's
+        gradients are scaled in bfloat16, as QLoRA's always are. What is spared is time on the
+        device, and a copy of each linear layer's input until the backward pass.
+        """
+        model: Any = self.model
+        if not hasattr(model, "peft_config") or self.accelerator.mixed_precision == "no":
+            return nullcontext()
+        from peft.helpers import disable_input_dtype_casting
+
+        casting: AbstractContextManager[None] = disable_input_dtype_casting(model)
+        return casting
 
     @property
     def _base(self) -> "PreTrainedModel":

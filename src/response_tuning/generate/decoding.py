@@ -5,33 +5,38 @@ of magnitude, so most of that is thrown away; and near the end of the context, r
 would run on beyond the last position that the model has.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
+
+from response_tuning.errors import EngineError
 
 if TYPE_CHECKING:
     import torch
-    from transformers import (
-        Cache,
-        GenerationConfig,
-        LogitsProcessorList,
-        PreTrainedModel,
-        StoppingCriteriaList,
-    )
+    from transformers import Cache, GenerationConfig, StoppingCriteriaList
+
+Weights = Any
+"""A ``PreTrainedModel``, or a ``PeftModel`` around one: they share what is used of them here."""
 
 Take = Callable[[list[int]], Sequence[int]]
 """Is given the new token of each row, and returns the places of the rows that go on."""
 
 
 def decode(
-    model: "PreTrainedModel",
+    model: Weights,
     input_ids: "torch.Tensor",
-    logits_processor: "LogitsProcessorList",
+    logits_processor: "Callable[[torch.Tensor, torch.Tensor], torch.Tensor]",
     stopping_criteria: "StoppingCriteriaList",
     generation_config: "GenerationConfig",
     take: Take,
     **state: Any,  # noqa: ANN401 - what the model needs besides: mask, positions, cache
 ) -> "torch.Tensor":
-    """Say one token after another, until ``take`` lets no row go on; it alone decides who stops."""
+    """Say one token after another, until ``take`` lets no row go on; it alone decides who stops.
+
+    It is given to ``generate`` as ``custom_generate``, which prepares everything but the loop.
+
+    Raises:
+        EngineError: the model keeps something of its rows that cannot be parted.
+    """
     import torch
 
     step = None  # the whole prompt at first, then one token at a time
@@ -41,7 +46,10 @@ def decode(
         )
         out = model(**inputs, return_dict=True)
         state = model._update_model_kwargs_for_generation(out, state)
-        scores = logits_processor(input_ids, out.logits[:, -1].float())
+        if step is None and len(input_ids) > 1:
+            _check(model, state)
+        # A copy, so that the logits of a whole prompt can go.
+        scores = logits_processor(input_ids, out.logits[:, -1].to(torch.float32, copy=True))
         del out
         if generation_config.do_sample:
             new = torch.multinomial(scores.softmax(dim=-1), num_samples=1)
@@ -51,19 +59,38 @@ def decode(
         going = take(new[:, 0].tolist())
         if not going:
             return input_ids
-        if len(going) < len(input_ids):
+        if (count := len(input_ids)) > len(going):
             rows = torch.tensor(going, device=input_ids.device)
             input_ids = input_ids[rows]
-            state = {name: _select(value, rows) for name, value in state.items()}
+            state = {name: _select(value, rows, count) for name, value in state.items()}
         step = 1
 
 
-def _select(value: "Cache | torch.Tensor | object", rows: "torch.Tensor") -> Any:  # noqa: ANN401
-    """Return the part of a state that belongs to ``rows``; what has no rows comes back as it is."""
-    import torch
+def _check(model: Weights, state: Mapping[str, object]) -> None:
+    """Refuse to answer several at once unless the cache is the library's own.
 
-    if isinstance(value, torch.Tensor) and value.ndim > 1:
-        return value.index_select(-2, rows)  # (B, T), or (axes, B, T) where positions have axes
-    if hasattr(value, "reorder_cache"):  # every kind of cache has it, for beam search
-        value.reorder_cache(rows)
+    That one knows of padding, and rows can leave it. RWKV and MiniMax keep something else: even the
+    plain ``generate`` of transformers answers wrongly when they are given padded rows.
+    """
+    from transformers import DynamicCache
+
+    if not any(type(value) is DynamicCache for value in state.values()):
+        raise EngineError(
+            f"a model of type '{model.config.model_type}' answers one prompt at a time: "
+            "use --tokens-per-batch 1"
+        )
+
+
+def _select(value: "Cache | torch.Tensor | object", rows: "torch.Tensor", count: int) -> Any:  # noqa: ANN401
+    """Return what of a state of ``count`` rows belongs to ``rows``; the rest comes back as it is.
+
+    Tensors are (B, T), or (axes, B, T) where positions have axes, or have one row for all.
+    """
+    import torch
+    from transformers import DynamicCache
+
+    if isinstance(value, torch.Tensor) and value.ndim > 1 and value.shape[-2] == count:
+        return value.index_select(-2, rows)
+    if isinstance(value, DynamicCache):
+        value.reorder_cache(rows)  # type: ignore[arg-type] # LongTensor is no type of its own
     return value

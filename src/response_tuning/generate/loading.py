@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any, Literal
 from response_tuning import miniature, templates
 from response_tuning.artifacts import digest, file_digest, read_json
 from response_tuning.errors import ModelError, TemplateError
+from response_tuning.generate.decoding import Weights
 from response_tuning.generate.engine import one_line
-from response_tuning.generate.local import LocalModel, Weights, quiet
+from response_tuning.generate.local import LocalModel, quiet
 from response_tuning.templates import Chat
 
 if TYPE_CHECKING:

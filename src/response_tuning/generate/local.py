@@ -12,16 +12,13 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
 from response_tuning.artifacts import Message, Sampling, digest
 from response_tuning.errors import EngineError
-from response_tuning.generate.decoding import decode
+from response_tuning.generate.decoding import Weights, decode
 from response_tuning.generate.engine import cut
 from response_tuning.templates import Chat
 
 if TYPE_CHECKING:
     import torch
     from transformers import GenerationConfig
-
-Weights = Any
-"""A ``PreTrainedModel``, or a ``PeftModel`` around one: they share what is used of them here."""
 
 GoOn = Callable[[int, int], bool]
 """Is told the rows of a batch that have not ended and its width in tokens, after each token."""

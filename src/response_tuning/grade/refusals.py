@@ -14,7 +14,6 @@ from response_tuning.configs import GradeConfig
 from response_tuning.errors import DataError
 from response_tuning.grade.benchmark import AnyBenchmark, Item
 from response_tuning.grade.judging import DATA_NOT_ORDERS, ask, fenced, verdict
-from response_tuning.grade.refusal_classifier import classify
 
 SUITE = ("advbench", "harmbench", "malicious-instruct", "xstest")
 """The benchmarks of which the paper's "Average" is the mean."""
@@ -116,6 +115,9 @@ class RefusalsByRule(_Refusals):
 
     def score(self, item: Item, completion: Completion) -> Iterator[Score]:
         """Yield the rates, with the sign that decided."""
+        # Here, because its expressions are compiled on import, which costs every start 10 ms.
+        from response_tuning.grade.refusal_classifier import classify
+
         found = classify(item.prompt[-1].content, completion.response or "")
         yield from self._scores(item, Said(found.label, found.reason))
 

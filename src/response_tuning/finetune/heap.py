@@ -1,0 +1,35 @@
+"""Freed memory, kept for the next micro-batch.
+
+glibc asks the system for every large tensor and gives it back when it is freed; the system clears
+its pages anew each time. On a CPU that is a sixth of a step, and more than a third where the model
+is small beside its vocabulary.
+"""
+
+import ctypes
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+
+# Parameters of mallopt, and their defaults, from glibc's malloc.h.
+_TRIM_THRESHOLD, _DEFAULT_THRESHOLD = -1, 128 * 1024
+_MMAP_MAX, _DEFAULT_MAX = -4, 65536
+
+
+@contextmanager
+def kept(device: torch.device) -> Iterator[None]:
+    """Keep freed memory until the end, where ``device`` is a CPU and the C library is glibc."""
+    libc: Any = ctypes.CDLL(None) if device.type == "cpu" and sys.platform == "linux" else None
+    if not hasattr(libc, "mallopt"):
+        yield
+        return
+    libc.mallopt(_MMAP_MAX, 0)
+    libc.mallopt(_TRIM_THRESHOLD, -1)
+    try:
+        yield
+    finally:
+        libc.mallopt(_MMAP_MAX, _DEFAULT_MAX)
+        libc.mallopt(_TRIM_THRESHOLD, _DEFAULT_THRESHOLD)
+        libc.malloc_trim(0)

@@ -1,0 +1,82 @@
+"""The loss of a causal model, and its gradient where the logits were.
+
+Logits are the largest tensor of a small model: (supervised, V). Stock cross-entropy keeps three of
+their size, in float32: a copy, its logarithmic softmax, and the gradient. Here it goes through the
+logits a block of rows at a time and leaves the gradient in their place.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+from transformers.loss.loss_utils import ForCausalLMLoss
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+BLOCK = {"cpu": 2**20, "cuda": 2**25}
+"""Logits at once: few enough for a processor's cache, many enough to keep a GPU busy."""
+
+
+@contextmanager
+def in_place(model: "PreTrainedModel") -> Iterator[None]:
+    """Let ``model`` compute the loss of a training step so, if it is the usual one."""
+    stock: Any = model.loss_function
+    if stock is not ForCausalLMLoss:
+        yield
+        return
+    model.loss_function = cross_entropy
+    try:
+        yield
+    finally:
+        model.loss_function = stock
+
+
+def cross_entropy(
+    logits: Tensor,
+    labels: Tensor,
+    vocab_size: int,
+    num_items_in_batch: Any = None,  # noqa: ANN401 - a number or a tensor of one, as transformers'
+    *,
+    shift_labels: Tensor | None = None,
+    **other: Any,  # noqa: ANN401 - whatever else the model's forward was given
+) -> Tensor:
+    """Return what transformers' loss returns; afterwards the logits are their gradient.
+
+    ``logits`` are (supervised, V) and ``shift_labels`` (supervised,), in any number of dimensions.
+    """
+    if shift_labels is None or num_items_in_batch is None or not logits.requires_grad:
+        return ForCausalLMLoss(
+            logits, labels, vocab_size, num_items_in_batch, shift_labels=shift_labels, **other
+        )
+    apply: Callable[..., Tensor] = _InPlace.apply
+    return apply(logits.view(-1, vocab_size), shift_labels.view(-1), num_items_in_batch)
+
+
+class _InPlace(torch.autograd.Function):
+    """Cross-entropy, summed and divided; autograd notices if anybody else needed the logits."""
+
+    @staticmethod
+    def forward(ctx: Any, logits: Tensor, labels: Tensor, divisor: Tensor | int) -> Tensor:  # noqa: ANN401
+        gradient, total = logits.detach(), torch.zeros((), device=logits.device)
+        most = BLOCK["cpu" if logits.device.type == "cpu" else "cuda"]
+        rows = max(1, most // logits.shape[1])
+        for start in range(0, len(labels), rows):
+            block, targets = gradient[start : start + rows], labels[start : start + rows]
+            scores = block.detach().float().requires_grad_()
+            with torch.enable_grad():
+                part = F.cross_entropy(scores, targets, reduction="sum") / divisor
+            block.copy_(torch.autograd.grad(part, scores)[0])
+            total += part.detach()
+        ctx.gradient = gradient
+        return total
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, None, None]:  # noqa: ANN401
+        gradient, ctx.gradient = ctx.gradient, None
+        return gradient.mul_(upstream), None, None

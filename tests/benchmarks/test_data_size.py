@@ -1,0 +1,65 @@
+import csv
+import json
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+TOKENIZER = Path(__file__).parents[1] / "assets/tiny_tokenizer"
+
+
+@pytest.fixture
+def script(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    return runpy.run_path(str(BENCHMARKS / "data_size.py"))
+
+
+@pytest.fixture
+def data(tmp_path: Path, script: dict[str, Any]) -> Path:
+    """Public files in small: seven rows each."""
+    for name in script["FILES"]:
+        path = tmp_path / "data" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        texts = [(f"What is {n}?", f"It is {name} {'and so on ' * n}, said {n}.") for n in range(7)]
+        rows = [{"instruction": asked, "input": "", "output": said} for asked, said in texts]
+        turns = [{"messages": [{"content": asked}, {"content": said}]} for asked, said in texts]
+        lines = "".join(json.dumps(turn) + "\n" for turn in turns)
+        path.write_text(lines if name.endswith(".jsonl") else json.dumps(rows), encoding="utf-8")
+    return tmp_path / "data"
+
+
+def test_every_stage_is_measured_beside_the_raw_tokenizer(data: Path, tmp_path: Path) -> None:
+    out = tmp_path / "rows.csv"
+    command = [sys.executable, str(BENCHMARKS / "data_size.py"), "--rows", "150"]
+    command += ["--tokenizer", str(TOKENIZER), "--data", str(data), "--out", str(out)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "| 150 | tokenise |" in done.stdout
+    assert "| 150 rows | 8 |" in done.stdout
+    with out.open(encoding="utf-8", newline="") as content:
+        rows = list(csv.DictReader(content))
+    assert {row["benchmark"] for row in rows} == {"data"}
+    found = {(row["workload"], row["metric"]): float(row["value"]) for row in rows}
+    own = {metric: value for (workload, metric), value in found.items() if workload == "150 rows"}
+    assert {"tokens_per_s", "of_raw_speed", "plan_seconds", "peak_rss_mb"} <= own.keys()
+    assert all(value > 0 for value in own.values())
+    assert own["of_raw_speed_read_to_plan"] < own["of_raw_speed"]
+
+
+def test_a_step_of_lima_is_even_on_two_four_and_eight_processes(script: dict[str, Any]) -> None:
+    histogram = json.loads((BENCHMARKS / "lengths.json").read_text(encoding="utf-8"))["lima-rt"]
+    lengths = [min(tokens, 2048) for tokens, examples, _ in histogram for _ in range(examples)]
+    for world in script["WORLDS"]:
+        assert script["shared"](lengths, world)["least"] >= 0.95
+
+
+def test_the_balance_of_a_step_is_its_emptiest_process_beside_the_mean(
+    script: dict[str, Any],
+) -> None:
+    found = script["shared"]([2, 20, 2], 2, 3)  # 20 tokens, and 2 + 2
+    assert found == pytest.approx({"least": 4 / 12, "median": 4 / 12, "epoch": 12 / 20})
+    assert script["shared"]([7] * 6, 3)["least"] == 1.0
