@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from response_tuning.finetune.attention import document_attention
+from response_tuning.finetune.attention import computed_in, document_attention
 
 # Shapes: 1 batch, 4 query heads, 2 key-value heads, 12 tokens in documents of 5, 1 and 6, size 8.
 BOUNDS = torch.tensor([0, 5, 6, 12], dtype=torch.int32)
@@ -81,3 +81,10 @@ def test_the_gpu_kernel_agrees_with_one_document_at_a_time(window: int | None) -
         sliding_window=window,
     )
     torch.testing.assert_close(found.float().cpu(), dense(window, None), atol=3e-2, rtol=3e-2)
+
+
+def test_a_product_is_computed_in_the_precision_of_autocast_if_that_is_on() -> None:
+    tensor = torch.ones(1)
+    assert computed_in(tensor) == torch.float32
+    with torch.autocast("cpu", torch.bfloat16):
+        assert computed_in(tensor) == torch.bfloat16

@@ -397,3 +397,14 @@ def test_a_step_computes_no_padding_and_logits_of_supervised_positions_alone(
     assert max(read) <= 100
     assert sum(read) == sum(documents.lengths)
     assert sum(scored) == sum(supervised) < sum(read)
+
+
+def test_the_gradient_of_the_logits_takes_their_place(tiny_base: Path, tmp_path: Path) -> None:
+    model = load(tiny_base)
+    trainer = ResponseTrainer(model, arguments(tmp_path, max_steps=1), train_dataset=drawn())
+    logits: list[Tensor] = []
+    model.get_output_embeddings().register_forward_hook(lambda *given: logits.append(given[2]))
+    trainer.train()
+    # Probabilities less the one that is right: a row's sum is 0.
+    assert logits[0].abs().max() > 0
+    assert logits[0].sum(-1).abs().max() < 1e-6

@@ -58,9 +58,15 @@ def document_attention(  # noqa: PLR0913 - the signature that transformers calls
     if unknown or attention_mask is not None or cu_seq_lens_q is None or query.shape[0] != 1:
         what = ", ".join(unknown) or "padding masks, or batches without document boundaries"
         raise NotImplementedError(f"attention '{NAME}' does not implement {what}")
-    if _fits_varlen(query, dropout, softcap):
+    if query.is_cuda and softcap is not None:
+        raise NotImplementedError(
+            f"attention '{NAME}' caps scores one document after another, which a GPU does slowly"
+        )
+    dtype = computed_in(query)
+    if _fits_varlen(query, dtype, dropout):
         window = (-1, 0) if sliding_window is None else (sliding_window - 1, 0)
-        return _varlen(query, key, value, cu_seq_lens_q, max_length_q, scaling, window), None
+        parts = (query.to(dtype), key.to(dtype), value.to(dtype))
+        return _varlen(*parts, cu_seq_lens_q, max_length_q, scaling, window), None
     groups = query.shape[1] // key.shape[1]
     bounds = cu_seq_lens_q.tolist()
     attended = [
@@ -118,15 +124,20 @@ def _one_document(  # noqa: PLR0913 - the parameters of attention
     return F.dropout(weights, p=dropout) @ value.repeat_interleave(groups, dim=1)
 
 
-def _fits_varlen(query: Tensor, dropout: float, softcap: float | None) -> bool:
+def computed_in(tensor: Tensor) -> torch.dtype:
+    """Return the precision of a product of ``tensor``.
+
+    Under autocast that is not its own: rotary embeddings make queries and keys float32 again where
+    the residual stream is float32.
+    """
+    kind = tensor.device.type
+    return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else tensor.dtype
+
+
+def _fits_varlen(query: Tensor, dtype: torch.dtype, dropout: float) -> bool:
     """Say whether torch's variable-length kernel computes this: CUDA, half precision, no extras."""
-    return (
-        query.is_cuda
-        and query.dtype in (torch.float16, torch.bfloat16)
-        and query.shape[-1] <= 256
-        and dropout == 0.0
-        and softcap is None
-    )
+    half = dtype in (torch.float16, torch.bfloat16)
+    return query.is_cuda and half and query.shape[-1] <= 256 and dropout == 0.0
 
 
 def _varlen(  # noqa: PLR0913 - the parameters of attention

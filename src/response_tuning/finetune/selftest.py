@@ -119,7 +119,12 @@ def _logits_alone(model: "PreTrainedModel", document: Document) -> Tensor:
     """Return (T, V): the document by itself, everything as the model ships it."""
     ids = torch.tensor([document.input_ids], device=model.device)
     logits: Tensor = model(input_ids=ids, use_cache=False).logits[0]
-    return logits.float()
+    return logits
+
+
+def _tolerance(alone: Sequence[Tensor]) -> tuple[float, float]:
+    """Return the entry for the precision in which the logits were computed."""
+    return TOLERANCE.get(alone[0].dtype, HALF_PRECISION)
 
 
 def _flattened_fault(
@@ -145,7 +150,7 @@ def _control_fault(
     )
     rounding = _difference(model, FLATTENED.build(documents), documents, alone)
     without = _difference(model, FLATTENED.build([one]), documents, alone)
-    ratio = TOLERANCE.get(model.dtype, HALF_PRECISION)[1]
+    ratio = _tolerance(alone)[1]
     if without < ratio * max(rounding, 1e-8):
         return "taking the document boundaries away changes nothing"
     return None
@@ -162,7 +167,7 @@ def _fault(
         difference = _difference(model, layout.build(documents), documents, alone)
     except _REFUSALS as refusal:
         return str(refusal).splitlines()[0] if str(refusal) else type(refusal).__name__
-    if not difference <= TOLERANCE.get(model.dtype, HALF_PRECISION)[0]:
+    if not difference <= _tolerance(alone)[0]:
         return f"logits differ by {difference:.1e} of the largest from one document at a time"
     return None
 
@@ -182,7 +187,7 @@ def _difference(
     logits = model(**arguments(on_device)).logits.float().reshape(-1, alone[0].shape[-1])
     expected = torch.cat(
         [
-            each[[label != IGNORED for label in [*document.labels[1:], IGNORED]]]
+            each.float()[[label != IGNORED for label in [*document.labels[1:], IGNORED]]]
             for each, document in zip(alone, documents, strict=True)
         ]
     )

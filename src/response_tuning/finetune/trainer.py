@@ -21,7 +21,8 @@ from transformers import Trainer
 from transformers.training_args import ParallelMode
 
 from response_tuning.errors import ConfigError, ModelError
-from response_tuning.finetune import memory
+from response_tuning.finetune import heap, memory
+from response_tuning.finetune.loss import in_place
 from response_tuning.finetune.selftest import arguments, attending, choose_layout
 from response_tuning.finetune.steps import (
     NOTHING,
@@ -84,7 +85,8 @@ class ResponseTrainer(Trainer):
         )
         self.layout_reason = ""
         if layout is None:
-            layout, self.layout_reason = choose_layout(self._base, self._longest())
+            with self.accelerator.autocast():
+                layout, self.layout_reason = choose_layout(self._base, self._longest())
         self.layout = layout
         self.step_tokens = 0
         """Tokens of the latest step, over all processes, prefixes included."""
@@ -101,7 +103,13 @@ class ResponseTrainer(Trainer):
         Raises:
             ModelError: memory runs out, and smaller micro-batches are no help.
         """
-        with attending(self._base, self.layout), self._cast_once(), memory.explained():
+        with (
+            attending(self._base, self.layout),
+            in_place(self._base),
+            self._cast_once(),
+            heap.kept(self.args.device),
+            memory.explained(),
+        ):
             return super().train(*args, **kwargs)
 
     def get_train_dataloader(self) -> StepLoader:
