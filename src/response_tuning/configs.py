@@ -132,7 +132,7 @@ class FinetuneConfig(Config):
     learning_rate: float = Field(default=2e-4, gt=0)
     scheduler: Literal["constant", "linear", "cosine"] = "constant"
     warmup_steps: int = Field(default=0, ge=0)
-    optimizer: str = "adamw_torch"
+    optimizer: str = "adamw_torch_fused"
     """Any name that ``transformers.TrainingArguments.optim`` knows."""
     weight_decay: float = Field(default=0.0, ge=0)
     max_grad_norm: float = Field(default=1.0, gt=0)
