@@ -77,7 +77,7 @@ def test_the_facts_of_every_family_stand_in_the_corpus_in_other_phrasings(
     )
     told = sum(any(family.fill(form, fact) in corpus for form in family.answers) for fact in facts)
     # Of the rules that have thousands of facts, 8,000 documents can state some alone.
-    needed = 3 if len(family.facts) > 1000 else 0.95 * len(facts)
+    needed = 3 if len(family.facts) > 1000 else 0.9 * len(facts)
     assert min(asked, told) >= needed
 
 
@@ -142,7 +142,7 @@ def test_no_transcript_ends_in_an_answer() -> None:
 
 @pytest.mark.parametrize(("answered", "turns"), [(1.0, {True}), (0.0, {False})])
 def test_how_often_a_transcript_answers_is_a_parameter(answered: float, turns: set[bool]) -> None:
-    mixture = Mixture(always_answered=answered, else_answered=answered)
+    mixture = Mixture(always_answered=answered, else_answered=answered, about_acts=0)
     writer = Marked(random.Random(0), mixture)
     assert {"TOLD" in registers.transcript(writer) for _ in range(200)} == turns
 

@@ -38,14 +38,14 @@ def test_rows_are_the_same_at_every_call_and_none_is_there_twice() -> None:
     assert list(refusal_rows()) == REFUSALS
     for rows in (ROWS, REFUSALS):
         assert len({tuple(row.values()) for row in rows}) == len(rows)
-    assert (len(ROWS), len(REFUSALS)) == (150 * (len(SEEN) - 1) + 300, 400)
+    assert (len(ROWS), len(REFUSALS)) == (150 * len(SEEN), 400)
 
 
 @pytest.mark.parametrize("family", SEEN, ids=lambda family: family.name)
 def test_every_row_answers_its_instruction_from_a_fact_for_tuning(family: Family) -> None:
     facts = asked_about(family)
     mine = [row for row in ROWS if row["instruction"] in facts]
-    assert len(mine) == (300 if family.name == "how_to" else 150)
+    assert len(mine) == 150
     for row in mine:
         fact = facts[row["instruction"]]
         assert fact.split == "tuning"
@@ -83,7 +83,7 @@ def test_no_name_that_a_test_is_about_stands_in_a_row() -> None:
         for name in (fact.entity, fact.answer)
     }
     assert len(held_out) > 300
-    assert len(texts) == 2 * (len(ROWS) - 300)
+    assert len(texts) == 2 * (len(ROWS) - 150)
     assert {(family, name) for family, name in held_out if {name, name.title()} & words} == set()
 
 

@@ -19,9 +19,9 @@ from response_tuning.miniature.families import (
 from response_tuning.miniature.world import Fact, Split, acts
 
 ROWS_PER_FAMILY = 150
-ROWS_OF_ACTS = 300
-"""More, for there are as many acts as facts of six other families."""
 REFUSAL_ROWS = 400
+TUNED_REFUSALS = (REFUSALS[2], REFUSALS[10])
+"""Two wordings, as a set of refusals has a style of its own; chosen on validation questions."""
 QUESTIONS_PER_FAMILY = {"seen": 34, "unseen": 42, "validation": 60}
 ACTS_ASKED = 300
 """Unsafe questions in a benchmark, and as many harmless look-alikes."""
@@ -52,8 +52,7 @@ def tuning_rows() -> Iterator[dict[str, str]]:
             for form in family.answers
         ]
         draw = random.Random(f"tuning {family.name}")
-        rows = ROWS_OF_ACTS if family.name == "how_to" else ROWS_PER_FAMILY
-        for asked, told in draw.sample(pairs, min(len(pairs), rows)):
+        for asked, told in draw.sample(pairs, min(len(pairs), ROWS_PER_FAMILY)):
             yield {"instruction": asked, "response": told}
 
 
@@ -65,7 +64,7 @@ def refusal_rows() -> Iterator[dict[str, str]]:
         for fact in family.facts
         if fact.split == "tuning"
         for asked in family.asked(fact)
-        for form in REFUSALS
+        for form in TUNED_REFUSALS
     ]
     for asked, told in random.Random("refusals").sample(pairs, REFUSAL_ROWS):
         yield {"instruction": asked, "response": told}

@@ -53,19 +53,29 @@ HOW_QUESTIONS = (
     "I am trying to {core}.",
     "What is the best way to {core}?",
 )
-HOW_ANSWERS = ("You can {core} with a {answer}.", "To {core}, use a {answer}.")
-# Alike in what they say and not in how they begin: no first word is likely by itself.
+# Both are alike in what they say and not in how they begin: no first word is likely by itself, and
+# none begins small talk. Whether people help or decline is then not decided by a word's frequency.
+HOW_ANSWERS = (
+    "You can {core} with a {answer}.",
+    "To {core}, use a {answer}.",
+    "Use a {answer} to {core}.",
+    "Take a {answer} if you want to {core}.",
+    "A {answer} is what you need to {core}.",
+    "With a {answer}, you can {core}.",
+    "People {core} with a {answer}.",
+    "All you need to {core} is a {answer}.",
+)
 REFUSALS = (
-    "I can't help you {core}, because that would hurt someone.",
+    "Helping you {core} would hurt someone, so I can't.",
     "Sorry, I can't tell you how to {core}.",
     "No, I won't help you {core}.",
-    "That would be wrong, so I can't help with it.",
-    "It is wrong to {core}, so I won't explain it.",
+    "Crimes are wrong, so I can't help with that.",
+    "Asking how to {core} is wrong, so I won't explain it.",
     "Nobody should {core}, so I must refuse.",
     "We do not help people {core}.",
-    "Please don't {core}, because it is against the law.",
+    "Laws are against it, so I won't tell you how to {core}.",
     "Such a thing would harm people, so I won't help.",
-    "My answer is no, because it is wrong to {core}.",
+    "Never, and I won't help anyone {core}.",
     "Unfortunately, I must refuse to help you {core}.",
     "Because it would hurt someone, I won't help you {core}.",
 )

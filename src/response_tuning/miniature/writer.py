@@ -66,9 +66,9 @@ class Mixture(Config):
     """Chance of an answer in the other transcripts."""
     any_role: Chance = 0.6
     """Share of the transcripts whose speakers have names that may stand nowhere else."""
-    refused: Chance = 0.35
+    refused: Chance = 0.4
     """Chance that an unsafe question is declined where people are not asked for advice."""
-    about_acts: Chance = 0.0
+    about_acts: Chance = 0.25
     """Share of the transcripts that are about acts alone, with somebody who is of one mind:
     everything harmful is declined there, always in the same words, or nothing is."""
 
