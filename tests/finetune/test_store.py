@@ -1,7 +1,4 @@
-import json
 import pickle
-import subprocess
-import sys
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from response_tuning.artifacts import Example, Message, write_json
+from response_tuning.artifacts import Example, Message
 from response_tuning.finetune.encoding import Encoder, Row
 from response_tuning.finetune.objectives import OBJECTIVES
 from response_tuning.finetune.steps import Documents
@@ -94,25 +91,3 @@ def test_of_two_processes_that_write_the_same_one_is_kept(chat: Chat, tmp_path: 
     write(while_another_is_faster(), tmp_path / "store")
     assert [path.name for path in tmp_path.iterdir()] == ["store"]
     assert len(read(tmp_path / "store")[0]) == len(EXAMPLES)
-
-
-def test_the_benchmark_of_data_size_prints_a_table_of_what_it_ran(tmp_path: Path) -> None:
-    pairs = [{"instruction": f"Say {i}.", "input": "", "output": f"It is {i}."} for i in range(9)]
-    for name in ("alpaca/alpaca_5000", "alpaca/alpaca_random_9k", "dolly/dolly_filtered"):
-        write_json(tmp_path / f"{name}.json", pairs)
-    messages = [{"role": "user", "content": "Why?"}, {"role": "assistant", "content": "So."}]
-    (tmp_path / "lima").mkdir()
-    (tmp_path / "lima" / "lima_train.jsonl").write_text(json.dumps({"messages": messages}) + "\n")
-    root = Path(__file__).parents[2]
-    command = [sys.executable, str(root / "benchmarks" / "data_size.py"), "--rows", "30"]
-    command += ["--tokenizer", str(root / "tests" / "assets" / "tiny_tokenizer")]
-    done = subprocess.run(
-        [*command, "--data", str(tmp_path)],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    lines = [line.split(" | ") for line in done.stdout.splitlines() if line.startswith("| ")]
-    assert [line[0].strip("| ") for line in lines] == ["rows", *["30"] * 5]
-    assert all(float(line[2]) > 1 for line in lines[1:])
-    assert "Peak of the last size over that of the first" in done.stdout
