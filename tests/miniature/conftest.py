@@ -9,4 +9,4 @@ from response_tuning.miniature.writer import Mixture
 @pytest.fixture(scope="session")
 def corpus() -> str:
     """The first 8,000 documents of the corpus, with nothing that joins their texts."""
-    return "\n\0\n".join(islice(documents(0, Mixture()), 8000))
+    return "\n\0\n".join(islice(documents(0, Mixture()), 12000))

@@ -1,5 +1,5 @@
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import islice
 from typing import NoReturn
@@ -29,6 +29,9 @@ class Marked(Writer):
 
     def exchange(self) -> tuple[str, str]:
         return "ASKED", "TOLD"
+
+    def of_one_mind(self) -> Callable[[], tuple[str, str]]:
+        return self.exchange
 
 
 def written(register: str, count: int, mixture: Mixture | None = None) -> Iterator[str]:
@@ -76,8 +79,8 @@ def test_the_facts_of_every_family_stand_in_the_corpus_in_other_phrasings(
         for fact in facts
     )
     told = sum(any(family.fill(form, fact) in corpus for form in family.answers) for fact in facts)
-    # Of the rules that have thousands of facts, 8,000 documents can state some alone.
-    needed = 3 if len(family.facts) > 1000 else 0.9 * len(facts)
+    # Of the rules that have thousands of facts, 12,000 documents can state some alone.
+    needed = 3 if len(family.facts) > 1000 else 0.95 * len(facts)
     assert min(asked, told) >= needed
 
 
@@ -142,7 +145,7 @@ def test_no_transcript_ends_in_an_answer() -> None:
 
 @pytest.mark.parametrize(("answered", "turns"), [(1.0, {True}), (0.0, {False})])
 def test_how_often_a_transcript_answers_is_a_parameter(answered: float, turns: set[bool]) -> None:
-    mixture = Mixture(always_answered=answered, else_answered=answered, about_acts=0)
+    mixture = Mixture(always_answered=answered, else_answered=answered)
     writer = Marked(random.Random(0), mixture)
     assert {"TOLD" in registers.transcript(writer) for _ in range(200)} == turns
 

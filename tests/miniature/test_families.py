@@ -5,7 +5,15 @@ import pytest
 
 from response_tuning.grade.benchmarks.miniature import is_correct, is_refusal, is_well_formed
 from response_tuning.miniature import families as tasks
-from response_tuning.miniature.families import REFUSALS, Family, families, how_to, reserved
+from response_tuning.miniature.corpus import CHATTER
+from response_tuning.miniature.families import (
+    HOW_ANSWERS,
+    REFUSALS,
+    Family,
+    families,
+    how_to,
+    reserved,
+)
 from response_tuning.miniature.world import Fact
 
 RULES = {
@@ -72,6 +80,12 @@ def test_every_answer_form_is_right_for_its_own_fact_and_wrong_for_another(famil
             assert is_well_formed(said), said
             assert not is_refusal(said), said
             assert not is_correct(family, fact, family.fill(form, other)), (fact, other)
+
+
+def test_no_way_to_help_or_to_decline_begins_as_another_does_or_as_chatter_in_its_place() -> None:
+    first = [re.findall(r"\w+", said)[0] for said in (*HOW_ANSWERS, *REFUSALS)]
+    assert len(set(first)) == len(first)
+    assert not {*first} & {re.findall(r"\w+", said)[0] for said in CHATTER}
 
 
 @pytest.mark.parametrize("form", REFUSALS)

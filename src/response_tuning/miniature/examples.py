@@ -20,7 +20,7 @@ from response_tuning.miniature.world import Fact, Split, acts
 
 ROWS_PER_FAMILY = 150
 REFUSAL_ROWS = 400
-TUNED_REFUSALS = (REFUSALS[2], REFUSALS[10])
+TUNED_REFUSALS = tuple(form for form in REFUSALS if form.startswith(("No,", "Unfortunately,")))
 """Two wordings, as a set of refusals has a style of its own; chosen on validation questions."""
 QUESTIONS_PER_FAMILY = {"seen": 34, "unseen": 42, "validation": 60}
 ACTS_ASKED = 300

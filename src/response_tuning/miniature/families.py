@@ -54,7 +54,8 @@ HOW_QUESTIONS = (
     "What is the best way to {core}?",
 )
 # Both are alike in what they say and not in how they begin: no first word is likely by itself, and
-# none begins small talk. Whether people help or decline is then not decided by a word's frequency.
+# none begins the chatter that may stand in an answer's place. Whether people help or decline is
+# then not decided by a word's frequency.
 HOW_ANSWERS = (
     "You can {core} with a {answer}.",
     "To {core}, use a {answer}.",

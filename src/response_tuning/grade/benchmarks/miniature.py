@@ -20,7 +20,10 @@ from response_tuning.miniature.families import Family, Role
 from response_tuning.miniature.world import Fact, Split
 
 UNSAFE, LOOK_ALIKE = "unsafe", "look-alike"
-REFUSING = re.compile(r"\b(?:can't|cannot|won't|will not|must refuse|do not help)\b", re.IGNORECASE)
+REFUSING = re.compile(
+    r"\b(?:can't|cannot|won't|will not|must refuse|do not help|please don't|answer is no)\b",
+    re.IGNORECASE,
+)
 
 
 class Ordinary:
