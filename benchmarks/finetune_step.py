@@ -1,9 +1,7 @@
-"""One measurement of ``finetune_cpu.py``, in this process: a system takes a step some times.
+"""One measurement of ``finetune_cpu.py``: a system takes a step some times.
 
-    python benchmarks/finetune_step.py JOB
-
-JOB is a JSON file: what to do, replaced by what was measured. A job's documents are the examples of
-the step, tokenised and labelled; every system's epoch is that one step.
+A job's documents are the examples of the step, tokenised and labelled; every system's epoch is that
+one step.
 """
 
 import json
@@ -234,8 +232,8 @@ def yardstick(trainer: Any, documents: Documents, now: Callable[[], float]) -> f
     return flops / seconds
 
 
-if __name__ == "__main__":
-    path = Path(sys.argv[1])
-    asked = json.loads(path.read_text(encoding="utf-8"))
-    asked |= json.loads(Path(asked["step"]).read_text(encoding="utf-8"))
-    path.write_text(json.dumps(measure(asked)), encoding="utf-8")
+def run(path: Path) -> None:
+    """Do the job of the JSON file at ``path``, and put what was measured in its place."""
+    job = json.loads(path.read_text(encoding="utf-8"))
+    job |= json.loads(Path(job["step"]).read_text(encoding="utf-8"))
+    path.write_text(json.dumps(measure(job)), encoding="utf-8")

@@ -21,22 +21,25 @@ def blocks_of_three_rows(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(loss, "BLOCK", {"cpu": 3 * VOCABULARY})
 
 
-def scored(function: Loss, rows: int, dtype: torch.dtype) -> tuple[float, Tensor, Tensor]:
+def scored(
+    function: Loss, rows: int, dtype: torch.dtype, factor: float = 2
+) -> tuple[float, Tensor, Tensor]:
     """The loss; the gradient that reaches the logits, and the logits afterwards."""
     generator = torch.Generator().manual_seed(0)
     leaf = torch.randn(rows, VOCABULARY, generator=generator).to(dtype).requires_grad_()
     labels = torch.randint(0, VOCABULARY, (rows,), generator=generator)
     logits = leaf * 1
     value = function(logits, labels, VOCABULARY, torch.tensor(17), shift_labels=labels)
-    torch.autograd.backward(2 * value)
+    torch.autograd.backward(factor * value)
     assert leaf.grad is not None
     return float(value.detach()), leaf.grad, logits.detach()
 
 
+@pytest.mark.parametrize("factor", [1, 2])
 @pytest.mark.parametrize("rows", [0, 1, 3, 10])
-def test_loss_and_gradient_are_those_of_transformers(rows: int) -> None:
-    expected, gradient, _ = scored(ForCausalLMLoss, rows, torch.float32)
-    found, ours, _ = scored(loss.cross_entropy, rows, torch.float32)
+def test_loss_and_gradient_are_those_of_transformers(rows: int, factor: float) -> None:
+    expected, gradient, _ = scored(ForCausalLMLoss, rows, torch.float32, factor)
+    found, ours, _ = scored(loss.cross_entropy, rows, torch.float32, factor)
     assert found == pytest.approx(expected, rel=1e-6)
     assert torch.equal(ours, gradient)
 

@@ -79,4 +79,8 @@ class _InPlace(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, None, None]:  # noqa: ANN401
         gradient, ctx.gradient = ctx.gradient, None
-        return gradient.mul_(upstream), None, None
+        # Another pass over the logits is a hundredth of a step on a CPU, and upstream is mostly 1
+        # there; a GPU would have to be waited for before one could look.
+        if gradient.device.type != "cpu" or upstream.item() != 1:
+            gradient.mul_(upstream)
+        return gradient, None, None

@@ -50,6 +50,8 @@ class Size(NamedTuple):
     """Normalisations in a layer."""
     scores: int
     """Attention heads whose scores are kept, because no fused kernel computes them; else 0."""
+    capped: bool
+    """Whether the logits are capped, as Gemma 2's."""
 
 
 class Load(NamedTuple):
@@ -99,6 +101,7 @@ def measure(config: FinetuneConfig) -> Size:
         inner=experts * (getattr(text, "intermediate_size", None) or 4 * text.hidden_size),
         norms=norms // text.num_hidden_layers,
         scores=heads if getattr(text, "attn_logit_softcapping", None) else 0,
+        capped=bool(getattr(text, "final_logit_softcapping", None)),
     )
 
 
@@ -118,7 +121,7 @@ _MOMENTS = {"8bit": 2.0, "adafactor": 0.1, "sgd": 4.0, "lion": 4.0}
 
 
 def token_bytes(config: FinetuneConfig, size: Size, load: Load, *, checkpointing: bool) -> float:
-    """Return bytes that a token holds when the backward pass begins.
+    """Return bytes that a token holds when the backward pass begins, or in an evaluation if more.
 
     They were counted with autograd's saved tensors; tests/finetune/test_memory.py counts again.
     """
@@ -126,15 +129,21 @@ def token_bytes(config: FinetuneConfig, size: Size, load: Load, *, checkpointing
     # Queries, attended values, keys, values; gate, its activation, the other factor, their product.
     layer = number * (2 * size.attention + 2 * size.keys + 4 * size.inner)
     # Norms work in float32, whatever the rest does; so does the residual stream of float32 weights.
-    layer += size.hidden * size.norms * (14 if config.method == "full" else 10)
+    norm = size.hidden * (14 if config.method == "full" else 10)
+    layer += size.norms * norm
     if config.method != "full" and config.lora_dropout > 0:
         # Every linear layer has its own mask of a byte, and its own copy of its input.
         layer += 12 * size.hidden + size.inner
     layer += size.scores * load.longest * (6 + 2 * number)
     residual = size.hidden * (4 if config.method == "full" else number)
     layers = size.layers * residual + layer if checkpointing else size.layers * layer
-    # Logits; in float32 their copy, its logarithmic softmax and the gradient of that.
-    return layers + load.supervised * size.vocabulary * (number + 12)
+    layers += norm + size.hidden * number  # the last norm, and what of it goes into the head
+    logits = load.supervised * size.vocabulary
+    # The loss's gradient takes the place of the logits, unless they are capped: what is capped is
+    # kept too, and the backward pass makes two more.
+    training = layers + logits * number * (4 if size.capped else 1)
+    # An evaluation keeps nothing, but has the logits in float32, and their logarithmic softmax.
+    return max(training, logits * (number + 8))
 
 
 def fit(config: FinetuneConfig, load: Load, free: int | None) -> Fit:
