@@ -13,6 +13,7 @@ BIN := .venv/bin
 PEERS := build/bench
 LATEST := benchmarks/results/latest.csv
 TOKENIZER = $(DATA)/tokenizers/gpt_neox_20b
+STORIES = $(DATA)/tiny_lm_stories260k/hf
 
 .PHONY: demo test bench check fmt setup clean
 
@@ -27,7 +28,9 @@ bench: setup $(PEERS)/.ready
 	$(BIN)/python benchmarks/start.py --repeats 5 --model miniature --out $(LATEST)
 ifneq ($(strip $(DATA)),)
 	$(BIN)/python benchmarks/generate.py --data $(DATA) --tokenizer $(TOKENIZER) \
-		--prompts 32 --max-new-tokens 128 --repeats 1 --out $(LATEST)
+		--prompts 64 --max-new-tokens 128 --repeats 1 --out $(LATEST)
+	$(BIN)/python benchmarks/generate.py --data $(DATA) --model $(STORIES) --name stories-260k \
+		--prompts 96 --max-new-tokens 200 --repeats 3 --out $(LATEST)
 	$(BIN)/python benchmarks/data_size.py --data $(DATA) --tokenizer $(TOKENIZER) \
 		--rows 20000 --out $(LATEST)
 endif

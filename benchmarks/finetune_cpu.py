@@ -133,6 +133,9 @@ def processes(threads: int) -> Any:  # noqa: ANN401
         "TOKENIZERS_PARALLELISM": "false",
         "HF_HUB_OFFLINE": "1",
         "HF_HUB_DISABLE_TELEMETRY": "1",
+        "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+        "HF_DATASETS_DISABLE_PROGRESS_BARS": "1",
+        "PYTHONWARNINGS": "ignore",  # TRL's own use of transformers, which nobody here can mend
     }
     server = multiprocessing.get_context("forkserver")
     server.set_forkserver_preload(["response_tuning.finetune.trainer"])
