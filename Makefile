@@ -28,7 +28,7 @@ bench: setup $(PEERS)/.ready
 	$(BIN)/python benchmarks/start.py --repeats 5 --model miniature --out $(LATEST)
 ifneq ($(strip $(DATA)),)
 	$(BIN)/python benchmarks/generate.py --data $(DATA) --tokenizer $(TOKENIZER) \
-		--prompts 64 --max-new-tokens 128 --repeats 1 --out $(LATEST)
+		--prompts 96 --max-new-tokens 128 --repeats 1 --out $(LATEST)
 	$(BIN)/python benchmarks/generate.py --data $(DATA) --model $(STORIES) --name stories-260k \
 		--prompts 96 --max-new-tokens 200 --repeats 3 --out $(LATEST)
 	$(BIN)/python benchmarks/data_size.py --data $(DATA) --tokenizer $(TOKENIZER) \
