@@ -125,7 +125,7 @@ def prepare(options: argparse.Namespace, folder: Path) -> None:
 def processes(threads: int) -> Any:  # noqa: ANN401
     """Return where processes come from: a server that has loaded the libraries, and is forked.
 
-    That spares each of them ten seconds, and it has done nothing else: the peak is their own.
+    That spares each of them ten seconds. It has done nothing else, so that the peak is their own.
     """
     os.environ |= {
         "OMP_NUM_THREADS": str(threads),
