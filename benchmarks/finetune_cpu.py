@@ -69,7 +69,7 @@ WORKLOADS = {
     "alpaca-rt": Workload("alpaca", "alpaca/alpaca_random_9k.json", "response-tuning", 64),
     "alpaca-it": Workload("alpaca", "alpaca/alpaca_random_9k.json", "instruction-tuning", 16),
     "dolly-rt": Workload("dolly", "dolly/dolly_filtered.json", "response-tuning", 16),
-    "lima-rt": Workload("lima", "lima/lima_train.jsonl", "response-tuning", 8),
+    "lima-rt": Workload("lima", "lima/lima_train.jsonl", "response-tuning", 4),
     "miniature-rt": Workload(MINIATURE, None, "response-tuning", 64, steps=9),
     "miniature-it": Workload(MINIATURE, None, "instruction-tuning", 64, steps=9),
 }
