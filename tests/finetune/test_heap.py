@@ -54,6 +54,26 @@ def test_freed_memory_is_kept_for_the_next_tensor_and_given_back_at_the_end() ->
     assert max(second, end, later) < 16
 
 
+def test_afterwards_tensors_of_middling_size_still_take_the_place_of_those_before() -> None:
+    script = """
+import resource
+import torch
+from response_tuning.finetune import heap
+
+with heap.kept(torch.device("cpu")):
+    torch.ones(2**20)
+for _ in range(3):
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    tensors = [torch.ones(2**18) for _ in range(40)]  # 1 MiB each, which is 256 pages
+    del tensors
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script], check=True, capture_output=True, text=True
+    )
+    assert int(done.stdout) < 10 * 256
+
+
 def test_a_gpu_has_an_allocator_of_its_own() -> None:
     after, _, end, later = grown("cuda")
     assert max(after, end, later) < 16

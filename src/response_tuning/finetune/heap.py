@@ -13,9 +13,12 @@ from typing import Any
 
 import torch
 
-# Parameters of mallopt, and their defaults, from glibc's malloc.h.
-_TRIM_THRESHOLD, _DEFAULT_THRESHOLD = -1, 128 * 1024
-_MMAP_MAX, _DEFAULT_MAX = -4, 65536
+# Parameters of mallopt, from glibc's malloc.h, and what they are left at. By itself glibc raises
+# its thresholds up to these as large tensors are freed. Once one is set it does so no longer, and
+# the defaults would go on to give back tensors from 128 KiB on when training is over.
+_TRIM_THRESHOLD, _SETTLED_TRIM_THRESHOLD = -1, 2**26
+_MMAP_THRESHOLD, _SETTLED_MMAP_THRESHOLD = -3, 2**25
+_MMAP_MAX, _DEFAULT_MMAP_MAX = -4, 65536
 
 
 @contextmanager
@@ -30,6 +33,7 @@ def kept(device: torch.device) -> Iterator[None]:
     try:
         yield
     finally:
-        libc.mallopt(_MMAP_MAX, _DEFAULT_MAX)
-        libc.mallopt(_TRIM_THRESHOLD, _DEFAULT_THRESHOLD)
+        libc.mallopt(_MMAP_MAX, _DEFAULT_MMAP_MAX)
+        libc.mallopt(_MMAP_THRESHOLD, _SETTLED_MMAP_THRESHOLD)
+        libc.mallopt(_TRIM_THRESHOLD, _SETTLED_TRIM_THRESHOLD)
         libc.malloc_trim(0)
