@@ -11,6 +11,7 @@ answer of ``--model``, the miniature's base unless said otherwise.
 
 import argparse
 import os
+import resource
 import statistics
 import subprocess
 import sys
@@ -36,13 +37,17 @@ STARTS = {
 
 def start(arguments: list[str], environment: dict[str, str]) -> tuple[float, float]:
     """Run a command to its end; return seconds on the wall and of the processor."""
-    before, began = os.times(), time.perf_counter()
+    before, began = _children(), time.perf_counter()
     subprocess.run(
         [sys.executable, *arguments], env=environment, check=True, stdout=subprocess.DEVNULL
     )
-    seconds, after = time.perf_counter() - began, os.times()
-    user = after.children_user - before.children_user
-    return seconds, user + after.children_system - before.children_system
+    return time.perf_counter() - began, _children() - before
+
+
+def _children() -> float:
+    """Return seconds of the processor that ended processes took, to the microsecond."""
+    taken = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return taken.ru_utime + taken.ru_stime
 
 
 def first_words(model: str, template: str, environment: dict[str, str]) -> float:

@@ -19,9 +19,12 @@ def test_starts_are_measured_beside_python_and_typer(tmp_path: Path) -> None:
     with out.open(encoding="utf-8", newline="") as content:
         rows = list(csv.DictReader(content))
     found = {(row["workload"], row["metric"]): float(row["value"]) for row in rows}
-    assert found["rtune list", "times_python"] > 1
-    assert found["python", "wall_s"] > 0
-    assert found["rtune chat miniature", "first_words_s"] > found["rtune list", "wall_s"]
+    started = ["python", "typer", "rtune --help", "rtune list"]
+    metrics = ["wall_s", "cpu_s", "times_python", "times_typer"]
+    expected = {(name, metric) for name in started for metric in metrics}
+    assert found.keys() == expected | {("rtune chat miniature", "first_words_s")}
+    assert found["python", "times_python"] == found["typer", "times_typer"] == 1
+    assert all(value > 0 for value in found.values())
 
 
 def test_a_command_that_fails_is_no_measurement(monkeypatch: pytest.MonkeyPatch) -> None:
