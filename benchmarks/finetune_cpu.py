@@ -68,7 +68,7 @@ class Workload(NamedTuple):
 WORKLOADS = {
     "alpaca-rt": Workload("alpaca", "alpaca/alpaca_random_9k.json", "response-tuning", 64),
     "alpaca-it": Workload("alpaca", "alpaca/alpaca_random_9k.json", "instruction-tuning", 16),
-    "dolly-rt": Workload("dolly", "dolly/dolly_filtered.json", "response-tuning", 16),
+    "dolly-rt": Workload("dolly", "dolly/dolly_filtered.json", "response-tuning", 8),
     "lima-rt": Workload("lima", "lima/lima_train.jsonl", "response-tuning", 4),
     "miniature-rt": Workload(MINIATURE, None, "response-tuning", 64, steps=9),
     "miniature-it": Workload(MINIATURE, None, "instruction-tuning", 64, steps=9),
@@ -231,7 +231,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--data", help="the folder of the public files")
     parser.add_argument("--workloads", nargs="+", choices=WORKLOADS, default=list(WORKLOADS))
     parser.add_argument("--repetitions", type=int, default=3)
-    parser.add_argument("--minutes", type=float, default=13, help="for what is repeated to end in")
+    parser.add_argument("--minutes", type=float, default=11, help="for what is repeated to end in")
     parser.add_argument("--steps", type=int, help="timed, after one that warms up; else each's own")
     parser.add_argument("--examples", type=int, help="of a step; else each workload's own")
     parser.add_argument("--tokens", type=int, default=1024, help="of a micro-batch, and the window")
