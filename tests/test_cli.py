@@ -1,3 +1,4 @@
+import errno
 import io
 import json
 import os
@@ -13,6 +14,7 @@ import pytest
 from safetensors.torch import load_file
 
 from response_tuning.finetune.objectives import IGNORED
+from response_tuning.pipeline import alone_in
 
 ROWS = [
     {"instruction": "What is tea?", "response": "Leaves in hot water."},
@@ -183,6 +185,50 @@ def test_a_file_that_is_unusable_is_one_line_and_leaves_nothing(
     assert result.err.count("\n") == 1
     assert result.err.startswith("rtune: ")
     assert not [p for p in (tmp_path / "run").rglob("*") if p.is_file()]
+
+
+def test_a_place_that_cannot_be_written_is_one_line(
+    rtune: Run, small: list[object], tmp_path: Path, answers: Path
+) -> None:
+    prompts = tmp_path / "prompts.jsonl"
+    prompts.write_text('{"prompt": "Hi", "response": "Hello."}\n')
+    table = ["--engine", "scripted", "--table", prompts]
+    for command, said in {
+        ("finetune", *small, "--out", answers): "answers.jsonl: File exists; check the path",
+        ("finetune", *small, "--out", answers / "x"): "x: Not a directory; check the path",
+        ("generate", prompts, *table, "--out", tmp_path): "is a folder; --out is the JSONL file",
+        ("generate", prompts, *table, "--out", answers / "x"): "answers.jsonl: File exists",
+        ("miniature", "build", "--out", answers): "Not a directory",
+    }.items():
+        result = rtune(*command)
+        assert (result.code, result.err.count("\n")) == (2, 1), result.err
+        assert said in result.err
+
+
+def test_a_full_disk_is_one_line(
+    rtune: Run, small: list[object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("response_tuning.pipeline.run_data", full)
+    result = rtune("finetune", *small, "--out", tmp_path / "run")
+    assert result.code == 2
+    assert result.err.startswith("rtune: No space left on device; check the path")
+
+
+def test_a_folder_at_work_is_refused_to_a_second_command(
+    rtune: Run, small: list[object], tmp_path: Path
+) -> None:
+    with alone_in(tmp_path / "run"):
+        for command in (
+            ["finetune", *small, "--no-resume", "--out", tmp_path / "run"],
+            ["demo", "--out", tmp_path / "run"],
+        ):
+            result = rtune(*command)
+            assert result.code == 2
+            assert "run: another rtune is at work in it" in result.err
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,8 @@
+import fcntl
 import json
+import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -15,7 +19,7 @@ from response_tuning.configs import (
 from response_tuning.errors import ConfigError, DataError
 from response_tuning.finetune.encoding import Encoder
 from response_tuning.grade import open_benchmark
-from response_tuning.pipeline import print_audit, run_data
+from response_tuning.pipeline import alone_in, print_audit, run_data
 from response_tuning.templates import Chat
 
 
@@ -224,3 +228,66 @@ def test_the_data_of_a_model_is_never_replaced(
         run_data(config.model_copy(update={"mixture": MixtureConfig()}), cell / "data")
     assert (cell / "data" / "audit.json").read_bytes() == before
     run_data(config, cell / "data")
+
+
+HOLDER = """
+import sys, time
+from pathlib import Path
+from response_tuning.pipeline import alone_in
+
+with alone_in(Path(sys.argv[1])):
+    print("in", flush=True)
+    time.sleep(600)
+"""
+
+
+def test_a_folder_has_one_run_at_a_time_and_a_killed_one_leaves_it_free(tmp_path: Path) -> None:
+    held = tmp_path / "run"
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLDER, str(held)], stdout=subprocess.PIPE
+    ) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == b"in\n"
+        with pytest.raises(ConfigError, match=r"run: another rtune is at work in it; wait"):
+            alone_in(held).__enter__()
+        with alone_in(tmp_path / "another"):
+            pass
+        holder.send_signal(signal.SIGKILL)
+    with alone_in(held):
+        pass
+    with alone_in(held):
+        pass
+
+
+def test_of_a_run_in_several_processes_the_first_one_holds_the_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RANK", "0")
+    with alone_in(tmp_path / "run"):
+        monkeypatch.setenv("RANK", "1")
+        with alone_in(tmp_path / "run"):
+            pass
+        monkeypatch.setenv("RANK", "0")
+        with pytest.raises(ConfigError, match="at work"):
+            alone_in(tmp_path / "run").__enter__()
+
+
+def test_a_refused_run_leaves_no_folder_but_one_that_was_there(tmp_path: Path) -> None:
+    there = tmp_path / "there"
+    there.mkdir()
+    for out in (tmp_path / "new", there):
+        with pytest.raises(DataError), alone_in(out):
+            raise DataError("no rows")
+    assert [*tmp_path.iterdir()] == [there]
+
+
+def test_a_file_system_without_locks_is_used_as_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unsupported(*_: object) -> NoReturn:
+        raise OSError(95, "Operation not supported")
+
+    monkeypatch.setattr(fcntl, "flock", unsupported)
+    with alone_in(tmp_path / "run"):
+        (tmp_path / "run/manifest.json").touch()
+    assert (tmp_path / "run/manifest.json").exists()

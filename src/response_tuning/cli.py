@@ -273,5 +273,14 @@ def main() -> None:
     try:
         app()
     except ResponseTuningError as error:
-        print(f"rtune: {' '.join(str(error).split())}", file=sys.stderr)
-        sys.exit(2)
+        said = " ".join(str(error).split())
+    except OSError as error:
+        if error.errno is None:  # a library's own
+            raise
+        path = error.filename2 or error.filename  # of a file that is moved, where it should go
+        where = f"{path}: " if path else ""
+        said = f"{where}{error.strerror}; check the path, its permissions and the room on the disk"
+    else:
+        return
+    print(f"rtune: {said}", file=sys.stderr)
+    sys.exit(2)

@@ -4,10 +4,11 @@ Stages do not import each other. They meet on disk, and here is where one's outp
 next one's input.
 """
 
+import fcntl
 import os
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
@@ -69,17 +70,22 @@ def print_audit(out: Path, console: "Console") -> None:
 
 
 def run_finetune(recipe: Recipe, out: Path, console: "Console", *, resume: bool = True) -> None:
-    """Run stages 1 and 2: a source and a base model become a tuned model in ``out``."""
+    """Run stages 1 and 2: a source and a base model become a tuned model in ``out``.
+
+    Raises:
+        ConfigError: a name is unknown, ``out`` belongs to another run, or to one in progress.
+    """
     from response_tuning.finetune import finetune
     from response_tuning.finetune.folder import forget
 
     quiet_libraries()
     check_names(recipe.finetune)
-    if not resume:
-        forget(out)
-    with _first_process_first(on_cpu=recipe.finetune.device == "cpu"):
-        run_data(recipe.data, out / DATA)
-    finetune(recipe.finetune, out / DATA, out, console)
+    with alone_in(out):
+        if not resume:
+            forget(out)
+        with _first_process_first(on_cpu=recipe.finetune.device == "cpu"):
+            run_data(recipe.data, out / DATA)
+        finetune(recipe.finetune, out / DATA, out, console)
 
 
 def plan_finetune(recipe: Recipe, console: "Console") -> None:
@@ -179,11 +185,16 @@ def run_generate(  # noqa: PLR0913 - the settings of one command
 
     Completions are kept in ``<out>.journal`` as they arrive, and ``out`` is written whole at the
     end: the same command again asks only what is not in the journal.
+
+    Raises:
+        ConfigError: ``out`` is a folder.
     """
     from response_tuning.data import read_prompts
     from response_tuning.generate import generate, open_engine
     from response_tuning.grade import BENCHMARKS, open_benchmark
 
+    if out.is_dir():
+        raise ConfigError(f"{out} is a folder; --out is the JSONL file to write")
     if prompts in BENCHMARKS.names():
         requests: list[Request] = [*open_benchmark(prompts, grading).items()]
     else:
@@ -331,6 +342,39 @@ def _prompts(name: str, config: DataConfig) -> dict[str, str]:
         for message in request.prompt
         if message.role == "user"
     }
+
+
+@contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """Keep a second command out of ``folder`` while a run is at work there.
+
+    The system drops the lock with the process, however that ends, so none is ever left behind.
+    Under torchrun the first process holds it for all. A file system without locks has none.
+
+    Raises:
+        ConfigError: another process is at work in ``folder``.
+    """
+    if os.environ.get("RANK", "0") != "0":
+        yield
+        return
+    made = not folder.exists()
+    folder.mkdir(parents=True, exist_ok=True)
+    held = os.open(folder, os.O_RDONLY)
+    try:
+        with suppress(OSError):
+            try:
+                fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise ConfigError(
+                    f"{folder}: another rtune is at work in it; wait for it to end, or choose "
+                    "another --out"
+                ) from None
+        yield
+    finally:
+        os.close(held)
+        if made:
+            with suppress(OSError):  # which it has, unless nothing was written
+                folder.rmdir()
 
 
 @contextmanager

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from response_tuning import evaluation
 from response_tuning.artifacts import package_versions, read_json, write_json
 from response_tuning.experiments import Cell, Experiment, cells, series, with_reference
-from response_tuning.pipeline import check_names, run_data
+from response_tuning.pipeline import alone_in, check_names, run_data
 from response_tuning.terminal import quiet_libraries
 
 if TYPE_CHECKING:
@@ -32,15 +32,20 @@ def run_experiment(experiment: Experiment, out: Path, console: "Console") -> Non
     """Run every cell, then report.
 
     Raises:
-        ConfigError: a name is unknown, or a folder holds another run.
+        ConfigError: a name is unknown, or a folder holds another run, or one in progress.
         EngineError: some prompts got no answer; the same command asks them again.
     """
+    quiet_libraries()
+    found = _checked(experiment)
+    with alone_in(out):
+        _run(experiment, found, out, console)
+
+
+def _run(experiment: Experiment, found: list[Cell], out: Path, console: "Console") -> None:
     import torch
 
     from response_tuning.finetune.base import architecture
 
-    quiet_libraries()
-    found = _checked(experiment)
     if experiment.threads is not None:
         torch.set_num_threads(experiment.threads)
     began = time.monotonic()

@@ -3,6 +3,8 @@
 ``generate`` is the one way anything is said by a model: answers, refinements, judgements.
 """
 
+import errno
+import os
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -69,6 +71,6 @@ def _appending(journal: Path) -> Iterator[Callable[[Completion], None]]:
         def append(completion: Completion) -> None:
             line = completion.model_dump_json().encode() + b"\n"
             if out.write(line) != len(line):
-                raise OSError(f"{journal}: the disk is full")
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(journal))
 
         yield append

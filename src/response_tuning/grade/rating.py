@@ -6,6 +6,7 @@ one rater, in which a later rating of a task supersedes an earlier one. A *task*
 the answers of one or two variants, whose names its rater is not shown.
 """
 
+import errno
 import os
 import random
 import re
@@ -258,5 +259,5 @@ def _append(journal: Path, rating: Rating) -> None:
     # Unbuffered, so that a rating is one write: a crash can tear the last line only.
     with journal.open("ab", buffering=0) as out:
         if out.write(line) != len(line):
-            raise OSError(f"{journal}: the disk is full")
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(journal))
         os.fsync(out.fileno())
