@@ -52,7 +52,7 @@ setup: .venv/.ready
 	$(BIN)/pip install --quiet $(TORCH) $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX))
 	$(BIN)/pip install --quiet -r requirements.txt
 	$(BIN)/pip install --quiet --no-deps --no-build-isolation --editable .
-	$(BIN)/python -m compileall -q src  # pip compiles what it copies only, and containers nothing
+	$(BIN)/python -m compileall -q src  # as pip does for what is not editable
 	touch $@
 
 $(PEERS)/.ready: .venv/.ready requirements-bench.txt

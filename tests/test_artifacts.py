@@ -1,4 +1,6 @@
+import errno
 from collections.abc import Callable
+from io import FileIO
 from pathlib import Path
 
 import pytest
@@ -16,6 +18,7 @@ from response_tuning.artifacts import (
     Record,
     Request,
     Sampling,
+    append_record,
     digest,
     file_digest,
     mend_journal,
@@ -160,6 +163,24 @@ def test_a_journal_keeps_its_whole_lines(tmp_path: Path, found: bytes, mended: b
     journal.write_bytes(found)
     mend_journal(journal)
     assert journal.read_bytes() == mended
+
+
+def test_a_record_that_a_full_disk_cuts_off_is_an_error_with_the_journals_name(
+    tmp_path: Path,
+) -> None:
+    class Full(FileIO):
+        def write(self, line: object) -> int:
+            assert isinstance(line, bytes)
+            return super().write(line[:5])
+
+    path = tmp_path / "journal"
+    with FileIO(path, "a") as journal:
+        append_record(journal, ASKED[0])
+    with Full(path, "a") as journal, pytest.raises(OSError, match="journal") as error:
+        append_record(journal, ASKED[0])
+    assert error.value.errno == errno.ENOSPC
+    mend_journal(path)
+    assert [*read_jsonl(path, Message)] == [ASKED[0]]
 
 
 def test_a_journal_that_is_not_there_is_not_made(tmp_path: Path) -> None:

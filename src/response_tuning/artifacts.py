@@ -4,11 +4,13 @@ A file is whole or absent: it is written aside and renamed. The one exception is
 grows by whole lines and forgives a last line that a crash cut short.
 """
 
+import errno
 import hashlib
 import json
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from io import FileIO
 from pathlib import Path
 from typing import Any, Literal, TextIO, TypeVar
 
@@ -222,6 +224,17 @@ def written_aside(path: Path) -> Iterator[TextIO]:
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def append_record(journal: FileIO, record: Record) -> None:
+    """Append one line in one write, so that a crash can tear the last line only.
+
+    Raises:
+        OSError: the disk is full.
+    """
+    line = record.model_dump_json().encode() + b"\n"
+    if journal.write(line) != len(line):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(journal.name))
 
 
 def mend_journal(path: Path) -> None:

@@ -4,7 +4,6 @@ Stages do not import each other. They meet on disk, and here is where one's outp
 next one's input.
 """
 
-import fcntl
 import os
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
@@ -349,31 +348,35 @@ def alone_in(folder: Path) -> Iterator[None]:
     """Keep a second command out of ``folder`` while a run is at work there.
 
     The system drops the lock with the process, however that ends, so none is ever left behind.
-    Under torchrun the first process holds it for all. A file system without locks has none.
+    Under torchrun the first process holds it for all. Windows, and file systems without locks,
+    have none.
 
     Raises:
         ConfigError: another process is at work in ``folder``.
     """
-    if os.environ.get("RANK", "0") != "0":
+    if os.name != "posix" or os.environ.get("RANK", "0") != "0":
         yield
         return
+    import fcntl
+
     made = not folder.exists()
     folder.mkdir(parents=True, exist_ok=True)
     held = os.open(folder, os.O_RDONLY)
     try:
-        with suppress(OSError):
-            try:
-                fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise ConfigError(
-                    f"{folder}: another rtune is at work in it; wait for it to end, or choose "
-                    "another --out"
-                ) from None
+        try:
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ConfigError(
+                f"{folder}: another rtune is at work in it; wait for it to end, or choose another "
+                "--out"
+            ) from None
+        except OSError:
+            pass  # no locks here
         yield
     finally:
         os.close(held)
         if made:
-            with suppress(OSError):  # which it has, unless nothing was written
+            with suppress(OSError):  # it is kept as soon as something is in it
                 folder.rmdir()
 
 

@@ -46,7 +46,8 @@ def test_every_stage_is_measured_beside_the_raw_tokenizer(data: Path, tmp_path: 
     found = {(row["workload"], row["metric"]): float(row["value"]) for row in rows}
     own = {metric: value for (workload, metric), value in found.items() if workload == "150 rows"}
     assert {"tokens_per_s", "of_raw_speed", "plan_seconds", "peak_rss_mb"} <= own.keys()
-    assert min(own["tokens_per_s"], own["peak_rss_mb"]) > 0
+    # So few rows may take less time than set-up, which of_raw_speed is without.
+    assert all(value > 0 for metric, value in own.items() if not metric.startswith("of_raw"))
 
 
 def test_beside_the_raw_tokenizer_set_up_counts_apart(script: dict[str, Any]) -> None:

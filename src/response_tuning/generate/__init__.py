@@ -3,13 +3,19 @@
 ``generate`` is the one way anything is said by a model: answers, refinements, judgements.
 """
 
-import errno
-import os
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
-from response_tuning.artifacts import Completion, Request, Sampling, mend_journal, read_jsonl
+from response_tuning.artifacts import (
+    Completion,
+    Request,
+    Sampling,
+    append_record,
+    mend_journal,
+    read_jsonl,
+)
 from response_tuning.generate.engine import ENGINES, Engine, EngineConfig, key, open_engine
 
 __all__ = ["ENGINES", "Engine", "EngineConfig", "generate", "open_engine"]
@@ -65,12 +71,5 @@ def _answered_before(journal: Path, wanted: Collection[str]) -> dict[str, Comple
 @contextmanager
 def _appending(journal: Path) -> Iterator[Callable[[Completion], None]]:
     journal.parent.mkdir(parents=True, exist_ok=True)
-    # Unbuffered, so that a record is one write: a crash can tear the last line only.
     with journal.open("ab", buffering=0) as out:
-
-        def append(completion: Completion) -> None:
-            line = completion.model_dump_json().encode() + b"\n"
-            if out.write(line) != len(line):
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(journal))
-
-        yield append
+        yield partial(append_record, out)

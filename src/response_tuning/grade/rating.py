@@ -6,7 +6,6 @@ one rater, in which a later rating of a task supersedes an earlier one. A *task*
 the answers of one or two variants, whose names its rater is not shown.
 """
 
-import errno
 import os
 import random
 import re
@@ -21,6 +20,7 @@ from response_tuning.artifacts import (
     Completion,
     Message,
     Record,
+    append_record,
     digest,
     file_digest,
     mend_journal,
@@ -255,9 +255,6 @@ def _journal(folder: Path, rater: str) -> Path:
 def _append(journal: Path, rating: Rating) -> None:
     journal.parent.mkdir(parents=True, exist_ok=True)
     mend_journal(journal)  # a full disk may have cut the last line off
-    line = rating.model_dump_json().encode() + b"\n"
-    # Unbuffered, so that a rating is one write: a crash can tear the last line only.
     with journal.open("ab", buffering=0) as out:
-        if out.write(line) != len(line):
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(journal))
+        append_record(out, rating)
         os.fsync(out.fileno())
