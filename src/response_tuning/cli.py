@@ -20,7 +20,7 @@ from response_tuning.cli_data import (
 )
 from response_tuning.cli_experiments import Copies, Limit
 from response_tuning.errors import ConfigError, ResponseTuningError
-from response_tuning.terminal import console
+from response_tuning.terminal import console, printable
 
 # Plain help: the decorated kind alone would cost a fifth of a second at every start.
 app = typer.Typer(
@@ -282,5 +282,5 @@ def main() -> None:
         said = f"{where}{error.strerror}; check the path, its permissions and the room on the disk"
     else:
         return
-    print(f"rtune: {said}", file=sys.stderr)
+    print(f"rtune: {printable(said)}", file=sys.stderr)
     sys.exit(2)

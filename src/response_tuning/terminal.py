@@ -7,12 +7,17 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
+from unicodedata import category
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 PLAIN_EVERY_S = 10.0
 """Seconds between progress lines when the output is not a terminal."""
+_STEERING = {"Cc", "Cs", "Zl", "Zp"}
+"""Unicode categories: control characters, halves of surrogate pairs, exotic line breaks."""
+_REORDERING = frozenset("\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+"""Marks that change the order in which a line is read; other format characters shape emoji."""
 
 
 def console() -> "Console":
@@ -58,3 +63,21 @@ def quiet_libraries() -> None:
     transformers_logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     logging.getLogger("httpx").setLevel(logging.WARNING)
+
+
+def printable(text: str) -> str:
+    r"""Return foreign text with its control characters spelt out, such as ``\x1b``.
+
+    What a model, a server or a file says may hold escape sequences that move the cursor, rename
+    the window or write to the clipboard, and marks that reverse the reading order. Line breaks and
+    tabs stay.
+    """
+    return "".join(_spelt(character) for character in text)
+
+
+def _spelt(character: str) -> str:
+    if character in "\n\t":
+        return character
+    if character in _REORDERING or category(character) in _STEERING:
+        return character.encode("unicode_escape").decode()
+    return character
