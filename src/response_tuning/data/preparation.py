@@ -69,7 +69,9 @@ class _Part:
             raise ConfigError(
                 f"{out} lies in the source {self.source.name}; write to another folder"
             )
-        self.used = columns.choose(sources.first_fields(self.source), config, self.source.name)
+        there = sources.columns(self.source)
+        self.used = columns.choose(there, config, self.source.name)
+        self.not_used = columns.not_used(there, self.used)
         self.first: list[Step] = []
         self.last: list[Step] = []
         if config.max_examples is not None:
@@ -81,7 +83,8 @@ class _Part:
     @property
     def origin(self) -> dict[str, Any]:
         """For the audit: where the examples are from."""
-        return {"name": self._name, **self.source.origin, "columns": self.used._asdict()}
+        origin = {"name": self._name, **self.source.origin, "columns": self.used.named()}
+        return origin | ({"columns_not_used": self.not_used} if self.not_used else {})
 
 
 class _Refusals(_Part):
@@ -165,10 +168,14 @@ def _candidates(part: _Part, start: int) -> Iterator[Candidate]:
             candidate = Candidate(start + number, place, row.where, turn)
             if place and part.source.first_turn_only:
                 candidate.drop("after the first turn, which alone the paper uses")
+            elif turn.unfit:
+                candidate.drop(turn.unfit)
             elif not turn.response or turn.response.isspace():
                 candidate.drop("empty response")
             elif not _is_text(turn):
                 candidate.drop("half a surrogate pair, which is not text")
+            elif turn.left_out:
+                candidate.flag(turn.left_out)
             yield candidate
 
 
@@ -207,13 +214,12 @@ def _write(outcomes: Iterable[Candidate], out: Path) -> Audit:
 
 
 def _example(found: Candidate) -> Example:
-    response, instruction, earlier = found.said
     return Example(
         row=found.row,
         turn=found.turn,
-        response=response,
-        instruction=instruction,
-        earlier=earlier,
+        response=found.said.response,
+        instruction=found.said.instruction,
+        earlier=found.said.earlier,
     )
 
 

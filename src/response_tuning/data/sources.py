@@ -15,6 +15,7 @@ from response_tuning.configs import DataConfig
 from response_tuning.data import files
 from response_tuning.data.columns import Columns, row_turns
 from response_tuning.data.conversations import Turn, UnusableRow
+from response_tuning.data.survey import Survey, survey
 from response_tuning.errors import ConfigError, DataError
 from response_tuning.miniature import examples
 from response_tuning.readers import Row, read, read_texts
@@ -94,16 +95,16 @@ def find(config: DataConfig) -> Source:
     )
 
 
-def first_fields(source: Source) -> dict[str, Any]:
-    """Return the first row that can be read.
+def columns(source: Source) -> Survey:
+    """Look at the columns of all rows that can be read.
 
     Raises:
-        DataError: there is none.
+        DataError: there is no such row.
     """
-    for row in source.rows():
-        if not row.fault:
-            return row.fields
-    raise DataError(f"{source.name}: it has no rows")
+    found = survey(row.fields for row in source.rows() if not row.fault)
+    if not found.rows:
+        raise DataError(f"{source.name}: it has no rows")
+    return found
 
 
 def turns(source: Source, number: int, row: Row, used: Columns) -> list[Turn]:
@@ -165,6 +166,13 @@ def _on_hub(hub_id: str, config: DataConfig) -> Source:
 def _local(path: Path, config: DataConfig) -> Source:
     if config.revision != "main":
         raise ConfigError(f"{path} is not on the hub, so --revision has no use")
+    if files.is_saved(path):
+        dataset = hub.saved(path, config.split)
+        return Source(
+            name=str(path),
+            rows=lambda: hub.rows(dataset, str(path)),
+            origin={"path": str(path.resolve()), "sha256": file_digest(path)},
+        )
     chosen = files.choose(path, config.split)
     return Source(
         name=str(path),
