@@ -24,7 +24,7 @@ from response_tuning.artifacts import (
 from response_tuning.configs import DataConfig, FinetuneConfig, GradeConfig, Recipe, build
 from response_tuning.errors import ConfigError
 from response_tuning.registry import unknown
-from response_tuning.terminal import progress_bar, quiet_libraries
+from response_tuning.terminal import printable, progress_bar, quiet_libraries
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -65,7 +65,7 @@ def print_audit(out: Path, console: "Console") -> None:
     lines += [f"{count:>9,}  {what}" for what, count in audit["flagged"].items()]
     lines += [f"no prompt of {name}" for name, kinds in held.items() if not any(kinds.values())]
     for line in [*lines, f"wrote {out}"]:
-        console.print(line, highlight=False, soft_wrap=True, markup=False)
+        console.print(printable(line), highlight=False, soft_wrap=True, markup=False)
 
 
 def run_finetune(recipe: Recipe, out: Path, console: "Console", *, resume: bool = True) -> None:

@@ -5,6 +5,7 @@ of the rewritten responses. Every reply of the refiner is in ``DIR/journal.jsonl
 """
 
 from collections.abc import Callable, Iterable, Iterator
+from json import dumps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -12,7 +13,7 @@ from response_tuning.artifacts import Completion, Request, Sampling, read_json, 
 from response_tuning.configs import DataConfig
 from response_tuning.errors import ConfigError
 from response_tuning.pipeline import print_audit, run_data
-from response_tuning.terminal import progress_bar, quiet_libraries
+from response_tuning.terminal import printable, progress_bar, quiet_libraries
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -93,11 +94,12 @@ def run_inspect(
     if html is not None:
         write_page(found, html)
     if json:
-        print(found.model_dump_json(indent=2))  # noqa: T201 - this is the output
+        # In ASCII, so that no control character of the data reaches a terminal.
+        print(dumps(found.model_dump(mode="json"), indent=2))  # noqa: T201 - this is the output
         return
     print_inspection(found, console)
     if html is not None:
-        console.print(f"wrote {html}", highlight=False, soft_wrap=True)
+        console.print(printable(f"wrote {html}"), highlight=False, soft_wrap=True)
 
 
 def _refine(engine: "Engine", config: "RefinementConfig", out: Path, console: "Console") -> int:
@@ -112,7 +114,8 @@ def _refine(engine: "Engine", config: "RefinementConfig", out: Path, console: "C
     failed: int = summary["outcomes"]["error"]
     if failed:
         said = f"{failed:,} got no reply, the first because: {summary['first_error']}"
-        console.print(f"{said}; the same command asks them again", highlight=False, soft_wrap=True)
+        line = printable(f"{said}; the same command asks them again")
+        console.print(line, highlight=False, soft_wrap=True)
     return failed
 
 
@@ -144,4 +147,4 @@ def _print_extraction(extraction: dict[str, Any], console: "Console") -> None:
         *(f"{count:>9,}  {reason}" for reason, count in extraction["left_out"].items()),
     ]
     for line in lines:
-        console.print(line, highlight=False, soft_wrap=True)
+        console.print(printable(line), highlight=False, soft_wrap=True)

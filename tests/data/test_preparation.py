@@ -146,7 +146,10 @@ def test_a_turn_that_is_not_to_be_learned_is_context_and_counted(prepare_rows: P
 
 @pytest.mark.parametrize("size", [None, 2])
 def test_columns_are_those_of_all_rows(
-    prepare_rows: Prepare, tmp_path: Path, size: int | None
+    prepare_rows: Prepare,
+    tmp_path: Path,
+    size: int | None,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     rows = [
         {"output": "r"},
@@ -163,6 +166,7 @@ def test_columns_are_those_of_all_rows(
         "input": "input",
     }
     assert source["columns_not_used"] == ["notes"]
+    assert caplog.messages == [f"{tmp_path / 'rows.jsonl'}: columns not used: 'notes'"]
 
 
 @pytest.mark.parametrize("response", ["", " ", "\n\t\u00a0\u2028", None])

@@ -80,7 +80,7 @@ def choose(found: Survey, config: DataConfig, name: str) -> Columns:
         if named is not None and named not in found.columns:
             raise DataError(
                 f"{name}: no column {shown(named)} (--{flag.replace('_', '-')}); "
-                f"its columns are {_listed(found.columns)}"
+                f"its columns are {listed(found.columns)}"
             )
     response = config.response_column or _response(found, name)
     if response == config.instruction_column:
@@ -185,14 +185,14 @@ def _response(found: Survey, name: str) -> str:
     order = dict.fromkeys((*RESPONSES[:-1], *speaking, RENDERED))
     there = {column: found.columns[column].filled for column in order if column in found.columns}
     if not there:
-        listed = _listed(found.columns)
+        columns = listed(found.columns)
         if {*PREFERENCES} <= found.columns.keys():
             raise DataError(
-                f"{name}: preference data, with the columns {listed}; name the answers to learn, "
+                f"{name}: preference data, with the columns {columns}; name the answers to learn, "
                 f"such as --response-column {PREFERENCES[0]}"
             )
         raise DataError(
-            f"{name}: no response column among {listed}; name it with --response-column NAME"
+            f"{name}: no response column among {columns}; name it with --response-column NAME"
         )
     # Not a stray column that few rows have; the rows without the column are counted.
     enough = max(there.values()) / 2
@@ -268,7 +268,8 @@ def _said(column: str, value: object, role: str) -> list[Said]:
     return [Said(role, text(value, column))]
 
 
-def _listed(columns: Iterable[str]) -> str:
+def listed(columns: Iterable[str]) -> str:
+    """Return the names of columns for a message of one line."""
     names = [shown(name) for name in columns]
     more = f" and {len(names) - LISTED:,} more" if len(names) > LISTED else ""
     return (", ".join(names[:LISTED]) or "none") + more

@@ -6,7 +6,7 @@ from typing import Any
 
 from response_tuning.artifacts import Record
 from response_tuning.configs import DataConfig
-from response_tuning.data import columns, sources
+from response_tuning.data import columns, personal, sources
 from response_tuning.data.columns import Columns
 from response_tuning.data.conversations import Turn, UnusableRow
 from response_tuning.data.sources import Source
@@ -104,7 +104,7 @@ def inspect(
         rows += 1
         for said in found:
             if isinstance(said, str):
-                unusable[said] += 1
+                unusable[personal.masked(said)] += 1  # a reason may quote who spoke
                 continue
             turns += 1
             for tally in tallies:

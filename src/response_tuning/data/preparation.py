@@ -1,6 +1,7 @@
 """From a source to examples and an audit: a chain of steps says what becomes of every turn."""
 
 import hashlib
+import logging
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -16,6 +17,9 @@ from response_tuning.data.digests import DigestSet
 from response_tuning.data.near_duplicates import without_near_duplicates
 from response_tuning.data.sampling import in_brackets, sample
 from response_tuning.errors import ConfigError, DataError
+from response_tuning.terminal import printable
+
+logger = logging.getLogger(__name__)
 
 
 def prepare(config: DataConfig, out: Path, prompts: Prompts | None = None) -> Audit:
@@ -72,6 +76,9 @@ class _Part:
         there = sources.columns(self.source)
         self.used = columns.choose(there, config, self.source.name)
         self.not_used = columns.not_used(there, self.used)
+        if self.not_used:
+            names = columns.listed(self.not_used)
+            logger.warning("%s: columns not used: %s", printable(self.source.name), names)
         self.first: list[Step] = []
         self.last: list[Step] = []
         if config.max_examples is not None:
