@@ -146,6 +146,17 @@ def test_a_line_that_never_ends_is_refused_before_it_fills_the_memory(
     assert ":1: a line of more than 1 MiB" in refusal(tmp_path / name)
 
 
+@pytest.mark.parametrize(
+    ("start", "format_"),
+    [(b"\x1f\x8b\x08", "gzip"), (b"PK\x03\x04", "Excel workbook"), (b"PAR1", "Parquet")],
+)
+@pytest.mark.parametrize("name", ["a.jsonl", "a.json", "a.csv"])
+def test_a_file_of_another_format_than_its_name_says_is_refused(
+    tmp_path: Path, name: str, start: bytes, format_: str
+) -> None:
+    assert format_ in refusal(written(tmp_path / name, start + b"rest"))
+
+
 def test_a_json_file_that_is_too_large_to_be_read_whole_is_refused(tmp_path: Path) -> None:
     with (tmp_path / "a.json").open("wb") as sparse:
         sparse.truncate(3 * 2**30)

@@ -222,6 +222,7 @@ def _lines(path: Path, limit: int) -> Iterator[str]:
     check_is_file(path)
     try:
         with path.open("rb") as content:
+            _check_is_text(content.peek(4), path)
             decoded = _utf_16 if content.peek(2)[:2] in _UTF_16_MARKS else _utf_8
             for number, text in enumerate(decoded(content, path, limit), start=1):
                 if "\0" in text:
@@ -231,6 +232,24 @@ def _lines(path: Path, limit: int) -> Iterator[str]:
                 yield text
     except OSError as error:
         raise _unreadable(path, error) from error
+
+
+_OTHER_FORMATS = {
+    b"\x1f\x8b": "gzip",
+    b"PK\x03\x04": "a ZIP archive, such as an Excel workbook",
+    b"\x28\xb5\x2f\xfd": "zstd",
+    b"PAR1": "Parquet",
+}
+"""What a file begins with, whatever its name says."""
+
+
+def _check_is_text(start: bytes, path: Path) -> None:
+    for mark, name in _OTHER_FORMATS.items():
+        if start.startswith(mark):
+            raise DataError(
+                f"{path}: its content is {name}, not {path.suffix}; unpack it, or name it for "
+                "what it is"
+            )
 
 
 _UTF_16_MARKS = (BOM_UTF16_LE, BOM_UTF16_BE)

@@ -312,7 +312,13 @@ def test_a_weight_that_is_a_measure_is_no_mark() -> None:
 
 @pytest.mark.parametrize(
     ("column", "user"),
-    [("role", "prompter"), ("role", "user"), ("from", "human"), ("role", "User")],
+    [
+        ("role", "prompter"),
+        ("role", "User"),
+        ("from", "human"),
+        ("speaker", "customer"),
+        ("sender", "visitor"),
+    ],
 )
 def test_rows_that_are_one_message_each_are_refused_with_the_column(column: str, user: str) -> None:
     rows = [{"text": "q", column: user}, {"text": "r", column: "assistant"}]
@@ -321,6 +327,11 @@ def test_rows_that_are_one_message_each_are_refused_with_the_column(column: str,
     assert f"one message a row, as column '{column}' says who speaks" in str(error.value)
     with pytest.raises(DataError, match="one message a row"):
         chosen(*rows, response_column="text")
+
+
+def test_a_tree_of_texts_without_roles_is_said_to_be_one() -> None:
+    rows = [{"text": "q", "id": "1"}, {"text": "r", "id": "2", "parent_id": "1"}]
+    assert not_used(survey(rows), chosen(*rows)) == ["parent_id"]
 
 
 def test_an_author_or_a_role_beside_whole_answers_is_no_speaker() -> None:

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 from response_tuning.artifacts import Message
 from response_tuning.configs import DataConfig
 from response_tuning.data.conversations import (
+    ROLE_KEYS,
     Said,
     Turn,
     UnusableRow,
@@ -34,6 +35,8 @@ PREFERENCES = ("chosen", "rejected")
 LISTED = 20
 """Columns that an error names."""
 _TELLING = {*RESPONSES, *INSTRUCTIONS, *INPUTS, *SYSTEMS, HISTORY, EARLIER, *MARKS} | {
+    *ROLE_KEYS,
+    "parent_id",
     "tools",
     "label",
 }
@@ -105,10 +108,13 @@ def not_used(found: Survey, used: Columns) -> list[str]:
         name
         for name, column in found.columns.items()
         if name not in known
-        and not (name == "id" or name.endswith(("_id", "_at", "_date", "_url")))
         and column.filled
-        and (name in _TELLING or column.has_words or column.lists)
+        and (name in _TELLING or ((column.has_words or column.lists) and not _is_about_rows(name)))
     ]
+
+
+def _is_about_rows(name: str) -> bool:
+    return name == "id" or name.endswith(("_id", "_at", "_date", "_url"))
 
 
 def row_turns(fields: Mapping[str, Any], columns: Columns) -> list[Turn]:

@@ -68,8 +68,8 @@ class _Part:
     def __init__(self, config: DataConfig, out: Path) -> None:
         self._name = config.source
         self.source = sources.find(config)
-        folder = self.source.origin.get("path")
-        if folder and out.resolve().is_relative_to(folder):
+        path = self.source.path
+        if path is not None and out.resolve().is_relative_to(path):
             raise ConfigError(
                 f"{out} lies in the source {self.source.name}; write to another folder"
             )

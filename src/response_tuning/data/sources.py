@@ -5,6 +5,7 @@ import json
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -60,10 +61,20 @@ class Source:
     name: str
     """What messages call it: the path as given, or the hub id."""
     rows: Callable[[], Iterator[Row]]
-    origin: dict[str, Any]
-    """For the audit: path and digest, or hub id and commit."""
+    look_up: Callable[[], dict[str, Any]]
+    """Finds ``origin``."""
+    path: Path | None = None
+    """Where it lies, if it lies here."""
     first_rows: int | None = None
     first_turn_only: bool = False
+
+    @cached_property
+    def origin(self) -> dict[str, Any]:
+        """For the audit: path and digest, or hub id and commit.
+
+        A digest is as much work as reading; what cannot be read is better found out first.
+        """
+        return self.look_up()
 
 
 def find(config: DataConfig) -> Source:
@@ -83,7 +94,7 @@ def find(config: DataConfig) -> Source:
             f"({', '.join(DATASETS.names())}), and '{config.source}' is none; give the path "
             "itself as the source"
         )
-    if config.source and Path(config.source).exists():
+    if config.source and (Path(config.source).exists() or Path(config.source).is_symlink()):
         return _local(Path(config.source), config)
     if re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", config.source) and not files.is_file_name(
         config.source
@@ -133,7 +144,7 @@ def _made(config: DataConfig, made: Callable[[], Iterator[dict[str, str]]]) -> S
     return Source(
         name=config.source,
         rows=lambda: iter(rows),
-        origin={"made": True, "sha256": hashlib.sha256(content.encode()).hexdigest()},
+        look_up=lambda: {"made": True, "sha256": hashlib.sha256(content.encode()).hexdigest()},
     )
 
 
@@ -159,7 +170,7 @@ def _on_hub(hub_id: str, config: DataConfig) -> Source:
     return Source(
         name=hub_id,
         rows=lambda: hub.rows(dataset, hub_id),
-        origin={"hub_id": hub_id, "commit": commit},
+        look_up=lambda: {"hub_id": hub_id, "commit": commit},
     )
 
 
@@ -171,7 +182,8 @@ def _local(path: Path, config: DataConfig) -> Source:
         return Source(
             name=str(path),
             rows=lambda: hub.rows(dataset, str(path)),
-            origin={"path": str(path.resolve()), "sha256": file_digest(path)},
+            look_up=lambda: {"path": str(path.resolve()), "sha256": file_digest(path)},
+            path=path.resolve(),
         )
     chosen = files.choose(path, config.split)
     return Source(
@@ -181,9 +193,10 @@ def _local(path: Path, config: DataConfig) -> Source:
             if chosen.are_texts
             else chain.from_iterable(map(read, chosen.read))
         ),
-        origin={
+        look_up=lambda: {
             "path": str(path.resolve()),
             "sha256": file_digest(path),
             "files_not_read": chosen.not_read,
         },
+        path=path.resolve(),
     )

@@ -9,6 +9,10 @@ from response_tuning.data.conversations import ROLE_KEYS, ROLES, TOOL_ROLES, nam
 from response_tuning.data.marks import MARKS, is_yes
 
 INSTRUCTIONS = ("instruction", "prompt", "question", "query")
+SIDES = dict.fromkeys(("customer", "client", "visitor", "caller", "guest"), "user") | dict.fromkeys(
+    ("agent", "operator", "support", "representative", "advisor"), "assistant"
+)
+"""Names of speakers in the records of a help desk -> roles."""
 MOST_COLUMNS = 10_000
 """Different columns that are looked at, so that memory stays flat whatever the rows are."""
 
@@ -84,5 +88,5 @@ def _look(column: Column, name: str, value: object) -> None:
 
 def _look_for_speaker(column: Column, value: object) -> None:
     role = value.strip().lower() if isinstance(value, str) else ""
-    column.names_speakers = role in ROLES or role in TOOL_ROLES
-    column.speakers.add(ROLES.get(role, role) if column.names_speakers else "")
+    column.names_speakers = role in ROLES or role in TOOL_ROLES or role in SIDES
+    column.speakers.add(ROLES.get(role) or SIDES.get(role, role))
