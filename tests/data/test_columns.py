@@ -327,6 +327,8 @@ def test_rows_that_are_one_message_each_are_refused_with_the_column(column: str,
     assert f"one message a row, as column '{column}' says who speaks" in str(error.value)
     with pytest.raises(DataError, match="one message a row"):
         chosen(*rows, response_column="text")
+    with pytest.raises(DataError, match="one message a row"):
+        chosen(*({"content": row["text"], column: row[column]} for row in rows))
 
 
 def test_a_tree_of_texts_without_roles_is_said_to_be_one() -> None:

@@ -101,8 +101,10 @@ def choose(found: Survey, config: DataConfig, name: str) -> Columns:
 
 def not_used(found: Survey, used: Columns) -> list[str]:
     """Return the columns that seem to say something and are not used, in the source's order."""
-    known = {EARLIER, *_METADATA} if found.columns.get(EARLIER, Column()).lists else _METADATA
-    known = known | {*used[:6], *used.marks}
+    known: set[str | None] = {*_METADATA}
+    if found.columns.get(EARLIER, Column()).lists:
+        known.add(EARLIER)
+    known |= {*used[:6], *used.marks}
     known |= {name for name in used.otherwise if not found.columns[name].overlooked}
     return [
         name
@@ -197,6 +199,7 @@ def _response(found: Survey, name: str) -> str:
                 f"{name}: preference data, with the columns {columns}; name the answers to learn, "
                 f"such as --response-column {PREFERENCES[0]}"
             )
+        _check_whole("", found, name)
         raise DataError(
             f"{name}: no response column among {columns}; name it with --response-column NAME"
         )
