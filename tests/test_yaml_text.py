@@ -1,4 +1,5 @@
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -55,7 +56,7 @@ def test_what_would_be_read_otherwise_than_it_looks_is_one_line(text: str, said:
 @pytest.mark.parametrize("make", [os.mkfifo, os.mkdir])
 def test_what_is_no_file_is_refused_and_not_waited_for(
     tmp_path: Path,
-    make: "type[os.mkfifo]",  # type: ignore[valid-type]
+    make: Callable[[Path], None],
 ) -> None:
     make(tmp_path / "r.yaml")
     for path in (tmp_path / "r.yaml", Path("/dev/zero")):
@@ -76,10 +77,10 @@ def test_a_setting_is_laid_over_and_the_original_stays() -> None:
 
 @pytest.mark.parametrize("text", ["a", "=1", "a.=1", ".a=1", "a..b=1"])
 def test_what_is_no_setting_is_one_line(text: str) -> None:
-    with pytest.raises(ConfigError, match="expected KEY=VALUE, such as finetune.epochs=2"):
+    with pytest.raises(ConfigError, match="expected KEY=VALUE, such as"):
         with_settings({}, [text])
 
 
 def test_a_setting_below_a_value_is_refused() -> None:
-    with pytest.raises(ConfigError, match="--set a.b.c=1: 'b' holds no settings"):
+    with pytest.raises(ConfigError, match="'b' holds no settings"):
         with_settings({"a": {"b": 1}}, ["a.b.c=1"])
