@@ -21,7 +21,7 @@ from response_tuning.cli_data import (
     given,
 )
 from response_tuning.cli_experiments import Copies, Limit
-from response_tuning.errors import ConfigError, ResponseTuningError
+from response_tuning.errors import ConfigError, ResponseTuningError, unused
 from response_tuning.terminal import console, prepare_streams, printable
 
 # Plain help: the decorated kind alone would cost a fifth of a second at every start.
@@ -138,7 +138,7 @@ def show(
     template: Template = None,
     preset: Annotated[str | None, typer.Option(help="As in 'rtune finetune'.")] = None,
     window: Window = None,
-    rows: Annotated[int, typer.Option(help="How many rows to show.")] = 5,
+    rows: Annotated[int, typer.Option(min=1, help="How many rows to show.")] = 5,
     html: Annotated[Path | None, typer.Option(help="Write a self-contained page here.")] = None,
     jsonl: Annotated[
         bool, typer.Option("--jsonl", help="Print ids and labels, one object a row.")
@@ -156,9 +156,20 @@ def show(
     from response_tuning import pipeline
     from response_tuning.configs import DataConfig, FinetuneConfig, make_recipe
 
+    if html is not None:
+        unused("--jsonl prints every row, and writes no page", html=html if jsonl else None)
     if (Path(what) / "manifest.json").exists():
+        why = "a run has its own settings"
+        given_here = {"base_model": base_model, "tokenizer": tokenizer, "objective": objective}
+        given_here |= {"twin": tuple(twin or ()), "template": template, "preset": preset}
+        given_here |= {"window": window, "seed": seed, "path": path, "revision": revision}
+        given_here |= {"response_column": response_column, "keep_duplicates": keep_duplicates}
+        given_here |= {"instruction_column": instruction_column, "max_examples": max_examples}
+        unused(why, **given_here, set=tuple(settings or ()))
         pipeline.show_run(Path(what), console(), rows=rows, html=html, jsonl=jsonl)
         return
+    if base_model is not None:
+        unused("--base-model has a tokenizer", tokenizer=tokenizer)
     if base_model is None and tokenizer is None:
         raise ConfigError("show needs --base-model or --tokenizer to know the tokens of a file")
     flags = {
@@ -223,13 +234,8 @@ def generate(
 
     config = given(EngineConfig, locals())
     grading = build(GradeConfig, given(GradeConfig, locals()), "rtune generate")
-    sampling = Sampling(
-        max_new_tokens=max_new_tokens,
-        temperature=temperature,
-        top_p=top_p,
-        seed=seed,
-        stop=tuple(stop or ()),
-    )
+    drawn = {"temperature": temperature, "top_p": top_p, "seed": seed, "stop": tuple(stop or ())}
+    sampling = build(Sampling, {"max_new_tokens": max_new_tokens, **drawn}, "rtune generate")
     failed = pipeline.run_generate(
         engine,
         build(EngineConfig, config, "rtune generate"),
@@ -255,9 +261,11 @@ def chat(
 ) -> None:
     """Talk with a model; 'clear' forgets the conversation, 'exit' leaves."""
     from response_tuning.artifacts import Sampling
+    from response_tuning.configs import build
     from response_tuning.generate.chat import run_chat
 
-    run_chat(model, template, Sampling(max_new_tokens=max_new_tokens, temperature=temperature))
+    sampling = {"max_new_tokens": max_new_tokens, "temperature": temperature}
+    run_chat(model, template, build(Sampling, sampling, "rtune chat"))
 
 
 @app.command("list")

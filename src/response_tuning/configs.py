@@ -3,7 +3,7 @@
 A recipe is a YAML file with a section for each stage; the command line's flags override it.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
 
@@ -57,8 +57,11 @@ class DecontaminationConfig(Config):
 
     @model_validator(mode="after")
     def _possible_together(self) -> Self:
-        if self.remove and not self.against:
-            raise ValueError("remove needs prompts: name benchmarks or files of them in 'against'")
+        for name, field in type(self).model_fields.items():
+            if not self.against and name != "against" and getattr(self, name) != field.default:
+                raise ValueError(
+                    f"{name} needs prompts: name benchmarks or files of them in 'against'"
+                )
         return self
 
 
@@ -266,7 +269,7 @@ PAPER: dict[str, Any] = {
 
 PRESETS: dict[str, dict[str, Any]] = {"paper": PAPER, "small": {}}
 
-C = TypeVar("C", bound=Config)
+C = TypeVar("C", bound=BaseModel)
 
 
 def build(
@@ -289,7 +292,8 @@ def build(
         message = first["msg"].removeprefix("Value error, ")
         if first["type"] == "missing":
             flag = {"source": "--data"}.get(key, f"--{key.replace('_', '-')}")
-            message = f"not given; name it with {flag}, or in a recipe" if kind.flags else "missing"
+            flags = getattr(kind, "flags", True)
+            message = f"not given; name it with {flag}, or in a recipe" if flags else "missing"
         got = "" if first["type"] in {"missing", "value_error"} else f" (got {first['input']!r})"
         raise ConfigError(": ".join(filter(None, (place, key, message))) + got) from error
 
@@ -352,12 +356,31 @@ def make_recipe(
                 raise ConfigError(f"{origin}{name}: expected settings, found {values!r}")
             sections[name] = merged(sections[name], values)
             origins[name] |= dict.fromkeys(_keys(values), f"{origin}{name}")
+    said_here = {**flags.get("finetune", {}), **laid.get("finetune", {})}
+    # A recipe for an adapter may be tried with --method full.
+    said = said_here if "method" in said_here else {**recipe.get("finetune", {}), **said_here}
+    check_method(sections["finetune"], said, f"{file}finetune")
     return Recipe(
         data=build(DataConfig, sections["data"], f"{file}data", origins["data"]),
         finetune=build(
             FinetuneConfig, sections["finetune"], f"{file}finetune", origins["finetune"]
         ),
     )
+
+
+def check_method(settings: Mapping[str, Any], given: Iterable[str], where: str) -> None:
+    """Refuse settings of an adapter, among those ``given``, where the whole model is tuned.
+
+    Raises:
+        ConfigError: one line that names the first of them.
+    """
+    if settings.get("method") == "full":
+        for key in sorted(given):
+            if key.startswith("lora_"):
+                raise ConfigError(
+                    f"{where}: {key}: has no effect with method 'full', which has no adapter; "
+                    "remove it"
+                )
 
 
 def _preset(name: object, origin: str) -> dict[str, Any]:

@@ -24,6 +24,7 @@ from response_tuning.configs import (
     ReportConfig,
     Seed,
     build,
+    check_method,
     merged,
     read_recipe,
 )
@@ -198,6 +199,7 @@ def _cell(experiment: Experiment, name: str, variant: VariantConfig, seed: int) 
     finetune = {**preset, **tuning, "seed": seed}
     data = {**merged(experiment.data, variant.data), "seed": seed}
     generate = merged(experiment.generate, variant.generate)
+    check_method(finetune, variant.finetune or (), f"{where}: finetune")
     return Cell(
         variant=name,
         seed=seed,

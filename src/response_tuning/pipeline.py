@@ -22,7 +22,7 @@ from response_tuning.artifacts import (
     write_jsonl,
 )
 from response_tuning.configs import DataConfig, FinetuneConfig, GradeConfig, Recipe, build
-from response_tuning.errors import ConfigError
+from response_tuning.errors import ConfigError, unused
 from response_tuning.folders import alone_at, alone_in, page_at
 from response_tuning.registry import unknown
 from response_tuning.terminal import progress_bar, quiet_libraries
@@ -197,9 +197,18 @@ def run_generate(  # noqa: PLR0913 - the settings of one command
     """
     from response_tuning.data import read_prompts
     from response_tuning.generate import generate, open_engine
-    from response_tuning.grade import BENCHMARKS, open_benchmark
+    from response_tuning.grade import BENCHMARKS, check_effect, open_benchmark
 
     is_benchmark = prompts in BENCHMARKS.names()
+    grading = grading or GradeConfig()
+    if is_benchmark:
+        check_effect([prompts], grading, graded=False)
+        unused(f"{prompts} is a benchmark, which says itself what is asked", column=column)
+    else:
+        unused("a file of prompts is asked as it is", data=grading.data, limit=grading.limit)
+    if not sampling.temperature:
+        changed = None if sampling.top_p == 1 else sampling.top_p
+        unused("temperature 0 is greedy", top_p=changed, seed=sampling.seed or None)
     read = (config, grading, None if is_benchmark else Path(prompts))
     with alone_at(out, *read) as journal:
         if is_benchmark:
@@ -225,8 +234,9 @@ def run_grade(
 ) -> None:
     """Run stage 4 on one file of completions, and print every metric."""
     from response_tuning.evaluation import Judge
-    from response_tuning.grade import grade
+    from response_tuning.grade import check_effect, grade
 
+    check_effect([benchmark], config)
     with alone_at(out, completions, config) as journal:
         say = Judge(config.judge, console).say(journal, benchmark)
         count = grade(benchmark, completions, out, config, say)
@@ -291,6 +301,10 @@ def check_names(config: FinetuneConfig) -> None:
 
     for name in (config.objective, *config.twins):
         OBJECTIVES.get(name)
+    if {*config.twins} == {config.objective}:
+        raise ConfigError(f"twins: '{config.objective}' is the objective itself; name another")
+    if config.base_revision != "main" and Path(config.base_model).is_dir():
+        raise ConfigError(f"base_revision: {config.base_model} is a folder, which has none")
     templates.check(config.template)
 
 

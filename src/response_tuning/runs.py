@@ -186,9 +186,10 @@ def _grade(experiment: Experiment, found: Sequence[Cell], out: Path, console: "C
 def _checked(experiment: Experiment) -> list[Cell]:
     """Return the cells, once every name in them is known."""
     from response_tuning.core import check_core
-    from response_tuning.grade import open_benchmark
+    from response_tuning.grade import check_effect, open_benchmark
 
     found = cells(experiment)
+    check_effect(experiment.benchmarks, experiment.grade)
     for cell in found:
         check_names(cell.finetune)
         if cell.generate.template is not None:
