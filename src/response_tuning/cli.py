@@ -1,7 +1,6 @@
 """The command line: flags become a recipe, and ``pipeline`` does the rest."""
 
 import errno
-import logging
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -22,7 +21,7 @@ from response_tuning.cli_data import (
 )
 from response_tuning.cli_experiments import Copies, Limit
 from response_tuning.errors import ConfigError, ResponseTuningError, unused
-from response_tuning.terminal import console, prepare_streams, printable
+from response_tuning.terminal import console, log_to_stderr, prepare_streams, printable
 
 # Plain help: the decorated kind alone would cost a fifth of a second at every start.
 app = typer.Typer(
@@ -280,7 +279,7 @@ def list_registered() -> None:
 def main() -> None:
     """Run the command line; an error that the user can mend is one line and exit code 2."""
     prepare_streams()
-    logging.basicConfig(level=logging.WARNING, format="rtune: %(message)s")
+    log_to_stderr()
     try:
         code = app(standalone_mode=False)
     except typer.Abort:
