@@ -1,6 +1,5 @@
 """The command line: flags become a recipe, and ``pipeline`` does the rest."""
 
-import errno
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -8,7 +7,7 @@ from typing import Annotated
 import typer
 from typer.exceptions import TyperException
 
-from response_tuning import cli_data, cli_evaluation, cli_experiments
+from response_tuning import cli_data, cli_errors, cli_evaluation, cli_experiments
 from response_tuning.cli_data import (
     InstructionColumn,
     KeepDuplicates,
@@ -109,7 +108,8 @@ def finetune(
 ) -> None:
     """Tune a base model on responses, alone or with their instructions."""
     from response_tuning import pipeline
-    from response_tuning.configs import DataConfig, FinetuneConfig, make_recipe
+    from response_tuning.configs import DataConfig, FinetuneConfig
+    from response_tuning.recipe import make_recipe
 
     flags = {
         "data": given(DataConfig, locals(), source=data),
@@ -153,7 +153,8 @@ def show(
 ) -> None:
     """Show which tokens carry loss, how long rows are, and what became of each."""
     from response_tuning import pipeline
-    from response_tuning.configs import DataConfig, FinetuneConfig, make_recipe
+    from response_tuning.configs import DataConfig, FinetuneConfig
+    from response_tuning.recipe import make_recipe
 
     if html is not None:
         unused("--jsonl prints every row, and writes no page", html=html if jsonl else None)
@@ -286,34 +287,14 @@ def main() -> None:
         sys.exit(130)
     except TyperException as error:
         code = error.exit_code
-        said = _usage(error)
+        said = cli_errors.usage(error)
     except ResponseTuningError as error:
-        code, said = 2, "rtune: " + " ".join(str(error).split())
+        code, said = 2, cli_errors.ours(error, app, sys.argv[1:])
     except OSError as error:
         if error.errno is None:  # a library's own
             raise
-        code, said = 2, "rtune: " + _explained(error)
+        code, said = 2, cli_errors.system(error)
     else:
         sys.exit(code)
     print(printable(said), file=sys.stderr)
     sys.exit(code)
-
-
-def _usage(error: TyperException) -> str:
-    """Return what is wrong with a command line, and where its help is."""
-    if error.format_message().startswith("Usage:"):  # no arguments at all
-        return error.format_message()
-    context = getattr(error, "ctx", None)
-    command = context.command_path if context is not None else "rtune"
-    said = " ".join(error.format_message().split()).rstrip(".")
-    where = "".join(f"{name}: " for name in [command.partition(" ")[2]] if name)
-    return f"rtune: {where}{said[:1].lower()}{said[1:]}; '{command} --help' shows what it takes"
-
-
-def _explained(error: OSError) -> str:
-    path = error.filename2 or error.filename  # of a file that is moved, where it should go
-    where = f"{path}: " if path else ""
-    hint = "check the path, its permissions and the room on the disk"
-    if error.errno in (errno.EMFILE, errno.ENFILE):
-        hint = "allow more, such as with 'ulimit -n 1024'"
-    return f"{where}{error.strerror}; {hint}"
