@@ -81,6 +81,13 @@ def test_a_revision_of_a_local_file_is_refused(source: str | None, tmp_path: Pat
         find(DataConfig.model_validate({**named, "revision": "v1"}))
 
 
+def test_a_split_of_one_file_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"response": "r"}\n')
+    with pytest.raises(ConfigError, match=r"a\.jsonl is one file, so --split has no use"):
+        find(DataConfig(source=str(path), split="test"))
+
+
 def test_a_dataset_that_is_published_as_a_file_says_where_and_how_to_name_a_copy(
     tmp_path: Path, prepare_source: Prepare
 ) -> None:

@@ -177,6 +177,8 @@ def _on_hub(hub_id: str, config: DataConfig) -> Source:
 def _local(path: Path, config: DataConfig) -> Source:
     if config.revision != "main":
         raise ConfigError(f"{path} is not on the hub, so --revision has no use")
+    if config.split != "train" and path.is_file():
+        raise ConfigError(f"{path} is one file, so --split has no use")
     if files.is_saved(path):
         dataset = hub.saved(path, config.split)
         return Source(
