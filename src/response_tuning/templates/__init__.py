@@ -2,8 +2,9 @@
 
 A template is a Jinja text, saved into the tokenizer: a file of this folder, one of the user's, or
 what a prompt for in-context learning becomes. ``native`` stands for the template that the tokenizer
-already has, and ``native:NAME`` for one of several that it has by name. Where a template ends a turn in text instead of a special token, it carries the strings
-that end a reply: ``{% set stop_strings = [...] %}``.
+already has, and ``native:NAME`` for one of several that it has by name. Where a template ends a
+turn in text instead of a special token, it carries the strings that end a reply:
+``{% set stop_strings = [...] %}``.
 """
 
 import json
