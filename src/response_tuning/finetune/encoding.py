@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 KEPT, TRUNCATED = "kept", "truncated"
+SHOWN = 20
+"""Characters that a warning names."""
 UNLIKE_TWINS = "carry loss on other text than under a twin"
 CHUNK = 1000
 """Examples that are tokenised together, and are in memory together."""
@@ -130,6 +132,12 @@ class Encoder:
         numbered = enumerate(examples)
         while chunk := list(islice(numbered, CHUNK)):
             yield from self._encode(chunk, others)
+        if lost := self._supervised.lost:
+            logger.warning(
+                "the tokenizer cannot spell %s%s: responses with such characters are left out",
+                ", ".join(map(repr, lost[:SHOWN])),
+                f" and {len(lost) - SHOWN:,} more" if len(lost) > SHOWN else "",
+            )
 
     def arms(self, example: Example, other: Another) -> list[list[Piece]] | str:
         """Return what is tokenised, here and in each twin; or the reason to drop the example."""

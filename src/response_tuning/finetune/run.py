@@ -120,9 +120,11 @@ def load_of(config: FinetuneConfig, encoded: Encoded) -> memory.Load:
 
 def store_folder(config: FinetuneConfig, chat: Chat, manifest: dict[str, Any], out: Path) -> Path:
     """Return where the encoded examples of a run are, named after all that decides on them."""
+    from response_tuning.finetune.store import VERSION
+
     settings = {"objective", "twins", "window", "train_on_final_newline", "seed"}
     parts = [manifest["base"], manifest["examples_sha256"], manifest["packages"], chat.digest]
-    parts.append(config.model_dump(mode="json", include=settings))
+    parts += [config.model_dump(mode="json", include=settings), VERSION]
     return out / TOKENS / digest(json.dumps(parts, sort_keys=True))
 
 

@@ -20,6 +20,8 @@ from response_tuning.finetune.encoding import KEPT, TRUNCATED, Row, labelled
 from response_tuning.finetune.examples import BytesOnDisk
 from response_tuning.finetune.steps import Document
 
+VERSION = 2
+"""Of what the files below hold; a store of another version is written again."""
 IDS = "ids.bin"
 """All rows end to end, as 4-byte integers of this machine: a row's token ids, then its spans."""
 ROWS = "rows.bin"

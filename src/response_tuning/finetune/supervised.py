@@ -18,6 +18,7 @@ from response_tuning.templates import Chat
 
 NORMALISED = "are learned in the tokenizer's normal form (Unicode, case or spaces), as it reads all"
 STOP_INSIDE = "the stop token stands inside the response"
+UNSPELLABLE = "characters that the tokenizer cannot spell"
 
 # What families of models begin or end turns with. Written out in an answer, it is a leftover of
 # somebody's rendered conversations, whether this tokenizer has such a token or not.
@@ -50,12 +51,18 @@ class Supervised:
         added = chat.tokenizer.added_tokens_decoder
         own = [token.content for id_, token in added.items() if token.special or id_ == self._stop]
         self._mark = "|".join((*map(re.escape, sorted(own, key=len, reverse=True)), *_KNOWN))
-        self._unspelt = ""
+        self._spelt: dict[str, bool] = {}
+        """Characters of such texts, and whether they come back alone."""
 
     def encode(self, texts: Sequence[str]) -> list[Encoded]:
         """Return each text in ids, with what is wrong or odd about it."""
         ids, read = self._encode_and_decode(texts)
         return list(map(self._judged, texts, ids, read))
+
+    @property
+    def lost(self) -> list[str]:
+        """Characters, met so far, that the tokenizer cannot spell."""
+        return [character for character, is_spelt in self._spelt.items() if not is_spelt]
 
     def _encode_and_decode(self, texts: Sequence[str]) -> tuple[list[list[int]], list[str]]:
         encoded = self._continuation.encode_batch_fast(texts, add_special_tokens=False)
@@ -72,20 +79,15 @@ class Supervised:
         remarks = self._written_marks(text)
         if read != text:
             if read != self._normalised(text):
-                return Encoded(ids, self._unspellable(text))
+                self._look_for_lost(text)
+                return Encoded(ids, UNSPELLABLE)
             remarks = (*remarks, NORMALISED)
         return Encoded(ids, "", remarks)
 
-    def _unspellable(self, text: str) -> str:
-        """Return one reason for all rows, so that they are counted together, with an example."""
-        if not self._unspelt:
-            characters = list(dict.fromkeys(text))
-            read = self._encode_and_decode(characters)[1]
-            pairs = zip(characters, read, strict=True)
-            lost = [one for one, got in pairs if got not in (one, self._normalised(one))]
-            example = lost[0] if lost else text[:_SHOWN]
-            self._unspelt = f"characters that the tokenizer cannot spell, such as {example!r}"
-        return self._unspelt
+    def _look_for_lost(self, text: str) -> None:
+        new = [character for character in dict.fromkeys(text) if character not in self._spelt]
+        for character, read in zip(new, self._encode_and_decode(new)[1], strict=True):
+            self._spelt[character] = read in (character, self._normalised(character))
 
     def _written_marks(self, text: str) -> tuple[str, ...]:
         head, tail = text.lstrip()[:_SHOWN], text.rstrip()[-_SHOWN:]
@@ -95,8 +97,8 @@ class Supervised:
             found.append(f"begin with {mark[0]!r}")
         if mark := ended.search(tail):
             found.append(f"end in {mark[0]!r}")
-        advice = "written out, which the model learns to write; take it out of the data"
-        return tuple(f"{place}, {advice}" for place in found)
+        advice = "as text: the model learns to write it; remove it from the data"
+        return tuple(f"{place} {advice}" for place in found)
 
     @cached_property
     def _marks(self) -> tuple[re.Pattern[str], re.Pattern[str]]:

@@ -82,6 +82,8 @@ def jinja(name: str) -> str:
         text = read_text(path)
     else:
         raise unknown("template", name, names())
+    if not text.strip():
+        raise TemplateError(f"{name}: the template is empty")
     return text.rstrip("\n")
 
 
@@ -193,7 +195,8 @@ class Chat:
         """
         tokenizer = self.tokenizer
         added = tuple(token.content for token in tokenizer.added_tokens_decoder.values())
-        known = frame.Marks(self.decode(front(tokenizer)), tokenizer.bos_token, added)
+        own = self.decode(front(tokenizer))
+        known = frame.Marks(own, tokenizer.bos_token, tokenizer.eos_token, added)
         return frame.before_the_turns(self._render, known)
 
     @cached_property
@@ -211,7 +214,9 @@ class Chat:
         asked = Message(role="user", content=_ASKED)
         said = Message(role="assistant", content=_SAID)
         rendered = self._render([asked, said], False)
-        tail = rendered[rendered.rindex(_SAID) + len(_SAID) :]
+        _, found, tail = rendered.rpartition(_SAID)
+        if not found:
+            raise TemplateError("the template does not print what an assistant says; use another")
         ids = self.encode(tail)
         stop = self.decode(ids[:1]) if ids else ""
         if not stop or tail.strip() != stop or ids[0] not in self.tokenizer.added_tokens_decoder:

@@ -23,6 +23,7 @@ class Marks(NamedTuple):
     front: str
     """What it puts in front of every plain text; most put BOS, or nothing."""
     bos: str | None
+    eos: str | None
     added: tuple[str, ...]
     """All tokens that are no pieces of text, such as those that begin or end a turn."""
 
@@ -83,9 +84,9 @@ def _user_tag(render: Render) -> str | None:
 
 def _through_own_mark(before: str, known: Marks) -> str:
     """Return ``before`` up to the end of the tokenizer's own mark; nothing, if it has none."""
-    if known.front and known.front in before:
-        return before[: before.index(known.front) + len(known.front)]
-    # Behind words it ends a turn, where EOS is BOS as well.
-    if known.bos and (found := re.match(rf"\W*?{re.escape(known.bos)}", before)):
-        return found[0]
+    for mark in (known.front, known.bos):
+        # Behind words, EOS ends a turn, even if it is BOS as well.
+        words = r"\W*?" if mark == known.eos else r"(?s:.*?)"
+        if mark and (found := re.match(words + re.escape(mark), before)):
+            return found[0]
     return ""

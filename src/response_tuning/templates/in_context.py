@@ -124,11 +124,14 @@ def read_text(path: Path) -> str:
     try:
         content = path.read_bytes()
         marked = (name for mark, name in _MARKED_ENCODINGS.items() if content.startswith(mark))
-        return path.read_text(encoding=next(marked, "utf-8"))
+        text = path.read_text(encoding=next(marked, "utf-8"))
     except OSError as error:
         raise TemplateError(f"{path}: cannot be read: {error.strerror}") from error
     except UnicodeError as error:
         raise TemplateError(f"{path}: not UTF-8; save the file as UTF-8") from error
+    if "\0" in text:  # UTF-16 without a mark, where letters look like UTF-8
+        raise TemplateError(f"{path}: not UTF-8; save the file as UTF-8")
+    return text
 
 
 def _ending_in_a_blank_line(blocks: Sequence[str]) -> list[str]:
