@@ -500,7 +500,7 @@ def test_characters_that_cannot_be_spelt_are_named_once(
     model = vocabulary["model"]
     model["vocab"] = {word: id_ for word, id_ in model["vocab"].items() if not lost & set(word)}
     model["merges"] = [pair for pair in model["merges"] if not lost & set("".join(pair))]
-    cut = PreTrainedTokenizerFast(
+    cut = PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
         tokenizer_object=Tokenizer.from_str(json.dumps(vocabulary)),
         bos_token="<s>",
         eos_token="</s>",

@@ -46,7 +46,9 @@ def trained(tokenizer: Any, normalizer: Any, *special: str) -> Any:
         vocab_size=90, special_tokens=[*special, "</s>"], show_progress=False
     )
     tokenizer.train_from_iterator(SEEN, trainer)
-    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="</s>")
+    return PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
+        tokenizer_object=tokenizer, eos_token="</s>"
+    )
 
 
 @pytest.mark.parametrize("make", [byte_level, unknown_token])

@@ -11,7 +11,7 @@ from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property, partial
 from itertools import chain, islice, pairwise
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from response_tuning.artifacts import Example, Message
 from response_tuning.errors import ConfigError, ModelError, TemplateError
@@ -148,12 +148,13 @@ class Encoder:
 
     def _pieces(self, objective: str, example: Example, other: Another) -> list[Piece]:
         segments = [*map(Segment._make, self._objectives[objective](example, other, self.chat))]
-        fault = next(
-            (f"a segment's text is {text!r}" for text, _ in segments if not isinstance(text, str)),
-            None if any(segment.supervised for segment in segments) else "no segment is supervised",
-        )
-        if fault is not None:
-            raise ConfigError(f"objective '{objective}', row {example.row}: {fault}")
+        where = f"objective '{objective}', row {example.row}"
+        texts: list[Any] = [segment.text for segment in segments]
+        for text in texts:
+            if not isinstance(text, str):  # an instruction that is None, say
+                raise ConfigError(f"{where}: a segment's text is {text!r}")
+        if not any(segment.supervised for segment in segments):
+            raise ConfigError(f"{where}: no segment is supervised, so nothing would be learned")
         filled = (segment for segment in segments if segment.text)
         return [Piece(*segment, first=place == 0) for place, segment in enumerate(filled)]
 
