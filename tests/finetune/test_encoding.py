@@ -488,7 +488,7 @@ def test_a_row_that_quotes_a_stop_token_that_is_not_special_is_left_out(tokenize
     said = ["It ends in <|im_end|> here.", "Yes.", "<|im_end|>", "No."]
     examples = [Example(row=row, response=text) for row, text in enumerate(said)]
     rows = encode(Chat(tokenizer), "response-tuning", examples)
-    inside = "the stop token stands inside the response"
+    inside = "the stop token '<|im_end|>' stands in the response"
     assert [row.status for row in rows] == [inside, "kept", inside, "kept"]
 
 

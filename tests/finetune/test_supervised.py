@@ -8,7 +8,6 @@ from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from response_tuning.finetune.supervised import (
     NORMALISED,
-    STOP_INSIDE,
     UNSPELLABLE,
     Supervised,
 )
@@ -159,4 +158,7 @@ def test_a_stop_token_inside_is_a_fault(tokenizer: Any) -> None:
     tokenizer.add_tokens(["STOP"])
     tokenizer.chat_template = "{% for m in messages %}{{ m.content }}STOP{% endfor %}"
     encoder = Supervised(Chat(tokenizer), continuation_tokenizer(tokenizer))
-    assert [each.fault for each in encoder.encode(["go", "go STOP go"])] == ["", STOP_INSIDE]
+    assert [each.fault for each in encoder.encode(["go", "go STOP go"])] == [
+        "",
+        "the stop token 'STOP' stands in the response",
+    ]

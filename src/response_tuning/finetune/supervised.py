@@ -17,7 +17,6 @@ from tokenizers.normalizers import Normalizer
 from response_tuning.templates import Chat
 
 NORMALISED = "are learned in the tokenizer's normal form (Unicode, case or spaces), as it reads all"
-STOP_INSIDE = "the stop token stands inside the response"
 UNSPELLABLE = "characters that the tokenizer cannot spell"
 
 # What families of models begin or end turns with. Written out in an answer, it is a leftover of
@@ -47,6 +46,7 @@ class Supervised:
     def __init__(self, chat: Chat, continuation: Tokenizer) -> None:
         self._continuation = continuation
         self._stop = chat.turn_end.stop_id
+        self._stop_inside = f"the stop token {chat.decode([self._stop])!r} stands in the response"
         self._opening = chat.opening.removeprefix(chat.marks).strip()
         added = chat.tokenizer.added_tokens_decoder
         own = [token.content for id_, token in added.items() if token.special or id_ == self._stop]
@@ -75,7 +75,7 @@ class Supervised:
 
     def _judged(self, text: str, ids: list[int], read: str) -> Encoded:
         if self._stop in ids:
-            return Encoded(ids, STOP_INSIDE)
+            return Encoded(ids, self._stop_inside)
         remarks = self._written_marks(text)
         if read != text:
             if read != self._normalised(text):

@@ -122,7 +122,7 @@ def _own(tokenizer: "PreTrainedTokenizerBase", name: str) -> str:
         there = {"": there}
     chosen = wanted if wanted or "" in there else "default"
     if chosen in there:
-        return there[chosen].removeprefix(BYTE_ORDER_MARK)
+        return there[chosen].lstrip(BYTE_ORDER_MARK)
     known = ", ".join(f"'{each}'" for each in sorted(there))
     raise TemplateError(
         f"template '{name}': this tokenizer has a single chat template; use --template {NATIVE}"
@@ -276,6 +276,7 @@ class Chat:
 
     def _render(self, messages: Sequence[Message], ask: bool) -> str:
         from jinja2 import TemplateError as JinjaError
+        from jinja2 import TemplateSyntaxError
 
         try:
             text = self.tokenizer.apply_chat_template(
@@ -284,6 +285,9 @@ class Chat:
                 tokenize=False,
             )
         except (JinjaError, TypeError, ValueError, KeyError) as error:
-            raise TemplateError(str(error)) from error
+            own_words = type(error) is JinjaError  # what raise_exception raises
+            line = f" in line {error.lineno}" if isinstance(error, TemplateSyntaxError) else ""
+            why = str(error) if own_words else f"the chat template fails{line}: {error}"
+            raise TemplateError(why) from error
         assert isinstance(text, str)
         return text

@@ -131,7 +131,7 @@ def read_text(path: Path) -> str:
         raise TemplateError(f"{path}: not UTF-8; save the file as UTF-8") from error
     if "\0" in text:  # UTF-16 without a mark, where letters look like UTF-8
         raise TemplateError(f"{path}: not UTF-8; save the file as UTF-8")
-    return text
+    return text.lstrip(BYTE_ORDER_MARK)  # a file that was converted may have two
 
 
 def _ending_in_a_blank_line(blocks: Sequence[str]) -> list[str]:
