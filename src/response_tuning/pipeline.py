@@ -21,9 +21,10 @@ from response_tuning.artifacts import (
     read_jsonl,
     write_jsonl,
 )
-from response_tuning.configs import DataConfig, FinetuneConfig, GradeConfig, Recipe, build
+from response_tuning.configs import DataConfig, FinetuneConfig, GradeConfig, build
 from response_tuning.errors import ConfigError, unused
 from response_tuning.folders import alone_at, alone_in, page_at
+from response_tuning.recipe import Recipe
 from response_tuning.registry import unknown
 from response_tuning.terminal import progress_bar, quiet_libraries
 
@@ -58,12 +59,12 @@ def run_data(config: DataConfig, out: Path) -> None:
 
 def print_audit(out: Path, console: "Console") -> None:
     """Print what became of the rows that ``run_data`` read, and what was found in them."""
-    audit = read_json(out / "audit.json")
-    held = audit["contaminated"]
+    audit = read_json(out / "audit.json", "rows", "rows_kept", "examples", "dropped")
+    held, flagged = audit.get("contaminated", {}), audit.get("flagged", {})
     lines = [f"{audit['rows']:,} rows: {audit['rows_kept']:,} kept, {audit['examples']:,} examples"]
     lines += [f"{count:>9,}  {reason}" for reason, count in audit["dropped"].items()]
-    lines += ["flagged, one by one in flagged.jsonl:"] if audit["flagged"] else []
-    lines += [f"{count:>9,}  {what}" for what, count in audit["flagged"].items()]
+    lines += ["flagged, one by one in flagged.jsonl:"] if flagged else []
+    lines += [f"{count:>9,}  {what}" for what, count in flagged.items()]
     lines += [f"no prompt of {name}" for name, kinds in held.items() if not any(kinds.values())]
     for line in [*lines, f"wrote {out}"]:
         console.print(line, highlight=False, soft_wrap=True, markup=False)
@@ -131,7 +132,8 @@ def show_data(
 
 
 def _title(config: FinetuneConfig, data: Path) -> str:
-    return f"{config.objective}, {Path(read_json(data / 'audit.json')['source']['name']).name}"
+    source = read_json(data / "audit.json", "source")["source"]
+    return f"{config.objective}, {Path(source['name']).name}"
 
 
 def show_file(
@@ -167,7 +169,7 @@ def show_run(run: Path, console: "Console", **how: "int | Path | bool | None") -
         DataError: ``run`` holds no manifest.
     """
     quiet_libraries()
-    settings = read_json(run / "manifest.json")["settings"]
+    settings = read_json(run / "manifest.json", "settings")["settings"]
     config = build(FinetuneConfig, settings, str(run / "manifest.json"))
     if (run / "tokenizer_config.json").exists():
         config = config.model_copy(update={"base_model": str(run), "template": "native"})
@@ -276,12 +278,12 @@ def build_miniature(settings: Sequence[str], out: Path, console: "Console") -> N
 def registered() -> dict[str, list[str]]:
     """Return the names of everything that can be asked for by name."""
     from response_tuning import templates
-    from response_tuning.configs import PRESETS
     from response_tuning.data import DATASETS
     from response_tuning.evaluation import CORE, SUITES
     from response_tuning.finetune.objectives import OBJECTIVES
     from response_tuning.generate import ENGINES
     from response_tuning.grade import BENCHMARKS
+    from response_tuning.recipe import PRESETS
 
     return {
         "datasets": DATASETS.names(),
@@ -320,7 +322,7 @@ def _is_prepared(config: DataConfig, out: Path) -> bool:
         "refusals": mixture.path or mixture.source,
     }
     return all(_unchanged(Path(read[key]), there[key]) for key in read if key in there) and all(
-        _same_prompts(name, config, there["against"].get(name))
+        _same_prompts(name, config, there.get("against", {}).get(name))
         for name in config.decontamination.against
     )
 

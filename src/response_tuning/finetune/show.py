@@ -91,7 +91,7 @@ def overview(found: Iterable[Entry], data: Path, show: int) -> Overview:
             lengths.append(len(entry.input_ids))
             supervised += _supervised(entry)
     shown = sorted((first[True] + first[False])[:show], key=lambda entry: (entry.row, entry.turn))
-    rows = read_json(data / "audit.json")["rows"]
+    rows = read_json(data / "audit.json", "rows")["rows"]
     return Overview(shown, statuses, remarks, lengths, supervised, rows)
 
 
