@@ -240,7 +240,7 @@ def measure_core(
             f"{wanted[0]}: needs the probabilities of a model that is loaded here: engine 'hf', "
             f"not '{cell.generate.engine}'"
         )
-    chat = cell.tuned or (cell.generate.template or cell.finetune.template) == "native"
+    chat = cell.tuned or templates.is_native(cell.generate.template or cell.finetune.template)
     run_core(engine_config(cell, folder), wanted, config, folder, console, chat=chat)
 
 

@@ -355,6 +355,7 @@ def test_the_manifest_and_the_card_tell_what_was_trained(uninterrupted: dict[str
         "kept": manifest["audit"]["kept"],
         "truncated": 40 - manifest["audit"]["kept"],
         "dropped": {},
+        "remarks": {},
         "held_out": 0,
         "tokens": 0,
         "supervised_tokens": 0,

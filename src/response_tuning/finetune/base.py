@@ -11,7 +11,7 @@ from response_tuning import miniature
 from response_tuning.artifacts import file_digest
 from response_tuning.configs import FinetuneConfig
 from response_tuning.errors import ConfigError, ModelError
-from response_tuning.templates import NATIVE, install
+from response_tuning.templates import install, is_native
 
 if TYPE_CHECKING:
     import torch
@@ -70,7 +70,7 @@ def load_tokenizer(config: FinetuneConfig) -> "PreTrainedTokenizerBase":
         raise ModelError(
             f"{config.base_model}: its tokenizer has no EOS token to end an answer with"
         )
-    if tokenizer.chat_template and config.template != NATIVE:
+    if tokenizer.chat_template and not is_native(config.template):
         logger.warning(
             "%s already ships a chat template, so it may be tuned already: response tuning is "
             "about base models (the template is replaced by '%s')",

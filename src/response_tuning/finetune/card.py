@@ -26,7 +26,7 @@ Tuned with [response-tuning](https://arxiv.org/abs/2410.02465) ({{ packages["res
 Only responses were seen in tuning: no instruction was in context, and the loss was on the response
 and the stop token.
 {% else %}
-The loss was on the response and the stop token only.
+The loss was on what the objective '{{ config.objective }}' supervises, and on the stop token.
 {% endif %}
 
 ## Data

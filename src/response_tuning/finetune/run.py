@@ -27,7 +27,7 @@ from response_tuning.configs import FinetuneConfig
 from response_tuning.errors import ConfigError, DataError
 from response_tuning.finetune import base, memory
 from response_tuning.finetune.card import model_card
-from response_tuning.finetune.encoding import KEPT, TRUNCATED, Encoder, Row
+from response_tuning.finetune.encoding import KEPT, TRUNCATED, UNLIKE_TWINS, Encoder, Row
 from response_tuning.finetune.examples import ExampleFile, Examples
 from response_tuning.finetune.folder import (
     CHECKPOINTS,
@@ -120,9 +120,11 @@ def load_of(config: FinetuneConfig, encoded: Encoded) -> memory.Load:
 
 def store_folder(config: FinetuneConfig, chat: Chat, manifest: dict[str, Any], out: Path) -> Path:
     """Return where the encoded examples of a run are, named after all that decides on them."""
+    from response_tuning.finetune.store import VERSION
+
     settings = {"objective", "twins", "window", "train_on_final_newline", "seed"}
     parts = [manifest["base"], manifest["examples_sha256"], manifest["packages"], chat.digest]
-    parts.append(config.model_dump(mode="json", include=settings))
+    parts += [config.model_dump(mode="json", include=settings), VERSION]
     return out / TOKENS / digest(json.dumps(parts, sort_keys=True))
 
 
@@ -152,16 +154,17 @@ def _manifest(config: FinetuneConfig, identity: str, data: Path) -> dict[str, An
         "base": identity,
         "examples_sha256": file_digest(data / "examples.jsonl"),
         "data": read_json(data / "audit.json"),
-        "matched": _matched(config),
         "packages": package_versions(),
     }
 
 
-def _matched(config: FinetuneConfig) -> str:
+def _matched(config: FinetuneConfig, remarks: dict[str, int]) -> str:
     """Say what this run shares with its twins."""
     if not config.twins:
         return "nothing: this arm was cut and filtered by its own objective alone"
     others = " and ".join(config.twins)
+    if UNLIKE_TWINS in remarks:
+        return f"examples, order and steps, with {others}; not the tokens that carry loss"
     return f"examples, response tokens, supervised tokens, order and steps, with {others}"
 
 
@@ -204,6 +207,7 @@ def _train(
             console.print(f"encoding {manifest['data']['examples']:,} examples", highlight=False)
         encoded = encode(config, chat, read_examples(data), store)
     manifest |= {"template": chat.digest, "audit": encoded.audit}
+    manifest["matched"] = _matched(config, encoded.audit["remarks"])
     fit = memory.fit(config, load_of(config, encoded), memory.free_memory(arguments))
     trainer = _trainer(config, fit, encoded, arguments, out)
     from response_tuning.finetune.progress import Bar, Metrics
@@ -336,6 +340,8 @@ def _announce(
         f"{audit['examples']:,} examples: {audit[KEPT]:,} kept, {audit[TRUNCATED]:,} truncated, "
         f"{dropped:,} dropped; {audit['supervised_tokens']:,} of {audit['tokens']:,} tokens "
         "carry loss",
+        *(f"{count:,} dropped: {reason}" for reason, count in audit["dropped"].items()),
+        *(f"{count:,} responses {remark}" for remark, count in audit["remarks"].items()),
     ):
         console.print(line, highlight=False, soft_wrap=True)
     if trainer.layout_reason:
