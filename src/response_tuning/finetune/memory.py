@@ -87,7 +87,7 @@ def measure(config: FinetuneConfig) -> Size:
         if config.method != "full":
             model = base.with_adapter(model, config.model_copy(update={"method": "lora"}))
     text: Any = architecture.get_text_config()
-    heads = text.num_attention_heads
+    heads = getattr(text, "num_attention_heads", None) or 1  # RWKV and Mamba attend to nothing
     head = getattr(text, "head_dim", None) or text.hidden_size // heads
     experts = getattr(text, "num_experts_per_tok", None) or 1
     return Size(

@@ -68,6 +68,7 @@ def finetune(config: FinetuneConfig, data: Path, out: Path, console: "Console") 
     identity = base.identity(config)
     config = base.fitted(config)
     manifest = _manifest(config, identity, data)
+    manifest["rows_in_clear"] = data.is_relative_to(out)
     if _finished(out, manifest):
         console.print(f"{out}: already finished, nothing to do", highlight=False, soft_wrap=True)
     else:
@@ -76,6 +77,12 @@ def finetune(config: FinetuneConfig, data: Path, out: Path, console: "Console") 
         from response_tuning.finetune.merge import merge_adapter
 
         merge_adapter(out, console)
+    if manifest["rows_in_clear"]:
+        console.print(
+            f"{out}: before you share it, delete {data}: it holds the training rows in clear text",
+            highlight=False,
+            soft_wrap=True,
+        )
     return out
 
 
@@ -96,7 +103,7 @@ def encode(config: FinetuneConfig, chat: Chat, examples: Examples, store: Path) 
     from response_tuning.finetune.store import read, write
 
     if not store.exists():
-        write(rows(config, chat, examples), store)
+        write(base.with_known_ids(config, chat, rows(config, chat, examples)), store)
     documents, counts = read(store)
     if len(documents) == 0:
         shutil.rmtree(store)
@@ -205,7 +212,7 @@ def _train(
         encoded = encode(config, chat, read_examples(data), store)
     manifest |= {"template": chat.digest, "audit": encoded.audit}
     fit = memory.fit(config, load_of(config, encoded), memory.free_memory(arguments))
-    trainer = _trainer(config, fit, encoded, arguments, out)
+    trainer = _trainer(config, fit, encoded, arguments, chat, out)
     from response_tuning.finetune.progress import Bar, Metrics
 
     bar = Bar(trainer, console)
@@ -251,6 +258,7 @@ def _trainer(
     fit: memory.Fit,
     encoded: Encoded,
     arguments: "TrainingArguments",
+    chat: Chat,
     out: Path,
 ) -> "ResponseTrainer":
     from transformers import PrinterCallback
@@ -262,6 +270,8 @@ def _trainer(
     arguments.activation_checkpointing = fit.checkpointing
     with memory.explained():  # QLoRA loads onto the device
         model: Any = base.load_model(config)
+    base.check_stop(model, chat, config)
+    base.check_space(model, config, out)
     if config.method != "full":
         settled = config.model_copy(update={"gradient_checkpointing": fit.checkpointing})
         model = base.with_adapter(model, settled)
@@ -375,8 +385,18 @@ def _save(
         return
     chat.tokenizer.save_pretrained(partial)
     generation: Any = trainer.accelerator.unwrap_model(trainer.model).generation_config
-    generation.eos_token_id = chat.turn_end.stop_id
-    generation.pad_token_id = chat.turn_end.stop_id
+    stop = chat.turn_end.stop_id
+    declared = generation.eos_token_id
+    of_base = stop in (declared if isinstance(declared, list) else [declared])
+    manifest["stop"] = {"token": chat.decode([stop]), "id": stop, "of_base": of_base}
+    if config.method != "full" and not (of_base or config.merge):
+        logger.warning(
+            "a reply stops at %s, which is not the base model's stop token, and other tools take "
+            "that of the base: merge the adapter for them (--merge), or see the model card",
+            manifest["stop"]["token"],
+        )
+    generation.eos_token_id = stop
+    generation.pad_token_id = stop
     generation.save_pretrained(partial)
     (partial / "README.md").write_text(model_card(config, manifest), encoding="utf-8")
     move_into(partial, out)

@@ -87,11 +87,25 @@ def install(tokenizer: "PreTrainedTokenizerBase", name: str) -> None:
             raise TemplateError(
                 "template 'native': this tokenizer has no chat template; use --template tulu"
             )
+        tokenizer.chat_template = _default(tokenizer.chat_template)
         return
     text = jinja(name)
     places_bos = name.endswith(".jinja") and "bos_token" in text
     bos = "{{ bos_token }}" if adds_bos(tokenizer) and not places_bos else ""
     tokenizer.chat_template = bos + text
+
+
+def _default(own: str | dict[str, str]) -> str:
+    """Return the template that a tokenizer uses for plain conversations; it may have several."""
+    if isinstance(own, str):
+        return own
+    if "default" not in own:
+        raise TemplateError(
+            f"template 'native': this tokenizer has the chat templates {', '.join(sorted(own))} "
+            "and none that is called default; save the one that fits as FILE.jinja and use "
+            "--template FILE.jinja"
+        )
+    return own["default"]
 
 
 def adds_bos(tokenizer: "PreTrainedTokenizerBase") -> bool:
