@@ -115,7 +115,9 @@ def test_weights_in_another_format_are_refused_with_what_to_do(folder: Path) -> 
 
 def test_weights_that_are_cut_off_are_one_line(folder: Path) -> None:
     (folder / WEIGHTS).write_bytes((folder / WEIGHTS).read_bytes()[:5000])
-    assert "cannot be loaded: model.safetensors: Error while deserializing" in refusal(base.load_model, folder)
+
+    message = refusal(base.load_model, folder)
+    assert "cannot be loaded: model.safetensors: Error while deserializing" in message
 
 
 def test_weights_that_are_absent_are_not_made_up(folder: Path) -> None:

@@ -18,7 +18,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     import torch
-    from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import (
+        GenerationConfig,
+        PretrainedConfig,
+        PreTrainedModel,
+        PreTrainedTokenizerBase,
+    )
 
     from response_tuning.finetune.encoding import Row
 
@@ -254,6 +259,28 @@ def check_stop(model: "PreTrainedModel", chat: Chat, config: FinetuneConfig) -> 
         "it so: no reply would ever stop; use --template tulu, which ends replies with the base's "
         "EOS token, or --method full"
     )
+
+
+def stop_at(chat: Chat, generation: "GenerationConfig", config: FinetuneConfig) -> dict[str, Any]:
+    """Make the template's stop token that of ``generation``, the base's, and return what it is.
+
+    Other tools read the generation config of the base, and not that beside an adapter: where its
+    stop token is another one, a warning says so.
+    """
+    stop, before = chat.turn_end.stop_id, generation.eos_token_id
+    found = {
+        "token": chat.decode([stop]),
+        "id": stop,
+        "of_base": stop in (before if isinstance(before, list) else [before]),
+    }
+    if config.method != "full" and not (found["of_base"] or config.merge):
+        logger.warning(
+            "a reply stops at %s, where other tools that load an adapter stop at the base model's "
+            "stop token, which is another one: merge it for them (--merge), or see README.md",
+            found["token"],
+        )
+    generation.eos_token_id = generation.pad_token_id = stop
+    return found
 
 
 def check_space(model: "PreTrainedModel", config: FinetuneConfig, out: Path) -> None:

@@ -78,11 +78,10 @@ def finetune(config: FinetuneConfig, data: Path, out: Path, console: "Console") 
 
         merge_adapter(out, console)
     if manifest["rows_in_clear"]:
-        console.print(
-            f"{out}: before you share it, delete {data}: it holds the training rows in clear text",
-            highlight=False,
-            soft_wrap=True,
+        private = (
+            f"{out}: before you share it, delete {data}: it holds the training rows in clear text"
         )
+        console.print(private, highlight=False, soft_wrap=True)
     return out
 
 
@@ -385,18 +384,7 @@ def _save(
         return
     chat.tokenizer.save_pretrained(partial)
     generation: Any = trainer.accelerator.unwrap_model(trainer.model).generation_config
-    stop = chat.turn_end.stop_id
-    declared = generation.eos_token_id
-    of_base = stop in (declared if isinstance(declared, list) else [declared])
-    manifest["stop"] = {"token": chat.decode([stop]), "id": stop, "of_base": of_base}
-    if config.method != "full" and not (of_base or config.merge):
-        logger.warning(
-            "a reply stops at %s, which is not the base model's stop token, and other tools take "
-            "that of the base: merge the adapter for them (--merge), or see the model card",
-            manifest["stop"]["token"],
-        )
-    generation.eos_token_id = stop
-    generation.pad_token_id = stop
+    manifest["stop"] = base.stop_at(chat, generation, config)
     generation.save_pretrained(partial)
     (partial / "README.md").write_text(model_card(config, manifest), encoding="utf-8")
     move_into(partial, out)
