@@ -11,7 +11,7 @@ from response_tuning import miniature
 from response_tuning.artifacts import file_digest
 from response_tuning.configs import FinetuneConfig
 from response_tuning.errors import ConfigError, ModelError
-from response_tuning.models import checks, loading
+from response_tuning.models import checks, files, loading
 from response_tuning.templates import NATIVE, Chat, install
 
 if TYPE_CHECKING:
@@ -39,6 +39,8 @@ def identity(config: FinetuneConfig) -> str:
     """
     folder = Path(miniature.resolved(config.base_model))
     if folder.is_dir():
+        if not config.random_init and files.kind(folder) == files.CONFIG:
+            files.check_weights(folder)
         return f"sha256:{file_digest(folder)}"
     if folder.exists() or config.base_model.startswith((".", "/", "~")):
         raise ModelError(f"{config.base_model}: not a folder with a model")
@@ -168,7 +170,10 @@ def architecture(config: FinetuneConfig) -> "PretrainedConfig":
         ModelError: there is none that can be used.
     """
     name = config.base_model
-    return loading.load_config(miniature.resolved(name), name, config.base_revision)
+    folder = Path(miniature.resolved(name))
+    if files.has_weights(folder) and not config.random_init:
+        files.check_weights(folder)  # at their headers; a plan needs none
+    return loading.load_config(folder, name, config.base_revision)
 
 
 def fitted(config: FinetuneConfig) -> FinetuneConfig:

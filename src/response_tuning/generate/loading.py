@@ -36,18 +36,20 @@ def load(
     if adapted:
         base, base_identity = _locate_base(folder)
         identity = f"{identity}+{base_identity}"
-    has_tokenizer = any(True for pattern in files.TOKENIZER for _ in folder.glob(pattern))
+    # What cannot be loaded is said of what was asked for; of an adapter's base, by its own name.
+    name = str(base) if adapted else model
     with quiet():
-        tokenizer = loading.load_tokenizer(folder if has_tokenizer else base, model)
+        loading.load_config(base, name)  # a tokenizer that is asked first says it in other words
+        own = files.has_tokenizer(folder)
+        tokenizer = loading.load_tokenizer(folder if own else base, model if own else name)
         templates.install(tokenizer, template or templates.NATIVE)
         chat = Chat(tokenizer)
-        # The folder, or where it says what cannot be loaded: a base is not what was asked for.
-        weights = _load_weights(base, str(base) if adapted else model, device)
+        weights = _load_weights(base, name, device)
         rows = weights.get_input_embeddings().weight.shape[0]
         _check_vocabulary(chat, rows, model)
         if adapted:
             weights = loading.load_adapter(weights, folder)
-        stop_ids = _stop_ids(chat, weights.generation_config)
+        stop_ids = _stop_ids(chat, weights.generation_config, name)
         _forget_taste(weights)
     local = LocalModel(
         identity=identity,
@@ -146,10 +148,12 @@ def _try(local: LocalModel, name: str) -> None:
         local.extend([draft], sampling)
 
 
-def _stop_ids(chat: Chat, generation_config: "GenerationConfig") -> tuple[int, ...]:
+def _stop_ids(chat: Chat, generation_config: "GenerationConfig", name: str) -> tuple[int, ...]:
     """Return the template's stop token first, then those that the model declares itself."""
     declared = generation_config.eos_token_id
     own = declared if isinstance(declared, list) else [] if declared is None else [declared]
+    if not all(isinstance(stop, int) for stop in own):
+        raise ModelError(f"{name}: eos_token_id in {files.GENERATION} is no token id: {declared!r}")
     try:
         turn_end = [chat.turn_end.stop_id]
     except TemplateError:  # turns end in text, as in a prompt of examples: stop strings see to it

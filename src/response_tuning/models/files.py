@@ -6,7 +6,7 @@ from pathlib import Path
 from response_tuning.artifacts import read_json
 from response_tuning.errors import ModelError
 
-ADAPTER, CONFIG = "adapter_config.json", "config.json"
+ADAPTER, CONFIG, GENERATION = "adapter_config.json", "config.json", "generation_config.json"
 ADAPTER_WEIGHTS, WEIGHTS, INDEX = (
     "adapter_model.safetensors",
     "model.safetensors",
@@ -32,13 +32,13 @@ def kind(folder: Path) -> str:
         ModelError: it is neither, or both.
     """
     has_adapter = (folder / ADAPTER).is_file()
-    has_weights = any((folder / name).is_file() for name in (WEIGHTS, INDEX))
-    if has_adapter and has_weights and (folder / ADAPTER_WEIGHTS).is_file():
+    whole = has_weights(folder)
+    if has_adapter and whole and (folder / ADAPTER_WEIGHTS).is_file():
         raise ModelError(
             f"{folder}: holds both an adapter ({ADAPTER_WEIGHTS}) and a whole model, so it is not "
             "clear which one is meant; move one of them to a folder of its own"
         )
-    if has_adapter and not has_weights:
+    if has_adapter and not whole:
         return ADAPTER
     if (folder / CONFIG).is_file():
         return CONFIG
@@ -47,12 +47,14 @@ def kind(folder: Path) -> str:
     raise ModelError(f"{folder}: no {CONFIG} or {ADAPTER}, so it is no model folder")
 
 
-def check_pointers(folder: Path) -> None:
-    """Refuse a clone without its large files.
+def check_folder(folder: Path) -> None:
+    """Refuse a file in place of a folder, and a clone without its large files.
 
     Raises:
-        ModelError: a file is a pointer of Git LFS.
+        ModelError: it is a file, or one of its files is a pointer of Git LFS.
     """
+    if folder.is_file():
+        raise ModelError(f"{folder}: a file; give the folder that holds the model")
     for file in files(folder):
         with file.open("rb") as content:
             if content.read(len(_POINTER)) == _POINTER:
@@ -67,8 +69,11 @@ def check_weights(folder: Path) -> None:
 
     Raises:
         ModelError: they cannot be loaded as they are.
+        DataError: a file beside them is no JSON.
     """
-    check_pointers(folder)
+    check_folder(folder)
+    if (folder / GENERATION).is_file():
+        read_json(folder / GENERATION)  # transformers passes over one that it cannot read
     if (folder / WEIGHTS).is_file():
         _check_stored([folder / WEIGHTS])
     elif (folder / INDEX).is_file():
@@ -77,13 +82,23 @@ def check_weights(folder: Path) -> None:
         raise ModelError(f"{folder}: no {WEIGHTS}{_what_else(folder)}")
 
 
+def has_weights(folder: Path) -> bool:
+    """Say whether ``folder`` holds a whole model's weights, as far as their names say."""
+    return any((folder / name).is_file() for name in (WEIGHTS, INDEX))
+
+
+def has_tokenizer(folder: Path) -> bool:
+    """Say whether ``folder`` holds a tokenizer of any kind."""
+    return any(True for pattern in TOKENIZER for _ in folder.glob(pattern))
+
+
 def check_adapter(folder: Path) -> None:
     """Refuse an adapter whose weights are not there, or quantised.
 
     Raises:
         ModelError: they cannot be loaded as they are.
     """
-    check_pointers(folder)
+    check_folder(folder)
     _check_stored([_there(folder, ADAPTER_WEIGHTS)])
 
 

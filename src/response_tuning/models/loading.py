@@ -49,6 +49,8 @@ def explained(name: object, what: str = "cannot be loaded") -> Iterator[None]:
 def reason(error: BaseException) -> str:
     """Return what a library says, on one line of bearable length."""
     text = " ".join(str(error).split())[:300].rstrip(".")
+    if isinstance(error, KeyError):
+        return f"it asks for {text}, which is not known"
     told = isinstance(error, (OSError, ValueError, RuntimeError)) and bool(text)
     return text if told else f"{type(error).__name__}: {text}".removesuffix(": ")
 
@@ -61,15 +63,16 @@ def load_config(source: str | Path, name: object, revision: str = "main") -> "Pr
     """
     from transformers import AutoConfig, PreTrainedConfig
 
-    if Path(source).is_dir():
-        files.check_pointers(Path(source))
-        if files.kind(Path(source)) == files.ADAPTER:
-            raise ModelError(
-                f"{name}: cannot be loaded: an adapter, and not a whole model; give its base, or "
-                "merge it first"
-            )
+    files.check_folder(Path(source))
+    if Path(source).is_dir() and files.kind(Path(source)) == files.ADAPTER:
+        raise ModelError(
+            f"{name}: cannot be loaded: an adapter, and not a whole model; give its base, or merge "
+            "it first"
+        )
     with explained(name):
-        raw, _ = PreTrainedConfig.get_config_dict(source, revision=revision)
+        raw: object = PreTrainedConfig.get_config_dict(source, revision=revision)[0]
+        if not isinstance(raw, dict):
+            raise ModelError(f"{name}: cannot be loaded: its {files.CONFIG} is no JSON object")
         _check_kind(raw, name)
         found: PretrainedConfig = AutoConfig.from_pretrained(
             source, revision=revision, trust_remote_code=False
@@ -92,8 +95,9 @@ def load_tokenizer(
     """
     from transformers import AutoTokenizer
 
-    if Path(source).is_dir():
-        files.check_pointers(Path(source))
+    files.check_folder(Path(source))
+    if Path(source).is_dir() and not files.has_tokenizer(Path(source)):
+        raise ModelError(f"{name}: {what}: it has no tokenizer.json; copy it into the folder")
     with explained(name, what):
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
             source, revision=revision, trust_remote_code=False
@@ -184,7 +188,7 @@ def _check_kind(raw: Mapping[str, Any], name: object) -> None:
             "give the unquantised model (to ask this one, serve it with vLLM: --engine openai)"
         )
     kind = raw.get("model_type")
-    if kind is None:
+    if not isinstance(kind, str):
         raise ModelError(f"{name}: cannot be loaded: its {files.CONFIG} names no model_type")
     if kind not in CONFIG_MAPPING:
         own = "; it has code of its own, which is never run" if raw.get("auto_map") else ""
