@@ -170,10 +170,10 @@ def architecture(config: FinetuneConfig) -> "PretrainedConfig":
         ModelError: there is none that can be used.
     """
     name = config.base_model
-    folder = Path(miniature.resolved(name))
-    if files.has_weights(folder) and not config.random_init:
-        files.check_weights(folder)  # at their headers; a plan needs none
-    return loading.load_config(folder, name, config.base_revision)
+    source = miniature.resolved(name)
+    if files.has_weights(Path(source)) and not config.random_init:
+        files.check_weights(Path(source))  # their headers alone; a plan needs no weights
+    return loading.load_config(source, name, config.base_revision)
 
 
 def fitted(config: FinetuneConfig) -> FinetuneConfig:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from response_tuning.configs import FinetuneConfig
 from response_tuning.errors import ModelError
 from response_tuning.finetune import base
-from response_tuning.models.loading import explained
+from response_tuning.models import loading
 
 if TYPE_CHECKING:
     import torch
@@ -81,7 +81,7 @@ def measure(config: FinetuneConfig) -> Size:
     from transformers import AutoModelForCausalLM
 
     architecture = base.architecture(config)
-    with torch.device("meta"), explained(config.base_model):
+    with torch.device("meta"), loading.explained(config.base_model):
         model: Any = AutoModelForCausalLM.from_config(architecture, dtype=torch.float32)  # type: ignore[no-untyped-call]
         total = _count(model)
         norms = sum("Norm" in type(module).__name__ for module in model.modules())

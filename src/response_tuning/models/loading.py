@@ -247,8 +247,9 @@ def _check_keys(found: Mapping[str, Any], name: object) -> None:
 def _check_tied(model: "PreTrainedModel", name: object) -> None:
     """Correct a configuration that ties embeddings which differ: saved so, one would be lost."""
     config = model.config.get_text_config()
-    read, spoken = model.get_input_embeddings(), model.get_output_embeddings()
-    if not getattr(config, "tie_word_embeddings", False) or read is None or spoken is None:
+    read: Any = model.get_input_embeddings()
+    spoken: Any = model.get_output_embeddings()  # type: ignore[no-untyped-call]
+    if not getattr(config, "tie_word_embeddings", False) or spoken is None:
         return
     if read.weight is not spoken.weight:
         logger.warning(
