@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 # Largest change of a logit, relative to the largest logit, that rounding may explain.
 _ROUNDING = {"torch.float32": 1e-4, "torch.float64": 1e-6}
-_HALF_PRECISION = 5e-2
+_HALF_PRECISION = 2e-2
 # Nearer than this share of the median row to another row, a row has learnt nothing of its own.
 # Rows of added tokens are copies of each other up to rounding, which is 0.004 in bfloat16.
 _SAME = 0.01

@@ -50,7 +50,7 @@ def reason(error: BaseException) -> str:
     """Return what a library says, on one line of bearable length."""
     text = " ".join(str(error).split())[:300].rstrip(".")
     if isinstance(error, KeyError):
-        return f"it asks for {text}, which is not known"
+        return f"{text} is asked for and not there"
     told = isinstance(error, (OSError, ValueError, RuntimeError)) and bool(text)
     return text if told else f"{type(error).__name__}: {text}".removesuffix(": ")
 
@@ -97,7 +97,7 @@ def load_tokenizer(
 
     files.check_folder(Path(source))
     if Path(source).is_dir() and not files.has_tokenizer(Path(source)):
-        raise ModelError(f"{name}: {what}: it has no tokenizer.json; copy it into the folder")
+        raise ModelError(f"{name}: {what}: it has no tokenizer.json; copy it there")
     with explained(name, what):
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
             source, revision=revision, trust_remote_code=False
@@ -160,7 +160,10 @@ def load_adapter(base: "PreTrainedModel", folder: Path) -> Any:  # noqa: ANN401 
         )
     settings.inference_mode = True
     wrapper = MODEL_TYPE_TO_PEFT_MODEL_MAPPING.get(settings.task_type, PeftModel)
-    with explained(folder, f"the adapter does not fit its base {base.name_or_path}"):
+    with explained(
+        folder,
+        f"the adapter does not fit its base {base.name_or_path} (give the one it was trained on)",
+    ):
         model = wrapper(base, settings)
         found = model.load_adapter(
             str(folder),
@@ -171,8 +174,8 @@ def load_adapter(base: "PreTrainedModel", folder: Path) -> Any:  # noqa: ANN401 
     wrong = sorted([*found.missing_keys, *found.unexpected_keys])
     if wrong:
         raise ModelError(
-            f"{folder}: the adapter does not fit its base {base.name_or_path}: {len(wrong)} of its "
-            f"weights have names that the base has no place for, or are absent, such as {wrong[0]}"
+            f"{folder}: {misfit}: {len(wrong)} of its weights have names that the base has no "
+            f"place for, or are absent, such as {wrong[0]}"
         )
     check_finite(model, folder)
     return model
