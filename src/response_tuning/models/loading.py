@@ -160,10 +160,8 @@ def load_adapter(base: "PreTrainedModel", folder: Path) -> Any:  # noqa: ANN401 
         )
     settings.inference_mode = True
     wrapper = MODEL_TYPE_TO_PEFT_MODEL_MAPPING.get(settings.task_type, PeftModel)
-    with explained(
-        folder,
-        f"the adapter does not fit its base {base.name_or_path} (give the one it was trained on)",
-    ):
+    misfit = f"the adapter does not fit the base {base.name_or_path} (was it trained on another?)"
+    with explained(folder, misfit):
         model = wrapper(base, settings)
         found = model.load_adapter(
             str(folder),
