@@ -270,9 +270,7 @@ def test_a_tokenizer_that_makes_no_sense_is_one_line(folder: Path, content: str)
 def test_a_folder_without_a_tokenizer_says_what_to_copy(folder: Path) -> None:
     for file in folder.glob("tokenizer*"):
         file.unlink()
-    assert refusal(load_tokenizer, folder).endswith(
-        "it has no tokenizer.json; copy it into the folder"
-    )
+    assert refusal(load_tokenizer, folder).endswith("it has no tokenizer.json; copy it there")
 
 
 def test_memory_that_runs_out_is_not_the_files_fault() -> None:

@@ -132,17 +132,19 @@ def try_saving(model: "PreTrainedModel", name: str) -> None:
             model.generation_config.validate(strict=True)
             break
     if model.generation_config != before:
+        samples = model.generation_config.do_sample
         logger.warning(
-            "%s: its generation_config.json cannot be saved as it is, so the tuned model's has %s",
+            "%s: its generation_config.json contradicts itself and could not be saved; the tuned "
+            "model's %s",
             name,
-            model.generation_config.to_diff_dict(),
+            "has do_sample: true" if samples else "has its token ids alone",
         )
 
 
 def _attempts(declared: dict[str, Any]) -> "Iterator[dict[str, Any]]":
     yield declared
     yield declared | {"do_sample": True}  # the usual fault: a temperature that is never used
-    yield {key: value for key, value in declared.items() if key.endswith("token_id")}
+    yield {key: declared[key] for key in ("bos_token_id", "eos_token_id") if key in declared}
     yield {}
 
 
