@@ -51,7 +51,8 @@ def test_a_model_that_sees_what_is_to_come_is_refused(kind: torch.dtype, decodes
     shape: dict[str, Any] = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4}
     shape["initializer_range"] = 0.4
     config = BertConfig(vocab_size=60, intermediate_size=64, is_decoder=decodes, **shape)
-    model = BertLMHeadModel(config).to(kind).eval()
+    model: Any = BertLMHeadModel(config)
+    model.to(kind).eval()
     if decodes:
         check_causal(model, "bert")
         return

@@ -170,7 +170,7 @@ def test_causal_masks_that_gpt_neox_once_stored_are_harmless(
 ) -> None:
     from transformers import GPTNeoXConfig
 
-    shape = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 4}
+    shape: dict[str, Any] = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 4}
     config = GPTNeoXConfig(vocab_size=50, intermediate_size=64, **shape)
     AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path)  # type: ignore[no-untyped-call]
     masks = {
@@ -201,7 +201,7 @@ def test_a_weight_that_is_no_number_is_refused(folder: Path) -> None:
 def test_embeddings_that_are_tied_and_differ_are_both_kept(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, same: bool
 ) -> None:
-    shape = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 4}
+    shape: dict[str, Any] = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 4}
     config = LlamaConfig(vocab_size=50, intermediate_size=64, tie_word_embeddings=True, **shape)
     AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path)  # type: ignore[no-untyped-call]
 
@@ -297,7 +297,8 @@ def saved(tiny_base: Path, tmp_path: Path) -> Callable[..., Path]:
 
 
 def lora(**more: Any) -> LoraConfig:
-    return LoraConfig(**{"r": 4, "target_modules": "all-linear", "task_type": "CAUSAL_LM"} | more)
+    usual: dict[str, Any] = {"r": 4, "target_modules": "all-linear", "task_type": "CAUSAL_LM"}
+    return LoraConfig(**usual | more)
 
 
 def loaded(folder: Path, base: Path) -> Any:
@@ -379,7 +380,11 @@ def test_an_adapter_whose_names_do_not_fit_does_not_pass_for_its_base(
 
 
 def test_an_adapter_on_another_base_is_one_line(saved: Callable[..., Path], tmp_path: Path) -> None:
-    shape = {"num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2}
+    shape: dict[str, Any] = {
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+    }
     other = LlamaConfig(vocab_size=384, hidden_size=64, intermediate_size=64, **shape)
     AutoModelForCausalLM.from_config(other).save_pretrained(tmp_path / "other")  # type: ignore[no-untyped-call]
     assert "size mismatch" in misfit(saved(), tmp_path / "other")

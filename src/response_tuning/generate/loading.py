@@ -138,9 +138,9 @@ def _try(local: LocalModel, name: str) -> None:
     Raises:
         ModelError: it is no causal language model, or cannot say anything.
     """
-    checks.check_causal(local.model, name)
     sampling = Sampling(max_new_tokens=2)
     with loading.explained(name, "cannot say anything"):
+        checks.check_causal(local.model, name)
         try:
             draft = local.draft([Message(role="user", content="Hello")], sampling)
         except (TemplateError, PromptError):
