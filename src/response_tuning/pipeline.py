@@ -21,9 +21,10 @@ from response_tuning.artifacts import (
     read_jsonl,
     write_jsonl,
 )
-from response_tuning.configs import DataConfig, FinetuneConfig, GradeConfig, Recipe, build
+from response_tuning.configs import DataConfig, FinetuneConfig, GradeConfig, build
 from response_tuning.errors import ConfigError, unused
 from response_tuning.folders import alone_at, alone_in, page_at
+from response_tuning.recipe import Recipe
 from response_tuning.registry import unknown
 from response_tuning.terminal import progress_bar, quiet_libraries
 
@@ -277,12 +278,12 @@ def build_miniature(settings: Sequence[str], out: Path, console: "Console") -> N
 def registered() -> dict[str, list[str]]:
     """Return the names of everything that can be asked for by name."""
     from response_tuning import templates
-    from response_tuning.configs import PRESETS
     from response_tuning.data import DATASETS
     from response_tuning.evaluation import CORE, SUITES
     from response_tuning.finetune.objectives import OBJECTIVES
     from response_tuning.generate import ENGINES
     from response_tuning.grade import BENCHMARKS
+    from response_tuning.recipe import PRESETS
 
     return {
         "datasets": DATASETS.names(),

@@ -12,9 +12,10 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer, MambaConfig
 
 from response_tuning.artifacts import Example
-from response_tuning.configs import PRESETS, FinetuneConfig
+from response_tuning.configs import FinetuneConfig
 from response_tuning.errors import ConfigError, ModelError, TemplateError
 from response_tuning.finetune import base, run
+from response_tuning.recipe import PRESETS
 from response_tuning.templates import Chat
 
 WEIGHTS = "model.safetensors"
