@@ -7,6 +7,7 @@ import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from logging import ERROR
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
@@ -257,7 +258,15 @@ class _Batch:
         It depends on the seed, the row's prompt and the token's place alone: not on the rows
         beside it, nor on what was answered before a kill.
         """
-        return [_chance(f"{self._seed} {draft.prompt} {len(draft.said)}") for draft in self._drafts]
+        return [_chance(self._begun[id(draft)], len(draft.said)) for draft in self._drafts]
+
+    @cached_property
+    def _begun(self) -> "dict[int, hashlib._Hash]":
+        """What each row's chances have in common, hashed once."""
+        return {
+            id(draft): hashlib.sha256(f"{self._seed} {draft.prompt} ".encode())
+            for draft in self._drafts
+        }
 
     def _should_leave(self) -> bool:
         """Whether rows that have ended cost more than the copy of the cache that lets them go."""
@@ -273,9 +282,11 @@ class _Batch:
         return stay
 
 
-def _chance(of: str) -> float:
-    """Return a number from 0 to below 1 that is evenly spread over all texts, by SHA-256."""
-    return (int.from_bytes(hashlib.sha256(of.encode()).digest()[:8]) >> 11) * 2.0**-53
+def _chance(begun: "hashlib._Hash", place: int) -> float:
+    """Return a number from 0 to below 1; all together they are evenly spread, by SHA-256."""
+    whole = begun.copy()
+    whole.update(str(place).encode())
+    return (int.from_bytes(whole.digest()[:8]) >> 11) * 2.0**-53
 
 
 @contextmanager
