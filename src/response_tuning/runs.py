@@ -214,7 +214,7 @@ def _variants(found: Sequence[Cell]) -> "list[Variant]":
 
 def _described(cell: Cell) -> str:
     if cell.data is None:
-        return f"{cell.finetune.base_model}, not tuned"
+        return f"{cell.finetune.base_model}, as it is"
     size = f"{cell.data.max_examples:,} of " if cell.data.max_examples else ""
     mixed = cell.data.mixture.refusals
     refusals = f" and {mixed:,} refusals" if mixed else ""

@@ -85,7 +85,7 @@ def test_a_merged_folder_says_into_what_and_keeps_the_adapter(
 
 
 def test_a_finished_adapter_is_merged_by_the_same_command_with_merge(
-    merged: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    merged: tuple[Path, Path], tmp_path: Path, tiny_base: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     adapter, whole = merged
     again = tmp_path / "again"
@@ -96,7 +96,9 @@ def test_a_finished_adapter_is_merged_by_the_same_command_with_merge(
     for _ in range(2):  # the second finds nothing left to do
         finetune(config, data, again, Console())
     assert (again / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
-    assert capsys.readouterr().out.count("already finished") == 2
+    said = capsys.readouterr().out.replace("\n", " ")
+    assert said.count("already finished") == 2
+    assert said.count(f"with the adapter merged into a copy of {tiny_base}; the adapter alone") == 1
 
 
 @contextmanager

@@ -4,11 +4,12 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from response_tuning.artifacts import read_json, write_json
+from response_tuning.artifacts import read_json, write_json, written_aside
 from response_tuning.configs import FinetuneConfig
 from response_tuning.finetune.base import load_model, weight_type
 from response_tuning.finetune.card import model_card
 from response_tuning.finetune.folder import MANIFEST, move_into
+from response_tuning.models import loading
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -26,14 +27,13 @@ def merge_adapter(out: Path, console: "Console") -> None:
     """
     if not (out / _ADAPTER_FILES[0]).exists():
         return
-    from peft import PeftModel
-
     manifest = read_json(out / MANIFEST)
     config = FinetuneConfig.model_validate(manifest["settings"])
     precise = config.model_copy(update={"method": "lora"})
     base: Any = load_model(precise)
-    model: Any = PeftModel.from_pretrained(base, str(out))
-    merged = model.merge_and_unload(safe_merge=True)
+    model = loading.load_adapter(base, out)
+    with loading.explained(out, "the adapter cannot be merged"):
+        merged = model.merge_and_unload(safe_merge=True)
     partial = out / ".partial"
     shutil.rmtree(partial, ignore_errors=True)
     merged.save_pretrained(partial)
@@ -50,8 +50,12 @@ def merge_adapter(out: Path, console: "Console") -> None:
         "dtype": str(weight_type(precise)).removeprefix("torch."),
         "trained_against": "4-bit NF4" if config.method == "qlora" else "the same weights",
     }
-    (out / "README.md").write_text(model_card(config, manifest), encoding="utf-8")
+    with written_aside(out / "README.md") as card:
+        card.write(model_card(config, manifest))
     write_json(out / MANIFEST, manifest)
     console.print(
-        f"{out}: adapter merged into {config.base_model}", highlight=False, soft_wrap=True
+        f"{out}: now a whole model, with the adapter merged into a copy of {config.base_model}; "
+        f"the adapter alone is in {out / ADAPTER}",
+        highlight=False,
+        soft_wrap=True,
     )

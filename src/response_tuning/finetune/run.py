@@ -68,6 +68,7 @@ def finetune(config: FinetuneConfig, data: Path, out: Path, console: "Console") 
     identity = base.identity(config)
     config = base.fitted(config)
     manifest = _manifest(config, identity, data)
+    manifest["rows_in_clear"] = data.is_relative_to(out)
     if _finished(out, manifest):
         console.print(f"{out}: already finished, nothing to do", highlight=False, soft_wrap=True)
     else:
@@ -76,6 +77,11 @@ def finetune(config: FinetuneConfig, data: Path, out: Path, console: "Console") 
         from response_tuning.finetune.merge import merge_adapter
 
         merge_adapter(out, console)
+    if manifest["rows_in_clear"]:
+        private = (
+            f"{out}: before you share it, delete {data}: it holds the training rows in clear text"
+        )
+        console.print(private, highlight=False, soft_wrap=True)
     return out
 
 
@@ -96,7 +102,7 @@ def encode(config: FinetuneConfig, chat: Chat, examples: Examples, store: Path) 
     from response_tuning.finetune.store import read, write
 
     if not store.exists():
-        write(rows(config, chat, examples), store)
+        write(base.with_known_ids(config, chat, rows(config, chat, examples)), store)
     documents, counts = read(store)
     if len(documents) == 0:
         shutil.rmtree(store)
@@ -209,7 +215,7 @@ def _train(
     manifest |= {"template": chat.digest, "audit": encoded.audit}
     manifest["matched"] = _matched(config, encoded.audit["remarks"])
     fit = memory.fit(config, load_of(config, encoded), memory.free_memory(arguments))
-    trainer = _trainer(config, fit, encoded, arguments, out)
+    trainer = _trainer(config, fit, encoded, arguments, chat, out)
     from response_tuning.finetune.progress import Bar, Metrics
 
     bar = Bar(trainer, console)
@@ -255,6 +261,7 @@ def _trainer(
     fit: memory.Fit,
     encoded: Encoded,
     arguments: "TrainingArguments",
+    chat: Chat,
     out: Path,
 ) -> "ResponseTrainer":
     from transformers import PrinterCallback
@@ -266,6 +273,8 @@ def _trainer(
     arguments.activation_checkpointing = fit.checkpointing
     with memory.explained():  # QLoRA loads onto the device
         model: Any = base.load_model(config)
+    base.check_stop(model, chat, config)
+    base.check_space(model, config, out)
     if config.method != "full":
         settled = config.model_copy(update={"gradient_checkpointing": fit.checkpointing})
         model = base.with_adapter(model, settled)
@@ -381,8 +390,7 @@ def _save(
         return
     chat.tokenizer.save_pretrained(partial)
     generation: Any = trainer.accelerator.unwrap_model(trainer.model).generation_config
-    generation.eos_token_id = chat.turn_end.stop_id
-    generation.pad_token_id = chat.turn_end.stop_id
+    manifest["stop"] = base.stop_at(chat, generation, config)
     generation.save_pretrained(partial)
     (partial / "README.md").write_text(model_card(config, manifest), encoding="utf-8")
     move_into(partial, out)
