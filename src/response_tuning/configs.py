@@ -10,6 +10,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from response_tuning.errors import ConfigError
+from response_tuning.redaction import redacted
 from response_tuning.registry import unknown
 
 
@@ -289,7 +290,9 @@ def build(
         if first["type"] == "missing":
             flag = {"source": "--data"}.get(key, f"--{key.replace('_', '-')}")
             message = f"not given; name it with {flag}, or in a recipe" if kind.flags else "missing"
-        got = "" if first["type"] in {"missing", "value_error"} else f" (got {first['input']!r})"
+        # What a key that nobody knows holds may be a secret, such as an api_key.
+        silent = first["type"] in {"missing", "value_error", "extra_forbidden"}
+        got = "" if silent else f" (got {redacted(repr(first['input']))})"
         raise ConfigError(": ".join(filter(None, (place, key, message))) + got) from error
 
 
