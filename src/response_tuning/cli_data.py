@@ -303,10 +303,12 @@ def _prepare(
 ) -> None:
     from response_tuning import pipeline
     from response_tuning.configs import DataConfig, build
+    from response_tuning.folders import alone_in
 
     config = build(DataConfig, given(DataConfig, flags) | sections, where)
-    pipeline.run_data(config, out)
-    pipeline.print_audit(out, console())
+    with alone_in(out, config):
+        pipeline.run_data(config, out)
+        pipeline.print_audit(out, console())
 
 
 def _refiner(engine: str, flags: dict[str, Any], where: str) -> "Refiner":

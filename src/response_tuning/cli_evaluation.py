@@ -1,6 +1,7 @@
 """The command line of judges and raters, and of what a model knows before it is asked."""
 
 import json as jsonlib
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated
 
@@ -60,15 +61,22 @@ def judge_check(
     """Compare a judge with people's labels; the same command again goes on where it stopped."""
     from rich.console import Console
 
+    from response_tuning.folders import alone_at, alone_in, page_at
     from response_tuning.judge_check import Wanted, contract, print_check, run_judge_check
 
     config = grade_config({**locals(), "reference": None}, settings)
     wanted = Wanted(tuple(sets or ()), labels, out, save)
+    to = Console(stderr=True, markup=False) if json else console()
+    with ExitStack() as held:
+        read = {"labels": labels, "config": config}
+        if save is not None:
+            held.enter_context(alone_in(save, read))
+        held.enter_context(alone_at(out, read) if out is not None else page_at(None, read))
+        check = run_judge_check(wanted, config, to)
     if json:  # alone on standard output
-        check = run_judge_check(wanted, config, Console(stderr=True, markup=False))
         print(jsonlib.dumps(contract(check)))
     else:
-        print_check(run_judge_check(wanted, config, console()), console())
+        print_check(check, to)
 
 
 @app.command()
@@ -124,6 +132,7 @@ def probe(
 ) -> None:
     """Say, before any training, how well a base model knows which response is whose."""
     from response_tuning.configs import DataConfig, build
+    from response_tuning.folders import alone_in
     from response_tuning.generate import EngineConfig
     from response_tuning.probing import ProbeConfig, run_probe
 
@@ -132,13 +141,11 @@ def probe(
         for name, chat in [(model, template), *((other, None) for other in beside or [])]
     ]
     given = {"items": items, "draws": draws, "seed": seed}
-    run_probe(
-        engines,
-        build(DataConfig, {"source": data, "path": path}, "rtune probe"),
-        build(ProbeConfig, given, "rtune probe"),
-        out or Path("runs") / f"probe-{Path(model).name or 'model'}",
-        console(),
-    )
+    asked = build(DataConfig, {"source": data, "path": path}, "rtune probe")
+    probed = build(ProbeConfig, given, "rtune probe")
+    folder = out or Path("runs") / f"probe-{Path(model).name or 'model'}"
+    with alone_in(folder, asked, *engines):
+        run_probe(engines, asked, probed, folder, console())
 
 
 @app.command("token-shift")
@@ -156,6 +163,7 @@ def token_shift(
 ) -> None:
     """Measure, token by token, how much tuning changed a base model on replies."""
     from response_tuning.configs import DataConfig, build
+    from response_tuning.folders import alone_in
     from response_tuning.generate import EngineConfig
     from response_tuning.probing import run_token_shift
 
@@ -164,4 +172,5 @@ def token_shift(
         for name in (tuned, base)
     )
     asked = build(DataConfig, {"source": replies}, "rtune token-shift") if data else Path(replies)
-    run_token_shift(of_tuned, of_base, asked, out, console())
+    with alone_in(out, asked, of_tuned, of_base):
+        run_token_shift(of_tuned, of_base, asked, out, console())

@@ -10,9 +10,9 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from transformers import TrainerCallback
 
-from response_tuning.artifacts import mend_journal
 from response_tuning.errors import ConfigError, ModelError
 from response_tuning.finetune.folder import COMPLETE
+from response_tuning.journals import cut_torn_line
 from response_tuning.registry import unknown
 from response_tuning.terminal import PLAIN_EVERY_S
 
@@ -31,7 +31,7 @@ class Metrics(TrainerCallback):
         self._path = path
         self._trainer = trainer
         path.parent.mkdir(parents=True, exist_ok=True)
-        mend_journal(path)
+        cut_torn_line(path)
 
     def on_log(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:  # noqa: ANN401
         """Write the step's line.
