@@ -12,11 +12,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
-<<<<<<< HEAD
-from typing import Any, Literal, TextIO, TypeAlias, TypeVar
-=======
-from typing import Annotated, Any, Literal, TextIO, TypeVar
->>>>>>> main
+from typing import Annotated, Any, Literal, TextIO, TypeAlias, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 

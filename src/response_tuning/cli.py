@@ -14,12 +14,14 @@ from response_tuning.cli_data import (
     LocalCopy,
     MaxExamples,
     ResponseColumn,
+    RetryFiltered,
     Revision,
     Seed,
     given,
 )
 from response_tuning.cli_experiments import Copies, Limit
 from response_tuning.errors import ConfigError, ResponseTuningError
+from response_tuning.redaction import redacted
 from response_tuning.terminal import console, printable
 
 # Plain help: the decorated kind alone would cost a fifth of a second at every start.
@@ -212,6 +214,7 @@ def generate(
     api_key_env: Annotated[
         str | None, typer.Option(help="openai: environment variable that holds the key.")
     ] = None,
+    retry_filtered: RetryFiltered = False,
 ) -> None:
     """Have a model answer a file of prompts; the same command again goes on where it stopped."""
     from response_tuning import pipeline
@@ -237,6 +240,7 @@ def generate(
         out,
         console(),
         grading,
+        retry_filtered=retry_filtered,
     )
     if failed:
         raise typer.Exit(1)
@@ -273,7 +277,7 @@ def main() -> None:
     try:
         app()
     except ResponseTuningError as error:
-        said = " ".join(str(error).split())
+        said = redacted(" ".join(str(error).split()))
     except OSError as error:
         if error.errno is None:  # a library's own
             raise

@@ -5,6 +5,7 @@
 Generations are on disk before anything judges them, and so is each reply of a judge.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -28,7 +29,8 @@ from response_tuning.configs import GradeConfig, JudgeConfig, build
 from response_tuning.errors import ConfigError, EngineError
 from response_tuning.experiments import Cell, Experiment, laid_over
 from response_tuning.registry import unknown
-from response_tuning.terminal import progress_bar
+from response_tuning.terminal import printable, progress_bar
+from response_tuning.unread import unread
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -57,11 +59,22 @@ SUITES: dict[str, tuple[str, ...]] = {
 
 
 class Judge:
-    """The judge of a run; its model is loaded when it is first asked."""
+    """The judge of a run; its model is loaded when it is first asked.
 
-    def __init__(self, config: JudgeConfig, console: "Console") -> None:
+    With ``retry_filtered`` it is asked again what a filter kept it from judging.
+
+    Raises:
+        ConfigError: its engine or a setting is unknown or impossible.
+        EngineError: there is no key for its server.
+    """
+
+    def __init__(
+        self, config: JudgeConfig, console: "Console", *, retry_filtered: bool = False
+    ) -> None:
         self.config = config
+        self.retry_filtered = retry_filtered
         self._console = console
+        check_judge(config)
 
     @cached_property
     def engine(self) -> "Engine":
@@ -81,9 +94,43 @@ class Judge:
 
         def ask(requests: Iterable[Request]) -> Iterator[Completion]:
             with progress_bar(f"verdicts on {about}", self._console) as advance:
-                return generate(self.engine, requests, journal, sampling, progress=advance)
+                return generate(
+                    self.engine,
+                    requests,
+                    journal,
+                    sampling,
+                    progress=advance,
+                    retry_filtered=self.retry_filtered,
+                )
 
         return ask
+
+
+def check_judge(config: JudgeConfig) -> None:
+    """Refuse a judge that cannot be asked; see ``check_engine``."""
+    if config.engine != OFFLINE:
+        check_engine(config.engine, config.settings, "grade.judge.settings")
+
+
+def check_engine(name: str, settings: dict[str, Any], where: str) -> None:
+    """Refuse settings that no engine has, and a server that cannot be asked, before anything runs.
+
+    Raises:
+        ConfigError: there is no such engine, or a setting is unknown or impossible.
+        EngineError: there is no key for the server.
+    """
+    from response_tuning.generate import ENGINES, EngineConfig, open_engine
+
+    ENGINES.get(name)
+    config = build(EngineConfig, settings, where)
+    if name != "hf":  # which loads its model; the others are cheap
+        open_engine(name, config)
+
+
+def check_answering(cell: Cell, folder: Path) -> None:
+    """Refuse settings of what answers for a cell; see ``check_engine``."""
+    config = engine_config(cell, folder)
+    check_engine(cell.generate.engine, config.model_dump(), f"variant '{cell.variant}'")
 
 
 def evaluation_of(
@@ -154,9 +201,17 @@ def _members(suite: str) -> Sequence[str]:
 
 
 def answer(
-    cell: Cell, benchmarks: Sequence[str], config: GradeConfig, folder: Path, console: "Console"
+    cell: Cell,
+    benchmarks: Sequence[str],
+    config: GradeConfig,
+    folder: Path,
+    console: "Console",
+    *,
+    retry_filtered: bool = False,
 ) -> None:
     """Have the cell's model answer every benchmark that is answered in words.
+
+    What a filter kept it from answering is an outcome, and asked again with ``retry_filtered``.
 
     Raises:
         EngineError: some prompts got no answer; the same call asks them again.
@@ -184,14 +239,23 @@ def answer(
     }
     files = {name: folder / "generate" / f"{name}.jsonl" for name in benchmarks}
     manifest = folder / "generate" / MANIFEST
-    if manifest.exists() and read_json(manifest) == asked and all(map(Path.exists, files.values())):
+    there = manifest.exists() and read_json(manifest) == asked
+    if there and all(map(Path.exists, files.values())) and not retry_filtered:
         console.print("answers: there already", highlight=False)
         return
     engine = open_engine(cell.generate.engine, settings)
     for name, requests in items.items():
         journal = folder.parent / JOURNAL
         with progress_bar(f"answers to {name}", console) as advance:
-            completions = list(generate(engine, requests, journal, sampling, progress=advance))
+            said = generate(
+                engine,
+                requests,
+                journal,
+                sampling,
+                progress=advance,
+                retry_filtered=retry_filtered,
+            )
+        completions = list(said)
         failed = [completion for completion in completions if completion.error is not None]
         if failed:
             raise EngineError(
@@ -199,8 +263,22 @@ def answer(
                 f"because: {failed[0].error}; the same command asks them again"
             )
         write_jsonl(files[name], completions)
+        if filtered := filtered_sentence(completions):
+            console.print(f"{name}: {filtered}", highlight=False, soft_wrap=True)
         _write_for_others(name, requests, files[name], cell.variant)
     write_json(manifest, asked)
+
+
+def filtered_sentence(completions: Sequence[Completion]) -> str:
+    """Say how many answers a filter kept back, and by which name; empty where there are none."""
+    causes = Counter(one.detail for one in completions if one.finish_reason == "filtered")
+    named = ", ".join(f"{cause} {count:,}" for cause, count in causes.most_common(3))
+    if not causes:
+        return ""
+    return (
+        f"{causes.total():,} of {len(completions):,} were filtered ({printable(named)}), which is "
+        "neither a refusal nor a compliance; --retry-filtered asks them again"
+    )
 
 
 def _write_for_others(
@@ -275,7 +353,7 @@ def grade_answers(benchmark: str, config: GradeConfig, folder: Path, judge: Judg
         "rules": package_versions()["response-tuning"],
         **_judged_by(benchmark, config),
     }
-    if scores.exists() and graded.get(benchmark) == now:
+    if scores.exists() and graded.get(benchmark) == now and not judge.retry_filtered:
         return
     grade(
         benchmark,
@@ -290,7 +368,8 @@ def grade_answers(benchmark: str, config: GradeConfig, folder: Path, judge: Judg
 def average_refusals(folder: Path) -> None:
     """Leave the mean of the four refusal benchmarks of a cell as a benchmark of its own.
 
-    A few items of XSTest (``grade.limit``) may hold no unsafe one: then there is no mean.
+    A few items of XSTest (``grade.limit``) may hold no unsafe one, and of one of the four too much
+    may be unread: then there is no mean.
     """
     from response_tuning.grade.refusals import suite_average
 
@@ -298,7 +377,8 @@ def average_refusals(folder: Path) -> None:
     scores = {name: list(read_jsonl(path, Score)) for name, path in graded.items()}
     out = folder / "grade" / f"{REFUSAL_SUITE}.jsonl"
     out.unlink(missing_ok=True)
-    if all(any(score.metric == "refusal" for score in found) for found in scores.values()):
+    whole = all(any(score.metric == "refusal" for score in found) for found in scores.values())
+    if whole and not any(unread(found).too_many for found in scores.values()):
         write_jsonl(out, suite_average(scores))
 
 

@@ -25,7 +25,8 @@ from response_tuning.configs import DataConfig, FinetuneConfig, GradeConfig, Rec
 from response_tuning.errors import ConfigError
 from response_tuning.folders import alone_at, alone_in, page_at
 from response_tuning.registry import unknown
-from response_tuning.terminal import progress_bar, quiet_libraries
+from response_tuning.terminal import printable, progress_bar, quiet_libraries
+from response_tuning.unread import KNOWN_ANYHOW, unread
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -186,8 +187,12 @@ def run_generate(  # noqa: PLR0913 - the settings of one command
     out: Path,
     console: "Console",
     grading: GradeConfig | None = None,
+    *,
+    retry_filtered: bool = False,
 ) -> int:
     """Run stage 3 on a file of prompts or on a benchmark; return how many got no answer.
+
+    What a filter kept from an answer has one, and is asked again with ``retry_filtered``.
 
     Completions are kept in ``<out>.journal`` as they arrive, and ``out`` is written whole at the
     end: the same command again asks only what is not in the journal.
@@ -196,6 +201,7 @@ def run_generate(  # noqa: PLR0913 - the settings of one command
         ConfigError: ``out`` is a folder.
     """
     from response_tuning.data import read_prompts
+    from response_tuning.evaluation import filtered_sentence
     from response_tuning.generate import generate, open_engine
     from response_tuning.grade import BENCHMARKS, open_benchmark
 
@@ -208,35 +214,61 @@ def run_generate(  # noqa: PLR0913 - the settings of one command
             requests = list(read_prompts(Path(prompts), column))
         answering = open_engine(engine, config)
         with progress_bar("completions", console) as advance:
-            completions = list(generate(answering, requests, journal, sampling, progress=advance))
+            said = generate(
+                answering,
+                requests,
+                journal,
+                sampling,
+                progress=advance,
+                retry_filtered=retry_filtered,
+            )
+        completions = list(said)
         write_jsonl(out, completions)
     failed = [completion for completion in completions if completion.error is not None]
     console.print(
         f"wrote {out}: {len(completions) - len(failed):,} answers, {len(failed):,} errors"
-        + (f", the first: {failed[0].error}" if failed else ""),
+        + (f", the first: {printable(str(failed[0].error))}" if failed else ""),
         highlight=False,
         soft_wrap=True,
     )
+    if filtered := filtered_sentence(completions):
+        console.print(filtered, highlight=False, soft_wrap=True)
     return len(failed)
 
 
 def run_grade(
-    benchmark: str, completions: Path, out: Path, config: GradeConfig, console: "Console"
-) -> None:
-    """Run stage 4 on one file of completions, and print every metric."""
+    benchmark: str,
+    completions: Path,
+    out: Path,
+    config: GradeConfig,
+    console: "Console",
+    *,
+    retry_filtered: bool = False,
+) -> bool:
+    """Run stage 4 on one file of completions, and print every metric.
+
+    Returns whether so much could be read that its rates are known.
+    """
     from response_tuning.evaluation import Judge
     from response_tuning.grade import grade
 
     with alone_at(out, completions, config) as journal:
-        say = Judge(config.judge, console).say(journal, benchmark)
+        judge = Judge(config.judge, console, retry_filtered=retry_filtered)
+        say = judge.say(journal, benchmark)
         count = grade(benchmark, completions, out, config, say)
+    scores = list(read_jsonl(out, Score))
+    lost = unread(scores)
     metrics: dict[str, list[Score]] = {}
-    for score in read_jsonl(out, Score):
+    for score in scores:
         metrics.setdefault(score.metric, []).append(score)
     for metric, found in metrics.items():
+        if lost.too_many and metric not in KNOWN_ANYHOW:
+            console.print(f"{metric:>22}  n/a    ({lost})", style="red", highlight=False)
+            continue
         mean = fmean([score.value for score in found], [score.weight for score in found])
         console.print(f"{metric:>22}  {mean:.3f}  (n {len(found):,})", highlight=False)
     console.print(f"wrote {out}: {count:,} scores", highlight=False, soft_wrap=True)
+    return not lost.too_many
 
 
 def build_miniature(settings: Sequence[str], out: Path, console: "Console") -> None:

@@ -29,7 +29,9 @@ _ENDS = re.compile(r"<\|(?:end|return|call|start)\|>")
 _BARE = re.compile(r"\s*(?:analysis|commentary)(?=[A-Z\"'])")
 _BARE_FINAL = "assistantfinal"
 _WRAPPERS = (
-    re.compile(r"<(answer|response|final|output)>\s*(?P<in>.*?)\s*</\1>", re.DOTALL | re.IGNORECASE),
+    re.compile(
+        r"<(answer|response|final|output)>\s*(?P<in>.*?)\s*</\1>", re.DOTALL | re.IGNORECASE
+    ),
     re.compile(
         r"<\|(?:begin_of_(?:solution|answer)|start_response)\|>\s*(?P<in>.*?)\s*"
         r"(?:<\|(?:end_of_(?:solution|answer)|end_response)\|>)?",

@@ -7,36 +7,50 @@ from pydantic import BaseModel, ConfigDict, Field
 from response_tuning.artifacts import FinishReason
 from response_tuning.generate.engine import UNSAID, Usage, one_line
 
+_STOPPED = (
+    "stop eos eos_token end_turn stop_sequence stop_token end_of_turn end_of_text endoftext end "
+    "complete completed finished done"
+)
+_AT_THE_LIMIT = (
+    "length max_tokens max_length max_new_tokens max_output_tokens max_completion_tokens "
+    "model_length token_limit context_length model_context_window_exceeded incomplete"
+)
+_FILTERED = (
+    "content_filter content_filtered content-filter filter filtered safety sensitive moderation "
+    "blocked blocklist prohibited_content recitation spii refusal guardrail_intervened"
+)
 _ENDS: dict[str, FinishReason] = {
-    **dict.fromkeys(
-        ("stop", "eos", "eos_token", "end_turn", "stop_sequence", "stop_token", "end_of_turn")
-        + ("end_of_text", "endoftext", "end", "complete", "completed", "finished", "done"),
-        "stop",
-    ),
-    **dict.fromkeys(
-        ("length", "max_tokens", "max_length", "max_new_tokens", "max_output_tokens")
-        + ("max_completion_tokens", "model_length", "token_limit", "context_length")
-        + ("model_context_window_exceeded", "incomplete"),
-        "length",
-    ),
-    **dict.fromkeys(
-        ("content_filter", "content_filtered", "content-filter", "filter", "filtered", "safety")
-        + ("sensitive", "moderation", "blocked", "blocklist", "prohibited_content", "recitation")
-        + ("spii", "refusal", "guardrail_intervened"),
-        "filtered",
-    ),
+    **dict.fromkeys(_STOPPED.split(), "stop"),
+    **dict.fromkeys(_AT_THE_LIMIT.split(), "length"),
+    **dict.fromkeys(_FILTERED.split(), "filtered"),
 }
 """Name of an end on a server, in lower case -> what it is here."""
-_TOOLS = {"tool_calls", "tool_call", "tool_use", "function_call"}
-_BROKEN_OFF = {"abort", "aborted", "error", "cancelled", "canceled", "cancel"} | {
-    "insufficient_system_resource",
-    "timeout",
-}
-"""Ends that are no answer: the same question may have one later."""
-_FILTERS = (
-    *("content_filter", "content_policy", "responsibleai", "data_inspection", "moderation"),
-    *("prohibited_content", "guardrail", "flagged", "invalid_prompt", "safety"),
+_TOOLS = frozenset(("tool_calls", "tool_call", "tool_use", "function_call"))
+_BROKEN_OFF = frozenset(
+    [
+        "abort",
+        "aborted",
+        "error",
+        "cancelled",
+        "canceled",
+        "cancel",
+        "timeout",
+        "insufficient_system_resource",
+    ]
 )
+"""Ends that are no answer: the same question may have one later."""
+_FILTERS = [
+    "content_filter",
+    "content_policy",
+    "responsibleai",
+    "data_inspection",
+    "moderation",
+    "prohibited_content",
+    "guardrail",
+    "flagged",
+    "invalid_prompt",
+    "safety",
+]
 """What the code of an error holds where a filter acted: Azure's, OpenAI's and others'."""
 _MOST_TOKENS = 10**8
 

@@ -81,7 +81,9 @@ async def _read(reply: httpx2.Response, request: httpx2.Request) -> bytes:
     if encoding in ("", "identity"):
         return bytes(packed)
     if encoding not in _ENCODINGS:
-        raise APIError(f"a reply packed as {encoding!r}, which was not asked for", request, body=None)
+        raise APIError(
+            f"a reply packed as {encoding!r}, which was not asked for", request, body=None
+        )
     try:
         # 32 + 15: gzip or zlib, whichever it is. A small reply may unpack into a huge one.
         body = zlib.decompressobj(32 + zlib.MAX_WBITS).decompress(packed, LARGEST + 1)
