@@ -21,8 +21,8 @@ PLUMBING: dict[str, set[str]] = {
     "errors": set(),
     "registry": {"errors"},
     "artifacts": {"errors"},
-    "configs": {"errors", "registry"},
-    "experiments": {"errors", "registry", "configs"},
+    "configs": {"errors", "registry", "yaml_text"},
+    "experiments": {"errors", "registry", "configs", "yaml_text"},
     "folders": {"artifacts", "errors"},
     "hub": {"errors", "readers"},
     "journals": {"artifacts", "errors"},
@@ -30,6 +30,7 @@ PLUMBING: dict[str, set[str]] = {
     "readers": {"errors"},
     "refusal_phrases": set(),
     "terminal": set(),
+    "yaml_text": {"errors"},
     "templates": {"artifacts", "configs", "errors", "registry", "templates"},
     "miniature": {"artifacts", "configs", "errors", "miniature"},
 }

@@ -1,11 +1,13 @@
 """The command line: flags become a recipe, and ``pipeline`` does the rest."""
 
+import errno
 import logging
 import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from typer.exceptions import TyperException
 
 from response_tuning import cli_data, cli_evaluation, cli_experiments
 from response_tuning.cli_data import (
@@ -22,7 +24,7 @@ from response_tuning.cli_data import (
 from response_tuning.cli_experiments import Copies, Limit
 from response_tuning.errors import ConfigError, ResponseTuningError
 from response_tuning.redaction import redacted
-from response_tuning.terminal import console, printable
+from response_tuning.terminal import console, prepare_streams, printable
 
 # Plain help: the decorated kind alone would cost a fifth of a second at every start.
 app = typer.Typer(
@@ -273,18 +275,42 @@ def list_registered() -> None:
 
 def main() -> None:
     """Run the command line; an error that the user can mend is one line and exit code 2."""
+    prepare_streams()
     logging.basicConfig(level=logging.WARNING, format="rtune: %(message)s")
     try:
-        app()
+        code = app(standalone_mode=False)
+    except typer.Abort:
+        sys.exit(130)
+    except TyperException as error:
+        code = error.exit_code
+        said = _usage(error)
     except ResponseTuningError as error:
-        said = redacted(" ".join(str(error).split()))
+        code, said = 2, "rtune: " + " ".join(str(error).split())
     except OSError as error:
         if error.errno is None:  # a library's own
             raise
-        path = error.filename2 or error.filename  # of a file that is moved, where it should go
-        where = f"{path}: " if path else ""
-        said = f"{where}{error.strerror}; check the path, its permissions and the room on the disk"
+        code, said = 2, "rtune: " + _explained(error)
     else:
-        return
-    print(f"rtune: {printable(said)}", file=sys.stderr)
-    sys.exit(2)
+        sys.exit(code)
+    print(printable(redacted(said)), file=sys.stderr)
+    sys.exit(code)
+
+
+def _usage(error: TyperException) -> str:
+    """Return what is wrong with a command line, and where its help is."""
+    if error.format_message().startswith("Usage:"):  # no arguments at all
+        return error.format_message()
+    context = getattr(error, "ctx", None)
+    command = context.command_path if context is not None else "rtune"
+    said = " ".join(error.format_message().split()).rstrip(".")
+    where = "".join(f"{name}: " for name in [command.partition(" ")[2]] if name)
+    return f"rtune: {where}{said[:1].lower()}{said[1:]}; '{command} --help' shows what it takes"
+
+
+def _explained(error: OSError) -> str:
+    path = error.filename2 or error.filename  # of a file that is moved, where it should go
+    where = f"{path}: " if path else ""
+    hint = "check the path, its permissions and the room on the disk"
+    if error.errno in (errno.EMFILE, errno.ENFILE):
+        hint = "allow more, such as with 'ulimit -n 1024'"
+    return f"{where}{error.strerror}; {hint}"

@@ -9,6 +9,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from response_tuning import yaml_text
 from response_tuning.errors import ConfigError
 from response_tuning.redaction import redacted
 from response_tuning.registry import unknown
@@ -311,10 +312,7 @@ def read_recipe(path: Path) -> dict[str, Any]:
     Raises:
         ConfigError: the file is missing, is no YAML, or is no mapping of sections.
     """
-    try:
-        content = _yaml(path.read_bytes(), str(path))
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
+    content = yaml_text.read(path)
     if not isinstance(content, dict):
         raise ConfigError(f"{path}: expected sections such as 'data:' and 'finetune:'")
     return content
@@ -334,6 +332,10 @@ def make_recipe(
     Raises:
         ConfigError: a name is unknown, or a value is impossible.
     """
+    expected = "SECTION.KEY=VALUE, such as finetune.lora_r=8"
+    if wrong := [text for text in settings if "." not in text.partition("=")[0]]:
+        raise ConfigError(f"--set {wrong[0]}: expected {expected}")
+    laid = yaml_text.with_settings({}, settings, expected)
     recipe = read_recipe(path) if path else {}
     file = f"{path}: " if path else ""
     named = recipe.pop("preset", "small")
@@ -341,7 +343,7 @@ def make_recipe(
         ("", {"finetune": _preset(preset, "") if preset else _preset(named, file)}),
         (file, recipe),
         ("", flags),
-        *(("--set: ", _setting(text)) for text in settings),
+        ("--set: ", laid),
     ]
     sections: dict[str, dict[str, Any]] = {"data": {}, "finetune": {}}
     origins: dict[str, dict[str, str]] = {"data": {}, "finetune": {}}
@@ -380,24 +382,3 @@ def _nearest(key: str, origins: Mapping[str, str]) -> str:
     while key and key not in origins:
         key = key.rpartition(".")[0]
     return origins.get(key, "")
-
-
-def _yaml(text: str | bytes, where: str) -> Any:  # noqa: ANN401 - whatever YAML can hold
-    import yaml
-
-    try:
-        return yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError) as error:  # ValueError: a date that does not exist
-        raise ConfigError(f"{where}: not YAML: {' '.join(str(error).split())}") from error
-
-
-def _setting(text: str) -> dict[str, dict[str, Any]]:
-    """Read ``section.key=value``, or ``section.key.key=value``; the value is YAML."""
-    path, equals, value = text.partition("=")
-    section, *keys = path.split(".")
-    if not (equals and keys and all(keys)):
-        raise ConfigError(f"--set {text}: expected SECTION.KEY=VALUE, such as finetune.lora_r=8")
-    inner = _yaml(value, f"--set {text}")
-    for key in reversed(keys):
-        inner = {key: inner}
-    return {section: inner}

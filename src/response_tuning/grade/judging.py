@@ -74,18 +74,15 @@ def verdict(reply: Completion, labels: Sequence[str], lead: str = "Verdict") -> 
     """Return the label that a reply gives: in the form, or in its last line, ``Verdict: LABEL``.
 
     Emphasis, case and a full stop are forgiven. A label anywhere else, one that is qualified, a
-    second line with another one, a line that what was judged holds as well, or a reply that was cut
-    short is none.
+    second line with another one, or a reply that was cut short is none. Nor is a line that what was
+    judged holds as well: it may be a quotation.
     """
     said = own_reply(reply).strip()
     if said.startswith("{") and said.endswith("}"):
         return _in_form(said, labels)
-    lines = _own_lines(said)
-    given = [label for line in lines if (label := _label(line, labels, lead)) is not None]
-    if not given or _label(lines[-1], labels, lead) is None or len({*given}) > 1:
-        return None
     shown = {_label(line, labels, lead) for line in _LINES.split(material(reply))}
-    return None if given[0] in shown else given[0]
+    given = [_label(line, labels, lead) for line in _own_lines(said)]
+    return given[-1] if {*given} - shown - {None} == {given[-1]} else None
 
 
 def _in_form(said: str, labels: Sequence[str]) -> str | None:

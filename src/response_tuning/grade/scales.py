@@ -68,8 +68,8 @@ def only_object(reply: str, keys: Iterable[str], material: str = "") -> dict[str
     """Return the JSON object of a reply that has any of ``keys``, its own keys in lower case.
 
     None where there is none, or several that differ, apart from those in ``material``; or where
-    braces around it say that it is a piece of something broken: one after it, or before it one that
-    is still open.
+    braces around it say that it is a piece of something broken: one after it that belongs to no
+    other, or before it one that is still open.
     """
     objects = _objects(reply)
     if objects is None:
@@ -81,7 +81,7 @@ def only_object(reply: str, keys: Iterable[str], material: str = "") -> dict[str
     own = wanted[-1]
     after = "".join(_between(reply, [one for one in objects if one.start >= own.end], own.end))
     closed = reply.count("{", 0, own.start) == reply.count("}", 0, own.start)
-    return own.value if closed and "}" not in after else None
+    return own.value if closed and not {"{", "}"} & {*after} else None
 
 
 def read_score(value: object) -> float | None:
