@@ -249,8 +249,8 @@ def run_grade(
 
     Returns whether so much could be read that its rates are known.
     """
-    from response_tuning.evaluation import Judge
     from response_tuning.grade import grade
+    from response_tuning.judges import Judge
 
     with alone_at(out, completions, config) as journal:
         judge = Judge(config.judge, console, retry_filtered=retry_filtered)

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from response_tuning import evaluation
+from response_tuning import evaluation, judges
 from response_tuning.artifacts import package_versions, read_json, write_json
 from response_tuning.experiments import Cell, Experiment, cells, series, with_reference
 from response_tuning.folders import alone_in
@@ -88,7 +88,7 @@ def _run(
         if there.get("experiment") in (None, manifest["experiment"]):
             write_json(out / MANIFEST, manifest)  # else at the end: a later cell may be refused
     # Last, for a variant may be compared with another.
-    judge = evaluation.Judge(experiment.grade.judge, console, retry_filtered=retry_filtered)
+    judge = judges.Judge(experiment.grade.judge, console, retry_filtered=retry_filtered)
     _grade(experiment, found, out, judge)
     unknown = _report(experiment, found, out)
     manifest |= {"status": "finished", "peak_memory_gib": _peak_memory_gib()}
@@ -199,9 +199,7 @@ def _tune_and_ask(
     return seconds
 
 
-def _grade(
-    experiment: Experiment, found: Sequence[Cell], out: Path, judge: evaluation.Judge
-) -> None:
+def _grade(experiment: Experiment, found: Sequence[Cell], out: Path, judge: judges.Judge) -> None:
     for cell in found:
         folder = cell.folder(out)
         for benchmark in (name for name in experiment.benchmarks if name not in evaluation.CORE):
@@ -217,7 +215,7 @@ def _checked(experiment: Experiment) -> list[Cell]:
     from response_tuning.grade import open_benchmark
 
     found = cells(experiment)
-    evaluation.check_judge(experiment.grade.judge)
+    judges.check_judge(experiment.grade.judge)
     for cell in found:
         evaluation.check_answering(cell, Path())
         check_names(cell.finetune)

@@ -50,9 +50,7 @@ def judged(
 ) -> Callable[..., dict[str, Score]]:
     """Metric -> score of an answer to the first item, of which the judge says ``replies``."""
 
-    def run(
-        *replies: str, ended: str = "stop", answered: str = "Rain, rain."
-    ) -> dict[str, Score]:
+    def run(*replies: str, ended: str = "stop", answered: str = "Rain, rain.") -> dict[str, Score]:
         rule = open_benchmark("infobench", written())
         assert isinstance(rule, JudgedBenchmark)
         item = rule.items()[0]
