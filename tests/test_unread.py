@@ -17,7 +17,7 @@ def test_more_than_one_in_twenty_is_too_many() -> None:
 
 def test_where_nothing_is_judged_nothing_is_unread() -> None:
     found = unread(scores(1, 1, metric="refusal"))
-    assert (found.count, found.of, found.too_many) == (0, 0, False)
+    assert (found.lost, found.of, found.too_many) == (0, 0, False)
 
 
 def test_both_kinds_of_prompts_and_the_weights_count() -> None:

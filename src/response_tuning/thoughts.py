@@ -62,10 +62,10 @@ def without_thoughts(text: str) -> Answer:
     if _BARE.match(text):
         _, final, said = text.rpartition(_BARE_FINAL)
         return Answer(said.strip() if final else "", thinking=not final or not said.strip())
-    said = _outside(text)
-    if said is None:
+    outside = _outside(text)
+    if outside is None:
         return Answer(text, thinking=False)
-    said = said.strip()
+    said = outside.strip()
     for wrapper in _WRAPPERS:
         if whole := wrapper.fullmatch(said):
             said = whole["in"]

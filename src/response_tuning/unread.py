@@ -25,7 +25,7 @@ KNOWN_ANYHOW = frozenset(
 class Unread(NamedTuple):
     """How much could not be read."""
 
-    count: int
+    lost: int
     """Answers of which some verdict could not be read."""
     of: int
     share: float
@@ -38,12 +38,12 @@ class Unread(NamedTuple):
 
     def __str__(self) -> str:
         """Return what stands beside a number that there is none of."""
-        return f"{self.count:,} of {self.of:,} unread"
+        return f"{self.lost:,} of {self.of:,} unread"
 
 
 def unread(scores: Iterable[Score]) -> Unread:
     """Count what could not be read among the scores of one benchmark."""
     marks = [score for score in scores if score.metric in MARKS]
     whole = sum(score.weight for score in marks)
-    lost = sum(score.weight * score.value for score in marks)
-    return Unread(sum(score.value > 0 for score in marks), len(marks), lost / whole if whole else 0)
+    gone = sum(score.weight * score.value for score in marks)
+    return Unread(sum(score.value > 0 for score in marks), len(marks), gone / whole if whole else 0)

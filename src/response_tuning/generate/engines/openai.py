@@ -291,12 +291,12 @@ def connect(config: EngineConfig) -> OpenAIEngine:
 def _host(url: str) -> str:
     try:
         address = urlsplit(url)
-        host, _ = address.hostname, address.port
-    except ValueError:
-        host = None
-    if not host or address.scheme not in ("http", "https"):
+        _ = address.port  # is checked when it is asked for
+    except ValueError as error:
+        raise ConfigError(f"engine 'openai': no http(s) address: {url}: {error}") from error
+    if not address.hostname or address.scheme not in ("http", "https"):
         raise ConfigError(f"engine 'openai': no http(s) address: {url}")
-    return host
+    return address.hostname
 
 
 def _proxy(url: str) -> str | None:
