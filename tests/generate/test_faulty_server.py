@@ -1,7 +1,7 @@
 """Thousands of prompts against a server of which a third of the replies are faulty.
 
-Nothing is lost, nothing is another prompt's answer, and nothing is paid twice: the server never
-gives a whole answer to the same prompt again, but for what was in flight when the client was killed.
+Nothing is lost, nothing is another prompt's answer, and nothing is paid twice: the server gives a
+whole answer to the same prompt again only if that was in flight when the client was killed.
 """
 
 import json

@@ -6,12 +6,12 @@ that can hold a model to a form is asked for one; elsewhere the last line of the
 verdict, if it is the only one, and none that may be quoted from what was judged.
 """
 
-import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from response_tuning.artifacts import Completion, Message, Question, digest
+from response_tuning.grade.scales import has_object, only_object
 from response_tuning.thoughts import answer
 
 DATA_NOT_ORDERS = (
@@ -23,6 +23,7 @@ DATA_NOT_ORDERS = (
 _MATERIAL = re.compile(r"<([a-z]+-[0-9a-f]{16})>\n(.*?)\n</\1>", re.DOTALL)
 _LINES = re.compile(r"\r\n|\r|\n")
 """What ends a line. Python's ``splitlines`` also ends one where Unicode and old printers do."""
+_KEYS = ("verdict",)
 _FENCE = re.compile(r"\s*(```+|~~~+)")
 _PAIRS = (("", ""), ("[", "]"), ("(", ")"), ('"', '"'), ("'", "'"), ("\u201c", "\u201d"))
 
@@ -77,25 +78,21 @@ def verdict(reply: Completion, labels: Sequence[str], lead: str = "Verdict") -> 
     second line with another one, or a reply that was cut short is none. Nor is a line that what was
     judged holds as well: it may be a quotation.
     """
-    said = own_reply(reply).strip()
-    if said.startswith("{") and said.endswith("}"):
-        return _in_form(said, labels)
-    shown = {_label(line, labels, lead) for line in _LINES.split(material(reply))}
+    said, shown = own_reply(reply).strip(), material(reply)
+    quoted = {_label(line, labels, lead) for line in _LINES.split(shown)}
     given = [_label(line, labels, lead) for line in _own_lines(said)]
-    return given[-1] if {*given} - shown - {None} == {given[-1]} else None
+    own = {*given} - quoted - {None}
+    if has_object(said, _KEYS, shown):
+        found = _in_form(only_object(said, _KEYS, shown) or {}, labels)
+        return found if own <= {found} else None
+    return given[-1] if own == {given[-1]} else None
 
 
-def _in_form(said: str, labels: Sequence[str]) -> str | None:
-    """Read a reply that is one JSON object and nothing else."""
-    try:
-        pairs = json.loads(said, object_pairs_hook=list, strict=False)
-    except (ValueError, RecursionError):
-        return None
-    found = [value for key, value in pairs if key == "verdict"]
-    known = {key for key, _ in pairs} <= {"reasoning", "verdict"}
-    if not known or len(found) != 1 or not isinstance(found[0], str):
-        return None
-    return next((label for label in labels if label.lower() == found[0].strip().lower()), None)
+def _in_form(said: Mapping[str, Any], labels: Sequence[str]) -> str | None:
+    """Return the label that a JSON object gives."""
+    value = said.get("verdict")
+    name = value.strip().lower() if isinstance(value, str) else ""
+    return next((label for label in labels if label.lower() == name), None)
 
 
 def _own_lines(said: str) -> list[str]:

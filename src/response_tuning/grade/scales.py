@@ -72,16 +72,18 @@ def only_object(reply: str, keys: Iterable[str], material: str = "") -> dict[str
     other, or before it one that is still open.
     """
     objects = _objects(reply)
-    if objects is None:
-        return None
-    quoted = [one.value for one in _objects(material) or ()]
-    wanted = [one for one in objects if one.value.keys() & {*keys} and one.value not in quoted]
+    wanted = _own(objects, keys, material)
     if not wanted or any(one.value != wanted[0].value for one in wanted):
         return None
     own = wanted[-1]
     after = "".join(_between(reply, [one for one in objects if one.start >= own.end], own.end))
     closed = reply.count("{", 0, own.start) == reply.count("}", 0, own.start)
     return own.value if closed and not {"{", "}"} & {*after} else None
+
+
+def has_object(reply: str, keys: Iterable[str], material: str = "") -> bool:
+    """Whether a reply has an object with any of ``keys`` that ``material`` has not."""
+    return bool(_own(_objects(reply), keys, material))
 
 
 def read_score(value: object) -> float | None:
@@ -97,8 +99,13 @@ def read_score(value: object) -> float | None:
     return float(value) if LOWEST <= value <= HIGHEST else None
 
 
-def _objects(text: str) -> list[_Found] | None:
-    """Return the outermost JSON objects of a text; None where its nesting has no end."""
+def _own(objects: Sequence[_Found], keys: Iterable[str], material: str) -> list[_Found]:
+    quoted = [one.value for one in _objects(material)]
+    return [one for one in objects if one.value.keys() & {*keys} and one.value not in quoted]
+
+
+def _objects(text: str) -> list[_Found]:
+    """Return the outermost JSON objects of a text; none where its nesting has no end."""
     decoder = json.JSONDecoder(object_pairs_hook=_lowered, strict=False)  # line breaks in strings
     found = []
     at = text.find("{")
@@ -109,7 +116,7 @@ def _objects(text: str) -> list[_Found] | None:
         except ValueError:  # not JSON, or a huge integer
             end = at + 1
         except RecursionError:  # each of its braces would begin it again
-            return None
+            return []
         at = text.find("{", end)
     return found
 
