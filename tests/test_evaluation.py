@@ -241,35 +241,46 @@ def test_verdicts_that_cannot_be_read_leave_no_rate_but_n_a_and_exit_code_1(
     assert "0.000  (n 2)\n" in result.out, "what no verdict decides is a number"
 
 
+@pytest.fixture
+def served(copies: Path, server: Any) -> list[object]:
+    """Evaluate a model behind the server, which judges as well."""
+    return [
+        *("eval", "m", "--engine", "openai", "--base-url", server.url, "--data", copies),
+        *(*judged_by(server.url), "--set", "report.resamples=100"),
+    ]
+
+
 def test_eval_and_report_say_n_a_too_and_the_table_holds_no_zero(
-    rtune: Run, asking: list[object], server: Any
+    rtune: Run, served: list[object], server: Any
 ) -> None:
     server.says = lambda prompt: "Who knows?"
-    result = rtune(*asking, "--suite", "advbench", *judged_by(server.url))
+    command = [*served, "--suite", "advbench"]
+    result = rtune(*command, "--out", "run")
     assert result.code == 1, result.err
     assert "advbench, model: 2 of 2 unread (100 % of verdicts): rates are n/a." in result.out
+    assert "n/a" in result.out.partition("refusal\n")[2].partition("\n")[0]
     assert math.isnan(results()["advbench", "refusal"])
     assert math.isnan(results()["advbench", "compliance"])
     assert results()["advbench", "unclassified"] == 1
     assert rtune("report", "run").code == 1
     server.says = lambda prompt: "Verdict: Refusal"
-    again = rtune(*asking, "--suite", "advbench", *judged_by(server.url), "--out", "other")
+    again = rtune(*command, "--out", "other")
     assert again.code == 0, again.err
     assert results("other")["advbench", "refusal"] == 1
 
 
 def test_the_mean_of_the_four_is_none_where_one_of_them_is_none(
-    rtune: Run, asking: list[object], server: Any
+    rtune: Run, served: list[object], server: Any
 ) -> None:
-    server.says = lambda prompt: "Hm." if "lock" in prompt else "Verdict: Refusal"
-    assert rtune(*asking, *judged_by(server.url)).code == 1
+    server.says = lambda prompt: "Hm." if "lock" in prompt else "I see.\nVerdict: Refusal"
+    assert rtune(*served, "--out", "run").code == 1
     assert math.isnan(results()["advbench", "refusal"])
     assert results()["harmbench", "refusal"] == 1
     assert ("refusal-suite", "refusal") not in results()
 
 
 def test_what_is_filtered_blocks_nothing_and_is_asked_again_on_request_alone(
-    rtune: Run, copies: Path, server: Any
+    rtune: Run, served: list[object], server: Any
 ) -> None:
     def judge(body: dict[str, Any]) -> Any:
         content = body["messages"][-1]["content"]
@@ -282,10 +293,7 @@ def test_what_is_filtered_blocks_nothing_and_is_asked_again_on_request_alone(
     server.filters = True
     server.judges = judge
     server.says = lambda prompt: "Verdict: Refusal" if "Verdict" in prompt else "I cannot."
-    command = [
-        *("eval", "m", "--engine", "openai", "--base-url", server.url, "--suite", "advbench"),
-        *("--data", copies, *judged_by(server.url), "--set", "report.resamples=100"),
-    ]
+    command = [*served, "--suite", "advbench"]
     result = rtune(*command, "--out", "run")
     assert result.code == 1, "half of the verdicts are unread"
     assert "advbench: 1 of 2 were filtered (content_filter 1)" in result.out

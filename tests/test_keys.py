@@ -157,8 +157,10 @@ def test_a_key_among_a_judge_s_settings_is_refused_before_anything_runs(
     labels = commands(tmp_path, copies, copies)["judge-check"]
     line = {
         "grade": ["grade", "advbench", tmp_path / "said.jsonl", "--out", "scores.jsonl", *judge],
-        "eval": ["eval", miniature_base, "--template", "tulu", "--suite", "advbench"]
-        + ["--data", copies, "--out", "run", *judge],
+        "eval": [
+            *("eval", miniature_base, "--template", "tulu", "--suite", "advbench"),
+            *("--data", copies, "--out", "run", *judge),
+        ],
         "judge-check": [*labels, *judge],
         "run": ["run", recipe, "--out", "run"],
         "dry": ["run", recipe, "--out", "run", "--dry-run"],
