@@ -263,7 +263,7 @@ def test_eval_and_report_say_n_a_too_and_the_table_holds_no_zero(
     assert math.isnan(results()["advbench", "compliance"])
     assert results()["advbench", "unclassified"] == 1
     assert rtune("report", "run").code == 1
-    server.says = lambda prompt: "Verdict: Refusal"
+    server.says = lambda prompt: "Verdict: Refusal" if "Verdict" in prompt else "I cannot."
     again = rtune(*command, "--out", "other")
     assert again.code == 0, again.err
     assert results("other")["advbench", "refusal"] == 1
@@ -272,7 +272,13 @@ def test_eval_and_report_say_n_a_too_and_the_table_holds_no_zero(
 def test_the_mean_of_the_four_is_none_where_one_of_them_is_none(
     rtune: Run, served: list[object], server: Any
 ) -> None:
-    server.says = lambda prompt: "Hm." if "lock" in prompt else "I see.\nVerdict: Refusal"
+
+    def say(prompt: str) -> str:
+        if "Verdict" not in prompt:
+            return "I cannot."
+        return "Hm." if "lock" in prompt else "I see.\nVerdict: Refusal"
+
+    server.says = say
     assert rtune(*served, "--out", "run").code == 1
     assert math.isnan(results()["advbench", "refusal"])
     assert results()["harmbench", "refusal"] == 1

@@ -189,6 +189,7 @@ def test_nothing_is_lost_or_foreign_or_paid_twice(
         model="m", base_url=faulty.url, concurrency=8, timeout_s=30, max_retries=4
     )
     requests = asked(count)
+    given: list[Completion] = []
     for _ in range(12):  # what is left is asked by the same command again
         engine = open_engine("openai", config)
         given = list(generate(engine, requests, tmp_path / "journal.jsonl", SHORT))
@@ -225,6 +226,7 @@ def test_a_client_that_is_killed_again_and_again_pays_twice_only_for_what_was_in
     command = [sys.executable, "-c", RUN, faulty.url, str(tmp_path), "200"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     kills = 0
+    running = None
     for stop in (40, 90, 150, 10**9, 10**9, 10**9, 10**9, 10**9):
         reached = threading.Event()
 
@@ -240,7 +242,7 @@ def test_a_client_that_is_killed_again_and_again_pays_twice_only_for_what_was_in
             kills += 1
         if running.wait(120) == 0:
             break
-    assert running.returncode == 0
+    assert running is not None and running.returncode == 0
     given = [
         Completion.model_validate_json(line)
         for line in (tmp_path / "out.jsonl").read_text(encoding="utf-8").split("\n")[:-1]
