@@ -195,7 +195,7 @@ def test_a_place_that_cannot_be_written_is_one_line(
     table = ["--engine", "scripted", "--table", prompts]
     for command, said in {
         ("finetune", *small, "--out", answers): "answers.jsonl is read from it; choose another",
-        ("finetune", *small, "--out", prompts): "prompts.jsonl: is no folder; choose another --out",
+        ("finetune", *small, "--out", prompts): "prompts.jsonl: is no folder; choose another",
         ("finetune", *small, "--out", prompts / "x"): "x: Not a directory; check the path",
         (
             "generate",

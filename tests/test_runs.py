@@ -92,7 +92,9 @@ def contents(run: Path) -> dict[str, bytes]:
 
 def test_a_run_is_a_folder_for_each_cell_a_report_and_a_manifest(uninterrupted: Path) -> None:
     found = contents(uninterrupted)
-    assert {name.split("/")[0] for name in found} == {"rt", "base", "report", "manifest.json"}
+    assert {name.split("/")[0] for name in found} == {
+        *("rt", "base", "report", "manifest.json", ".rtune.json")
+    }
     for cell in CELLS:
         stages = {path.name for path in (uninterrupted / cell).iterdir()}
         tuned = {"data", "finetune"} if cell.startswith("rt") else set()

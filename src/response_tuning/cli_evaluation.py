@@ -15,7 +15,7 @@ from response_tuning.cli_experiments import (
     JudgeUrl,
     grade_config,
 )
-from response_tuning.errors import ConfigError
+from response_tuning.errors import ConfigError, unused
 from response_tuning.terminal import console
 
 Device = Annotated[str, typer.Option(help="auto (the first GPU, if there is one) or cpu.")]
@@ -59,14 +59,14 @@ def judge_check(
     ] = None,
 ) -> None:
     """Compare a judge with people's labels; the same command again goes on where it stopped."""
-    from rich.console import Console
-
     from response_tuning.folders import alone_at, alone_in, page_at
     from response_tuning.judge_check import Wanted, contract, print_check, run_judge_check
 
     config = grade_config({**locals(), "reference": None}, settings)
+    if labels is not None:
+        unused("--labels is a file of its own", data=data)
     wanted = Wanted(tuple(sets or ()), labels, out, save)
-    to = Console(stderr=True, markup=False) if json else console()
+    to = console(stderr=json)
     with ExitStack() as held:
         read = {"labels": labels, "config": config}
         if save is not None:
@@ -90,9 +90,13 @@ def rate(
     reference: Annotated[
         str | None, typer.Option(help="The variant beside which others are shown; the first.")
     ] = None,
-    limit: Annotated[int | None, typer.Option(help="Only so many prompts, evenly spread.")] = None,
-    seed: Annotated[int, typer.Option(help="Seed of the order and of left and right.")] = 0,
-    port: Annotated[int, typer.Option(help="Of the page, on this machine alone; 0 is any.")] = 0,
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="Only so many prompts, evenly spread.")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the order and of left and right.")] = 0,
+    port: Annotated[
+        int, typer.Option(min=0, max=65535, help="Port of the page; 0 is any that is free.")
+    ] = 0,
     export: Annotated[
         Path | None, typer.Option(help="Write scores and agreement here; serve no page.")
     ] = None,
@@ -100,6 +104,13 @@ def rate(
     """Have people rate answers, blind and side by side, on a page of this machine."""
     from response_tuning import ratings
 
+    if not answers:
+        laid_out = {"reference": reference, "limit": limit, "seed": seed or None}
+        unused("the study is laid out already, or --answers is missing", **laid_out)
+    if export is not None:
+        unused("--export serves no page", rater=rater, port=port or None)
+    if rater is None:
+        unused("a page is served only with --rater", port=port or None)
     if answers:
         ratings.make_study(study, answers, reference, seed, limit)
     if export is not None:

@@ -3,7 +3,7 @@
 A recipe is a YAML file with a section for each stage; the command line's flags override it.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
 
@@ -12,7 +12,6 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from response_tuning import yaml_text
 from response_tuning.errors import ConfigError
 from response_tuning.redaction import redacted
-from response_tuning.registry import unknown
 
 
 class Config(BaseModel):
@@ -58,8 +57,11 @@ class DecontaminationConfig(Config):
 
     @model_validator(mode="after")
     def _possible_together(self) -> Self:
-        if self.remove and not self.against:
-            raise ValueError("remove needs prompts: name benchmarks or files of them in 'against'")
+        for name, field in type(self).model_fields.items():
+            if not self.against and name != "against" and getattr(self, name) != field.default:
+                raise ValueError(
+                    f"{name} needs prompts: name benchmarks or files of them in 'against'"
+                )
         return self
 
 
@@ -237,37 +239,7 @@ class ReportConfig(Config):
     seed: Seed = 0
 
 
-class Recipe(Config):
-    """One experiment: a section for each stage that it uses."""
-
-    data: DataConfig
-    finetune: FinetuneConfig
-
-
-# The paper's section 4.1 and its released settings (QLoRA on one GPU); r, alpha, dropout and the
-# constant schedule without warm-up are as published.
-PAPER: dict[str, Any] = {
-    "method": "qlora",
-    "lora_r": 64,
-    "lora_alpha": 16,
-    "lora_dropout": 0.1,
-    "learning_rate": 1e-4,
-    "scheduler": "constant",
-    "optimizer": "paged_adamw_32bit",
-    "max_grad_norm": 0.3,
-    "epochs": 10,
-    "examples_per_step": 64,
-    "window": 2048,
-    "tokens_per_micro_batch": 16384,
-    "gradient_checkpointing": True,
-    "precision": "bfloat16",
-    "train_on_final_newline": False,
-    "merge": True,
-}
-
-PRESETS: dict[str, dict[str, Any]] = {"paper": PAPER, "small": {}}
-
-C = TypeVar("C", bound=Config)
+C = TypeVar("C", bound=BaseModel)
 
 
 def build(
@@ -290,7 +262,8 @@ def build(
         message = first["msg"].removeprefix("Value error, ")
         if first["type"] == "missing":
             flag = {"source": "--data"}.get(key, f"--{key.replace('_', '-')}")
-            message = f"not given; name it with {flag}, or in a recipe" if kind.flags else "missing"
+            flags = getattr(kind, "flags", True)
+            message = f"not given; name it with {flag}, or in a recipe" if flags else "missing"
         # What a key that nobody knows holds may be a secret, such as an api_key.
         silent = first["type"] in {"missing", "value_error", "extra_forbidden"}
         got = "" if silent else f" (got {redacted(repr(first['input']))})"
@@ -316,65 +289,6 @@ def read_recipe(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise ConfigError(f"{path}: expected sections such as 'data:' and 'finetune:'")
     return content
-
-
-def make_recipe(
-    path: Path | None,
-    preset: str | None,
-    flags: dict[str, dict[str, Any]],
-    settings: Sequence[str],
-) -> Recipe:
-    """Lay a preset, a recipe file, flags and ``KEY=VALUE`` settings over each other, in this order.
-
-    What one of them does not say is as the one beneath it says, in sections of sections too. The
-    recipe may name the preset under ``preset:``; the argument overrides it.
-
-    Raises:
-        ConfigError: a name is unknown, or a value is impossible.
-    """
-    expected = "SECTION.KEY=VALUE, such as finetune.lora_r=8"
-    if wrong := [text for text in settings if "." not in text.partition("=")[0]]:
-        raise ConfigError(f"--set {wrong[0]}: expected {expected}")
-    laid = yaml_text.with_settings({}, settings, expected)
-    recipe = read_recipe(path) if path else {}
-    file = f"{path}: " if path else ""
-    named = recipe.pop("preset", "small")
-    layers = [
-        ("", {"finetune": _preset(preset, "") if preset else _preset(named, file)}),
-        (file, recipe),
-        ("", flags),
-        ("--set: ", laid),
-    ]
-    sections: dict[str, dict[str, Any]] = {"data": {}, "finetune": {}}
-    origins: dict[str, dict[str, str]] = {"data": {}, "finetune": {}}
-    for origin, layer in layers:
-        for name, values in layer.items():
-            if name not in sections:
-                raise ConfigError(f"{origin}{unknown('section', str(name), [*sections])}")
-            if not isinstance(values, dict):
-                raise ConfigError(f"{origin}{name}: expected settings, found {values!r}")
-            sections[name] = merged(sections[name], values)
-            origins[name] |= dict.fromkeys(_keys(values), f"{origin}{name}")
-    return Recipe(
-        data=build(DataConfig, sections["data"], f"{file}data", origins["data"]),
-        finetune=build(
-            FinetuneConfig, sections["finetune"], f"{file}finetune", origins["finetune"]
-        ),
-    )
-
-
-def _preset(name: object, origin: str) -> dict[str, Any]:
-    if str(name) not in PRESETS:
-        raise ConfigError(f"{origin}{unknown('preset', str(name), sorted(PRESETS))}")
-    return PRESETS[str(name)]
-
-
-def _keys(values: Mapping[str, Any], section: str = "") -> Iterator[str]:
-    """Yield every key, those of sections inside as ``section.key``."""
-    for key, value in values.items():
-        yield f"{section}{key}"
-        if isinstance(value, Mapping):
-            yield from _keys(value, f"{section}{key}.")
 
 
 def _nearest(key: str, origins: Mapping[str, str]) -> str:

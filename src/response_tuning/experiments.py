@@ -15,7 +15,6 @@ from pydantic import Field, field_validator
 
 from response_tuning import yaml_text
 from response_tuning.configs import (
-    PRESETS,
     Config,
     DataConfig,
     FinetuneConfig,
@@ -28,6 +27,7 @@ from response_tuning.configs import (
     read_recipe,
 )
 from response_tuning.errors import ConfigError
+from response_tuning.recipe import PRESETS, check_method
 from response_tuning.registry import unknown
 
 Settings = dict[str, Any]
@@ -198,6 +198,7 @@ def _cell(experiment: Experiment, name: str, variant: VariantConfig, seed: int) 
     finetune = {**preset, **tuning, "seed": seed}
     data = {**merged(experiment.data, variant.data), "seed": seed}
     generate = merged(experiment.generate, variant.generate)
+    check_method(finetune, variant.finetune or (), f"{where}: finetune")
     return Cell(
         variant=name,
         seed=seed,

@@ -80,8 +80,11 @@ def check_engine(name: str, settings: dict[str, Any], where: str) -> None:
         EngineError: there is no key for the server.
     """
     from response_tuning.generate import ENGINES, EngineConfig, open_engine
+    from response_tuning.generate.engine import check_effect
 
     ENGINES.get(name)
     config = build(EngineConfig, settings, where)
-    if name != "hf":  # which loads its model; the others are cheap
+    if name == "hf":  # which loads its model; the others are cheap
+        check_effect(name, config)
+    else:
         open_engine(name, config)

@@ -21,9 +21,10 @@ from response_tuning.artifacts import (
     read_jsonl,
     write_jsonl,
 )
-from response_tuning.configs import DataConfig, FinetuneConfig, GradeConfig, Recipe, build
-from response_tuning.errors import ConfigError
+from response_tuning.configs import DataConfig, FinetuneConfig, GradeConfig, build
+from response_tuning.errors import ConfigError, unused
 from response_tuning.folders import alone_at, alone_in, page_at
+from response_tuning.recipe import Recipe
 from response_tuning.registry import unknown
 from response_tuning.terminal import printable, progress_bar, quiet_libraries
 from response_tuning.unread import KNOWN_ANYHOW, unread
@@ -59,12 +60,12 @@ def run_data(config: DataConfig, out: Path) -> None:
 
 def print_audit(out: Path, console: "Console") -> None:
     """Print what became of the rows that ``run_data`` read, and what was found in them."""
-    audit = read_json(out / "audit.json")
-    held = audit["contaminated"]
+    audit = read_json(out / "audit.json", "rows", "rows_kept", "examples", "dropped")
+    held, flagged = audit.get("contaminated", {}), audit.get("flagged", {})
     lines = [f"{audit['rows']:,} rows: {audit['rows_kept']:,} kept, {audit['examples']:,} examples"]
     lines += [f"{count:>9,}  {reason}" for reason, count in audit["dropped"].items()]
-    lines += ["flagged, one by one in flagged.jsonl:"] if audit["flagged"] else []
-    lines += [f"{count:>9,}  {what}" for what, count in audit["flagged"].items()]
+    lines += ["flagged, one by one in flagged.jsonl:"] if flagged else []
+    lines += [f"{count:>9,}  {what}" for what, count in flagged.items()]
     lines += [f"no prompt of {name}" for name, kinds in held.items() if not any(kinds.values())]
     for line in [*lines, f"wrote {out}"]:
         console.print(line, highlight=False, soft_wrap=True, markup=False)
@@ -132,7 +133,8 @@ def show_data(
 
 
 def _title(config: FinetuneConfig, data: Path) -> str:
-    return f"{config.objective}, {Path(read_json(data / 'audit.json')['source']['name']).name}"
+    source = read_json(data / "audit.json", "source")["source"]
+    return f"{config.objective}, {Path(source['name']).name}"
 
 
 def show_file(
@@ -168,7 +170,7 @@ def show_run(run: Path, console: "Console", **how: "int | Path | bool | None") -
         DataError: ``run`` holds no manifest.
     """
     quiet_libraries()
-    settings = read_json(run / "manifest.json")["settings"]
+    settings = read_json(run / "manifest.json", "settings")["settings"]
     config = build(FinetuneConfig, settings, str(run / "manifest.json"))
     if (run / "tokenizer_config.json").exists():
         config = config.model_copy(update={"base_model": str(run), "template": "native"})
@@ -203,9 +205,18 @@ def run_generate(  # noqa: PLR0913 - the settings of one command
     from response_tuning.data import read_prompts
     from response_tuning.evaluation import filtered_sentence
     from response_tuning.generate import generate, open_engine
-    from response_tuning.grade import BENCHMARKS, open_benchmark
+    from response_tuning.grade import BENCHMARKS, check_effect, open_benchmark
 
     is_benchmark = prompts in BENCHMARKS.names()
+    grading = grading or GradeConfig()
+    if is_benchmark:
+        check_effect([prompts], grading, graded=False)
+        unused(f"{prompts} is a benchmark, which says itself what is asked", column=column)
+    else:
+        unused("a file of prompts is asked as it is", data=grading.data, limit=grading.limit)
+    if not sampling.temperature:
+        changed = None if sampling.top_p == 1 else sampling.top_p
+        unused("temperature 0 is greedy", top_p=changed, seed=sampling.seed or None)
     read = (config, grading, None if is_benchmark else Path(prompts))
     with alone_at(out, *read) as journal:
         if is_benchmark:
@@ -249,9 +260,10 @@ def run_grade(
 
     Returns whether so much could be read that its rates are known.
     """
-    from response_tuning.grade import grade
+    from response_tuning.grade import check_effect, grade
     from response_tuning.judges import Judge
 
+    check_effect([benchmark], config)
     with alone_at(out, completions, config) as journal:
         judge = Judge(config.judge, console, retry_filtered=retry_filtered)
         say = judge.say(journal, benchmark)
@@ -298,12 +310,12 @@ def build_miniature(settings: Sequence[str], out: Path, console: "Console") -> N
 def registered() -> dict[str, list[str]]:
     """Return the names of everything that can be asked for by name."""
     from response_tuning import templates
-    from response_tuning.configs import PRESETS
     from response_tuning.data import DATASETS
     from response_tuning.evaluation import CORE, SUITES
     from response_tuning.finetune.objectives import OBJECTIVES
     from response_tuning.generate import ENGINES
     from response_tuning.grade import BENCHMARKS
+    from response_tuning.recipe import PRESETS
 
     return {
         "datasets": DATASETS.names(),
@@ -323,6 +335,10 @@ def check_names(config: FinetuneConfig) -> None:
 
     for name in (config.objective, *config.twins):
         OBJECTIVES.get(name)
+    if {*config.twins} == {config.objective}:
+        raise ConfigError(f"twins: '{config.objective}' is the objective itself; name another")
+    if config.base_revision != "main" and Path(config.base_model).is_dir():
+        raise ConfigError(f"base_revision: {config.base_model} is a folder, which has none")
     templates.check(config.template)
 
 
@@ -338,7 +354,7 @@ def _is_prepared(config: DataConfig, out: Path) -> bool:
         "refusals": mixture.path or mixture.source,
     }
     return all(_unchanged(Path(read[key]), there[key]) for key in read if key in there) and all(
-        _same_prompts(name, config, there["against"].get(name))
+        _same_prompts(name, config, there.get("against", {}).get(name))
         for name in config.decontamination.against
     )
 

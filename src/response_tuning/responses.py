@@ -115,7 +115,7 @@ def _refine(engine: "Engine", refiner: Refiner, out: Path, console: "Console") -
     refine(out / ORIGINAL, attempts, config, out)
     write_page(out)
     print_refinement(out, console)
-    summary = read_json(out / "refinement.json")
+    summary = read_json(out / "refinement.json", "outcomes", "first_error")
     failed: int = summary["outcomes"]["error"]
     if failed:
         first = printable(str(summary["first_error"]))

@@ -139,8 +139,8 @@ def report_run(run: Path, console: "Console") -> bool:
     """
     from response_tuning.configs import build
 
-    content = read_json(run / MANIFEST)
-    experiment = build(Experiment, content.get("experiment", {}), str(run / MANIFEST))
+    content = read_json(run / MANIFEST, "experiment")
+    experiment = build(Experiment, content["experiment"], str(run / MANIFEST))
     found = cells(experiment)
     with alone_in(run):
         unknown = _report(experiment, found, run)
@@ -212,10 +212,11 @@ def _grade(experiment: Experiment, found: Sequence[Cell], out: Path, judge: judg
 def _checked(experiment: Experiment) -> list[Cell]:
     """Return the cells, once every name in them is known."""
     from response_tuning.core import check_core
-    from response_tuning.grade import open_benchmark
+    from response_tuning.grade import check_effect, open_benchmark
 
     found = cells(experiment)
     judges.check_judge(experiment.grade.judge)
+    check_effect(experiment.benchmarks, experiment.grade)
     for cell in found:
         evaluation.check_answering(cell, Path())
         check_names(cell.finetune)
