@@ -264,8 +264,10 @@ def build(
             flag = {"source": "--data"}.get(key, f"--{key.replace('_', '-')}")
             flags = getattr(kind, "flags", True)
             message = f"not given; name it with {flag}, or in a recipe" if flags else "missing"
-        # What a key that nobody knows holds may be a secret, such as an api_key.
-        silent = first["type"] in {"missing", "value_error", "extra_forbidden"}
+        silent = first["type"] in {"missing", "value_error"}
+        if first["type"] == "extra_forbidden":
+            # What a key that nobody knows holds may be a secret, such as an api_key.
+            silent = not isinstance(first["input"], int | float)
         got = "" if silent else f" (got {redacted(repr(first['input']))})"
         raise ConfigError(": ".join(filter(None, (place, key, message))) + got) from error
 

@@ -8,6 +8,7 @@ Generations are on disk before anything judges them, and so is each reply of a j
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from response_tuning import templates
@@ -29,7 +30,7 @@ from response_tuning.experiments import Cell, Experiment, laid_over
 from response_tuning.judges import OFFLINE, Judge, check_engine
 from response_tuning.registry import unknown
 from response_tuning.terminal import printable, progress_bar
-from response_tuning.unread import unread
+from response_tuning.unread import KNOWN_ANYHOW, unread
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -291,6 +292,21 @@ def grade_answers(benchmark: str, config: GradeConfig, folder: Path, judge: Judg
         judge.say(folder / "grade" / JUDGE_JOURNAL, benchmark),
     )
     write_json(manifest, graded | {benchmark: now})
+
+
+def print_scores(scores: Sequence[Score], console: "Console") -> bool:
+    """Print every metric, and return whether so much could be read that its rates are known."""
+    lost = unread(scores)
+    metrics: dict[str, list[Score]] = {}
+    for score in scores:
+        metrics.setdefault(score.metric, []).append(score)
+    for metric, found in metrics.items():
+        if lost.too_many and metric not in KNOWN_ANYHOW:
+            console.print(f"{metric:>22}  n/a    ({lost})", style="red", highlight=False)
+            continue
+        mean = fmean([score.value for score in found], [score.weight for score in found])
+        console.print(f"{metric:>22}  {mean:.3f}  (n {len(found):,})", highlight=False)
+    return not lost.too_many
 
 
 def average_refusals(folder: Path) -> None:

@@ -12,7 +12,7 @@ from response_tuning.terminal import progress_bar
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from response_tuning.generate import Engine
+    from response_tuning.generate import Engine, EngineConfig
 
 OFFLINE = "offline"
 Say = Callable[[Iterable[Request]], Iterator[Completion]]
@@ -69,10 +69,13 @@ class Judge:
 def check_judge(config: JudgeConfig) -> None:
     """Refuse a judge that cannot be asked; see ``check_engine``."""
     if config.engine != OFFLINE:
-        check_engine(config.engine, config.settings, "grade.judge.settings")
+        from response_tuning.generate.engine import check_effect
+
+        settings = check_engine(config.engine, config.settings, "grade.judge.settings")
+        check_effect(config.engine, settings)
 
 
-def check_engine(name: str, settings: dict[str, Any], where: str) -> None:
+def check_engine(name: str, settings: dict[str, Any], where: str) -> "EngineConfig":
     """Refuse settings that no engine has, and a server that cannot be asked, before anything runs.
 
     Raises:
@@ -80,11 +83,9 @@ def check_engine(name: str, settings: dict[str, Any], where: str) -> None:
         EngineError: there is no key for the server.
     """
     from response_tuning.generate import ENGINES, EngineConfig, open_engine
-    from response_tuning.generate.engine import check_effect
 
     ENGINES.get(name)
     config = build(EngineConfig, settings, where)
-    if name == "hf":  # which loads its model; the others are cheap
-        check_effect(name, config)
-    else:
+    if name != "hf":  # which loads its model; the others are cheap
         open_engine(name, config)
+    return config

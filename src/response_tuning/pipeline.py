@@ -9,7 +9,6 @@ import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from response_tuning.artifacts import (
@@ -27,7 +26,6 @@ from response_tuning.folders import alone_at, alone_in, page_at
 from response_tuning.recipe import Recipe
 from response_tuning.registry import unknown
 from response_tuning.terminal import printable, progress_bar, quiet_libraries
-from response_tuning.unread import KNOWN_ANYHOW, unread
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -260,6 +258,7 @@ def run_grade(
 
     Returns whether so much could be read that its rates are known.
     """
+    from response_tuning.evaluation import print_scores
     from response_tuning.grade import check_effect, grade
     from response_tuning.judges import Judge
 
@@ -268,19 +267,9 @@ def run_grade(
         judge = Judge(config.judge, console, retry_filtered=retry_filtered)
         say = judge.say(journal, benchmark)
         count = grade(benchmark, completions, out, config, say)
-    scores = list(read_jsonl(out, Score))
-    lost = unread(scores)
-    metrics: dict[str, list[Score]] = {}
-    for score in scores:
-        metrics.setdefault(score.metric, []).append(score)
-    for metric, found in metrics.items():
-        if lost.too_many and metric not in KNOWN_ANYHOW:
-            console.print(f"{metric:>22}  n/a    ({lost})", style="red", highlight=False)
-            continue
-        mean = fmean([score.value for score in found], [score.weight for score in found])
-        console.print(f"{metric:>22}  {mean:.3f}  (n {len(found):,})", highlight=False)
+    known = print_scores(list(read_jsonl(out, Score)), console)
     console.print(f"wrote {out}: {count:,} scores", highlight=False, soft_wrap=True)
-    return not lost.too_many
+    return known
 
 
 def build_miniature(settings: Sequence[str], out: Path, console: "Console") -> None:
