@@ -268,7 +268,7 @@ COMPLETION = (
     '{"item_id": "0", "prompt": [{"role": "user", "content": "Hi"}], "response": "Ho", '
     '"finish_reason": "stop", "key": "0", "model": "m", "template": "t", "sampling": {}}\n'
 )
-FILES = {
+FILES: dict[str, str | bytes] = {
     "answers.jsonl": (
         '{"instruction": "Hi", "response": "Ho"}\n{"instruction": "A", "response": "B"}\n'
     ),

@@ -154,6 +154,7 @@ def show(
     settings: Settings = None,
 ) -> None:
     """Show which tokens carry loss, how long rows are, and what became of each."""
+    flags = dict(locals())
     from response_tuning import pipeline
     from response_tuning.configs import DataConfig, FinetuneConfig
     from response_tuning.recipe import make_recipe
@@ -161,29 +162,25 @@ def show(
     if html is not None:
         unused("--jsonl prints every row, and writes no page", html=html if jsonl else None)
     if (Path(what) / "manifest.json").exists():
-        why = "a run has its own settings"
-        given_here = {"base_model": base_model, "tokenizer": tokenizer, "objective": objective}
-        given_here |= {"twin": tuple(twin or ()), "template": template, "preset": preset}
-        given_here |= {"window": window, "seed": seed, "path": path, "revision": revision}
-        given_here |= {"response_column": response_column, "keep_duplicates": keep_duplicates}
-        given_here |= {"instruction_column": instruction_column, "max_examples": max_examples}
-        unused(why, **given_here, set=tuple(settings or ()))
+        shown = {"what", "rows", "html", "jsonl"}
+        own = {name: value for name, value in flags.items() if name not in shown}
+        unused("a run has its own settings", set=own.pop("settings"), **own)
         pipeline.show_run(Path(what), console(), rows=rows, html=html, jsonl=jsonl)
         return
     if base_model is not None:
         unused("--base-model has a tokenizer", tokenizer=tokenizer)
     if base_model is None and tokenizer is None:
         raise ConfigError("show needs --base-model or --tokenizer to know the tokens of a file")
-    flags = {
-        "data": given(DataConfig, locals(), source=what),
+    layers = {
+        "data": given(DataConfig, flags, source=what),
         "finetune": given(
             FinetuneConfig,
-            locals(),
+            flags,
             base_model=base_model or tokenizer,
             twins=tuple(twin or ()) or None,
         ),
     }
-    whole = make_recipe(None, preset, flags, settings or [])
+    whole = make_recipe(None, preset, layers, settings or [])
     pipeline.show_file(
         whole.data,
         whole.finetune,

@@ -3,14 +3,11 @@
 import errno
 import re
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from typing import Any
 
 import typer
 from typer.core import TyperGroup
 from typer.exceptions import TyperException
-
-if TYPE_CHECKING:
-    from typer.core import TyperCommand
 
 _FLAG = re.compile(r"(?<![\w-])--[a-z][a-z-]+")
 
@@ -62,18 +59,23 @@ def _in_terms_of(ran: set[str], commands: dict[str, set[str]], flag: str) -> str
 
 def _setting(name: str) -> str:
     """Return the key of a recipe that a flag sets; empty if there is none."""
-    from response_tuning.configs import DataConfig, FinetuneConfig, GenerateConfig
+    from response_tuning.configs import Config, DataConfig, FinetuneConfig, GenerateConfig
 
     if name == "mixture_path":
         return "data.mixture.path"
-    sections = {"finetune": FinetuneConfig, "data": DataConfig, "generate": GenerateConfig}
+    sections: dict[str, type[Config]] = {
+        "finetune": FinetuneConfig,
+        "data": DataConfig,
+        "generate": GenerateConfig,
+    }
     return next(
         (f"{key}.{name}" for key, kind in sections.items() if name in kind.model_fields), ""
     )
 
 
 def _commands(
-    command: "TyperCommand | TyperGroup", path: str = ""
+    command: Any,  # noqa: ANN401 - typer's own click
+    path: str = "",
 ) -> Iterator[tuple[str, set[str]]]:
     """Yield the name of every command, such as ``data prepare``, and its flags."""
     if isinstance(command, TyperGroup):
