@@ -198,6 +198,17 @@ def answer(
     write_json(manifest, asked)
 
 
+def print_answers(out: Path, completions: Sequence[Completion], console: "Console") -> int:
+    """Print what became of a file of prompts, and return how many got no answer."""
+    failed = [completion for completion in completions if completion.error is not None]
+    line = f"wrote {out}: {len(completions) - len(failed):,} answers, {len(failed):,} errors"
+    if failed:
+        line += f", the first: {printable(str(failed[0].error))}"
+    for said in filter(None, (line, filtered_sentence(completions))):
+        console.print(said, highlight=False, soft_wrap=True)
+    return len(failed)
+
+
 def filtered_sentence(completions: Sequence[Completion]) -> str:
     """Say how many answers a filter kept back, and by which name; empty where there are none."""
     causes = Counter(one.detail for one in completions if one.finish_reason == "filtered")

@@ -25,7 +25,7 @@ from response_tuning.errors import ConfigError, unused
 from response_tuning.folders import alone_at, alone_in, page_at
 from response_tuning.recipe import Recipe
 from response_tuning.registry import unknown
-from response_tuning.terminal import printable, progress_bar, quiet_libraries
+from response_tuning.terminal import progress_bar, quiet_libraries
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -201,7 +201,7 @@ def run_generate(  # noqa: PLR0913 - the settings of one command
         ConfigError: ``out`` is a folder.
     """
     from response_tuning.data import read_prompts
-    from response_tuning.evaluation import filtered_sentence
+    from response_tuning.evaluation import print_answers
     from response_tuning.generate import generate, open_engine
     from response_tuning.grade import BENCHMARKS, check_effect, open_benchmark
 
@@ -233,16 +233,7 @@ def run_generate(  # noqa: PLR0913 - the settings of one command
             )
         completions = list(said)
         write_jsonl(out, completions)
-    failed = [completion for completion in completions if completion.error is not None]
-    console.print(
-        f"wrote {out}: {len(completions) - len(failed):,} answers, {len(failed):,} errors"
-        + (f", the first: {printable(str(failed[0].error))}" if failed else ""),
-        highlight=False,
-        soft_wrap=True,
-    )
-    if filtered := filtered_sentence(completions):
-        console.print(filtered, highlight=False, soft_wrap=True)
-    return len(failed)
+    return print_answers(out, completions, console)
 
 
 def run_grade(
