@@ -219,6 +219,8 @@ class Server:
         self.bodies: list[dict[str, Any]] = []
         self.keys: set[str | None] = set()
         self.most_at_once = 0
+        self.judges: Callable[[dict[str, Any]], Behaviour | None] = lambda body: None
+        """What to do about a request that has such a body, whatever its prompt."""
         self.gate: Callable[[int], None] = lambda number: None
         """Called with the number of the request before it is answered."""
         self._at_once = 0
@@ -260,14 +262,17 @@ class Server:
             self._at_once += 1
             self.most_at_once = max(self.most_at_once, self._at_once)
             number = self.asked.total()
-            planned = self.plan.get(prompt)
-            act = planned.pop(0) if planned else reply(self.says(prompt), status=self.status)
+            act = self.judges(body) or self._planned(prompt)
         try:
             self.gate(number)
         finally:
             with self._lock:
                 self._at_once -= 1
         act(handler)
+
+    def _planned(self, prompt: str) -> Behaviour:
+        planned = self.plan.get(prompt)
+        return planned.pop(0) if planned else reply(self.says(prompt), status=self.status)
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
-from typing import Annotated, Any, Literal, TextIO, TypeVar
+from typing import Annotated, Any, Literal, TextIO, TypeAlias, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -111,15 +111,32 @@ class Request(Record):
     prompt: tuple[Message, ...]
 
 
+class Question(Request):
+    """A request that an engine may hold to a form, if it can."""
+
+    form: dict[str, Any]
+    """JSON schema of the reply. It is no part of the key: a reply in another form is a reply."""
+
+
+FinishReason: TypeAlias = Literal["stop", "length", "filtered", "other"]
+
+
 class Completion(Record):
     """What a model said, or why it did not. Either ``response`` or ``error`` is set."""
 
     item_id: str
     prompt: tuple[Message, ...]
     response: str | None
-    finish_reason: Literal["stop", "length"] | None
-    """``stop``: the stop token or a stop string; ``length``: the token limit; None: an error."""
+    """Word for word, thoughts included where the model wrote them into it: see ``thoughts``."""
+    finish_reason: FinishReason | None
+    """``stop``: the stop token or a stop string; ``length``: the token limit; ``filtered``: the
+    server gave no answer, or a part of one, of which ``detail`` has the cause; ``other``: an end
+    that has another name on the server, which is in ``detail``; None: an error."""
     error: str | None = None
+    detail: str = ""
+    """What the server did otherwise than it was asked, in a few words."""
+    reasoning: str | None = None
+    """Thoughts that the server gave apart from the response; empty if it kept them to itself."""
     tokens: int | None = None
     """New tokens, the stop token included; None where the engine does not say."""
     prompt_tokens: int | None = None

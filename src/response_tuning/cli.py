@@ -14,12 +14,14 @@ from response_tuning.cli_data import (
     LocalCopy,
     MaxExamples,
     ResponseColumn,
+    RetryFiltered,
     Revision,
     Seed,
     given,
 )
 from response_tuning.cli_experiments import Copies, Limit
 from response_tuning.errors import ConfigError, ResponseTuningError, unused
+from response_tuning.redaction import redacted
 from response_tuning.terminal import console, log_to_stderr, prepare_streams, printable
 
 # Plain help: the decorated kind alone would cost a fifth of a second at every start.
@@ -222,6 +224,7 @@ def generate(
     api_key_env: Annotated[
         str | None, typer.Option(help="openai: environment variable that holds the key.")
     ] = None,
+    retry_filtered: RetryFiltered = False,
 ) -> None:
     """Have a model answer a file of prompts; the same command again goes on where it stopped."""
     from response_tuning import pipeline
@@ -242,6 +245,7 @@ def generate(
         out,
         console(),
         grading,
+        retry_filtered=retry_filtered,
     )
     if failed:
         raise typer.Exit(1)
@@ -293,5 +297,5 @@ def main() -> None:
         code, said = 2, cli_errors.system(error)
     else:
         sys.exit(code)
-    print(printable(said), file=sys.stderr)
+    print(printable(redacted(said)), file=sys.stderr)
     sys.exit(code)

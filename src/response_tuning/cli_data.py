@@ -74,8 +74,11 @@ On = Annotated[
     typer.Option(
         metavar="OUTCOME=POLICY",
         help="keep the original, drop it, or retry, where the outcome is no-marker, empty, "
-        "truncated or error (retry by default), refused or unchanged (keep).",
+        "truncated or error (retry by default), refused, filtered or unchanged (keep).",
     ),
+]
+RetryFiltered = Annotated[
+    bool, typer.Option("--retry-filtered", help="Ask again what a content filter kept back.")
 ]
 Retries = Annotated[int | None, typer.Option(help="How often 'retry' asks again.")]
 RetryTemperature = Annotated[float | None, typer.Option(help="Temperature of asking again.")]
@@ -195,6 +198,7 @@ def refine(
     concurrency: Concurrency = None,
     timeout_s: TimeoutS = None,
     max_retries: MaxRetries = None,
+    retry_filtered: RetryFiltered = False,
     api_key_env: ApiKeyEnv = None,
     path: LocalCopy = None,
     revision: Revision = None,
@@ -248,6 +252,7 @@ def extract(
     concurrency: Concurrency = None,
     timeout_s: TimeoutS = None,
     max_retries: MaxRetries = None,
+    retry_filtered: RetryFiltered = False,
     api_key_env: ApiKeyEnv = None,
     revision: Revision = None,
     split: Split = None,
@@ -332,6 +337,7 @@ def _refiner(engine: str, flags: dict[str, Any], where: str) -> "Refiner":
         engine,
         build(EngineConfig, {**given(EngineConfig, flags), "revision": "main"}, where),
         build(RefinementConfig, values, where),
+        flags["retry_filtered"],
     )
 
 

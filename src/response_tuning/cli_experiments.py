@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from response_tuning.cli_data import RetryFiltered
 from response_tuning.errors import ConfigError
 from response_tuning.terminal import console
 
@@ -49,9 +50,11 @@ def run(
     ] = None,
     settings: Settings = None,
     dry_run: DryRun = False,
+    retry_filtered: RetryFiltered = False,
 ) -> None:
     """Tune, ask and grade every variant at every seed, and report; go on where it stopped."""
-    _run(recipe, out or Path("runs") / recipe.stem, settings or [], dry_run)
+    folder = out or Path("runs") / recipe.stem
+    _run(recipe, folder, settings or [], dry_run, retry_filtered=retry_filtered)
 
 
 @app.command()
@@ -73,7 +76,8 @@ def report(
     """Compare the graded variants of a run again: tables, plots and one page."""
     from response_tuning import runs
 
-    runs.report_run(run, console())
+    if not runs.report_run(run, console()):
+        raise typer.Exit(1)
 
 
 @app.command()
@@ -89,12 +93,17 @@ def grade(
     reference: Reference = None,
     limit: Limit = None,
     settings: Settings = None,
+    retry_filtered: RetryFiltered = False,
 ) -> None:
     """Score a model's answers to a benchmark, by its rules or with a judge."""
     from response_tuning import pipeline
 
     config = grade_config(locals(), settings)
-    pipeline.run_grade(benchmark, completions, out, config, console())
+    known = pipeline.run_grade(
+        benchmark, completions, out, config, console(), retry_filtered=retry_filtered
+    )
+    if not known:
+        raise typer.Exit(1)
 
 
 @app.command("eval")
@@ -126,6 +135,7 @@ def evaluate(
     limit: Limit = None,
     settings: Settings = None,
     dry_run: DryRun = False,
+    retry_filtered: RetryFiltered = False,
 ) -> None:
     """Have one model answer suites of benchmarks, grade its answers, and report."""
     from response_tuning import runs
@@ -149,8 +159,9 @@ def evaluate(
     if dry_run:
         runs.plan_experiment(experiment, console())
     else:
-        name = Path(model).name or "model"
-        runs.run_experiment(experiment, out or Path("runs") / f"eval-{name}", console())
+        folder = out or Path("runs") / f"eval-{Path(model).name or 'model'}"
+        if not runs.run_experiment(experiment, folder, console(), retry_filtered=retry_filtered):
+            raise typer.Exit(1)
 
 
 @miniature.command()
@@ -200,12 +211,14 @@ def _split(settings: Sequence[str] | None) -> tuple[list[str], list[str]]:
     return [text for text in settings or [] if text not in of_grading], of_grading
 
 
-def _run(recipe: Path, out: Path, settings: list[str], dry_run: bool) -> None:
+def _run(
+    recipe: Path, out: Path, settings: list[str], dry_run: bool, *, retry_filtered: bool = False
+) -> None:
     from response_tuning import runs
     from response_tuning.experiments import read_experiment
 
     experiment = read_experiment(recipe, settings)
     if dry_run:
         runs.plan_experiment(experiment, console())
-    else:
-        runs.run_experiment(experiment, out, console())
+    elif not runs.run_experiment(experiment, out, console(), retry_filtered=retry_filtered):
+        raise typer.Exit(1)

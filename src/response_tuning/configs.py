@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from response_tuning import yaml_text
 from response_tuning.errors import ConfigError
+from response_tuning.redaction import redacted
 
 
 class Config(BaseModel):
@@ -263,7 +264,11 @@ def build(
             flag = {"source": "--data"}.get(key, f"--{key.replace('_', '-')}")
             flags = getattr(kind, "flags", True)
             message = f"not given; name it with {flag}, or in a recipe" if flags else "missing"
-        got = "" if first["type"] in {"missing", "value_error"} else f" (got {first['input']!r})"
+        silent = first["type"] in {"missing", "value_error"}
+        if first["type"] == "extra_forbidden":
+            # What a key that nobody knows holds may be a secret, such as an api_key.
+            silent = not isinstance(first["input"], int | float)
+        got = "" if silent else f" (got {redacted(repr(first['input']))})"
         raise ConfigError(": ".join(filter(None, (place, key, message))) + got) from error
 
 

@@ -5,15 +5,15 @@
 Generations are on disk before anything judges them, and so is each reply of a judge.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import cached_property
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
+from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from response_tuning import templates
 from response_tuning.artifacts import (
     Completion,
-    Request,
     Sampling,
     Score,
     digest,
@@ -24,24 +24,24 @@ from response_tuning.artifacts import (
     write_json,
     write_jsonl,
 )
-from response_tuning.configs import GradeConfig, JudgeConfig, build
+from response_tuning.configs import GradeConfig, build
 from response_tuning.errors import ConfigError, EngineError
 from response_tuning.experiments import Cell, Experiment, laid_over
+from response_tuning.judges import OFFLINE, Judge, check_engine
 from response_tuning.registry import unknown
-from response_tuning.terminal import progress_bar
+from response_tuning.terminal import printable, progress_bar
+from response_tuning.unread import KNOWN_ANYHOW, unread
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from response_tuning.generate import Engine, EngineConfig
+    from response_tuning.generate import EngineConfig
     from response_tuning.grade import Item
 
 MANIFEST = "manifest.json"
 JOURNAL = "completions.journal"
 """Of all seeds of a variant, so that an untuned model is asked once."""
 JUDGE_JOURNAL = "judge.journal"
-OFFLINE = "offline"
-Say = Callable[[Iterable[Request]], Iterator[Completion]]
 
 REFUSAL = ("advbench", "harmbench", "malicious-instruct", "xstest")
 REFUSAL_SUITE = "refusal-suite"
@@ -56,34 +56,10 @@ SUITES: dict[str, tuple[str, ...]] = {
 }
 
 
-class Judge:
-    """The judge of a run; its model is loaded when it is first asked."""
-
-    def __init__(self, config: JudgeConfig, console: "Console") -> None:
-        self.config = config
-        self._console = console
-
-    @cached_property
-    def engine(self) -> "Engine":
-        """Load or connect to the judge's model."""
-        from response_tuning.generate import EngineConfig, open_engine
-
-        settings = build(EngineConfig, self.config.settings, "grade.judge.settings")
-        return open_engine(self.config.engine, settings)
-
-    def say(self, journal: Path, about: str) -> Say | None:
-        """Return what asks the judge and keeps its replies in ``journal``; None without a model."""
-        from response_tuning.generate import generate
-
-        if self.config.engine == OFFLINE:
-            return None
-        sampling = Sampling(**self.config.model_dump(include={"max_new_tokens", "temperature"}))
-
-        def ask(requests: Iterable[Request]) -> Iterator[Completion]:
-            with progress_bar(f"verdicts on {about}", self._console) as advance:
-                return generate(self.engine, requests, journal, sampling, progress=advance)
-
-        return ask
+def check_answering(cell: Cell, folder: Path) -> None:
+    """Refuse settings of what answers for a cell; see ``check_engine``."""
+    config = engine_config(cell, folder)
+    check_engine(cell.generate.engine, config.model_dump(), f"variant '{cell.variant}'")
 
 
 def evaluation_of(
@@ -154,9 +130,17 @@ def _members(suite: str) -> Sequence[str]:
 
 
 def answer(
-    cell: Cell, benchmarks: Sequence[str], config: GradeConfig, folder: Path, console: "Console"
+    cell: Cell,
+    benchmarks: Sequence[str],
+    config: GradeConfig,
+    folder: Path,
+    console: "Console",
+    *,
+    retry_filtered: bool = False,
 ) -> None:
     """Have the cell's model answer every benchmark that is answered in words.
+
+    What a filter kept it from answering is an outcome, and asked again with ``retry_filtered``.
 
     Raises:
         EngineError: some prompts got no answer; the same call asks them again.
@@ -184,14 +168,23 @@ def answer(
     }
     files = {name: folder / "generate" / f"{name}.jsonl" for name in benchmarks}
     manifest = folder / "generate" / MANIFEST
-    if manifest.exists() and read_json(manifest) == asked and all(map(Path.exists, files.values())):
+    there = manifest.exists() and read_json(manifest) == asked
+    if there and all(map(Path.exists, files.values())) and not retry_filtered:
         console.print("answers: there already", highlight=False)
         return
     engine = open_engine(cell.generate.engine, settings)
     for name, requests in items.items():
         journal = folder.parent / JOURNAL
         with progress_bar(f"answers to {name}", console) as advance:
-            completions = list(generate(engine, requests, journal, sampling, progress=advance))
+            said = generate(
+                engine,
+                requests,
+                journal,
+                sampling,
+                progress=advance,
+                retry_filtered=retry_filtered,
+            )
+        completions = list(said)
         failed = [completion for completion in completions if completion.error is not None]
         if failed:
             raise EngineError(
@@ -199,8 +192,33 @@ def answer(
                 f"because: {failed[0].error}; the same command asks them again"
             )
         write_jsonl(files[name], completions)
+        if filtered := filtered_sentence(completions):
+            console.print(f"{name}: {filtered}", highlight=False, soft_wrap=True)
         _write_for_others(name, requests, files[name], cell.variant)
     write_json(manifest, asked)
+
+
+def print_answers(out: Path, completions: Sequence[Completion], console: "Console") -> int:
+    """Print what became of a file of prompts, and return how many got no answer."""
+    failed = [completion for completion in completions if completion.error is not None]
+    line = f"wrote {out}: {len(completions) - len(failed):,} answers, {len(failed):,} errors"
+    if failed:
+        line += f", the first: {printable(str(failed[0].error))}"
+    for said in filter(None, (line, filtered_sentence(completions))):
+        console.print(said, highlight=False, soft_wrap=True)
+    return len(failed)
+
+
+def filtered_sentence(completions: Sequence[Completion]) -> str:
+    """Say how many answers a filter kept back, and by which name; empty where there are none."""
+    causes = Counter(one.detail for one in completions if one.finish_reason == "filtered")
+    named = ", ".join(f"{cause} {count:,}" for cause, count in causes.most_common(3))
+    if not causes:
+        return ""
+    return (
+        f"{causes.total():,} of {len(completions):,} were filtered ({printable(named)}), which is "
+        "neither a refusal nor a compliance; --retry-filtered asks them again"
+    )
 
 
 def _write_for_others(
@@ -275,7 +293,7 @@ def grade_answers(benchmark: str, config: GradeConfig, folder: Path, judge: Judg
         "rules": package_versions()["response-tuning"],
         **_judged_by(benchmark, config),
     }
-    if scores.exists() and graded.get(benchmark) == now:
+    if scores.exists() and graded.get(benchmark) == now and not judge.retry_filtered:
         return
     grade(
         benchmark,
@@ -287,10 +305,26 @@ def grade_answers(benchmark: str, config: GradeConfig, folder: Path, judge: Judg
     write_json(manifest, graded | {benchmark: now})
 
 
+def print_scores(scores: Sequence[Score], console: "Console") -> bool:
+    """Print every metric, and return whether so much could be read that its rates are known."""
+    lost = unread(scores)
+    metrics: dict[str, list[Score]] = {}
+    for score in scores:
+        metrics.setdefault(score.metric, []).append(score)
+    for metric, found in metrics.items():
+        if lost.too_many and metric not in KNOWN_ANYHOW:
+            console.print(f"{metric:>22}  n/a    ({lost})", style="red", highlight=False)
+            continue
+        mean = fmean([score.value for score in found], [score.weight for score in found])
+        console.print(f"{metric:>22}  {mean:.3f}  (n {len(found):,})", highlight=False)
+    return not lost.too_many
+
+
 def average_refusals(folder: Path) -> None:
     """Leave the mean of the four refusal benchmarks of a cell as a benchmark of its own.
 
-    A few items of XSTest (``grade.limit``) may hold no unsafe one: then there is no mean.
+    A few items of XSTest (``grade.limit``) may hold no unsafe one, and of one of the four too much
+    may be unread: then there is no mean.
     """
     from response_tuning.grade.refusals import suite_average
 
@@ -298,7 +332,8 @@ def average_refusals(folder: Path) -> None:
     scores = {name: list(read_jsonl(path, Score)) for name, path in graded.items()}
     out = folder / "grade" / f"{REFUSAL_SUITE}.jsonl"
     out.unlink(missing_ok=True)
-    if all(any(score.metric == "refusal" for score in found) for found in scores.values()):
+    whole = all(any(score.metric == "refusal" for score in found) for found in scores.values())
+    if whole and not any(unread(found).too_many for found in scores.values()):
         write_jsonl(out, suite_average(scores))
 
 

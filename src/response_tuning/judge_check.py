@@ -21,7 +21,6 @@ from response_tuning.artifacts import (
 )
 from response_tuning.configs import GradeConfig, JudgeConfig
 from response_tuning.errors import ConfigError, EngineError
-from response_tuning.evaluation import OFFLINE, Judge, Say
 from response_tuning.grade.agreement import LabelAgreement
 from response_tuning.grade.calibration import (
     Counts,
@@ -51,6 +50,7 @@ from response_tuning.grade.labelled import (
 )
 from response_tuning.grade.refusals import Said
 from response_tuning.journals import Journal
+from response_tuning.judges import OFFLINE, Judge, Say
 from response_tuning.terminal import progress_bar
 
 if TYPE_CHECKING:

@@ -9,7 +9,6 @@ import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from response_tuning.artifacts import (
@@ -188,8 +187,12 @@ def run_generate(  # noqa: PLR0913 - the settings of one command
     out: Path,
     console: "Console",
     grading: GradeConfig | None = None,
+    *,
+    retry_filtered: bool = False,
 ) -> int:
     """Run stage 3 on a file of prompts or on a benchmark; return how many got no answer.
+
+    What a filter kept from an answer has one, and is asked again with ``retry_filtered``.
 
     Completions are kept in ``<out>.journal`` as they arrive, and ``out`` is written whole at the
     end: the same command again asks only what is not in the journal.
@@ -198,6 +201,7 @@ def run_generate(  # noqa: PLR0913 - the settings of one command
         ConfigError: ``out`` is a folder.
     """
     from response_tuning.data import read_prompts
+    from response_tuning.evaluation import print_answers
     from response_tuning.generate import generate, open_engine
     from response_tuning.grade import BENCHMARKS, check_effect, open_benchmark
 
@@ -219,36 +223,44 @@ def run_generate(  # noqa: PLR0913 - the settings of one command
             requests = list(read_prompts(Path(prompts), column))
         answering = open_engine(engine, config)
         with progress_bar("completions", console) as advance:
-            completions = list(generate(answering, requests, journal, sampling, progress=advance))
+            said = generate(
+                answering,
+                requests,
+                journal,
+                sampling,
+                progress=advance,
+                retry_filtered=retry_filtered,
+            )
+        completions = list(said)
         write_jsonl(out, completions)
-    failed = [completion for completion in completions if completion.error is not None]
-    console.print(
-        f"wrote {out}: {len(completions) - len(failed):,} answers, {len(failed):,} errors"
-        + (f", the first: {failed[0].error}" if failed else ""),
-        highlight=False,
-        soft_wrap=True,
-    )
-    return len(failed)
+    return print_answers(out, completions, console)
 
 
 def run_grade(
-    benchmark: str, completions: Path, out: Path, config: GradeConfig, console: "Console"
-) -> None:
-    """Run stage 4 on one file of completions, and print every metric."""
-    from response_tuning.evaluation import Judge
+    benchmark: str,
+    completions: Path,
+    out: Path,
+    config: GradeConfig,
+    console: "Console",
+    *,
+    retry_filtered: bool = False,
+) -> bool:
+    """Run stage 4 on one file of completions, and print every metric.
+
+    Returns whether so much could be read that its rates are known.
+    """
+    from response_tuning.evaluation import print_scores
     from response_tuning.grade import check_effect, grade
+    from response_tuning.judges import Judge
 
     check_effect([benchmark], config)
     with alone_at(out, completions, config) as journal:
-        say = Judge(config.judge, console).say(journal, benchmark)
+        judge = Judge(config.judge, console, retry_filtered=retry_filtered)
+        say = judge.say(journal, benchmark)
         count = grade(benchmark, completions, out, config, say)
-    metrics: dict[str, list[Score]] = {}
-    for score in read_jsonl(out, Score):
-        metrics.setdefault(score.metric, []).append(score)
-    for metric, found in metrics.items():
-        mean = fmean([score.value for score in found], [score.weight for score in found])
-        console.print(f"{metric:>22}  {mean:.3f}  (n {len(found):,})", highlight=False)
+    known = print_scores(list(read_jsonl(out, Score)), console)
     console.print(f"wrote {out}: {count:,} scores", highlight=False, soft_wrap=True)
+    return known
 
 
 def build_miniature(settings: Sequence[str], out: Path, console: "Console") -> None:

@@ -33,6 +33,8 @@ class Refiner(NamedTuple):
     engine: str
     engine_config: "EngineConfig"
     refinement: "RefinementConfig"
+    retry_filtered: bool = False
+    """Ask again what a filter kept the engine from answering."""
 
 
 def run_refine(config: DataConfig, refiner: Refiner, out: Path, console: "Console") -> int:
@@ -49,7 +51,7 @@ def run_refine(config: DataConfig, refiner: Refiner, out: Path, console: "Consol
     with alone_in(out, config, refiner.engine_config):
         run_data(config, out / ORIGINAL)
         print_audit(out / ORIGINAL, console)
-        return _refine(engine, refiner.refinement, out, console)
+        return _refine(engine, refiner, out, console)
 
 
 def run_extract(
@@ -62,7 +64,7 @@ def run_extract(
     with alone_in(out, config, refiner and refiner.engine_config):
         prepared = _extract(config, out, console, refined=refiner is not None)
         print_audit(prepared, console)
-        return _refine(engine, refiner.refinement, out, console) if engine and refiner else 0
+        return _refine(engine, refiner, out, console) if engine and refiner else 0
 
 
 def _extract(config: "ExtractionConfig", out: Path, console: "Console", *, refined: bool) -> Path:
@@ -103,14 +105,15 @@ def run_inspect(
         return
     print_inspection(found, console)
     if html is not None:
-        console.print(printable(f"wrote {html}"), highlight=False, soft_wrap=True)
+        console.print(f"wrote {html}", highlight=False, soft_wrap=True)
 
 
-def _refine(engine: "Engine", config: "RefinementConfig", out: Path, console: "Console") -> int:
+def _refine(engine: "Engine", refiner: Refiner, out: Path, console: "Console") -> int:
     from response_tuning.data.refinement import refine
     from response_tuning.data.refinement_page import print_refinement, write_page
 
-    attempts = [_asking(engine, sampling, out, console) for sampling in config.attempts()]
+    config, again = refiner.refinement, refiner.retry_filtered
+    attempts = [_asking(engine, one, out, console, again) for one in config.attempts()]
     refine(out / ORIGINAL, attempts, config, out)
     write_page(out)
     print_refinement(out, console)
@@ -118,19 +121,25 @@ def _refine(engine: "Engine", config: "RefinementConfig", out: Path, console: "C
     failed: int = summary["outcomes"]["error"]
     if failed:
         said = f"{failed:,} got no reply, the first because: {summary['first_error']}"
-        line = printable(f"{said}; the same command asks them again")
-        console.print(line, highlight=False, soft_wrap=True)
+        console.print(f"{said}; the same command asks them again", highlight=False, soft_wrap=True)
     return failed
 
 
 def _asking(
-    engine: "Engine", sampling: Sampling, out: Path, console: "Console"
+    engine: "Engine", sampling: Sampling, out: Path, console: "Console", retry_filtered: bool
 ) -> Callable[[Iterable[Request]], Iterator[Completion]]:
     from response_tuning.generate import generate
 
     def say(requests: Iterable[Request]) -> Iterator[Completion]:
         with progress_bar("rewrites", console) as advance:
-            return generate(engine, requests, out / JOURNAL, sampling, progress=advance)
+            return generate(
+                engine,
+                requests,
+                out / JOURNAL,
+                sampling,
+                progress=advance,
+                retry_filtered=retry_filtered,
+            )
 
     return say
 

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from response_tuning import evaluation
+from response_tuning import evaluation, judges
 from response_tuning.artifacts import package_versions, read_json, write_json
 from response_tuning.experiments import Cell, Experiment, cells, series, with_reference
 from response_tuning.folders import alone_in
@@ -29,8 +29,12 @@ if TYPE_CHECKING:
 MANIFEST = "manifest.json"
 
 
-def run_experiment(experiment: Experiment, out: Path, console: "Console") -> None:
-    """Run every cell, then report.
+def run_experiment(
+    experiment: Experiment, out: Path, console: "Console", *, retry_filtered: bool = False
+) -> bool:
+    """Run every cell, then report; return whether so much could be read that all rates are known.
+
+    What a filter kept from an answer, or from a verdict, is asked again with ``retry_filtered``.
 
     Raises:
         ConfigError: a name is unknown, or a folder holds another run, or one in progress.
@@ -40,10 +44,17 @@ def run_experiment(experiment: Experiment, out: Path, console: "Console") -> Non
     found = _checked(experiment)
     read = [part for cell in found for part in (cell.data, cell.finetune, cell.generate.settings)]
     with alone_in(out, experiment.grade, *read):
-        _run(experiment, found, out, console)
+        return _run(experiment, found, out, console, retry_filtered=retry_filtered)
 
 
-def _run(experiment: Experiment, found: list[Cell], out: Path, console: "Console") -> None:
+def _run(
+    experiment: Experiment,
+    found: list[Cell],
+    out: Path,
+    console: "Console",
+    *,
+    retry_filtered: bool,
+) -> bool:
     import torch
 
     from response_tuning.finetune.base import architecture
@@ -72,19 +83,22 @@ def _run(experiment: Experiment, found: list[Cell], out: Path, console: "Console
             highlight=False,
         )
         name = f"{cell.variant}/seed-{cell.seed}"
-        cost = _tune_and_ask(cell, experiment, out, console)
+        cost = _tune_and_ask(cell, experiment, out, console, retry_filtered=retry_filtered)
         manifest["cells"][name] = _dearer(cost, there.get("cells", {}).get(name, {}))
         if there.get("experiment") in (None, manifest["experiment"]):
             write_json(out / MANIFEST, manifest)  # else at the end: a later cell may be refused
-    _grade(experiment, found, out, console)  # last, for a variant may be compared with another
-    _report(experiment, found, out)
+    # Last, for a variant may be compared with another.
+    judge = judges.Judge(experiment.grade.judge, console, retry_filtered=retry_filtered)
+    _grade(experiment, found, out, judge)
+    unknown = _report(experiment, found, out)
     manifest |= {"status": "finished", "peak_memory_gib": _peak_memory_gib()}
     write_json(out / MANIFEST, manifest)
-    _print_report(found, out, console)
+    _print_report(found, out, unknown, console)
     console.print(
         f"{time.monotonic() - began:.0f} s, {_peak_memory_gib():.1f} GiB of memory at most",
         highlight=False,
     )
+    return not unknown
 
 
 def _dearer(now: dict[str, float], before: dict[str, float]) -> dict[str, float]:
@@ -116,8 +130,8 @@ def plan_experiment(experiment: Experiment, console: "Console") -> None:
         console.print(line, highlight=False, soft_wrap=True)
 
 
-def report_run(run: Path, console: "Console") -> None:
-    """Write the report of a run again.
+def report_run(run: Path, console: "Console") -> bool:
+    """Write the report of a run again; return whether all its rates are known.
 
     Raises:
         DataError: ``run`` holds no run.
@@ -129,14 +143,16 @@ def report_run(run: Path, console: "Console") -> None:
     experiment = build(Experiment, content["experiment"], str(run / MANIFEST))
     found = cells(experiment)
     with alone_in(run):
-        _report(experiment, found, run)
-    _print_report(found, run, console)
+        unknown = _report(experiment, found, run)
+    _print_report(found, run, unknown, console)
+    return not unknown
 
 
-def _report(experiment: Experiment, found: Sequence[Cell], run: Path) -> None:
+def _report(experiment: Experiment, found: Sequence[Cell], run: Path) -> list[str]:
+    """Write the report, and return what it says of rates that are not known."""
     from response_tuning.report import report
 
-    report(
+    return report(
         run,
         _variants(found),
         experiment.report,
@@ -146,15 +162,19 @@ def _report(experiment: Experiment, found: Sequence[Cell], run: Path) -> None:
     )
 
 
-def _print_report(found: Sequence[Cell], run: Path, console: "Console") -> None:
+def _print_report(
+    found: Sequence[Cell], run: Path, unknown: Sequence[str], console: "Console"
+) -> None:
     from response_tuning.report import summary
 
     console.print(summary(run, _variants(found)), highlight=False, soft_wrap=True)
+    for sentence in unknown:
+        console.print(sentence, style="red", highlight=False, soft_wrap=True)
     console.print(f"report: {run / 'report' / 'report.html'}", highlight=False, soft_wrap=True)
 
 
 def _tune_and_ask(
-    cell: Cell, experiment: Experiment, out: Path, console: "Console"
+    cell: Cell, experiment: Experiment, out: Path, console: "Console", *, retry_filtered: bool
 ) -> dict[str, float]:
     """Take one cell through stages 2 and 3, and return the seconds that each took."""
     from response_tuning.finetune import finetune
@@ -166,14 +186,20 @@ def _tune_and_ask(
         finetune(cell.finetune, folder / "data", folder / "finetune", console)
         seconds["finetune"] = round(time.monotonic() - began, 1)
     began = time.monotonic()
-    evaluation.answer(cell, experiment.benchmarks, experiment.grade, folder, console)
+    evaluation.answer(
+        cell,
+        experiment.benchmarks,
+        experiment.grade,
+        folder,
+        console,
+        retry_filtered=retry_filtered,
+    )
     evaluation.measure_core(cell, experiment.benchmarks, experiment.grade, folder, console)
     seconds["generate"] = round(time.monotonic() - began, 1)
     return seconds
 
 
-def _grade(experiment: Experiment, found: Sequence[Cell], out: Path, console: "Console") -> None:
-    judge = evaluation.Judge(experiment.grade.judge, console)
+def _grade(experiment: Experiment, found: Sequence[Cell], out: Path, judge: judges.Judge) -> None:
     for cell in found:
         folder = cell.folder(out)
         for benchmark in (name for name in experiment.benchmarks if name not in evaluation.CORE):
@@ -189,8 +215,10 @@ def _checked(experiment: Experiment) -> list[Cell]:
     from response_tuning.grade import check_effect, open_benchmark
 
     found = cells(experiment)
+    judges.check_judge(experiment.grade.judge)
     check_effect(experiment.benchmarks, experiment.grade)
     for cell in found:
+        evaluation.check_answering(cell, Path())
         check_names(cell.finetune)
         if cell.generate.template is not None:
             check_names(cell.finetune.model_copy(update={"template": cell.generate.template}))

@@ -153,3 +153,23 @@ def test_a_rewritten_refusal_is_a_refinement() -> None:
     better = "I'm sorry, but I can't help you with that one."
     assert judge(reply(after(better)), REFUSAL) == ("refined", better)
     assert judge(reply(REFUSAL), REFUSAL).outcome == "no-marker"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"<think>I cannot. {MARKER} no</think>\n{after('Leaves make tea.')}",
+        f"I cannot.\n{MARKER} no\n</think>\n{after('Leaves make tea.')}",
+        f"<|channel|>analysis<|message|>{MARKER} no<|end|><|start|>assistant"
+        f"<|channel|>final<|message|>{after('Leaves make tea.')}<|return|>",
+    ],
+)
+def test_the_refiner_s_thoughts_are_no_part_of_the_rewrite(text: str) -> None:
+    assert judge(reply(text), ORIGINAL) == ("refined", "Leaves make tea.")
+
+
+def test_a_reply_of_nothing_but_thoughts_is_empty_and_a_filtered_one_is_counted() -> None:
+    assert judge(reply(f"<think>{after('Leaves make tea.')}"), ORIGINAL).outcome == "empty"
+    assert judge(reply("<think>hm", "length"), ORIGINAL).outcome == "truncated"
+    filtered = reply(after("Leaves make")).model_copy(update={"finish_reason": "filtered"})
+    assert judge(filtered, ORIGINAL) == ("filtered", None)

@@ -87,12 +87,6 @@ def test_native_takes_the_default_of_several_templates(tokenizer: Any) -> None:
     assert Chat(tokenizer).opening == "<|im_start|>assistant\n"
 
 
-def test_native_names_the_templates_of_which_none_is_the_default(tokenizer: Any) -> None:
-    tokenizer.chat_template = {"tool_use": "{{ tools }}", "rag": CHATML}
-    with pytest.raises(TemplateError, match="templates rag, tool_use and none that is called defa"):
-        install(tokenizer, "native")
-
-
 def test_a_turn_that_does_not_end_in_one_special_token_is_refused(tokenizer: Any) -> None:
     tokenizer.chat_template = CHATML  # <|im_end|> is plain text to this tokenizer
     with pytest.raises(TemplateError, match="not one special token"):

@@ -19,6 +19,7 @@ from response_tuning.artifacts import (
     Completion,
     Dropped,
     Example,
+    FinishReason,
     Record,
     Request,
     Sampling,
@@ -41,6 +42,7 @@ POLICIES: dict[Outcome, Policy] = {
     "empty": "retry",
     "truncated": "retry",
     "refused": "keep",
+    "filtered": "keep",
     "error": "retry",
 }
 """What is done about an outcome other than ``refined``, unless the settings say otherwise."""
@@ -98,7 +100,7 @@ class Refinement(Record):
     original: str
     refined: str | None
     """The rewrite, if there was one, used or not."""
-    finish_reason: Literal["stop", "length"] | None
+    finish_reason: FinishReason | None
     tokens: int | None
     prompt_tokens: int | None
     error: str | None
@@ -110,7 +112,7 @@ class _Reply(NamedTuple):
     """The last reply for one example, without the prompt, which is long."""
 
     verdict: Verdict
-    finish_reason: Literal["stop", "length"] | None
+    finish_reason: FinishReason | None
     tokens: int | None
     prompt_tokens: int | None
     error: str | None

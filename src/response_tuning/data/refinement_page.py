@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from response_tuning.artifacts import read_json, read_jsonl, written_aside
 from response_tuning.data.refinement import OUTCOMES, Refinement
 from response_tuning.data.refinement_reply import Outcome
+from response_tuning.terminal import printable
 
 if TYPE_CHECKING:
     import jinja2
@@ -88,8 +89,8 @@ def print_refinement(out: Path, console: "Console") -> None:
         for change in word_diff(one.original, one.refined or ""):
             words, around = change.text.rstrip(), marks[change.kind]
             shown = words if console.is_terminal else around[0] + words + around[1]
-            text.append(_visible(shown), style=styles[change.kind])
-            text.append(_visible(change.text[len(words) :]))
+            text.append(printable(shown), style=styles[change.kind])
+            text.append(printable(change.text[len(words) :]))
         console.print(text, soft_wrap=True)
     console.print()
     for name in ("examples.jsonl", "page.html"):
@@ -132,11 +133,6 @@ def _lines(summary: dict[str, Any]) -> Iterator[str]:
 def _is_short(one: Refinement) -> bool:
     length = len(one.original) + len(one.refined or "")
     return one.outcome == "refined" and length <= SHOWN_IN_A_TERMINAL
-
-
-def _visible(text: str) -> str:
-    """Spell out what a terminal would obey, or not show."""
-    return "".join(c if c.isprintable() or c in "\n\t" else ascii(c)[1:-1] for c in text)
 
 
 def _alternating(path: Path, outcomes: Sequence[Outcome]) -> Iterator[Refinement]:

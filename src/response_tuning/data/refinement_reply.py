@@ -5,8 +5,11 @@ from typing import Literal, NamedTuple
 
 from response_tuning.artifacts import Completion
 from response_tuning.data.refusals import is_refusal
+from response_tuning.thoughts import answer
 
-Outcome = Literal["refined", "unchanged", "no-marker", "empty", "truncated", "refused", "error"]
+Outcome = Literal[
+    "refined", "unchanged", "no-marker", "empty", "truncated", "refused", "filtered", "error"
+]
 
 MARKER = "Refined response:"
 """The line that the prompts ask for, between the review and the rewrite (paper, appendix G)."""
@@ -42,15 +45,20 @@ class Verdict(NamedTuple):
 def judge(reply: Completion, original: str) -> Verdict:
     """Say what ``reply`` to a request to rewrite ``original`` is worth.
 
-    A rewrite that reached the token limit is not used, however whole it looks; neither is a
-    refusal of what was none.
+    The refiner's thoughts are no part of it. A rewrite that reached the token limit is not used,
+    however whole it looks; neither is a refusal of what was none.
     """
     if reply.response is None:
         return Verdict("error")
-    text = rewrite(reply.response, original)
+    if reply.finish_reason == "filtered":
+        return Verdict("filtered")
+    said, thinking = answer(reply)
+    text = rewrite(said, original)
     if reply.finish_reason == "length":
         return Verdict("truncated", text)
-    if is_refusal(reply.response if text is None else text) and not is_refusal(original):
+    if thinking:
+        return Verdict("empty")
+    if is_refusal(said if text is None else text) and not is_refusal(original):
         return Verdict("refused", text)
     if text is None:
         return Verdict("no-marker")

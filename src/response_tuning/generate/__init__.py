@@ -20,12 +20,14 @@ def generate(
     sampling: Sampling,
     *,
     progress: Callable[[int, int], None] | None = None,
+    retry_filtered: bool = False,
 ) -> Iterator[Completion]:
     """Have every request answered, and return the completions in the order of the requests.
 
     Each completion is appended to ``journal`` as it arrives, and what the journal already answers
     is not asked again: a crash costs only what was in flight. A request that failed is a
-    completion with its error, and is asked again by the next call. Equal requests are asked once.
+    completion with its error, and is asked again by the next call; one that a filter kept from an
+    answer only with ``retry_filtered``. Equal requests are asked once.
     All work is done when this returns; ``progress`` hears (answered, all) of the distinct ones.
 
     Raises:
@@ -38,6 +40,8 @@ def generate(
         distinct.setdefault(known_by, request)
     kept = Journal(journal, Completion)
     answers = _answered_before(kept, distinct.keys())
+    if retry_filtered:
+        answers = {k: one for k, one in answers.items() if one.finish_reason != "filtered"}
     missing = [request for known_by, request in distinct.items() if known_by not in answers]
     if progress:
         progress(len(answers), len(distinct))

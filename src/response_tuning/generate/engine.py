@@ -1,15 +1,17 @@
 """What the rest of the package knows about running a model: one protocol with one method."""
 
-from collections.abc import Callable, Iterator, Sequence
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Protocol
 
-from pydantic import Field
+from pydantic import ConfigDict, Field, field_validator
 from pydantic_core import PydanticSerializationError
 
 from response_tuning.artifacts import Completion, Request, Sampling, digest
 from response_tuning.configs import Config
 from response_tuning.errors import ConfigError, DataError
+from response_tuning.redaction import is_key
 from response_tuning.registry import Registry
 
 
@@ -40,6 +42,8 @@ class Engine(Protocol):
 class EngineConfig(Config):
     """The settings of all engines; each reads those that it has a use for."""
 
+    model_config = ConfigDict(hide_input_in_errors=True)
+
     model: str | None = None
     """``hf``: a model folder, an adapter folder or a hub id; ``openai``: a name on the server."""
     revision: str = "main"
@@ -51,17 +55,38 @@ class EngineConfig(Config):
     tokens_per_batch: int = Field(default=32768, ge=1)
     """``hf``: memory knob: rows x (prompt + new tokens) that go through the model at once."""
     base_url: str | None = None
-    """``openai``: address of the server, such as ``http://127.0.0.1:8000/v1``."""
+    """``openai``: address of the server, such as ``http://127.0.0.1:8000/v1``; it holds no key."""
     concurrency: int = Field(default=8, ge=1)
     """``openai``: requests in flight."""
     timeout_s: float = Field(default=600, gt=0)
-    """``openai``: seconds to wait for one reply."""
+    """``openai``: seconds in which a whole reply has to come."""
     max_retries: int = Field(default=5, ge=0)
     """``openai``: how often a request is sent again, with exponential back-off."""
     api_key_env: str = "OPENAI_API_KEY"
     """``openai``: environment variable that holds the key."""
     table: Path | None = None
     """``scripted``: JSONL with ``prompt`` and ``response``."""
+
+    # What these refuse may be a secret, so it is not repeated.
+    @field_validator("base_url")
+    @classmethod
+    def _holds_no_key(cls, url: str | None) -> str | None:
+        if url is not None and (any(sign in url for sign in "@?#") or is_key(url)):
+            raise ValueError(
+                "a server's address is http(s)://HOST/PATH and must not hold a key; put the key "
+                "into an environment variable and name that (api_key_env)"
+            )
+        return url
+
+    @field_validator("api_key_env")
+    @classmethod
+    def _is_a_name(cls, name: str) -> str:
+        if not re.fullmatch(r"[A-Za-z_]\w*", name, re.ASCII) or is_key(name):
+            raise ValueError(
+                "expected the name of an environment variable, such as OPENAI_API_KEY, and not "
+                "the key that it holds"
+            )
+        return name
 
 
 ENGINES: Registry[Callable[[EngineConfig], Engine]] = Registry(
@@ -140,18 +165,19 @@ def answered(
 ) -> Completion:
     """Return the record of an answer."""
     answer = {"response": response, "finish_reason": finish_reason, **usage._asdict()}
-    return _record(engine, request, sampling, answer)
+    return recorded(engine, request, sampling, answer)
 
 
 def failed(engine: Engine, request: Request, sampling: Sampling, error: str) -> Completion:
     """Return the record of a request that got no answer."""
     nothing = {"response": None, "finish_reason": None, "error": error}
-    return _record(engine, request, sampling, nothing)
+    return recorded(engine, request, sampling, nothing)
 
 
-def _record(
-    engine: Engine, request: Request, sampling: Sampling, outcome: dict[str, Any]
+def recorded(
+    engine: Engine, request: Request, sampling: Sampling, outcome: Mapping[str, Any]
 ) -> Completion:
+    """Return the record of a request, of which ``outcome`` says what came."""
     return Completion(
         item_id=request.item_id,
         prompt=request.prompt,

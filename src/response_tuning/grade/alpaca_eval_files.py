@@ -45,7 +45,7 @@ class WinRate(NamedTuple):
 
 
 def write_model_outputs(
-    path: Path, items: Sequence[Item], answers: Mapping[str, str], generator: str
+    path: Path, items: Sequence[Item], answers: Mapping[str, str | None], generator: str
 ) -> None:
     """Write the answers of ``generator``, by item id, as ``model_outputs.json``.
 
@@ -55,7 +55,7 @@ def write_model_outputs(
         {
             "dataset": item.group,
             "instruction": item.prompt[-1].content,
-            "output": answers[item.item_id],
+            "output": answers[item.item_id] or "",
             "generator": generator,
         }
         for item in items

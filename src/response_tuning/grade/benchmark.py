@@ -1,7 +1,7 @@
 """What a benchmark is: items to ask, and a rule that scores an answer. One file each."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Protocol, TypeAlias, runtime_checkable
+from typing import Literal, Protocol, TypeAlias, runtime_checkable
 
 from response_tuning.artifacts import Completion, Request, Score, Total
 from response_tuning.configs import GradeConfig
@@ -9,6 +9,10 @@ from response_tuning.registry import Registry
 
 Say: TypeAlias = Callable[[Iterable[Request]], Iterator[Completion]]
 """Asks a judge: one completion for each request, in their order."""
+
+
+Outcome: TypeAlias = Literal["filtered", "unclassified"]
+"""Why an answer is not judged: a filter kept it back, or it is nothing but thoughts."""
 
 
 class Item(Request):
@@ -50,6 +54,15 @@ class JudgedBenchmark(Asked, Protocol):
 
         A reply that says nothing that can be read is scored as that, and never guessed at.
         """
+        ...
+
+
+@runtime_checkable
+class Unanswered(Protocol):
+    """A benchmark with rates over all prompts, those without an answer included."""
+
+    def unanswered(self, item: Item, outcome: Outcome, why: str) -> Iterator[Score]:
+        """Yield the scores of an item whose answer nobody can judge."""
         ...
 
 

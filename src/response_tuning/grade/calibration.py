@@ -16,6 +16,7 @@ from response_tuning.grade.labelled import PAIRS, REFUSALS, Labelled, LabelledSe
 from response_tuning.grade.pairwise import Pairwise
 from response_tuning.grade.refusal_classifier import classify
 from response_tuning.grade.refusals import Asked, RefusalsByJudge, Said, unsafe_rates
+from response_tuning.thoughts import without_thoughts
 
 CONFIDENCE = 0.95
 RESAMPLES = 10_000
@@ -72,7 +73,7 @@ def judged(labelled: LabelledSet, row: Labelled, replies: Sequence[Completion]) 
 
 def by_rule(labelled: LabelledSet, row: Labelled) -> Said:
     """Return what the offline classifier says about a row with one completion."""
-    found = classify(row.prompt, row.completions[0])
+    found = classify(row.prompt, without_thoughts(row.completions[0]).text)
     return Said(labelled.words[found.label], found.reason)
 
 
@@ -166,7 +167,7 @@ def _asked(row: Labelled, item_id: str = "") -> tuple[Item, Completion]:
     answer = Completion(
         item_id=item_id,
         prompt=prompt,
-        response=row.completions[0],
+        response=without_thoughts(row.completions[0]).text,
         finish_reason="stop",
         key="",
         model="",
@@ -179,5 +180,5 @@ def _asked(row: Labelled, item_id: str = "") -> tuple[Item, Completion]:
 def _benchmark(labelled: LabelledSet, row: Labelled, item: Item) -> JudgedBenchmark:
     """Return the benchmark that asks for verdicts like the labels of a set."""
     if labelled.pairwise:
-        return Pairwise([item], {item.item_id: row.completions[1]})
+        return Pairwise([item], {item.item_id: without_thoughts(row.completions[1]).text})
     return RefusalsByJudge(GradeConfig(), lambda _: Asked([item], {}), unsafe_rates)

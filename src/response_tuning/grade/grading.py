@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
+from typing import NamedTuple
 
 from response_tuning.artifacts import (
     Completion,
@@ -18,13 +19,26 @@ from response_tuning.grade.benchmark import (
     AnyBenchmark,
     Item,
     JudgedBenchmark,
+    Outcome,
     Say,
     Totalled,
+    Unanswered,
     open_benchmark,
 )
 from response_tuning.grade.general import measures
+from response_tuning.thoughts import answer
+from response_tuning.unread import unread
 
-Answered = tuple[Item, Completion]
+
+class Answered(NamedTuple):
+    """An item and what is graded of the answer to it."""
+
+    item: Item
+    completion: Completion
+    """Without the model's thoughts."""
+    outcome: Outcome | None = None
+    """None: there is an answer."""
+    why: str = ""
 
 
 def grade(
@@ -49,11 +63,12 @@ def grade(
     answers = _by_item(completions)
     items = rule.items()
     _check(items, answers, benchmark, completions)
-    answered = [(item, answers[item.item_id]) for item in items]
+    answered = [_answered(item, answers[item.item_id]) for item in items]
     scores = [*_general(answered), *_scores(benchmark, rule, answered, say)]
+    scores += _outcomes(rule, answered, scores)
     count = write_jsonl(out, scores)
     if isinstance(rule, Totalled):
-        found = [total.model_dump() for total in rule.totals(scores)]
+        found = [] if unread(scores).too_many else [one.model_dump() for one in rule.totals(scores)]
         write_json(totals_file(out), {"totals": found})
     return count
 
@@ -63,28 +78,70 @@ def totals_file(scores: Path) -> Path:
     return scores.with_name(f"{scores.stem}.totals.json")
 
 
+def _answered(item: Item, completion: Completion) -> Answered:
+    said = answer(completion)
+    graded = completion.model_copy(update={"response": said.text})
+    if completion.finish_reason == "filtered":
+        return Answered(item, graded, "filtered", f"filtered: {completion.detail}")
+    if said.thinking:
+        return Answered(item, graded, "unclassified", "it is nothing but thoughts")
+    return Answered(item, graded)
+
+
 def _general(answered: Sequence[Answered]) -> Iterator[Score]:
-    for item, completion in answered:
-        for metric, value in measures(completion):
-            yield Score(item_id=item.item_id, metric=metric, value=value, group=item.group)
+    for one in answered:
+        for metric, value in measures(one.completion):
+            yield _score(one.item, metric, value)
+
+
+def _outcomes(
+    rule: AnyBenchmark, answered: Sequence[Answered], scores: Sequence[Score]
+) -> Iterator[Score]:
+    """Yield an outcome, if any item has it, for every item: its mean is a share of all."""
+    outcomes: list[Outcome] = ["filtered"]
+    if not isinstance(rule, Unanswered):  # which has its own shares of what is unclassified
+        outcomes.append("unclassified")
+    for outcome in outcomes:
+        if any(one.outcome == outcome for one in answered):
+            said = {score.item_id for score in scores if score.metric == outcome}
+            for one in answered:
+                if one.item.item_id not in said:
+                    is_so = one.outcome == outcome
+                    yield _score(one.item, outcome, float(is_so), one.why if is_so else "")
 
 
 def _scores(
     name: str, rule: AnyBenchmark, answered: Sequence[Answered], say: Say | None
 ) -> Iterator[Score]:
+    silent = [one for one in answered if one.outcome is not None]
+    if isinstance(rule, Unanswered):
+        for one in silent:
+            assert one.outcome is not None
+            yield from rule.unanswered(one.item, one.outcome, one.why)
+    spoken = [one for one in answered if one.outcome is None]
     if not isinstance(rule, JudgedBenchmark):
-        for item, completion in answered:
-            yield from rule.score(item, completion)
+        for one in spoken:
+            yield from rule.score(one.item, one.completion)
         return
     if say is None:
         raise ConfigError(
             f"{name} needs a judge: name an engine and its model, such as --judge openai "
             "--judge-model MODEL --judge-url http://127.0.0.1:8000/v1"
         )
-    asked = [rule.questions(item, completion) for item, completion in answered]
+    asked = [rule.questions(one.item, one.completion) for one in spoken]
     replies = iter(_replies(name, [request for requests in asked for request in requests], say))
-    for (item, completion), requests in zip(answered, asked, strict=True):
-        yield from rule.judged(item, completion, [*islice(replies, len(requests))])
+    for one, requests in zip(spoken, asked, strict=True):
+        yield from rule.judged(one.item, one.completion, [*islice(replies, len(requests))])
+
+
+def _score(item: Item, metric: str, value: float, explanation: str = "") -> Score:
+    return Score(
+        item_id=item.item_id,
+        metric=metric,
+        value=value,
+        explanation=explanation,
+        group=item.group,
+    )
 
 
 def _replies(name: str, requests: Sequence[Request], say: Say) -> list[Completion]:

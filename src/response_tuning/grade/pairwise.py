@@ -12,8 +12,9 @@ from response_tuning.artifacts import Completion, Request, Score, Total, read_js
 from response_tuning.errors import DataError, EngineError
 from response_tuning.grade.alpaca_eval_files import read_model_outputs
 from response_tuning.grade.benchmark import Item, Say
-from response_tuning.grade.judging import DATA_NOT_ORDERS, ask, fenced, verdict
+from response_tuning.grade.judging import DATA_NOT_ORDERS, ask, fenced, verdict, verdict_form
 from response_tuning.readers import shown
+from response_tuning.thoughts import answer, without_thoughts
 
 LABELS = ("A", "B", "tie")
 FIRST = {"A": 1.0, "tie": 0.5, "B": 0.0}
@@ -60,11 +61,12 @@ class Pairwise:
     def __init__(
         self,
         items: Sequence[Item],
-        reference: Mapping[str, str],
+        reference: Mapping[str, str | None],
         difficulties: Mapping[str, float] | None = None,
     ) -> None:
         """Compare with ``reference``, which has an answer for the id of each item.
 
+        It is None where a filter kept the reference from one, or it is nothing but thoughts.
         ``difficulties``, also by id, are a term of the length-controlled rate.
         """
         self._items = items
@@ -78,11 +80,12 @@ class Pairwise:
     def questions(self, item: Item, completion: Completion) -> Sequence[Request]:
         """Return the question in both orders, the answer first and then second."""
         answer, reference = completion.response or "", self._reference[item.item_id]
-        if answer == reference:
+        if reference is None or answer == reference:
             return ()
+        form = verdict_form(LABELS)
         return (
-            ask(f"{item.item_id}:first", _prompt(item, answer, reference)),
-            ask(f"{item.item_id}:second", _prompt(item, reference, answer)),
+            ask(f"{item.item_id}:first", _prompt(item, answer, reference), form),
+            ask(f"{item.item_id}:second", _prompt(item, reference, answer), form),
         )
 
     def judged(
@@ -100,7 +103,11 @@ class Pairwise:
             )
 
         yield score("length", len(completion.response or ""))
-        yield score("reference_length", len(self._reference[item.item_id]))
+        reference = self._reference[item.item_id]
+        if reference is None:
+            yield score("unclassified", 1, "the reference has no answer")
+            return
+        yield score("reference_length", len(reference))
         said = [verdict(reply, LABELS) for reply in replies]
         explanation = "shown first: {}, shown second: {}".format(*said) if said else "equal answers"
         yield score("unclassified", None in said, explanation)
@@ -154,11 +161,14 @@ def compare(
         DataError: one of ``answers`` is an error, or ``reference`` has no answer to its prompt.
         EngineError: the judge did not answer every question.
     """
-    items = [Item(item_id=answer.item_id, prompt=answer.prompt) for answer in answers]
-    _answers(answers, items, "the answers")
+    items = [Item(item_id=one.item_id, prompt=one.prompt) for one in answers]
+    texts = _answers(answers, items, "the answers")
     pairwise = Pairwise(items, _answers(reference, items, "the reference"))
-    pairs = list(zip(items, answers, strict=True))
-    asked = [pairwise.questions(item, answer) for item, answer in pairs]
+    pairs = [
+        (item, one.model_copy(update={"response": texts[item.item_id]}))
+        for item, one in zip(items, answers, strict=True)
+    ]
+    asked = [pairwise.questions(item, one) for item, one in pairs]
     replies = list(say([request for requests in asked for request in requests]))
     failed = [reply.error for reply in replies if reply.error is not None]
     if failed:
@@ -166,14 +176,16 @@ def compare(
     given = iter(replies)
     scores = [
         score
-        for (item, answer), requests in zip(pairs, asked, strict=True)
-        for score in pairwise.judged(item, answer, [*islice(given, len(requests))])
+        for (item, one), requests in zip(pairs, asked, strict=True)
+        for score in pairwise.judged(item, one, [*islice(given, len(requests))])
     ]
     return scores, list(pairwise.totals(scores))
 
 
-def read_answers(path: Path, items: Sequence[Item]) -> dict[str, str]:
-    """Return the answer that a file has to each item, by the item's id.
+def read_answers(path: Path, items: Sequence[Item]) -> dict[str, str | None]:
+    """Return the answer that a file has to each item, without thoughts, by the item's id.
+
+    One that a filter kept back, or that is nothing but thoughts, is None.
 
     The file holds completions, one a line, or is a ``model_outputs.json`` of the alpaca_eval
     package, in which answers are found by their instruction.
@@ -184,27 +196,32 @@ def read_answers(path: Path, items: Sequence[Item]) -> dict[str, str]:
     if path.suffix == ".jsonl":
         return _answers(list(read_jsonl(path, Completion)), items, str(path))
     outputs = read_model_outputs(path)
-    answers = {}
+    answers: dict[str, str | None] = {}
     for item in items:
         instruction = item.prompt[-1].content
         if instruction not in outputs:
             raise DataError(f"{path}: no answer to item {item.item_id}, {shown(instruction)}")
-        answers[item.item_id] = outputs[instruction]
+        said = without_thoughts(outputs[instruction])
+        answers[item.item_id] = None if said.thinking else said.text
     return answers
 
 
-def _answers(given: Sequence[Completion], items: Sequence[Item], where: str) -> dict[str, str]:
+def _answers(
+    given: Sequence[Completion], items: Sequence[Item], where: str
+) -> dict[str, str | None]:
     by_id = {completion.item_id: completion for completion in given}
     if len(by_id) < len(given):
         raise DataError(f"{where}: an item is answered twice; remove one answer")
-    answers = {}
+    answers: dict[str, str | None] = {}
     for item in items:
         completion = by_id.get(item.item_id)
         if completion is None or completion.response is None:
             raise DataError(f"{where}: no answer to item {item.item_id}; generate it first")
         if completion.prompt != item.prompt:
             raise DataError(f"{where}: item {item.item_id} answers another prompt")
-        answers[item.item_id] = completion.response
+        said = answer(completion)
+        kept_back = said.thinking or completion.finish_reason == "filtered"
+        answers[item.item_id] = None if kept_back else said.text
     return answers
 
 

@@ -246,8 +246,8 @@ class Session:
         return next((at for at in later if at not in self.verdicts), None)
 
 
-def _asked(item: Item, texts: Mapping[str, Mapping[str, str]]) -> Asked:
-    said = {name: answers[item.item_id] for name, answers in texts.items()}
+def _asked(item: Item, texts: Mapping[str, Mapping[str, str | None]]) -> Asked:
+    said = {name: answers[item.item_id] or "" for name, answers in texts.items()}
     return Asked(item_id=item.item_id, prompt=item.prompt, answers=said)
 
 

@@ -1,14 +1,14 @@
 """Scores from 1 to 5 that a judge gives as JSON, read strictly: what is unclear is no score.
 
-The verdict is the last JSON object of a reply. An answer that holds such an object does no harm
-where the judge quotes it, for its own comes later; and where the judge's own is broken, so that a
-quoted one is the last to be whole, the loose braces around that one give it away.
+The verdict is the one JSON object of a reply that scores anything. One that what was judged holds
+as well is a quotation; of two that differ, nobody knows which is meant. Where the judge's own is
+broken, so that a quoted one is the only one to be whole, the loose braces give it away.
 """
 
 import json
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from response_tuning.readers import shown
@@ -27,36 +27,63 @@ class Rating(NamedTuple):
     """The reason for the score; what was there in its place if there is none."""
 
 
-def ratings(reply: str, aspects: Iterable[str]) -> dict[str, Rating]:
+class _Found(NamedTuple):
+    start: int
+    end: int
+    value: dict[str, Any]
+
+
+def scale_form(aspects: Iterable[str]) -> dict[str, Any]:
+    """Return the JSON schema of what ``ratings`` reads."""
+    one = {
+        "type": "object",
+        "properties": {
+            "reason": {"type": "string"},
+            "score": {"type": "integer", "enum": [*range(LOWEST, HIGHEST + 1)]},
+        },
+        "required": ["reason", "score"],
+        "additionalProperties": False,
+    }
+    names = [*aspects]
+    return {
+        "type": "object",
+        "properties": dict.fromkeys(names, one),
+        "required": names,
+        "additionalProperties": False,
+    }
+
+
+def ratings(reply: str, aspects: Iterable[str], material: str = "") -> dict[str, Rating]:
     """Return what ``{"aspect": {"reason": …, "score": …}, …}`` in a reply says of each aspect.
 
     A bare score in place of the inner object is understood, and so are keys in any case.
+    ``material`` is what was judged.
     """
-    found = last_object(reply) or {}
-    return {aspect: _rating(found.get(aspect)) for aspect in aspects}
+    names = [*aspects]
+    found = only_object(reply, names, material) or {}
+    return {aspect: _rating(found.get(aspect)) for aspect in names}
 
 
-def last_object(reply: str) -> dict[str, Any] | None:
-    """Return the last JSON object of a reply, its keys in lower case.
+def only_object(reply: str, keys: Iterable[str], material: str = "") -> dict[str, Any] | None:
+    """Return the JSON object of a reply that has any of ``keys``, its own keys in lower case.
 
-    None where there is none, or where braces around it say that it is a piece of something broken:
-    one after it, or before it one that is still open.
+    None where there is none, or several that differ, apart from those in ``material``; or where
+    braces around it say that it is a piece of something broken: one after it that belongs to no
+    other, or before it one that is still open.
     """
-    decoder = json.JSONDecoder(object_pairs_hook=_lowered, strict=False)  # line breaks in strings
-    found = None
-    start = end = 0
-    at = reply.find("{")
-    while at >= 0:
-        try:
-            found, end = decoder.raw_decode(reply, at)
-            start = at
-        except ValueError:  # not JSON, or a huge integer
-            found, end = None, at + 1
-        except RecursionError:  # nesting without end; each of its braces would begin it again
-            return None
-        at = reply.find("{", end)
-    closed = reply.count("{", 0, start) == reply.count("}", 0, start)
-    return found if closed and "}" not in reply[end:] else None
+    objects = _objects(reply)
+    wanted = _own(objects, keys, material)
+    if not wanted or any(one.value != wanted[0].value for one in wanted):
+        return None
+    own = wanted[-1]
+    after = "".join(_between(reply, [one for one in objects if one.start >= own.end], own.end))
+    closed = reply.count("{", 0, own.start) == reply.count("}", 0, own.start)
+    return own.value if closed and not {"{", "}"} & {*after} else None
+
+
+def has_object(reply: str, keys: Iterable[str], material: str = "") -> bool:
+    """Whether a reply has an object with any of ``keys`` that ``material`` has not."""
+    return bool(_own(_objects(reply), keys, material))
 
 
 def read_score(value: object) -> float | None:
@@ -70,6 +97,36 @@ def read_score(value: object) -> float | None:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     return float(value) if LOWEST <= value <= HIGHEST else None
+
+
+def _own(objects: Sequence[_Found], keys: Iterable[str], material: str) -> list[_Found]:
+    quoted = [one.value for one in _objects(material)]
+    return [one for one in objects if one.value.keys() & {*keys} and one.value not in quoted]
+
+
+def _objects(text: str) -> list[_Found]:
+    """Return the outermost JSON objects of a text; none where its nesting has no end."""
+    decoder = json.JSONDecoder(object_pairs_hook=_lowered, strict=False)  # line breaks in strings
+    found = []
+    at = text.find("{")
+    while at >= 0:
+        try:
+            value, end = decoder.raw_decode(text, at)
+            found.append(_Found(at, end, value))
+        except ValueError:  # not JSON, or a huge integer
+            end = at + 1
+        except RecursionError:  # each of its braces would begin it again
+            return []
+        at = text.find("{", end)
+    return found
+
+
+def _between(text: str, objects: Sequence[_Found], start: int) -> Iterator[str]:
+    """Yield what stands around ``objects`` from ``start`` on."""
+    for one in objects:
+        yield text[start : one.start]
+        start = one.end
+    yield text[start:]
 
 
 def _rating(said: object) -> Rating:

@@ -113,7 +113,8 @@ def _rows(path: Path, column: str) -> Iterator[Row]:
         known = ", ".join((*READERS, *TEXT_SUFFIXES))
         raise DataError(f"{path}: its name does not say what it is; known are {known}")
     (whole,) = read_texts([path])
-    for number, line in enumerate(whole.fields["text"].splitlines(), start=1):
+    # Not splitlines, which also cuts where Unicode and old printers end a line.
+    for number, line in enumerate(whole.fields["text"].split("\n"), start=1):
         fault = "" if line.strip() else BLANK
         yield Row(f"{path}:{number}", {column: line}, fault)
 

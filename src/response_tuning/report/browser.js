@@ -4,7 +4,7 @@
 const data = JSON.parse(document.getElementById("data").textContent);
 const form = document.getElementById("filters");
 const PAGE = 10;
-const FINISH = { s: "(stopped)", l: "hit the limit", e: "error", "-": "no answer" };
+const FINISH = { s: "(stopped)", l: "hit the limit", f: "filtered", o: "ended otherwise", e: "error", "-": "no answer" };
 const FIELDS = ["benchmark", "group", "text", "a", "b", "by"];
 let page = 0;
 

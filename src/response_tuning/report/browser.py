@@ -10,7 +10,7 @@ from response_tuning.artifacts import Completion, read_jsonl
 from response_tuning.report.reading import seed_folders
 from response_tuning.report.scores import Benchmark
 
-FINISH = {"stop": "s", "length": "l", None: "e"}
+FINISH = {"stop": "s", "length": "l", "filtered": "f", "other": "o", None: "e"}
 """How an answer ended, in one letter; "-" stands for no answer."""
 
 
@@ -77,7 +77,7 @@ def _read(run: Path, benchmark: Benchmark) -> _Asked:
                 alone = len(turns) == 1 and turns[0][0] == "user"
                 asked.prompts.setdefault(said.item_id, turns[0][1] if alone else turns)
                 text = said.response if said.response is not None else said.error
-                answers[said.item_id] = _Answer(text or "", FINISH[said.finish_reason])
+                answers[said.item_id] = _Answer(text or said.detail, FINISH[said.finish_reason])
     return asked
 
 

@@ -19,9 +19,11 @@ HEADLINE = (
 """Metrics that tables show, in this order; of a benchmark that has none of them, all its own."""
 GENERAL = ("stopped", "hit_limit", "empty", "repeated_4gram_share", "tokens_mean")
 """Measures of any answer: not a benchmark's own. ``stopped`` is shown beside ``ACCURACY`` only."""
+OUTCOMES = ("filtered",)
+"""What became of answers that nobody graded; shown wherever there are any."""
 TREND = ("refusal", "false_refusal")
 """Metrics that may change with the number of refusals among the examples."""
-UNREAD = ("unclassified", "unchecked")
+UNREAD = ("unclassified", "safe_unclassified", "unchecked")
 """Metrics that are above 0 where a judge's reply could not be read, or no rule be applied."""
 
 
@@ -30,7 +32,8 @@ def headline(metrics: Iterable[str]) -> tuple[str, ...]:
     there = sorted(metrics)
     general = () if {*ACCURACY} & {*there} else GENERAL
     named = [name for name in HEADLINE if name in there and name not in general]
-    return tuple(named or [name for name in there if name not in GENERAL] or there)
+    own = [name for name in there if name not in (*GENERAL, *OUTCOMES)]
+    return (*(named or own or there), *(name for name in OUTCOMES if name in there and own))
 
 
 def ordered(metrics: Iterable[str]) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ import numpy as np
 
 from response_tuning.configs import ReportConfig
 from response_tuning.report.comparison import Findings
-from response_tuning.report.metrics import ACCURACY
+from response_tuning.report.metrics import ACCURACY, headline
 from response_tuning.report.scores import Benchmark, Variant
 from response_tuning.report.statistics import per_prompt
 from response_tuning.report.tables import (
@@ -20,6 +20,7 @@ from response_tuning.report.tables import (
     p_value,
     shares,
 )
+from response_tuning.report.unreadable import Unknown, sentences
 
 if TYPE_CHECKING:
     import jinja2
@@ -39,6 +40,8 @@ class Contents(NamedTuple):
     findings: Findings
     missing: Sequence[str]
     """Sentences on scores that are not there."""
+    unknown: Unknown
+    """Of which variants and benchmarks too much could not be read."""
 
 
 class Plot(NamedTuple):
@@ -145,7 +148,8 @@ def _parts(contents: Contents, tall: bool) -> list[Part]:
         if benchmark.accuracy and not tall:
             continue
         groups = [] if benchmark.accuracy else _groups(benchmark, benchmark.headline)
-        further = [name for name in metrics[benchmark.name] if name not in benchmark.headline]
+        shown = headline(metrics[benchmark.name])
+        further = [name for name in metrics[benchmark.name] if name not in shown]
         part = Part(
             benchmark.name,
             groups if len(groups) > 1 else [],
@@ -166,10 +170,12 @@ def _with_scores(benchmark: Benchmark) -> list[str]:
 def _names(contents: Contents) -> dict[str, Any]:
     """Return what both templates use."""
     results, comparisons, trends, unjoined = contents.findings
-    columns = {benchmark.name: benchmark.headline for benchmark in contents.benchmarks}
+    metrics = metrics_by_benchmark(results)
+    columns = {b.name: headline(metrics.get(b.name, ())) for b in contents.benchmarks}
     with_scores = {b.name: _with_scores(b) for b in contents.benchmarks}
     return {
         **contents._asdict(),
+        "unread_notes": sentences(contents.unknown),
         "columns": columns,
         "compared_columns": {name: found for name, found in with_scores.items() if found},
         "total_notes": [*_total_notes(contents.benchmarks)],

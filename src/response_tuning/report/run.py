@@ -1,6 +1,7 @@
 """A report on a run: read, compare, and write tables, plots and a page."""
 
 from collections.abc import Sequence
+from math import isnan
 from pathlib import Path
 
 from response_tuning.artifacts import written_aside
@@ -12,6 +13,7 @@ from response_tuning.report.plots import accuracy, dose_response
 from response_tuning.report.reading import read_scores
 from response_tuning.report.scores import Variant
 from response_tuning.report.tables import Comparison, Result, Trend, write_csv
+from response_tuning.report.unreadable import as_results, sentences, unknown_rates, without
 
 
 def report(
@@ -21,11 +23,12 @@ def report(
     notes: Sequence[str] = (),
     seeds: Sequence[int] | None = None,
     benchmarks: Sequence[str] | None = None,
-) -> None:
+) -> list[str]:
     """Compare the graded ``variants`` of a run and write ``run/report/``.
 
     ``notes`` are sentences that stand at the top of the page; ``seeds`` and
-    ``benchmarks``, in this order, are those to read, by default all.
+    ``benchmarks``, in this order, are those to read, by default all. Returns a sentence for each
+    variant and benchmark of which so much could not be read that its rates are not known.
 
     Raises:
         ConfigError: a baseline is no variant, or two variants of a series have the same dose.
@@ -34,9 +37,13 @@ def report(
     check(variants, config)
     names = [variant.name for variant in variants]
     found, missing = read_scores(run, names, seeds, benchmarks)
-    findings = compare(found, variants, config)
+    unknown = unknown_rates(found)
+    known = [without(benchmark, unknown) for benchmark in found]
+    findings = compare(known, variants, config)
+    findings.results.extend(as_results(found, unknown))
+    findings.results.sort(key=lambda result: names.index(result.variant))
     title = f"Report on {run.resolve().name}"
-    contents = Contents(title, variants, config, notes, found, findings, missing)
+    contents = Contents(title, variants, config, notes, known, findings, missing, unknown)
     out = run / "report"
     write_csv(out / "results.csv", Result, findings.results)
     write_csv(out / "comparisons.csv", Comparison, findings.comparisons)
@@ -53,11 +60,13 @@ def report(
         lambda room: browser_json(run, found, room),
     )
     _write(out / "report.html", page)
+    return sentences(unknown)
 
 
 def _plots(contents: Contents) -> dict[str, Plot | None]:
     """Return file name -> plot, or None where there is nothing to draw."""
-    results, variants = contents.findings.results, contents.variants
+    variants = contents.variants
+    results = [result for result in contents.findings.results if not isnan(result.value)]
     bars = f"with {100 * contents.config.confidence:g} % intervals"
     title, drawn = "Accuracy", f"Accuracy of every variant, {bars}."
     if not any(benchmark.accuracy for benchmark in contents.benchmarks):

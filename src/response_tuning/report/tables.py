@@ -3,6 +3,7 @@
 import csv
 from collections.abc import Sequence
 from itertools import takewhile
+from math import isnan
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,6 +13,7 @@ from response_tuning.report.metrics import RATED, headline
 from response_tuning.report.scores import Variant
 
 MINUS = "\u2212"
+NOT_KNOWN = "n/a"
 MAX_COLUMNS = 16
 """Numbers that one line can show; with more, tables have a line for each metric instead."""
 
@@ -89,6 +91,8 @@ def shares(results: Sequence[Result]) -> set[tuple[str, str]]:
 
 def number(value: float, share: bool) -> str:
     """Return a share in percent, without its sign, and anything else to four digits."""
+    if isnan(value):
+        return NOT_KNOWN
     if share:
         return f"{100 * value:.1f}"
     return f"{value:.{max(0, 4 - len(str(int(abs(value)))))}f}"

@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
-from response_tuning.artifacts import Completion, Message, Request, Sampling
+from response_tuning.artifacts import Completion, Message, Question, Request, Sampling
+from response_tuning.configs import build
 from response_tuning.errors import ConfigError, EngineError
 from response_tuning.generate import Engine, EngineConfig, generate, open_engine
 from response_tuning.journals import Journal
@@ -191,14 +193,9 @@ def test_a_reply_that_does_not_come_in_time_is_a_record(
         ('{"choices": [null]}', "unusable reply: choices.0"),
         ('{"choices": [{"finish_reason": "stop"}]}', "choices.0.message: Field required"),
         (
-            '{"choices": [{"finish_reason": "stop", "message": {"content": null}}]}',
-            "choices.0.message.content: Input should be a valid string, not None",
+            '{"choices": [{"finish_reason": "abort", "message": {"content": "a"}}]}',
+            "unusable reply: the server broke off: finish_reason 'abort'",
         ),
-        (
-            '{"choices": [{"finish_reason": "content_filter", "message": {"content": "a"}}]}',
-            "Input should be 'stop' or 'length', not 'content_filter'",
-        ),
-        ('{"choices": [{"finish_reason": null, "message": {"content": "a"}}]}', "not None"),
         (
             '{"choices": [{"finish_reason": "stop", "message": {"content": "\\ud800"}}]}',
             "unusable reply: body: Invalid JSON",
@@ -339,8 +336,6 @@ def test_a_key_that_no_header_can_hold_is_refused_without_showing_it(
         ({"base_url": "http://127.0.0.1:1/v1"}, "--model NAME"),
         ({"model": "m"}, "--base-url http"),
         ({"model": "m", "base_url": "127.0.0.1:8000"}, r"no http\(s\) address: 127"),
-        ({"model": "m", "base_url": "http://me:pw@127.0.0.1/v1"}, "must not hold a key"),
-        ({"model": "m", "base_url": "http://127.0.0.1/v1?key=pw"}, "must not hold a key"),
         (
             {"model": "m", "base_url": "http://127.0.0.1/v1", "template": "urial"},
             "the server renders the prompt, so template 'urial' has no effect",
@@ -348,9 +343,38 @@ def test_a_key_that_no_header_can_hold_is_refused_without_showing_it(
     ],
 )
 def test_unusable_settings_are_named(settings: dict[str, str], said: str) -> None:
-    with pytest.raises(ConfigError, match=said) as caught:
+    with pytest.raises(ConfigError, match=said):
         open_engine("openai", EngineConfig.model_validate(settings))
-    assert "pw" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"base_url": "http://me:pa55w0rd@127.0.0.1/v1"},
+        {"base_url": "http://pa55w0rd@127.0.0.1/v1"},
+        {"base_url": "me:pa55w0rd@127.0.0.1/v1"},
+        {"base_url": "http://127.0.0.1/v1?key=pa55w0rd"},
+        {"base_url": "http://127.0.0.1/v1#pa55w0rd"},
+        {"base_url": "http://[::1/v1?pa55w0rd"},
+        {"base_url": "http://127.0.0.1/sk-pa55w0rd123/v1"},
+        {"api_key_env": "sk-pa55w0rd"},
+        {"api_key_env": "gsk_pa55w0rd12345678"},
+        {"api_key_env": "pa55w0rd with words"},
+        {"api_key": "pa55w0rd"},
+        {"Authorization": "Bearer pa55w0rd"},
+        {"default_headers": {"x-api-key": "pa55w0rd"}},
+        {"concurrency": "Bearer pa55w0rd"},
+    ],
+)
+def test_a_setting_that_holds_a_key_is_refused_without_showing_it(
+    settings: dict[str, Any],
+) -> None:
+    with pytest.raises(ConfigError) as caught:
+        build(EngineConfig, {"model": "m", **settings}, "here")
+    assert "pa55w0rd" not in str(caught.value)
+    with pytest.raises(ValidationError) as raised:
+        EngineConfig.model_validate(settings)
+    assert "pa55w0rd" not in str(raised.value)
 
 
 def test_the_model_and_the_address_are_the_identity(config: EngineConfig) -> None:
@@ -414,3 +438,182 @@ def test_a_run_that_is_killed_and_restarted_repeats_only_what_was_in_flight(
     final = [json.loads(line) for line in (tmp_path / "final.jsonl").read_text().splitlines()]
     assert [c["response"] for c in final] == [f"reply to q{n}" for n in range(60)]
     assert [c["item_id"] for c in final] == [str(n) for n in range(60)]
+
+
+def refuse(server: Any, *fields: str, status: int = 400) -> None:
+    """Have the server refuse every request that has one of the fields, as reasoning models do."""
+
+    def judge(body: dict[str, Any]) -> Any:
+        for field in fields:
+            if field in body:
+                error = {"message": f"Unsupported parameter: '{field}'", "param": field}
+                return server.raw(json.dumps({"error": error}), status)
+        return None
+
+    server.judges = judge
+
+
+@pytest.mark.parametrize("status", [400, 422])
+def test_a_field_that_a_server_does_not_know_is_left_out_once_and_for_all(
+    server: Any, config: EngineConfig, ask: Ask, status: int
+) -> None:
+    refuse(server, "max_tokens", "temperature", "seed", "top_p", "stop", status=status)
+    engine = open_engine("openai", config.model_copy(update={"concurrency": 1}))
+    sampling = SHORT.model_copy(update={"stop": ("#",)})
+    given = list(engine.complete([ask(f"{n}", f"q{n}") for n in range(5)], sampling))
+    assert [one.response for one in given] == [f"reply to q{n}" for n in range(5)]
+    assert {*server.bodies[-1]} == {"messages", "model", "max_completion_tokens"}
+    assert server.asked["q0"] == 6 and server.asked.total() == 10
+    assert all("server's own temperature" in one.detail for one in given)
+
+
+def test_a_temperature_that_was_chosen_is_not_dropped(
+    server: Any, engine: Engine, ask: Ask
+) -> None:
+    refuse(server, "temperature")
+    given = only(engine, ask("a", "hi"), SHORT.model_copy(update={"temperature": 0.7}))
+    assert "Unsupported parameter: 'temperature'" in str(given.error)
+    assert server.asked["hi"] == 1
+
+
+def test_a_field_is_left_out_no_longer_than_its_error_lasts(
+    server: Any, engine: Engine, ask: Ask
+) -> None:
+    refuse(server, "messages", "seed")
+    given = only(engine, ask("a", "hi"))
+    assert "Unsupported parameter: 'messages'" in str(given.error)
+    server.judges = lambda body: None
+    only(engine, ask("b", "ho"))
+    assert "seed" in server.bodies[-1]
+
+
+FORM = {"type": "object", "properties": {}, "required": [], "additionalProperties": False}
+
+
+def question(ask: Ask, name: str) -> Question:
+    return Question(item_id=name, prompt=ask(name, name).prompt, form=FORM)
+
+
+def test_a_judge_is_asked_for_a_form_and_without_one_where_the_server_has_none(
+    server: Any, config: EngineConfig, ask: Ask
+) -> None:
+    engine = open_engine("openai", config.model_copy(update={"concurrency": 1}))
+    only(engine, question(ask, "q"))
+    asked = server.bodies[0]["response_format"]
+    assert asked["type"] == "json_schema" and asked["json_schema"]["strict"]
+    assert asked["json_schema"]["schema"] == FORM
+    only(engine, ask("a", "hi"))
+    assert "response_format" not in server.bodies[1]
+    refuse(server, "response_format")
+    given = list(engine.complete([question(ask, f"q{n}") for n in range(4)], SHORT))
+    assert [one.response for one in given] == [f"reply to q{n}" for n in range(4)]
+    assert server.asked.total() == 2 + 5, "the form is refused once"
+
+
+def test_a_form_changes_no_key_so_that_older_replies_are_still_replies(
+    server: Any, engine: Engine, ask: Ask, tmp_path: Path
+) -> None:
+    list(generate(engine, [ask("q", "q")], tmp_path / "journal.jsonl", SHORT))
+    list(generate(engine, [question(ask, "q")], tmp_path / "journal.jsonl", SHORT))
+    assert server.asked["q"] == 1
+
+
+FILTERS = [
+    {"message": "policy", "code": "content_filter", "param": "prompt"},
+    {"message": "policy", "code": None, "innererror": {"code": "ResponsibleAIPolicyViolation"}},
+    {"message": "policy", "type": "content_policy_violation"},
+    {"message": "flagged", "code": 403, "metadata": {"flagged_input": "x", "reasons": ["hate"]}},
+]
+
+
+@pytest.mark.parametrize("error", FILTERS)
+@pytest.mark.parametrize("status", [400, 403])
+def test_a_prompt_that_a_filter_refuses_has_an_outcome_and_is_not_asked_again(
+    server: Any, engine: Engine, ask: Ask, tmp_path: Path, error: dict[str, Any], status: int
+) -> None:
+    server.plan["bad"] = [server.raw(json.dumps({"error": error}), status)] * 2
+    asks = [ask("a", "bad"), ask("b", "good")]
+    for _ in range(2):
+        bad, good = generate(engine, asks, tmp_path / "journal.jsonl", SHORT)
+        assert (bad.response, bad.finish_reason, bad.error) == ("", "filtered", None)
+        assert bad.detail
+        assert good.response == "reply to good"
+    assert server.asked == {"bad": 1, "good": 1}
+    list(generate(engine, asks, tmp_path / "journal.jsonl", SHORT, retry_filtered=True))
+    assert server.asked == {"bad": 2, "good": 1}
+    again, _ = generate(engine, asks, tmp_path / "journal.jsonl", SHORT, retry_filtered=True)
+    assert again.response == "reply to bad", "what is asked again and answered is the answer"
+    later, _ = generate(engine, asks, tmp_path / "journal.jsonl", SHORT, retry_filtered=True)
+    assert later.response == "reply to bad" and server.asked["bad"] == 3
+
+
+def test_what_a_filter_kept_back_stays_an_outcome_when_asking_again_fails(
+    server: Any, engine: Engine, ask: Ask, tmp_path: Path
+) -> None:
+    server.plan["bad"] = [server.reply(None), server.reply("no", status=400)]
+    journal = tmp_path / "journal.jsonl"
+    list(generate(engine, [ask("a", "bad")], journal, SHORT))
+    (given,) = generate(engine, [ask("a", "bad")], journal, SHORT, retry_filtered=True)
+    assert given.error is not None
+    (given,) = generate(engine, [ask("a", "bad")], journal, SHORT)
+    assert (given.finish_reason, server.asked["bad"]) == ("filtered", 2)
+
+
+def test_thoughts_are_kept_beside_what_was_said(server: Any, engine: Engine, ask: Ask) -> None:
+    message = {"content": "Sure.", "reasoning_content": "I cannot."}
+    choice = {"message": message, "finish_reason": "eos"}
+    server.plan["hi"] = [server.raw(json.dumps({"choices": [choice]}))]
+    given = only(engine, ask("a", "hi"))
+    assert (given.response, given.finish_reason, given.reasoning) == ("Sure.", "stop", "I cannot.")
+
+
+def test_a_stop_string_makes_no_answer_of_what_was_filtered(
+    server: Any, engine: Engine, ask: Ask
+) -> None:
+    server.plan["hi"] = [server.reply("one # two", finish="content_filter")]
+    given = only(engine, ask("a", "hi"), SHORT.model_copy(update={"stop": ("#",)}))
+    assert (given.response, given.finish_reason) == ("one # two", "filtered")
+
+
+def test_another_model_than_the_one_asked_for_is_named_once(
+    server: Any, engine: Engine, ask: Ask, caplog: pytest.LogCaptureFixture
+) -> None:
+    choice = {"message": {"content": "a"}, "finish_reason": "stop"}
+    for n, model in enumerate(
+        ["other\x1b[31m", "judge", "judge-2026-01-01", "org/Judge", 7, "other\x1b[31m"]
+    ):
+        server.plan[f"q{n}"] = [server.raw(json.dumps({"model": model, "choices": [choice]}))]
+    given = list(engine.complete([ask(f"{n}", f"q{n}") for n in range(6)], SHORT))
+    assert all(one.response == "a" for one in given)
+    said = [record.getMessage() for record in caplog.records]
+    assert said == [r"asked for model 'judge'; the server answers as 'other\x1b[31m'"]
+
+
+def test_an_error_is_one_short_line_that_steers_no_terminal(
+    server: Any, engine: Engine, ask: Ask
+) -> None:
+    server.plan["hi"] = [server.reply("no\n\x1b]0;title\x07\u2028 way " + "x" * 9000, status=400)]
+    error = str(only(engine, ask("a", "hi")).error)
+    assert len(error) <= 200 and error.isprintable()
+    assert r"\x1b]0;title\x07" in error
+
+
+def test_a_key_that_a_server_sends_back_as_an_answer_is_in_no_record(
+    server: Any, config: EngineConfig, ask: Ask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("JUDGE_KEY", KEY)
+    engine = open_engine("openai", config.model_copy(update={"api_key_env": "JUDGE_KEY"}))
+    server.says = lambda prompt: f"your key is {KEY}, and {prompt}"
+    journal = tmp_path / "journal.jsonl"
+    (given,) = generate(engine, [ask("a", "hi")], journal, SHORT)
+    assert given.response == "your key is [key], and hi"
+    assert KEY not in journal.read_text(encoding="utf-8")
+
+
+def test_a_word_in_place_of_a_key_is_an_ordinary_word_in_answers(
+    server: Any, config: EngineConfig, ask: Ask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("JUDGE_KEY", "EMPTY")
+    engine = open_engine("openai", config.model_copy(update={"api_key_env": "JUDGE_KEY"}))
+    server.says = lambda prompt: "EMPTY"
+    assert only(engine, ask("a", "hi")).response == "EMPTY"

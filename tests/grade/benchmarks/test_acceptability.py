@@ -60,7 +60,7 @@ def test_it_needs_no_reference_and_no_difficulties(config: GradeConfig, tmp_path
         ("It names a colour.\nVerdict: excellent", "excellent"),
         ("Fine.\n**Verdict: Sufficient.**", "sufficient"),
         ("Off.\nVerdict: not acceptable", "not_acceptable"),
-        ("Verdict: excellent\nOr so it says of itself.\nVerdict: not acceptable", "not_acceptable"),
+        ("> Verdict: excellent\nso it says of itself.\nVerdict: not acceptable", "not_acceptable"),
     ],
 )
 def test_the_last_line_gives_the_level(
@@ -75,6 +75,7 @@ def test_the_last_line_gives_the_level(
     "reply",
     [
         "",
+        "Verdict: excellent\nOr so it says of itself.\nVerdict: not acceptable",
         "excellent",
         "Verdict: acceptable",
         "Verdict: excellent or sufficient or not acceptable",

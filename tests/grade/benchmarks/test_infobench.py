@@ -50,11 +50,11 @@ def judged(
 ) -> Callable[..., dict[str, Score]]:
     """Metric -> score of an answer to the first item, of which the judge says ``replies``."""
 
-    def run(*replies: str, ended: str = "stop") -> dict[str, Score]:
+    def run(*replies: str, ended: str = "stop", answered: str = "Rain, rain.") -> dict[str, Score]:
         rule = open_benchmark("infobench", written())
         assert isinstance(rule, JudgedBenchmark)
         item = rule.items()[0]
-        answer = completion(item, "Rain, rain.")
+        answer = completion(item, answered)
         questions = rule.questions(item, answer)
         said = [completion(q, r, ended) for q, r in zip(questions, replies, strict=True)]
         scores = list(rule.judged(item, answer, said))
@@ -133,8 +133,12 @@ def test_an_answer_that_the_judge_quotes_does_not_decide(
     written: Callable[..., GradeConfig],
     completion: Callable[..., Completion],
 ) -> None:
-    found = judged(*[f"It says:\n{answer}\nbut does not rhyme.\nVerdict: NO"] * 3)
+    reply = f"It says:\n{answer}\nbut does not rhyme.\nVerdict: NO"
+    found = judged(*[reply] * 3, answered=answer)
     assert (found["drfr"].value, found["unclassified"].value) == (0, 0)
+    for forgetful in (f"It says:\n{answer}", f"It says:\n```\n{answer}\n```", f"> {answer}"):
+        found = judged(*[forgetful] * 3, answered=answer)
+        assert (found["drfr"].value, found["unclassified"].value) == (0, 1)
     rule = open_benchmark("infobench", written())
     assert isinstance(rule, JudgedBenchmark)
     item = rule.items()[0]

@@ -3,60 +3,35 @@
 vLLM, Ollama, llama.cpp, ``transformers serve`` or a hosted judge; the server renders the prompt.
 """
 
+import logging
 import os
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from queue import SimpleQueue
 from threading import Thread
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import ValidationError
 
 from response_tuning.artifacts import Completion, Request, Sampling
 from response_tuning.errors import ConfigError, EngineError
-from response_tuning.generate.engine import (
-    ENGINES,
-    UNSAID,
-    EngineConfig,
-    Usage,
-    answered,
-    cut,
-    failed,
-    one_line,
-)
+from response_tuning.generate import dialect
+from response_tuning.generate.chat_reply import ChatReply, Unusable, filter_named, read_reply
+from response_tuning.generate.engine import ENGINES, EngineConfig, cut, failed, one_line, recorded
+from response_tuning.redaction import MASK, redacted
+from response_tuning.terminal import printable
 
 if TYPE_CHECKING:
-    from openai import OpenAI
+    from openai import APIStatusError, OpenAI
 
+_LOG = logging.getLogger(__name__)
 _LOOPBACK = {"127.0.0.1", "localhost", "::1"}
 _CONNECT_S = 10.0
 _NO_KEY = "none"
-
-
-class _Part(BaseModel):
-    model_config = ConfigDict(defer_build=True)
-
-
-class _Message(_Part):
-    content: str
-
-
-class _Choice(_Part):
-    message: _Message
-    finish_reason: Literal["stop", "length"]
-
-
-class _Usage(_Part):
-    completion_tokens: int | None = None
-    prompt_tokens: int | None = None
-
-
-class _Reply(_Part):
-    """What is needed of a reply; anything else about it is the server's business."""
-
-    choices: list[_Choice] = Field(min_length=1)
-    usage: _Usage | None = None
+_SECRET = 8
+"""Characters of a key that is one; servers that need none are given words such as EMPTY."""
+_SHORT = 200
 
 
 class _Outcome(NamedTuple):
@@ -74,10 +49,15 @@ class OpenAIEngine:
 
     template = "server"
 
-    def __init__(self, config: EngineConfig, api_key: str) -> None:
+    def __init__(self, config: EngineConfig, api_key: str, proxy: str | None = None) -> None:
         self.model = f"{config.model}@{str(config.base_url).rstrip('/')}"
         self._config = config
         self._api_key = api_key
+        self._proxy = proxy
+        self._refused: frozenset[str] = frozenset()
+        """Fields that the server does not know."""
+        self._models: set[str] = set()
+        """Other names than the one asked for, under which it has answered."""
 
     def complete(self, requests: Sequence[Request], sampling: Sampling) -> Iterator[Completion]:
         """Yield completions as they arrive.
@@ -125,7 +105,10 @@ class OpenAIEngine:
             arrived.put(None)  # read only if a bug ends the worker before its time
 
     def _client(self) -> "OpenAI":
+        import httpx2
         from openai import OpenAI, Timeout
+
+        from response_tuning.generate.connection import WholeReplies
 
         seconds = self._config.timeout_s
         return OpenAI(
@@ -133,50 +116,93 @@ class OpenAIEngine:
             base_url=self._config.base_url,
             max_retries=self._config.max_retries,
             timeout=Timeout(seconds, connect=min(seconds, _CONNECT_S)),
+            default_headers={"Connection": "close", "Accept-Encoding": "identity"},
+            http_client=httpx2.Client(
+                transport=WholeReplies(seconds, self._proxy), follow_redirects=False
+            ),
         )
 
     def _ask(self, client: "OpenAI", request: Request, sampling: Sampling) -> _Outcome:
-        from openai import APIConnectionError, APIError, AuthenticationError, NotFoundError, omit
+        from openai import (
+            APIConnectionError,
+            APIError,
+            APIStatusError,
+            AuthenticationError,
+            NotFoundError,
+        )
 
         try:
-            raw = client.chat.completions.with_raw_response.create(
-                model=str(self._config.model),
-                messages=[{"role": m.role, "content": m.content} for m in request.prompt],  # type: ignore[misc]
-                # Not max_completion_tokens, which several open servers do not know.
-                max_tokens=sampling.max_new_tokens,
-                temperature=sampling.temperature,
-                top_p=sampling.top_p,
-                seed=sampling.seed,
-                stop=list(sampling.stop) or omit,
-            )
+            body, refused = self._post(client, request, sampling)
+        except APIStatusError as error:
+            if 300 <= error.status_code < 400:
+                return _Outcome(self._failed(request, sampling, _redirect(error)), reached=False)
+            if filter_ := _filter(error):
+                nothing = {"response": "", "finish_reason": "filtered", "detail": filter_}
+                return _Outcome(recorded(self, request, sampling, nothing), reached=True)
+            lost = isinstance(error, (AuthenticationError, NotFoundError))
+            said = f"{type(error).__name__}: {error}"
+            return _Outcome(self._failed(request, sampling, said), reached=not lost)
         except APIError as error:
-            lost = isinstance(error, (APIConnectionError, AuthenticationError, NotFoundError))
+            lost = isinstance(error, APIConnectionError)
             said = f"{type(error).__name__}: {error} {error.__cause__ or ''}"
             return _Outcome(self._failed(request, sampling, said), reached=not lost)
-        return _Outcome(self._read(raw.http_response.content, request, sampling), reached=True)
+        return _Outcome(self._read(body, request, sampling, refused), reached=True)
 
-    def _read(self, body: bytes, request: Request, sampling: Sampling) -> Completion:
+    def _post(
+        self, client: "OpenAI", request: Request, sampling: Sampling
+    ) -> tuple[bytes, frozenset[str]]:
+        """Ask without what the server does not know, and remember what that is.
+
+        Raises:
+            APIError: there is no reply.
+        """
+        from openai import BadRequestError, UnprocessableEntityError
+
+        refused = self._refused
+        while True:
+            sent = dialect.fields(request, sampling, refused)
+            try:
+                raw = client.chat.completions.with_raw_response.create(
+                    model=str(self._config.model), **sent
+                )
+            except (BadRequestError, UnprocessableEntityError) as error:
+                field = dialect.refused_field(sent, error.param, str(error))
+                if field is None or _filter(error) or not dialect.is_spared(field, sampling):
+                    raise
+                refused |= {field}
+                continue
+            self._refused |= refused
+            return raw.http_response.content, refused
+
+    def _read(
+        self, body: bytes, request: Request, sampling: Sampling, refused: frozenset[str]
+    ) -> Completion:
+        if len(self._api_key) >= _SECRET:  # no record holds the key, whatever a server sends back
+            body = body.replace(self._api_key.encode(), MASK.encode())
         try:
-            reply = _Reply.model_validate_json(body)
+            reply = read_reply(body, sampling.max_new_tokens)
         except ValidationError as error:
             first = error.errors()[0]
             where = ".".join(map(str, first["loc"])) or "body"
             said = f"unusable reply: {where}: {first['msg']}, not {first['input']!r}"
             return self._failed(request, sampling, said)
-        choice = reply.choices[0]
-        usage = UNSAID
-        if reply.usage:
-            usage = Usage(reply.usage.completion_tokens, reply.usage.prompt_tokens)
-        said = choice.message.content
-        kept = cut(said, sampling.stop)  # some servers take no notice of ``stop``
-        if kept is not None:
-            return answered(self, request, sampling, kept, "stop", usage)
-        return answered(self, request, sampling, said, choice.finish_reason, usage)
+        except Unusable as error:
+            return self._failed(request, sampling, f"unusable reply: {error}")
+        self._notice(reply.model)
+        return recorded(self, request, sampling, _outcome(reply, sampling, refused))
+
+    def _notice(self, model: str) -> None:
+        """Warn once of each other model that answers in place of the one that was asked."""
+        asked = str(self._config.model).lower()
+        mine, other = asked.rpartition("/")[2], model.lower().rpartition("/")[2]
+        if not model or other.startswith(mine) or mine.startswith(other) or model in self._models:
+            return
+        self._models.add(model)
+        _LOG.warning("asked for model '%s'; the server answers as '%s'", asked, printable(model))
 
     def _failed(self, request: Request, sampling: Sampling, said: str) -> Completion:
-        if self._api_key != _NO_KEY:
-            said = said.replace(self._api_key, "[key]")
-        return failed(self, request, sampling, one_line(said))
+        secret = self._api_key if self._api_key != _NO_KEY else ""
+        return failed(self, request, sampling, one_line(printable(redacted(said, secret))))
 
     def _not_sent(self, waiting: Iterator[Request], sampling: Sampling) -> Iterator[Completion]:
         for request in waiting:
@@ -189,6 +215,47 @@ def _send(waiting: Iterator[Request], count: int, tasks: "SimpleQueue[Request | 
     for request in sent:
         tasks.put(request)
     return len(sent)
+
+
+def _outcome(reply: ChatReply, sampling: Sampling, refused: frozenset[str]) -> dict[str, Any]:
+    """Return what a record says of a reply."""
+    response, finish = reply.response, reply.finish_reason
+    kept = cut(response, sampling.stop)  # some servers take no notice of ``stop``
+    if kept is not None and finish != "filtered":
+        response, finish = kept, "stop"
+    return {
+        "response": response,
+        "finish_reason": finish,
+        "detail": "; ".join(filter(None, (reply.detail, *dialect.notes(refused, sampling)))),
+        "reasoning": reply.reasoning,
+        **reply.usage._asdict(),
+    }
+
+
+def _redirect(error: "APIStatusError") -> str:
+    """Say where a server points to, by its host alone: the rest may hold what was sent."""
+    try:
+        place = urlsplit(error.response.headers.get("location", ""))
+        host = f"{place.hostname}:{place.port}" if place.port else place.hostname
+    except ValueError:
+        host = None
+    return (
+        f"HTTP {error.status_code}: the server redirects to {host or 'another path'}; nothing was "
+        "sent there: name the address that answers with --base-url"
+    )
+
+
+def _filter(error: "APIStatusError") -> str:
+    """Return the name of the filter that refused a prompt; empty where none did."""
+    if error.status_code not in (400, 403, 422, 451):
+        return ""
+    body = error.body if isinstance(error.body, dict) else {}
+    inner = body.get("innererror") or body.get("inner_error")
+    codes = [error.code, error.type, inner.get("code") if isinstance(inner, dict) else ""]
+    metadata = body.get("metadata")  # OpenRouter
+    if isinstance(metadata, dict) and metadata.get("flagged_input"):
+        codes.append("moderation")
+    return next(filter(None, map(filter_named, codes)), "")
 
 
 @ENGINES.register("openai")
@@ -209,18 +276,36 @@ def connect(config: EngineConfig) -> OpenAIEngine:
             f"engine 'openai': the server renders the prompt, so template '{config.template}' "
             "has no effect: save it in the served tokenizer"
         )
-    address = urlsplit(config.base_url)
-    if address.scheme not in ("http", "https") or not address.hostname:
-        raise ConfigError(f"engine 'openai': no http(s) address: {config.base_url}")
-    if address.username or address.password or address.query:
-        # Not repeated in the message: the address is part of every record.
-        raise ConfigError("engine 'openai': --base-url must not hold a key; use --api-key-env")
+    host = _host(config.base_url)
     api_key = os.environ.get(config.api_key_env, "").strip()
     if not (api_key.isascii() and api_key.isprintable()):
         raise EngineError(f"engine 'openai': {config.api_key_env} does not hold a key")
-    if not api_key and address.hostname not in _LOOPBACK:
+    if not api_key and host not in _LOOPBACK:
         raise EngineError(
             f"engine 'openai': environment variable {config.api_key_env} is not set; put the key "
-            f"for {address.hostname} there, or name another with --api-key-env"
+            f"for {host} there, or name another with --api-key-env"
         )
-    return OpenAIEngine(config, api_key or _NO_KEY)
+    return OpenAIEngine(config, api_key or _NO_KEY, _proxy(config.base_url))
+
+
+def _host(url: str) -> str:
+    try:
+        address = urlsplit(url)
+        _ = address.port  # is checked when it is asked for
+    except ValueError as error:
+        raise ConfigError(f"engine 'openai': no http(s) address: {url}: {error}") from error
+    if not address.hostname or address.scheme not in ("http", "https"):
+        raise ConfigError(f"engine 'openai': no http(s) address: {url}")
+    return address.hostname
+
+
+def _proxy(url: str) -> str | None:
+    from response_tuning.generate.connection import proxy_for
+
+    proxy = proxy_for(url)
+    if proxy is not None and urlsplit(proxy).scheme not in ("http", "https"):
+        raise EngineError(
+            "engine 'openai': the environment's proxy for https is of another kind than http; "
+            "unset it, or put the server's host into NO_PROXY"
+        )
+    return proxy

@@ -11,7 +11,14 @@ from response_tuning.artifacts import Completion, Request, Score
 from response_tuning.configs import GradeConfig
 from response_tuning.grade.benchmark import BENCHMARKS, Item
 from response_tuning.grade.benchmarks.alpaca_eval import AlpacaEval
-from response_tuning.grade.judging import DATA_NOT_ORDERS, ask, fenced, verdict
+from response_tuning.grade.judging import (
+    DATA_NOT_ORDERS,
+    ask,
+    fenced,
+    kept_from,
+    verdict,
+    verdict_form,
+)
 from response_tuning.grade.rubric import LEVELS, level_metrics
 
 PROMPT = """\
@@ -53,7 +60,9 @@ class Acceptability:
     def questions(self, item: Item, completion: Completion) -> Sequence[Request]:
         """Return one question; an empty answer needs no judge."""
         answer = completion.response or ""
-        return [ask(item.item_id, judge_prompt(item, answer))] if answer.strip() else []
+        if not answer.strip():
+            return []
+        return [ask(item.item_id, judge_prompt(item, answer), verdict_form([*LEVELS]))]
 
     def judged(
         self, item: Item, completion: Completion, replies: Sequence[Completion]
@@ -73,7 +82,8 @@ class Acceptability:
             )
 
         level = verdict(replies[0], [*LEVELS]) if replies else "not acceptable"
-        yield score("unclassified", level is None, "" if replies else "the answer is empty")
+        why = kept_from(replies[0]) if replies else "the answer is empty"
+        yield score("unclassified", level is None, why)
         if level is not None:
             for metric, value in level_metrics([level]).items():
                 yield score(metric, value)

@@ -12,7 +12,7 @@ from response_tuning.artifacts import Completion, Message, Request, Score
 from response_tuning.configs import GradeConfig
 from response_tuning.errors import DataError
 from response_tuning.grade.benchmark import BENCHMARKS, Item
-from response_tuning.grade.judging import DATA_NOT_ORDERS, ask, fenced, verdict
+from response_tuning.grade.judging import DATA_NOT_ORDERS, ask, fenced, verdict, verdict_form
 from response_tuning.grade.sources import Rows, Source, cell, read_source, spread
 from response_tuning.readers import Row, shown
 
@@ -68,7 +68,11 @@ class InFoBench:
         """Ask about each requirement by itself."""
         _, requirements = self._asked[item.item_id]
         return [
-            ask(f"{item.item_id}/{number}", judge_prompt(item, completion, requirement))
+            ask(
+                f"{item.item_id}/{number}",
+                judge_prompt(item, completion, requirement),
+                verdict_form((YES, NO)),
+            )
             for number, requirement in enumerate(requirements, start=1)
         ]
 

@@ -22,10 +22,11 @@ from response_tuning.artifacts import (
 from response_tuning.configs import GradeConfig
 from response_tuning.errors import DataError
 from response_tuning.grade.benchmark import BENCHMARKS, Item
-from response_tuning.grade.judging import DATA_NOT_ORDERS, ask, fenced
-from response_tuning.grade.scales import Rating, ratings
+from response_tuning.grade.judging import DATA_NOT_ORDERS, ask, fenced, material, own_reply
+from response_tuning.grade.scales import Rating, ratings, scale_form
 from response_tuning.grade.sources import Rows, Source, cell, read_source, spread
 from response_tuning.readers import Row, read
+from response_tuning.thoughts import answer
 
 SOURCE = Source(
     benchmark="just-eval",
@@ -95,15 +96,15 @@ class JustEval:
 
     def questions(self, item: Item, completion: Completion) -> Sequence[Request]:
         """Ask for all aspects at once, as just-eval does."""
-        return [ask(item.item_id, judge_prompt(item, completion, self._aspects))]
+        prompt = judge_prompt(item, completion, self._aspects)
+        return [ask(item.item_id, prompt, scale_form(self._aspects))]
 
     def judged(
         self, item: Item, completion: Completion, replies: Sequence[Completion]
     ) -> Iterator[Score]:
         """Yield each aspect's score, ``overall`` where there are several, and ``unclassified``."""
         (reply,) = replies
-        text = "" if reply.finish_reason == "length" else reply.response or ""
-        yield from _scores(item, ratings(text, self._aspects))
+        yield from _scores(item, ratings(own_reply(reply), self._aspects, material(reply)))
 
     def read_outputs(self, path: Path) -> list[Completion]:
         """Return the answers to the items in a file of the just-eval package (``outputs_*.json``).
@@ -178,7 +179,7 @@ def write_outputs(path: Path, completions: Iterable[Completion]) -> int:
             {
                 "id": int(name) if name.isdecimal() else name,
                 "instruction": completion.prompt[-1].content,
-                "output": completion.response,
+                "output": answer(completion).text,
                 "generator": completion.model,
             }
         )

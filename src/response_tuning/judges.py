@@ -1,0 +1,91 @@
+"""Who judges: a model that is asked through its engine, or rules alone."""
+
+from collections.abc import Callable, Iterable, Iterator
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from response_tuning.artifacts import Completion, Request, Sampling
+from response_tuning.configs import JudgeConfig, build
+from response_tuning.terminal import progress_bar
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from response_tuning.generate import Engine, EngineConfig
+
+OFFLINE = "offline"
+Say = Callable[[Iterable[Request]], Iterator[Completion]]
+
+
+class Judge:
+    """The judge of a run; its model is loaded when it is first asked.
+
+    With ``retry_filtered`` it is asked again what a filter kept it from judging.
+
+    Raises:
+        ConfigError: its engine or a setting is unknown or impossible.
+        EngineError: there is no key for its server.
+    """
+
+    def __init__(
+        self, config: JudgeConfig, console: "Console", *, retry_filtered: bool = False
+    ) -> None:
+        self.config = config
+        self.retry_filtered = retry_filtered
+        self._console = console
+        check_judge(config)
+
+    @cached_property
+    def engine(self) -> "Engine":
+        """Load or connect to the judge's model."""
+        from response_tuning.generate import EngineConfig, open_engine
+
+        settings = build(EngineConfig, self.config.settings, "grade.judge.settings")
+        return open_engine(self.config.engine, settings)
+
+    def say(self, journal: Path, about: str) -> Say | None:
+        """Return what asks the judge and keeps its replies in ``journal``; None without a model."""
+        from response_tuning.generate import generate
+
+        if self.config.engine == OFFLINE:
+            return None
+        sampling = Sampling(**self.config.model_dump(include={"max_new_tokens", "temperature"}))
+
+        def ask(requests: Iterable[Request]) -> Iterator[Completion]:
+            with progress_bar(f"verdicts on {about}", self._console) as advance:
+                return generate(
+                    self.engine,
+                    requests,
+                    journal,
+                    sampling,
+                    progress=advance,
+                    retry_filtered=self.retry_filtered,
+                )
+
+        return ask
+
+
+def check_judge(config: JudgeConfig) -> None:
+    """Refuse a judge that cannot be asked; see ``check_engine``."""
+    if config.engine != OFFLINE:
+        from response_tuning.generate.engine import check_effect
+
+        settings = check_engine(config.engine, config.settings, "grade.judge.settings")
+        check_effect(config.engine, settings)
+
+
+def check_engine(name: str, settings: dict[str, Any], where: str) -> "EngineConfig":
+    """Refuse settings that no engine has, and a server that cannot be asked, before anything runs.
+
+    Raises:
+        ConfigError: there is no such engine, or a setting is unknown or impossible.
+        EngineError: there is no key for the server.
+    """
+    from response_tuning.generate import ENGINES, EngineConfig, open_engine
+
+    ENGINES.get(name)
+    config = build(EngineConfig, settings, where)
+    if name != "hf":  # which loads its model; the others are cheap
+        open_engine(name, config)
+    return config

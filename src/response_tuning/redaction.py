@@ -1,0 +1,39 @@
+"""Secrets are taken out of whatever is shown or kept: keys, tokens, passwords in addresses."""
+
+import re
+
+MASK = "[key]"
+_FORMS = (
+    # user:password@ in an address
+    re.compile(r"(?<=://)[^/\s@\"']+(?=@)"),
+    # ?key=..., &token=...
+    re.compile(
+        r"(?i)(?<=[?&])((?:api[-_]?)?key|(?:access[-_]?)?token|sig(?:nature)?|secret|password|code)="
+        r"[^&\s\"'#]+"
+    ),
+    # Authorization: Bearer ..., api_key: ...
+    re.compile(
+        r"(?i)\b((?:proxy-)?authorization|(?:x-)?api[-_]?key)(?![\w-])[\"']?\s*[:=]\s*[\"']?"
+        r"(?:(?:bearer|basic)\s+)?[^\s\"',;}&]+"
+    ),
+    re.compile(r"(?i)\b(bearer)\s+[\w.~+/=-]{8,}"),
+    # Keys of the usual services
+    re.compile(
+        r"\b(?:(?:sk|pk|rk|xai|ak)-[\w-]{8,}|(?:gsk|hf|ghp|glpat|nvapi|r8)[_-]\w{12,}|AIza[\w-]{20,}"
+        r"|AKIA\w{12,})"
+    ),
+)
+
+
+def redacted(text: str, *secrets: str) -> str:
+    """Return ``text`` without ``secrets``, and without anything that looks like one."""
+    for secret in sorted(filter(None, secrets), key=len, reverse=True):
+        text = text.replace(secret, MASK)
+    for form in _FORMS:
+        text = form.sub(lambda found: f"{found[1]}={MASK}" if found.re.groups else MASK, text)
+    return text
+
+
+def is_key(text: str) -> bool:
+    """Whether ``text`` looks like a key itself."""
+    return MASK in redacted(text)
