@@ -226,6 +226,19 @@ def written_aside(path: Path) -> Iterator[TextIO]:
         partial.unlink(missing_ok=True)
 
 
+def sync_folder(folder: Path) -> None:
+    """Flush the names in ``folder`` to the disk, so that a rename outlives a power cut."""
+    if os.name != "posix":
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError:  # some network file systems know no fsync of a folder
+        pass
+    finally:
+        os.close(descriptor)
+
+
 def append_record(journal: FileIO, record: Record) -> None:
     """Append one line in one write, so that a crash can tear the last line only.
 
@@ -271,10 +284,11 @@ def file_digest(path: Path) -> str:
 
 
 def package_versions() -> dict[str, str]:
-    """Return the installed versions of the packages that can change a result."""
+    """Return the versions of Python and of the installed packages that can change a result."""
+    import platform
     from importlib import metadata
 
-    found = {}
+    found = {"python": platform.python_version()}
     for name in PACKAGES:
         try:
             found[name] = metadata.version(name)

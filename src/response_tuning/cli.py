@@ -20,6 +20,7 @@ from response_tuning.cli_data import (
 )
 from response_tuning.cli_experiments import Copies, Limit
 from response_tuning.errors import ConfigError, ResponseTuningError
+from response_tuning.interrupts import ending_well
 from response_tuning.terminal import console, printable
 
 # Plain help: the decorated kind alone would cost a fifth of a second at every start.
@@ -271,7 +272,8 @@ def main() -> None:
     """Run the command line; an error that the user can mend is one line and exit code 2."""
     logging.basicConfig(level=logging.WARNING, format="rtune: %(message)s")
     try:
-        app()
+        with ending_well():
+            app()
     except ResponseTuningError as error:
         said = " ".join(str(error).split())
     except OSError as error:

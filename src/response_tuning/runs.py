@@ -45,7 +45,10 @@ def _run(experiment: Experiment, found: list[Cell], out: Path, console: "Console
     import torch
 
     from response_tuning.finetune.base import architecture
+    from response_tuning.finetune.checks import check
+    from response_tuning.finetune.folder import sweep
 
+    sweep(out)
     if experiment.threads is not None:
         torch.set_num_threads(experiment.threads)
     began = time.monotonic()
@@ -59,8 +62,11 @@ def _run(experiment: Experiment, found: list[Cell], out: Path, console: "Console
     }
     console.print(f"device: {manifest['device']}", highlight=False)
     for cell in found:  # all of them first: what is wrong shows before hours of training
-        if cell.local:
+        if cell.tuned:
+            check(cell.finetune, cell.folder(out))
+        elif cell.local:
             architecture(cell.finetune)
+    for cell in found:
         if cell.data is not None:
             run_data(cell.data, cell.folder(out) / "data")
     for number, cell in enumerate(found, start=1):

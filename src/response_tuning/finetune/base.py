@@ -58,18 +58,7 @@ def load_tokenizer(config: FinetuneConfig) -> "PreTrainedTokenizerBase":
     """
     from transformers import AutoTokenizer
 
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(
-            miniature.resolved(config.base_model),
-            revision=config.base_revision,
-            trust_remote_code=False,
-        )
-    except (OSError, ValueError, KeyError) as error:
-        raise ModelError(f"{config.base_model}: no usable tokenizer: {_one_line(error)}") from error
-    if tokenizer.eos_token_id is None:
-        raise ModelError(
-            f"{config.base_model}: its tokenizer has no EOS token to end an answer with"
-        )
+    tokenizer = read_tokenizer(config)
     if tokenizer.chat_template and config.template != NATIVE:
         logger.warning(
             "%s already ships a chat template, so it may be tuned already: response tuning is "
@@ -81,6 +70,29 @@ def load_tokenizer(config: FinetuneConfig) -> "PreTrainedTokenizerBase":
     with tempfile.TemporaryDirectory() as folder:
         tokenizer.save_pretrained(folder)
         return AutoTokenizer.from_pretrained(folder)
+
+
+def read_tokenizer(config: FinetuneConfig) -> "PreTrainedTokenizerBase":
+    """Return the base's own tokenizer.
+
+    Raises:
+        ModelError: it cannot be loaded, or has no EOS token.
+    """
+    from transformers import AutoTokenizer
+
+    try:
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
+            miniature.resolved(config.base_model),
+            revision=config.base_revision,
+            trust_remote_code=False,
+        )
+    except (OSError, ValueError, KeyError) as error:
+        raise ModelError(f"{config.base_model}: no usable tokenizer: {_one_line(error)}") from error
+    if tokenizer.eos_token_id is None:
+        raise ModelError(
+            f"{config.base_model}: its tokenizer has no EOS token to end an answer with"
+        )
+    return tokenizer
 
 
 def load_model(config: FinetuneConfig) -> "PreTrainedModel":
@@ -206,10 +218,13 @@ def with_adapter(model: "PreTrainedModel", config: FinetuneConfig) -> Any:  # no
         return get_peft_model(model, lora)
 
 
-def _quantization() -> Any:  # noqa: ANN401 - a transformers class, imported late
-    """Return the paper's quantisation: NF4 with double quantisation, computing in bfloat16."""
+def check_quantization() -> None:
+    """Refuse QLoRA where it cannot run.
+
+    Raises:
+        ConfigError: there is no GPU, or the extra is not installed.
+    """
     import torch
-    from transformers import BitsAndBytesConfig
 
     if not torch.cuda.is_available():
         raise ConfigError("method 'qlora' needs a CUDA GPU; use --method lora here")
@@ -219,6 +234,14 @@ def _quantization() -> Any:  # noqa: ANN401 - a transformers class, imported lat
         raise ConfigError(
             "method 'qlora' needs bitsandbytes: pip install 'response-tuning[qlora]'"
         ) from error
+
+
+def _quantization() -> Any:  # noqa: ANN401 - a transformers class, imported late
+    """Return the paper's quantisation: NF4 with double quantisation, computing in bfloat16."""
+    import torch
+    from transformers import BitsAndBytesConfig
+
+    check_quantization()
     return BitsAndBytesConfig(  # type: ignore[no-untyped-call]
         load_in_4bit=True,
         bnb_4bit_quant_type="nf4",
