@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from response_tuning.artifacts import digest, read_json, write_json
+from response_tuning.artifacts import digest, read_json, sync_folder
 from response_tuning.errors import DataError
 
 SEAL = "complete"
@@ -38,9 +38,16 @@ def sums(folder: Path, names: Sequence[str] | None = None) -> Sums:
 
 
 def seal(folder: Path, names: Sequence[str] | None = None, **about: str) -> None:
-    """Say that ``folder`` is whole, once all of it is on the disk."""
+    """Say that ``folder`` is whole, once all of it is on the disk.
+
+    A seal is written in place: its own digest says whether all of it is there.
+    """
     content = {**about, "files": sums(folder, names)}
-    write_json(folder / SEAL, content | {"digest": _digest(content)})
+    with (folder / SEAL).open("w", encoding="utf-8") as out:
+        json.dump(content | {"digest": _digest(content)}, out, indent=2)
+        out.flush()
+        os.fsync(out.fileno())
+    sync_folder(folder)
 
 
 def flaw(folder: Path, recorded: Sums) -> str:

@@ -112,16 +112,17 @@ def check_model(out: Path, files: Any) -> None:  # noqa: ANN401 - whatever a man
     Raises:
         DataError: it is not.
     """
-    if not isinstance(files, dict):
+    again = f"put the file back, or delete {out / MANIFEST} to tune again"
+    if isinstance(files, dict):
+        if found := seals.flaw(out, files):
+            raise DataError(f"{out}: the run has finished, but {found}; {again}")
+    elif any(out.glob("*.safetensors")):
         logger.warning(
             "%s: its manifest is of an older version, without digests; the model is not verified",
             out,
         )
-    elif found := seals.flaw(out, files):
-        raise DataError(
-            f"{out}/{found}, since the run has finished; put the file back, or delete "
-            f"{out / MANIFEST} to tune again"
-        )
+    else:
+        raise DataError(f"{out}: the run has finished, but there are no weights; {again}")
 
 
 def _say_other_packages(out: Path, there: dict[str, Any], manifest: dict[str, Any]) -> None:
