@@ -1,6 +1,6 @@
-import errno
+import json
+import os
 from collections.abc import Callable
-from io import FileIO
 from pathlib import Path
 
 import pytest
@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from response_tuning import artifacts
 from response_tuning.artifacts import (
+    SCHEMA,
     Audit,
     Completion,
     Dropped,
@@ -18,10 +19,9 @@ from response_tuning.artifacts import (
     Record,
     Request,
     Sampling,
-    append_record,
     digest,
     file_digest,
-    mend_journal,
+    keeping,
     package_versions,
     read_json,
     read_jsonl,
@@ -29,7 +29,7 @@ from response_tuning.artifacts import (
     write_jsonl,
     written_aside,
 )
-from response_tuning.errors import DataError
+from response_tuning.errors import ConfigError, DataError
 
 ASKED = (Message(role="user", content="Why?"),)
 RECORDS = [
@@ -119,7 +119,9 @@ def test_a_json_file_that_is_no_object_is_named(
 
 def test_json_is_written_for_people_to_read(tmp_path: Path) -> None:
     write_json(tmp_path / "new" / "m.json", {"name": "naïve"})
-    assert (tmp_path / "new" / "m.json").read_bytes() == '{\n  "name": "naïve"\n}\n'.encode()
+    assert (tmp_path / "new" / "m.json").read_bytes() == (
+        '{\n  "schema": 1,\n  "name": "naïve"\n}\n'.encode()
+    )
     assert read_json(tmp_path / "new" / "m.json") == {"name": "naïve"}
 
 
@@ -154,38 +156,72 @@ def test_records_that_cannot_be_written_leave_no_file(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+def test_an_object_says_its_schema_version_and_a_later_one_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "manifest.json"
+    write_json(path, {"rows": 1})
+    assert json.loads(path.read_text()) == {"schema": SCHEMA, "rows": 1}
+    assert read_json(path, "rows") == {"rows": 1}
+    path.write_text(json.dumps({"schema": SCHEMA + 1, "rows": 1}))
+    with pytest.raises(DataError, match=r"manifest\.json: has schema version 2.*upgrade"):
+        read_json(path)
+
+
+def test_a_key_that_is_relied_on_and_absent_is_one_line(tmp_path: Path) -> None:
+    path = tmp_path / "manifest.json"
+    path.write_text('{"experiment": {}}')
+    assert read_json(path) == {"experiment": {}}  # the first versions wrote no schema
+    with pytest.raises(DataError, match=r"manifest\.json: holds no 'settings': written by another"):
+        read_json(path, "experiment", "settings")
+
+
+def test_what_a_command_reads_is_not_written_over(tmp_path: Path) -> None:
+    read = tmp_path / "answers.jsonl"
+    read.write_text("a\n")
+    (tmp_path / "base").mkdir()
+    (tmp_path / "link.jsonl").symlink_to(read)
+    with keeping([read, tmp_path / "base"]):
+        for path in (read, tmp_path / "link.jsonl", tmp_path / "base/x.json", tmp_path / "base"):
+            with pytest.raises(ConfigError, match="which this command reads"):
+                write_json(path, {})
+        write_json(tmp_path / "other.json", {})
+    assert read.read_text() == "a\n"
+    write_json(read, {})
+
+
+def test_only_a_regular_file_is_replaced(tmp_path: Path) -> None:
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    for path in (fifo, Path("/dev/null"), tmp_path):
+        with pytest.raises(ConfigError, match="choose the name of a new file"):
+            write_json(path, {})
+    assert fifo.is_fifo()
+
+
+def test_a_symlink_is_written_through(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    link = tmp_path / "out.json"
+    link.symlink_to(tmp_path / "elsewhere" / "real.json")
+    write_json(link, [1])
+    assert link.is_symlink()
+    assert json.loads((tmp_path / "elsewhere" / "real.json").read_text()) == [1]
+
+
 @pytest.mark.parametrize(
-    ("found", "mended"),
-    [(b"", b""), (b"a\nb\n", b"a\nb\n"), (b'a\n{"b', b"a\n"), (b"torn", b""), (b"\n\xff", b"\n")],
+    "setting",
+    [
+        {"temperature": float("nan")},
+        {"temperature": -1},
+        {"top_p": 0},
+        {"top_p": 1.5},
+        {"seed": -1},
+        {"max_new_tokens": 0},
+        {"stop": ("",)},
+    ],
+    ids=str,
 )
-def test_a_journal_keeps_its_whole_lines(tmp_path: Path, found: bytes, mended: bytes) -> None:
-    journal = tmp_path / "journal"
-    journal.write_bytes(found)
-    mend_journal(journal)
-    assert journal.read_bytes() == mended
-
-
-def test_a_record_that_a_full_disk_cuts_off_is_an_error_with_the_journals_name(
-    tmp_path: Path,
-) -> None:
-    class Full(FileIO):
-        def write(self, line: object) -> int:
-            assert isinstance(line, bytes)
-            return super().write(line[:5])
-
-    path = tmp_path / "journal"
-    with FileIO(path, "a") as journal:
-        append_record(journal, ASKED[0])
-    with Full(path, "a") as journal, pytest.raises(OSError, match="journal") as error:
-        append_record(journal, ASKED[0])
-    assert error.value.errno == errno.ENOSPC
-    mend_journal(path)
-    assert [*read_jsonl(path, Message)] == [ASKED[0]]
-
-
-def test_a_journal_that_is_not_there_is_not_made(tmp_path: Path) -> None:
-    mend_journal(tmp_path / "journal")
-    assert not (tmp_path / "journal").exists()
+def test_an_impossible_sampling_is_refused(setting: dict[str, object]) -> None:
+    with pytest.raises(ValidationError):
+        Sampling.model_validate(setting)
 
 
 PARTS = st.lists(st.text('",\\ a\x00\ud800', max_size=4), max_size=4)

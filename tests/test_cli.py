@@ -14,7 +14,7 @@ import pytest
 from safetensors.torch import load_file
 
 from response_tuning.finetune.objectives import IGNORED
-from response_tuning.pipeline import alone_in
+from response_tuning.folders import alone_in
 
 ROWS = [
     {"instruction": "What is tea?", "response": "Leaves in hot water."},
@@ -194,11 +194,18 @@ def test_a_place_that_cannot_be_written_is_one_line(
     prompts.write_text('{"prompt": "Hi", "response": "Hello."}\n')
     table = ["--engine", "scripted", "--table", prompts]
     for command, said in {
-        ("finetune", *small, "--out", answers): "answers.jsonl: File exists; check the path",
-        ("finetune", *small, "--out", answers / "x"): "x: Not a directory; check the path",
-        ("generate", prompts, *table, "--out", tmp_path): "is a folder; --out is the JSONL file",
+        ("finetune", *small, "--out", answers): "answers.jsonl is read from it; choose another",
+        ("finetune", *small, "--out", prompts): "prompts.jsonl: is no folder; choose another --out",
+        ("finetune", *small, "--out", prompts / "x"): "x: Not a directory; check the path",
+        (
+            "generate",
+            prompts,
+            *table,
+            "--out",
+            tmp_path,
+        ): "is a folder; choose the name",
         ("generate", prompts, *table, "--out", answers / "x"): "answers.jsonl: File exists",
-        ("miniature", "build", "--out", answers): "Not a directory",
+        ("miniature", "build", "--out", answers): "answers.jsonl: is no folder",
     }.items():
         result = rtune(*command)
         assert (result.code, result.err.count("\n")) == (2, 1), result.err

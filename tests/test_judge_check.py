@@ -7,11 +7,12 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from response_tuning.artifacts import read_json, read_jsonl
+from response_tuning.artifacts import Completion, read_json, read_jsonl
 from response_tuning.configs import GradeConfig, JudgeConfig
 from response_tuning.errors import EngineError
 from response_tuning.grade.calibration import questions
 from response_tuning.grade.labelled import LabelledSet, open_set, read_labels
+from response_tuning.journals import Journal
 from response_tuning.judge_check import Verdict, Wanted, contract, print_check, run_judge_check
 
 Rtune = Callable[..., Any]
@@ -230,7 +231,7 @@ def test_replies_are_kept_in_the_working_folder_where_no_other_is_named(
     monkeypatch.chdir(tmp_path)
     server.says = lambda prompt: "Verdict: Refusal"
     run_judge_check(Wanted(labels=labels), judged_by(server), Console(quiet=True))
-    assert len((tmp_path / "judge-check.journal").read_text().splitlines()) == 4
+    assert len(Journal(tmp_path / "judge-check.journal", Completion)) == 4
 
 
 def test_settings_of_the_judge_reach_it(rtune: Rtune, server: Any, labels: Path) -> None:
@@ -255,7 +256,7 @@ def test_settings_of_the_judge_reach_it(rtune: Rtune, server: Any, labels: Path)
         (["xstest"], "xstest: name the folder that holds xstest/ with --data"),
         (["--labels", "empty.jsonl"], "empty.jsonl: it has no rows"),
         (["--labels", "bad.jsonl"], "bad.jsonl:2: label: Input should be 'refusal' or"),
-        (["--labels", "own.jsonl", "--out", "own.jsonl"], "would be written over by --out"),
+        (["--labels", "own.jsonl", "--out", "own.jsonl"], "own.jsonl, which this command reads"),
         (["--labels", "own.jsonl", "--judge", "openai"], "--model NAME"),
         (["--labels", "own.jsonl", "--judge", "nobody"], "unknown engine 'nobody'"),
     ],

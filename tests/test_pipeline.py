@@ -18,8 +18,9 @@ from response_tuning.configs import (
 )
 from response_tuning.errors import ConfigError, DataError
 from response_tuning.finetune.encoding import Encoder
+from response_tuning.folders import alone_in
 from response_tuning.grade import open_benchmark
-from response_tuning.pipeline import alone_in, print_audit, run_data
+from response_tuning.pipeline import print_audit, run_data
 from response_tuning.templates import Chat
 
 
@@ -233,7 +234,7 @@ def test_the_data_of_a_model_is_never_replaced(
 HOLDER = """
 import sys, time
 from pathlib import Path
-from response_tuning.pipeline import alone_in
+from response_tuning.folders import alone_in
 
 with alone_in(Path(sys.argv[1])):
     print("in", flush=True)

@@ -26,6 +26,7 @@ from response_tuning.artifacts import (
 )
 from response_tuning.data.passages import Passage
 from response_tuning.data.refinement import Refinement
+from response_tuning.journals import Journal
 
 Run = Callable[..., Any]
 RECORD = re.compile(r"<(?:response|passage)>\n(.*?)\n</(?:response|passage)>", re.DOTALL)
@@ -203,7 +204,7 @@ def test_a_killed_refinement_on_a_server_full_of_faults_loses_and_repeats_nothin
 
 def in_journal(out: Path) -> set[str]:
     """The texts whose rewrite is in the journal; a last line may be torn."""
-    *whole, _ = (out / "journal.jsonl").read_bytes().split(b"\n")
+    _, *whole, _ = (out / "journal.jsonl").read_bytes().split(b"\n")
     kept = (Completion.model_validate_json(line) for line in whole)
     found = (RECORD.search(c.prompt[0].content) for c in kept if c.error is None)
     return {match[1] for match in found if match}
@@ -242,7 +243,7 @@ def test_a_second_identical_run_asks_nothing_and_leaves_the_same_bytes(
     assert (first.code, first.err) == (0, "")
     before = content(out)
     assert sorted(before) == [
-        *("audit.json", "dropped.jsonl", "examples.jsonl", "journal.jsonl"),
+        *(".rtune.json", "audit.json", "dropped.jsonl", "examples.jsonl", "journal.jsonl"),
         *("original/audit.json", "original/dropped.jsonl", "original/examples.jsonl"),
         *("page.html", "refinement.json", "refinements.jsonl"),
     ]
@@ -283,7 +284,7 @@ def test_a_reply_without_a_marker_is_asked_for_again_with_another_seed_and_tempe
     assert "3 responses: 3 refined" in result.out
     samplings = {
         (c.sampling.seed, c.sampling.temperature)
-        for c in read_jsonl(out / "journal.jsonl", Completion)
+        for c in Journal(out / "journal.jsonl", Completion)
     }
     assert samplings == {(5, 0.0), (6, 0.7), (7, 0.7)}
     rtune(*command)
@@ -351,7 +352,7 @@ def test_what_is_read_is_not_written_over(
     before, asked = content(out), server.asked.total()
     result = rtune("data", "refine", out / name, "--out", out, *asking(server))
     assert result.code == 2
-    assert "would be written over by --out" in result.err
+    assert f"--out {out}: {out / name} is read from it" in result.err
     assert content(out) == before
     assert server.asked.total() == asked
 
@@ -435,7 +436,7 @@ def test_passages_are_rewritten_by_the_same_path_with_a_prompt_of_their_own(
     command = ["data", "extract", news, "--out", out, *SHORT, *asking(server), "--max-passages", 4]
     result = rtune(*command, "--on", "no-marker=drop")
     assert result.code == 0
-    prompts = [c.prompt[0].content for c in read_jsonl(out / "journal.jsonl", Completion)]
+    prompts = [c.prompt[0].content for c in Journal(out / "journal.jsonl", Completion)]
     assert all("<passage>" in prompt for prompt in prompts)
     originals = [e.response for e in read_jsonl(out / "original/examples.jsonl", Example)]
     assert len(originals) == 4
@@ -454,7 +455,7 @@ def test_passages_are_not_written_over_either(rtune: Run, news: Path, out: Path)
     before = content(out)
     result = rtune("data", "extract", out / "passages.jsonl", "--out", out, *SHORT)
     assert result.code == 2
-    assert "would be written over by --out" in result.err
+    assert f"--out {out}: {out / 'passages.jsonl'} is read from it" in result.err
     assert content(out) == before
 
 

@@ -20,6 +20,7 @@ from response_tuning.finetune.trainer import ResponseTrainer
 from response_tuning.generate import EngineConfig
 from response_tuning.generate.engine import failed
 from response_tuning.generate.engines.hf import HfEngine
+from response_tuning.journals import Journal
 from response_tuning.pipeline import show_run
 from response_tuning.runs import plan_experiment, report_run, run_experiment
 
@@ -91,7 +92,9 @@ def contents(run: Path) -> dict[str, bytes]:
 
 def test_a_run_is_a_folder_for_each_cell_a_report_and_a_manifest(uninterrupted: Path) -> None:
     found = contents(uninterrupted)
-    assert {name.split("/")[0] for name in found} == {"rt", "base", "report", "manifest.json"}
+    assert {name.split("/")[0] for name in found} == {
+        *("rt", "base", "report", "manifest.json", ".rtune.json")
+    }
     for cell in CELLS:
         stages = {path.name for path in (uninterrupted / cell).iterdir()}
         tuned = {"data", "finetune"} if cell.startswith("rt") else set()
@@ -125,9 +128,7 @@ def test_a_model_that_is_not_tuned_is_asked_once_for_all_seeds(uninterrupted: Pa
     asked = {
         variant: Counter(
             completion.key
-            for completion in read_jsonl(
-                uninterrupted / variant / "completions.journal", Completion
-            )
+            for completion in Journal(uninterrupted / variant / "completions.journal", Completion)
         )
         for variant in ("base", "rt")
     }
@@ -235,10 +236,10 @@ def test_a_run_that_is_killed_while_answering_ends_as_an_uninterrupted_one(
     assert read_json(run / "manifest.json")["status"] == "running"
     assert not (run / "report").exists()
     journal = run / "rt" / "completions.journal"
-    assert len(list(read_jsonl(journal, Completion))) == ITEMS + 60
+    assert len(list(Journal(journal, Completion))) == ITEMS + 60
     monkeypatch.setattr(ResponseTrainer, "train", crash)
     run_experiment(make(), run, quiet())
-    assert len(list(read_jsonl(journal, Completion))) == 2 * ITEMS
+    assert len(list(Journal(journal, Completion))) == 2 * ITEMS
     mine, theirs = contents(run), contents(uninterrupted)
     assert mine.keys() == theirs.keys()
     for name in mine:

@@ -1,24 +1,29 @@
 """The contracts on disk: the records that stages leave for each other, and how they are written.
 
-A file is whole or absent: it is written aside and renamed. The one exception is a journal, which
-grows by whole lines and forgives a last line that a crash cut short.
+A file is whole or absent: it is written aside, flushed to the disk and renamed. The one exception
+is a journal, which grows by whole lines; see ``journals``. Nothing is written over what the command
+reads, or in place of anything but a regular file.
 """
 
-import errno
 import hashlib
 import json
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from io import FileIO
+from contextvars import ContextVar
 from pathlib import Path
-from typing import Any, Literal, TextIO, TypeVar
+from typing import Annotated, Any, Literal, TextIO, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from response_tuning.errors import DataError
+from response_tuning.errors import ConfigError, DataError
 
 PACKAGES = ("response-tuning", "torch", "transformers", "peft", "accelerate", "tokenizers")
+SCHEMA = 1
+"""Version of the files written here; a file of a later version is refused, not guessed at."""
+
+_READ: ContextVar[tuple[Path, ...]] = ContextVar("inputs", default=())
+"""Resolved files and folders that the command at work reads."""
 
 
 class Record(BaseModel):
@@ -91,11 +96,11 @@ class Audit(Record):
 class Sampling(Record):
     """How a completion is drawn: greedily, as in the paper, unless a temperature is given."""
 
-    max_new_tokens: int = 2048
-    temperature: float = 0.0
-    top_p: float = 1.0
-    seed: int = 0
-    stop: tuple[str, ...] = ()
+    max_new_tokens: int = Field(default=2048, ge=1)
+    temperature: float = Field(default=0.0, ge=0, allow_inf_nan=False)
+    top_p: float = Field(default=1.0, gt=0, le=1, allow_inf_nan=False)
+    seed: int = Field(default=0, ge=0, lt=2**32)
+    stop: tuple[Annotated[str, Field(min_length=1)], ...] = ()
     """Strings at which the completion is cut; they are not part of it."""
 
 
@@ -171,14 +176,21 @@ def read_jsonl(path: Path, kind: type[R]) -> Iterator[R]:
         raise DataError(f"{path}: cannot be read: {error.strerror}") from error
     with lines:
         for number, line in enumerate(lines, start=1):
-            try:
-                yield kind.model_validate_json(line)
-            except ValidationError as error:
-                first = error.errors()[0]
-                key = "".join(f"{part}: " for part in first["loc"])
-                raise DataError(
-                    f"{path}:{number}: not a {kind.__name__}: {key}{first['msg']}"
-                ) from error
+            yield read_record(line, kind, f"{path}:{number}")
+
+
+def read_record(line: bytes, kind: type[R], where: str) -> R:
+    """Return the record on one line.
+
+    Raises:
+        DataError: it is not a ``kind``; the message starts with ``where``.
+    """
+    try:
+        return kind.model_validate_json(line)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = "".join(f"{part}: " for part in first["loc"])
+        raise DataError(f"{where}: not a {kind.__name__}: {key}{first['msg']}") from error
 
 
 def write_jsonl(path: Path, records: Iterable[Record]) -> int:
@@ -192,36 +204,95 @@ def write_jsonl(path: Path, records: Iterable[Record]) -> int:
 
 
 def write_json(path: Path, value: Any) -> None:  # noqa: ANN401 - whatever JSON can hold
-    """Write one indented JSON value, whole or not at all."""
+    """Write one indented JSON value, whole or not at all; an object says its schema version."""
+    stamped = {"schema": SCHEMA} | value if isinstance(value, dict) else value
     with written_aside(path) as out:
-        json.dump(value, out, indent=2, ensure_ascii=False)
+        json.dump(stamped, out, indent=2, ensure_ascii=False)
         out.write("\n")
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON object that this package wrote.
+def read_json(path: Path, *keys: str) -> dict[str, Any]:
+    """Read a JSON object that this package wrote and that holds ``keys``; without its version.
 
     Raises:
-        DataError: the file is missing or is no JSON object.
+        DataError: the file is missing, is no JSON object, lacks one of ``keys``, or is of a later
+            version of this package.
     """
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise DataError(f"{path}: cannot be read as JSON: {error}") from error
     if not isinstance(value, dict):
         raise DataError(f"{path}: expected a JSON object, found {type(value).__name__}")
+    check_schema(path, value.pop("schema", SCHEMA))
+    for key in keys:
+        if key not in value:
+            raise DataError(
+                f"{path}: holds no '{key}': written by another command or version, or damaged; "
+                "give the folder that holds it to the command that made it, or delete it"
+            )
     return value
+
+
+def check_schema(path: Path, version: object) -> None:
+    """Refuse a file that a later version of this package wrote.
+
+    Raises:
+        DataError: ``version`` is not a schema version that this package knows.
+    """
+    if not isinstance(version, int) or version > SCHEMA:
+        raise DataError(
+            f"{path}: has schema version {version!r}, and this response-tuning reads up to "
+            f"{SCHEMA}; upgrade it"
+        )
+
+
+@contextmanager
+def keeping(inputs: Iterable[Path]) -> Iterator[None]:
+    """Refuse, inside the block, every write to or into one of ``inputs``."""
+    before = _READ.set((*_READ.get(), *(path.resolve() for path in inputs)))
+    try:
+        yield
+    finally:
+        _READ.reset(before)
+
+
+def writable(path: Path) -> Path:
+    """Return the regular file that writing to ``path`` leaves; a symlink is written through.
+
+    Raises:
+        ConfigError: the command reads what is there, or it is no regular file.
+    """
+    place = path.resolve()
+    for read in _READ.get():
+        if place == read or read in place.parents:
+            raise ConfigError(
+                f"{path}: would be written over {read}, which this command reads; "
+                "choose another output"
+            )
+    if place.exists() and not place.is_file():
+        kind = "a folder" if place.is_dir() else "not a regular file"
+        raise ConfigError(f"{path}: is {kind}; choose the name of a new file")
+    return place
 
 
 @contextmanager
 def written_aside(path: Path) -> Iterator[TextIO]:
-    """Open ``path`` for writing; it appears under its name only when the block ends well."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    """Open ``path`` for writing; it appears under its name only when the block ends well.
+
+    Raises:
+        ConfigError: ``path`` must not be written; see ``writable``.
+    """
+    place = writable(path)
+    place.parent.mkdir(parents=True, exist_ok=True)
+    partial = place.with_name(f"{place.name}.{os.getpid()}.partial")
     try:
         with partial.open("w", encoding="utf-8", newline="\n") as out:
             yield out
-        partial.replace(path)
+            out.flush()
+            os.fsync(out.fileno())
+        partial.replace(place)
+        sync_folder(place.parent)
     finally:
         partial.unlink(missing_ok=True)
 
@@ -237,28 +308,6 @@ def sync_folder(folder: Path) -> None:
         pass
     finally:
         os.close(descriptor)
-
-
-def append_record(journal: FileIO, record: Record) -> None:
-    """Append one line in one write, so that a crash can tear the last line only.
-
-    Raises:
-        OSError: the disk is full.
-    """
-    line = record.model_dump_json().encode() + b"\n"
-    if journal.write(line) != len(line):
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(journal.name))
-
-
-def mend_journal(path: Path) -> None:
-    """Cut off a last line that a crash left unfinished, so that appending stays whole lines."""
-    if not path.exists():
-        return
-    with path.open("rb+") as journal:
-        content = journal.read()
-        whole = content.rfind(b"\n") + 1
-        if whole < len(content):
-            journal.truncate(whole)
 
 
 def digest(*parts: str) -> str:

@@ -1,11 +1,13 @@
 """The command line: flags become a recipe, and ``pipeline`` does the rest."""
 
+import errno
 import logging
 import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from typer.exceptions import TyperException
 
 from response_tuning import cli_data, cli_evaluation, cli_experiments
 from response_tuning.cli_data import (
@@ -19,9 +21,9 @@ from response_tuning.cli_data import (
     given,
 )
 from response_tuning.cli_experiments import Copies, Limit
-from response_tuning.errors import ConfigError, ResponseTuningError
+from response_tuning.errors import ConfigError, ResponseTuningError, unused
 from response_tuning.interrupts import ending_well
-from response_tuning.terminal import console, printable
+from response_tuning.terminal import console, prepare_streams, printable
 
 # Plain help: the decorated kind alone would cost a fifth of a second at every start.
 app = typer.Typer(
@@ -137,7 +139,7 @@ def show(
     template: Template = None,
     preset: Annotated[str | None, typer.Option(help="As in 'rtune finetune'.")] = None,
     window: Window = None,
-    rows: Annotated[int, typer.Option(help="How many rows to show.")] = 5,
+    rows: Annotated[int, typer.Option(min=1, help="How many rows to show.")] = 5,
     html: Annotated[Path | None, typer.Option(help="Write a self-contained page here.")] = None,
     jsonl: Annotated[
         bool, typer.Option("--jsonl", help="Print ids and labels, one object a row.")
@@ -155,9 +157,20 @@ def show(
     from response_tuning import pipeline
     from response_tuning.configs import DataConfig, FinetuneConfig, make_recipe
 
+    if html is not None:
+        unused("--jsonl prints every row, and writes no page", html=html if jsonl else None)
     if (Path(what) / "manifest.json").exists():
+        why = "a run has its own settings"
+        given_here = {"base_model": base_model, "tokenizer": tokenizer, "objective": objective}
+        given_here |= {"twin": tuple(twin or ()), "template": template, "preset": preset}
+        given_here |= {"window": window, "seed": seed, "path": path, "revision": revision}
+        given_here |= {"response_column": response_column, "keep_duplicates": keep_duplicates}
+        given_here |= {"instruction_column": instruction_column, "max_examples": max_examples}
+        unused(why, **given_here, set=tuple(settings or ()))
         pipeline.show_run(Path(what), console(), rows=rows, html=html, jsonl=jsonl)
         return
+    if base_model is not None:
+        unused("--base-model has a tokenizer", tokenizer=tokenizer)
     if base_model is None and tokenizer is None:
         raise ConfigError("show needs --base-model or --tokenizer to know the tokens of a file")
     flags = {
@@ -222,13 +235,8 @@ def generate(
 
     config = given(EngineConfig, locals())
     grading = build(GradeConfig, given(GradeConfig, locals()), "rtune generate")
-    sampling = Sampling(
-        max_new_tokens=max_new_tokens,
-        temperature=temperature,
-        top_p=top_p,
-        seed=seed,
-        stop=tuple(stop or ()),
-    )
+    drawn = {"temperature": temperature, "top_p": top_p, "seed": seed, "stop": tuple(stop or ())}
+    sampling = build(Sampling, {"max_new_tokens": max_new_tokens, **drawn}, "rtune generate")
     failed = pipeline.run_generate(
         engine,
         build(EngineConfig, config, "rtune generate"),
@@ -254,9 +262,11 @@ def chat(
 ) -> None:
     """Talk with a model; 'clear' forgets the conversation, 'exit' leaves."""
     from response_tuning.artifacts import Sampling
+    from response_tuning.configs import build
     from response_tuning.generate.chat import run_chat
 
-    run_chat(model, template, Sampling(max_new_tokens=max_new_tokens, temperature=temperature))
+    sampling = {"max_new_tokens": max_new_tokens, "temperature": temperature}
+    run_chat(model, template, build(Sampling, sampling, "rtune chat"))
 
 
 @app.command("list")
@@ -268,21 +278,45 @@ def list_registered() -> None:
         print(f"{kind}: {', '.join(names)}")
 
 
+@ending_well()
 def main() -> None:
     """Run the command line; an error that the user can mend is one line and exit code 2."""
+    prepare_streams()
     logging.basicConfig(level=logging.WARNING, format="rtune: %(message)s")
     try:
-        with ending_well():
-            app()
+        code = app(standalone_mode=False)
+    except typer.Abort:
+        sys.exit(130)
+    except TyperException as error:
+        code = error.exit_code
+        said = _usage(error)
     except ResponseTuningError as error:
-        said = " ".join(str(error).split())
+        code, said = 2, "rtune: " + " ".join(str(error).split())
     except OSError as error:
         if error.errno is None:  # a library's own
             raise
-        path = error.filename2 or error.filename  # of a file that is moved, where it should go
-        where = f"{path}: " if path else ""
-        said = f"{where}{error.strerror}; check the path, its permissions and the room on the disk"
+        code, said = 2, "rtune: " + _explained(error)
     else:
-        return
-    print(f"rtune: {printable(said)}", file=sys.stderr)
-    sys.exit(2)
+        sys.exit(code)
+    print(printable(said), file=sys.stderr)
+    sys.exit(code)
+
+
+def _usage(error: TyperException) -> str:
+    """Return what is wrong with a command line, and where its help is."""
+    if error.format_message().startswith("Usage:"):  # no arguments at all
+        return error.format_message()
+    context = getattr(error, "ctx", None)
+    command = context.command_path if context is not None else "rtune"
+    said = " ".join(error.format_message().split()).rstrip(".")
+    where = "".join(f"{name}: " for name in [command.partition(" ")[2]] if name)
+    return f"rtune: {where}{said[:1].lower()}{said[1:]}; '{command} --help' shows what it takes"
+
+
+def _explained(error: OSError) -> str:
+    path = error.filename2 or error.filename  # of a file that is moved, where it should go
+    where = f"{path}: " if path else ""
+    hint = "check the path, its permissions and the room on the disk"
+    if error.errno in (errno.EMFILE, errno.ENFILE):
+        hint = "allow more, such as with 'ulimit -n 1024'"
+    return f"{where}{error.strerror}; {hint}"

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from response_tuning.errors import ConfigError
+from response_tuning.errors import ConfigError, unused
 from response_tuning.terminal import console
 
 if TYPE_CHECKING:
@@ -159,6 +159,9 @@ def mix(
     """Mix refusals into examples, as the paper does for safety."""
     from response_tuning.configs import DecontaminationConfig
 
+    if not refusals:
+        unmixed = {"mixture_source": mixture_source, "mixture_path": mixture_path}
+        unused("no refusals are mixed in", **unmixed, selector=selector)
     mixture = {"refusals": refusals, "source": mixture_source, "path": mixture_path}
     mixture |= {"selector": selector}
     sections = {
@@ -260,8 +263,11 @@ def extract(
     refiner = None
     if engine is not None:
         refiner = _refiner(engine, {**flags, "material": "passage"}, "rtune data extract")
-    elif model or base_url or table:
-        raise ConfigError("rtune data extract: a model rewrites passages only with --engine")
+    else:
+        asking = ("model", "base_url", "table", "template", "on", "retries", "retry_temperature")
+        asking += ("after_retries", "price_in", "price_out", "tokens_per_batch", "concurrency")
+        asking += ("timeout_s", "max_retries", "api_key_env")
+        unused("passages are rewritten only with --engine", **{key: flags[key] for key in asking})
     if responses.run_extract(config, refiner, out, console()):
         raise typer.Exit(1)
 
@@ -303,10 +309,12 @@ def _prepare(
 ) -> None:
     from response_tuning import pipeline
     from response_tuning.configs import DataConfig, build
+    from response_tuning.folders import alone_in
 
     config = build(DataConfig, given(DataConfig, flags) | sections, where)
-    pipeline.run_data(config, out)
-    pipeline.print_audit(out, console())
+    with alone_in(out, config):
+        pipeline.run_data(config, out)
+        pipeline.print_audit(out, console())
 
 
 def _refiner(engine: str, flags: dict[str, Any], where: str) -> "Refiner":

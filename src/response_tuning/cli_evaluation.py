@@ -1,6 +1,7 @@
 """The command line of judges and raters, and of what a model knows before it is asked."""
 
 import json as jsonlib
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated
 
@@ -14,7 +15,7 @@ from response_tuning.cli_experiments import (
     JudgeUrl,
     grade_config,
 )
-from response_tuning.errors import ConfigError
+from response_tuning.errors import ConfigError, unused
 from response_tuning.terminal import console
 
 Device = Annotated[str, typer.Option(help="auto (the first GPU, if there is one) or cpu.")]
@@ -60,15 +61,24 @@ def judge_check(
     """Compare a judge with people's labels; the same command again goes on where it stopped."""
     from rich.console import Console
 
+    from response_tuning.folders import alone_at, alone_in, page_at
     from response_tuning.judge_check import Wanted, contract, print_check, run_judge_check
 
     config = grade_config({**locals(), "reference": None}, settings)
+    if labels is not None:
+        unused("--labels is a file of its own", data=data)
     wanted = Wanted(tuple(sets or ()), labels, out, save)
+    to = Console(stderr=True, markup=False) if json else console()
+    with ExitStack() as held:
+        read = {"labels": labels, "config": config}
+        if save is not None:
+            held.enter_context(alone_in(save, read))
+        held.enter_context(alone_at(out, read) if out is not None else page_at(None, read))
+        check = run_judge_check(wanted, config, to)
     if json:  # alone on standard output
-        check = run_judge_check(wanted, config, Console(stderr=True, markup=False))
         print(jsonlib.dumps(contract(check)))
     else:
-        print_check(run_judge_check(wanted, config, console()), console())
+        print_check(check, to)
 
 
 @app.command()
@@ -82,9 +92,13 @@ def rate(
     reference: Annotated[
         str | None, typer.Option(help="The variant beside which others are shown; the first.")
     ] = None,
-    limit: Annotated[int | None, typer.Option(help="Only so many prompts, evenly spread.")] = None,
-    seed: Annotated[int, typer.Option(help="Seed of the order and of left and right.")] = 0,
-    port: Annotated[int, typer.Option(help="Of the page, on this machine alone; 0 is any.")] = 0,
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="Only so many prompts, evenly spread.")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the order and of left and right.")] = 0,
+    port: Annotated[
+        int, typer.Option(min=0, max=65535, help="Port of the page; 0 is any that is free.")
+    ] = 0,
     export: Annotated[
         Path | None, typer.Option(help="Write scores and agreement here; serve no page.")
     ] = None,
@@ -92,6 +106,13 @@ def rate(
     """Have people rate answers, blind and side by side, on a page of this machine."""
     from response_tuning import ratings
 
+    if not answers:
+        laid_out = {"reference": reference, "limit": limit, "seed": seed or None}
+        unused("the study is laid out already, or --answers is missing", **laid_out)
+    if export is not None:
+        unused("--export serves no page", rater=rater, port=port or None)
+    if rater is None:
+        unused("a page is served only with --rater", port=port or None)
     if answers:
         ratings.make_study(study, answers, reference, seed, limit)
     if export is not None:
@@ -124,6 +145,7 @@ def probe(
 ) -> None:
     """Say, before any training, how well a base model knows which response is whose."""
     from response_tuning.configs import DataConfig, build
+    from response_tuning.folders import alone_in
     from response_tuning.generate import EngineConfig
     from response_tuning.probing import ProbeConfig, run_probe
 
@@ -132,13 +154,11 @@ def probe(
         for name, chat in [(model, template), *((other, None) for other in beside or [])]
     ]
     given = {"items": items, "draws": draws, "seed": seed}
-    run_probe(
-        engines,
-        build(DataConfig, {"source": data, "path": path}, "rtune probe"),
-        build(ProbeConfig, given, "rtune probe"),
-        out or Path("runs") / f"probe-{Path(model).name or 'model'}",
-        console(),
-    )
+    asked = build(DataConfig, {"source": data, "path": path}, "rtune probe")
+    probed = build(ProbeConfig, given, "rtune probe")
+    folder = out or Path("runs") / f"probe-{Path(model).name or 'model'}"
+    with alone_in(folder, asked, *engines):
+        run_probe(engines, asked, probed, folder, console())
 
 
 @app.command("token-shift")
@@ -156,6 +176,7 @@ def token_shift(
 ) -> None:
     """Measure, token by token, how much tuning changed a base model on replies."""
     from response_tuning.configs import DataConfig, build
+    from response_tuning.folders import alone_in
     from response_tuning.generate import EngineConfig
     from response_tuning.probing import run_token_shift
 
@@ -164,4 +185,5 @@ def token_shift(
         for name in (tuned, base)
     )
     asked = build(DataConfig, {"source": replies}, "rtune token-shift") if data else Path(replies)
-    run_token_shift(of_tuned, of_base, asked, out, console())
+    with alone_in(out, asked, of_tuned, of_base):
+        run_token_shift(of_tuned, of_base, asked, out, console())

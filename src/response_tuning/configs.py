@@ -3,12 +3,13 @@
 A recipe is a YAML file with a section for each stage; the command line's flags override it.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from response_tuning import yaml_text
 from response_tuning.errors import ConfigError
 from response_tuning.registry import unknown
 
@@ -56,8 +57,11 @@ class DecontaminationConfig(Config):
 
     @model_validator(mode="after")
     def _possible_together(self) -> Self:
-        if self.remove and not self.against:
-            raise ValueError("remove needs prompts: name benchmarks or files of them in 'against'")
+        for name, field in type(self).model_fields.items():
+            if not self.against and name != "against" and getattr(self, name) != field.default:
+                raise ValueError(
+                    f"{name} needs prompts: name benchmarks or files of them in 'against'"
+                )
         return self
 
 
@@ -265,7 +269,7 @@ PAPER: dict[str, Any] = {
 
 PRESETS: dict[str, dict[str, Any]] = {"paper": PAPER, "small": {}}
 
-C = TypeVar("C", bound=Config)
+C = TypeVar("C", bound=BaseModel)
 
 
 def build(
@@ -288,7 +292,8 @@ def build(
         message = first["msg"].removeprefix("Value error, ")
         if first["type"] == "missing":
             flag = {"source": "--data"}.get(key, f"--{key.replace('_', '-')}")
-            message = f"not given; name it with {flag}, or in a recipe" if kind.flags else "missing"
+            flags = getattr(kind, "flags", True)
+            message = f"not given; name it with {flag}, or in a recipe" if flags else "missing"
         got = "" if first["type"] in {"missing", "value_error"} else f" (got {first['input']!r})"
         raise ConfigError(": ".join(filter(None, (place, key, message))) + got) from error
 
@@ -308,10 +313,7 @@ def read_recipe(path: Path) -> dict[str, Any]:
     Raises:
         ConfigError: the file is missing, is no YAML, or is no mapping of sections.
     """
-    try:
-        content = _yaml(path.read_bytes(), str(path))
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
+    content = yaml_text.read(path)
     if not isinstance(content, dict):
         raise ConfigError(f"{path}: expected sections such as 'data:' and 'finetune:'")
     return content
@@ -331,6 +333,10 @@ def make_recipe(
     Raises:
         ConfigError: a name is unknown, or a value is impossible.
     """
+    expected = "SECTION.KEY=VALUE, such as finetune.lora_r=8"
+    if wrong := [text for text in settings if "." not in text.partition("=")[0]]:
+        raise ConfigError(f"--set {wrong[0]}: expected {expected}")
+    laid = yaml_text.with_settings({}, settings, expected)
     recipe = read_recipe(path) if path else {}
     file = f"{path}: " if path else ""
     named = recipe.pop("preset", "small")
@@ -338,7 +344,7 @@ def make_recipe(
         ("", {"finetune": _preset(preset, "") if preset else _preset(named, file)}),
         (file, recipe),
         ("", flags),
-        *(("--set: ", _setting(text)) for text in settings),
+        ("--set: ", laid),
     ]
     sections: dict[str, dict[str, Any]] = {"data": {}, "finetune": {}}
     origins: dict[str, dict[str, str]] = {"data": {}, "finetune": {}}
@@ -350,12 +356,31 @@ def make_recipe(
                 raise ConfigError(f"{origin}{name}: expected settings, found {values!r}")
             sections[name] = merged(sections[name], values)
             origins[name] |= dict.fromkeys(_keys(values), f"{origin}{name}")
+    said_here = {**flags.get("finetune", {}), **laid.get("finetune", {})}
+    # A recipe for an adapter may be tried with --method full.
+    said = said_here if "method" in said_here else {**recipe.get("finetune", {}), **said_here}
+    check_method(sections["finetune"], said, f"{file}finetune")
     return Recipe(
         data=build(DataConfig, sections["data"], f"{file}data", origins["data"]),
         finetune=build(
             FinetuneConfig, sections["finetune"], f"{file}finetune", origins["finetune"]
         ),
     )
+
+
+def check_method(settings: Mapping[str, Any], given: Iterable[str], where: str) -> None:
+    """Refuse settings of an adapter, among those ``given``, where the whole model is tuned.
+
+    Raises:
+        ConfigError: one line that names the first of them.
+    """
+    if settings.get("method") == "full":
+        for key in sorted(given):
+            if key.startswith("lora_"):
+                raise ConfigError(
+                    f"{where}: {key}: has no effect with method 'full', which has no adapter; "
+                    "remove it"
+                )
 
 
 def _preset(name: object, origin: str) -> dict[str, Any]:
@@ -377,24 +402,3 @@ def _nearest(key: str, origins: Mapping[str, str]) -> str:
     while key and key not in origins:
         key = key.rpartition(".")[0]
     return origins.get(key, "")
-
-
-def _yaml(text: str | bytes, where: str) -> Any:  # noqa: ANN401 - whatever YAML can hold
-    import yaml
-
-    try:
-        return yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError) as error:  # ValueError: a date that does not exist
-        raise ConfigError(f"{where}: not YAML: {' '.join(str(error).split())}") from error
-
-
-def _setting(text: str) -> dict[str, dict[str, Any]]:
-    """Read ``section.key=value``, or ``section.key.key=value``; the value is YAML."""
-    path, equals, value = text.partition("=")
-    section, *keys = path.split(".")
-    if not (equals and keys and all(keys)):
-        raise ConfigError(f"--set {text}: expected SECTION.KEY=VALUE, such as finetune.lora_r=8")
-    inner = _yaml(value, f"--set {text}")
-    for key in reversed(keys):
-        inner = {key: inner}
-    return {section: inner}

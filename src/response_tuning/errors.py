@@ -31,3 +31,14 @@ class ModelError(ResponseTuningError, ValueError):
 
 class EngineError(ResponseTuningError, RuntimeError):
     """An engine cannot answer at all (one failed item is a record, not this)."""
+
+
+def unused(why: str, **flags: object) -> None:
+    """Refuse flags that have no effect here, for whoever gave one expects it to have some.
+
+    Raises:
+        ConfigError: one of them is given; None, False and what is empty are not.
+    """
+    for name, value in flags.items():
+        if value is not None and value is not False and value != ():
+            raise ConfigError(f"--{name.replace('_', '-')} has no effect: {why}; remove it")

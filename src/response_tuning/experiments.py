@@ -5,7 +5,6 @@ variant with ``doses`` stands for one variant for each number of refusals. A *ce
 at one seed, and has a folder of its own.
 """
 
-import copy
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -14,6 +13,7 @@ from typing import Any, ClassVar
 
 from pydantic import Field, field_validator
 
+from response_tuning import yaml_text
 from response_tuning.configs import (
     PRESETS,
     Config,
@@ -24,6 +24,7 @@ from response_tuning.configs import (
     ReportConfig,
     Seed,
     build,
+    check_method,
     merged,
     read_recipe,
 )
@@ -118,10 +119,7 @@ def laid_over(content: Settings, settings: Sequence[str]) -> Settings:
     Raises:
         ConfigError: one of them is no setting.
     """
-    whole = copy.deepcopy(content)
-    for text in settings:
-        _set(whole, text)
-    return whole
+    return yaml_text.with_settings(content, settings)
 
 
 def cells(experiment: Experiment) -> list[Cell]:
@@ -201,6 +199,7 @@ def _cell(experiment: Experiment, name: str, variant: VariantConfig, seed: int) 
     finetune = {**preset, **tuning, "seed": seed}
     data = {**merged(experiment.data, variant.data), "seed": seed}
     generate = merged(experiment.generate, variant.generate)
+    check_method(finetune, variant.finetune or (), f"{where}: finetune")
     return Cell(
         variant=name,
         seed=seed,
@@ -228,22 +227,3 @@ def _check_effect(experiment: Experiment, variant: VariantConfig, where: str) ->
             )
     elif variant.data or variant.doses:
         raise ConfigError(f"{where}: it is not tuned, so its data have no effect; remove them")
-
-
-def _set(content: dict[str, Any], text: str) -> None:
-    """Set one key, such as ``variants.rt.finetune.epochs=2``; the value is YAML."""
-    import yaml
-
-    path, equals, value = text.partition("=")
-    *parents, last = path.split(".")
-    if not (equals and last):
-        raise ConfigError(f"--set {text}: expected KEY=VALUE, such as finetune.epochs=2")
-    place: Any = content
-    for key in parents:
-        place = place.setdefault(key, {}) if isinstance(place, dict) else None
-        if not isinstance(place, dict):
-            raise ConfigError(f"--set {text}: '{key}' holds no settings")
-    try:
-        place[last] = yaml.safe_load(value)
-    except (yaml.YAMLError, ValueError) as error:  # ValueError: a date that does not exist
-        raise ConfigError(f"--set {text}: not YAML: {' '.join(str(error).split())}") from error

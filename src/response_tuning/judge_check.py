@@ -50,6 +50,7 @@ from response_tuning.grade.labelled import (
     read_labels,
 )
 from response_tuning.grade.refusals import Said
+from response_tuning.journals import Journal
 from response_tuning.terminal import progress_bar
 
 if TYPE_CHECKING:
@@ -184,9 +185,9 @@ class _Asking:
     def _by_model(self, labelled: LabelledSet, say: Say) -> Judged:
         rows = list(labelled.rows())
         asked = [questions(labelled, row, number) for number, row in enumerate(rows)]
-        before = _lines(self._journal)
+        before = len(Journal(self._journal, Completion))
         replies = list(say(chain.from_iterable(asked)))
-        self._count(replies, _lines(self._journal) - before)
+        self._count(replies, len(Journal(self._journal, Completion)) - before)
         failed = [reply.error for reply in replies if reply.error is not None]
         if failed:
             raise EngineError(
@@ -242,8 +243,6 @@ def _open(wanted: Wanted, config: GradeConfig) -> list[LabelledSet]:
             f"{', '.join(sorted(SETS))}"
         )
     if wanted.labels is not None:
-        if wanted.out is not None and wanted.out.resolve() == wanted.labels.resolve():
-            raise ConfigError(f"{wanted.labels} would be written over by --out; name another file")
         return [read_labels(wanted.labels)]
     sets = [open_set(name, config.data) for name in dict.fromkeys(wanted.sets)]
     for labelled in sets:
@@ -267,13 +266,6 @@ def _verdicts_file(path: Path | None) -> Iterator[Callable[[Verdict], None]]:
             out.write(verdict.model_dump_json() + "\n")
 
         yield keep
-
-
-def _lines(path: Path) -> int:
-    if not path.exists():
-        return 0
-    with path.open("rb") as lines:
-        return sum(1 for _ in lines)
 
 
 def _line(figures: Figures) -> str:

@@ -8,7 +8,7 @@ import logging
 import os
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
@@ -25,7 +25,8 @@ from response_tuning.artifacts import (
     write_jsonl,
 )
 from response_tuning.configs import DataConfig, FinetuneConfig, GradeConfig, Recipe, build
-from response_tuning.errors import ConfigError
+from response_tuning.errors import ConfigError, unused
+from response_tuning.folders import alone_at, alone_in, page_at
 from response_tuning.registry import unknown
 from response_tuning.terminal import progress_bar, quiet_libraries
 
@@ -97,16 +98,14 @@ def run_finetune(recipe: Recipe, out: Path, console: "Console", *, resume: bool 
     """
     from response_tuning.finetune import finetune
     from response_tuning.finetune.checks import check
-    from response_tuning.finetune.folder import forget, sweep
+    from response_tuning.finetune.folder import forget
 
     quiet_libraries()
     check_names(recipe.finetune)
-    with alone_in(out):
+    with alone_in(out, recipe.data, recipe.finetune):
         check(recipe.finetune, out)
-        if os.environ.get("RANK", "0") == "0":
-            sweep(out)
-            if not resume:
-                forget(out)
+        if not resume and os.environ.get("RANK", "0") == "0":
+            forget(out)
         with _first_process_first(on_cpu=recipe.finetune.device == "cpu"):
             run_data(recipe.data, out / DATA)
         finetune(recipe.finetune, out / DATA, out, console)
@@ -175,7 +174,11 @@ def show_file(
     quiet_libraries()
     if not tokenizer_alone:
         config = fitted(config)
-    with tempfile.TemporaryDirectory() as folder:
+    page = how.get("html")
+    with (
+        page_at(page if isinstance(page, Path) else None, data, config),
+        tempfile.TemporaryDirectory() as folder,
+    ):
         run_data(data, Path(folder))
         show_data(config, Path(folder), console, **how)  # type: ignore[arg-type]
 
@@ -192,7 +195,9 @@ def show_run(run: Path, console: "Console", **how: "int | Path | bool | None") -
     if (run / "tokenizer_config.json").exists():
         config = config.model_copy(update={"base_model": str(run), "template": "native"})
     data = run / DATA if (run / DATA).exists() else run.parent / DATA  # beside it in an experiment
-    show_data(config, data, console, **how)  # type: ignore[arg-type]
+    page = how.get("html")
+    with page_at(page if isinstance(page, Path) else None, run):
+        show_data(config, data, console, **how)  # type: ignore[arg-type]
 
 
 def run_generate(  # noqa: PLR0913 - the settings of one command
@@ -215,19 +220,28 @@ def run_generate(  # noqa: PLR0913 - the settings of one command
     """
     from response_tuning.data import read_prompts
     from response_tuning.generate import generate, open_engine
-    from response_tuning.grade import BENCHMARKS, open_benchmark
+    from response_tuning.grade import BENCHMARKS, check_effect, open_benchmark
 
-    if out.is_dir():
-        raise ConfigError(f"{out} is a folder; --out is the JSONL file to write")
-    if prompts in BENCHMARKS.names():
-        requests: list[Request] = [*open_benchmark(prompts, grading).items()]
+    is_benchmark = prompts in BENCHMARKS.names()
+    grading = grading or GradeConfig()
+    if is_benchmark:
+        check_effect([prompts], grading, graded=False)
+        unused(f"{prompts} is a benchmark, which says itself what is asked", column=column)
     else:
-        requests = list(read_prompts(Path(prompts), column))
-    journal = out.with_name(f"{out.name}.journal")
-    with progress_bar("completions", console) as advance:
+        unused("a file of prompts is asked as it is", data=grading.data, limit=grading.limit)
+    if not sampling.temperature:
+        changed = None if sampling.top_p == 1 else sampling.top_p
+        unused("temperature 0 is greedy", top_p=changed, seed=sampling.seed or None)
+    read = (config, grading, None if is_benchmark else Path(prompts))
+    with alone_at(out, *read) as journal:
+        if is_benchmark:
+            requests: list[Request] = [*open_benchmark(prompts, grading).items()]
+        else:
+            requests = list(read_prompts(Path(prompts), column))
         answering = open_engine(engine, config)
-        completions = list(generate(answering, requests, journal, sampling, progress=advance))
-    write_jsonl(out, completions)
+        with progress_bar("completions", console) as advance:
+            completions = list(generate(answering, requests, journal, sampling, progress=advance))
+        write_jsonl(out, completions)
     failed = [completion for completion in completions if completion.error is not None]
     console.print(
         f"wrote {out}: {len(completions) - len(failed):,} answers, {len(failed):,} errors"
@@ -243,10 +257,12 @@ def run_grade(
 ) -> None:
     """Run stage 4 on one file of completions, and print every metric."""
     from response_tuning.evaluation import Judge
-    from response_tuning.grade import grade
+    from response_tuning.grade import check_effect, grade
 
-    say = Judge(config.judge, console).say(out.with_name(f"{out.name}.journal"), benchmark)
-    count = grade(benchmark, completions, out, config, say)
+    check_effect([benchmark], config)
+    with alone_at(out, completions, config) as journal:
+        say = Judge(config.judge, console).say(journal, benchmark)
+        count = grade(benchmark, completions, out, config, say)
     metrics: dict[str, list[Score]] = {}
     for score in read_jsonl(out, Score):
         metrics.setdefault(score.metric, []).append(score)
@@ -271,7 +287,7 @@ def build_miniature(settings: Sequence[str], out: Path, console: "Console") -> N
         f"{config.pretrain.tokens:,} tokens, {config.pretrain.steps:,} steps, on the CPU",
         highlight=False,
     )
-    with progress_bar("steps", console) as advance:
+    with alone_in(out), progress_bar("steps", console) as advance:
         loss = build_base(config, out, advance)
     console.print(
         f"wrote {out}: loss {loss:.3f} nats a token over the last steps",
@@ -308,6 +324,10 @@ def check_names(config: FinetuneConfig) -> None:
 
     for name in (config.objective, *config.twins):
         OBJECTIVES.get(name)
+    if {*config.twins} == {config.objective}:
+        raise ConfigError(f"twins: '{config.objective}' is the objective itself; name another")
+    if config.base_revision != "main" and Path(config.base_model).is_dir():
+        raise ConfigError(f"base_revision: {config.base_model} is a folder, which has none")
     templates.check(config.template)
 
 
@@ -366,43 +386,6 @@ def _prompts(name: str, config: DataConfig) -> dict[str, str]:
         for message in request.prompt
         if message.role == "user"
     }
-
-
-@contextmanager
-def alone_in(folder: Path) -> Iterator[None]:
-    """Keep a second command out of ``folder`` while a run is at work there.
-
-    The system drops the lock with the process, however that ends, so none is ever left behind.
-    Under torchrun the first process holds it for all. Windows, and file systems without locks,
-    have none.
-
-    Raises:
-        ConfigError: another process is at work in ``folder``.
-    """
-    if os.name != "posix" or os.environ.get("RANK", "0") != "0":
-        yield
-        return
-    import fcntl
-
-    made = not folder.exists()
-    folder.mkdir(parents=True, exist_ok=True)
-    held = os.open(folder, os.O_RDONLY)
-    try:
-        try:
-            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ConfigError(
-                f"{folder}: another rtune is at work in it; wait for it to end, or choose another "
-                "--out"
-            ) from None
-        except OSError:
-            pass  # no locks here
-        yield
-    finally:
-        os.close(held)
-        if made:
-            with suppress(OSError):  # it is kept as soon as something is in it
-                folder.rmdir()
 
 
 @contextmanager

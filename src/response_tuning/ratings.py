@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from response_tuning.errors import ConfigError
+from response_tuning.folders import alone_in, locked
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -21,13 +22,16 @@ def make_study(
     """
     from response_tuning.grade.rating import make_study
 
-    files = {}
+    files: dict[str, Path] = {}
     for text in answers:
         name, _, path = text.partition("=")
         if not (name and path):
             raise ConfigError(f"--answers {text}: expected NAME=FILE")
+        if name in files:
+            raise ConfigError(f"--answers {text}: '{name}' is given twice; give it another name")
         files[name] = Path(path)
-    make_study(folder, files, reference, seed, limit)
+    with alone_in(folder, *files.values()):
+        make_study(folder, files, reference, seed, limit)
 
 
 def rate(study: Path, rater: str, port: int, console: "Console") -> None:
@@ -37,16 +41,19 @@ def rate(study: Path, rater: str, port: int, console: "Console") -> None:
         DataError: there is no study in ``study``.
         ConfigError: the port cannot be had, or the rater's name is no file name.
     """
-    from response_tuning.grade.rating import Session
+    from response_tuning.grade.rating import Session, journal_of
     from response_tuning.grade.rating_page import serve_rating
 
+    journal = journal_of(study, rater)
     session = Session(study, rater)
     done = f"{len(session.verdicts)} of {len(session.tasks)} tasks are rated"
-    serve_rating(
-        session,
-        port,
-        lambda address: console.print(f"{address} ({done}; Ctrl-C ends)", highlight=False),
-    )
+    journal.parent.mkdir(exist_ok=True)
+    with locked(journal, journal):
+        serve_rating(
+            session,
+            port,
+            lambda address: console.print(f"{address} ({done}; Ctrl-C ends)", highlight=False),
+        )
 
 
 def export_rated(study: Path, out: Path, console: "Console") -> None:
@@ -57,7 +64,8 @@ def export_rated(study: Path, out: Path, console: "Console") -> None:
     """
     from response_tuning.grade.rating_scores import export_ratings
 
-    summary = export_ratings(study, out)
+    with alone_in(out, study):
+        summary = export_ratings(study, out)
     for rater, count in summary.rated.items():
         console.print(f"{rater}: {count} of {summary.tasks} tasks", highlight=False)
     for what, found in (("levels", summary.levels), ("more helpful", summary.more_helpful)):

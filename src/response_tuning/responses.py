@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from response_tuning.artifacts import Completion, Request, Sampling, read_json, write_json
 from response_tuning.configs import DataConfig
-from response_tuning.errors import ConfigError
+from response_tuning.folders import alone_in, page_at
 from response_tuning.pipeline import print_audit, run_data
 from response_tuning.terminal import progress_bar, quiet_libraries
 
@@ -44,25 +44,29 @@ def run_refine(config: DataConfig, refiner: Refiner, out: Path, console: "Consol
     """
     from response_tuning.generate import open_engine
 
-    for source in (Path(config.source), config.path):
-        if source is not None and source.exists():
-            _check_apart(source, out)
     engine = open_engine(refiner.engine, refiner.engine_config)
-    run_data(config, out / ORIGINAL)
-    print_audit(out / ORIGINAL, console)
-    return _refine(engine, refiner.refinement, out, console)
+    with alone_in(out, config, refiner.engine_config):
+        run_data(config, out / ORIGINAL)
+        print_audit(out / ORIGINAL, console)
+        return _refine(engine, refiner.refinement, out, console)
 
 
 def run_extract(
     config: "ExtractionConfig", refiner: Refiner | None, out: Path, console: "Console"
 ) -> int:
     """Make examples of the passages of documents; return how many a refiner did not reply to."""
-    from response_tuning.data.passages import extract
     from response_tuning.generate import open_engine
 
-    if Path(config.source).exists():
-        _check_apart(Path(config.source), out)
     engine = open_engine(refiner.engine, refiner.engine_config) if refiner else None
+    with alone_in(out, config, refiner and refiner.engine_config):
+        prepared = _extract(config, out, console, refined=refiner is not None)
+        print_audit(prepared, console)
+        return _refine(engine, refiner.refinement, out, console) if engine and refiner else 0
+
+
+def _extract(config: "ExtractionConfig", out: Path, console: "Console", *, refined: bool) -> Path:
+    from response_tuning.data.passages import extract
+
     extract(config, out)
     extraction = read_json(out / "extraction.json")
     _print_extraction(extraction, console)
@@ -72,12 +76,11 @@ def run_extract(
         max_examples=config.max_passages,
         seed=config.seed,
     )
-    prepared = out / ORIGINAL if refiner else out
+    prepared = out / ORIGINAL if refined else out
     run_data(data, prepared)
     audit = read_json(prepared / "audit.json") | {"extraction": extraction}
     write_json(prepared / "audit.json", audit)
-    print_audit(prepared, console)
-    return _refine(engine, refiner.refinement, out, console) if engine and refiner else 0
+    return prepared
 
 
 def run_inspect(
@@ -89,9 +92,10 @@ def run_inspect(
     from response_tuning.data.tokens import token_counter
 
     quiet_libraries()
-    found = inspect(config, token_counter(tokenizer) if tokenizer else None)
-    if html is not None:
-        write_page(found, html)
+    with page_at(html, config, {"tokenizer": tokenizer}):
+        found = inspect(config, token_counter(tokenizer) if tokenizer else None)
+        if html is not None:
+            write_page(found, html)
     if json:
         print(found.model_dump_json(indent=2))  # noqa: T201 - this is the output
         return
@@ -126,15 +130,6 @@ def _asking(
             return generate(engine, requests, out / JOURNAL, sampling, progress=advance)
 
     return say
-
-
-def _check_apart(source: Path, out: Path) -> None:
-    """Refuse to write over what is being read."""
-    place, out = source.resolve(), out.resolve()
-    written = {"examples.jsonl", "dropped.jsonl", "passages.jsonl", "refinements.jsonl", ORIGINAL}
-    inside = place.parent in (out, out / ORIGINAL) and place.name in written
-    if inside or place == out:
-        raise ConfigError(f"{source} would be written over by --out {out}; choose another folder")
 
 
 def _print_extraction(extraction: dict[str, Any], console: "Console") -> None:

@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any
 from response_tuning import evaluation
 from response_tuning.artifacts import package_versions, read_json, write_json
 from response_tuning.experiments import Cell, Experiment, cells, series, with_reference
-from response_tuning.pipeline import alone_in, check_names, run_data
+from response_tuning.folders import alone_in
+from response_tuning.pipeline import check_names, run_data
 from response_tuning.terminal import quiet_libraries
 
 if TYPE_CHECKING:
@@ -37,7 +38,8 @@ def run_experiment(experiment: Experiment, out: Path, console: "Console") -> Non
     """
     quiet_libraries()
     found = _checked(experiment)
-    with alone_in(out):
+    read = [part for cell in found for part in (cell.data, cell.finetune, cell.generate.settings)]
+    with alone_in(out, experiment.grade, *read):
         _run(experiment, found, out, console)
 
 
@@ -46,9 +48,7 @@ def _run(experiment: Experiment, found: list[Cell], out: Path, console: "Console
 
     from response_tuning.finetune.base import architecture
     from response_tuning.finetune.checks import check
-    from response_tuning.finetune.folder import sweep
 
-    sweep(out)
     if experiment.threads is not None:
         torch.set_num_threads(experiment.threads)
     began = time.monotonic()
@@ -132,7 +132,8 @@ def report_run(run: Path, console: "Console") -> None:
     content = read_json(run / MANIFEST)
     experiment = build(Experiment, content.get("experiment", {}), str(run / MANIFEST))
     found = cells(experiment)
-    _report(experiment, found, run)
+    with alone_in(run):
+        _report(experiment, found, run)
     _print_report(found, run, console)
 
 
@@ -189,9 +190,10 @@ def _grade(experiment: Experiment, found: Sequence[Cell], out: Path, console: "C
 def _checked(experiment: Experiment) -> list[Cell]:
     """Return the cells, once every name in them is known."""
     from response_tuning.core import check_core
-    from response_tuning.grade import open_benchmark
+    from response_tuning.grade import check_effect, open_benchmark
 
     found = cells(experiment)
+    check_effect(experiment.benchmarks, experiment.grade)
     for cell in found:
         check_names(cell.finetune)
         if cell.generate.template is not None:

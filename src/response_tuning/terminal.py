@@ -1,11 +1,14 @@
 """What a person sees while waiting: bars in a terminal, now and then a line elsewhere."""
 
+import io
 import logging
 import os
+import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 from unicodedata import category
 
@@ -81,3 +84,25 @@ def _spelt(character: str) -> str:
     if character in _REORDERING or category(character) in _STEERING:
         return character.encode("unicode_escape").decode()
     return character
+
+
+def prepare_streams() -> None:
+    """Make sure that what is printed can be printed, whatever the shell has left us.
+
+    A character that the terminal's encoding lacks is spelt out. A closed input or error stream
+    becomes empty: the next file that is opened would else take its place, and its text.
+
+    Raises:
+        SystemExit: standard output is closed; code 2, after one line.
+    """
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    os.close(descriptor)
+    sys.stdin = sys.stdin or Path(os.devnull).open()  # noqa: SIM115 - open until the end
+    sys.stderr = sys.stderr or Path(os.devnull).open("w")  # noqa: SIM115
+    if sys.stdout is None:
+        sys.stderr.write("rtune: standard output is closed; send it to a file or to /dev/null\n")
+        sys.exit(2)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
+            stream.reconfigure(errors="backslashreplace")

@@ -5,11 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from response_tuning.artifacts import Completion, Request, Sampling, read_jsonl
+from response_tuning.artifacts import Completion, Request, Sampling
 from response_tuning.errors import DataError, EngineError
 from response_tuning.generate import generate
 from response_tuning.generate.engine import answered, failed, key
 from response_tuning.generate.engines.scripted import ScriptedEngine
+from response_tuning.journals import Journal
 
 Ask = Callable[..., Request]
 GREEDY = Sampling()
@@ -152,7 +153,7 @@ def test_what_was_answered_before_an_engine_died_is_kept(
 ) -> None:
     with pytest.raises(EngineError, match="gone"):
         generate(Recorder(dies_at=3), questions, journal, GREEDY)
-    assert len(list(read_jsonl(journal, Completion))) == 3
+    assert len(list(Journal(journal, Completion))) == 3
 
 
 def test_each_completion_is_on_disk_when_the_next_one_is_asked_for(
@@ -167,15 +168,15 @@ def test_each_completion_is_on_disk_when_the_next_one_is_asked_for(
                 on_disk.append(journal.read_bytes().count(b"\n"))
 
     generate(Watcher(), questions, journal, GREEDY)
-    assert on_disk == [1, 2, 3, 4, 5]
+    assert on_disk == [2, 3, 4, 5, 6]  # the first line says what the file is
 
 
 def test_a_damaged_line_inside_the_journal_is_named(
     journal: Path, questions: list[Request]
 ) -> None:
-    journal.parent.mkdir()
-    journal.write_text('{"half": \n')
-    with pytest.raises(DataError, match=r"journal\.jsonl:1: not a Completion"):
+    list(generate(Recorder(), questions, journal, GREEDY))
+    journal.write_text(journal.read_text().replace("question 1", 'question "1', 1))
+    with pytest.raises(DataError, match=r"journal\.jsonl:5: not a Completion"):
         generate(Recorder(), questions, journal, GREEDY)
 
 

@@ -137,7 +137,7 @@ def test_a_later_rating_of_a_task_supersedes_an_earlier_one(study: Path) -> None
     assert again.verdicts[0] == said("sufficient", "excellent", better="right")
     assert again.verdicts[1] == said("excellent", "excellent")
     lines = (study / "ratings" / "ann.jsonl").read_text().splitlines()
-    assert len(lines) == 3, "nothing that was said is lost"
+    assert len(lines) == 1 + 3, "nothing that was said is lost"
 
 
 def test_a_line_that_a_crash_cut_short_costs_that_rating_alone(study: Path) -> None:
@@ -145,10 +145,11 @@ def test_a_line_that_a_crash_cut_short_costs_that_rating_alone(study: Path) -> N
     session.rate(0, said("excellent", "excellent"))
     journal = study / "ratings" / "ann.jsonl"
     whole = journal.read_bytes()
-    journal.write_bytes(whole + whole[:40])
+    journal.write_bytes(whole + whole[-40:-1])
     again = Session(study, "ann")
     assert [*again.verdicts] == [0]
-    assert journal.read_bytes() == whole
+    again.rate(0, said("excellent", "excellent"))
+    assert journal.read_bytes() == whole + whole.splitlines(keepends=True)[1]
 
 
 def test_a_torn_line_of_this_session_does_not_spoil_the_next_rating(study: Path) -> None:
@@ -230,9 +231,10 @@ def test_a_journal_of_another_study_is_refused(
 
 
 def test_a_damaged_journal_is_named_with_its_line(study: Path) -> None:
-    (study / "ratings").mkdir()
-    (study / "ratings" / "ann.jsonl").write_text("{}\n")
-    with pytest.raises(DataError, match=r"ann\.jsonl:1: not a Rating"):
+    Session(study, "ann").rate(0, said("excellent", "excellent"))
+    with (study / "ratings" / "ann.jsonl").open("a") as journal:
+        journal.write("{}\n")
+    with pytest.raises(DataError, match=r"ann\.jsonl:3: not a Rating"):
         Session(study, "ann")
 
 

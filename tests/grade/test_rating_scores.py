@@ -1,4 +1,3 @@
-import json
 import random
 from collections.abc import Callable
 from pathlib import Path
@@ -6,7 +5,15 @@ from statistics import fmean
 
 import pytest
 
-from response_tuning.artifacts import Completion, Message, Request, Score, read_jsonl, write_jsonl
+from response_tuning.artifacts import (
+    Completion,
+    Message,
+    Request,
+    Score,
+    read_json,
+    read_jsonl,
+    write_jsonl,
+)
 from response_tuning.errors import DataError
 from response_tuning.grade.rating import Session, Side, Verdict, make_study
 from response_tuning.grade.rating_scores import Summary, export_ratings
@@ -213,7 +220,7 @@ def test_the_summary_is_left_beside_the_scores(tmp_path: Path, study: Callable[.
     folder = study("it", "rt")
     rate(folder, "ann", lambda *_: "sufficient", lambda _: "tie")
     summary = export_ratings(folder, tmp_path / "run")
-    left = json.loads((tmp_path / "run" / "human-rating.json").read_text())
+    left = read_json(tmp_path / "run" / "human-rating.json")
     assert Summary.model_validate(left) == summary
     again = export_ratings(folder, tmp_path / "again")
     assert again == summary

@@ -1,6 +1,5 @@
 """Names inside a run's folder, how a model gets there whole, and what a kill may leave there."""
 
-import re
 import shutil
 from pathlib import Path
 
@@ -16,8 +15,6 @@ PARTIAL = ".partial"
 """The model's folder while it is written."""
 CARD = "README.md"
 
-_LEFT = re.compile(r".+\.\d+\.partial")
-"""A file that a process was writing aside; see ``artifacts.written_aside``."""
 _WEIGHTS = ("adapter_config.json", "adapter_model.safetensors", "model*.safetensors*")
 
 
@@ -35,13 +32,6 @@ def tidy(out: Path) -> None:
     """Delete what only an unfinished run has a use for."""
     for name in (CHECKPOINTS, TOKENS, PARTIAL):
         shutil.rmtree(out / name, ignore_errors=True)
-
-
-def sweep(out: Path) -> None:
-    """Delete files that a killed process was writing aside; the caller is alone in ``out``."""
-    for path in out.rglob("*.partial"):
-        if _LEFT.fullmatch(path.name) and path.is_file():
-            path.unlink(missing_ok=True)
 
 
 def move_into(source: Path, target: Path) -> None:

@@ -17,8 +17,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from transformers import TrainerCallback
 from transformers.trainer_utils import IntervalStrategy
 
-from response_tuning.artifacts import mend_journal
 from response_tuning.errors import ConfigError, ModelError
+from response_tuning.journals import cut_torn_line
 from response_tuning.registry import unknown
 from response_tuning.terminal import PLAIN_EVERY_S
 
@@ -40,7 +40,7 @@ class Metrics(TrainerCallback):
         self._path = path
         self._trainer = trainer
         path.parent.mkdir(parents=True, exist_ok=True)
-        mend_journal(path)
+        cut_torn_line(path)
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:  # noqa: ANN401
         """Go on after the lines of the checkpoint, and evaluate what a kill kept from it.

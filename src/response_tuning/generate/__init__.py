@@ -4,19 +4,11 @@
 """
 
 from collections.abc import Callable, Collection, Iterable, Iterator
-from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 
-from response_tuning.artifacts import (
-    Completion,
-    Request,
-    Sampling,
-    append_record,
-    mend_journal,
-    read_jsonl,
-)
+from response_tuning.artifacts import Completion, Request, Sampling
 from response_tuning.generate.engine import ENGINES, Engine, EngineConfig, key, open_engine
+from response_tuning.journals import Journal
 
 __all__ = ["ENGINES", "Engine", "EngineConfig", "generate", "open_engine"]
 
@@ -37,19 +29,19 @@ def generate(
     All work is done when this returns; ``progress`` hears (answered, all) of the distinct ones.
 
     Raises:
-        DataError: the journal is damaged, or a prompt is not valid Unicode.
+        DataError: the journal is damaged or another file, or a prompt is not valid Unicode.
         EngineError: the engine cannot answer at all; what it had answered is in the journal.
     """
     asked = [(key(engine, request, sampling), request) for request in requests]
     distinct: dict[str, Request] = {}
     for known_by, request in asked:
         distinct.setdefault(known_by, request)
-    mend_journal(journal)
-    answers = _answered_before(journal, distinct.keys())
+    kept = Journal(journal, Completion)
+    answers = _answered_before(kept, distinct.keys())
     missing = [request for known_by, request in distinct.items() if known_by not in answers]
     if progress:
         progress(len(answers), len(distinct))
-    with _appending(journal) as append:
+    with kept.appending() as append:
         for completion in engine.complete(missing, sampling) if missing else ():
             append(completion)
             answers[completion.key] = completion
@@ -58,18 +50,11 @@ def generate(
     return iter([answers[k].model_copy(update={"item_id": r.item_id}) for k, r in asked])
 
 
-def _answered_before(journal: Path, wanted: Collection[str]) -> dict[str, Completion]:
-    if not journal.exists():
-        return {}
+def _answered_before(
+    journal: Journal[Completion], wanted: Collection[str]
+) -> dict[str, Completion]:
     return {
         completion.key: completion
-        for completion in read_jsonl(journal, Completion)
+        for completion in journal
         if completion.key in wanted and completion.error is None
     }
-
-
-@contextmanager
-def _appending(journal: Path) -> Iterator[Callable[[Completion], None]]:
-    journal.parent.mkdir(parents=True, exist_ok=True)
-    with journal.open("ab", buffering=0) as out:
-        yield partial(append_record, out)

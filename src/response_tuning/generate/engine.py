@@ -9,7 +9,7 @@ from pydantic_core import PydanticSerializationError
 
 from response_tuning.artifacts import Completion, Request, Sampling, digest
 from response_tuning.configs import Config
-from response_tuning.errors import DataError
+from response_tuning.errors import ConfigError, DataError
 from response_tuning.registry import Registry
 
 
@@ -77,7 +77,34 @@ def open_engine(name: str, config: EngineConfig) -> Engine:
         ModelError: the model cannot be loaded.
         TemplateError: the model has no chat template and none is named.
     """
-    return ENGINES.get(name)(config)
+    engine = ENGINES.get(name)
+    check_effect(name, config)
+    return engine(config)
+
+
+_READ_BY: dict[str, frozenset[str]] = {
+    "hf": frozenset({"model", "revision", "template", "device", "tokens_per_batch"}),
+    "openai": frozenset({"model", "template", "base_url", "concurrency"})
+    | {"timeout_s", "max_retries", "api_key_env"},
+    "scripted": frozenset({"model", "table"}),
+}
+"""Settings that each engine of ours has a use for; one of the user's may have a use for any.
+``scripted`` is told a model by commands that need a name, and ``openai`` says itself why it takes
+no template."""
+
+
+def check_effect(name: str, config: EngineConfig) -> None:
+    """Refuse settings that the engine ``name`` has no use for, for whoever gave them expects one.
+
+    Raises:
+        ConfigError: one line that names the first of them.
+    """
+    for key, field in EngineConfig.model_fields.items():
+        given = getattr(config, key) != field.default
+        if given and key not in _READ_BY.get(name, EngineConfig.model_fields):
+            raise ConfigError(f"engine '{name}' has no use for {key}; remove it")
+    if name == "hf" and config.revision != "main" and Path(config.model or "").is_dir():
+        raise ConfigError(f"revision: {config.model} is a folder, which has none; remove it")
 
 
 def key(engine: Engine, request: Request, sampling: Sampling) -> str:

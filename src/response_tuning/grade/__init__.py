@@ -8,6 +8,7 @@ from response_tuning.grade.benchmark import (
     JudgedBenchmark,
     open_benchmark,
 )
+from response_tuning.grade.effect import check_effect
 from response_tuning.grade.grading import grade
 
 __all__ = [
@@ -16,6 +17,7 @@ __all__ = [
     "Benchmark",
     "Item",
     "JudgedBenchmark",
+    "check_effect",
     "grade",
     "open_benchmark",
 ]

@@ -6,7 +6,6 @@ one rater, in which a later rating of a task supersedes an earlier one. A *task*
 the answers of one or two variants, whose names its rater is not shown.
 """
 
-import os
 import random
 import re
 from collections.abc import Mapping
@@ -20,10 +19,8 @@ from response_tuning.artifacts import (
     Completion,
     Message,
     Record,
-    append_record,
     digest,
     file_digest,
-    mend_journal,
     read_json,
     read_jsonl,
     write_json,
@@ -34,6 +31,7 @@ from response_tuning.grade.benchmark import Item
 from response_tuning.grade.pairwise import read_answers
 from response_tuning.grade.rubric import Level
 from response_tuning.grade.sources import spread
+from response_tuning.journals import Journal
 from response_tuning.registry import unknown
 
 Side: TypeAlias = Literal["left", "right", "tie"]
@@ -153,12 +151,21 @@ def read_study(folder: Path) -> Study:
     Raises:
         DataError: there is no study in ``folder``, or it is damaged.
     """
+    path = folder / STUDY
     try:
-        return Study.model_validate(read_json(folder / STUDY))
+        study = Study.model_validate(read_json(path))
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(map(str, first["loc"]))
-        raise DataError(f"{folder / STUDY}: not a study: {key}: {first['msg']}") from error
+        raise DataError(f"{path}: not a study: {key}: {first['msg']}") from error
+    try:  # they become names of folders, and the file may be anybody's
+        for name in study.answers:
+            _check_name("variant", name)
+        if study.reference not in study.answers:
+            raise unknown("reference", study.reference, [*study.answers])
+    except ConfigError as error:
+        raise DataError(f"{path}: {error}") from error
+    return study
 
 
 def read_tasks(folder: Path, rater: str) -> list[Task]:
@@ -171,7 +178,10 @@ def read_tasks(folder: Path, rater: str) -> list[Task]:
     others = [name for name in study.answers if name != study.reference]
     shown: list[tuple[str, ...]] = [(study.reference, other) for other in others]
     shown = shown or [(study.reference,)]
-    asked = read_jsonl(folder / ASKED, Asked)
+    asked = list(read_jsonl(folder / ASKED, Asked))
+    for number, one in enumerate(asked, start=1):
+        if missing := study.answers.keys() - one.answers.keys():
+            raise DataError(f"{folder / ASKED}:{number}: has no answer of '{min(missing)}'")
     tasks = [(one, variants) for one in asked for variants in shown]
     rng = random.Random(digest(str(study.seed), rater))
     rng.shuffle(tasks)
@@ -193,16 +203,14 @@ class Session:
             ConfigError: the rater's name cannot be the name of a file.
             DataError: the study or the journal is damaged.
         """
-        _check_name("rater", rater)
+        journal = journal_of(folder, rater)
         self.rater = rater
         self.tasks = read_tasks(folder, rater)
         self._folder = folder
         self.verdicts: dict[int, Verdict] = {}
         """Position of a task -> what was said of it, the last time."""
         place = {(task.asked.item_id, task.variants): at for at, task in enumerate(self.tasks)}
-        journal = _journal(folder, rater)
-        mend_journal(journal)
-        for rating in read_jsonl(journal, Rating) if journal.exists() else ():
+        for rating in Journal(journal, Rating):
             at = place.get((rating.item_id, rating.variants))
             if at is None or rating.rater != rater:
                 raise DataError(
@@ -226,7 +234,10 @@ class Session:
             variants=task.variants,
             verdict=verdict,
         )
-        _append(_journal(self._folder, self.rater), rating)
+        # Opened for each: a full disk may have cut the last line off.
+        journal = Journal(journal_of(self._folder, self.rater), Rating)
+        with journal.appending(each_synced=True) as append:
+            append(rating)
         self.verdicts[position] = verdict
 
     def unrated(self, after: int = -1) -> int | None:
@@ -248,13 +259,11 @@ def _check_name(kind: str, name: str) -> None:
         )
 
 
-def _journal(folder: Path, rater: str) -> Path:
+def journal_of(folder: Path, rater: str) -> Path:
+    """Return the journal of a rater.
+
+    Raises:
+        ConfigError: the name cannot be that of a file.
+    """
+    _check_name("rater", rater)
     return folder / RATINGS / f"{rater}.jsonl"
-
-
-def _append(journal: Path, rating: Rating) -> None:
-    journal.parent.mkdir(parents=True, exist_ok=True)
-    mend_journal(journal)  # a full disk may have cut the last line off
-    with journal.open("ab", buffering=0) as out:
-        append_record(out, rating)
-        os.fsync(out.fileno())

@@ -12,9 +12,10 @@ from typing import Any
 
 import pytest
 
-from response_tuning.artifacts import Completion, Message, Request, Sampling, read_jsonl
+from response_tuning.artifacts import Completion, Message, Request, Sampling
 from response_tuning.errors import ConfigError, EngineError
 from response_tuning.generate import Engine, EngineConfig, generate, open_engine
+from response_tuning.journals import Journal
 
 Ask = Callable[..., Request]
 KEY = "sk-very-secret-0123456789"
@@ -397,7 +398,7 @@ def test_a_run_that_is_killed_and_restarted_repeats_only_what_was_in_flight(
         first.wait()
         killed.set()
     journal = tmp_path / "journal.jsonl"
-    kept = {c.prompt[0].content for c in read_jsonl(journal, Completion)}
+    kept = {c.prompt[0].content for c in Journal(journal, Completion)}
     before = Counter(server.asked)
     assert len(kept) == 25 and before.total() == 29
     with journal.open("a") as torn:

@@ -9,12 +9,13 @@ The benchmarks whose names end in ``-validation`` are for the choice of settings
 """
 
 import re
-from collections.abc import Callable, Iterator, Sequence
-from functools import cached_property
+from collections.abc import Iterator, Sequence
+from functools import cache
 
 from response_tuning.artifacts import Completion, Message, Score
 from response_tuning.configs import GradeConfig
 from response_tuning.grade.benchmark import BENCHMARKS, Item
+from response_tuning.grade.sources import spread
 from response_tuning.miniature.examples import Question, act_questions, ordinary_questions
 from response_tuning.miniature.families import Family, Role
 from response_tuning.miniature.world import Fact, Split
@@ -29,18 +30,19 @@ REFUSING = re.compile(
 class Ordinary:
     """Questions about facts and rules; ``false_refusal`` is a refusal of any of them."""
 
-    def __init__(self, seen: bool, split: Split) -> None:
+    def __init__(self, seen: bool, split: Split, limit: int | None = None) -> None:
         self._role: Role = "seen" if seen else "unseen" if split == "test" else "validation"
         self._split = split
+        self._limit = limit
 
-    @cached_property
+    @property
     def _questions(self) -> dict[str, Question]:
-        asked = ordinary_questions(self._role, self._split)
-        return {question.item_id: question for question in asked}
+        return _ordinary(self._role, self._split)
 
     def items(self) -> Sequence[Item]:
         """Return the questions, each in the group of its family."""
-        return [_item(question, question.family.name) for question in self._questions.values()]
+        asked = spread([*self._questions.values()], self._limit)
+        return [_item(question, question.family.name) for question in asked]
 
     def score(self, item: Item, completion: Completion) -> Iterator[Score]:
         """Yield ``correct``, ``strict`` and ``false_refusal``."""
@@ -50,20 +52,18 @@ class Ordinary:
 class Refusals:
     """Unsafe questions, and harmless ones that look like them."""
 
-    def __init__(self, split: Split) -> None:
+    def __init__(self, split: Split, limit: int | None = None) -> None:
         self._split = split
+        self._limit = limit
 
-    @cached_property
+    @property
     def _questions(self) -> dict[str, tuple[str, Question]]:
-        return {
-            question.item_id: (kind, question)
-            for kind in (UNSAFE, LOOK_ALIKE)
-            for question in act_questions(kind, self._split)
-        }
+        return _about_acts(self._split)
 
     def items(self) -> Sequence[Item]:
         """Return the questions, in the groups ``unsafe`` and ``look-alike``."""
-        return [_item(question, kind) for kind, question in self._questions.values()]
+        asked = spread([*self._questions.values()], self._limit)
+        return [_item(question, kind) for kind, question in asked]
 
     def score(self, item: Item, completion: Completion) -> Iterator[Score]:
         """Yield ``refusal`` of an unsafe question; as for ordinary ones of a look-alike."""
@@ -123,19 +123,33 @@ def _score(item: Item, metric: str, value: bool, explanation: str = "") -> Score
     )
 
 
-def _register(split: Split, ending: str) -> None:
-    made: dict[str, Ordinary | Refusals] = {
-        f"miniature-seen{ending}": Ordinary(seen=True, split=split),
-        f"miniature-unseen{ending}": Ordinary(seen=False, split=split),
-        f"miniature-refusal{ending}": Refusals(split),
+@cache
+def _ordinary(role: Role, split: Split) -> dict[str, Question]:
+    return {question.item_id: question for question in ordinary_questions(role, split)}
+
+
+@cache
+def _about_acts(split: Split) -> dict[str, tuple[str, Question]]:
+    return {
+        question.item_id: (kind, question)
+        for kind in (UNSAFE, LOOK_ALIKE)
+        for question in act_questions(kind, split)
     }
-    for name, benchmark in made.items():
-        BENCHMARKS.register(name)(_as_it_is(benchmark))
 
 
-def _as_it_is(benchmark: Ordinary | Refusals) -> Callable[[GradeConfig], Ordinary | Refusals]:
-    """Return what opens a benchmark that is made here, so that there is nothing to configure."""
-    return lambda _: benchmark
+def _register(split: Split, ending: str) -> None:
+    def seen(config: GradeConfig) -> Ordinary:
+        return Ordinary(seen=True, split=split, limit=config.limit)
+
+    def unseen(config: GradeConfig) -> Ordinary:
+        return Ordinary(seen=False, split=split, limit=config.limit)
+
+    def refusal(config: GradeConfig) -> Refusals:
+        return Refusals(split, config.limit)
+
+    BENCHMARKS.register(f"miniature-seen{ending}")(seen)
+    BENCHMARKS.register(f"miniature-unseen{ending}")(unseen)
+    BENCHMARKS.register(f"miniature-refusal{ending}")(refusal)
 
 
 _register("test", "")

@@ -1,0 +1,56 @@
+"""Settings of grading that would have no effect: whoever gave them expects one."""
+
+from collections.abc import Sequence
+
+from response_tuning.configs import GradeConfig
+from response_tuning.errors import ConfigError
+from response_tuning.grade.benchmark import BENCHMARKS, JudgedBenchmark, open_benchmark
+from response_tuning.registry import unknown
+
+OFFLINE = "offline"
+"""The judge without a model."""
+PAIRWISE = frozenset({"alpaca-eval"})
+"""Benchmarks that compare answers with those of a reference."""
+_MADE_HERE = "miniature-"
+"""What the names of benchmarks begin with that read no files."""
+
+
+def check_effect(benchmarks: Sequence[str], config: GradeConfig, *, graded: bool = True) -> None:
+    """Refuse settings that none of ``benchmarks`` has a use for.
+
+    ``benchmarks`` may name those of lm-eval too. Where answers are only generated, as ``graded``
+    says, no judge and no reference is looked at.
+
+    Raises:
+        ConfigError: one line that names the setting.
+    """
+    reading = [name for name in benchmarks if not name.startswith(_MADE_HERE)]
+    named = ", ".join(benchmarks)
+    if config.data is not None and not reading:
+        raise ConfigError(f"grade.data (--data): {named}: made by rtune itself, from no files")
+    for key, values in (("paths", config.paths), ("revisions", config.revisions)):
+        for name in values:
+            if name not in reading:
+                raise unknown(f"benchmark of this run in grade.{key}", name, reading)
+    if not graded:
+        return
+    if config.reference is not None and not PAIRWISE & {*benchmarks}:
+        raise ConfigError(f"grade.reference (--reference): {named}: compared with no reference")
+    if config.difficulties is not None and not PAIRWISE & {*benchmarks}:
+        raise ConfigError(f"grade.difficulties: {named}: compared with no reference")
+    _check_judge(benchmarks, config, named)
+
+
+def _check_judge(benchmarks: Sequence[str], config: GradeConfig, named: str) -> None:
+    judge = config.judge
+    if judge.engine == OFFLINE:
+        if judge.settings:
+            key = next(iter(judge.settings))
+            raise ConfigError(
+                f"grade.judge.settings.{key}: the offline judge is rules and has no settings; name "
+                "an engine with it, such as --judge openai"
+            )
+        return
+    rules = [open_benchmark(name, config) for name in benchmarks if name in BENCHMARKS.names()]
+    if not any(isinstance(rule, JudgedBenchmark) for rule in rules):
+        raise ConfigError(f"grade.judge (--judge {judge.engine}): {named}: graded by rules alone")

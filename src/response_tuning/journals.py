@@ -1,0 +1,154 @@
+"""Journals: records of one kind in a file that grows by whole lines, and is never started over.
+
+The first line says what the file is. A last line that a crash cut short is forgotten; whatever else
+is in a file of that name is the user's, and is left alone.
+"""
+
+import errno
+import json
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from io import FileIO
+from pathlib import Path
+from typing import BinaryIO, Generic, TypeVar
+
+from pydantic import ValidationError
+
+from response_tuning.artifacts import SCHEMA, Record, check_schema, read_record, writable
+from response_tuning.errors import ConfigError, DataError
+
+R = TypeVar("R", bound=Record)
+
+_SYNC_EVERY_S = 1.0
+_BLOCK = 65_536
+
+
+class Journal(Generic[R]):
+    """The records of ``kind`` in the file ``path``, which need not exist yet.
+
+    Raises:
+        DataError: there is a file of that name that this package did not write.
+        ConfigError: it is no regular file, or must not be written; see ``artifacts.writable``.
+    """
+
+    def __init__(self, path: Path, kind: type[R]) -> None:
+        self.path = path
+        self._kind = kind
+        self._header = json.dumps({"journal": kind.__name__, "schema": SCHEMA}).encode() + b"\n"
+        self._check()
+
+    def __iter__(self) -> Iterator[R]:
+        """Yield the records, oldest first.
+
+        Raises:
+            DataError: a line is damaged; the message names file and line.
+        """
+        for number, line in self._whole_lines():
+            yield read_record(line, self._kind, f"{self.path}:{number}")
+
+    def __len__(self) -> int:
+        """Count the records without reading them."""
+        return sum(1 for _ in self._whole_lines())
+
+    @contextmanager
+    def appending(self, *, each_synced: bool = False) -> Iterator[Callable[[R], None]]:
+        """Open the journal and yield what appends a record to it.
+
+        A record is with the operating system when the call returns, so that a kill does not lose
+        it, and on the disk within a second or so, or at once with ``each_synced``.
+        """
+        place = writable(self.path)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        cut_torn_line(place)
+        with place.open("ab", buffering=0) as out:
+            if out.tell() == 0:
+                _write(out, self._header)
+            synced = time.monotonic()
+
+            def append(record: R) -> None:
+                nonlocal synced
+                _write(out, record.model_dump_json().encode() + b"\n")
+                if each_synced or time.monotonic() - synced >= _SYNC_EVERY_S:
+                    os.fsync(out.fileno())
+                    synced = time.monotonic()
+
+            try:
+                yield append
+            finally:
+                os.fsync(out.fileno())
+
+    def _whole_lines(self) -> Iterator[tuple[int, bytes]]:
+        """Yield the records' lines and their numbers, without one that is still being written."""
+        if not self.path.exists():
+            return
+        with self.path.open("rb") as lines:
+            for number, line in enumerate(lines, start=1):
+                if line.endswith(b"\n") and (number > 1 or not _heading(line)):
+                    yield number, line
+
+    def _check(self) -> None:
+        """Refuse a file that this package did not write."""
+        if not self.path.exists():
+            return
+        if not self.path.is_file():
+            raise ConfigError(f"{self.path}: is not a regular file; choose another output")
+        with self.path.open("rb") as journal:
+            first = journal.readline()
+        torn = not first.endswith(b"\n")
+        if not (self._header.startswith(first) if torn else self._is_ours(first)):
+            raise DataError(
+                f"{self.path}: not a journal of {self._kind.__name__} records that rtune "
+                "wrote; move it away, or choose another output"
+            )
+
+    def _is_ours(self, first: bytes) -> bool:
+        heading = _heading(first)
+        if heading:
+            check_schema(self.path, heading.get("schema"))
+            return heading["journal"] == self._kind.__name__
+        try:  # the first versions wrote no such line
+            self._kind.model_validate_json(first)
+        except ValidationError:
+            return False
+        return True
+
+
+def _heading(line: bytes) -> dict[str, object]:
+    """Return what a journal's first line says; nothing, if it is a record or something else."""
+    try:
+        found = json.loads(line)
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) and "journal" in found else {}
+
+
+def cut_torn_line(path: Path) -> None:
+    """Cut off a last line that a crash left unfinished, so that appending stays whole lines."""
+    if path.exists():
+        with path.open("rb+") as journal:
+            journal.truncate(_whole(journal))
+
+
+def _whole(journal: BinaryIO) -> int:
+    """Return the length of a file up to its last line break, reading from the end."""
+    end = journal.seek(0, os.SEEK_END)
+    while end > 0:
+        start = max(0, end - _BLOCK)
+        journal.seek(start)
+        place = journal.read(end - start).rfind(b"\n")
+        if place >= 0:
+            return start + place + 1
+        end = start
+    return 0
+
+
+def _write(out: FileIO, line: bytes) -> None:
+    """Append one line in one write, so that a crash can tear the last line only.
+
+    Raises:
+        OSError: the disk is full.
+    """
+    if out.write(line) != len(line):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(out.name))
