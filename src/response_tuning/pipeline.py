@@ -190,7 +190,7 @@ def show_run(run: Path, console: "Console", **how: "int | Path | bool | None") -
         DataError: ``run`` holds no manifest.
     """
     quiet_libraries()
-    settings = read_json(run / "manifest.json")["settings"]
+    settings = read_json(run / "manifest.json", "settings")["settings"]
     config = build(FinetuneConfig, settings, str(run / "manifest.json"))
     if (run / "tokenizer_config.json").exists():
         config = config.model_copy(update={"base_model": str(run), "template": "native"})
@@ -343,7 +343,7 @@ def _is_prepared(config: DataConfig, out: Path) -> bool:
         "refusals": mixture.path or mixture.source,
     }
     return all(_unchanged(Path(read[key]), there[key]) for key in read if key in there) and all(
-        _same_prompts(name, config, there["against"].get(name))
+        _same_prompts(name, config, there.get("against", {}).get(name))
         for name in config.decontamination.against
     )
 

@@ -77,7 +77,7 @@ def _run(experiment: Experiment, found: list[Cell], out: Path, console: "Console
         )
         name = f"{cell.variant}/seed-{cell.seed}"
         cost = _tune_and_ask(cell, experiment, out, console)
-        manifest["cells"][name] = _dearer(cost, there.get("cells", {}).get(name, {}))
+        manifest["cells"][name] = _dearer(cost, _cost_before(there, name))
         if there.get("experiment") in (None, manifest["experiment"]):
             write_json(out / MANIFEST, manifest)  # else at the end: a later cell may be refused
     _grade(experiment, found, out, console)  # last, for a variant may be compared with another
@@ -89,6 +89,14 @@ def _run(experiment: Experiment, found: list[Cell], out: Path, console: "Console
         f"{time.monotonic() - began:.0f} s, {_peak_memory_gib():.1f} GiB of memory at most",
         highlight=False,
     )
+
+
+def _cost_before(there: dict[str, Any], name: str) -> dict[str, float]:
+    """Return the seconds of a cell's stages as an earlier manifest has them, if it has any."""
+    cells_before = there.get("cells")
+    found = cells_before.get(name) if isinstance(cells_before, dict) else None
+    stages = found.items() if isinstance(found, dict) else ()
+    return {stage: seconds for stage, seconds in stages if isinstance(seconds, int | float)}
 
 
 def _dearer(now: dict[str, float], before: dict[str, float]) -> dict[str, float]:

@@ -24,10 +24,7 @@ _KEYS = {"status": str, "settings": dict, "base": str, "examples_sha256": str}
 
 def manifest_of(config: FinetuneConfig, identity: str, data: Path) -> dict[str, Any]:
     """Return what a run is, before it has begun."""
-    audit = read_json(data / "audit.json")
-    for key in ("rows", "examples", "dropped"):
-        if key not in audit:
-            raise DataError(f"{data / 'audit.json'}: holds no '{key}': prepare the data again")
+    audit = read_json(data / "audit.json", "rows", "rows_kept", "examples", "dropped")
     return {
         "status": RUNNING,
         "settings": config.model_dump(mode="json"),
