@@ -83,7 +83,7 @@ finetune --data answers.jsonl --out run
 {TUNE}
 {TUNE} --out {{.|mine|answers.jsonl|answers.jsonl/x|fifo|/dev/null}}
 {TUNE} --out run --learning-rate {{0|-1|nan|inf|x}}
-{TUNE} --out run --epochs {{0|-1|nan|inf|1e308|x}}
+{TUNE} --out run --epochs {{0|-1|nan|inf|x}}
 {TUNE} --out run --max-steps {{0|-1|x|1.5}}
 {TUNE} --out run --examples-per-step {{0|-1|x}}
 {TUNE} --out run --tokens-per-micro-batch {{0|x|1.5}}
@@ -119,6 +119,7 @@ finetune --data answers.jsonl --out run
 finetune --base-model {{none/such|./none|answers.jsonl|mine|''}} --data answers.jsonl --out run
 finetune --base-model miniature --data {{none.jsonl|./none|empty.jsonl|fifo|bad.jsonl}} --out run
 finetune --base-model miniature --data {{latin.jsonl|blank.jsonl|/dev/zero|mine|''}} --out run
+finetune --base-model miniature --data answers.jsonl --method full --out run --epochs 1e308
 finetune --base-model copies --data answers.jsonl --out copies
 finetune --base-model miniature --data inside/answers.jsonl --out inside
 
@@ -128,7 +129,7 @@ show answers.jsonl --base-model {{none/such|mine|answers.jsonl}}
 show answers.jsonl --base-model miniature --rows {{0|-1|x}}
 show answers.jsonl --base-model miniature --tokenizer miniature
 show answers.jsonl --base-model miniature --html p.html --jsonl
-show answers.jsonl --base-model miniature --html {{answers.jsonl|link.jsonl|.|/dev/null|fifo}}
+show answers.jsonl --base-model miniature --html {{answers.jsonl|.|/dev/null|fifo}}
 show answers.jsonl --base-model miniature --objective nope
 show answers.jsonl --base-model miniature --window 3
 show made --objective instruction-tuning
@@ -267,7 +268,7 @@ COMPLETION = (
     '{"item_id": "0", "prompt": [{"role": "user", "content": "Hi"}], "response": "Ho", '
     '"finish_reason": "stop", "key": "0", "model": "m", "template": "t", "sampling": {}}\n'
 )
-FILES = {
+FILES: dict[str, str | bytes] = {
     "answers.jsonl": (
         '{"instruction": "Hi", "response": "Ho"}\n{"instruction": "A", "response": "B"}\n'
     ),
@@ -314,7 +315,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("place")
     for name, content in FILES.items():
         path = folder / name
-        path.parent.mkdir(exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content if isinstance(content, bytes) else content.encode())
     os.mkfifo(folder / "fifo")
     (folder / "link.jsonl").symlink_to(folder / "prompts.jsonl")

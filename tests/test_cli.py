@@ -14,7 +14,7 @@ import pytest
 from safetensors.torch import load_file
 
 from response_tuning.finetune.objectives import IGNORED
-from response_tuning.folders import alone_in
+from response_tuning.folders import alone_at, alone_in
 
 ROWS = [
     {"instruction": "What is tea?", "response": "Leaves in hot water."},
@@ -195,7 +195,7 @@ def test_a_place_that_cannot_be_written_is_one_line(
     table = ["--engine", "scripted", "--table", prompts]
     for command, said in {
         ("finetune", *small, "--out", answers): "answers.jsonl is read from it; choose another",
-        ("finetune", *small, "--out", prompts): "prompts.jsonl: is no folder; choose another --out",
+        ("finetune", *small, "--out", prompts): "prompts.jsonl: is no folder; choose another",
         ("finetune", *small, "--out", prompts / "x"): "x: Not a directory; check the path",
         (
             "generate",
@@ -222,6 +222,31 @@ def test_a_full_disk_is_one_line(
     result = rtune("finetune", *small, "--out", tmp_path / "run")
     assert result.code == 2
     assert result.err.startswith("rtune: No space left on device; check the path")
+
+
+def test_whatever_is_at_work_is_refused_to_a_second_command(
+    rtune: Run, tmp_path: Path, answers: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    prompts = tmp_path / "prompts.jsonl"
+    prompts.write_text('{"prompt": "Hi", "response": "Hello."}\n')
+    scripted = ("--engine", "scripted", "--table", prompts)
+    for out, command in {
+        "o.jsonl": ("generate", prompts, *scripted, "--out", "o.jsonl"),
+        "d": ("data", answers, "--out", "d"),
+        "m": ("data", "mix", answers, "--refusals", 0, "--out", "m"),
+        "r": ("data", "refine", answers, *scripted, "--out", "r"),
+        "e": ("data", "extract", answers, "--text-column", "response", "--out", "e"),
+        "b": ("miniature", "build", "--out", "b"),
+        "p": ("probe", "miniature", answers, "--out", "p"),
+        "t": ("token-shift", "miniature", "miniature", prompts, "--out", "t"),
+        "s": ("rate", "s", "--answers", f"a={prompts}"),
+    }.items():
+        with alone_at(Path(out)) if out.endswith("l") else alone_in(Path(out)):
+            result = rtune(*command)
+        assert (result.code, result.err.count("\n")) == (2, 1), result.err
+        assert f"rtune: {out}: another rtune is at work in it" in result.err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["answers.jsonl", "prompts.jsonl"]
 
 
 def test_a_folder_at_work_is_refused_to_a_second_command(

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from response_tuning.artifacts import Example, read_json, read_jsonl
-from response_tuning.configs import make_recipe
 from response_tuning.data.refinement import POLICIES
 from response_tuning.data.refinement_prompt import ask_for_rewrite
+from response_tuning.recipe import make_recipe
 
 Run = Callable[..., Any]
 COMMANDS = ("prepare", "mix", "refine", "extract", "inspect")

@@ -4,11 +4,12 @@ from typing import Any
 
 import pytest
 
-from response_tuning.configs import PAPER, MixtureConfig, build
+from response_tuning.configs import MixtureConfig, build
 from response_tuning.errors import ConfigError
 from response_tuning.experiments import Cell, Experiment, cells, laid_over, read_experiment, series
 from response_tuning.miniature import DEMO
 from response_tuning.pipeline import check_names
+from response_tuning.recipe import PAPER
 
 Make = Callable[..., list[Cell]]
 BASE: dict[str, Any] = {

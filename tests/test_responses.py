@@ -352,7 +352,7 @@ def test_what_is_read_is_not_written_over(
     before, asked = content(out), server.asked.total()
     result = rtune("data", "refine", out / name, "--out", out, *asking(server))
     assert result.code == 2
-    assert f"--out {out}: {out / name} is read from it" in result.err
+    assert f"{out}: {out / name} is read from it" in result.err
     assert content(out) == before
     assert server.asked.total() == asked
 
@@ -455,7 +455,7 @@ def test_passages_are_not_written_over_either(rtune: Run, news: Path, out: Path)
     before = content(out)
     result = rtune("data", "extract", out / "passages.jsonl", "--out", out, *SHORT)
     assert result.code == 2
-    assert f"--out {out}: {out / 'passages.jsonl'} is read from it" in result.err
+    assert f"{out}: {out / 'passages.jsonl'} is read from it" in result.err
     assert content(out) == before
 
 

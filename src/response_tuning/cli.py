@@ -1,7 +1,5 @@
 """The command line: flags become a recipe, and ``pipeline`` does the rest."""
 
-import errno
-import logging
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -9,7 +7,7 @@ from typing import Annotated
 import typer
 from typer.exceptions import TyperException
 
-from response_tuning import cli_data, cli_evaluation, cli_experiments
+from response_tuning import cli_data, cli_errors, cli_evaluation, cli_experiments
 from response_tuning.cli_data import (
     InstructionColumn,
     KeepDuplicates,
@@ -23,7 +21,7 @@ from response_tuning.cli_data import (
 from response_tuning.cli_experiments import Copies, Limit
 from response_tuning.errors import ConfigError, ResponseTuningError, unused
 from response_tuning.interrupts import ending_well
-from response_tuning.terminal import console, prepare_streams, printable
+from response_tuning.terminal import console, log_to_stderr, prepare_streams, printable
 
 # Plain help: the decorated kind alone would cost a fifth of a second at every start.
 app = typer.Typer(
@@ -111,7 +109,8 @@ def finetune(
 ) -> None:
     """Tune a base model on responses, alone or with their instructions."""
     from response_tuning import pipeline
-    from response_tuning.configs import DataConfig, FinetuneConfig, make_recipe
+    from response_tuning.configs import DataConfig, FinetuneConfig
+    from response_tuning.recipe import make_recipe
 
     flags = {
         "data": given(DataConfig, locals(), source=data),
@@ -154,35 +153,33 @@ def show(
     settings: Settings = None,
 ) -> None:
     """Show which tokens carry loss, how long rows are, and what became of each."""
+    flags = dict(locals())
     from response_tuning import pipeline
-    from response_tuning.configs import DataConfig, FinetuneConfig, make_recipe
+    from response_tuning.configs import DataConfig, FinetuneConfig
+    from response_tuning.recipe import make_recipe
 
     if html is not None:
         unused("--jsonl prints every row, and writes no page", html=html if jsonl else None)
     if (Path(what) / "manifest.json").exists():
-        why = "a run has its own settings"
-        given_here = {"base_model": base_model, "tokenizer": tokenizer, "objective": objective}
-        given_here |= {"twin": tuple(twin or ()), "template": template, "preset": preset}
-        given_here |= {"window": window, "seed": seed, "path": path, "revision": revision}
-        given_here |= {"response_column": response_column, "keep_duplicates": keep_duplicates}
-        given_here |= {"instruction_column": instruction_column, "max_examples": max_examples}
-        unused(why, **given_here, set=tuple(settings or ()))
+        shown = {"what", "rows", "html", "jsonl"}
+        own = {name: value for name, value in flags.items() if name not in shown}
+        unused("a run has its own settings", set=own.pop("settings"), **own)
         pipeline.show_run(Path(what), console(), rows=rows, html=html, jsonl=jsonl)
         return
     if base_model is not None:
         unused("--base-model has a tokenizer", tokenizer=tokenizer)
     if base_model is None and tokenizer is None:
         raise ConfigError("show needs --base-model or --tokenizer to know the tokens of a file")
-    flags = {
-        "data": given(DataConfig, locals(), source=what),
+    layers = {
+        "data": given(DataConfig, flags, source=what),
         "finetune": given(
             FinetuneConfig,
-            locals(),
+            flags,
             base_model=base_model or tokenizer,
             twins=tuple(twin or ()) or None,
         ),
     }
-    whole = make_recipe(None, preset, flags, settings or [])
+    whole = make_recipe(None, preset, layers, settings or [])
     pipeline.show_file(
         whole.data,
         whole.finetune,
@@ -282,41 +279,21 @@ def list_registered() -> None:
 def main() -> None:
     """Run the command line; an error that the user can mend is one line and exit code 2."""
     prepare_streams()
-    logging.basicConfig(level=logging.WARNING, format="rtune: %(message)s")
+    log_to_stderr()
     try:
         code = app(standalone_mode=False)
     except typer.Abort:
         sys.exit(130)
     except TyperException as error:
         code = error.exit_code
-        said = _usage(error)
+        said = cli_errors.usage(error)
     except ResponseTuningError as error:
-        code, said = 2, "rtune: " + " ".join(str(error).split())
+        code, said = 2, cli_errors.ours(error, app, sys.argv[1:])
     except OSError as error:
         if error.errno is None:  # a library's own
             raise
-        code, said = 2, "rtune: " + _explained(error)
+        code, said = 2, cli_errors.system(error)
     else:
         sys.exit(code)
     print(printable(said), file=sys.stderr)
     sys.exit(code)
-
-
-def _usage(error: TyperException) -> str:
-    """Return what is wrong with a command line, and where its help is."""
-    if error.format_message().startswith("Usage:"):  # no arguments at all
-        return error.format_message()
-    context = getattr(error, "ctx", None)
-    command = context.command_path if context is not None else "rtune"
-    said = " ".join(error.format_message().split()).rstrip(".")
-    where = "".join(f"{name}: " for name in [command.partition(" ")[2]] if name)
-    return f"rtune: {where}{said[:1].lower()}{said[1:]}; '{command} --help' shows what it takes"
-
-
-def _explained(error: OSError) -> str:
-    path = error.filename2 or error.filename  # of a file that is moved, where it should go
-    where = f"{path}: " if path else ""
-    hint = "check the path, its permissions and the room on the disk"
-    if error.errno in (errno.EMFILE, errno.ENFILE):
-        hint = "allow more, such as with 'ulimit -n 1024'"
-    return f"{where}{error.strerror}; {hint}"

@@ -264,9 +264,11 @@ def extract(
     if engine is not None:
         refiner = _refiner(engine, {**flags, "material": "passage"}, "rtune data extract")
     else:
-        asking = ("model", "base_url", "table", "template", "on", "retries", "retry_temperature")
-        asking += ("after_retries", "price_in", "price_out", "tokens_per_batch", "concurrency")
-        asking += ("timeout_s", "max_retries", "api_key_env")
+        asking = [
+            *("model", "base_url", "table", "template", "on", "retries", "retry_temperature"),
+            *("after_retries", "price_in", "price_out", "tokens_per_batch", "concurrency"),
+            *("timeout_s", "max_retries", "api_key_env"),
+        ]
         unused("passages are rewritten only with --engine", **{key: flags[key] for key in asking})
     if responses.run_extract(config, refiner, out, console()):
         raise typer.Exit(1)

@@ -59,8 +59,6 @@ def judge_check(
     ] = None,
 ) -> None:
     """Compare a judge with people's labels; the same command again goes on where it stopped."""
-    from rich.console import Console
-
     from response_tuning.folders import alone_at, alone_in, page_at
     from response_tuning.judge_check import Wanted, contract, print_check, run_judge_check
 
@@ -68,7 +66,7 @@ def judge_check(
     if labels is not None:
         unused("--labels is a file of its own", data=data)
     wanted = Wanted(tuple(sets or ()), labels, out, save)
-    to = Console(stderr=True, markup=False) if json else console()
+    to = console(stderr=json)
     with ExitStack() as held:
         read = {"labels": labels, "config": config}
         if save is not None:

@@ -3,7 +3,7 @@
 A recipe is a YAML file with a section for each stage; the command line's flags override it.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
 
@@ -11,7 +11,6 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from response_tuning import yaml_text
 from response_tuning.errors import ConfigError
-from response_tuning.registry import unknown
 
 
 class Config(BaseModel):
@@ -24,6 +23,10 @@ class Config(BaseModel):
 
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 """NumPy's range, the narrowest of the generators that a run seeds."""
+
+
+_COUNTED = 2**31
+"""More than anything that is counted here; torch and Trainer fail on much larger integers."""
 
 
 class MixtureConfig(Config):
@@ -129,24 +132,24 @@ class FinetuneConfig(Config):
     train_on_final_newline: bool = False
     """Also learn the newline that the template prints after the stop token, as the paper did."""
     method: Literal["full", "lora", "qlora"] = "lora"
-    lora_r: int = Field(default=16, ge=1)
-    lora_alpha: int = Field(default=32, ge=1)
+    lora_r: int = Field(default=16, ge=1, lt=_COUNTED)
+    lora_alpha: int = Field(default=32, ge=1, lt=_COUNTED)
     lora_dropout: float = Field(default=0.0, ge=0, lt=1)
     learning_rate: float = Field(default=2e-4, gt=0)
     scheduler: Literal["constant", "linear", "cosine"] = "constant"
-    warmup_steps: int = Field(default=0, ge=0)
+    warmup_steps: int = Field(default=0, ge=0, lt=_COUNTED)
     optimizer: str = "adamw_torch_fused"
     """Any name that ``transformers.TrainingArguments.optim`` knows."""
     weight_decay: float = Field(default=0.0, ge=0)
     max_grad_norm: float = Field(default=1.0, gt=0)
-    epochs: float = Field(default=3, gt=0)
-    max_steps: int | None = Field(default=None, ge=1)
+    epochs: float = Field(default=3, gt=0, le=1e6)
+    max_steps: int | None = Field(default=None, ge=1, lt=_COUNTED)
     """Stop after this many optimiser steps, whatever ``epochs`` says."""
-    examples_per_step: int = Field(default=16, ge=1)
+    examples_per_step: int = Field(default=16, ge=1, lt=_COUNTED)
     """Examples in one optimiser step, over all processes."""
-    window: int = Field(default=1024, ge=8)
+    window: int = Field(default=1024, ge=8, lt=_COUNTED)
     """Longest example in tokens, prefix included; responses are cut to it."""
-    tokens_per_micro_batch: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"
+    tokens_per_micro_batch: Annotated[int, Field(ge=1, lt=_COUNTED)] | Literal["auto"] = "auto"
     """Memory knob: tokens through the model at once; no step changes. ``auto``: what fits."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """``auto``: bfloat16 where the GPU has it, else float32."""
@@ -155,7 +158,7 @@ class FinetuneConfig(Config):
     device: Literal["auto", "cpu"] = "auto"
     eval_fraction: float = Field(default=0.0, ge=0, lt=1)
     """Share of the examples held out; their loss is reported and never used to choose."""
-    save_steps: int = Field(default=50, ge=1)
+    save_steps: int = Field(default=50, ge=1, lt=_COUNTED)
     report_to: str = "none"
     """A tracker that ``transformers.TrainingArguments.report_to`` knows."""
     merge: bool = False
@@ -239,36 +242,6 @@ class ReportConfig(Config):
     seed: Seed = 0
 
 
-class Recipe(Config):
-    """One experiment: a section for each stage that it uses."""
-
-    data: DataConfig
-    finetune: FinetuneConfig
-
-
-# The paper's section 4.1 and its released settings (QLoRA on one GPU); r, alpha, dropout and the
-# constant schedule without warm-up are as published.
-PAPER: dict[str, Any] = {
-    "method": "qlora",
-    "lora_r": 64,
-    "lora_alpha": 16,
-    "lora_dropout": 0.1,
-    "learning_rate": 1e-4,
-    "scheduler": "constant",
-    "optimizer": "paged_adamw_32bit",
-    "max_grad_norm": 0.3,
-    "epochs": 10,
-    "examples_per_step": 64,
-    "window": 2048,
-    "tokens_per_micro_batch": 16384,
-    "gradient_checkpointing": True,
-    "precision": "bfloat16",
-    "train_on_final_newline": False,
-    "merge": True,
-}
-
-PRESETS: dict[str, dict[str, Any]] = {"paper": PAPER, "small": {}}
-
 C = TypeVar("C", bound=BaseModel)
 
 
@@ -317,84 +290,6 @@ def read_recipe(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise ConfigError(f"{path}: expected sections such as 'data:' and 'finetune:'")
     return content
-
-
-def make_recipe(
-    path: Path | None,
-    preset: str | None,
-    flags: dict[str, dict[str, Any]],
-    settings: Sequence[str],
-) -> Recipe:
-    """Lay a preset, a recipe file, flags and ``KEY=VALUE`` settings over each other, in this order.
-
-    What one of them does not say is as the one beneath it says, in sections of sections too. The
-    recipe may name the preset under ``preset:``; the argument overrides it.
-
-    Raises:
-        ConfigError: a name is unknown, or a value is impossible.
-    """
-    expected = "SECTION.KEY=VALUE, such as finetune.lora_r=8"
-    if wrong := [text for text in settings if "." not in text.partition("=")[0]]:
-        raise ConfigError(f"--set {wrong[0]}: expected {expected}")
-    laid = yaml_text.with_settings({}, settings, expected)
-    recipe = read_recipe(path) if path else {}
-    file = f"{path}: " if path else ""
-    named = recipe.pop("preset", "small")
-    layers = [
-        ("", {"finetune": _preset(preset, "") if preset else _preset(named, file)}),
-        (file, recipe),
-        ("", flags),
-        ("--set: ", laid),
-    ]
-    sections: dict[str, dict[str, Any]] = {"data": {}, "finetune": {}}
-    origins: dict[str, dict[str, str]] = {"data": {}, "finetune": {}}
-    for origin, layer in layers:
-        for name, values in layer.items():
-            if name not in sections:
-                raise ConfigError(f"{origin}{unknown('section', str(name), [*sections])}")
-            if not isinstance(values, dict):
-                raise ConfigError(f"{origin}{name}: expected settings, found {values!r}")
-            sections[name] = merged(sections[name], values)
-            origins[name] |= dict.fromkeys(_keys(values), f"{origin}{name}")
-    said_here = {**flags.get("finetune", {}), **laid.get("finetune", {})}
-    # A recipe for an adapter may be tried with --method full.
-    said = said_here if "method" in said_here else {**recipe.get("finetune", {}), **said_here}
-    check_method(sections["finetune"], said, f"{file}finetune")
-    return Recipe(
-        data=build(DataConfig, sections["data"], f"{file}data", origins["data"]),
-        finetune=build(
-            FinetuneConfig, sections["finetune"], f"{file}finetune", origins["finetune"]
-        ),
-    )
-
-
-def check_method(settings: Mapping[str, Any], given: Iterable[str], where: str) -> None:
-    """Refuse settings of an adapter, among those ``given``, where the whole model is tuned.
-
-    Raises:
-        ConfigError: one line that names the first of them.
-    """
-    if settings.get("method") == "full":
-        for key in sorted(given):
-            if key.startswith("lora_"):
-                raise ConfigError(
-                    f"{where}: {key}: has no effect with method 'full', which has no adapter; "
-                    "remove it"
-                )
-
-
-def _preset(name: object, origin: str) -> dict[str, Any]:
-    if str(name) not in PRESETS:
-        raise ConfigError(f"{origin}{unknown('preset', str(name), sorted(PRESETS))}")
-    return PRESETS[str(name)]
-
-
-def _keys(values: Mapping[str, Any], section: str = "") -> Iterator[str]:
-    """Yield every key, those of sections inside as ``section.key``."""
-    for key, value in values.items():
-        yield f"{section}{key}"
-        if isinstance(value, Mapping):
-            yield from _keys(value, f"{section}{key}.")
 
 
 def _nearest(key: str, origins: Mapping[str, str]) -> str:

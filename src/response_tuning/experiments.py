@@ -15,7 +15,6 @@ from pydantic import Field, field_validator
 
 from response_tuning import yaml_text
 from response_tuning.configs import (
-    PRESETS,
     Config,
     DataConfig,
     FinetuneConfig,
@@ -24,11 +23,11 @@ from response_tuning.configs import (
     ReportConfig,
     Seed,
     build,
-    check_method,
     merged,
     read_recipe,
 )
 from response_tuning.errors import ConfigError
+from response_tuning.recipe import PRESETS, check_method
 from response_tuning.registry import unknown
 
 Settings = dict[str, Any]

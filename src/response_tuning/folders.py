@@ -54,7 +54,7 @@ def alone_in(out: Path, *read: object) -> Iterator[None]:
             yield
         return
     if out.exists() and not out.is_dir():
-        raise ConfigError(f"{out}: is no folder; choose another --out")
+        raise ConfigError(f"{out}: is no folder; choose another")
     made = not out.exists()
     out.mkdir(parents=True, exist_ok=True)
     try:
@@ -149,11 +149,10 @@ def _check_apart(out: Path, inputs: list[Path]) -> None:
     for path in inputs:
         read = path.resolve()
         if place == read or place in read.parents:
-            raise ConfigError(f"--out {out}: {path} is read from it; choose another folder")
+            raise ConfigError(f"{out}: {path} is read from it; choose another folder")
         if read in place.parents:
             raise ConfigError(
-                f"--out {out}: it lies in {path}, which is read, and would change it; "
-                "choose another folder"
+                f"{out}: lies in {path}, which is read, and would change it; choose another folder"
             )
 
 
@@ -218,7 +217,7 @@ def locked(path: Path, out: Path) -> Iterator[None]:
         except BlockingIOError:
             raise ConfigError(
                 f"{out}: another rtune is at work in it; wait for it to end, or choose another "
-                "--out"
+                "place"
             ) from None
         except OSError:
             pass  # no locks here

@@ -24,9 +24,10 @@ from response_tuning.artifacts import (
     read_jsonl,
     write_jsonl,
 )
-from response_tuning.configs import DataConfig, FinetuneConfig, GradeConfig, Recipe, build
+from response_tuning.configs import DataConfig, FinetuneConfig, GradeConfig, build
 from response_tuning.errors import ConfigError, unused
 from response_tuning.folders import alone_at, alone_in, page_at
+from response_tuning.recipe import Recipe
 from response_tuning.registry import unknown
 from response_tuning.terminal import progress_bar, quiet_libraries
 
@@ -79,12 +80,12 @@ def _is_there(config: DataConfig, config_digest: str, out: Path) -> bool:
 
 def print_audit(out: Path, console: "Console") -> None:
     """Print what became of the rows that ``run_data`` read, and what was found in them."""
-    audit = read_json(out / "audit.json")
-    held = audit["contaminated"]
+    audit = read_json(out / "audit.json", "rows", "rows_kept", "examples", "dropped")
+    held, flagged = audit.get("contaminated", {}), audit.get("flagged", {})
     lines = [f"{audit['rows']:,} rows: {audit['rows_kept']:,} kept, {audit['examples']:,} examples"]
     lines += [f"{count:>9,}  {reason}" for reason, count in audit["dropped"].items()]
-    lines += ["flagged, one by one in flagged.jsonl:"] if audit["flagged"] else []
-    lines += [f"{count:>9,}  {what}" for what, count in audit["flagged"].items()]
+    lines += ["flagged, one by one in flagged.jsonl:"] if flagged else []
+    lines += [f"{count:>9,}  {what}" for what, count in flagged.items()]
     lines += [f"no prompt of {name}" for name, kinds in held.items() if not any(kinds.values())]
     for line in [*lines, f"wrote {out}"]:
         console.print(line, highlight=False, soft_wrap=True, markup=False)
@@ -154,7 +155,8 @@ def show_data(
 
 
 def _title(config: FinetuneConfig, data: Path) -> str:
-    return f"{config.objective}, {Path(read_json(data / 'audit.json')['source']['name']).name}"
+    source = read_json(data / "audit.json", "source")["source"]
+    return f"{config.objective}, {Path(source['name']).name}"
 
 
 def show_file(
@@ -299,12 +301,12 @@ def build_miniature(settings: Sequence[str], out: Path, console: "Console") -> N
 def registered() -> dict[str, list[str]]:
     """Return the names of everything that can be asked for by name."""
     from response_tuning import templates
-    from response_tuning.configs import PRESETS
     from response_tuning.data import DATASETS
     from response_tuning.evaluation import CORE, SUITES
     from response_tuning.finetune.objectives import OBJECTIVES
     from response_tuning.generate import ENGINES
     from response_tuning.grade import BENCHMARKS
+    from response_tuning.recipe import PRESETS
 
     return {
         "datasets": DATASETS.names(),

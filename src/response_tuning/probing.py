@@ -211,7 +211,7 @@ def read_pairs(data: DataConfig, probe: ProbeConfig) -> Pairs:
     """
     with tempfile.TemporaryDirectory() as folder:
         run_data(data, Path(folder))
-        audit = read_json(Path(folder) / "audit.json")
+        audit = read_json(Path(folder) / "audit.json", "examples", "source")
         examples = Path(folder) / "examples.jsonl"
         usable = [
             number

@@ -112,7 +112,7 @@ def _refine(engine: "Engine", config: "RefinementConfig", out: Path, console: "C
     refine(out / ORIGINAL, attempts, config, out)
     write_page(out)
     print_refinement(out, console)
-    summary = read_json(out / "refinement.json")
+    summary = read_json(out / "refinement.json", "outcomes", "first_error")
     failed: int = summary["outcomes"]["error"]
     if failed:
         said = f"{failed:,} got no reply, the first because: {summary['first_error']}"

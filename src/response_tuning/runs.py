@@ -137,8 +137,8 @@ def report_run(run: Path, console: "Console") -> None:
     """
     from response_tuning.configs import build
 
-    content = read_json(run / MANIFEST)
-    experiment = build(Experiment, content.get("experiment", {}), str(run / MANIFEST))
+    content = read_json(run / MANIFEST, "experiment")
+    experiment = build(Experiment, content["experiment"], str(run / MANIFEST))
     found = cells(experiment)
     with alone_in(run):
         _report(experiment, found, run)

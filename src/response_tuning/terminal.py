@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from unicodedata import category
 
 if TYPE_CHECKING:
@@ -23,12 +23,38 @@ _REORDERING = frozenset("\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\
 """Marks that change the order in which a line is read; other format characters shape emoji."""
 
 
-def console() -> "Console":
-    """Return the console that a command speaks through."""
+def console(*, stderr: bool = False) -> "Console":
+    """Return the console that a command speaks through; what it prints cannot steer a terminal."""
     from rich.console import Console
+    from rich.text import Text
+
+    class Plain(Console):
+        def print(self, *objects: Any, **how: Any) -> None:  # noqa: ANN401 - as Console's
+            super().print(*map(safe, objects), **how)
+
+    def safe(printed: object) -> object:
+        if isinstance(printed, str):
+            return printable(printed)
+        if isinstance(printed, Text) and printed.plain != printable(printed.plain):
+            return Text(printable(printed.plain), style=printed.style)
+        return printed
 
     # Under torchrun only the first process speaks. Words of the data are never read as markup.
-    return Console(markup=False, quiet=os.environ.get("RANK", "0") != "0")
+    return Plain(markup=False, stderr=stderr, quiet=os.environ.get("RANK", "0") != "0")
+
+
+class _Printable(logging.Formatter):
+    """Warnings may quote what a file says."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return printable(super().format(record))
+
+
+def log_to_stderr() -> None:
+    """Show warnings as lines that begin with ``rtune:``."""
+    shown = logging.StreamHandler()
+    shown.setFormatter(_Printable("rtune: %(message)s"))
+    logging.basicConfig(level=logging.WARNING, handlers=[shown])
 
 
 @contextmanager

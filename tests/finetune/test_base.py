@@ -11,9 +11,10 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoTokenizer
 
-from response_tuning.configs import PRESETS, FinetuneConfig
+from response_tuning.configs import FinetuneConfig
 from response_tuning.errors import ConfigError, ModelError, TemplateError
 from response_tuning.finetune import base
+from response_tuning.recipe import PRESETS
 from response_tuning.templates import Chat
 
 WEIGHTS = "model.safetensors"

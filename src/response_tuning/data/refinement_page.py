@@ -53,7 +53,7 @@ def write_page(out: Path) -> None:
     as there is room for, and says how many there are.
     """
     environment = _environment()
-    summary = read_json(out / "refinement.json")
+    summary = read_json(out / "refinement.json", "outcomes")
     frame = environment.get_template("refinement.html.jinja")
     empty = frame.render(summary=summary, out=out, articles=[], shown={})
     room = PAGE_BYTES - len(empty.encode()) - 1000  # what it says of how many are shown

@@ -6,8 +6,6 @@ import logging
 import math
 import os
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -118,14 +116,10 @@ def check_tracker(name: str) -> None:
     Raises:
         ConfigError: it is.
     """
-    if name == "none":
-        return
-    kind = _kind(name)
-    with _explained(name):
-        if name == "tensorboard":
-            import torch.utils.tensorboard  # noqa: F401 - only asked whether it is there
-        else:
-            kind()
+    from transformers.integrations.integration_utils import get_available_reporting_integrations
+
+    if name != "none" and _kind(name) and name not in get_available_reporting_integrations():
+        raise _not_installed(name)
 
 
 def tracker(name: str, out: Path) -> list[TrainerCallback]:
@@ -139,12 +133,14 @@ def tracker(name: str, out: Path) -> list[TrainerCallback]:
     if name == "none":
         return []
     kind = _kind(name)
-    with _explained(name):
+    try:
         if name != "tensorboard":
             return [kind()]
         from torch.utils.tensorboard import SummaryWriter
 
         return [kind(SummaryWriter(str(out / "tensorboard")))]
+    except (ImportError, RuntimeError) as error:
+        raise _not_installed(name) from error
 
 
 def _kind(name: str) -> Any:  # noqa: ANN401 - a TrainerCallback class
@@ -155,13 +151,9 @@ def _kind(name: str) -> Any:  # noqa: ANN401 - a TrainerCallback class
     return INTEGRATION_TO_CALLBACK[name]
 
 
-@contextmanager
-def _explained(name: str) -> Iterator[None]:
-    try:
-        yield
-    except (ImportError, RuntimeError) as error:
-        hint = "'response-tuning[tensorboard]'" if name == "tensorboard" else name
-        raise ConfigError(f"tracker '{name}' is not installed: pip install {hint}") from error
+def _not_installed(name: str) -> ConfigError:
+    hint = "'response-tuning[tensorboard]'" if name == "tensorboard" else name
+    return ConfigError(f"tracker '{name}' is not installed: pip install {hint}")
 
 
 class Bar(TrainerCallback):

@@ -65,7 +65,7 @@ def entries(rows: Iterable[Row], data: Path) -> Iterator[Entry]:
 
 def overview(found: Iterable[Entry], data: Path, show: int) -> Overview:
     """Count everything, and keep the first ``show`` entries."""
-    result = Overview([], Counter(), array("i"), 0, read_json(data / "audit.json")["rows"])
+    result = Overview([], Counter(), array("i"), 0, read_json(data / "audit.json", "rows")["rows"])
     supervised = 0
     for entry in found:
         if len(result.shown) < show:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from response_tuning.configs import GradeConfig
+from response_tuning.configs import GradeConfig, JudgeConfig
 from response_tuning.errors import ConfigError
 from response_tuning.grade.benchmark import BENCHMARKS, JudgedBenchmark, open_benchmark
 from response_tuning.registry import unknown
@@ -44,11 +44,14 @@ def check_effect(benchmarks: Sequence[str], config: GradeConfig, *, graded: bool
 def _check_judge(benchmarks: Sequence[str], config: GradeConfig, named: str) -> None:
     judge = config.judge
     if judge.engine == OFFLINE:
-        if judge.settings:
-            key = next(iter(judge.settings))
+        given = [f"settings.{key}" for key in judge.settings]
+        asked = {"max_new_tokens": judge.max_new_tokens, "temperature": judge.temperature}
+        for key, value in asked.items():
+            given += [key] if value != JudgeConfig.model_fields[key].default else []
+        if given:
             raise ConfigError(
-                f"grade.judge.settings.{key}: the offline judge is rules and has no settings; name "
-                "an engine with it, such as --judge openai"
+                f"grade.judge.{given[0]}: the offline judge is rules, which have no use for it; "
+                "name an engine, such as --judge openai, or remove it"
             )
         return
     rules = [open_benchmark(name, config) for name in benchmarks if name in BENCHMARKS.names()]

@@ -195,6 +195,19 @@ def _total_notes(benchmarks: Sequence[Benchmark]) -> Iterator[str]:
                 yield f"{benchmark.name}, {metric}: {'; '.join(notes)}."
 
 
+_MARKDOWN = {
+    "&": "&amp;",
+    "|": "\\|",
+    "<": "&lt;",
+    "[": "&#91;",
+    "`": "&#96;",
+    "@": "&#64;",
+    "://": "&#58;//",
+    "www.": "www&#46;",
+}
+"""What makes a link, an image, a mention or HTML of a label; bare addresses become links too."""
+
+
 def _environment() -> "jinja2.Environment":
     import jinja2
 
@@ -211,5 +224,7 @@ def _environment() -> "jinja2.Environment":
 
 
 def _cell(text: str) -> str:
-    """Return text that stays inside its cell of a Markdown table."""
-    return " ".join(text.replace("|", "\\|").replace("<", "&lt;").split())
+    """Return text that stays inside its cell of a Markdown table, and is no link, image or HTML."""
+    for character, entity in _MARKDOWN.items():
+        text = text.replace(character, entity)
+    return " ".join(text.split())

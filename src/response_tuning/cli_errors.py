@@ -1,0 +1,93 @@
+"""What a command line says when something is wrong: one line, in terms of the command that ran."""
+
+import errno
+import re
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import typer
+from typer.core import TyperGroup
+from typer.exceptions import TyperException
+
+_FLAG = re.compile(r"(?<![\w-])--[a-z][a-z-]+")
+
+
+def usage(error: TyperException) -> str:
+    """Return what is wrong with a command line, and where its help is."""
+    if error.format_message().startswith("Usage:"):  # no arguments at all
+        return error.format_message()
+    context = getattr(error, "ctx", None)
+    command = context.command_path if context is not None else "rtune"
+    said = " ".join(error.format_message().split()).rstrip(".")
+    where = "".join(f"{name}: " for name in [command.partition(" ")[2]] if name)
+    return f"rtune: {where}{said[:1].lower()}{said[1:]}; '{command} --help' shows what it takes"
+
+
+def system(error: OSError) -> str:
+    """Return what the system refused, with a next step."""
+    path = error.filename2 or error.filename  # of a file that is moved, where it should go
+    where = f"{path}: " if path else ""
+    hint = "check the path, its permissions and the room on the disk"
+    if error.errno in (errno.EMFILE, errno.ENFILE):
+        hint = "allow more, such as with 'ulimit -n 1024'"
+    return f"rtune: {where}{error.strerror}; {hint}"
+
+
+def ours(error: Exception, app: typer.Typer, arguments: Sequence[str]) -> str:
+    """Return an error of this package, with flags that the command has.
+
+    What several commands share names the flags of one of them. A flag that the command that ran
+    does not have becomes its ``--set``, if that reaches the same setting, or else says whose it is.
+    """
+    said = " ".join(str(error).split())
+    if _FLAG.search(said):
+        commands = dict(_commands(typer.main.get_command(app)))
+        ran = commands.get(_name(arguments, commands), set())
+        said = _FLAG.sub(lambda found: _in_terms_of(ran, commands, found[0]), said)
+    return f"rtune: {said}"
+
+
+def _in_terms_of(ran: set[str], commands: dict[str, set[str]], flag: str) -> str:
+    owners = [name for name, flags in commands.items() if flag in flags]
+    if flag in ran or not ran or not owners:
+        return flag
+    setting = _setting(flag.removeprefix("--").replace("-", "_"))
+    if setting and "--set" in ran:
+        return f"--set {setting}=..."
+    return f"{flag} (of 'rtune {owners[0]}')"
+
+
+def _setting(name: str) -> str:
+    """Return the key of a recipe that a flag sets; empty if there is none."""
+    from response_tuning.configs import Config, DataConfig, FinetuneConfig, GenerateConfig
+
+    if name == "mixture_path":
+        return "data.mixture.path"
+    sections: dict[str, type[Config]] = {
+        "finetune": FinetuneConfig,
+        "data": DataConfig,
+        "generate": GenerateConfig,
+    }
+    return next(
+        (f"{key}.{name}" for key, kind in sections.items() if name in kind.model_fields), ""
+    )
+
+
+def _commands(
+    command: Any,  # noqa: ANN401 - typer's own click
+    path: str = "",
+) -> Iterator[tuple[str, set[str]]]:
+    """Yield the name of every command, such as ``data prepare``, and its flags."""
+    if isinstance(command, TyperGroup):
+        for name, inner in command.commands.items():
+            yield from _commands(inner, f"{path} {name}".strip())
+    else:
+        yield path, {flag for parameter in command.params for flag in parameter.opts}
+
+
+def _name(arguments: Sequence[str], commands: dict[str, set[str]]) -> str:
+    words = [word for word in arguments if not word.startswith("-")]
+    two = " ".join(words[:2])
+    if two not in commands and words[:1] == ["data"]:
+        return "data prepare"
+    return two if two in commands else " ".join(words[:1])

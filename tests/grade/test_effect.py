@@ -1,0 +1,63 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from response_tuning.configs import GradeConfig
+from response_tuning.errors import ConfigError
+from response_tuning.grade import check_effect, open_benchmark
+
+JUDGE = {"engine": "openai", "settings": {"model": "m"}}
+
+
+@pytest.mark.parametrize(
+    ("benchmarks", "settings", "said"),
+    [
+        (["miniature-seen"], {"data": "."}, "grade.data (--data): miniature-seen: made by rtune"),
+        (["miniature-seen"], {"judge": JUDGE}, "graded by rules alone"),
+        (["ifeval", "core-arc"], {"judge": JUDGE}, "ifeval, core-arc: graded by rules alone"),
+        (["xstest"], {"judge": {"settings": {"model": "m"}}}, "grade.judge.settings.model"),
+        (["xstest"], {"judge": {"temperature": 0.5}}, "grade.judge.temperature"),
+        (["xstest"], {"judge": {"max_new_tokens": 5}}, "grade.judge.max_new_tokens"),
+        (["xstest"], {"reference": "it"}, "grade.reference (--reference): xstest: compared with"),
+        (["xstest"], {"difficulties": "d.json"}, "grade.difficulties: xstest"),
+        (["xstest"], {"paths": {"xtest": "x.csv"}}, "did you mean 'xstest'"),
+        (["xstest"], {"revisions": {"advbench": "v1"}}, "benchmark of this run in grade.revisions"),
+    ],
+)
+def test_a_setting_without_effect_is_one_line(
+    benchmarks: list[str], settings: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(ConfigError) as error:
+        check_effect(benchmarks, GradeConfig.model_validate(settings))
+    assert said in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("benchmarks", "settings"),
+    [
+        (["miniature-seen"], {"limit": 3}),
+        (["miniature-seen", "xstest"], {"data": ".", "judge": JUDGE}),
+        (["core-arc"], {"data": ".", "paths": {"core-arc": "arc"}}),
+        (["alpaca-eval"], {"judge": JUDGE, "reference": "it", "difficulties": "d.json"}),
+        (["xstest"], {"judge": {"checked": ["judge-check.json"]}}),
+    ],
+)
+def test_a_setting_with_an_effect_on_one_of_them_is_fine(
+    benchmarks: list[str], settings: dict[str, Any]
+) -> None:
+    check_effect(benchmarks, GradeConfig.model_validate(settings))
+
+
+def test_answers_are_generated_without_a_look_at_the_judge() -> None:
+    check_effect(["miniature-seen"], GradeConfig(reference="it"), graded=False)
+    with pytest.raises(ConfigError, match="made by rtune"):
+        check_effect(["miniature-seen"], GradeConfig(data=Path()), graded=False)
+
+
+@pytest.mark.parametrize("name", ["miniature-seen", "miniature-unseen", "miniature-refusal"])
+def test_a_limit_takes_items_of_the_miniature_evenly_spread(name: str) -> None:
+    whole = [item.item_id for item in open_benchmark(name).items()]
+    few = [item.item_id for item in open_benchmark(name, GradeConfig(limit=7)).items()]
+    assert few == [whole[place * len(whole) // 7] for place in range(7)]

@@ -1,0 +1,258 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from response_tuning.configs import (
+    DataConfig,
+    FinetuneConfig,
+    MixtureConfig,
+    merged,
+    read_recipe,
+)
+from response_tuning.errors import ConfigError
+from response_tuning.recipe import PRESETS, Recipe, make_recipe
+
+FLAGS: dict[str, dict[str, Any]] = {
+    "data": {"source": "answers.jsonl"},
+    "finetune": {"base_model": "base"},
+}
+
+
+def written(tmp_path: Path, text: str | bytes) -> Path:
+    path = tmp_path / "recipe.yaml"
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return path
+
+
+def made(
+    path: Path | None = None, preset: str | None = None, *settings: str, **finetune: Any
+) -> Recipe:
+    flags = FLAGS | {"finetune": FLAGS["finetune"] | finetune}
+    return make_recipe(path, preset, flags, settings)
+
+
+def refusal(path: Path | None = None, preset: str | None = None, *settings: str) -> str:
+    with pytest.raises(ConfigError) as error:
+        made(path, preset, *settings)
+    message = str(error.value)
+    assert "\n" not in message
+    return message.replace(str(path), "recipe.yaml") if path else message
+
+
+@pytest.mark.parametrize("where", ["flags", "settings", "file"])
+def test_settings_of_an_adapter_are_refused_where_the_whole_model_is_tuned(
+    tmp_path: Path, where: str
+) -> None:
+    whole: dict[str, Any] = {"method": "full"} if where != "file" else {}
+    if where == "flags":
+        whole["lora_r"] = 8
+    settings = ["finetune.lora_r=8"] if where == "settings" else []
+    text = "finetune: {method: full, lora_r: 8}" if where == "file" else ""
+    path = written(tmp_path, text) if text else None
+    with pytest.raises(ConfigError, match="lora_r: has no effect with method 'full'"):
+        made(path, None, *settings, **whole)
+
+
+def test_a_recipe_for_an_adapter_may_be_tried_with_the_whole_model(tmp_path: Path) -> None:
+    path = written(tmp_path, "preset: paper\nfinetune: {lora_r: 8}")
+    assert made(path, None, method="full", merge=False).finetune.method == "full"
+
+
+def test_a_preset_yields_to_the_file_the_file_to_flags_and_flags_to_set(tmp_path: Path) -> None:
+    path = written(tmp_path, "finetune: {lora_alpha: 1, epochs: 1, window: 64}\n")
+    tuned = made(path, "paper", "finetune.window=128", epochs=2, window=32).finetune
+    assert (tuned.lora_r, tuned.lora_alpha, tuned.epochs, tuned.window) == (64, 1, 2, 128)
+    assert made().finetune == FinetuneConfig(base_model="base")
+    assert PRESETS["paper"]["epochs"] == 10, "laying settings over a preset changed it"
+
+
+def test_the_last_set_counts_and_sections_do_not_disturb_each_other() -> None:
+    recipe = made(None, None, "finetune.seed=1", "data.seed=2", "finetune.seed=3")
+    assert (recipe.data.seed, recipe.finetune.seed) == (2, 3)
+
+
+def test_layers_are_merged_inside_sections_of_a_section(tmp_path: Path) -> None:
+    path = written(tmp_path, "data: {source: a, mixture: {source: b, selector: all, refusals: 1}}")
+    flags = {"finetune": FLAGS["finetune"], "data": {"mixture": {"path": Path("c")}}}
+    settings = ["data.mixture.refusals=200", "data.curation={personal_data: flag}"]
+    data = make_recipe(path, None, flags, [*settings, "data.curation.restatements=strip"]).data
+    assert data.mixture == MixtureConfig(refusals=200, source="b", path=Path("c"), selector="all")
+    assert (data.curation.personal_data, data.curation.restatements) == ("flag", "strip")
+
+
+def test_a_value_in_a_section_of_a_section_is_reported_of_where_it_comes_from(
+    tmp_path: Path,
+) -> None:
+    path = written(tmp_path, "data: {mixture: {refusals: -1}}")
+    later = "data.mixture.selector=all"
+    assert refusal(path, None, later).startswith("recipe.yaml: data: mixture.refusals: ")
+    assert refusal(path, None, "data.mixture.refusals=-2").startswith(
+        "--set: data: mixture.refusals: "
+    )
+    fine = written(tmp_path, "data: {mixture: {refusals: 1}}")
+    assert refusal(fine, None, "data.curation.min_tokens=3").startswith("--set: data: curation: ")
+    assert refusal(fine, None, "data.mixture=3").startswith("--set: data: mixture: ")
+    assert refusal(fine, None, "data.source.deeper=3").startswith("--set: data: source: ")
+    assert refusal(fine, None, "finetune.twins=[1]").startswith("--set: finetune: twins.0: ")
+
+
+def test_merging_changes_neither_of_the_two() -> None:
+    under, over = {"a": {"b": 1, "c": 2}, "d": {"e": 3}, "f": 4}, {"a": {"b": 5}, "d": 6, "g": {}}
+    before = repr((under, over))
+    assert merged(under, over) == {"a": {"b": 5, "c": 2}, "d": 6, "f": 4, "g": {}}
+    assert repr((under, over)) == before
+
+
+def test_a_recipe_may_name_its_preset_and_the_flag_overrides_it(tmp_path: Path) -> None:
+    path = written(tmp_path, "preset: paper\n")
+    assert made(path).finetune.lora_r == 64
+    assert made(path, "small").finetune == made().finetune
+
+
+def test_a_recipe_alone_is_enough(tmp_path: Path) -> None:
+    path = written(tmp_path, "data: {source: a.jsonl, path: b}\nfinetune: {base_model: base}\n")
+    assert make_recipe(path, None, {}, []) == Recipe(
+        data=DataConfig(source="a.jsonl", path=Path("b")),
+        finetune=FinetuneConfig(base_model="base"),
+    )
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [
+        ("learning_rate=1e-4", 1e-4),  # a text in YAML 1.1
+        ("merge=true", True),
+        ("twins=[instruction-tuning]", ("instruction-tuning",)),
+        ("max_steps=null", None),
+        ("base_model=a=b", "a=b"),
+        ("base_revision='1234567'", "1234567"),
+    ],
+)
+def test_the_value_of_set_is_yaml(setting: str, value: object) -> None:
+    tuned = made(None, None, f"finetune.{setting}").finetune
+    assert getattr(tuned, setting.partition("=")[0]) == value
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("finetune: {lora_r: 0}", "finetune: lora_r: Input should be greater .* (got 0)"),
+        ("finetune: {lora_rank: 8}", "finetune: lora_rank: Extra inputs are not permitted (got 8)"),
+        ("finetune: {twins: [1]}", "finetune: twins.0: Input should be a valid string (got 1)"),
+        ("finetune: {1: 2}", "finetune: 1: Keys should be strings (got 1)"),
+        ("finetun: {}", "unknown section 'finetun': did you mean 'finetune'? known are "),
+        ("1: {}", "unknown section '1': known are data, finetune"),
+        ("finetune: 3", "finetune: expected settings, found 3"),
+        ("finetune:", "finetune: expected settings, found None"),
+        ("preset: papr", "unknown preset 'papr': did you mean 'paper'? known are paper, small"),
+        ("preset: [paper]", "unknown preset '['paper']': did you mean 'paper'? known are"),
+        ("", "expected sections such as 'data:' and 'finetune:'"),
+        ("- data", "expected sections such as 'data:' and 'finetune:'"),
+        ("data: [", "not YAML: while parsing a flow node "),
+        ("data: {\n\tsource: a}", "not YAML: .* line 2, column 1"),
+        ("day: 2026-13-45", "not YAML: month must be in 1..12"),
+        (b"data: \xe9", "not YAML: "),
+    ],
+)
+def test_a_fault_in_a_recipe_is_one_line_with_file_key_and_value(
+    tmp_path: Path, text: str | bytes, said: str
+) -> None:
+    message = refusal(written(tmp_path, text))
+    for part in f"recipe.yaml: {said}".split(".*"):
+        assert part in message
+
+
+def test_what_a_recipe_lacks_is_said_of_the_recipe(tmp_path: Path) -> None:
+    path = written(tmp_path, "data: {source: a}\n")
+    with pytest.raises(ConfigError, match=r"recipe\.yaml: finetune: base_model: not given"):
+        make_recipe(path, None, {}, [])
+
+
+def test_a_recipe_that_is_not_there_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"none\.yaml: cannot be read: No such file"):
+        read_recipe(tmp_path / "none.yaml")
+
+
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [
+        ("lora_r=8", "--set lora_r=8: expected SECTION.KEY=VALUE, such as finetune.lora_r=8"),
+        ("finetune.lora_r", "--set finetune.lora_r: expected SECTION.KEY=VALUE"),
+        ("finetune.=8", "--set finetune.=8: expected SECTION.KEY=VALUE"),
+        ("data.mixture.=8", "--set data.mixture.=8: expected SECTION.KEY=VALUE"),
+        ("data..refusals=8", "--set data..refusals=8: expected SECTION.KEY=VALUE"),
+        ("finetune.twins=[a", "--set finetune.twins=[a: not YAML: while parsing a flow sequence"),
+        ("finetune.lora_r=0", "--set: finetune: lora_r: Input should be greater than or equal"),
+        ("finetune.lora_r=", "--set: finetune: lora_r: Input should be a valid integer (got None)"),
+        ("finetune.lora_rank=8", "--set: finetune: lora_rank: Extra inputs are not permitted"),
+        ("tune.lora_r=8", "--set: unknown section 'tune': did you mean 'finetune'?"),
+    ],
+)
+def test_a_fault_in_a_setting_is_one_line_with_key_and_value(setting: str, said: str) -> None:
+    assert refusal(None, None, setting).startswith(said)
+
+
+def test_a_value_is_reported_of_where_it_comes_from_last(tmp_path: Path) -> None:
+    path = written(tmp_path, "finetune: {lora_r: 0}\n")
+    with pytest.raises(ConfigError, match=r"^finetune: lora_r: .* \(got -1\)$"):
+        made(path, lora_r=-1)
+    assert made(path, lora_r=1).finetune.lora_r == 1
+
+
+def test_an_unknown_preset_flag_names_the_known_ones() -> None:
+    assert refusal(None, "papr") == (
+        "unknown preset 'papr': did you mean 'paper'? known are paper, small"
+    )
+
+
+def test_the_preset_paper_is_what_the_paper_published() -> None:
+    # Section 4.1 and the released training_configs/qlora.yaml and peft/qlora*.yaml.
+    assert made(None, "paper").finetune.model_dump() == {
+        **FinetuneConfig(base_model="base").model_dump(),
+        "method": "qlora",  # 4-bit NF4, double quantisation: base._quantization
+        "lora_r": 64,
+        "lora_alpha": 16,
+        "lora_dropout": 0.1,
+        "optimizer": "paged_adamw_32bit",
+        "learning_rate": 1e-4,
+        "scheduler": "constant",
+        "warmup_steps": 0,
+        "max_grad_norm": 0.3,
+        "weight_decay": 0.0,
+        "examples_per_step": 8 * 8,
+        "epochs": 10,
+        "max_steps": None,
+        "window": 2048,
+        "tokens_per_micro_batch": 8 * 2048,  # the memory of its 8 padded rows
+        "gradient_checkpointing": True,
+        "precision": "bfloat16",
+        "seed": 0,
+        "objective": "response-tuning",
+        "template": "tulu",
+        "merge": True,
+    }
+
+
+RECIPES = sorted((Path(__file__).parents[1] / "recipes").glob("lima*.yaml"))
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_a_recipe_that_ships_is_a_recipe(path: Path) -> None:
+    recipe = make_recipe(path, None, {}, [])
+    assert recipe.finetune.objective in path.stem or recipe.data.mixture.refusals
+    assert recipe.finetune.method == "qlora"
+
+
+def test_the_recipe_of_the_papers_refusals_is_one_of_its_cells_and_can_be_made_any() -> None:
+    (path,) = (path for path in RECIPES if path.stem == "lima-refusals-200")
+    plain = make_recipe(path, None, {}, ["data.mixture.path=copy.json"])
+    assert plain.data.mixture == MixtureConfig(
+        refusals=200, path=Path("copy.json"), selector="paper-regex"
+    )
+    assert plain.finetune.twins == ("instruction-tuning",)
+    more = make_recipe(path, None, {}, ["data.mixture.refusals=500"])
+    assert more.data.mixture == plain.data.mixture.model_copy(
+        update={"refusals": 500, "path": None}
+    )
+    assert more.finetune == plain.finetune
