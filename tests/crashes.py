@@ -1,7 +1,7 @@
 """Command lines in forks of one process that has imported everything; see ``test_crashes.py``.
 
-Reads one order a line and answers with one line. An order may hold a fault: before its n-th file
-operation below the working folder the command is killed, or the disk is full from then on.
+Reads one order a line and answers with one line. An order may hold a fault: at its n-th file
+operation below the working folder the command gets a signal, or the disk is full from then on.
 """
 
 import contextlib
@@ -92,8 +92,8 @@ class Faults:
 
     def _operation(self, path: str, *, takes_room: bool = True) -> None:
         self.operations += 1
-        if self.operations == self._at and self._kind == "kill":
-            os.kill(os.getpid(), signal.SIGKILL)
+        if self.operations == self._at and self._kind in signal.Signals.__members__:
+            os.kill(os.getpid(), signal.Signals[self._kind])
         if self.operations == self._at and self._kind == "full":
             self._full = True
         if self._full and takes_room:

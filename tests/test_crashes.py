@@ -164,7 +164,7 @@ def test_a_command_that_is_killed_at_any_file_operation_ends_in_the_same_bytes(
     wrong: dict[int, object] = {}
     for at in points(name, operations, request):
         shutil.rmtree(tmp_path / "out", ignore_errors=True)
-        killed = commands(tmp_path / "out", arguments[name], "kill", at)
+        killed = commands(tmp_path / "out", arguments[name], "SIGKILL", at)
         assert killed.code == -9, killed.said
         ended = commands(tmp_path / "out", arguments[name])
         if ended.code != 0 or (unequal := unlike(contents(tmp_path / "out"), expected)):
@@ -193,6 +193,32 @@ def test_a_disk_that_is_full_at_any_file_operation_is_one_line_and_the_command_g
             wrong[at] = full.said[-5:]
             continue
         ended = commands(tmp_path / "out", arguments[name])
+        if ended.code != 0 or (unequal := unlike(contents(tmp_path / "out"), expected)):
+            wrong[at] = ended.said[-3:] if ended.code else unequal
+    assert wrong == {}
+
+
+@pytest.mark.parametrize(("signal", "code"), [("SIGTERM", 143), ("SIGINT", 130), ("SIGUSR1", 0)])
+def test_a_signal_at_any_file_operation_is_answered_in_a_line_and_changes_no_bytes(
+    commands: Commands,
+    arguments: dict[str, list[str]],
+    whole: Callable[[str], tuple[dict[str, str], int]],
+    tmp_path: Path,
+    request: pytest.FixtureRequest,
+    signal: str,
+    code: int,
+) -> None:
+    expected, operations = whole("full")
+    wrong: dict[int, object] = {}
+    for at in points("full", operations, request)[1:-1:2]:
+        shutil.rmtree(tmp_path / "out", ignore_errors=True)
+        stopped = commands(tmp_path / "out", arguments["full"], signal, at)
+        said = [line for line in stopped.said if line.startswith(("rtune:", "Traceback"))]
+        told = [line for line in said if line.endswith("the same command goes on")]
+        if stopped.code != code or len(told) != (code != 0) or not said or len(said) > 2:
+            wrong[at] = stopped.said[-5:]
+            continue
+        ended = commands(tmp_path / "out", arguments["full"])
         if ended.code != 0 or (unequal := unlike(contents(tmp_path / "out"), expected)):
             wrong[at] = ended.said[-3:] if ended.code else unequal
     assert wrong == {}

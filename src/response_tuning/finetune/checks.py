@@ -8,6 +8,7 @@ from response_tuning.errors import ConfigError
 from response_tuning.finetune import base
 from response_tuning.finetune.progress import check_tracker
 from response_tuning.registry import unknown
+from response_tuning.templates import Chat, install
 
 if TYPE_CHECKING:
     from transformers import TrainingArguments
@@ -19,6 +20,7 @@ def check(config: FinetuneConfig, out: Path) -> None:
     Raises:
         ConfigError: a setting is impossible here.
         ModelError: the base has no configuration or no tokenizer that can be used.
+        TemplateError: its tokenizer and the template do not go together.
     """
     from response_tuning.finetune.run import training_arguments
 
@@ -27,7 +29,9 @@ def check(config: FinetuneConfig, out: Path) -> None:
     if config.method == "qlora":
         base.check_quantization()
     base.architecture(config)
-    base.read_tokenizer(config)
+    tokenizer = base.read_tokenizer(config)
+    install(tokenizer, config.template)
+    Chat(tokenizer)
     _check_installed(training_arguments(config, out))
 
 
