@@ -56,7 +56,6 @@ def run_data(config: DataConfig, out: Path) -> None:
     if _is_there(config, config_digest, out):
         return
     prompts = {name: _prompts(name, config) for name in config.decontamination.against}
-    (out / seals.SEAL).unlink(missing_ok=True)
     prepare(config, out, prompts)
     seals.seal(out, [name for name in _DATA if (out / name).exists()], config=config_digest)
 

@@ -35,7 +35,12 @@ def tune(tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Tune:
     write_jsonl(data / "examples.jsonl", examples)
     audit = {"rows": 16, "rows_kept": 16, "examples": 16, "dropped": {}}
     write_json(data / "audit.json", audit | {"source": {"name": "answers.jsonl"}})
-    settings = {"max_steps": STEPS, "save_steps": 2, "examples_per_step": 4, "window": 64}
+    settings: dict[str, Any] = {
+        "max_steps": STEPS,
+        "save_steps": 2,
+        "examples_per_step": 4,
+        "window": 64,
+    }
     settings |= {"base_model": str(tiny_base), "device": "cpu"}
 
     def run(method: str, out: Path) -> Path:

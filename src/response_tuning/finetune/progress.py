@@ -118,7 +118,8 @@ def check_tracker(name: str) -> None:
     """
     from transformers.integrations.integration_utils import get_available_reporting_integrations
 
-    if name != "none" and _kind(name) and name not in get_available_reporting_integrations():
+    installed = get_available_reporting_integrations()  # type: ignore[no-untyped-call]
+    if name != "none" and _kind(name) and name not in installed:
         raise _not_installed(name)
 
 

@@ -140,11 +140,12 @@ class ResponseTrainer(Trainer):
         if self.state.global_step >= self.state.max_steps:
             self.control.should_training_stop = True
         else:
-            super()._run_epoch(*args, **kwargs)
+            super()._run_epoch(*args, **kwargs)  # type: ignore[no-untyped-call]
 
     def _save_checkpoint(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - Trainer's
         """Save as Trainer does; where the disk is full, leave nothing and say so in one line."""
-        with saving(Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"):
+        folder = Path(self.args.output_dir or ".")  # Trainer's default is set when it begins
+        with saving(folder / f"checkpoint-{self.state.global_step}"):
             super()._save_checkpoint(*args, **kwargs)
 
     def training_step(
