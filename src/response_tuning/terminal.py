@@ -129,6 +129,8 @@ def prepare_streams() -> None:
     if sys.stdout is None:
         sys.stderr.write("rtune: standard output is closed; send it to a file or to /dev/null\n")
         sys.exit(2)
+    if isinstance(sys.stdin, io.TextIOWrapper):
+        sys.stdin.reconfigure(errors="surrogateescape")  # for who reads it to say what is wrong
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
             stream.reconfigure(errors="backslashreplace")

@@ -73,6 +73,13 @@ def test_exit_leaves_and_empty_lines_are_passed_over(local: LocalModel) -> None:
     assert talk(local, ["", "  \n", " exit \n", "hello"]) == []
 
 
+def test_a_line_that_is_no_unicode_is_said_and_not_asked(local: LocalModel, llama: Path) -> None:
+    said = talk(local, ["caf\udce9\n", "hello"])
+    assert "".join(said) == (
+        f"[that is not UTF-8, so the model cannot read it]\n{engine_says(llama, 'hello')}{CUT}"
+    )
+
+
 def test_the_end_of_the_input_leaves(local: LocalModel) -> None:
     assert talk(local, []) == []
 

@@ -44,6 +44,8 @@ def chat(
         if words == "clear":
             turns.clear()
             say("[the conversation is forgotten]\n")
+        elif not _is_unicode(words):
+            say("[that is not UTF-8, so the model cannot read it]\n")
         elif words:
             turns += _exchange(local, turns, words, say, sampling)
 
@@ -129,6 +131,15 @@ def _settled(text: str, stop: Sequence[str]) -> str:
     starts = {string[:length] for string in stop for length in range(1, len(string))}
     held = max((len(start) for start in starts if text.endswith(start)), default=0)
     return text[: len(text) - held]
+
+
+def _is_unicode(words: str) -> bool:
+    """Whether a line was read whole: bytes that are no UTF-8 are kept as halves of pairs."""
+    try:
+        words.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _typed() -> Iterator[str]:
