@@ -71,11 +71,7 @@ def load_tokenizer(config: FinetuneConfig) -> "PreTrainedTokenizerBase":
     from transformers import AutoTokenizer
 
     name = config.base_model
-    tokenizer = loading.load_tokenizer(miniature.resolved(name), name, config.base_revision)
-    if tokenizer.eos_token_id is None:
-        raise ModelError(
-            f"{config.base_model}: its tokenizer has no EOS token to end an answer with"
-        )
+    tokenizer = read_tokenizer(config)
     if tokenizer.chat_template and not is_native(config.template):
         logger.warning(
             "%s already ships a chat template, so it may be tuned already: response tuning is "
@@ -87,6 +83,19 @@ def load_tokenizer(config: FinetuneConfig) -> "PreTrainedTokenizerBase":
     with tempfile.TemporaryDirectory() as folder, loading.explained(name, "no usable tokenizer"):
         tokenizer.save_pretrained(folder)
         return AutoTokenizer.from_pretrained(folder)
+
+
+def read_tokenizer(config: FinetuneConfig) -> "PreTrainedTokenizerBase":
+    """Return the base's own tokenizer.
+
+    Raises:
+        ModelError: it cannot be loaded, or has no EOS token.
+    """
+    name = config.base_model
+    tokenizer = loading.load_tokenizer(miniature.resolved(name), name, config.base_revision)
+    if tokenizer.eos_token_id is None:
+        raise ModelError(f"{name}: its tokenizer has no EOS token to end an answer with")
+    return tokenizer
 
 
 def load_model(config: FinetuneConfig) -> "PreTrainedModel":
@@ -308,10 +317,13 @@ def check_space(model: "PreTrainedModel", config: FinetuneConfig, out: Path) -> 
         )
 
 
-def _quantization() -> Any:  # noqa: ANN401 - a transformers class, imported late
-    """Return the paper's quantisation: NF4 with double quantisation, computing in bfloat16."""
+def check_quantization() -> None:
+    """Refuse QLoRA where it cannot run.
+
+    Raises:
+        ConfigError: there is no GPU, or the extra is not installed.
+    """
     import torch
-    from transformers import BitsAndBytesConfig
 
     if not torch.cuda.is_available():
         raise ConfigError("method 'qlora' needs a CUDA GPU; use --method lora here")
@@ -321,6 +333,14 @@ def _quantization() -> Any:  # noqa: ANN401 - a transformers class, imported lat
         raise ConfigError(
             "method 'qlora' needs bitsandbytes: pip install 'response-tuning[qlora]'"
         ) from error
+
+
+def _quantization() -> Any:  # noqa: ANN401 - a transformers class, imported late
+    """Return the paper's quantisation: NF4 with double quantisation, computing in bfloat16."""
+    import torch
+    from transformers import BitsAndBytesConfig
+
+    check_quantization()
     return BitsAndBytesConfig(  # type: ignore[no-untyped-call]
         load_in_4bit=True,
         bnb_4bit_quant_type="nf4",

@@ -1,7 +1,7 @@
 """Encoded rows on disk: memory holds 16 bytes of a row, whatever its length.
 
-A store is a folder that is there whole or not at all. Its name is a digest of all that decides what
-is in it, so that it is right by being there: see ``run.store_folder``.
+A store is a folder that is there whole or not at all, and sealed. Its name is a digest of all that
+decides what is in it: see ``run.store_folder``.
 """
 
 import shutil
@@ -15,7 +15,8 @@ from typing import Any
 
 from torch.utils.data import Dataset
 
-from response_tuning.artifacts import read_json, write_json
+from response_tuning import seals
+from response_tuning.artifacts import read_json, sync_folder, write_json
 from response_tuning.finetune.encoding import KEPT, TRUNCATED, Row, labelled
 from response_tuning.finetune.examples import BytesOnDisk
 from response_tuning.finetune.steps import Document
@@ -74,9 +75,12 @@ def write(rows: Iterable[Row], folder: Path) -> None:
     folder.parent.mkdir(parents=True, exist_ok=True)
     partial = Path(tempfile.mkdtemp(".partial", f"{folder.name}.", folder.parent))
     try:
-        _write(rows, partial)
+        with seals.saving(partial):
+            _write(rows, partial)
+            seals.seal(partial)
         try:
             partial.replace(folder)
+            sync_folder(folder.parent)
         except OSError:
             if not folder.exists():
                 raise
