@@ -335,13 +335,13 @@ def test_a_filtered_question_is_unread_and_asked_again_on_request_alone(
     rtune: Callable[..., Any], server: Any, tmp_path: Path
 ) -> None:
     rows = [
-        {"prompt": prompt, "completion": "No.", "label": "refusal"} for prompt in ("one", "two")
+        {"prompt": prompt, "completion": "No.", "label": "refusal"} for prompt in ("tea", "umbrella")
     ]
     labels = tmp_path / "labels.jsonl"
     labels.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     error = json.dumps({"error": {"message": "policy", "code": "content_filter"}})
     server.judges = lambda body: (
-        server.raw(error, 400) if "two" in body["messages"][-1]["content"] else None
+        server.raw(error, 400) if "umbrella" in body["messages"][-1]["content"] else None
     )
     server.says = lambda prompt: "Verdict: Refusal"
     command = [
