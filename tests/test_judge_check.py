@@ -329,3 +329,30 @@ def test_a_judge_that_prefers_a_place_calls_every_public_pair_a_tie(
     assert {one.verdict for one in found} == {"tie"} and len(found) == 60
     agreed = sum(one.label == "tie" for one in found)
     assert check.sets[name].figures.agreement == agreed / 60
+
+
+def test_a_filtered_question_is_unread_and_asked_again_on_request_alone(
+    rtune: Callable[..., Any], server: Any, tmp_path: Path
+) -> None:
+    rows = [
+        {"prompt": prompt, "completion": "No.", "label": "refusal"} for prompt in ("tea", "umbrella")
+    ]
+    labels = tmp_path / "labels.jsonl"
+    labels.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    error = json.dumps({"error": {"message": "policy", "code": "content_filter"}})
+    server.judges = lambda body: (
+        server.raw(error, 400) if "umbrella" in body["messages"][-1]["content"] else None
+    )
+    server.says = lambda prompt: "Verdict: Refusal"
+    command = [
+        *("judge-check", "--labels", labels, "--save", tmp_path / "check", "--json"),
+        *("--judge", "openai", "--judge-model", "m", "--judge-url", server.url),
+    ]
+    for _ in range(2):
+        result = rtune(*command)
+        assert result.code == 0, result.err
+        assert json.loads(result.out)["parse_failures"] == 1
+    assert server.asked.total() == 2
+    server.judges = lambda body: None
+    assert json.loads(rtune(*command, "--retry-filtered").out)["parse_failures"] == 0
+    assert server.asked.total() == 3

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from response_tuning.cli_data import LocalCopy
+from response_tuning.cli_data import LocalCopy, RetryFiltered
 from response_tuning.cli_experiments import (
     Judge,
     JudgeModel,
@@ -49,6 +49,7 @@ def judge_check(
         Path | None, typer.Option(help="Folder for judge-check.json, which goes with reports.")
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    retry_filtered: RetryFiltered = False,
     settings: Annotated[
         list[str] | None,
         typer.Option(
@@ -65,7 +66,7 @@ def judge_check(
     config = grade_config({**locals(), "reference": None}, settings)
     if labels is not None:
         unused("--labels is a file of its own", data=data)
-    wanted = Wanted(tuple(sets or ()), labels, out, save)
+    wanted = Wanted(tuple(sets or ()), labels, out, save, retry_filtered)
     to = console(stderr=json)
     with ExitStack() as held:
         read = {"labels": labels, "config": config}

@@ -75,6 +75,8 @@ class Wanted(NamedTuple):
     """File for the verdicts."""
     save: Path | None = None
     """Folder for ``judge-check.json`` and the journal."""
+    retry_filtered: bool = False
+    """Ask again what a filter kept the judge from."""
 
     @property
     def journal(self) -> Path:
@@ -112,7 +114,7 @@ def run_judge_check(wanted: Wanted, config: GradeConfig, console: "Console") -> 
     """
     sets = [limited(labelled, config.limit) for labelled in _open(wanted, config)]
     began = time.monotonic()
-    asking = _Asking(config.judge, wanted.journal, console)
+    asking = _Asking(config.judge, wanted, console)
     counts: dict[str, Counts] = {}
     with _verdicts_file(wanted.out) as keep:
         for labelled in sets:
@@ -143,9 +145,9 @@ def run_judge_check(wanted: Wanted, config: GradeConfig, console: "Console") -> 
 class _Asking:
     """Has rows judged, by rules or by a model, and keeps count of what it takes."""
 
-    def __init__(self, config: JudgeConfig, journal: Path, console: "Console") -> None:
-        self._judge = Judge(config, console)
-        self._journal = journal
+    def __init__(self, config: JudgeConfig, wanted: Wanted, console: "Console") -> None:
+        self._judge = Judge(config, console, retry_filtered=wanted.retry_filtered)
+        self._journal = wanted.journal
         self._console = console
         self._spent: Counter[str] = Counter()
 
