@@ -38,11 +38,13 @@ class Faults:
         from safetensors import SafetensorError
 
         sys.addaudithook(self._see)
-        os.fsync = self._flushed(os.fsync)
+        system: Any = os
+        system.fsync = self._flushed(os.fsync)
         of_torch = RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 576")
         of_rust = SafetensorError("Error while serializing: I/O error: (os error 28)")
         torch.save = self._torn(torch.save, 1, of_torch)
-        safetensors.torch.serialize_file = self._torn(safetensors.torch.serialize_file, 1, of_rust)
+        rust: Any = safetensors.torch
+        rust.serialize_file = self._torn(rust.serialize_file, 1, of_rust)
 
     def _see(self, event: str, args: tuple[Any, ...]) -> None:
         if event == "open":

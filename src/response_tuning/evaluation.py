@@ -91,7 +91,12 @@ def evaluation_of(
         "notes": notes,
     }
     experiment = build(Experiment, laid_over(content, settings), "rtune eval")
-    return experiment.model_copy(update={"grade": config})
+    left_out = {name for suite in suites for name in _members(suite)} - {*found}
+    used = {
+        key: {name: value for name, value in getattr(config, key).items() if name not in left_out}
+        for key in ("paths", "revisions")
+    }
+    return experiment.model_copy(update={"grade": config.model_copy(update=used)})
 
 
 def _possible(suites: Sequence[str], config: GradeConfig) -> tuple[list[str], list[str]]:
