@@ -59,7 +59,9 @@ def test_a_file_that_is_not_what_was_written_is_named(
     assert said in flaw
 
 
-@pytest.mark.parametrize("change", [flip, cut, edit, Path.touch], ids=str)
+@pytest.mark.parametrize(
+    "change", [flip, cut, edit, Path.touch], ids=lambda change: str(change.__name__)
+)
 def test_a_seal_that_is_damaged_is_a_flaw(folder: Path, change: Callable[[Path], None]) -> None:
     seal = folder / seals.SEAL
     if change is Path.touch:
