@@ -335,7 +335,8 @@ def test_a_filtered_question_is_unread_and_asked_again_on_request_alone(
     rtune: Callable[..., Any], server: Any, tmp_path: Path
 ) -> None:
     rows = [
-        {"prompt": prompt, "completion": "No.", "label": "refusal"} for prompt in ("tea", "umbrella")
+        {"prompt": prompt, "completion": "No.", "label": "refusal"}
+        for prompt in ("tea", "umbrella")
     ]
     labels = tmp_path / "labels.jsonl"
     labels.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
