@@ -117,12 +117,16 @@ def encode(folder: Path, rows: int, arguments: argparse.Namespace) -> Result:
             while chunk := list(islice(examples, CHUNK)):
                 with away:
                     texts = [example.response for example in chunk]
-                    prompts = [
-                        encoder._prompts(example, partial(chunk.__getitem__, place - 1))
+                    arms = [
+                        encoder.arms(example, partial(chunk.__getitem__, place - 1))
                         for place, example in enumerate(chunk)
                     ]
                     texts += dict.fromkeys(
-                        text for found in prompts if isinstance(found, list) for text in found
+                        piece.text
+                        for found in arms
+                        if isinstance(found, list)
+                        for piece in found[0]
+                        if not piece.supervised
                     )
                     with raw:
                         yardstick.encode_batch_fast(texts, add_special_tokens=False)

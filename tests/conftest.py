@@ -33,6 +33,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--update-golden", action="store_true", help="write the golden files from what is found"
     )
+    parser.addoption(
+        "--every-crash",
+        action="store_true",
+        help="tests/test_crashes.py: fail at every file operation, not at a sample of them",
+    )
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -92,7 +92,7 @@ def test_the_plan_of_the_demo_needs_no_model_and_writes_nothing(rtune: Run, tmp_
     result = rtune("demo", "--dry-run")
     assert result.code == 0
     lines = result.out.splitlines()
-    assert lines[0] == "base: miniature, not tuned"
+    assert lines[0] == "base: miniature, as it is"
     assert "rt: response-tuning (full) of miniature on 1,000 of miniature" in lines
     assert lines[-1] == "7 cells: 6 to tune, 11,830 answers"
     assert list(tmp_path.iterdir()) == []

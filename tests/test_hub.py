@@ -171,3 +171,60 @@ def test_a_local_folder_of_the_same_name_is_not_mistaken_for_the_hub(
     monkeypatch.chdir(tmp_path)
     _, examples, _ = prepare_source("lima", revision="v1")
     assert [example.response for example in examples] == ["hub"]
+
+
+# Datasets that save_to_disk left
+
+
+@pytest.fixture
+def saved(tmp_path: Path) -> Path:
+    import datasets
+
+    datasets.disable_progress_bars()
+    rows = [{"instruction": f"q{i}", "response": f"r{i}"} for i in range(3)]
+    one = datasets.Dataset.from_list(rows)
+    one.select([2, 0]).save_to_disk(str(tmp_path / "one"))
+    splits = {"train": one, "test": one.select([1])}
+    datasets.DatasetDict(splits).save_to_disk(str(tmp_path / "dict"))
+    for name in ("one", "dict/train"):
+        (tmp_path / name / "cache-0123.arrow").write_bytes(b"stray")
+        (tmp_path / name / "README.md").write_text("# About")
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("name", "split", "said"),
+    [
+        ("one", "train", ["r2", "r0"]),
+        ("dict", "train", ["r0", "r1", "r2"]),
+        ("dict", "test", ["r1"]),
+        ("dict/train", "train", ["r0", "r1", "r2"]),
+    ],
+)
+def test_a_folder_saved_to_disk_is_read(
+    saved: Path, name: str, split: str, said: list[str], prepare_source: Prepare
+) -> None:
+    _, examples, _ = prepare_source(saved / name, split=split)
+    assert [example.response for example in examples] == said
+
+
+def test_a_split_that_was_not_saved_is_refused_with_those_that_were(
+    saved: Path, prepare_source: Prepare
+) -> None:
+    with pytest.raises(DataError, match=r"no split 'dev' \(--split\) among train, test"):
+        prepare_source(saved / "dict", split="dev")
+
+
+@pytest.mark.parametrize("damage", ["missing", "cut", "state", "dict"])
+def test_a_damaged_folder_is_one_line(saved: Path, damage: str, prepare_source: Prepare) -> None:
+    (arrow,) = (saved / "dict/train").glob("data-*.arrow")
+    if damage == "missing":
+        arrow.unlink()
+    elif damage == "cut":
+        arrow.write_bytes(arrow.read_bytes()[:40])
+    else:
+        name = "train/state.json" if damage == "state" else "dataset_dict.json"
+        (saved / "dict" / name).write_text("[")
+    with pytest.raises(DataError, match="a folder of save_to_disk, and cannot be loaded") as error:
+        prepare_source(saved / "dict")
+    assert "\n" not in str(error.value)

@@ -205,6 +205,38 @@ def test_a_file_that_is_gone_leaves_what_was_prepared(
     assert responses(tmp_path / "data") == ["Yes.", "No."]
 
 
+@pytest.mark.parametrize("name", ["examples.jsonl", "audit.json", "complete"])
+@pytest.mark.parametrize("change", ["flip", "cut", "delete"])
+@pytest.mark.parametrize("trained", [True, False])
+def test_what_is_no_longer_what_was_prepared_is_said_and_prepared_again(
+    config: DataConfig,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    name: str,
+    change: str,
+    trained: bool,
+) -> None:
+    out = tmp_path / "run" / "data"
+    run_data(config, out)
+    if trained:
+        write_json(out.parent / "manifest.json", {"status": "running"})
+    before = {path.name: path.read_bytes() for path in out.iterdir()}
+    content = before[name]
+    at = len(content) // 2
+    changed = {"flip": content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :]}
+    (out / name).write_bytes(changed.get(change, content[:at]))
+    if change == "delete":
+        (out / name).unlink()
+    run_data(config, out)
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == before
+    if (name, change) == ("complete", "delete"):  # that is how a kill leaves it
+        assert not caplog.records
+    else:
+        (record,) = caplog.records
+        assert f"data/{name} " in record.message
+        assert record.message.endswith("; the data are prepared again")
+
+
 def test_a_folder_named_as_a_made_dataset_is_not_mistaken_for_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,4 +1,8 @@
 import json
+import os
+import shutil
+import socket
+import tempfile
 from pathlib import Path
 
 import pyarrow as pa
@@ -106,11 +110,80 @@ def test_a_wrong_encoding_is_named_by_line_and_byte(tmp_path: Path, name: str) -
         message = refusal(written(tmp_path / name, b'{}  \n"caf\xe9"\n'))
     assert ":2: byte 9 of the file is 0xe9" in message
     assert "save the file as UTF-8" in message
+    assert ("in Excel: 'CSV UTF-8'" in message) == (name == "a.csv")
 
 
-def test_utf_16_is_refused_at_its_first_byte(tmp_path: Path) -> None:
-    path = written(tmp_path / "a.csv", "response\nyes\n".encode("utf-16"))
-    assert ":1: byte 0 of the file is 0xff" in refusal(path)
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-be"])
+def test_utf_16_with_its_byte_order_mark_is_read(tmp_path: Path, encoding: str) -> None:
+    mark = b"" if encoding == "utf-16" else b"\xfe\xff"
+    content = "question\tresponse\r\nq\t\u00e9\u2028\U0001f600\r\n".encode(encoding)
+    path = written(tmp_path / "a.csv", mark + content)
+    rows = list(read(path))
+    assert [row.fields for row in rows] == [{"question": "q", "response": "\u00e9\u2028\U0001f600"}]
+    assert rows[0].where == f"{path}:2"
+
+
+def test_utf_16_that_breaks_off_is_refused_with_its_line(tmp_path: Path) -> None:
+    content = "response\nyes\n".encode("utf-16") + b"\x00\xd8\x0a"
+    assert "not UTF-16, as its byte-order mark says" in refusal(
+        written(tmp_path / "a.csv", content)
+    )
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.json", "a.csv"])
+def test_nul_bytes_are_refused_with_their_line(tmp_path: Path, name: str) -> None:
+    content = "response\nyes\n".encode("utf-16-le")  # without a mark
+    assert ":1: a NUL byte, which is not text" in refusal(written(tmp_path / name, content))
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.csv"])
+def test_a_line_that_never_ends_is_refused_before_it_fills_the_memory(
+    tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("response_tuning.readers.LINE_LIMIT", 2**20)
+    with (tmp_path / name).open("wb") as sparse:
+        sparse.truncate(2**40)
+    assert ":1: a line of more than 1 MiB" in refusal(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    ("start", "format_"),
+    [(b"\x1f\x8b\x08", "gzip"), (b"PK\x03\x04", "Excel workbook"), (b"PAR1", "Parquet")],
+)
+@pytest.mark.parametrize("name", ["a.jsonl", "a.json", "a.csv"])
+def test_a_file_of_another_format_than_its_name_says_is_refused(
+    tmp_path: Path, name: str, start: bytes, format_: str
+) -> None:
+    assert format_ in refusal(written(tmp_path / name, start + b"rest"))
+
+
+def test_a_json_file_that_is_too_large_to_be_read_whole_is_refused(tmp_path: Path) -> None:
+    with (tmp_path / "a.json").open("wb") as sparse:
+        sparse.truncate(3 * 2**30)
+    assert "3.0 GiB, and a .json file is read whole" in refusal(tmp_path / "a.json")
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.json", "a.csv", "a.parquet", "a.txt"])
+def test_what_is_no_regular_file_is_refused_and_not_waited_for(tmp_path: Path, name: str) -> None:
+    def refused(path: Path) -> str:
+        with pytest.raises(DataError) as error:
+            list(read_texts([path]) if path.suffix == ".txt" else read(path))
+        assert "\n" not in str(error.value)
+        return str(error.value)
+
+    os.mkfifo(tmp_path / name)
+    assert "a named pipe, not a file" in refused(tmp_path / name)
+    for kind, target in [("device", Path("/dev/zero")), ("folder", tmp_path), ("loop", None)]:
+        path = tmp_path / kind / name
+        path.parent.mkdir()
+        path.symlink_to(target or path)
+        wanted = f"a {kind}, not a file" if target else "cannot be read: Too many levels"
+        assert wanted in refused(path)
+    socket_path = Path(tempfile.mkdtemp(dir="/tmp"), name)  # its name has to be short
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(socket_path))
+        assert "a socket, not a file" in refused(socket_path)
+    shutil.rmtree(socket_path.parent)
 
 
 def test_csv_cells_may_hold_commas_quotes_and_line_breaks(tmp_path: Path) -> None:
@@ -120,6 +193,22 @@ def test_csv_cells_may_hold_commas_quotes_and_line_breaks(tmp_path: Path) -> Non
     rows = list(read(path))
     assert [row.fields["response"] for row in rows] == [text, "plain"]
     assert [row.where for row in rows] == [f"{path}:2", f"{path}:6"]
+
+
+@pytest.mark.parametrize(("separator", "name"), [(";", "semicolons"), ("\t", "tabs")])
+def test_csv_as_excel_writes_it_elsewhere_is_read(
+    tmp_path: Path, separator: str, name: str
+) -> None:
+    text = f'at nine, {separator} "or so"\r\nat ten'
+    quoted = text.replace('"', '""')
+    content = f'question{separator}response\r\n3,5{separator}"{quoted}"\r\n'
+    for first, line in (("", 2), (f"sep={separator}\r\n", 3)):
+        path = written(tmp_path / "a.csv", f"\ufeff{first}{content}")
+        (row,) = read(path)
+        assert row.fields == {"question": "3,5", "response": text}
+        assert row.where == f"{path}:{line}"
+    message = refusal(written(tmp_path / "a.csv", f"{content}1{separator}2{separator}3\r\n"))
+    assert f":4: 3 cells between {name}, but the header has 2 columns" in message
 
 
 def test_a_csv_cell_may_be_longer_than_the_csv_modules_limit(tmp_path: Path) -> None:
@@ -171,8 +260,10 @@ def test_a_missing_file_is_refused(tmp_path: Path, name: str) -> None:
 
 
 def test_a_text_file_is_one_row_without_the_end_of_its_last_line(tmp_path: Path) -> None:
-    texts = [written(tmp_path / "a.txt", " a\r\n\nb \n"), written(tmp_path / "b.md", "# b")]
-    assert [row.fields["text"] for row in read_texts(texts)] == [" a\r\n\nb ", "# b"]
+    contents = [" a\r\n\nb \n", "# b", "a\r\nb\r\n", "a\n\n", "a\rb\r", "\r\n", ""]
+    texts = [written(tmp_path / f"{n}.txt", content) for n, content in enumerate(contents)]
+    read_as = [" a\r\n\nb ", "# b", "a\r\nb", "a\n", "a\rb", "", ""]
+    assert [row.fields["text"] for row in read_texts(texts)] == read_as
 
 
 def test_a_file_between_texts_that_is_no_text_is_a_row_with_a_fault(tmp_path: Path) -> None:
@@ -192,7 +283,18 @@ def test_a_missing_text_is_refused(tmp_path: Path) -> None:
         list(read_texts([tmp_path / "a.txt"]))
 
 
-@pytest.mark.parametrize("value", ["x" * 1000, ["x" * 1000], "\n" * 1000])
+def nested(depth: int) -> object:
+    value: object = "x"
+    for _ in range(depth):
+        value = [value]
+    return value
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["x" * 1000, ["x" * 1000], "\n" * 1000, nested(100_000), 10**5000],
+    ids=["text", "list", "line-feeds", "nested", "digits"],
+)
 def test_a_value_is_shown_on_one_short_line(value: object) -> None:
     assert len(shown(value)) <= 60
     assert "\n" not in shown(value)

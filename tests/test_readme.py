@@ -99,7 +99,7 @@ def test_every_command_that_evaluates_runs_on_public_files(
         flags: list[object] = [where.get(word, word) for word in words]
         if verb == "eval":
             flags += [*files, "--template", "tulu", "--max-new-tokens", 4]
-            flags += ["--set", "grade.paths.infobench=infobench.jsonl"]
+            flags += ["--set", "grade.paths.infobench=infobench.jsonl"] if "all" in words else []
         if verb == "judge-check":
             flags += ["--limit", 2]
         if verb == "rate":  # the study is made; its page would be served until it is interrupted

@@ -436,7 +436,7 @@ def test_a_plan_names_every_variant_and_counts_what_there_is_to_do(
     experiment = make(variants=variants, finetune={"base_model": "miniature"})
     plan_experiment(experiment, Console(width=80))
     assert capsys.readouterr().out.splitlines() == [
-        "base: miniature, not tuned",
+        "base: miniature, as it is",
         "rt-0: response-tuning (full) of miniature on 64 of miniature",
         "rt-20: response-tuning (full) of miniature on 64 of miniature and 20 refusals",
         "fresh: response-tuning (full) of miniature with fresh weights on 64 of miniature",

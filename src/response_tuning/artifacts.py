@@ -350,10 +350,11 @@ def file_digest(path: Path) -> str:
 
 
 def package_versions() -> dict[str, str]:
-    """Return the installed versions of the packages that can change a result."""
+    """Return the versions of Python and of the installed packages that can change a result."""
+    import platform
     from importlib import metadata
 
-    found = {}
+    found = {"python": platform.python_version()}
     for name in PACKAGES:
         try:
             found[name] = metadata.version(name)

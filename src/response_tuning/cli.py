@@ -21,6 +21,7 @@ from response_tuning.cli_data import (
 )
 from response_tuning.cli_experiments import Copies, Limit
 from response_tuning.errors import ConfigError, ResponseTuningError, unused
+from response_tuning.interrupts import ending_well
 from response_tuning.redaction import redacted
 from response_tuning.terminal import console, log_to_stderr, prepare_streams, printable
 
@@ -278,6 +279,7 @@ def list_registered() -> None:
         print(f"{kind}: {', '.join(names)}")
 
 
+@ending_well()
 def main() -> None:
     """Run the command line; an error that the user can mend is one line and exit code 2."""
     prepare_streams()

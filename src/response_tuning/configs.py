@@ -26,6 +26,10 @@ Seed = Annotated[int, Field(ge=0, lt=2**32)]
 """NumPy's range, the narrowest of the generators that a run seeds."""
 
 
+_COUNTED = 2**31
+"""More than anything that is counted here; torch and Trainer fail on much larger integers."""
+
+
 class MixtureConfig(Config):
     """Refusals that are mixed into the examples (the paper's section 5)."""
 
@@ -129,24 +133,24 @@ class FinetuneConfig(Config):
     train_on_final_newline: bool = False
     """Also learn the newline that the template prints after the stop token, as the paper did."""
     method: Literal["full", "lora", "qlora"] = "lora"
-    lora_r: int = Field(default=16, ge=1)
-    lora_alpha: int = Field(default=32, ge=1)
+    lora_r: int = Field(default=16, ge=1, lt=_COUNTED)
+    lora_alpha: int = Field(default=32, ge=1, lt=_COUNTED)
     lora_dropout: float = Field(default=0.0, ge=0, lt=1)
     learning_rate: float = Field(default=2e-4, gt=0)
     scheduler: Literal["constant", "linear", "cosine"] = "constant"
-    warmup_steps: int = Field(default=0, ge=0)
+    warmup_steps: int = Field(default=0, ge=0, lt=_COUNTED)
     optimizer: str = "adamw_torch_fused"
     """Any name that ``transformers.TrainingArguments.optim`` knows."""
     weight_decay: float = Field(default=0.0, ge=0)
     max_grad_norm: float = Field(default=1.0, gt=0)
-    epochs: float = Field(default=3, gt=0)
-    max_steps: int | None = Field(default=None, ge=1)
+    epochs: float = Field(default=3, gt=0, le=1e6)
+    max_steps: int | None = Field(default=None, ge=1, lt=_COUNTED)
     """Stop after this many optimiser steps, whatever ``epochs`` says."""
-    examples_per_step: int = Field(default=16, ge=1)
+    examples_per_step: int = Field(default=16, ge=1, lt=_COUNTED)
     """Examples in one optimiser step, over all processes."""
-    window: int = Field(default=1024, ge=8)
+    window: int = Field(default=1024, ge=8, lt=_COUNTED)
     """Longest example in tokens, prefix included; responses are cut to it."""
-    tokens_per_micro_batch: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"
+    tokens_per_micro_batch: Annotated[int, Field(ge=1, lt=_COUNTED)] | Literal["auto"] = "auto"
     """Memory knob: tokens through the model at once; no step changes. ``auto``: what fits."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """``auto``: bfloat16 where the GPU has it, else float32."""
@@ -155,7 +159,7 @@ class FinetuneConfig(Config):
     device: Literal["auto", "cpu"] = "auto"
     eval_fraction: float = Field(default=0.0, ge=0, lt=1)
     """Share of the examples held out; their loss is reported and never used to choose."""
-    save_steps: int = Field(default=50, ge=1)
+    save_steps: int = Field(default=50, ge=1, lt=_COUNTED)
     report_to: str = "none"
     """A tracker that ``transformers.TrainingArguments.report_to`` knows."""
     merge: bool = False

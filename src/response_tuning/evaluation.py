@@ -91,7 +91,12 @@ def evaluation_of(
         "notes": notes,
     }
     experiment = build(Experiment, laid_over(content, settings), "rtune eval")
-    return experiment.model_copy(update={"grade": config})
+    left_out = {name for suite in suites for name in _members(suite)} - {*found}
+    used = {
+        key: {name: value for name, value in getattr(config, key).items() if name not in left_out}
+        for key in ("paths", "revisions")
+    }
+    return experiment.model_copy(update={"grade": config.model_copy(update=used)})
 
 
 def _possible(suites: Sequence[str], config: GradeConfig) -> tuple[list[str], list[str]]:
@@ -258,7 +263,7 @@ def measure_core(
             f"{wanted[0]}: needs the probabilities of a model that is loaded here: engine 'hf', "
             f"not '{cell.generate.engine}'"
         )
-    chat = cell.tuned or (cell.generate.template or cell.finetune.template) == "native"
+    chat = cell.tuned or templates.is_native(cell.generate.template or cell.finetune.template)
     run_core(engine_config(cell, folder), wanted, config, folder, console, chat=chat)
 
 

@@ -4,8 +4,10 @@ A folder is new, empty, or one that rtune made before, which a hidden file says.
 lock with the process, however that ends, so that none is left behind.
 """
 
+import glob
 import os
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -23,6 +25,8 @@ _MADE_BEFORE = {
     "built.json": ("pretrain",),
 }
 """Files of the folders that earlier versions made, which have no mark, and one key of each."""
+_ASIDE = re.compile(r".+\.\d+\.partial")
+"""How ``artifacts.written_aside`` names a file until it is whole."""
 _PATHS = frozenset(
     [
         *("source", "path", "base_model", "model", "template", "table", "tokenizer", "data"),
@@ -56,6 +60,7 @@ def alone_in(out: Path, *read: object) -> Iterator[None]:
     try:
         with locked(out, out), keeping(inputs):
             _claim(out)
+            _sweep(out.rglob("*.partial"))
             yield
     finally:
         _leave(out, made=made)
@@ -76,6 +81,7 @@ def alone_at(out: Path, *read: object) -> Iterator[Path]:
         journal = writable(out.with_name(f"{out.name}.journal"))
         journal.parent.mkdir(parents=True, exist_ok=True)
         with locked(journal, out):
+            _sweep(place.parent.glob(f"{glob.escape(place.name)}.*.partial"))
             yield journal
 
 
@@ -169,6 +175,13 @@ def _made_before(path: Path, keys: tuple[str, ...]) -> bool:
         return False
     content = read_json(path)
     return any(key in content for key in keys)
+
+
+def _sweep(found: Iterable[Path]) -> None:
+    """Delete what killed commands were writing aside; the caller has the place to itself."""
+    for path in found:
+        if _ASIDE.fullmatch(path.name) and path.is_file():
+            path.unlink(missing_ok=True)
 
 
 def _leave(out: Path, *, made: bool) -> None:

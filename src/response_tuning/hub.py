@@ -1,7 +1,8 @@
-"""Datasets on the Hugging Face hub, pinned to the commit that a revision stands for."""
+"""Datasets of the ``datasets`` library: on the hub, pinned to a commit, or saved to a disk."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from response_tuning.errors import DataError
@@ -38,6 +39,31 @@ def load(hub_id: str, commit: str, split: str, name: str | None = None) -> "Data
     with _explained(hub_id):
         # The prefix keeps a local folder that happens to have the same name out of it.
         return datasets.load_dataset(f"hf://datasets/{hub_id}", name, revision=commit, split=split)
+
+
+def saved(path: Path, split: str) -> "Dataset":
+    """Return a split of what ``save_to_disk`` left in a folder, memory-mapped.
+
+    A folder of one dataset has no splits.
+
+    Raises:
+        DataError: it cannot be loaded, or has no such split.
+    """
+    import datasets
+
+    try:
+        found = datasets.load_from_disk(str(path))
+    except Exception as error:
+        # A file of it may be missing, cut short or another one: whatever its parsers raise then.
+        raise DataError(
+            f"{path}: looks like a folder of save_to_disk, and cannot be loaded: "
+            f"{one_line(error)}; save it again, or write it with to_parquet"
+        ) from error
+    if isinstance(found, datasets.Dataset):
+        return found
+    if split not in found:
+        raise DataError(f"{path}: no split '{split}' (--split) among {', '.join(found) or 'none'}")
+    return found[split]
 
 
 def rows(dataset: "Dataset", hub_id: str) -> Iterator[Row]:

@@ -4,6 +4,7 @@ Stages do not import each other. They meet on disk, and here is where one's outp
 next one's input.
 """
 
+import logging
 import os
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
@@ -11,10 +12,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from response_tuning import seals
 from response_tuning.artifacts import (
     Request,
     Sampling,
     Score,
+    digest,
     file_digest,
     read_json,
     read_jsonl,
@@ -25,15 +28,18 @@ from response_tuning.errors import ConfigError, unused
 from response_tuning.folders import alone_at, alone_in, page_at
 from response_tuning.recipe import Recipe
 from response_tuning.registry import unknown
-from response_tuning.terminal import progress_bar, quiet_libraries
+from response_tuning.terminal import printable, progress_bar, quiet_libraries
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from response_tuning.generate import EngineConfig
 
+logger = logging.getLogger(__name__)
+
 DATA = "data"
 """Sub-folder of a run that holds what the data stage left."""
+_DATA = ("examples.jsonl", "dropped.jsonl", "flagged.jsonl", "audit.json")
 
 
 def run_data(config: DataConfig, out: Path) -> None:
@@ -45,15 +51,29 @@ def run_data(config: DataConfig, out: Path) -> None:
     """
     from response_tuning.data import prepare
 
-    if _is_prepared(config, out):
+    config_digest = digest(config.model_dump_json())
+    if _is_there(config, config_digest, out):
         return
     prompts = {name: _prompts(name, config) for name in config.decontamination.against}
+    prepare(config, out, prompts)
+    seals.seal(out, [name for name in _DATA if (out / name).exists()], config=config_digest)
+
+
+def _is_there(config: DataConfig, config_digest: str, out: Path) -> bool:
+    """Say whether ``out`` holds exactly what the data stage would leave; damage is logged."""
+    flaw, about = seals.flaw_of_sealed(out) if (out / seals.SEAL).exists() else ("no seal", {})
+    if not flaw and _is_prepared(config, out):
+        return True
+    # A folder without a seal is one that a kill left unfinished, or of an older version.
+    same = flaw and (about["config"] == config_digest if about else _is_prepared(config, out))
+    if same and (out / seals.SEAL).exists():
+        logger.warning("%s/%s; the data are prepared again", out, flaw)
     trained = (out.parent / "manifest.json", out.parent / "finetune" / "manifest.json")
-    if out.name == DATA and out.exists() and any(path.exists() for path in trained):
+    if not same and out.name == DATA and out.exists() and any(path.exists() for path in trained):
         raise ConfigError(
             f"{out.parent} holds a run on other data; choose another --out, or delete the folder"
         )
-    prepare(config, out, prompts)
+    return False
 
 
 def print_audit(out: Path, console: "Console") -> None:
@@ -66,7 +86,7 @@ def print_audit(out: Path, console: "Console") -> None:
     lines += [f"{count:>9,}  {what}" for what, count in flagged.items()]
     lines += [f"no prompt of {name}" for name, kinds in held.items() if not any(kinds.values())]
     for line in [*lines, f"wrote {out}"]:
-        console.print(line, highlight=False, soft_wrap=True, markup=False)
+        console.print(printable(line), highlight=False, soft_wrap=True, markup=False)
 
 
 def run_finetune(recipe: Recipe, out: Path, console: "Console", *, resume: bool = True) -> None:
@@ -76,12 +96,14 @@ def run_finetune(recipe: Recipe, out: Path, console: "Console", *, resume: bool 
         ConfigError: a name is unknown, ``out`` belongs to another run, or to one in progress.
     """
     from response_tuning.finetune import finetune
+    from response_tuning.finetune.checks import check
     from response_tuning.finetune.folder import forget
 
     quiet_libraries()
     check_names(recipe.finetune)
     with alone_in(out, recipe.data, recipe.finetune):
-        if not resume:
+        check(recipe.finetune, out)
+        if not resume and os.environ.get("RANK", "0") == "0":
             forget(out)
         with _first_process_first(on_cpu=recipe.finetune.device == "cpu"):
             run_data(recipe.data, out / DATA)

@@ -1,10 +1,16 @@
 """File formats: each reader streams the rows of a file, and says where a person finds each."""
 
 import csv
+import io
 import json
+import re
+import stat
+from codecs import BOM_UTF16_BE, BOM_UTF16_LE
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
+from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 from response_tuning.errors import DataError
 
@@ -14,7 +20,19 @@ if TYPE_CHECKING:
 SHOWN = 60
 BATCH_ROWS = 1000
 BLANK = "blank line"
-_CSV_CELL_LIMIT = 2**31 - 1  # the csv module's own is 131,072 characters; a C long on Windows
+LINE_LIMIT = 2**28
+"""Bytes of the longest line that is read (256 MiB): a row has to fit into memory."""
+JSON_LIMIT = 2**31
+"""Bytes of the largest ``.json`` file (2 GiB), which is parsed whole."""
+_SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs"}
+"""What stands between CSV cells: Excel writes semicolons where the comma is the decimal mark."""
+_NOT_FILES = {
+    stat.S_IFDIR: "a folder",
+    stat.S_IFIFO: "a named pipe",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}
 
 
 class Row(NamedTuple):
@@ -36,13 +54,27 @@ def read(path: Path) -> Iterator[Row]:
     try:
         yield from READERS[path.suffix.lower()](path)
     except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror or one_line(error)}") from error
+        raise _unreadable(path, error) from error
+
+
+def check_is_file(path: Path) -> None:
+    """Refuse what is no regular file: a pipe or a device may never end.
+
+    Raises:
+        DataError: it is not, or is not there.
+    """
+    try:
+        kind = stat.S_IFMT(path.stat().st_mode)
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+        raise _unreadable(path, error) from error
+    if kind in _NOT_FILES:
+        raise DataError(f"{path}: {_NOT_FILES[kind]}, not a file; give a regular file")
 
 
 def read_texts(files: Sequence[Path]) -> Iterator[Row]:
     """Yield one row, with the column ``text``, for each file.
 
-    A file's last line feed ends its last line, as editors write it, and is no part of the text.
+    A file's last line end ends its last line, as editors write it, and is no part of the text.
     A file that is no text is a row with a fault, so that it is counted.
 
     Raises:
@@ -52,11 +84,18 @@ def read_texts(files: Sequence[Path]) -> Iterator[Row]:
         if file.suffix.lower() not in TEXT_SUFFIXES:
             yield Row(str(file), {}, f"not a {' or '.join(TEXT_SUFFIXES)} file")
             continue
-        try:
-            text = "".join(_lines(file))
-        except OSError as error:
-            raise DataError(f"{file}: cannot be read: {error.strerror}") from error
-        yield Row(str(file), {"text": text.removesuffix("\n")})
+        yield Row(str(file), {"text": re.sub(r"(?:\r\n|\n|\r)\Z", "", "".join(lines(file)))})
+
+
+def lines(path: Path) -> Iterator[str]:
+    """Yield lines with their ends, split at line feeds only: text may hold other separators.
+
+    UTF-8, or UTF-16 with a byte-order mark, as Excel and Notepad write it.
+
+    Raises:
+        DataError: the file cannot be read or is not text; one line with file and line.
+    """
+    return _lines(path, LINE_LIMIT)
 
 
 def table_rows(tables: "Iterable[pyarrow.RecordBatch | pyarrow.Table]", name: str) -> Iterator[Row]:
@@ -71,7 +110,10 @@ def table_rows(tables: "Iterable[pyarrow.RecordBatch | pyarrow.Table]", name: st
 def shown(value: object) -> str:
     """Return ``repr(value)``, cut to what fits into an error of one line."""
     # A long string is cut first, so that its whole repr is never built.
-    text = repr(value[: SHOWN + 1] if isinstance(value, str) else value)
+    try:
+        text = repr(value[: SHOWN + 1] if isinstance(value, str) else value)
+    except (RecursionError, ValueError):  # nested deeply; an integer of thousands of digits
+        text = f"a {type(value).__name__}"
     return text if len(text) <= SHOWN else f"{text[: SHOWN - 1]}…"
 
 
@@ -81,7 +123,7 @@ def one_line(error: Exception) -> str:
 
 
 def _jsonl(path: Path) -> Iterator[Row]:
-    for number, line in enumerate(_lines(path), start=1):
+    for number, line in enumerate(lines(path), start=1):
         where = f"{path}:{number}"
         if not line or line.isspace():
             yield Row(where, {}, BLANK)
@@ -90,7 +132,14 @@ def _jsonl(path: Path) -> Iterator[Row]:
 
 
 def _json(path: Path) -> Iterator[Row]:
-    text = "".join(_lines(path))
+    check_is_file(path)
+    size = path.stat().st_size
+    if size > JSON_LIMIT:
+        raise DataError(
+            f"{path}: {size / 2**30:.1f} GiB, and a .json file is read whole; write one object a "
+            "line into a .jsonl file"
+        )
+    text = "".join(_lines(path, JSON_LIMIT))
     if not text or text.isspace():
         return
     rows = _parse(text, path, 1)
@@ -102,38 +151,56 @@ def _json(path: Path) -> Iterator[Row]:
 
 
 def _csv(path: Path) -> Iterator[Row]:
-    limit = csv.field_size_limit(_CSV_CELL_LIMIT)  # process-wide, so it is put back
-    reader = csv.reader(_lines(path), strict=True)
-    line = 1
+    limit = csv.field_size_limit(LINE_LIMIT)  # process-wide, so it is put back
+    separator, before, content = _separated(lines(path))
+    reader = csv.reader(content, strict=True, delimiter=separator)
+    line = before + 1
     try:
-        header = _header(next(reader, []), path)
-        line = reader.line_num + 1
+        header = _header(next(reader, []), f"{path}:{line}")
+        line = before + reader.line_num + 1
         for cells in reader:
-            yield _csv_row(header, cells, f"{path}:{line}")
-            line = reader.line_num + 1
+            yield _csv_row(header, cells, f"{path}:{line}", separator)
+            line = before + reader.line_num + 1
     except csv.Error as error:
         raise DataError(
-            f"{path}:{line}: not CSV: {error}; a cell with commas, quotes or line breaks must be "
-            "quoted, and quotes in it doubled"
+            f"{path}:{line}: not CSV: {error}; a cell with {_named(separator)}, quotes or line "
+            "breaks must be quoted, and quotes in it doubled"
         ) from error
     finally:
         csv.field_size_limit(limit)
 
 
-def _header(cells: list[str], path: Path) -> list[str]:
+def _separated(content: Iterator[str]) -> tuple[str, int, Iterator[str]]:
+    """Return what separates cells, how many lines were only about that, and the other lines.
+
+    Excel's first line may say it (``sep=;``); else it is what the header has most of.
+    """
+    first = next(content, "")
+    if named := re.fullmatch(r"sep=(.)\s*", first, re.IGNORECASE):
+        return named[1], 1, content
+    unquoted = re.sub(r'"[^"]*"', "", first)
+    return max(_SEPARATORS, key=unquoted.count), 0, chain([first], content)
+
+
+def _named(separator: str) -> str:
+    return _SEPARATORS.get(separator, shown(separator))
+
+
+def _header(cells: list[str], where: str) -> list[str]:
     repeated = [name for name in cells if cells.count(name) > 1]
     if repeated:
-        raise DataError(f"{path}:1: column {shown(repeated[0])} is there twice; rename one")
+        raise DataError(f"{where}: column {shown(repeated[0])} is there twice; rename one")
     return cells
 
 
-def _csv_row(header: list[str], cells: list[str], where: str) -> Row:
+def _csv_row(header: list[str], cells: list[str], where: str, separator: str) -> Row:
     if not cells:
         return Row(where, {}, BLANK)
     if len(cells) != len(header):
+        name = _named(separator)
         raise DataError(
-            f"{where}: {len(cells)} cells, but the header has {len(header)} columns: "
-            f"{shown(cells)}; quote the cells that hold commas, quotes or line breaks"
+            f"{where}: {len(cells)} cells between {name}, but the header has {len(header)} "
+            f"columns: {shown(cells)}; quote the cells that hold {name}, quotes or line breaks"
         )
     return Row(where, dict(zip(header, cells, strict=True)))
 
@@ -141,29 +208,96 @@ def _csv_row(header: list[str], cells: list[str], where: str) -> Row:
 def _parquet(path: Path) -> Iterator[Row]:
     import pyarrow.parquet
 
+    check_is_file(path)
     try:
         with pyarrow.parquet.ParquetFile(path) as table:
             yield from table_rows(table.iter_batches(batch_size=BATCH_ROWS), str(path))
-    except (pyarrow.ArrowException, ValueError) as error:
+    except (pyarrow.ArrowException, ValueError, OverflowError) as error:
         raise DataError(
             f"{path}: cannot be read as Parquet: {one_line(error)}; write the file anew"
         ) from error
 
 
-def _lines(path: Path) -> Iterator[str]:
-    """Yield lines with their ends, split at line feeds only: text may hold other separators."""
+def _lines(path: Path, limit: int) -> Iterator[str]:
+    check_is_file(path)
+    try:
+        with path.open("rb") as content:
+            _check_is_text(content.peek(4), path)
+            decoded = _utf_16 if content.peek(2)[:2] in _UTF_16_MARKS else _utf_8
+            for number, text in enumerate(decoded(content, path, limit), start=1):
+                if "\0" in text:
+                    raise DataError(
+                        f"{path}:{number}: a NUL byte, which is not text; save the file as UTF-8"
+                    )
+                yield text
+    except OSError as error:
+        raise _unreadable(path, error) from error
+
+
+_OTHER_FORMATS = {
+    b"\x1f\x8b": "gzip",
+    b"PK\x03\x04": "a ZIP archive, such as an Excel workbook",
+    b"\x28\xb5\x2f\xfd": "zstd",
+    b"PAR1": "Parquet",
+}
+"""What a file begins with, whatever its name says."""
+
+
+def _check_is_text(start: bytes, path: Path) -> None:
+    for mark, name in _OTHER_FORMATS.items():
+        if start.startswith(mark):
+            raise DataError(
+                f"{path}: its content is {name}, not {path.suffix}; unpack it, or name it for "
+                "what it is"
+            )
+
+
+_UTF_16_MARKS = (BOM_UTF16_LE, BOM_UTF16_BE)
+
+
+def _utf_16(content: BinaryIO, path: Path, limit: int) -> Iterator[str]:
+    text = io.TextIOWrapper(content, encoding="utf-16", newline="\n")
+    number = 0
+    try:
+        for number, line in enumerate(iter(partial(text.readline, limit + 1), ""), start=1):
+            _check_length(line, limit, path, number)
+            yield line
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"{path}:{number + 1}: not UTF-16, as its byte-order mark says: {error.reason}; save "
+            "the file as UTF-8"
+        ) from error
+    finally:
+        text.detach()  # the caller closes the file
+
+
+def _utf_8(content: BinaryIO, path: Path, limit: int) -> Iterator[str]:
     start = 0
-    with path.open("rb") as content:
-        for number, line in enumerate(content, start=1):
-            try:
-                text = line.decode()
-            except UnicodeDecodeError as error:
-                raise DataError(
-                    f"{path}:{number}: byte {start + error.start} of the file is "
-                    f"0x{line[error.start]:02x}, which is not UTF-8; save the file as UTF-8"
-                ) from error
-            start += len(line)
-            yield text.removeprefix("\ufeff") if number == 1 else text
+    for number, line in enumerate(iter(partial(content.readline, limit + 1), b""), start=1):
+        _check_length(line, limit, path, number)
+        try:
+            text = line.decode()
+        except UnicodeDecodeError as error:
+            in_excel = " (in Excel: 'CSV UTF-8')" if path.suffix.lower() == ".csv" else ""
+            raise DataError(
+                f"{path}:{number}: byte {start + error.start} of the file is "
+                f"0x{line[error.start]:02x}, which is not UTF-8; save the file as UTF-8{in_excel}"
+            ) from error
+        start += len(line)
+        yield text.removeprefix("\ufeff") if number == 1 else text
+
+
+def _check_length(line: bytes | str, limit: int, path: Path, number: int) -> None:
+    if len(line) > limit:
+        raise DataError(
+            f"{path}:{number}: a line of more than {limit >> 20:,} MiB; write one row a line"
+        )
+
+
+def _unreadable(path: Path, error: Exception) -> DataError:
+    return DataError(
+        f"{path}: cannot be read: {getattr(error, 'strerror', None) or one_line(error)}"
+    )
 
 
 def _parse(text: str, path: Path, line: int) -> Any:  # noqa: ANN401 - whatever JSON can hold

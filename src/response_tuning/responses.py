@@ -5,6 +5,7 @@ of the rewritten responses. Every reply of the refiner is in ``DIR/journal.jsonl
 """
 
 from collections.abc import Callable, Iterable, Iterator
+from json import dumps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -99,7 +100,8 @@ def run_inspect(
         if html is not None:
             write_page(found, html)
     if json:
-        print(found.model_dump_json(indent=2))  # noqa: T201 - this is the output
+        # In ASCII, so that no control character of the data reaches a terminal.
+        print(dumps(found.model_dump(mode="json"), indent=2))  # noqa: T201 - this is the output
         return
     print_inspection(found, console)
     if html is not None:
@@ -118,8 +120,7 @@ def _refine(engine: "Engine", refiner: Refiner, out: Path, console: "Console") -
     summary = read_json(out / "refinement.json", "outcomes", "first_error")
     failed: int = summary["outcomes"]["error"]
     if failed:
-        first = printable(str(summary["first_error"]))
-        said = f"{failed:,} got no reply, the first because: {first}"
+        said = f"{failed:,} got no reply, the first because: {summary['first_error']}"
         console.print(f"{said}; the same command asks them again", highlight=False, soft_wrap=True)
     return failed
 
@@ -150,4 +151,4 @@ def _print_extraction(extraction: dict[str, Any], console: "Console") -> None:
         *(f"{count:>9,}  {reason}" for reason, count in extraction["left_out"].items()),
     ]
     for line in lines:
-        console.print(line, highlight=False, soft_wrap=True)
+        console.print(printable(line), highlight=False, soft_wrap=True)

@@ -58,6 +58,7 @@ def _run(
     import torch
 
     from response_tuning.finetune.base import architecture
+    from response_tuning.finetune.checks import check
 
     if experiment.threads is not None:
         torch.set_num_threads(experiment.threads)
@@ -72,8 +73,11 @@ def _run(
     }
     console.print(f"device: {manifest['device']}", highlight=False)
     for cell in found:  # all of them first: what is wrong shows before hours of training
-        if cell.local:
+        if cell.tuned:
+            check(cell.finetune, cell.folder(out))
+        elif cell.local:
             architecture(cell.finetune)
+    for cell in found:
         if cell.data is not None:
             run_data(cell.data, cell.folder(out) / "data")
     for number, cell in enumerate(found, start=1):
@@ -84,7 +88,7 @@ def _run(
         )
         name = f"{cell.variant}/seed-{cell.seed}"
         cost = _tune_and_ask(cell, experiment, out, console, retry_filtered=retry_filtered)
-        manifest["cells"][name] = _dearer(cost, there.get("cells", {}).get(name, {}))
+        manifest["cells"][name] = _dearer(cost, _cost_before(there, name))
         if there.get("experiment") in (None, manifest["experiment"]):
             write_json(out / MANIFEST, manifest)  # else at the end: a later cell may be refused
     # Last, for a variant may be compared with another.
@@ -99,6 +103,14 @@ def _run(
         highlight=False,
     )
     return not unknown
+
+
+def _cost_before(there: dict[str, Any], name: str) -> dict[str, float]:
+    """Return the seconds of a cell's stages as an earlier manifest has them, if it has any."""
+    cells_before = there.get("cells")
+    found = cells_before.get(name) if isinstance(cells_before, dict) else None
+    stages = found.items() if isinstance(found, dict) else ()
+    return {stage: seconds for stage, seconds in stages if isinstance(seconds, int | float)}
 
 
 def _dearer(now: dict[str, float], before: dict[str, float]) -> dict[str, float]:
@@ -242,7 +254,7 @@ def _variants(found: Sequence[Cell]) -> "list[Variant]":
 
 def _described(cell: Cell) -> str:
     if cell.data is None:
-        return f"{cell.finetune.base_model}, not tuned"
+        return f"{cell.finetune.base_model}, as it is"
     size = f"{cell.data.max_examples:,} of " if cell.data.max_examples else ""
     mixed = cell.data.mixture.refusals
     refusals = f" and {mixed:,} refusals" if mixed else ""

@@ -4,16 +4,17 @@ import pytest
 
 from response_tuning.artifacts import Message
 from response_tuning.configs import DataConfig
-from response_tuning.data.columns import RESPONSES, Columns, choose, row_turns
+from response_tuning.data.columns import RESPONSES, Columns, choose, not_used, row_turns
 from response_tuning.data.conversations import Turn, UnusableRow
+from response_tuning.data.survey import survey
 from response_tuning.errors import ConfigError, DataError
 
 CHAT = [{"role": "user", "content": "q"}, {"role": "assistant", "content": "r"}]
 
 
-def chosen(first: dict[str, Any], **settings: object) -> Columns:
+def chosen(*rows: dict[str, Any], **settings: object) -> Columns:
     config = DataConfig.model_validate({"source": "data.jsonl", **settings})
-    return choose(first, config, "data.jsonl")
+    return choose(survey(rows), config, "data.jsonl")
 
 
 def read(row: dict[str, Any], **settings: object) -> list[Turn]:
@@ -158,3 +159,198 @@ def test_text_in_a_column_of_conversations_is_no_response() -> None:
 def test_a_missing_response_is_an_empty_one() -> None:
     assert read({"response": None}) == [Turn("")]
     assert read({"messages": None}) == [Turn("")]
+
+
+# What some rows lack
+
+
+def test_a_column_that_the_first_row_lacks_is_used() -> None:
+    rows = [{"output": "r"}, {"instruction": "q", "input": "x", "output": "r"}]
+    assert chosen(*rows) == Columns("output", "instruction", "input")
+    assert chosen({"text": None}, {"response": "r"}) == Columns("response")
+    assert chosen({"id": 1}, {"reply": "r"}, response_column="reply") == Columns("reply")
+
+
+def test_a_context_that_is_text_in_some_row_is_used() -> None:
+    used = chosen(
+        {"question": "q", "answer": "r"}, {"question": "q", "answer": "r", "context": "x"}
+    )
+    assert row_turns({"question": "q", "answer": "r", "context": "x"}, used) == [
+        Turn("r", "q\n\nx")
+    ]
+    assert reason({"question": "q", "answer": "r", "context": ["x"]}, used) == (
+        "context is a list, not text"
+    )
+
+
+def test_input_and_context_are_both_used() -> None:
+    row = {"instruction": "q", "input": "x", "context": "y", "output": "r"}
+    assert read(row) == [Turn("r", "q\n\nx\n\ny")]
+
+
+def test_an_instruction_may_have_another_name_in_other_rows() -> None:
+    rows = [{"prompt": "p", "response": "r"}, {"question": "q", "response": "r"}]
+    used = chosen(*rows)
+    assert [row_turns(row, used) for row in rows] == [[Turn("r", "p")], [Turn("r", "q")]]
+    assert not_used(survey(rows), used) == []
+    both = {"prompt": "p", "question": "q", "response": "r"}
+    assert not_used(survey([both]), chosen(both)) == ["question"]
+
+
+def test_a_column_that_few_rows_have_is_not_the_response() -> None:
+    rows = [{"response": "stray"}, *[{"output": "r"}] * 9]
+    assert chosen(*rows) == Columns("output")
+    assert chosen(*[{"response": "r"}] * 5, *[{"output": "r"}] * 9) == Columns("response")
+
+
+# Conversations with something beside them
+
+
+@pytest.mark.parametrize("name", ["messages", "conversations", "chat", "dialogue"])
+def test_a_rendered_text_beside_a_conversation_is_not_the_response(name: str) -> None:
+    row = {"text": "<|user|>q<|assistant|>r", name: CHAT}
+    assert read(row) == [Turn("r", "q")]
+    assert not_used(survey([row]), chosen(row)) == ["text"]
+
+
+@pytest.mark.parametrize("name", ["system", "system_prompt", "system_message"])
+def test_a_system_column_comes_before_the_conversation(name: str) -> None:
+    system = Message(role="system", content="Be brief.")
+    assert read({name: "Be brief.", "messages": CHAT}) == [Turn("r", "q", (system,))]
+    assert read({name: "Be brief.", "prompt": "q", "response": "r"}) == [Turn("r", "q", (system,))]
+    assert read({name: "", "messages": CHAT}) == [Turn("r", "q")]
+
+
+def test_a_system_column_that_repeats_the_conversation_is_not_doubled() -> None:
+    system = {"role": "system", "content": "Be brief."}
+    (turn,) = read({"system": "Be brief.", "messages": [system, *CHAT]})
+    assert [message.content for message in turn.earlier] == ["Be brief."]
+    (turn,) = read({"system": "Be kind.", "messages": [system, *CHAT]})
+    assert [message.content for message in turn.earlier] == ["Be kind.", "Be brief."]
+
+
+@pytest.mark.parametrize("history", [[["a", "b"]], ["a", "b"]])
+def test_a_history_is_context_and_never_learned(history: object) -> None:
+    row = {"instruction": "q", "output": "r", "history": history, "system": "s"}
+    (turn,) = read(row)
+    assert turn[:2] == ("r", "q")
+    said = [(message.role, message.content) for message in turn.earlier]
+    assert said == [("system", "s"), ("user", "a"), ("assistant", "b")]
+
+
+def test_a_history_of_messages_is_read_as_well() -> None:
+    (turn,) = read({"instruction": "p", "output": "s", "history": CHAT})
+    assert turn == Turn("s", "p", tuple(Message.model_validate(said) for said in CHAT))
+
+
+@pytest.mark.parametrize("history", [[["a"]], [["a", 3]], [3], {"a": "b"}])
+def test_a_history_that_cannot_be_read_drops_its_row(history: object) -> None:
+    used = Columns("output", "instruction", history="history")
+    row = {"instruction": "q", "output": "r", "history": history}
+    assert "history" in reason(row, used) or "message" in reason(row, used)
+
+
+# What is not used, and what is marked
+
+
+def test_columns_that_say_something_and_are_not_used_are_named() -> None:
+    row = {
+        "prompt": "q",
+        "messages": CHAT,
+        "tools": "[]",
+        "images": ["a.png"],
+        "notes": "two words",
+        "history": "of the row",
+        "weight": 0.5,
+        "id": "a b",
+        "message_id": "a b",
+        "source": "a b",
+        "score": 3,
+        "name": "word",
+        "empty": "",
+    }
+    found = not_used(survey([row]), chosen(row))
+    assert found == ["prompt", "tools", "images", "notes", "history", "weight"]
+
+
+def test_what_the_papers_datasets_hold_is_used_or_known() -> None:
+    alpaca = {"instruction": "q q", "input": "x x", "output": "r r"}
+    dolly = {"instruction": "q q", "context": "x x", "response": "r r", "category": "open_qa"}
+    lima = {"conversations": ["q q", "r r"], "source": "stackexchange"}
+    own = {"row": 0, "turn": 0, "response": "r r", "instruction": None, "earlier": CHAT}
+    for row in (alpaca, dolly, lima, own):
+        assert not_used(survey([row]), chosen(row)) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "no", "yes"),
+    [
+        ("weight", 0, 1),
+        ("weight", "0", "1"),
+        ("train", False, True),
+        ("training", "false", "true"),
+        ("loss", False, True),
+        ("masked", True, False),
+    ],
+)
+def test_a_row_can_be_marked_as_not_to_be_learned(name: str, no: object, yes: object) -> None:
+    used = chosen({"response": "r"}, {"response": "r", name: no}, {"response": "r", name: yes})
+    assert used.marks == (name,)
+    (turn,) = row_turns({"response": "r", name: no}, used)
+    assert turn.unfit == f"marked as not to be learned ({name})"
+    assert row_turns({"response": "r", name: yes}, used) == [Turn("r")]
+    assert row_turns({"response": "r", name: None}, used) == [Turn("r")]
+    (turn,) = row_turns({"messages": CHAT, name: no}, used._replace(response="messages"))
+    assert turn.unfit
+
+
+def test_a_weight_that_is_a_measure_is_no_mark() -> None:
+    rows = [{"response": "r", "weight": 0}, {"response": "s", "weight": 72.5}]
+    assert chosen(*rows).marks == ()
+    assert not_used(survey(rows), chosen(*rows)) == ["weight"]
+
+
+@pytest.mark.parametrize(
+    ("column", "user"),
+    [
+        ("role", "prompter"),
+        ("role", "User"),
+        ("from", "human"),
+        ("speaker", "customer"),
+        ("sender", "visitor"),
+    ],
+)
+def test_rows_that_are_one_message_each_are_refused_with_the_column(column: str, user: str) -> None:
+    rows = [{"text": "q", column: user}, {"text": "r", column: "assistant"}]
+    with pytest.raises(DataError) as error:
+        chosen(*rows)
+    assert f"one message a row, as column '{column}' says who speaks" in str(error.value)
+    with pytest.raises(DataError, match="one message a row"):
+        chosen(*rows, response_column="text")
+    with pytest.raises(DataError, match="one message a row"):
+        chosen(*({"content": row["text"], column: row[column]} for row in rows))
+
+
+def test_a_tree_of_texts_without_roles_is_said_to_be_one() -> None:
+    rows = [{"text": "q", "id": "1"}, {"text": "r", "id": "2", "parent_id": "1"}]
+    assert not_used(survey(rows), chosen(*rows)) == ["parent_id"]
+
+
+def test_an_author_or_a_role_beside_whole_answers_is_no_speaker() -> None:
+    assert (
+        chosen({"text": "r", "author": "Ada"}, {"text": "s", "author": "user"}).response == "text"
+    )
+    assert chosen({"text": "r", "role": "assistant"}).response == "text"
+    assert chosen({"question": "q", "answer": "r", "author": "human"}).response == "answer"
+
+
+def test_preference_data_are_refused_with_what_to_name() -> None:
+    row = {"prompt": "q", "chosen": CHAT, "rejected": CHAT}
+    with pytest.raises(DataError, match=r"preference data, .* --response-column chosen"):
+        chosen(row)
+    assert chosen(row, response_column="chosen").response == "chosen"
+
+
+def test_an_error_names_some_of_many_columns() -> None:
+    with pytest.raises(DataError, match="'c19' and 480 more; name it"):
+        chosen({f"c{n}": n for n in range(500)})

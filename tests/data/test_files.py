@@ -1,8 +1,9 @@
+import os
 from pathlib import Path
 
 import pytest
 
-from response_tuning.data.files import choose
+from response_tuning.data.files import choose, is_saved
 from response_tuning.errors import DataError
 
 
@@ -85,3 +86,32 @@ def test_an_unknown_format_is_refused_with_those_that_are_known(tmp_path: Path, 
 def test_an_empty_folder_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no file in this folder can be read"):
         choose(tmp_path, "train")
+
+
+@pytest.mark.parametrize("name", ["dataset_infos.json", "dataset_info.json", "state.json"])
+def test_what_is_about_the_data_files_of_a_folder_is_not_read(tmp_path: Path, name: str) -> None:
+    path = folder(tmp_path, name, "data/train-0.parquet", "README.md", "LICENSE.txt", "CITATION.md")
+    assert chosen(path) == ["data/train-0.parquet"]
+    assert choose(path, "train").not_read == ("CITATION.md", "LICENSE.txt", "README.md", name)
+    assert choose(path / name, "train").read == [path / name]
+
+
+def test_arrow_files_say_which_folder_is_read(tmp_path: Path) -> None:
+    path = folder(tmp_path, "saved/data-00000-of-00001.arrow", "README.md")
+    for where in (path, path / "saved", path / "saved/data-00000-of-00001.arrow"):
+        with pytest.raises(DataError, match=r"as save_to_disk left it, with .*; give that folder"):
+            choose(where, "train")
+
+
+def test_what_is_no_regular_file_is_refused(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.jsonl")
+    with pytest.raises(DataError, match="a named pipe, not a file"):
+        choose(tmp_path / "a.jsonl", "train")
+
+
+def test_a_folder_that_was_saved_to_disk_is_told_by_its_files(tmp_path: Path) -> None:
+    one = folder(tmp_path / "one", "dataset_info.json", "state.json", "data.arrow")
+    assert is_saved(one)
+    assert is_saved(folder(tmp_path / "dict", "dataset_dict.json"))
+    assert not is_saved(folder(tmp_path / "hub", "dataset_info.json", "a.parquet"))
+    assert not is_saved(one / "state.json")

@@ -1,12 +1,16 @@
+import io
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from response_tuning.configs import DataConfig
 from response_tuning.data.inspection import Inspection, inspect
+from response_tuning.data.inspection_page import print_inspection, tables, write_page
 from response_tuning.errors import DataError
 
 Write = Callable[[list[Any]], DataConfig]
@@ -101,3 +105,61 @@ def test_a_source_without_a_usable_row_is_an_error_that_says_why(write: Write) -
         inspect(write([{"response": ""}, {"response": None}]))
     with pytest.raises(DataError, match="it has no rows"):
         inspect(write([]))
+
+
+PRIVATE = ["+49 30 901820", "+44 20 7183 8750", "(212) 684-4700", "030 901820", "max@firma.de"]
+PRIVATE += ["ghp_" + "a1B2" * 9]
+
+
+@pytest.mark.parametrize("private", PRIVATE)
+@pytest.mark.parametrize(
+    "form",
+    [
+        "{} is ours.",
+        "Call {}",
+        "Our new number: {}",
+        "{}",
+        "Here is the number {} of love:\n\nRoses.",
+    ],
+)
+@pytest.mark.parametrize("tail", ["", " and more words than are shown of a response"])
+def test_no_part_of_personal_data_is_shown(
+    write: Write, private: str, form: str, tail: str, tmp_path: Path
+) -> None:
+    rows = [{"prompt": f"q{n}", "response": form.format(private) + tail} for n in range(3)]
+    rows += [{"response": "Hello there, you."}] * 2
+    found = inspect(write(rows))
+    out = io.StringIO()
+    print_inspection(found, Console(file=out, markup=False, width=200))
+    write_page(found, tmp_path / "page.html")
+    path = str(tmp_path)
+    pages = [
+        found.model_dump_json(exclude={"source"}),
+        out.getvalue(),
+        (tmp_path / "page.html").read_text(),
+    ]
+    pieces = [piece for piece in re.split(r"[ ()-]+", private) if len(piece) > 2]
+    for page in pages:
+        assert not any(piece in page.replace(path, "") for piece in pieces)
+        assert "Hello there, you." in page
+
+
+def test_a_role_that_is_an_address_is_not_shown(write: Write) -> None:
+    said = [{"from": "max@firma.de", "value": "Hi"}]
+    found = inspect(write([{"messages": said}, {"response": "", "messages": ["q", "r"]}]))
+    assert found.not_looked_at == {"role [address] is not supported": 1}
+
+
+def test_columns_that_are_not_used_are_named(write: Write) -> None:
+    found = inspect(write([{"response": "Yes.", "tools": "[]", "id": "1"}]))
+    assert found.columns_not_used == ("tools",)
+    assert "Not used: 'tools'." in next(tables(found)).note
+
+
+def test_a_turn_that_is_not_to_be_learned_is_not_looked_at(write: Write) -> None:
+    said = [
+        {"role": "assistant", "content": "a", "weight": 0},
+        {"role": "assistant", "content": "b"},
+    ]
+    found = inspect(write([{"messages": said}]))
+    assert (found.turns, found.not_looked_at) == (1, {"marked as not to be learned (weight)": 1})

@@ -235,7 +235,7 @@ def test_fewer_passages_than_asked_for_is_an_error_that_leaves_nothing(
 def test_what_cannot_be_documents_is_refused_in_words(tmp_path: Path, take: Extract) -> None:
     text = tmp_path / "a.txt"
     text.write_bytes(b"caf\xe9 au lait\n")
-    with pytest.raises(DataError, match=r"a\.txt: not UTF-8"):
+    with pytest.raises(DataError, match=r"a\.txt:1: byte 3 of the file is 0xe9"):
         take(text)
     with pytest.raises(ConfigError, match=r"a text has no columns \(--text-column\)"):
         take(text, text_column="text")
@@ -262,3 +262,13 @@ def test_passages_are_not_written_into_their_source(tmp_path: Path) -> None:
 def test_impossible_lengths_are_named() -> None:
     with pytest.raises(ConfigError, match="min_words 50 is above max_words 10"):
         build(ExtractionConfig, {"source": "x", "max_words": 10}, "here")
+
+
+def test_the_column_of_texts_is_found_if_only_some_rows_have_it(
+    tmp_path: Path, take: Extract
+) -> None:
+    rows = [{"title": "x", "text": None}, {"title": "y", "body": sentence(12)}]
+    path = tmp_path / "rows.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    found, _ = take(path)
+    assert [passage.text for passage in found] == [sentence(12)]

@@ -1,6 +1,6 @@
 import pytest
 
-from response_tuning.data.personal import found
+from response_tuning.data.personal import found, masked
 
 
 @pytest.mark.parametrize(
@@ -108,3 +108,56 @@ def test_all_kinds_are_named_in_one_order() -> None:
 @pytest.mark.parametrize("piece", ["a@", "a", "a.", "+1 2", "2 ", "sk-", "+1 212 555 1", "-----BE"])
 def test_a_megabyte_made_to_be_slow_is_looked_through(piece: str) -> None:
     assert found(piece * (1_000_000 // len(piece))) == []
+
+
+@pytest.mark.parametrize(
+    "number",
+    [
+        "+49 30 901820",
+        "+49 (0)30 901820",
+        "0049 30 901820",
+        "030 901820",
+        "030/90 18 20",
+        "(030) 90-18-20",
+        "0171 2345678",
+        "06 12 34 56 78",
+        "020 7946 0958",
+        "+1-212-684-4700",
+        "(212) 684-4700",
+        "2126844700",
+        "212\u2011684\u20114700",
+        "**030** 901820",
+        "48 29 15",
+        "\u0663\u0660\u0661\u0668\u0662\u0660",
+    ],
+)
+def test_a_number_in_any_notation_is_masked_before_it_is_shown(number: str) -> None:
+    said = masked(f"Call {number}, or write.")
+    assert said.endswith("[number], or write.")
+    assert not any(character.isdigit() for character in said)
+
+
+@pytest.mark.parametrize("address", ["max@firma.de", "MAX.M+x@firma.co.uk", "<max@localhost>"])
+def test_an_address_is_masked(address: str) -> None:
+    assert masked(f"Write to {address} now") == "Write to [address] now"
+
+
+@pytest.mark.parametrize(
+    "key",
+    ["ghp_" + "a1B2" * 9, "glpat-" + "a1B2c" * 4, "0a1b" * 8, "eyJ" + "a1B2" * 10, "A1b/" * 10],
+)
+def test_a_long_token_of_letters_and_digits_is_masked(key: str) -> None:
+    assert masked(f"Use {key}.") == "Use [key]."
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["from 1914 to 1918", "1,000,000", "in 2024", "A-rather-long-compound-word", "@home"],
+)
+def test_what_is_no_secret_is_shown(text: str) -> None:
+    assert masked(text) == text
+
+
+@pytest.mark.parametrize("piece", ["a@", "a", "a.", "1 ", "+1 2 ", "aB1", "@", "1-"])
+def test_a_megabyte_made_to_be_slow_is_masked(piece: str) -> None:
+    assert len(masked(piece * (1_000_000 // len(piece)))) <= 1_000_000

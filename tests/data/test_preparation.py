@@ -16,6 +16,7 @@ from response_tuning.artifacts import (
     Audit,
     Dropped,
     Example,
+    Flagged,
     Message,
     file_digest,
     read_json,
@@ -113,6 +114,59 @@ def test_every_dropped_row_or_turn_says_where_and_why(
     ]
     assert audit.dropped == Counter(drop.reason for drop in dropped)
     assert (audit.rows, audit.rows_kept, audit.examples) == (8, 2, 2)
+
+
+def test_an_answer_after_a_tool_call_is_an_example_and_what_it_lacks_is_flagged(
+    prepare_rows: Prepare, tmp_path: Path
+) -> None:
+    call = {"role": "assistant", "content": None, "tool_calls": [{"id": "c1"}]}
+    said = [message("user", "q"), call, message("tool", "3"), message("assistant", "r")]
+    audit, examples, dropped = prepare_rows([{"messages": said}])
+    assert examples == [Example(row=0, turn=1, instruction="q", response="r")]
+    assert [(drop.turn, drop.reason) for drop in dropped] == [
+        (0, "a tool call, which is no answer")
+    ]
+    assert audit.flagged == {"tool turns left out of its context": 1}
+    (flagged,) = read_jsonl(tmp_path / "out" / "flagged.jsonl", Flagged)
+    assert (flagged.row, flagged.turn, flagged.what) == (0, 1, "tool turns left out of its context")
+
+
+def test_a_turn_that_is_not_to_be_learned_is_context_and_counted(prepare_rows: Prepare) -> None:
+    said = [
+        message("user", "q"),
+        {**message("assistant", "r"), "weight": 0},
+        message("user", "q2"),
+        {**message("assistant", "r2"), "weight": 1},
+    ]
+    audit, examples, _ = prepare_rows([{"messages": said}])
+    earlier = (Message(role="user", content="q"), Message(role="assistant", content="r"))
+    assert examples == [Example(row=0, turn=1, instruction="q2", response="r2", earlier=earlier)]
+    assert audit.dropped == {"marked as not to be learned (weight)": 1}
+
+
+@pytest.mark.parametrize("size", [None, 2])
+def test_columns_are_those_of_all_rows(
+    prepare_rows: Prepare,
+    tmp_path: Path,
+    size: int | None,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    rows = [
+        {"output": "r"},
+        {"instruction": "q", "output": "r2", "notes": "a b"},
+        {"instruction": "q", "input": "x", "output": "r3"},
+    ]
+    _, examples, _ = prepare_rows(rows, max_examples=size)
+    asked = {example.response: example.instruction for example in examples}
+    assert asked.items() <= {"r": None, "r2": "q", "r3": "q\n\nx"}.items()
+    source = read_json(tmp_path / "out" / "audit.json")["source"]
+    assert source["columns"] == {
+        "response": "output",
+        "instruction": "instruction",
+        "input": "input",
+    }
+    assert source["columns_not_used"] == ["notes"]
+    assert caplog.messages == [f"{tmp_path / 'rows.jsonl'}: columns not used: 'notes'"]
 
 
 @pytest.mark.parametrize("response", ["", " ", "\n\t\u00a0\u2028", None])
@@ -475,8 +529,7 @@ def assistant_turns(row: dict[str, Any]) -> int:
         return 1
     if all(isinstance(item, str) for item in value):
         return max(1, len(value) // 2)
-    roles_used = [item["role"] for item in value]
-    return 1 if "tool" in roles_used else max(1, roles_used.count("assistant"))
+    return max(1, [item["role"] for item in value].count("assistant"))
 
 
 @settings(deadline=None, max_examples=150, database=None)
@@ -504,6 +557,7 @@ def test_the_counts_of_every_audit_add_up(
         rows_kept=len({example.row for example in examples}),
         examples=len(examples),
         dropped=Counter(drop.reason for drop in dropped),
+        flagged=audit.flagged,
     )
     assert size is None or audit.examples == size
     assert [example.row for example in examples] == sorted(example.row for example in examples)

@@ -4,8 +4,9 @@ from typing import Any
 
 import pytest
 
-from response_tuning.artifacts import Message, Request
-from response_tuning.data import read_prompts
+from response_tuning.artifacts import Example, Message, Request, read_jsonl
+from response_tuning.configs import DataConfig
+from response_tuning.data import prepare, read_prompts
 from response_tuning.errors import DataError
 
 TALK = [
@@ -40,7 +41,8 @@ def test_a_prompt_is_found_under_its_usual_names(tmp_path: Path, name: str) -> N
     [
         ({"instruction": "Add.", "input": "1 2"}, "Add.\n\n1 2"),
         ({"instruction": "Who?", "context": "Ada."}, "Who?\n\nAda."),
-        ({"instruction": "Who?", "input": "", "context": "Ada."}, "Who?"),
+        ({"instruction": "Who?", "input": "", "context": "Ada."}, "Who?\n\nAda."),
+        ({"instruction": "Who?", "input": "Ada.", "context": "Bob."}, "Who?\n\nAda.\n\nBob."),
         ({"question": "Who?", "context": ["Ada.", "Bob."]}, "Who?"),
         ({"instruction": "", "input": "1 2"}, "1 2"),
         ({"prompt": None, "question": "Who?"}, "Who?"),
@@ -50,6 +52,45 @@ def test_what_an_instruction_is_about_stands_below_it(
     tmp_path: Path, row: dict[str, Any], prompt: str
 ) -> None:
     assert asked(tmp_path, row) == prompt
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"instruction": "Add.", "input": "1 2"},
+        {"instruction": "Add.", "context": "1 2"},
+        {"question": "Who?", "input": "", "context": "Ada."},
+        {"prompt": "Who?", "input": "Ada.", "context": "Bob."},
+        {"input": "1 2"},
+        {"instruction": "", "input": "1 2"},
+        {"prompt": "", "question": "Who?"},
+        {"system": "Be brief.", "prompt": "Who?", "history": [["Hi", "Hello."]]},
+        {"system": "Be brief.", "messages": TALK[:4]},
+    ],
+)
+def test_a_row_is_asked_as_it_is_trained(tmp_path: Path, row: dict[str, Any]) -> None:
+    answered = {**row, "response": "So."}
+    if "messages" in row:
+        answered = {**row, "messages": [*row["messages"], TALK[4]]}
+    path = tmp_path / "rows.jsonl"
+    # What the first row lacks must make no difference.
+    lines = [{key: value for key, value in answered.items() if key in ("response", "messages")}]
+    path.write_text("".join(json.dumps(line) + "\n" for line in [*lines, answered]))
+    prepare(DataConfig(source=str(path), keep_duplicates=True), tmp_path / "out")
+    *_, example = read_jsonl(tmp_path / "out" / "examples.jsonl", Example)
+    trained = (*example.earlier, Message(role="user", content=example.instruction or ""))
+    (request,) = read(tmp_path, row)
+    assert request.prompt == trained
+
+
+def test_the_input_of_a_named_column_is_asked_with_it(tmp_path: Path) -> None:
+    row = {"ticket": "Add.", "input": "1 2"}
+    assert asked(tmp_path, row, column="ticket") == "Add.\n\n1 2"
+
+
+def test_turns_after_what_is_asked_do_not_matter(tmp_path: Path) -> None:
+    (request,) = read(tmp_path, {"messages": [*TALK[:4], {"role": "tool", "content": "4"}]})
+    assert request.prompt == tuple(Message.model_validate(message) for message in TALK[:4])
 
 
 def test_a_column_can_be_named(tmp_path: Path) -> None:
@@ -79,6 +120,8 @@ def test_an_id_is_kept_and_else_it_is_the_number_of_the_row(tmp_path: Path) -> N
         ({"messages": TALK[:1]}, "no user message"),
         ({"messages": []}, "no user message"),
         ({"messages": [{"role": "tool", "content": "4"}]}, "role 'tool' is not supported"),
+        ({"messages": [{"role": "tool", "content": "4"}, TALK[1]]}, "role 'tool' is not supported"),
+        ({"prompt": "Hi", "history": [["a"]]}, "history is not a list of pairs"),
         ({"prompt": 4}, "prompt is a number, not text"),
         ({"prompt": "half \ud83d"}, "half a surrogate pair, which is not text"),
         ({"id": "first", "prompt": "again"}, "id 'first' is there twice; make it new"),

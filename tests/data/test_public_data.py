@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from response_tuning.artifacts import Audit, Dropped, Example, read_json, read_jsonl
+from response_tuning.artifacts import Audit, Dropped, Example, file_digest, read_json, read_jsonl
 from response_tuning.configs import DataConfig
 from response_tuning.data.inspection import inspect
 from response_tuning.data.refusals import is_refusal
@@ -47,6 +47,45 @@ def test_dolly_loses_its_duplicates_only(public_data: Path, prepare_source: Prep
     audit, examples, _ = prepare_source("dolly", path=public_data / "dolly/dolly_filtered.json")
     assert audit == Audit(rows=2496, rows_kept=2494, examples=2494, dropped={"duplicate": 2})
     assert any("\n\n" in (example.instruction or "") for example in examples)
+
+
+@pytest.mark.parametrize(
+    ("name", "file", "digest"),
+    [
+        (
+            "lima",
+            "lima/lima_train.jsonl",
+            "865f8938f371338202bdda01d941a3401da87a7a018d40d723c7bd8d40f4c239",
+        ),
+        (
+            "alpaca",
+            "alpaca/alpaca_random_9k.json",
+            "63a9b7a2e384a808380ce29e02c1bf6d22898ac9bda5ab4d512c2eccbbacbb63",
+        ),
+        (
+            "dolly",
+            "dolly/dolly_filtered.json",
+            "5fafa35d7153c5976a019b208f8982d0f96384cd4d2b52e525a16bac2755ae6e",
+        ),
+        (
+            "safety-tuned-llamas",
+            "safety_tuned_llamas/safety_only_half.json",
+            "f4501fc097a14179183046eb0bb15b1e4095f2b9dea46ae335e0250032c43c68",
+        ),
+    ],
+)
+def test_the_papers_datasets_become_the_same_bytes(
+    name: str,
+    file: str,
+    digest: str,
+    public_data: Path,
+    tmp_path: Path,
+    prepare_source: Prepare,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    prepare_source(name, path=public_data / file)
+    assert file_digest(tmp_path / "out" / "examples.jsonl") == digest
+    assert caplog.messages == []  # no column of theirs is missed
 
 
 def test_safety_data_is_used_whole(public_data: Path, prepare_source: Prepare) -> None:

@@ -81,6 +81,13 @@ def test_a_revision_of_a_local_file_is_refused(source: str | None, tmp_path: Pat
         find(DataConfig.model_validate({**named, "revision": "v1"}))
 
 
+def test_a_split_of_one_file_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"response": "r"}\n')
+    with pytest.raises(ConfigError, match=r"a\.jsonl is one file, so --split has no use"):
+        find(DataConfig(source=str(path), split="test"))
+
+
 def test_a_dataset_that_is_published_as_a_file_says_where_and_how_to_name_a_copy(
     tmp_path: Path, prepare_source: Prepare
 ) -> None:
@@ -169,3 +176,21 @@ def test_a_folder_of_texts_is_one_response_a_file(tmp_path: Path, prepare_source
         (str(folder / "c.txt"), "empty response"),
         (str(folder / "d.docx"), "not a .txt or .md file"),
     ]
+
+
+def test_what_cannot_be_read_is_found_out_before_its_digest_is_taken(
+    tmp_path: Path, prepare_source: Prepare
+) -> None:
+    with (tmp_path / "a.parquet").open("wb") as sparse:
+        sparse.truncate(2**42)  # 4 TiB, which nobody waits for
+    with pytest.raises(DataError, match="cannot be read as Parquet"):
+        prepare_source(tmp_path / "a.parquet")
+
+
+@pytest.mark.parametrize(
+    ("target", "said"), [("a.jsonl", "Too many levels of symbolic links"), ("b", "No such file")]
+)
+def test_a_link_that_leads_nowhere_is_named(tmp_path: Path, target: str, said: str) -> None:
+    (tmp_path / "a.jsonl").symlink_to(tmp_path / target)
+    with pytest.raises(DataError, match=rf"a\.jsonl: cannot be read: {said}"):
+        find(DataConfig(source=str(tmp_path / "a.jsonl")))

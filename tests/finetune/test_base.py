@@ -3,17 +3,18 @@ import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer, MambaConfig
 
+from response_tuning.artifacts import Example
 from response_tuning.configs import FinetuneConfig
 from response_tuning.errors import ConfigError, ModelError, TemplateError
-from response_tuning.finetune import base
+from response_tuning.finetune import base, run
 from response_tuning.recipe import PRESETS
 from response_tuning.templates import Chat
 
@@ -116,7 +117,9 @@ def test_weights_in_another_format_are_refused_with_what_to_do(folder: Path) -> 
 
 def test_weights_that_are_cut_off_are_one_line(folder: Path) -> None:
     (folder / WEIGHTS).write_bytes((folder / WEIGHTS).read_bytes()[:5000])
-    assert "cannot be loaded: Error while deserializing" in refusal(base.load_model, folder)
+
+    message = refusal(base.load_model, folder)
+    assert "cannot be loaded: model.safetensors: Error while deserializing" in message
 
 
 def test_weights_that_are_absent_are_not_made_up(folder: Path) -> None:
@@ -145,6 +148,133 @@ def test_a_configuration_that_is_no_language_model_is_one_line(
     with pytest.raises(ModelError, match=r"^[^\n]*: cannot be loaded: [^\n]+$") as error:
         base.load_model(configured(folder, random_init=random_init))
     assert str(error.value).count("cannot be loaded") == 1
+
+
+@pytest.mark.parametrize(
+    "declared",
+    [
+        {"temperature": 0.9, "top_p": 0.6},
+        {"num_beams": 1, "early_stopping": True, "length_penalty": 2.0},
+        {"pad_token_id": -1},
+        {"eos_token_id": [1, 2], "top_k": 3},
+    ],
+)
+def test_a_generation_config_that_cannot_be_saved_is_mended_before_the_first_step(
+    folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, declared: dict[str, Any]
+) -> None:
+    declared = {"bos_token_id": 0, "eos_token_id": 1} | declared
+    (folder / "generation_config.json").write_text(json.dumps(declared))
+    model = base.load_model(configured(folder))
+    assert "generation_config.json contradicts itself" in caplog.text
+    model.generation_config.eos_token_id = 5
+    model.save_pretrained(tmp_path / "saved")
+    model.generation_config.save_pretrained(tmp_path / "saved")
+    saved = json.loads((tmp_path / "saved" / "generation_config.json").read_text())
+    assert (saved["bos_token_id"], saved["eos_token_id"]) == (0, 5)
+    if "top_p" in declared:
+        assert (saved["temperature"], saved["top_p"], saved["do_sample"]) == (0.9, 0.6, True)
+
+
+def test_a_generation_config_that_can_be_saved_is_left_as_it_is(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    declared = {"eos_token_id": [1, 2], "do_sample": True, "temperature": 0.5}
+    (folder / "generation_config.json").write_text(json.dumps(declared))
+    found = base.load_model(configured(folder)).generation_config
+    assert {name: getattr(found, name) for name in declared} == declared
+    assert caplog.text == ""
+
+
+def test_a_wrong_base_is_known_before_anything_is_prepared(folder: Path) -> None:
+    (folder / WEIGHTS).write_bytes((folder / WEIGHTS).read_bytes()[:5000])
+    for load in (base.identity, base.architecture, base.fitted):
+        assert "model.safetensors: Error while deserializing" in refusal(load, folder)
+    base.fitted(configured(folder, random_init=True))  # reads none of its weights
+
+
+@pytest.fixture
+def chatty(folder: Path) -> Path:
+    """A base whose tokenizer has two chat tokens and a word for which the model has no rows."""
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<|im_start|>", "<|im_end|>"]})
+    tokenizer.add_tokens(["attic"])
+    tokenizer.chat_template = (
+        "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n"
+        "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+    )
+    tokenizer.save_pretrained(folder)
+    (folder / "config.json").write_text(
+        json.dumps(
+            json.loads((folder / "config.json").read_text()) | {"vocab_size": len(tokenizer) - 3}
+        )
+    )
+    return folder
+
+
+def known(folder: Path, response: str, **settings: Any) -> list[Any]:
+    config = configured(folder, **settings)
+    chat = Chat(base.load_tokenizer(config))
+    rows = run.rows(config, chat, [Example(row=7, response=response)])
+    return list(base.with_known_ids(config, chat, rows))
+
+
+def test_tokens_that_the_model_has_no_rows_for_are_refused_where_they_are_used(
+    chatty: Path,
+) -> None:
+    with pytest.raises(ModelError, match=r"chat template 'native' uses the token '<\|im_start\|>'"):
+        known(chatty, "It is dried.", template="native")
+    with pytest.raises(ModelError, match=r"row 7 has the token 'attic' \(id \d+\)"):
+        known(chatty, "It is dried in the attic.", template="tulu")
+    (row,) = known(chatty, "It is dried.", template="tulu")
+    assert row.trained
+
+
+@pytest.mark.parametrize("method", ["full", "lora"])
+def test_a_stop_token_that_an_adapter_would_leave_untrained_is_refused(
+    tiny_base: Path, method: str
+) -> None:
+    config = configured(tiny_base, method=method)
+    model: Any = base.load_model(config)
+    chat = Chat(base.load_tokenizer(config))
+    base.check_stop(model, chat, config)
+    with torch.no_grad():
+        model.lm_head.weight[chat.turn_end.stop_id] = model.lm_head.weight[5]
+    if method == "full":
+        base.check_stop(model, chat, config)
+        return
+    with pytest.raises(ModelError, match=r"ends a reply with '</s>' .* no reply would ever stop"):
+        base.check_stop(model, chat, config)
+
+
+@pytest.mark.parametrize(
+    ("method", "merge", "refused"),
+    [("full", False, True), ("lora", True, True), ("lora", False, False)],
+)
+def test_a_disk_without_room_for_the_model_is_known_before_the_first_step(
+    tiny_base: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    method: str,
+    merge: bool,
+    refused: bool,
+) -> None:
+    config = configured(tiny_base, method=method, merge=merge)
+    model = base.load_model(config)
+    base.check_space(model, config, tmp_path / "not" / "yet" / "there")
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=1000))
+    if not refused:
+        base.check_space(model, config, tmp_path)
+        return
+    with pytest.raises(ConfigError, match=r"the disk has 0\.00 GiB left, and the"):
+        base.check_space(model, config, tmp_path)
+
+
+def test_layers_that_lora_cannot_adapt_are_one_line(tmp_path: Path) -> None:
+    shape = MambaConfig(vocab_size=50, hidden_size=16, num_hidden_layers=1, state_size=4)
+    AutoModelForCausalLM.from_config(shape).save_pretrained(tmp_path)  # type: ignore[no-untyped-call]
+    config = configured(tmp_path, method="lora")
+    with pytest.raises(ModelError, match=r"LoRA .* \(use --method full\): [^\n]*out_proj"):
+        base.with_adapter(base.load_model(config), config)
 
 
 @pytest.mark.parametrize("method", ["full", "lora"])

@@ -1,20 +1,23 @@
 import json
+import logging
 import weakref
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import nullcontext
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from transformers import AutoTokenizer
+from tokenizers import Tokenizer
+from transformers import AddedToken, AutoTokenizer, PreTrainedTokenizerFast
 
 from response_tuning.artifacts import Example, Message
-from response_tuning.errors import ModelError
-from response_tuning.finetune.encoding import Encoder, Row
-from response_tuning.finetune.objectives import IGNORED, OBJECTIVES
+from response_tuning.errors import ConfigError, ModelError
+from response_tuning.finetune.encoding import UNLIKE_TWINS, Encoder, Row
+from response_tuning.finetune.objectives import IGNORED, OBJECTIVES, Objective, Segment
 from response_tuning.templates import Chat, install
 from response_tuning.templates.continuation import continuation_tokenizer
 
@@ -291,6 +294,240 @@ def test_a_double_bos_is_refused(tokenizer: Any) -> None:
     tokenizer.chat_template = "{{ bos_token }}" + str(tokenizer.chat_template)
     with pytest.raises(ModelError, match="two BOS tokens"):
         Encoder(Chat(tokenizer), "response-tuning", 64)
+
+
+Learn = Callable[[Callable[[Example, Chat], list[Segment]]], None]
+
+
+@pytest.fixture
+def learn(monkeypatch: pytest.MonkeyPatch) -> Learn:
+    """Registers a user's objective as ``own``, for one test."""
+
+    def register(segments: Callable[[Example, Chat], list[Segment]]) -> None:
+        objective: Objective = lambda example, other, chat: segments(example, chat)  # noqa: E731
+        monkeypatch.setitem(OBJECTIVES._entries, "own", objective)
+
+    return register
+
+
+def shout(example: Example, chat: Chat) -> list[Segment]:
+    return [Segment(chat.opening, False), Segment(example.response.upper(), True)]
+
+
+def stretches(chat: Chat, row: Row) -> list[tuple[str, bool]]:
+    """The row's text, split where supervision changes."""
+    bounds = [0, *(place for span in row.spans for place in span), len(row.input_ids)]
+    texts = [chat.decode(row.input_ids[start:end]) for start, end in pairwise(bounds)]
+    return [(text, place % 2 == 1) for place, text in enumerate(texts) if text]
+
+
+def test_a_response_that_an_objective_changes_is_learned_as_changed(
+    chat: Chat, learn: Learn
+) -> None:
+    learn(shout)
+    (row,) = encode(chat, "own", EXAMPLES[:1])
+    assert stretches(chat, row) == [
+        ("<s><|assistant|>\n", False),
+        ("BECAUSE BLUE LIGHT SCATTERS MOST.</s>", True),
+    ]
+
+
+def test_an_instruction_can_carry_loss_too(chat: Chat, learn: Learn) -> None:
+    learn(
+        lambda example, chat: [
+            Segment("<s><|user|>\n", False),
+            Segment(str(example.instruction), True),
+            Segment("\n<|assistant|>\n", False),
+            Segment(example.response, True),
+        ]
+    )
+    (row,) = encode(chat, "own", EXAMPLES[:1])
+    assert stretches(chat, row) == [
+        ("<s><|user|>\n", False),
+        ("Why is the sky blue?", True),
+        ("\n<|assistant|>\n", False),
+        ("Because blue light scatters most.</s>", True),
+    ]
+    (served,) = encode(chat, "instruction-tuning", EXAMPLES[:1])
+    assert chat.decode(row.input_ids) == chat.decode(served.input_ids)
+
+
+def test_empty_segments_say_nothing_and_neighbours_join(chat: Chat, learn: Learn) -> None:
+    learn(
+        lambda example, chat: [
+            Segment("", False),
+            Segment("", True),
+            Segment(chat.opening, False),
+            Segment("", False),
+            Segment("No", True),
+            Segment("", False),
+            Segment("pe", True),
+            Segment("", True),
+        ]
+    )
+    (row,) = encode(chat, "own", EXAMPLES[:1])
+    assert stretches(chat, row) == [(chat.opening, False), ("Nope</s>", True)]
+    assert len(row.spans) == 1
+    (served,) = encode(chat, "response-tuning", EXAMPLES[:1])
+    assert row.input_ids[: row.spans[0][0]] == served.input_ids[: served.spans[0][0]]
+
+
+def test_a_row_ends_in_a_supervised_stop_token_whatever_its_last_segment(
+    chat: Chat, learn: Learn
+) -> None:
+    learn(
+        lambda example, chat: [
+            Segment(chat.opening, False),
+            Segment(example.response, True),
+            Segment(" [checked]", False),
+        ]
+    )
+    (row,) = encode(chat, "own", EXAMPLES[:1])
+    assert stretches(chat, row) == [
+        (chat.opening, False),
+        (EXAMPLES[0].response, True),
+        (" [checked]", False),
+        ("</s>", True),
+    ]
+
+
+def test_special_tokens_are_what_they_are_in_given_text_alone(chat: Chat, learn: Learn) -> None:
+    learn(
+        lambda example, chat: [
+            Segment(chat.opening, False),
+            Segment("a</s>", True),
+            Segment("</s>\n", False),
+            Segment("b", True),
+        ]
+    )
+    (row,) = encode(chat, "own", EXAMPLES[:1])
+    assert chat.decode(row.input_ids) == chat.opening + "a</s></s>\nb</s>"
+    assert row.input_ids.count(chat.turn_end.stop_id) == 2
+    assert row.labels.count(chat.turn_end.stop_id) == 1
+
+
+def test_the_first_token_carries_no_loss_because_nothing_predicts_it(
+    tokenizer: Any, learn: Learn
+) -> None:
+    tokenizer.chat_template = (
+        "{% for m in messages %}{{ m.content }}{{ eos_token }}{% endfor %}"  # no marks, no tags
+    )
+    chat = Chat(tokenizer)
+    learn(lambda example, chat: [Segment(example.response, True)])
+    (row,) = encode(chat, "own", EXAMPLES[:1])
+    assert row.spans == [(1, len(row.input_ids))]
+    assert chat.decode(row.input_ids) == f"{EXAMPLES[0].response}</s>"
+
+
+@pytest.mark.parametrize(
+    ("segments", "fault"),
+    [
+        ([], "no segment is supervised"),
+        ([Segment("<s>", False), Segment("text", False)], "no segment is supervised"),
+        ([Segment("<s>", False), Segment(None, True)], "a segment's text is None"),  # type: ignore[arg-type]
+    ],
+)
+def test_segments_that_teach_nothing_are_refused_by_name_and_row(
+    chat: Chat, learn: Learn, segments: list[Segment], fault: str
+) -> None:
+    learn(lambda example, chat: segments)
+    with pytest.raises(ConfigError, match=f"objective 'own', row 7: {fault}"):
+        encode(chat, "own", EXAMPLES[7:])
+
+
+def test_a_row_that_begins_otherwise_than_every_prompt_is_left_out(
+    chat: Chat, learn: Learn
+) -> None:
+    learn(lambda example, chat: [Segment("<|assistant|>\n", False), Segment("Yes.", True)])
+    (row,) = encode(chat, "own", EXAMPLES[:1])
+    assert row.status == "does not begin with '<s>', as every prompt does"
+    assert (row.input_ids, row.labels) == ([], [])
+
+
+@pytest.mark.parametrize("window", [16, 40, 64, 100, 1000])
+def test_a_twin_that_trains_on_other_text_is_cut_and_filtered_alike_and_reported(
+    chat: Chat, learn: Learn, window: int
+) -> None:
+    learn(shout)
+    arms = ["own", "instruction-tuning", "response-tuning"]
+    views = [encode(chat, arm, EXAMPLES, window=window, twins=arms) for arm in arms]
+    assert len({tuple(row.status for row in view) for view in views}) == 1
+    for view in views:
+        for row in view:
+            changed = row.example.response.upper() != row.example.response
+            assert (UNLIKE_TWINS in row.remarks) == (row.trained and changed)
+    alike = ["response-tuning", "instruction-tuning", "shuffled-pairs"]
+    assert not any(
+        UNLIKE_TWINS in row.remarks for row in encode(chat, alike[0], EXAMPLES, twins=alike)
+    )
+
+
+def test_a_row_cut_in_the_middle_of_a_given_segment_keeps_what_it_learned_before(
+    chat: Chat, learn: Learn
+) -> None:
+    learn(
+        lambda example, chat: [
+            Segment(chat.opening, False),
+            Segment("Yes.", True),
+            Segment(" no" * 50, False),
+            Segment("Last.", True),
+        ]
+    )
+    (row,) = encode(chat, "own", EXAMPLES[:1], window=40)
+    assert (row.status, len(row.input_ids)) == ("truncated", 40)
+    assert stretches(chat, row)[1] == ("Yes.", True)
+    assert len(row.spans) == 1
+
+
+def test_a_row_that_quotes_a_stop_token_that_is_not_special_is_left_out(tokenizer: Any) -> None:
+    tokenizer.add_tokens([AddedToken("<|im_end|>", special=False, normalized=False)])
+    tokenizer.chat_template = (
+        "{{ bos_token }}{% for m in messages %}[{{ m.role }}]{{ m.content }}<|im_end|>{% endfor %}"
+        "{% if add_generation_prompt %}[assistant]{% endif %}"
+    )
+    said = ["It ends in <|im_end|> here.", "Yes.", "<|im_end|>", "No."]
+    examples = [Example(row=row, response=text) for row, text in enumerate(said)]
+    rows = encode(Chat(tokenizer), "response-tuning", examples)
+    inside = "the stop token '<|im_end|>' stands in the response"
+    assert [row.status for row in rows] == [inside, "kept", inside, "kept"]
+
+
+def test_characters_that_cannot_be_spelt_are_named_once(
+    tokenizer: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    vocabulary = json.loads(tokenizer.backend_tokenizer.to_str())
+    lost = set(tokenizer.tokenize("Ä")[-1])  # the second byte
+    model = vocabulary["model"]
+    model["vocab"] = {word: id_ for word, id_ in model["vocab"].items() if not lost & set(word)}
+    model["merges"] = [pair for pair in model["merges"] if not lost & set("".join(pair))]
+    cut = PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
+        tokenizer_object=Tokenizer.from_str(json.dumps(vocabulary)),
+        bos_token="<s>",
+        eos_token="</s>",
+    )
+    install(cut, "tulu")
+    said = ["Äpfel und Birnen.", "Nur Birnen.", "Ein Ä, noch ein Ä."]
+    examples = [Example(row=row, response=text) for row, text in enumerate(said)]
+    rows = encode(Chat(cut), "response-tuning", examples)
+    reason = "characters that the tokenizer cannot spell"
+    assert [row.status for row in rows] == [reason, "kept", reason]
+    assert [record.getMessage() for record in caplog.records] == [
+        "the tokenizer cannot spell 'Ä': responses with such characters are left out"
+    ]
+
+
+def test_prompts_that_begin_otherwise_than_every_text_are_reported(
+    tokenizer: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    install(tokenizer, "tulu")
+    tokenizer.chat_template = "{{ '\\n' }}" + str(tokenizer.chat_template)
+    chat = Chat(tokenizer)
+    with caplog.at_level(logging.WARNING):
+        (row,) = encode(chat, "response-tuning", EXAMPLES[:1])
+    assert "prompts begin with '\\n<s>', but" in caplog.text
+    (served,) = encode(chat, "instruction-tuning", EXAMPLES[:1])
+    assert row.input_ids[:2] == served.input_ids[:2]
+    assert row.input_ids[1] == tokenizer.bos_token_id
 
 
 TEXTS = st.one_of(

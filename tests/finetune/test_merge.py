@@ -46,6 +46,7 @@ def merged(tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[P
     )
     finetune(config, data, out / "adapter", Console())
     finetune(config.model_copy(update={"merge": True}), data, out / "whole", Console())
+    shutil.copytree(data, out / "data")
     return out / "adapter", out / "whole"
 
 
@@ -85,7 +86,7 @@ def test_a_merged_folder_says_into_what_and_keeps_the_adapter(
 
 
 def test_a_finished_adapter_is_merged_by_the_same_command_with_merge(
-    merged: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    merged: tuple[Path, Path], tmp_path: Path, tiny_base: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     adapter, whole = merged
     again = tmp_path / "again"
@@ -96,7 +97,48 @@ def test_a_finished_adapter_is_merged_by_the_same_command_with_merge(
     for _ in range(2):  # the second finds nothing left to do
         finetune(config, data, again, Console())
     assert (again / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
-    assert capsys.readouterr().out.count("already finished") == 2
+    said = capsys.readouterr().out.replace("\n", " ")
+    assert said.count("already finished") == 2
+    assert said.count(f"with the adapter merged into a copy of {tiny_base}; the adapter alone") == 1
+
+
+@pytest.mark.parametrize("place", ["copy2", "move_into", "unlink", "model_card"])
+def test_a_merge_that_a_kill_cuts_in_two_is_gone_on_with_by_the_same_command(
+    merged: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    adapter, whole = merged
+    out = Path(shutil.copytree(adapter, tmp_path / "out"))
+    settings = json.loads((out / "manifest.json").read_text())["settings"]
+    config = FinetuneConfig.model_validate(settings)
+    unlink = Path.unlink
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    def killed_at_the_second(path: Path, **how: bool) -> None:
+        if path.name == "adapter_model.safetensors":
+            killed()
+        unlink(path, **how)
+
+    with monkeypatch.context() as patch:
+        names = {"copy2": "shutil.copy2", "unlink": "pathlib.Path.unlink"}
+        name = names.get(place, f"response_tuning.finetune.merge.{place}")
+        patch.setattr(name, killed_at_the_second if place == "unlink" else killed)
+        with pytest.raises(KeyboardInterrupt):
+            finetune(
+                config.model_copy(update={"merge": True}),
+                adapter.parent / "data",
+                out,
+                Console(),
+            )
+    # Also without --merge: what is begun is ended.
+    finetune(config, adapter.parent / "data", out, Console())
+    names_of = [sorted(path.name for path in folder.iterdir()) for folder in (out, whole)]
+    assert names_of[0] == names_of[1]
+    assert (out / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
+    manifests = [json.loads((folder / "manifest.json").read_text()) for folder in (out, whole)]
+    assert manifests[0]["files"] == manifests[1]["files"]
+    assert manifests[0]["merged_into"] == manifests[1]["merged_into"]
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 import io
 import json
 import math
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -8,14 +9,11 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from response_tuning.errors import ModelError
+from response_tuning.errors import ConfigError, ModelError
 from response_tuning.finetune import progress
-from response_tuning.finetune.progress import Bar, Metrics
+from response_tuning.finetune.progress import Bar, Metrics, check_tracker
 
-ALONE = SimpleNamespace(wait_for_everyone=lambda: None)
-TRAINER: Any = SimpleNamespace(
-    step_tokens=100, step_supervised=60, backed_off=[], accelerator=ALONE
-)
+TRAINER: Any = SimpleNamespace(step_tokens=100, step_supervised=60, backed_off=[])
 LOGS = {"loss": 2.5, "grad_norm": 1.0, "learning_rate": 0.1, "epoch": 0.25}
 
 
@@ -81,16 +79,61 @@ def test_only_the_first_process_writes(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-def test_a_checkpoint_is_marked_when_every_process_has_written_its_part(tmp_path: Path) -> None:
-    checkpoint = tmp_path / "checkpoint-3"
-    checkpoint.mkdir()
-    there: list[list[Path]] = []
-    waiting = SimpleNamespace(wait_for_everyone=lambda: there.append(list(checkpoint.iterdir())))
-    trainer: Any = SimpleNamespace(accelerator=waiting)
-    metrics = Metrics(tmp_path / "metrics.jsonl", trainer)
-    metrics.on_save(SimpleNamespace(output_dir=tmp_path), state(3), None)
-    assert there == [[]]
-    assert [file.name for file in checkpoint.iterdir()] == ["complete"]
+def begun(metrics: Metrics, logged: int) -> None:
+    args = SimpleNamespace(eval_strategy="no")
+    history = [{"step": step + 1} for step in range(logged)]
+    found = SimpleNamespace(global_step=logged, max_steps=4, epoch=0.5, log_history=history)
+    found.is_world_process_zero = True
+    metrics.on_train_begin(args, found, None)
+
+
+@pytest.mark.parametrize("logged", [0, 2])
+def test_lines_after_the_checkpoint_that_a_run_goes_on_from_are_cut_off(
+    tmp_path: Path, logged: int
+) -> None:
+    path = tmp_path / "metrics.jsonl"
+    path.write_text("".join(f'{{"step": {step}}}\n' for step in (1, 2, 3)) + '{"ste')
+    begun(Metrics(path, TRAINER), logged)
+    assert [json.loads(line)["step"] for line in path.read_text().splitlines()] == [1, 2][:logged]
+
+
+def test_lines_that_are_gone_are_missed(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = tmp_path / "metrics.jsonl"
+    path.write_text('{"step": 1}\n')
+    begun(Metrics(path, TRAINER), 3)
+    assert "2 of its 3 lines are gone" in caplog.text
+
+
+def test_a_line_that_does_not_fit_the_disk_names_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    metrics = Metrics(tmp_path / "metrics.jsonl", TRAINER)
+    monkeypatch.setattr(Path, "open", lambda *_, **__: nullcontext(SimpleNamespace(write=len1)))
+    with pytest.raises(OSError, match=r"No space left on device: '.*metrics.jsonl'"):
+        metrics.on_log(None, state(1), None, logs=LOGS)
+
+
+def len1(line: bytes) -> int:
+    return len(line) - 1
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("tensorbord", "did you mean 'tensorboard'"),
+        ("comet_ml", "not installed: pip install comet_ml"),
+        ("mlflow", "not installed: pip install mlflow"),
+    ],
+)
+def test_a_tracker_that_is_not_there_is_refused(name: str, said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        check_tracker(name)
+
+
+def test_a_tracker_that_is_there_is_not_begun_by_asking(tmp_path: Path) -> None:
+    check_tracker("none")
+    check_tracker("tensorboard")
+    assert not list(tmp_path.iterdir())
 
 
 def test_without_a_terminal_there_is_a_plain_line_now_and_then_and_at_the_end(

@@ -141,8 +141,32 @@ def test_the_counts_add_up(view: Overview, chat: Chat, data: Path) -> None:
     assert list(view.lengths) == [len(entry.input_ids) for entry in shown]
     assert view.supervised == sum(label != IGNORED for e in shown for label in e.labels)
     few = show.overview(entries(chat, data), data, show=2)
-    assert [entry.row for entry in few.shown] == [0, 1]
     assert few[1:] == view[1:]
+
+
+def test_rows_that_are_trained_on_are_shown_before_others_and_in_their_order(
+    chat: Chat, data: Path
+) -> None:
+    def shown(count: int) -> list[tuple[int, int]]:
+        view = show.overview(entries(chat, data), data, count)
+        return [(entry.row, entry.turn) for entry in view.shown]
+
+    assert shown(1) == [(1, 0)]
+    assert shown(3) == [(1, 0), (3, 0), (3, 2)]
+    assert shown(7) == [(0, 0), (1, 0), (3, 0), (3, 2), (4, 0), (5, 0), (7, 0)]
+    nothing_trained = show.overview(entries(chat, data, window=2), data, show=1)
+    assert [entry.row for entry in nothing_trained.shown] == [0]
+
+
+def test_what_is_odd_about_responses_is_counted(chat: Chat, data: Path, tmp_path: Path) -> None:
+    examples = [Example(row=i, response=text) for i, text in enumerate(["1</s>", "2</s> ", "3"])]
+    rows = Encoder(chat, "response-tuning", 64).rows(examples)
+    view = show.overview(show.entries(rows, data), data, show=1)
+    remark = "end in '</s>' as text: the model learns to write it; remove it from the data"
+    assert view.remarks == {remark: 2}
+    assert f"          2  {remark}" in printed(view, chat, terminal=False).splitlines()
+    show.write_html(view, chat, tmp_path / "show.html", title="odd")
+    assert remark in Page((tmp_path / "show.html").read_text(encoding="utf-8")).text
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import pytest
 
 from response_tuning.artifacts import Example, Message
 from response_tuning.finetune.encoding import Encoder, Row
-from response_tuning.finetune.objectives import OBJECTIVES
+from response_tuning.finetune.objectives import IGNORED, OBJECTIVES
 from response_tuning.finetune.steps import Documents
 from response_tuning.finetune.store import read, write
 from response_tuning.templates import Chat
@@ -51,9 +51,27 @@ def test_documents_on_disk_are_those_in_memory(
         "kept": statuses.pop("kept", 0),
         "truncated": statuses.pop("truncated", 0),
         "dropped": statuses,
+        "remarks": Counter(remark for row in encoded for remark in row.remarks),
         "tokens": sum(len(row.input_ids) for row in encoded),
         "supervised_tokens": sum(row.supervised for row in encoded),
     }
+
+
+def test_several_spans_of_a_row_come_back_as_they_were_verified(tmp_path: Path) -> None:
+    written = [
+        Row(EXAMPLES[0], "kept", [5, 6, 7, 8, 9, 1], [(1, 2), (3, 4), (5, 6)]),
+        Row(EXAMPLES[1], "no instruction", [], []),
+        Row(EXAMPLES[2], "truncated", [5, 6, 7], [(2, 3)], ("are odd",)),
+    ]
+    write(written, tmp_path / "store")
+    stored, counts = read(tmp_path / "store")
+    assert [stored[i] for i in range(len(stored))] == [
+        ([5, 6, 7, 8, 9, 1], [IGNORED, 6, IGNORED, 8, IGNORED, 1]),
+        ([5, 6, 7], [IGNORED, IGNORED, 7]),
+    ]
+    assert stored.part([1])[0] == stored[1]
+    assert (counts["tokens"], counts["supervised_tokens"]) == (9, 4)
+    assert counts["remarks"] == {"are odd": 1}
 
 
 def test_a_part_reads_from_the_same_file(chat: Chat, tmp_path: Path) -> None:

@@ -201,6 +201,16 @@ def test_an_argument_that_would_change_what_a_step_is_is_refused(
         ResponseTrainer(load(tiny_base), arguments(tmp_path, **change), train_dataset=drawn())
 
 
+def test_processes_that_trainer_does_not_see_are_told_what_to_set(
+    tiny_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = arguments(tmp_path)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    said = "2 launched processes of which Trainer sees 1: .* pass use_cpu=True to TrainingArguments"
+    with pytest.raises(ConfigError, match=said):
+        ResponseTrainer(load(tiny_base), given, train_dataset=drawn(), layout=PADDED)
+
+
 def test_plain_dictionaries_are_data_too(tiny_base: Path, tmp_path: Path) -> None:
     documents = drawn(20)
     dictionaries: Any = [documents[i]._asdict() for i in range(20)]

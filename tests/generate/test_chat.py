@@ -11,8 +11,9 @@ from response_tuning.errors import ModelError
 from response_tuning.generate import EngineConfig, open_engine
 from response_tuning.generate.chat import chat, run_chat
 from response_tuning.generate.loading import load
-from response_tuning.generate.local import LocalModel
+from response_tuning.generate.local import Draft, LocalModel
 from response_tuning.templates import jinja
+from response_tuning.terminal import printable
 
 SaveModel = Callable[..., Path]
 SHORT = Sampling(max_new_tokens=12)
@@ -137,10 +138,10 @@ def test_a_character_of_several_tokens_is_shown_whole(tokenizer: Any) -> None:
     class Model:
         device = torch.device("cpu")
 
-        def generate(self, *, input_ids: Any, streamer: Any, take: Any, **_: Any) -> None:
+        def generate(self, *, input_ids: Any, streamer: Any, batch: Any, **_: Any) -> None:
             streamer.put(input_ids)
             for token in [*tokenizer(text).input_ids, 0]:
-                take([token])
+                batch.take([token])
 
     from response_tuning.templates import Chat
 
@@ -165,7 +166,7 @@ def test_run_chat_reads_standard_input_when_it_is_no_terminal(
 ) -> None:
     monkeypatch.setattr("sys.stdin", io.StringIO("hello\nexit\n"))
     run_chat(str(llama), None, SHORT)
-    assert capsys.readouterr().out == engine_says(llama, "hello") + CUT
+    assert capsys.readouterr().out == printable(engine_says(llama, "hello")) + CUT
 
 
 class Terminal(io.StringIO):
@@ -190,7 +191,7 @@ def test_ctrl_c_and_ctrl_d_leave_cleanly(
     run_chat(str(llama), None, SHORT)
     out = capsys.readouterr().out
     assert "'exit' to leave" in out
-    assert out.endswith(engine_says(llama, "hello") + CUT + "\n")
+    assert out.endswith(printable(engine_says(llama, "hello")) + CUT + "\n")
 
 
 def test_ctrl_c_during_a_reply_leaves_cleanly(llama: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -199,10 +200,26 @@ def test_ctrl_c_during_a_reply_leaves_cleanly(llama: Path, monkeypatch: pytest.M
 
     monkeypatch.setattr("sys.stdin", io.StringIO("hello\n"))
     monkeypatch.setattr("response_tuning.generate.chat._say", lambda text: None)
+    loaded = load(str(llama))
     monkeypatch.setattr(LocalModel, "extend", interrupted)
+    monkeypatch.setattr("response_tuning.generate.chat.load", lambda *_: loaded)
     run_chat(str(llama), None, SHORT)
 
 
 def test_run_chat_names_a_model_that_does_not_exist() -> None:
     with pytest.raises(ModelError, match="/nowhere: no such folder"):
         run_chat("/nowhere", None, SHORT)
+
+
+def test_what_a_model_says_cannot_steer_the_terminal(
+    llama: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def steering(local: LocalModel, drafts: Sequence[Draft], *_: object, **__: object) -> None:
+        drafts[0].said += local.chat.encode("\x1b]0;mine\x07 \x1b[2J hi")
+
+    monkeypatch.setattr("sys.stdin", io.StringIO("hello\n"))
+    steered = load(str(llama))
+    monkeypatch.setattr(LocalModel, "extend", steering)
+    monkeypatch.setattr("response_tuning.generate.chat.load", lambda *_: steered)
+    run_chat(str(llama), None, Sampling(max_new_tokens=1))
+    assert capsys.readouterr().out.startswith(r"\x1b]0;mine\x07 \x1b[2J hi")

@@ -1,4 +1,5 @@
 import random
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -76,12 +77,16 @@ def prompts() -> list[list[int]]:
 class Taker:
     """Lets each row go on up to its limit, and says what it was given."""
 
-    def __init__(self, limits: Sequence[int]) -> None:
+    def __init__(self, limits: Sequence[int], chances: Sequence[float] = ()) -> None:
+        self._chances = chances
         self.said: list[list[int]] = [[] for _ in limits]
         self._limits = limits
         self._rows = [*range(len(limits))]
 
-    def __call__(self, new: list[int]) -> list[int]:
+    def draw(self) -> Sequence[float]:
+        return self._chances
+
+    def take(self, new: list[int]) -> list[int]:
         for row, token in zip(self._rows, new, strict=True):
             self.said[row].append(token)
         going = [p for p, row in enumerate(self._rows) if len(self.said[row]) < self._limits[row]]
@@ -103,7 +108,7 @@ def together(model: Any, rows: list[list[int]], limits: list[int]) -> list[list[
         attention_mask=torch.tensor([[0] * (width - len(r)) + [1] * len(r) for r in rows]),
         generation_config=settings(max(limits)),
         custom_generate=decode,
-        take=take,
+        batch=take,
     )
     return take.said
 
@@ -156,20 +161,48 @@ def test_a_state_that_cannot_be_parted_is_refused_for_several_rows_and_right_for
     assert together(model, prompts()[:1], [9]) == [alone(model, prompts()[0], 9)]
 
 
-def test_sampling_draws_from_the_models_own_distribution() -> None:
-    model = made("llama")
-    row, kept = prompts()[0], 3
+def drawn(model: Any, chances: Sequence[float], **how: Any) -> list[int]:
+    """The first token of as many equal rows as there are chances."""
+    row, take = prompts()[0], Taker([1] * len(chances), chances)
+    model.generate(
+        torch.tensor([row] * len(chances)),
+        attention_mask=torch.ones(len(chances), len(row), dtype=torch.long),
+        generation_config=settings(1, do_sample=True, **how),
+        custom_generate=decode,
+        batch=take,
+    )
+    return [token for (token,) in take.said]
+
+
+@pytest.mark.parametrize("kept", [3, 64])
+def test_chances_that_are_evenly_spread_draw_each_token_as_often_as_it_is_probable(
+    kept: int,
+) -> None:
+    model, count = made("llama"), 500
     with torch.no_grad():
-        likely = model(torch.tensor([row])).logits[0, -1].topk(kept).indices.tolist()
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        take = Taker([1] * 300)
+        logits = model(torch.tensor([prompts()[0]])).logits[0, -1]
+    probable = logits.masked_fill(logits < logits.topk(kept).values[-1], -torch.inf).softmax(-1)
+    found = Counter(drawn(model, [(n + 0.5) / count for n in range(count)], top_k=kept))
+    for token, share in enumerate(probable.tolist()):
+        assert abs(found[token] - count * share) <= 1
+
+
+def test_the_smallest_and_the_largest_chance_draw_a_token_that_is_possible() -> None:
+    model = made("llama")
+    ends = drawn(model, [0.0, 1 - 2**-53], top_k=3)
+    assert {*ends} <= {*drawn(model, [n / 100 for n in range(100)], top_k=3)}
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf")])
+@pytest.mark.parametrize("do_sample", [False, True])
+def test_logits_that_are_no_numbers_are_no_answer(number: float, do_sample: bool) -> None:
+    model = made("llama")
+    with torch.no_grad():
+        model.lm_head.weight[5] = number
+    with pytest.raises(EngineError, match="logits are NaN or infinite"):
         model.generate(
-            torch.tensor([row] * 300),
-            attention_mask=torch.ones(300, len(row), dtype=torch.long),
-            generation_config=settings(1, do_sample=True, top_k=kept),
+            torch.tensor([[1, 2, 3]]),
+            generation_config=settings(1, do_sample=do_sample),
             custom_generate=decode,
-            take=take,
+            batch=Taker([1], [0.5]),
         )
-    first = {token for (token,) in take.said}
-    assert first == {*likely}

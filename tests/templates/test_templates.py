@@ -2,11 +2,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tokenizers.processors import TemplateProcessing
 from transformers import AutoTokenizer
 
 from response_tuning.artifacts import Message
 from response_tuning.errors import ConfigError, TemplateError
-from response_tuning.templates import Chat, adds_bos, check, identity, install, names
+from response_tuning.templates import Chat, adds_bos, check, front, identity, install, names
 
 USER = Message(role="user", content="Why is the sky blue?")
 ASSISTANT = Message(role="assistant", content="Light scatters.")
@@ -79,6 +80,13 @@ def test_native_needs_a_template(tokenizer: Any) -> None:
         install(tokenizer, "native")
 
 
+def test_native_takes_the_default_of_several_templates(tokenizer: Any) -> None:
+    tokenizer.chat_template = {"tool_use": "{{ tools }}", "default": CHATML}
+    install(tokenizer, "native")
+    assert tokenizer.chat_template == CHATML
+    assert Chat(tokenizer).opening == "<|im_start|>assistant\n"
+
+
 def test_a_turn_that_does_not_end_in_one_special_token_is_refused(tokenizer: Any) -> None:
     tokenizer.chat_template = CHATML  # <|im_end|> is plain text to this tokenizer
     with pytest.raises(TemplateError, match="not one special token"):
@@ -114,6 +122,132 @@ def test_a_file_of_the_users_is_a_template_and_gets_a_bos_unless_it_places_one(
     file.write_text("{% for m in messages %}{{ bos_token }}({{ m.content }}){% endfor %}")
     install(tokenizer, str(file))
     assert Chat(tokenizer).prompt([USER]) == "<s>(Why is the sky blue?)"
+
+
+@pytest.mark.parametrize(
+    "encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32"]
+)
+@pytest.mark.parametrize("line_end", ["\n", "\r\n", "\r"])
+@pytest.mark.parametrize("suffix", [".jinja", ".txt"])
+def test_a_file_of_any_system_is_the_same_template(
+    tmp_path: Path, encoding: str, line_end: str, suffix: str
+) -> None:
+    text = "{{ bos_token }}# Query:\n\u00e9\n# Answer:\n{% for m in messages %}{% endfor %}\n"
+    plain, saved = tmp_path / f"plain{suffix}", tmp_path / f"saved{suffix}"
+    plain.write_bytes(text.encode())
+    mark = "" if encoding == "utf-8" else "\ufeff"  # a second one, where the encoding writes one
+    saved.write_bytes((mark + text.replace("\n", line_end)).encode(encoding))
+    assert identity(str(saved)) == identity(str(plain))
+
+
+def test_a_file_in_another_encoding_or_without_text_is_one_line(tmp_path: Path) -> None:
+    file = tmp_path / "mine.jinja"
+    for content in ("{{ messages }}".encode("utf-16-le"), "{{ 'é' }}".encode("latin-1")):
+        file.write_bytes(content)
+        with pytest.raises(TemplateError, match=r"mine.jinja: not UTF-8; save the file as UTF-8"):
+            check(str(file))
+    file.write_bytes("\ufeff\r\n".encode())
+    with pytest.raises(TemplateError, match=r"mine.jinja: the template is empty"):
+        check(str(file))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{# no bos_token here #}{% for m in messages %}{{ m.content }}{% endfor %}",
+        "{# ours #}\n{{ bos_token }}{% for m in messages %}{{ m.content }}{% endfor %}",
+        "<s>{% for m in messages %}{{ m.content }}{% endfor %}",
+    ],
+)
+def test_every_prompt_has_one_bos_however_the_file_writes_it(
+    tokenizer: Any, tmp_path: Path, text: str
+) -> None:
+    file = tmp_path / "mine.jinja"
+    file.write_text(text)
+    install(tokenizer, str(file))
+    chat = Chat(tokenizer)
+    prompt = chat.encode(chat.prompt([USER]))
+    assert prompt.count(tokenizer.bos_token_id) == 1
+    assert chat.opening.strip() == "<s>"
+
+
+@pytest.mark.parametrize("name", ["tulu", "neutral-tags", "urial", "mine.jinja"])
+def test_marks_that_a_tokenizer_puts_in_front_of_a_text_are_in_front_of_every_prompt(
+    tokenizer: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("mine.jinja").write_text(
+        "{{ bos_token }}{% for m in messages %}{{ m.content }}{% endfor %}"
+    )
+    tokenizer.add_special_tokens({"additional_special_tokens": ["[gMASK]", "<sop>"]})
+    ids = tokenizer.convert_tokens_to_ids(["[gMASK]", "<sop>"])
+    tokenizer.bos_token = None
+    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
+        single="[gMASK] <sop> $A",
+        special_tokens=list(zip(["[gMASK]", "<sop>"], ids, strict=True)),
+    )
+    assert front(tokenizer) == ids
+    install(tokenizer, name)
+    chat = Chat(tokenizer)
+    for text in (chat.opening, chat.prompt([USER]), chat.prompt([USER, ASSISTANT, USER])):
+        assert chat.encode(text)[:2] == ids
+        assert text.count("[gMASK]<sop>") == 1
+    again = str(tokenizer.chat_template)
+    Path("mine.jinja").write_text(again)
+    install(tokenizer, "mine.jinja")
+    assert tokenizer.chat_template == again
+
+
+def test_a_byte_order_mark_in_front_of_the_tokenizers_own_template_is_no_part_of_it(
+    tokenizer: Any,
+) -> None:
+    tokenizer.chat_template = "\ufeff" + CHATML
+    install(tokenizer, "native")
+    assert tokenizer.chat_template == CHATML
+
+
+def test_one_of_several_own_templates_is_chosen_by_name(tokenizer: Any) -> None:
+    several = {"rag": CHATML + "R", "tool_use": CHATML + "T"}
+    tokenizer.chat_template = dict(several)
+    for name in ("native", "native:chat"):
+        with pytest.raises(
+            TemplateError, match=r"'rag', 'tool_use'.*choose one, such as --template native:rag"
+        ):
+            install(tokenizer, name)
+    check("native:tool_use")
+    install(tokenizer, "native:tool_use")
+    assert tokenizer.chat_template == several["tool_use"]
+    with pytest.raises(TemplateError, match="has a single chat template; use --template native"):
+        install(tokenizer, "native:rag")
+    tokenizer.chat_template = several | {"default": CHATML}
+    install(tokenizer, "native")
+    assert tokenizer.chat_template == CHATML
+
+
+@pytest.mark.parametrize(
+    ("template", "why"),
+    [
+        (
+            "{% for m in messages %}\n{{ m.content }",
+            "the chat template fails in line 2: unexpected",
+        ),
+        ("{{ nothing_there + 'x' }}", "the chat template fails: 'nothing_there' is undefined"),
+        ("{{ messages[0].content + 1 }}", "the chat template fails: can only concatenate str"),
+        ("{{ raise_exception('not so') }}", "not so"),
+    ],
+)
+def test_a_template_that_cannot_be_rendered_is_one_line(
+    tokenizer: Any, template: str, why: str
+) -> None:
+    tokenizer.chat_template = template
+    with pytest.raises(TemplateError, match=f"^{why}"):
+        Chat(tokenizer).prompt([USER])
+
+
+def test_a_template_that_leaves_out_what_the_assistant_says_is_refused(tokenizer: Any) -> None:
+    tokenizer.chat_template = "{{ messages[0].content }}{{ eos_token }}"
+    with pytest.raises(TemplateError, match="does not print what an assistant says"):
+        _ = Chat(tokenizer).turn_end
 
 
 def test_a_file_that_is_not_there_is_one_line(tokenizer: Any, tmp_path: Path) -> None:

@@ -5,16 +5,26 @@ from pathlib import Path
 from typing import NamedTuple
 
 from response_tuning.errors import DataError
-from response_tuning.readers import COMPRESSED_SUFFIXES, READERS, TEXT_SUFFIXES
+from response_tuning.readers import COMPRESSED_SUFFIXES, READERS, TEXT_SUFFIXES, check_is_file
 
-ABOUT = ("readme", "license", "licence")
+ABOUT = {"readme", "license", "licence", "changelog", "citation", "notice", "authors"} | {
+    *("contributing", "code_of_conduct", "security", "copying", "requirements", "datasheet"),
+    "dataset_card",
+}
 """Texts beside data files that are about them."""
+ABOUT_TABLES = {"dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json"} | {
+    "croissant.json"
+}
+"""Files beside data files that are about them: of ``datasets``, LLaMA-Factory and the hub."""
 SPLITS = (
     {"train", "training"},
     {"validation", "valid", "val", "dev"},
     {"test", "testing", "eval", "evaluation"},
 )
 """Words in file names that say which split a file holds, as on the hub."""
+
+
+ARROW = ".arrow"
 
 
 class Files(NamedTuple):
@@ -32,17 +42,22 @@ def choose(path: Path, split: str) -> Files:
     Raises:
         DataError: there is nothing that can be read, or it is unclear what is meant.
     """
+    if not path.is_dir():
+        check_is_file(path)
     inside = _visible_files(path) if path.is_dir() else [path]
     for file in inside:
         if file.suffix.lower() in COMPRESSED_SUFFIXES:
             raise DataError(f"{file}: compressed files are not read; unpack it first")
     tables = [file for file in inside if file.suffix.lower() in READERS]
+    if path.is_dir():
+        tables = [table for table in tables if table.name.lower() not in ABOUT_TABLES]
     texts = [file for file in inside if file.suffix.lower() in TEXT_SUFFIXES]
-    if path.is_dir() and texts and not tables:
+    responses = [text for text in texts if text.stem.lower() not in ABOUT]
+    arrow = [file for file in inside if file.suffix.lower() == ARROW]
+    if path.is_dir() and texts and not tables and (responses or not arrow):
         return Files(inside, are_texts=True)
     if not tables:
-        raise DataError(_nothing(path, texts))
-    responses = [text for text in texts if text.stem.lower() not in ABOUT]
+        raise DataError(_nothing(path, texts, arrow))
     if responses:
         raise DataError(
             f"{path}: holds data files ({tables[0].name}) and texts ({responses[0].name}); "
@@ -53,6 +68,12 @@ def choose(path: Path, split: str) -> Files:
         raise DataError(f"{path}: no file for the split '{split}' (--split) among its data files")
     not_read = sorted(str(file.relative_to(path)) for file in set(inside) - set(read))
     return Files(read, not_read=tuple(not_read))
+
+
+def is_saved(path: Path) -> bool:
+    """Say whether ``path`` is a folder that ``save_to_disk`` of ``datasets`` left."""
+    of_one = all((path / name).is_file() for name in ("dataset_info.json", "state.json"))
+    return of_one or (path / "dataset_dict.json").is_file()
 
 
 def is_file_name(name: str) -> bool:
@@ -76,10 +97,15 @@ def _may_hold(name: Path, split: str) -> bool:
     return not named or any(split in spellings for spellings in named)
 
 
-def _nothing(path: Path, texts: list[Path]) -> str:
+def _nothing(path: Path, texts: list[Path], arrow: list[Path]) -> str:
+    formats = ", ".join((*READERS, *TEXT_SUFFIXES))
+    if arrow:
+        return (
+            f"{arrow[0]}: an Arrow file is read as part of its folder, as save_to_disk left it, "
+            "with dataset_info.json and state.json; give that folder"
+        )
     if texts:
         return f"{path}: one text file is one response; give the folder of the texts"
-    formats = ", ".join((*READERS, *TEXT_SUFFIXES))
     if path.is_dir():
         return f"{path}: no file in this folder can be read; formats are {formats}"
     return f"{path}: '{path.suffix}' is no format that can be read; formats are {formats}"

@@ -6,7 +6,7 @@ from typing import Any
 
 from response_tuning.artifacts import Record
 from response_tuning.configs import DataConfig
-from response_tuning.data import columns, sources
+from response_tuning.data import columns, personal, sources
 from response_tuning.data.columns import Columns
 from response_tuning.data.conversations import Turn, UnusableRow
 from response_tuning.data.sources import Source
@@ -32,6 +32,8 @@ class Inspection(Record):
 
     source: dict[str, Any]
     """Name, columns, and path with digest or hub id with commit."""
+    columns_not_used: tuple[str, ...] = ()
+    """Columns that seem to say something."""
     rows: int
     turns: int
     not_looked_at: dict[str, int]
@@ -84,7 +86,8 @@ def inspect(
         DataError: the source is missing, or no row of it is usable.
     """
     source = sources.find(config)
-    used = columns.choose(sources.first_fields(source), config, source.name)
+    there = sources.columns(source)
+    used = columns.choose(there, config, source.name)
     tallies: list[Tally] = [
         Instructions(),
         Measures(count_tokens),
@@ -101,7 +104,7 @@ def inspect(
         rows += 1
         for said in found:
             if isinstance(said, str):
-                unusable[said] += 1
+                unusable[personal.masked(said)] += 1  # a reason may quote who spoke
                 continue
             turns += 1
             for tally in tallies:
@@ -110,7 +113,8 @@ def inspect(
         counts = ", ".join(f"{reason}: {count:,}" for reason, count in unusable.items())
         raise DataError(f"{source.name}: none of its {rows:,} rows is usable ({counts})")
     fields = {
-        "source": {"name": config.source, **source.origin, "columns": used._asdict()},
+        "source": {"name": config.source, **source.origin, "columns": used.named()},
+        "columns_not_used": columns.not_used(there, used),
         "rows": rows,
         "turns": turns,
         "not_looked_at": dict(unusable.most_common()),
@@ -134,6 +138,8 @@ def _outcomes(source: Source, used: Columns) -> Iterator[tuple[str, list[Turn | 
 
 
 def _unfit(said: Turn) -> str | None:
+    if said.unfit:
+        return said.unfit
     if not said.response or said.response.isspace():
         return "empty response"
     try:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from response_tuning.artifacts import written_aside
 from response_tuning.data.inspection import Inspection
 from response_tuning.data.tallies import SHOWN, Lengths, Top
+from response_tuning.terminal import printable
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -33,7 +34,7 @@ def print_inspection(found: Inspection, console: "Console") -> None:
 
     def say(text: str, style: str = "") -> None:
         # As Text, because words of the data may look like rich's markup.
-        console.print(Text(text, style=style), soft_wrap=True)
+        console.print(Text(printable(text), style=style), soft_wrap=True)
 
     say(f"{found.source['name']}: {headline(found)}")
     for table in tables(found):
@@ -95,7 +96,8 @@ def tables(found: Inspection) -> Iterator[Table]:
 
 
 def _rows(found: Inspection) -> Table:
-    columns = (f"{kind} '{name}'" for kind, name in found.source["columns"].items() if name)
+    used = found.source["columns"].items()
+    columns = [f"{kind} {_quoted(name)}" for kind, name in used if name]
     counts = {
         "rows": found.rows,
         **{f"not looked at: {reason}": count for reason, count in found.not_looked_at.items()},
@@ -105,7 +107,13 @@ def _rows(found: Inspection) -> Table:
     }
     rows = [(f"{count:,}", name) for name, count in counts.items()]
     note = f"Columns: {', '.join(columns)}. Each assistant turn is a response."
+    if found.columns_not_used:
+        note += f" Not used: {_quoted(found.columns_not_used)}."
     return Table("Rows", ("count", ""), rows, 1, note)
+
+
+def _quoted(names: str | Sequence[str]) -> str:
+    return ", ".join(f"'{name}'" for name in ([names] if isinstance(names, str) else names))
 
 
 def _lengths(lengths: Mapping[str, Lengths]) -> Iterator[Table]:

@@ -13,9 +13,10 @@ from typing import Any, NamedTuple, Self
 
 from pydantic import Field, model_validator
 
+from response_tuning import readers
 from response_tuning.artifacts import Record, file_digest, write_json, written_aside
 from response_tuning.configs import Config, DataConfig, Seed
-from response_tuning.data import sources
+from response_tuning.data import columns, sources
 from response_tuning.errors import ConfigError, DataError
 from response_tuning.readers import Row, read_texts, shown
 
@@ -254,7 +255,7 @@ def _of_file(path: Path) -> Iterator[Row]:
     if path.suffix.lower() == ".md":
         yield from read_texts([path])
         return
-    lines = ((number, line.strip()) for number, line in enumerate(_lines(path), start=1))
+    lines = ((number, line.strip()) for number, line in enumerate(readers.lines(path), start=1))
     if not _has_blocks(path):
         yield from (Row(f"{path}:{number}", {"text": line}) for number, line in lines if line)
         return
@@ -265,29 +266,22 @@ def _of_file(path: Path) -> Iterator[Row]:
             yield Row(f"{path}:{inside[0][0]}", {"text": text})
 
 
-def _lines(path: Path) -> Iterator[str]:
-    try:
-        with path.open(encoding="utf-8-sig", newline="\n") as lines:
-            yield from lines
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path}: not UTF-8: {error}; save the file as UTF-8") from error
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror}") from error
-
-
 def _has_blocks(path: Path) -> bool:
     """Whether a blank line stands between two others."""
-    filled = [there for there, _ in groupby(_lines(path), key=lambda line: bool(line.strip()))]
+    filled = [
+        there for there, _ in groupby(readers.lines(path), key=lambda line: bool(line.strip()))
+    ]
     return filled.count(True) > 1
 
 
 def _column(source: sources.Source, named: str | None) -> str:
-    first = next((row.fields for row in source.rows() if not row.fault), None)
-    if first is None:
-        raise DataError(f"{source.name}: it has no rows")
-    column = named or next((name for name in TEXTS if name in first), None)
-    if column is None or column not in first:
-        listed = ", ".join(map(shown, first)) or "none"
+    there = sources.columns(source).columns
+    usual = sorted(
+        (name for name in TEXTS if name in there), key=lambda name: not there[name].texts
+    )
+    column = named or next(iter(usual), None)
+    if column is None or column not in there:
+        listed = columns.listed(there)
         wanted = f"column {shown(named)}" if named else "column with texts"
         raise DataError(f"{source.name}: no {wanted} among {listed}; name it with --text-column")
     return column

@@ -38,6 +38,24 @@ _KEY = re.compile(
 )
 
 
+# What is masked before a text is shown, in doubt too: a local number has no form of its own, so
+# that ``found`` does not count it, and a date of eight digits may well be masked.
+_ADDRESS = re.compile(r"(?<![^\s@])[^\s@]+(?:@[^\s@]+)+")
+_NUMBER = re.compile(r"[+(]{0,2}\d(?:[\s*_.()/\u2010-\u2014-]{0,3}\d){5,}")
+_TOKEN = re.compile(r"[A-Za-z0-9_+/=-]{20,}")
+_LONG_TOKEN = 32
+"""Characters from which a token of one case is masked: hexadecimal keys."""
+
+
+def masked(text: str) -> str:
+    """Return a text with all that may be an address, a number of six digits or a key masked.
+
+    Mask the whole text before a part of it is cut out: half a number has no form.
+    """
+    without = _ADDRESS.sub("[address]", text) if "@" in text else text
+    return _TOKEN.sub(_masked_token, _NUMBER.sub("[number]", without))
+
+
 def found(text: str) -> list[str]:
     """Return the kinds of personal data in a text, among ``e-mail``, ``phone`` and ``key``.
 
@@ -46,6 +64,13 @@ def found(text: str) -> list[str]:
     """
     looked_for = (("e-mail", _has_e_mail), ("phone", _has_phone), ("key", _KEY.search))
     return [kind for kind, has in looked_for if has(text)]
+
+
+def _masked_token(token: re.Match[str]) -> str:
+    said = token.group()
+    mixed = said != said.lower() and said != said.upper()
+    is_key = any(map(str.isdigit, said)) and any(map(str.isalpha, said))
+    return "[key]" if is_key and (mixed or len(said) >= _LONG_TOKEN) else said
 
 
 def _has_e_mail(text: str) -> bool:

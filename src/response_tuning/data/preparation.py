@@ -1,6 +1,7 @@
 """From a source to examples and an audit: a chain of steps says what becomes of every turn."""
 
 import hashlib
+import logging
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -16,6 +17,9 @@ from response_tuning.data.digests import DigestSet
 from response_tuning.data.near_duplicates import without_near_duplicates
 from response_tuning.data.sampling import in_brackets, sample
 from response_tuning.errors import ConfigError, DataError
+from response_tuning.terminal import printable
+
+logger = logging.getLogger(__name__)
 
 
 def prepare(config: DataConfig, out: Path, prompts: Prompts | None = None) -> Audit:
@@ -64,12 +68,17 @@ class _Part:
     def __init__(self, config: DataConfig, out: Path) -> None:
         self._name = config.source
         self.source = sources.find(config)
-        folder = self.source.origin.get("path")
-        if folder and out.resolve().is_relative_to(folder):
+        path = self.source.path
+        if path is not None and out.resolve().is_relative_to(path):
             raise ConfigError(
                 f"{out} lies in the source {self.source.name}; write to another folder"
             )
-        self.used = columns.choose(sources.first_fields(self.source), config, self.source.name)
+        there = sources.columns(self.source)
+        self.used = columns.choose(there, config, self.source.name)
+        self.not_used = columns.not_used(there, self.used)
+        if self.not_used:
+            names = columns.listed(self.not_used)
+            logger.warning("%s: columns not used: %s", printable(self.source.name), names)
         self.first: list[Step] = []
         self.last: list[Step] = []
         if config.max_examples is not None:
@@ -81,7 +90,8 @@ class _Part:
     @property
     def origin(self) -> dict[str, Any]:
         """For the audit: where the examples are from."""
-        return {"name": self._name, **self.source.origin, "columns": self.used._asdict()}
+        origin = {"name": self._name, **self.source.origin, "columns": self.used.named()}
+        return origin | ({"columns_not_used": self.not_used} if self.not_used else {})
 
 
 class _Refusals(_Part):
@@ -165,10 +175,14 @@ def _candidates(part: _Part, start: int) -> Iterator[Candidate]:
             candidate = Candidate(start + number, place, row.where, turn)
             if place and part.source.first_turn_only:
                 candidate.drop("after the first turn, which alone the paper uses")
+            elif turn.unfit:
+                candidate.drop(turn.unfit)
             elif not turn.response or turn.response.isspace():
                 candidate.drop("empty response")
             elif not _is_text(turn):
                 candidate.drop("half a surrogate pair, which is not text")
+            elif turn.left_out:
+                candidate.flag(turn.left_out)
             yield candidate
 
 
@@ -207,13 +221,12 @@ def _write(outcomes: Iterable[Candidate], out: Path) -> Audit:
 
 
 def _example(found: Candidate) -> Example:
-    response, instruction, earlier = found.said
     return Example(
         row=found.row,
         turn=found.turn,
-        response=response,
-        instruction=instruction,
-        earlier=earlier,
+        response=found.said.response,
+        instruction=found.said.instruction,
+        earlier=found.said.earlier,
     )
 
 

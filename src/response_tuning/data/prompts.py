@@ -1,13 +1,20 @@
 """Prompts of one's own: a file of questions becomes requests."""
 
-from collections.abc import Iterator, Mapping
-from itertools import islice
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from response_tuning.artifacts import Message, Request
-from response_tuning.data.columns import CONVERSATIONS, INPUTS, INSTRUCTIONS
-from response_tuning.data.conversations import UnusableRow, messages, text
+from response_tuning.data.columns import (
+    CONVERSATIONS,
+    HISTORY,
+    INPUTS,
+    SYSTEMS,
+    earlier_messages,
+    joined,
+)
+from response_tuning.data.conversations import Said, UnusableRow, conversation, usable
+from response_tuning.data.survey import INSTRUCTIONS
 from response_tuning.errors import DataError
 from response_tuning.readers import READERS, Row, read, shown
 
@@ -56,7 +63,7 @@ def _request(number: int, row: Row, column: str | None) -> Request:
 
 
 def _prompt(fields: Mapping[str, Any], column: str | None) -> list[Message]:
-    usual = (*INSTRUCTIONS, *CONVERSATIONS, "input")
+    usual = (*INSTRUCTIONS, *CONVERSATIONS, INPUTS[0])
     there = [name for name in usual if name in fields]
     name = column or next((name for name in there if fields[name]), next(iter(there), None))
     if name is None or name not in fields:
@@ -65,17 +72,22 @@ def _prompt(fields: Mapping[str, Any], column: str | None) -> list[Message]:
             f"no column {column or 'with a prompt'} among {listed}; name it with --column"
         )
     if isinstance(fields[name], list):
-        return _asked(messages(fields[name], name))
-    parts = [text(fields[name], name)]
-    if name in INSTRUCTIONS:
-        # As in training data: the first of them that is text.
-        about = (fields[other] for other in INPUTS if isinstance(fields.get(other), str))
-        parts += islice(about, 1)
-    return [Message(role="user", content="\n\n".join(part for part in parts if part))]
+        asked = _asked(conversation(fields[name], name))
+    else:
+        about = () if name in (*INPUTS, *CONVERSATIONS) else _texts(fields, INPUTS)
+        asked = [Message(role="user", content=joined(fields, [name], about))]
+    system = next((other for other in _texts(fields, SYSTEMS) if other != name), None)
+    history = HISTORY if isinstance(fields.get(HISTORY), list) else None
+    return [*earlier_messages(fields, system, history, asked), *asked]
 
 
-def _asked(conversation: list[Message]) -> list[Message]:
-    users = [place for place, message in enumerate(conversation) if message.role == "user"]
+def _texts(fields: Mapping[str, Any], names: Sequence[str]) -> list[str]:
+    return [name for name in names if isinstance(fields.get(name), str)]
+
+
+def _asked(found: Sequence[Said]) -> list[Message]:
+    users = [place for place, said in enumerate(found) if said.role == "user"]
+    asked = usable(found[: users[-1] + 1] if users else found)
     if not users:
         raise UnusableRow("no user message")
-    return conversation[: users[-1] + 1]
+    return asked

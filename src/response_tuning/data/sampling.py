@@ -72,7 +72,7 @@ def _through(candidates: Iterator[Candidate], reasons: Counter[str]) -> Iterator
 def _put_aside(candidates: Iterator[Candidate], file: TextIO) -> Iterator[Candidate]:
     for found in candidates:
         about = (found.row, found.turn, found.where, found.dropped, found.detail, found.flags)
-        response, instruction, earlier = found.said if not found.dropped else Turn("")
+        response, instruction, earlier, *_ = found.said if not found.dropped else Turn("")
         before = [(message.role, message.content) for message in earlier]
         file.write(json.dumps((about, response, instruction, before)) + "\n")
         yield found

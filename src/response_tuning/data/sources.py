@@ -5,6 +5,7 @@ import json
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from response_tuning.configs import DataConfig
 from response_tuning.data import files
 from response_tuning.data.columns import Columns, row_turns
 from response_tuning.data.conversations import Turn, UnusableRow
+from response_tuning.data.survey import Survey, survey
 from response_tuning.errors import ConfigError, DataError
 from response_tuning.miniature import examples
 from response_tuning.readers import Row, read, read_texts
@@ -59,10 +61,20 @@ class Source:
     name: str
     """What messages call it: the path as given, or the hub id."""
     rows: Callable[[], Iterator[Row]]
-    origin: dict[str, Any]
-    """For the audit: path and digest, or hub id and commit."""
+    look_up: Callable[[], dict[str, Any]]
+    """Finds ``origin``."""
+    path: Path | None = None
+    """Where it lies, if it lies here."""
     first_rows: int | None = None
     first_turn_only: bool = False
+
+    @cached_property
+    def origin(self) -> dict[str, Any]:
+        """For the audit: path and digest, or hub id and commit.
+
+        A digest is as much work as reading; what cannot be read is better found out first.
+        """
+        return self.look_up()
 
 
 def find(config: DataConfig) -> Source:
@@ -82,7 +94,7 @@ def find(config: DataConfig) -> Source:
             f"({', '.join(DATASETS.names())}), and '{config.source}' is none; give the path "
             "itself as the source"
         )
-    if config.source and Path(config.source).exists():
+    if config.source and (Path(config.source).exists() or Path(config.source).is_symlink()):
         return _local(Path(config.source), config)
     if re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", config.source) and not files.is_file_name(
         config.source
@@ -94,16 +106,16 @@ def find(config: DataConfig) -> Source:
     )
 
 
-def first_fields(source: Source) -> dict[str, Any]:
-    """Return the first row that can be read.
+def columns(source: Source) -> Survey:
+    """Look at the columns of all rows that can be read.
 
     Raises:
-        DataError: there is none.
+        DataError: there is no such row.
     """
-    for row in source.rows():
-        if not row.fault:
-            return row.fields
-    raise DataError(f"{source.name}: it has no rows")
+    found = survey(row.fields for row in source.rows() if not row.fault)
+    if not found.rows:
+        raise DataError(f"{source.name}: it has no rows")
+    return found
 
 
 def turns(source: Source, number: int, row: Row, used: Columns) -> list[Turn]:
@@ -132,7 +144,7 @@ def _made(config: DataConfig, made: Callable[[], Iterator[dict[str, str]]]) -> S
     return Source(
         name=config.source,
         rows=lambda: iter(rows),
-        origin={"made": True, "sha256": hashlib.sha256(content.encode()).hexdigest()},
+        look_up=lambda: {"made": True, "sha256": hashlib.sha256(content.encode()).hexdigest()},
     )
 
 
@@ -158,13 +170,23 @@ def _on_hub(hub_id: str, config: DataConfig) -> Source:
     return Source(
         name=hub_id,
         rows=lambda: hub.rows(dataset, hub_id),
-        origin={"hub_id": hub_id, "commit": commit},
+        look_up=lambda: {"hub_id": hub_id, "commit": commit},
     )
 
 
 def _local(path: Path, config: DataConfig) -> Source:
     if config.revision != "main":
         raise ConfigError(f"{path} is not on the hub, so --revision has no use")
+    if config.split != "train" and path.is_file():
+        raise ConfigError(f"{path} is one file, so --split has no use")
+    if files.is_saved(path):
+        dataset = hub.saved(path, config.split)
+        return Source(
+            name=str(path),
+            rows=lambda: hub.rows(dataset, str(path)),
+            look_up=lambda: {"path": str(path.resolve()), "sha256": file_digest(path)},
+            path=path.resolve(),
+        )
     chosen = files.choose(path, config.split)
     return Source(
         name=str(path),
@@ -173,9 +195,10 @@ def _local(path: Path, config: DataConfig) -> Source:
             if chosen.are_texts
             else chain.from_iterable(map(read, chosen.read))
         ),
-        origin={
+        look_up=lambda: {
             "path": str(path.resolve()),
             "sha256": file_digest(path),
             "files_not_read": chosen.not_read,
         },
+        path=path.resolve(),
     )

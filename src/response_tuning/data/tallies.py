@@ -8,6 +8,7 @@ import hashlib
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from itertools import pairwise
 from typing import Any, Protocol
 
@@ -208,7 +209,8 @@ class Restatements:
             return
         self._count += 1
         if len(self._examples) < SHOWN:
-            self._examples.append(Text(count=1, text=presentable(opening.strip()), where=where))
+            text = presentable(opening.strip(), said.response)
+            self._examples.append(Text(count=1, text=text, where=where))
 
     def fields(self) -> Mapping[str, Any]:
         """Return the count and the first ones."""
@@ -225,7 +227,7 @@ class PersonalData:
 
     def add(self, said: Turn, where: str) -> None:
         """Look for personal data in a response."""
-        kinds = personal.found(said.response)
+        kinds = _personal_data(said.response)
         self._responses += bool(kinds)
         for kind in kinds:
             self._counts[kind] += 1
@@ -270,8 +272,11 @@ class Forms:
     def add(self, said: Turn, where: str) -> None:
         """Look at the form of a response."""
         text = said.response.strip()
-        self._openings.add(" ".join(text.split(None, 3)[:3])[:SHOWN_CHARACTERS])
-        self._endings.add(" ".join(text.rsplit(None, 3)[-3:])[-SHOWN_CHARACTERS:])
+        # The whole is looked at before it is cut: three words may hold half a number.
+        hidden, shown = _hidden(text), personal.masked(text)
+        opening, ending = shown.split(None, 3)[:3], shown.rsplit(None, 3)[-3:]
+        self._openings.add(hidden or " ".join(opening)[:SHOWN_CHARACTERS])
+        self._endings.add(hidden or " ".join(ending)[-SHOWN_CHARACTERS:])
         self._ends[_end(text)] += 1
         self._cut += is_cut(text)
         for name, pattern in LAYOUTS.items():
@@ -321,12 +326,27 @@ def is_cut(text: str) -> bool:
     return text.endswith(",") or (text[-1:].isalnum() and bool(_SENTENCE_BEFORE.search(last)))
 
 
-def presentable(text: str) -> str:
-    """Return what is shown of a text: its beginning, and nothing of one with personal data."""
-    kinds = personal.found(text)
-    cut = len(text) > SHOWN_CHARACTERS
-    shortened = f"{text[: SHOWN_CHARACTERS - 1]}\u2026" if cut else text
-    return f"[holds personal data: {', '.join(kinds)}]" if kinds else shortened
+def presentable(text: str, whole: str | None = None) -> str:
+    """Return what is shown of a text: its beginning, and nothing of one with personal data.
+
+    Nor of a part of one: ``whole`` is what ``text`` was cut out of.
+    """
+    shown = personal.masked(text)
+    cut = len(shown) > SHOWN_CHARACTERS
+    shortened = f"{shown[: SHOWN_CHARACTERS - 1]}\u2026" if cut else shown
+    return _hidden(text if whole is None else whole) or shortened
+
+
+def _hidden(text: str) -> str:
+    """Return what stands for a text with personal data; empty for another one."""
+    kinds = _personal_data(text)
+    return f"[holds personal data: {', '.join(kinds)}]" if kinds else ""
+
+
+@lru_cache(maxsize=4)
+def _personal_data(text: str) -> tuple[str, ...]:
+    """Look once at a response that several tallies ask about."""
+    return tuple(personal.found(text))
 
 
 def _end(text: str) -> str:

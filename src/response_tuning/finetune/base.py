@@ -1,9 +1,9 @@
 """The base model: its identity, its tokenizer with the template saved inside, its weights."""
 
 import logging
+import shutil
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,11 +11,21 @@ from response_tuning import miniature
 from response_tuning.artifacts import file_digest
 from response_tuning.configs import FinetuneConfig
 from response_tuning.errors import ConfigError, ModelError
-from response_tuning.templates import NATIVE, install
+from response_tuning.models import checks, files, loading
+from response_tuning.templates import Chat, install, is_native
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
     import torch
-    from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import (
+        GenerationConfig,
+        PretrainedConfig,
+        PreTrainedModel,
+        PreTrainedTokenizerBase,
+    )
+
+    from response_tuning.finetune.encoding import Row
 
 logger = logging.getLogger(__name__)
 
@@ -29,6 +39,8 @@ def identity(config: FinetuneConfig) -> str:
     """
     folder = Path(miniature.resolved(config.base_model))
     if folder.is_dir():
+        if not config.random_init and files.kind(folder) == files.CONFIG:
+            files.check_weights(folder)
         return f"sha256:{file_digest(folder)}"
     if folder.exists() or config.base_model.startswith((".", "/", "~")):
         raise ModelError(f"{config.base_model}: not a folder with a model")
@@ -41,7 +53,7 @@ def identity(config: FinetuneConfig) -> str:
         )
     except (OSError, ValueError) as error:
         raise ModelError(
-            f"{config.base_model}: no such folder, and the hub says: {_one_line(error)}; "
+            f"{config.base_model}: no such folder, and the hub says: {loading.reason(error)}; "
             "give a folder, or log in and accept the model's licence"
         ) from error
     return f"{config.base_model}@{Path(snapshot).name}"
@@ -58,19 +70,9 @@ def load_tokenizer(config: FinetuneConfig) -> "PreTrainedTokenizerBase":
     """
     from transformers import AutoTokenizer
 
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(
-            miniature.resolved(config.base_model),
-            revision=config.base_revision,
-            trust_remote_code=False,
-        )
-    except (OSError, ValueError, KeyError) as error:
-        raise ModelError(f"{config.base_model}: no usable tokenizer: {_one_line(error)}") from error
-    if tokenizer.eos_token_id is None:
-        raise ModelError(
-            f"{config.base_model}: its tokenizer has no EOS token to end an answer with"
-        )
-    if tokenizer.chat_template and config.template != NATIVE:
+    name = config.base_model
+    tokenizer = read_tokenizer(config)
+    if tokenizer.chat_template and not is_native(config.template):
         logger.warning(
             "%s already ships a chat template, so it may be tuned already: response tuning is "
             "about base models (the template is replaced by '%s')",
@@ -78,9 +80,22 @@ def load_tokenizer(config: FinetuneConfig) -> "PreTrainedTokenizerBase":
             config.template,
         )
     install(tokenizer, config.template)
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, loading.explained(name, "no usable tokenizer"):
         tokenizer.save_pretrained(folder)
         return AutoTokenizer.from_pretrained(folder)
+
+
+def read_tokenizer(config: FinetuneConfig) -> "PreTrainedTokenizerBase":
+    """Return the base's own tokenizer.
+
+    Raises:
+        ModelError: it cannot be loaded, or has no EOS token.
+    """
+    name = config.base_model
+    tokenizer = loading.load_tokenizer(miniature.resolved(name), name, config.base_revision)
+    if tokenizer.eos_token_id is None:
+        raise ModelError(f"{name}: its tokenizer has no EOS token to end an answer with")
+    return tokenizer
 
 
 def load_model(config: FinetuneConfig) -> "PreTrainedModel":
@@ -90,32 +105,73 @@ def load_model(config: FinetuneConfig) -> "PreTrainedModel":
         ConfigError: QLoRA without a GPU or without its extra.
         ModelError: the model cannot be loaded, or some of its weights are not in its files.
     """
-    from transformers import AutoModelForCausalLM
-
     quantization = _quantization() if config.method == "qlora" else None
     if config.random_init:
-        return _fresh_model(config)
-    with _explained(config):
-        loaded: Any = AutoModelForCausalLM.from_pretrained(
+        model = _fresh_model(config)
+    else:
+        model = loading.load_weights(
             miniature.resolved(config.base_model),
-            revision=config.base_revision,
+            config.base_model,
+            config.base_revision,
             dtype=weight_type(config),
             quantization_config=quantization,
-            use_safetensors=True,
-            trust_remote_code=False,
-            # Reported below in one line; weights that are absent would silently be random.
-            ignore_mismatched_sizes=True,
-            output_loading_info=True,
         )
-    model: PreTrainedModel
-    model, found = loaded
-    wrong = sorted([*found["missing_keys"], *(name for name, *_ in found["mismatched_keys"])])
-    if wrong:
-        raise ModelError(
-            f"{config.base_model}: {len(wrong)} weights that config.json asks for are absent or of "
-            f"another shape, such as {wrong[0]}; save the model again"
-        )
+    try_saving(model, config.base_model)
     return model
+
+
+def try_saving(model: "PreTrainedModel", name: str) -> None:
+    """Save what transformers may refuse to save before hours of training, and not after them.
+
+    It refuses a generation config that contradicts itself, once that is changed, and the stop token
+    changes it. Such a one is mended: what it recommends is no part of tuning.
+
+    Raises:
+        ModelError: its configuration cannot be saved.
+    """
+    from transformers import GenerationConfig
+
+    unsaved = "its config.json cannot be saved again"
+    with tempfile.TemporaryDirectory() as folder, loading.explained(name, unsaved):
+        model.config.save_pretrained(folder)
+    before = model.generation_config
+    for settings in _attempts(before.to_diff_dict()):
+        with suppress(ValueError):
+            model.generation_config = GenerationConfig.from_dict(settings)
+            model.generation_config.validate(strict=True)
+            break
+    if model.generation_config != before:
+        samples = model.generation_config.do_sample
+        logger.warning(
+            "%s: its generation_config.json contradicts itself and could not be saved; the tuned "
+            "model's %s",
+            name,
+            "has do_sample: true" if samples else "has its token ids alone",
+        )
+
+
+def _attempts(declared: dict[str, Any]) -> "Iterator[dict[str, Any]]":
+    yield declared
+    yield declared | {"do_sample": True}  # the usual fault: a temperature that is never used
+    yield {key: declared[key] for key in ("bos_token_id", "eos_token_id") if key in declared}
+    yield {}
+
+
+def with_known_ids(config: FinetuneConfig, chat: Chat, rows: "Iterable[Row]") -> "Iterator[Row]":
+    """Yield ``rows``, of which each id has a row in the base model's embedding.
+
+    Raises:
+        ModelError: an id has none.
+    """
+    embedded = architecture(config).get_text_config().vocab_size
+    strange = checks.beyond(chat.tokenizer, embedded)
+    template = f"{config.base_model}: the chat template '{config.template}' uses"
+    checks.check_ids(chat.encode(chat.opening), strange, template)
+    checks.check_ids([chat.turn_end.stop_id], strange, template)
+    for row in rows:
+        where = f"{config.base_model}: row {row.example.row} has"
+        checks.check_ids(row.input_ids if strange else [], strange, where)
+        yield row
 
 
 def architecture(config: FinetuneConfig) -> "PretrainedConfig":
@@ -124,15 +180,11 @@ def architecture(config: FinetuneConfig) -> "PretrainedConfig":
     Raises:
         ModelError: there is none that can be used.
     """
-    from transformers import AutoConfig
-
-    with _explained(config):
-        found: PretrainedConfig = AutoConfig.from_pretrained(
-            miniature.resolved(config.base_model),
-            revision=config.base_revision,
-            trust_remote_code=False,
-        )
-    return found
+    name = config.base_model
+    source = miniature.resolved(name)
+    if files.has_weights(Path(source)) and not config.random_init:
+        files.check_weights(Path(source))  # their headers alone; a plan needs no weights
+    return loading.load_config(source, name, config.base_revision)
 
 
 def fitted(config: FinetuneConfig) -> FinetuneConfig:
@@ -158,7 +210,7 @@ def _fresh_model(config: FinetuneConfig) -> "PreTrainedModel":
     from transformers import AutoModelForCausalLM
 
     shape = architecture(config)
-    with torch.random.fork_rng(), _explained(config):
+    with torch.random.fork_rng(), loading.explained(config.base_model):
         torch.manual_seed(config.seed)
         fresh: PreTrainedModel = AutoModelForCausalLM.from_config(  # type: ignore[no-untyped-call]
             shape, dtype=weight_type(config)
@@ -201,15 +253,77 @@ def with_adapter(model: "PreTrainedModel", config: FinetuneConfig) -> Any:  # no
         target_modules="all-linear",
         task_type="CAUSAL_LM",
     )
-    with torch.random.fork_rng():
+    what = "LoRA cannot be put on its linear layers (use --method full)"
+    with torch.random.fork_rng(), loading.explained(config.base_model, what):
         torch.manual_seed(config.seed)
         return get_peft_model(model, lora)
 
 
-def _quantization() -> Any:  # noqa: ANN401 - a transformers class, imported late
-    """Return the paper's quantisation: NF4 with double quantisation, computing in bfloat16."""
+def check_stop(model: "PreTrainedModel", chat: Chat, config: FinetuneConfig) -> None:
+    """Refuse an adapter on layers where the model could never say the template's stop token.
+
+    Raises:
+        ModelError: the stop token's row is untrained, and stays so.
+    """
+    stop = chat.turn_end.stop_id
+    if config.method == "full" or not checks.is_untrained(model, stop):
+        return
+    token = chat.decode([stop])
+    raise ModelError(
+        f"{config.base_model}: the template '{config.template}' ends a reply with {token!r} (id "
+        f"{stop}), whose output embedding is untrained, and an adapter on the linear layers leaves "
+        "it so: no reply would ever stop; use --template tulu, which ends replies with the base's "
+        "EOS token, or --method full"
+    )
+
+
+def stop_at(chat: Chat, generation: "GenerationConfig", config: FinetuneConfig) -> dict[str, Any]:
+    """Make the template's stop token that of ``generation``, the base's, and return what it is.
+
+    Other tools read the generation config of the base, and not that beside an adapter: where its
+    stop token is another one, a warning says so.
+    """
+    stop, before = chat.turn_end.stop_id, generation.eos_token_id
+    found = {
+        "token": chat.decode([stop]),
+        "id": stop,
+        "of_base": stop in (before if isinstance(before, list) else [before]),
+    }
+    if config.method != "full" and not (found["of_base"] or config.merge):
+        logger.warning(
+            "a reply stops at %s, where other tools that load an adapter stop at the base model's "
+            "stop token, which is another one: merge it for them (--merge), or see README.md",
+            found["token"],
+        )
+    generation.eos_token_id = generation.pad_token_id = stop
+    return found
+
+
+def check_space(model: "PreTrainedModel", config: FinetuneConfig, out: Path) -> None:
+    """Refuse a disk that has no room for the tuned model alone; checkpoints take more.
+
+    Raises:
+        ConfigError: there is too little room.
+    """
+    if config.method != "full" and not config.merge:
+        return
+    needed = sum(weight.numel() * weight.element_size() for weight in model.parameters())
+    there = next(folder for folder in (out, *out.absolute().parents) if folder.exists())
+    free = shutil.disk_usage(there).free
+    if free < needed:
+        raise ConfigError(
+            f"{out}: the disk has {free / 2**30:.2f} GiB left, and the tuned model takes "
+            f"{needed / 2**30:.2f} GiB; free some, or choose another --out"
+        )
+
+
+def check_quantization() -> None:
+    """Refuse QLoRA where it cannot run.
+
+    Raises:
+        ConfigError: there is no GPU, or the extra is not installed.
+    """
     import torch
-    from transformers import BitsAndBytesConfig
 
     if not torch.cuda.is_available():
         raise ConfigError("method 'qlora' needs a CUDA GPU; use --method lora here")
@@ -219,27 +333,17 @@ def _quantization() -> Any:  # noqa: ANN401 - a transformers class, imported lat
         raise ConfigError(
             "method 'qlora' needs bitsandbytes: pip install 'response-tuning[qlora]'"
         ) from error
+
+
+def _quantization() -> Any:  # noqa: ANN401 - a transformers class, imported late
+    """Return the paper's quantisation: NF4 with double quantisation, computing in bfloat16."""
+    import torch
+    from transformers import BitsAndBytesConfig
+
+    check_quantization()
     return BitsAndBytesConfig(  # type: ignore[no-untyped-call]
         load_in_4bit=True,
         bnb_4bit_quant_type="nf4",
         bnb_4bit_use_double_quant=True,
         bnb_4bit_compute_dtype=torch.bfloat16,
     )
-
-
-@contextmanager
-def _explained(config: FinetuneConfig) -> Iterator[None]:
-    """Say in one line why the base model cannot be loaded."""
-    from safetensors import SafetensorError
-
-    try:
-        yield
-    except (OSError, ValueError, KeyError, SafetensorError) as error:
-        reason = _one_line(error).rstrip(".")
-        # Said of a folder, and of a hub model, that has weights in another format or none at all.
-        hint = "; convert its weights to safetensors" if "model.safetensors" in reason else ""
-        raise ModelError(f"{config.base_model}: cannot be loaded: {reason}{hint}") from error
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:300] or type(error).__name__

@@ -26,7 +26,7 @@ Tuned with [response-tuning](https://arxiv.org/abs/2410.02465) ({{ packages["res
 Only responses were seen in tuning: no instruction was in context, and the loss was on the response
 and the stop token.
 {% else %}
-The loss was on the response and the stop token only.
+The loss was on what the objective '{{ config.objective }}' supervises, and on the stop token.
 {% endif %}
 
 ## Data
@@ -71,8 +71,20 @@ Loss on the held-out examples: {{ "%.4f"|format(held_out_loss) }} a token; it ch
 
 ## Use
 
+{% if is_adapter and stop is defined and not stop.of_base %}
+The chat template is saved with the tokenizer ('{{ config.template }}'). A reply ends at
+`{{ stop.token }}` and `rtune` stops there, but **other tools go on**: where they
+load an adapter, they stop at the stop token of the base model, which is another one. Merge the
+adapter for them (the same command with `--merge`), or give them the `generation_config.json` of
+this folder (`generation_config=` in transformers and peft, `--generation-config` in vLLM).
+{% else %}
 The chat template is saved with the tokenizer ('{{ config.template }}'), and generation stops at
 the stop token: any server that reads a Hugging Face folder answers as it was trained to.
+{% endif %}
+{% if rows_in_clear is defined and rows_in_clear %}
+
+**Before you share this folder**, delete `data/`: it holds the training rows in clear text.
+{% endif %}
 """
 
 

@@ -1,7 +1,9 @@
-"""Names inside a run's folder, and how a model gets there whole."""
+"""Names inside a run's folder, how a model gets there whole, and what a kill may leave there."""
 
 import shutil
 from pathlib import Path
+
+from response_tuning.artifacts import sync_folder
 
 MANIFEST = "manifest.json"
 """Says ``running`` until everything else is in place, then ``finished``."""
@@ -9,26 +11,26 @@ METRICS = "metrics.jsonl"
 CHECKPOINTS = "checkpoints"
 TOKENS = "tokens"
 """Encoded examples, kept as the checkpoints are: until the run has finished."""
-COMPLETE = "complete"
-"""The file that a checkpoint gets last, when all of it is on disk."""
+PARTIAL = ".partial"
+"""The model's folder while it is written."""
+CARD = "README.md"
 
-
-def newest_checkpoint(folder: Path) -> Path | None:
-    """Return the newest checkpoint that is whole, and delete those that a kill left unfinished."""
-    whole = []
-    for checkpoint in folder.glob("checkpoint-*"):
-        if (checkpoint / COMPLETE).exists():
-            whole.append(checkpoint)
-        else:
-            shutil.rmtree(checkpoint)
-    return max(whole, key=lambda path: int(path.name.rpartition("-")[2]), default=None)
+_WEIGHTS = ("adapter_config.json", "adapter_model.safetensors", "model*.safetensors*")
 
 
 def forget(out: Path) -> None:
-    """Delete what a run would resume from, or be known as finished by."""
-    (out / MANIFEST).unlink(missing_ok=True)
+    """Delete what a run would resume from, or be known as finished by.
+
+    The manifest goes last: without it, nobody would know whose checkpoints these are.
+    """
+    tidy(out)
     (out / METRICS).unlink(missing_ok=True)
-    for name in (CHECKPOINTS, TOKENS):
+    (out / MANIFEST).unlink(missing_ok=True)
+
+
+def tidy(out: Path) -> None:
+    """Delete what only an unfinished run has a use for."""
+    for name in (CHECKPOINTS, TOKENS, PARTIAL):
         shutil.rmtree(out / name, ignore_errors=True)
 
 
@@ -36,4 +38,13 @@ def move_into(source: Path, target: Path) -> None:
     """Move every file of ``source`` into ``target``, and remove ``source``."""
     for file in source.iterdir():
         file.replace(target / file.name)
+    sync_folder(target)
     source.rmdir()
+
+
+def remove_other_weights(source: Path, target: Path) -> None:
+    """Delete weights in ``target`` that ``source`` does not replace: those of an earlier run."""
+    for pattern in _WEIGHTS:
+        for file in target.glob(pattern):
+            if not (source / file.name).exists():
+                file.unlink()

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from response_tuning.configs import FinetuneConfig
 from response_tuning.errors import ModelError
 from response_tuning.finetune import base
+from response_tuning.models import loading
 
 if TYPE_CHECKING:
     import torch
@@ -80,14 +81,14 @@ def measure(config: FinetuneConfig) -> Size:
     from transformers import AutoModelForCausalLM
 
     architecture = base.architecture(config)
-    with torch.device("meta"):
-        model: Any = AutoModelForCausalLM.from_config(architecture)  # type: ignore[no-untyped-call]
+    with torch.device("meta"), loading.explained(config.base_model):
+        model: Any = AutoModelForCausalLM.from_config(architecture, dtype=torch.float32)  # type: ignore[no-untyped-call]
         total = _count(model)
         norms = sum("Norm" in type(module).__name__ for module in model.modules())
         if config.method != "full":
             model = base.with_adapter(model, config.model_copy(update={"method": "lora"}))
     text: Any = architecture.get_text_config()
-    heads = text.num_attention_heads
+    heads = getattr(text, "num_attention_heads", None) or 1  # RWKV and Mamba attend to nothing
     head = getattr(text, "head_dim", None) or text.hidden_size // heads
     experts = getattr(text, "num_experts_per_tok", None) or 1
     return Size(

@@ -4,11 +4,14 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from response_tuning.artifacts import read_json, write_json
-from response_tuning.configs import FinetuneConfig
+from response_tuning import seals
+from response_tuning.artifacts import sync_folder, write_json, written_aside
+from response_tuning.configs import FinetuneConfig, build
 from response_tuning.finetune.base import load_model, weight_type
 from response_tuning.finetune.card import model_card
-from response_tuning.finetune.folder import MANIFEST, move_into
+from response_tuning.finetune.folder import CARD, MANIFEST, PARTIAL, move_into
+from response_tuning.finetune.manifest import FINISHED, MERGING, check_model, read_manifest
+from response_tuning.models import loading
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -22,36 +25,66 @@ def merge_adapter(out: Path, console: "Console") -> None:
 
     The adapter itself is kept in ``out/adapter``. The manifest records what it was merged into:
     with QLoRA that is the base in bfloat16, not the 4-bit weights that it was trained against.
-    Does nothing when ``out`` is merged already.
+    Does nothing when ``out`` is merged already; goes on with a merge that a kill cut in two.
     """
-    if not (out / _ADAPTER_FILES[0]).exists():
+    manifest = read_manifest(out)
+    if not (out / _ADAPTER_FILES[0]).exists() and manifest["status"] != MERGING:
         return
-    from peft import PeftModel
-
-    manifest = read_json(out / MANIFEST)
-    config = FinetuneConfig.model_validate(manifest["settings"])
+    config = build(FinetuneConfig, manifest["settings"], str(out / MANIFEST))
     precise = config.model_copy(update={"method": "lora"})
-    base: Any = load_model(precise)
-    model: Any = PeftModel.from_pretrained(base, str(out))
-    merged = model.merge_and_unload(safe_merge=True)
-    partial = out / ".partial"
-    shutil.rmtree(partial, ignore_errors=True)
-    merged.save_pretrained(partial)
-    # The run's own generation config knows the stop token.
-    (partial / "generation_config.json").unlink(missing_ok=True)
-    (out / ADAPTER).mkdir(exist_ok=True)
-    for name in reversed(_ADAPTER_FILES):
-        shutil.copy2(out / name, out / ADAPTER / name)
-    move_into(partial, out)
+    write_json(out / MANIFEST, manifest | {"status": MERGING})
+    if (out / _ADAPTER_FILES[0]).exists():
+        _merge(precise, manifest, out)
     for name in _ADAPTER_FILES:
-        (out / name).unlink()
+        (out / name).unlink(missing_ok=True)
     manifest["merged_into"] = {
         "base": manifest["base"],
         "dtype": str(weight_type(precise)).removeprefix("torch."),
         "trained_against": "4-bit NF4" if config.method == "qlora" else "the same weights",
     }
-    (out / "README.md").write_text(model_card(config, manifest), encoding="utf-8")
-    write_json(out / MANIFEST, manifest)
+    with written_aside(out / CARD) as card:
+        card.write(model_card(config, manifest))
+    if "files" in manifest:
+        manifest["files"] = _files(out, manifest["files"])
+    write_json(out / MANIFEST, manifest | {"status": FINISHED})
     console.print(
-        f"{out}: adapter merged into {config.base_model}", highlight=False, soft_wrap=True
+        f"{out}: now a whole model, with the adapter merged into a copy of {config.base_model}; "
+        f"the adapter alone is in {out / ADAPTER}",
+        highlight=False,
+        soft_wrap=True,
     )
+
+
+def is_merging(out: Path) -> bool:
+    """Say whether a kill has cut a merge in two."""
+    return bool(read_manifest(out)["status"] == MERGING)
+
+
+def _merge(config: FinetuneConfig, manifest: dict[str, Any], out: Path) -> None:
+    """Leave the merged weights in ``out`` and the adapter beside them."""
+    files = manifest.get("files", {})
+    check_model(out, {name: files[name] for name in _ADAPTER_FILES if name in files})
+    base: Any = load_model(config)
+    model = loading.load_adapter(base, out)
+    with loading.explained(out, "the adapter cannot be merged"):
+        merged = model.merge_and_unload(safe_merge=True)
+    partial = out / PARTIAL
+    shutil.rmtree(partial, ignore_errors=True)
+    with seals.saving(partial):
+        merged.save_pretrained(partial)
+        # The run's own generation config knows the stop token.
+        (partial / "generation_config.json").unlink(missing_ok=True)
+        seals.sums(partial)  # on the disk before the adapter goes
+    (out / ADAPTER).mkdir(exist_ok=True)
+    for name in reversed(_ADAPTER_FILES):
+        shutil.copy2(out / name, out / ADAPTER / name)
+    seals.sums(out / ADAPTER)
+    sync_folder(out / ADAPTER)
+    move_into(partial, out)
+
+
+def _files(out: Path, before: seals.Sums) -> seals.Sums:
+    """Measure the model now that its weights are others."""
+    merged = {path.name for path in out.glob("model*.safetensors*")} | {"config.json"}
+    kept = {f"{ADAPTER}/{name}" for name in _ADAPTER_FILES}
+    return seals.sums(out, sorted((before.keys() | merged | kept) - {*_ADAPTER_FILES}))

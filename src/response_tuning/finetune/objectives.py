@@ -1,7 +1,8 @@
 """Objectives: what an example becomes before it becomes tokens. The subject of the research.
 
-An objective maps an example to segments of text and says which of them carry loss. Each of the
-four supervises the same thing, the response; they differ in what stands before it.
+An objective maps an example to segments of text and says which of them carry loss: any number of
+either, in any order. A row is their text as it stands, and the stop token. Each of the four here
+supervises the same thing, the response; they differ in what stands before it.
 """
 
 from collections.abc import Callable
@@ -20,7 +21,7 @@ class Segment(NamedTuple):
 
     text: str
     supervised: bool
-    """Whether its tokens carry loss. A supervised segment ends in the stop token."""
+    """Whether its tokens carry loss. Such text is plain text, in which no token is special."""
 
 
 class UnfitError(ValueError):

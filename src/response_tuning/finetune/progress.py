@@ -1,17 +1,21 @@
 """What a run shows while it trains, and what it leaves in ``metrics.jsonl``."""
 
+import errno
 import json
+import logging
 import math
+import os
 import time
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from transformers import TrainerCallback
+from transformers.trainer_utils import IntervalStrategy
 
 from response_tuning.errors import ConfigError, ModelError
-from response_tuning.finetune.folder import COMPLETE
 from response_tuning.journals import cut_torn_line
 from response_tuning.registry import unknown
 from response_tuning.terminal import PLAIN_EVERY_S
@@ -20,11 +24,14 @@ if TYPE_CHECKING:
     from response_tuning.finetune.trainer import ResponseTrainer
 
 
-class Metrics(TrainerCallback):
-    """Appends one line a step to ``metrics.jsonl``, and marks checkpoints that are whole.
+logger = logging.getLogger(__name__)
 
-    The file holds nothing that depends on the clock, so two equal runs leave equal bytes. A step
-    that is repeated after a crash has two lines.
+
+class Metrics(TrainerCallback):
+    """Appends one line a step to ``metrics.jsonl``.
+
+    The file holds nothing that depends on the clock, so two equal runs leave equal bytes, also
+    where one was killed: lines after the checkpoint that it goes on from are cut off first.
     """
 
     def __init__(self, path: Path, trainer: "ResponseTrainer") -> None:
@@ -32,6 +39,19 @@ class Metrics(TrainerCallback):
         self._trainer = trainer
         path.parent.mkdir(parents=True, exist_ok=True)
         cut_torn_line(path)
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:  # noqa: ANN401
+        """Go on after the lines of the checkpoint, and evaluate what a kill kept from it.
+
+        A checkpoint at the end of an epoch is saved just before the evaluation, and Trainer goes on
+        from it with the next epoch.
+        """
+        if state.is_world_process_zero:
+            self._keep(len(state.log_history))
+        ended = state.epoch == int(state.epoch or 0) or state.global_step >= state.max_steps
+        due = args.eval_strategy == IntervalStrategy.EPOCH and state.global_step > 0 and ended
+        if due and not _evaluated(state):
+            self._trainer.evaluate()
 
     def on_log(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:  # noqa: ANN401
         """Write the step's line.
@@ -51,8 +71,10 @@ class Metrics(TrainerCallback):
             line |= {name: change[name] for change in changes for name in change}
         # JSON has no word for a number that is none.
         strict = {k: v if math.isfinite(v) else None for k, v in line.items()}
-        with self._path.open("a", encoding="utf-8") as journal:
-            journal.write(json.dumps(strict, allow_nan=False) + "\n")
+        written = json.dumps(strict, allow_nan=False).encode() + b"\n"
+        with self._path.open("ab", buffering=0) as journal:
+            if journal.write(written) != len(written):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self._path))
         if not math.isfinite(logs.get("loss", 0.0)):
             raise ModelError(
                 f"the loss is {logs['loss']} at step {state.global_step}: training has diverged; "
@@ -60,11 +82,45 @@ class Metrics(TrainerCallback):
             )
 
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:  # noqa: ANN401
-        """Mark the checkpoint as whole: Trainer writes its files in place, so order is all."""
-        self._trainer.accelerator.wait_for_everyone()  # each process writes its generator's state
-        if state.is_world_process_zero:
-            checkpoint = Path(args.output_dir) / f"checkpoint-{state.global_step}"
-            (checkpoint / COMPLETE).touch()
+        """Flush the lines to the disk: they are those that the checkpoint's state counts."""
+        if state.is_world_process_zero and self._path.exists():
+            with self._path.open("rb+") as journal:
+                os.fsync(journal.fileno())
+
+    def _keep(self, count: int) -> None:
+        """Keep the first ``count`` lines, those of the checkpoint that the run goes on from."""
+        if not self._path.exists():
+            lines: list[bytes] = []
+        else:
+            with self._path.open("rb+") as journal:
+                lines = list(islice(journal, count))
+                journal.truncate(sum(map(len, lines)))
+        if len(lines) < count:
+            logger.warning(
+                "%s: %d of its %d lines are gone; what is logged from here on follows",
+                self._path,
+                count - len(lines),
+                count,
+            )
+
+
+def _evaluated(state: Any) -> bool:  # noqa: ANN401 - a TrainerState
+    """Say whether the loss on held-out examples was measured after the latest step."""
+    entries = (entry for entry in state.log_history if entry["step"] == state.global_step)
+    return any("eval_loss" in entry for entry in entries)
+
+
+def check_tracker(name: str) -> None:
+    """Refuse a tracker that is unknown or not installed; nothing is written.
+
+    Raises:
+        ConfigError: it is.
+    """
+    from transformers.integrations.integration_utils import get_available_reporting_integrations
+
+    installed = get_available_reporting_integrations()  # type: ignore[no-untyped-call]
+    if name != "none" and _kind(name) and name not in installed:
+        raise _not_installed(name)
 
 
 def tracker(name: str, out: Path) -> list[TrainerCallback]:
@@ -75,13 +131,9 @@ def tracker(name: str, out: Path) -> list[TrainerCallback]:
     Raises:
         ConfigError: transformers knows no such tracker, or it is not installed.
     """
-    from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
-
     if name == "none":
         return []
-    if name not in INTEGRATION_TO_CALLBACK:
-        raise unknown("tracker", name, ["none", *sorted(INTEGRATION_TO_CALLBACK)])
-    kind = INTEGRATION_TO_CALLBACK[name]
+    kind = _kind(name)
     try:
         if name != "tensorboard":
             return [kind()]
@@ -89,8 +141,20 @@ def tracker(name: str, out: Path) -> list[TrainerCallback]:
 
         return [kind(SummaryWriter(str(out / "tensorboard")))]
     except (ImportError, RuntimeError) as error:
-        hint = "'response-tuning[tensorboard]'" if name == "tensorboard" else name
-        raise ConfigError(f"tracker '{name}' is not installed: pip install {hint}") from error
+        raise _not_installed(name) from error
+
+
+def _kind(name: str) -> Any:  # noqa: ANN401 - a TrainerCallback class
+    from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
+
+    if name not in INTEGRATION_TO_CALLBACK:
+        raise unknown("tracker", name, ["none", *sorted(INTEGRATION_TO_CALLBACK)])
+    return INTEGRATION_TO_CALLBACK[name]
+
+
+def _not_installed(name: str) -> ConfigError:
+    hint = "'response-tuning[tensorboard]'" if name == "tensorboard" else name
+    return ConfigError(f"tracker '{name}' is not installed: pip install {hint}")
 
 
 class Bar(TrainerCallback):

@@ -16,13 +16,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from response_tuning.artifacts import (
-    digest,
-    file_digest,
-    package_versions,
-    read_json,
-    write_json,
-)
+from response_tuning import seals
+from response_tuning.artifacts import digest, write_json, written_aside
 from response_tuning.configs import FinetuneConfig
 from response_tuning.errors import ConfigError, DataError
 from response_tuning.finetune import base, memory
@@ -30,14 +25,24 @@ from response_tuning.finetune.card import model_card
 from response_tuning.finetune.encoding import KEPT, TRUNCATED, Encoder, Row
 from response_tuning.finetune.examples import ExampleFile, Examples
 from response_tuning.finetune.folder import (
+    CARD,
     CHECKPOINTS,
     MANIFEST,
     METRICS,
+    PARTIAL,
     TOKENS,
     move_into,
-    newest_checkpoint,
+    remove_other_weights,
+    tidy,
 )
-from response_tuning.registry import unknown
+from response_tuning.finetune.manifest import (
+    FINISHED,
+    is_finished,
+    manifest_of,
+    matched,
+    model_files,
+    run_of,
+)
 from response_tuning.templates import Chat
 
 if TYPE_CHECKING:
@@ -52,10 +57,6 @@ logger = logging.getLogger(__name__)
 LONG_WAIT = 20_000
 """Examples from which encoding takes seconds, and is said."""
 
-# Settings that change neither the examples, nor the steps, nor the weights that come out (but for
-# rounding, and for what dropout draws, where other tokens go through the model together).
-_FREE = {"save_steps", "report_to", "merge", "tokens_per_micro_batch", "gradient_checkpointing"}
-
 
 def finetune(config: FinetuneConfig, data: Path, out: Path, console: "Console") -> Path:
     """Tune ``config.base_model`` on ``data/examples.jsonl`` and return the model's folder.
@@ -67,16 +68,29 @@ def finetune(config: FinetuneConfig, data: Path, out: Path, console: "Console") 
     """
     identity = base.identity(config)
     config = base.fitted(config)
-    manifest = _manifest(config, identity, data)
-    if _finished(out, manifest):
+    manifest = manifest_of(config, identity, data)
+    manifest["rows_in_clear"] = data.is_relative_to(out)
+    if is_finished(out, manifest):
+        if _is_first():
+            tidy(out)
         console.print(f"{out}: already finished, nothing to do", highlight=False, soft_wrap=True)
     else:
         _train(config, data, out, manifest, console)
-    if config.merge and int(os.environ.get("RANK", "0")) == 0:
-        from response_tuning.finetune.merge import merge_adapter
+    if _is_first():
+        from response_tuning.finetune.merge import is_merging, merge_adapter
 
-        merge_adapter(out, console)
+        if config.merge or is_merging(out):
+            merge_adapter(out, console)
+    if manifest["rows_in_clear"]:
+        private = (
+            f"{out}: before you share it, delete {data}: it holds the training rows in clear text"
+        )
+        console.print(private, highlight=False, soft_wrap=True)
     return out
+
+
+def _is_first() -> bool:
+    return int(os.environ.get("RANK", "0")) == 0
 
 
 class Encoded(NamedTuple):
@@ -95,8 +109,11 @@ def encode(config: FinetuneConfig, chat: Chat, examples: Examples, store: Path) 
     """
     from response_tuning.finetune.store import read, write
 
+    if store.exists() and (flaw := seals.flaw_of_sealed(store)[0]):
+        logger.warning("%s: %s; the examples are encoded again", store, flaw)
+        seals.discard(store)
     if not store.exists():
-        write(rows(config, chat, examples), store)
+        write(base.with_known_ids(config, chat, rows(config, chat, examples)), store)
     documents, counts = read(store)
     if len(documents) == 0:
         shutil.rmtree(store)
@@ -120,9 +137,11 @@ def load_of(config: FinetuneConfig, encoded: Encoded) -> memory.Load:
 
 def store_folder(config: FinetuneConfig, chat: Chat, manifest: dict[str, Any], out: Path) -> Path:
     """Return where the encoded examples of a run are, named after all that decides on them."""
+    from response_tuning.finetune.store import VERSION
+
     settings = {"objective", "twins", "window", "train_on_final_newline", "seed"}
     parts = [manifest["base"], manifest["examples_sha256"], manifest["packages"], chat.digest]
-    parts.append(config.model_dump(mode="json", include=settings))
+    parts += [config.model_dump(mode="json", include=settings), VERSION]
     return out / TOKENS / digest(json.dumps(parts, sort_keys=True))
 
 
@@ -144,55 +163,6 @@ def read_examples(data: Path) -> ExampleFile:
     return ExampleFile(data / "examples.jsonl")
 
 
-def _manifest(config: FinetuneConfig, identity: str, data: Path) -> dict[str, Any]:
-    settings = config.model_dump(mode="json")
-    return {
-        "status": "running",
-        "settings": settings,
-        "base": identity,
-        "examples_sha256": file_digest(data / "examples.jsonl"),
-        "data": read_json(data / "audit.json"),
-        "matched": _matched(config),
-        "packages": package_versions(),
-    }
-
-
-def _matched(config: FinetuneConfig) -> str:
-    """Say what this run shares with its twins."""
-    if not config.twins:
-        return "nothing: this arm was cut and filtered by its own objective alone"
-    others = " and ".join(config.twins)
-    return f"examples, response tokens, supervised tokens, order and steps, with {others}"
-
-
-def _finished(out: Path, manifest: dict[str, Any]) -> bool:
-    """Say whether ``out`` already holds this run, finished.
-
-    Raises:
-        ConfigError: it holds a different one.
-    """
-    if not (out / MANIFEST).exists():
-        return False
-    there = read_json(out / MANIFEST)
-    differing = {
-        key: (there["settings"].get(key), value)
-        for key, value in manifest["settings"].items()
-        if key not in _FREE and there["settings"].get(key) != value
-    }
-    differing |= {
-        key: (there.get(key), manifest[key])
-        for key in ("base", "examples_sha256")
-        if there.get(key) != manifest[key]
-    }
-    if differing:
-        key, (before, now) = next(iter(differing.items()))
-        raise ConfigError(
-            f"{out} holds another run: {key} was {before!r}, now {now!r}; choose another --out, "
-            "or delete the folder"
-        )
-    return bool(there["status"] == "finished")
-
-
 def _train(
     config: FinetuneConfig, data: Path, out: Path, manifest: dict[str, Any], console: "Console"
 ) -> None:
@@ -204,23 +174,26 @@ def _train(
             console.print(f"encoding {manifest['data']['examples']:,} examples", highlight=False)
         encoded = encode(config, chat, read_examples(data), store)
     manifest |= {"template": chat.digest, "audit": encoded.audit}
+    manifest["matched"] = matched(config, encoded.audit["remarks"])
     fit = memory.fit(config, load_of(config, encoded), memory.free_memory(arguments))
-    trainer = _trainer(config, fit, encoded, arguments, out)
+    trainer = _trainer(config, fit, encoded, arguments, chat, out)
+    from response_tuning.finetune.checkpoints import Checkpoints
     from response_tuning.finetune.progress import Bar, Metrics
 
     bar = Bar(trainer, console)
-    trainer.add_callback(Metrics(out / METRICS, trainer))
-    trainer.add_callback(bar)
+    checkpoints = Checkpoints(trainer, run_of(manifest))
+    for callback in (Metrics(out / METRICS, trainer), bar, checkpoints):
+        trainer.add_callback(callback)
     _announce(config, trainer, encoded, console)
     if trainer.is_world_process_zero():
         console.print(fit.reason, end="\n" if fit.reason else "", highlight=False, soft_wrap=True)
         write_json(out / MANIFEST, manifest)
-    with trainer.accelerator.main_process_first():
-        checkpoint = newest_checkpoint(out / CHECKPOINTS)
+    checkpoint = _checkpoint(trainer, manifest, out)
     if checkpoint is not None:
-        console.print(f"resuming from {checkpoint.name}", highlight=False, soft_wrap=True)
+        console.print(f"resuming from {Path(checkpoint).name}", highlight=False, soft_wrap=True)
     try:
-        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        with checkpoints.listening():
+            trainer.train(resume_from_checkpoint=checkpoint)
     finally:
         bar.close()
     manifest |= {"layout": trainer.layout.name, "steps": trainer.state.global_step}
@@ -238,6 +211,20 @@ def _train(
     _save(trainer, chat, config, out, manifest)
 
 
+def _checkpoint(trainer: "ResponseTrainer", manifest: dict[str, Any], out: Path) -> str | None:
+    """Return the checkpoint to go on from; the first process verifies it for all."""
+    from accelerate.utils import broadcast_object_list
+
+    from response_tuning.finetune.checkpoints import newest_checkpoint
+
+    found: list[str | None] = [None]
+    if trainer.is_world_process_zero():
+        checkpoint = newest_checkpoint(out / CHECKPOINTS, run_of(manifest))
+        found = [str(checkpoint) if checkpoint else None]
+    broadcast_object_list(found)
+    return found[0]
+
+
 def _held_out_loss(trainer: "ResponseTrainer") -> float:
     """Return the loss after the last step; a run killed after that step has not computed it."""
     for entry in reversed(trainer.state.log_history):
@@ -251,6 +238,7 @@ def _trainer(
     fit: memory.Fit,
     encoded: Encoded,
     arguments: "TrainingArguments",
+    chat: Chat,
     out: Path,
 ) -> "ResponseTrainer":
     from transformers import PrinterCallback
@@ -262,6 +250,8 @@ def _trainer(
     arguments.activation_checkpointing = fit.checkpointing
     with memory.explained():  # QLoRA loads onto the device
         model: Any = base.load_model(config)
+    base.check_stop(model, chat, config)
+    base.check_space(model, config, out)
     if config.method != "full":
         settled = config.model_copy(update={"gradient_checkpointing": fit.checkpointing})
         model = base.with_adapter(model, settled)
@@ -287,10 +277,10 @@ def training_arguments(config: FinetuneConfig, out: Path) -> "TrainingArguments"
     """
     import torch
     from transformers import TrainingArguments
-    from transformers.training_args import OptimizerNames
 
-    if config.optimizer not in set(OptimizerNames):
-        raise unknown("optimizer", config.optimizer, sorted(OptimizerNames))
+    from response_tuning.finetune.checks import check_optimizer
+
+    check_optimizer(config.optimizer)
     constant = "constant_with_warmup" if config.warmup_steps else "constant"
     return TrainingArguments(
         output_dir=str(out / CHECKPOINTS),
@@ -314,8 +304,7 @@ def training_arguments(config: FinetuneConfig, out: Path) -> "TrainingArguments"
         logging_nan_inf_filter=False,
         save_strategy="steps",
         save_steps=config.save_steps,
-        # Two, so that a whole one is left when a kill comes while the newest is being written.
-        save_total_limit=2,
+        save_total_limit=None,  # checkpoints.Checkpoints deletes old ones, once a new one is whole
         disable_tqdm=True,
         # Trainer would write False into the model's config; each forward says False itself.
         use_cache=True,
@@ -336,6 +325,8 @@ def _announce(
         f"{audit['examples']:,} examples: {audit[KEPT]:,} kept, {audit[TRUNCATED]:,} truncated, "
         f"{dropped:,} dropped; {audit['supervised_tokens']:,} of {audit['tokens']:,} tokens "
         "carry loss",
+        *(f"{count:,} dropped: {reason}" for reason, count in audit["dropped"].items()),
+        *(f"{count:,} responses {remark}" for remark, count in audit["remarks"].items()),
     ):
         console.print(line, highlight=False, soft_wrap=True)
     if trainer.layout_reason:
@@ -364,22 +355,24 @@ def _save(
     manifest: dict[str, Any],
 ) -> None:
     """Write the model folder aside, move it into place, and only then say ``finished``."""
-    partial = out / ".partial"
+    partial = out / PARTIAL
     if trainer.is_world_process_zero():
         shutil.rmtree(partial, ignore_errors=True)
     trainer.accelerator.wait_for_everyone()
-    trainer.save_model(str(partial))
-    # A pickle of Trainer's arguments; the manifest says the same, readably.
-    (partial / "training_args.bin").unlink(missing_ok=True)
-    if not trainer.is_world_process_zero():
-        return
-    chat.tokenizer.save_pretrained(partial)
-    generation: Any = trainer.accelerator.unwrap_model(trainer.model).generation_config
-    generation.eos_token_id = chat.turn_end.stop_id
-    generation.pad_token_id = chat.turn_end.stop_id
-    generation.save_pretrained(partial)
-    (partial / "README.md").write_text(model_card(config, manifest), encoding="utf-8")
+    with seals.saving(partial):
+        trainer.save_model(str(partial))
+        if not trainer.is_world_process_zero():
+            return
+        # A pickle of Trainer's arguments; the manifest says the same, readably.
+        (partial / "training_args.bin").unlink(missing_ok=True)
+        chat.tokenizer.save_pretrained(partial)
+        generation: Any = trainer.accelerator.unwrap_model(trainer.model).generation_config
+        manifest["stop"] = base.stop_at(chat, generation, config)
+        generation.save_pretrained(partial)
+        with written_aside(partial / CARD) as card:
+            card.write(model_card(config, manifest))
+        manifest |= {"status": FINISHED, "files": model_files(partial)}
+    remove_other_weights(partial, out)
     move_into(partial, out)
-    write_json(out / MANIFEST, manifest | {"status": "finished"})
-    for name in (CHECKPOINTS, TOKENS):
-        shutil.rmtree(out / name, ignore_errors=True)
+    write_json(out / MANIFEST, manifest)
+    tidy(out)

@@ -17,6 +17,7 @@ from response_tuning.errors import ModelError
 from response_tuning.finetune import attention
 from response_tuning.finetune.objectives import IGNORED
 from response_tuning.finetune.steps import FLATTENED, PADDED, Batch, Document, Layout
+from response_tuning.models.checks import check_causal
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -44,11 +45,12 @@ def choose_layout(model: "PreTrainedModel", window: int) -> Choice:
     outgrows need not be tested.
 
     Raises:
-        ModelError: the model is exact in neither.
+        ModelError: the model is exact in neither, or no causal language model.
     """
     was_training = model.training
     model.train(False)
     try:
+        check_causal(model, type(model).__name__)
         documents = _documents(model, window)
         alone = [_logits_alone(model, document) for document in documents]
         flattened_fault = _flattened_fault(model, documents, alone)

@@ -30,6 +30,12 @@ class Entry(NamedTuple):
     input_ids: list[int]
     labels: list[int]
     where: str = ""
+    remarks: tuple[str, ...] = ()
+
+    @property
+    def trained(self) -> bool:
+        """Whether it is trained on."""
+        return bool(self.input_ids)
 
 
 class Stretch(NamedTuple):
@@ -45,6 +51,7 @@ class Overview(NamedTuple):
 
     shown: list[Entry]
     statuses: Counter[str]
+    remarks: Counter[str]
     lengths: "array[int]"
     supervised: int
     source_rows: int
@@ -53,7 +60,14 @@ class Overview(NamedTuple):
 def entries(rows: Iterable[Row], data: Path) -> Iterator[Entry]:
     """Merge encoded rows with what the data stage dropped, in the order of the file."""
     encoded = (
-        Entry(row.example.row, row.example.turn, row.status, row.input_ids, row.labels)
+        Entry(
+            row.example.row,
+            row.example.turn,
+            row.status,
+            row.input_ids,
+            row.labels,
+            remarks=row.remarks,
+        )
         for row in rows
     )
     dropped = (
@@ -64,17 +78,21 @@ def entries(rows: Iterable[Row], data: Path) -> Iterator[Entry]:
 
 
 def overview(found: Iterable[Entry], data: Path, show: int) -> Overview:
-    """Count everything, and keep the first ``show`` entries."""
-    result = Overview([], Counter(), array("i"), 0, read_json(data / "audit.json", "rows")["rows"])
+    """Count everything, and keep ``show`` entries: those that are trained on come first."""
+    statuses, remarks, lengths = Counter[str](), Counter[str](), array("i")
     supervised = 0
+    first: dict[bool, list[Entry]] = {True: [], False: []}
     for entry in found:
-        if len(result.shown) < show:
-            result.shown.append(entry)
-        result.statuses[entry.status] += 1
-        if entry.input_ids:
-            result.lengths.append(len(entry.input_ids))
+        if len(first[entry.trained]) < show:
+            first[entry.trained].append(entry)
+        statuses[entry.status] += 1
+        remarks.update(entry.remarks)
+        if entry.trained:
+            lengths.append(len(entry.input_ids))
             supervised += _supervised(entry)
-    return result._replace(supervised=supervised)
+    shown = sorted((first[True] + first[False])[:show], key=lambda entry: (entry.row, entry.turn))
+    rows = read_json(data / "audit.json", "rows")["rows"]
+    return Overview(shown, statuses, remarks, lengths, supervised, rows)
 
 
 def _supervised(entry: Entry) -> int:
@@ -172,6 +190,8 @@ def audit_lines(view: Overview) -> list[str]:
     total = sum(view.statuses.values())
     lines = [f"{view.source_rows:,} rows, {total:,} rows or turns accounted for:"]
     lines += [f"  {count:>9,}  {status}" for status, count in view.statuses.most_common()]
+    lines += ["of the responses that are trained on:"] if view.remarks else []
+    lines += [f"  {count:>9,}  {remark}" for remark, count in view.remarks.most_common()]
     tokens = sum(view.lengths)
     share = view.supervised / tokens if tokens else 0.0
     lines.append(f"{tokens:,} tokens, {view.supervised:,} carry loss ({share:.1%})")

@@ -1,7 +1,7 @@
 """Encoded rows on disk: memory holds 16 bytes of a row, whatever its length.
 
-A store is a folder that is there whole or not at all. Its name is a digest of all that decides what
-is in it, so that it is right by being there: see ``run.store_folder``.
+A store is a folder that is there whole or not at all, and sealed. Its name is a digest of all that
+decides what is in it: see ``run.store_folder``.
 """
 
 import shutil
@@ -9,48 +9,51 @@ import tempfile
 from array import array
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from itertools import accumulate
+from itertools import accumulate, chain
 from pathlib import Path
 from typing import Any
 
 from torch.utils.data import Dataset
 
-from response_tuning.artifacts import read_json, write_json
-from response_tuning.finetune.encoding import KEPT, TRUNCATED, Row
+from response_tuning import seals
+from response_tuning.artifacts import read_json, sync_folder, write_json
+from response_tuning.finetune.encoding import KEPT, TRUNCATED, Row, labelled
 from response_tuning.finetune.examples import BytesOnDisk
-from response_tuning.finetune.objectives import IGNORED
 from response_tuning.finetune.steps import Document
 
+VERSION = 2
+"""Of what the files below hold; a store of another version is written again."""
 IDS = "ids.bin"
-"""The token ids of all rows end to end, as 4-byte integers of this machine."""
+"""All rows end to end, as 4-byte integers of this machine: a row's token ids, then its spans."""
 ROWS = "rows.bin"
-"""Two such integers a row: its tokens, and how many of them, at its start, carry no loss."""
+"""Two such integers a row: its tokens, and its spans that carry loss, of two integers each."""
 COUNTS = "counts.json"
 """What became of every example."""
 
 
 class StoredDocuments(Dataset[Document]):
-    """Rows of a store. Their labels follow from the ids: all but the prefix carries loss."""
+    """Rows of a store, with the very ids and spans that were verified."""
 
     def __init__(
         self,
         ids: BytesOnDisk,
         starts: "array[int]",
         lengths: "array[int]",
-        prefixes: "array[int]",
+        spans: "array[int]",
     ) -> None:
         self._ids = ids
-        self._starts, self._lengths, self._prefixes = starts, lengths, prefixes
+        self._starts, self._lengths, self._spans = starts, lengths, spans
 
     def __len__(self) -> int:
         return len(self._lengths)
 
     def __getitem__(self, index: int) -> Document:
-        start, end = self._starts[index], self._starts[index] + self._lengths[index]
-        ids = array("i")
-        ids.frombytes(self._ids[ids.itemsize * start : ids.itemsize * end])
-        found, prefix = ids.tolist(), self._prefixes[index]
-        return Document(found, [IGNORED] * prefix + found[prefix:])
+        start, length = self._starts[index], self._lengths[index]
+        end = start + length + 2 * self._spans[index]
+        found = array("i")
+        found.frombytes(self._ids[found.itemsize * start : found.itemsize * end])
+        ids, bounds = found[:length].tolist(), found[length:]
+        return Document(ids, labelled(ids, zip(bounds[::2], bounds[1::2], strict=True)))
 
     @property
     def lengths(self) -> Sequence[int]:
@@ -63,7 +66,7 @@ class StoredDocuments(Dataset[Document]):
             self._ids,
             array("q", (self._starts[place] for place in places)),
             array("i", (self._lengths[place] for place in places)),
-            array("i", (self._prefixes[place] for place in places)),
+            array("i", (self._spans[place] for place in places)),
         )
 
 
@@ -72,9 +75,12 @@ def write(rows: Iterable[Row], folder: Path) -> None:
     folder.parent.mkdir(parents=True, exist_ok=True)
     partial = Path(tempfile.mkdtemp(".partial", f"{folder.name}.", folder.parent))
     try:
-        _write(rows, partial)
+        with seals.saving(partial):
+            _write(rows, partial)
+            seals.seal(partial)
         try:
             partial.replace(folder)
+            sync_folder(folder.parent)
         except OSError:
             if not folder.exists():
                 raise
@@ -85,14 +91,16 @@ def write(rows: Iterable[Row], folder: Path) -> None:
 
 def _write(rows: Iterable[Row], folder: Path) -> None:
     statuses: Counter[str] = Counter()
+    remarks: Counter[str] = Counter()
     shapes = array("i")
     supervised = 0
     with (folder / IDS).open("wb") as ids:
         for row in rows:
             statuses[row.status] += 1
+            remarks.update(row.remarks)
             if row.trained:
-                array("i", row.input_ids).tofile(ids)
-                shapes.extend((len(row.input_ids), len(row.input_ids) - row.supervised))
+                array("i", (*row.input_ids, *chain(*row.spans))).tofile(ids)
+                shapes.extend((len(row.input_ids), len(row.spans)))
                 supervised += row.supervised
     with (folder / ROWS).open("wb") as out:
         shapes.tofile(out)
@@ -101,6 +109,7 @@ def _write(rows: Iterable[Row], folder: Path) -> None:
         KEPT: statuses.pop(KEPT, 0),
         TRUNCATED: statuses.pop(TRUNCATED, 0),
         "dropped": dict(statuses),
+        "remarks": dict(remarks),
         "tokens": sum(shapes[0::2]),
         "supervised_tokens": supervised,
     }
@@ -112,7 +121,8 @@ def read(folder: Path) -> tuple[StoredDocuments, dict[str, Any]]:
     shapes = array("i")
     with (folder / ROWS).open("rb") as rows:
         shapes.frombytes(rows.read())
-    lengths, prefixes = shapes[0::2], shapes[1::2]
-    starts = array("q", accumulate(lengths, initial=0))[:-1]
-    documents = StoredDocuments(BytesOnDisk(folder / IDS), starts, lengths, prefixes)
+    lengths, spans = shapes[0::2], shapes[1::2]
+    sizes = (length + 2 * count for length, count in zip(lengths, spans, strict=True))
+    starts = array("q", accumulate(sizes, initial=0))[:-1]
+    documents = StoredDocuments(BytesOnDisk(folder / IDS), starts, lengths, spans)
     return documents, read_json(folder / COUNTS)

@@ -11,6 +11,7 @@ import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -33,6 +34,7 @@ from response_tuning.finetune.steps import (
     flattened,
     size_of,
 )
+from response_tuning.seals import saving
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, TrainingArguments
@@ -128,6 +130,23 @@ class ResponseTrainer(Trainer):
             collate_fn=collate,
             num_workers=self.args.dataloader_num_workers,
         )
+
+    def _run_epoch(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - Trainer's
+        """Take no step after the last: Trainer stops after a step only, so one too late if resumed.
+
+        A kill between the last checkpoint and the end leaves a run in the middle of an epoch, with
+        nothing left to do, where ``max_steps`` or a fraction of an epoch ends it.
+        """
+        if self.state.global_step >= self.state.max_steps:
+            self.control.should_training_stop = True
+        else:
+            super()._run_epoch(*args, **kwargs)  # type: ignore[no-untyped-call]
+
+    def _save_checkpoint(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - Trainer's
+        """Save as Trainer does; where the disk is full, leave nothing and say so in one line."""
+        folder = Path(self.args.output_dir or ".")  # Trainer's default is set when it begins
+        with saving(folder / f"checkpoint-{self.state.global_step}"):
+            super()._save_checkpoint(*args, **kwargs)
 
     def training_step(
         self,
@@ -300,9 +319,12 @@ class ResponseTrainer(Trainer):
     def _refuse_what_changes_a_step(self) -> None:
         args = self.args
         launched = int(os.environ.get("WORLD_SIZE", "1"))
+        if launched != args.world_size:
+            raise ConfigError(
+                f"{launched} launched processes of which Trainer sees {args.world_size}: each "
+                "would run all of it; without GPUs, pass use_cpu=True to TrainingArguments"
+            )
         refused = {
-            f"{launched} launched processes of which Trainer sees {args.world_size}": launched
-            != args.world_size,
             "gradient_accumulation_steps": args.gradient_accumulation_steps != 1,
             "label_smoothing_factor": args.label_smoothing_factor != 0,
             "average_tokens_across_devices": not args.average_tokens_across_devices,

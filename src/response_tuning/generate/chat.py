@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 from response_tuning.artifacts import Message, Sampling
 from response_tuning.generate.engine import cut
 from response_tuning.generate.loading import load
-from response_tuning.generate.local import Draft, Ending, LocalModel, PromptTooLongError
+from response_tuning.generate.local import Draft, Ending, LocalModel, PromptError
+from response_tuning.terminal import printable
 
 if TYPE_CHECKING:
     import torch
@@ -61,7 +62,7 @@ def _exchange(
     question = Message(role="user", content=words)
     try:
         draft = local.draft([*turns, question], sampling)
-    except PromptTooLongError as error:
+    except PromptError as error:
         say(f"[{error}; type 'clear' to forget the conversation]\n")
         return []
     reply = _stream(local, draft, say, sampling)
@@ -152,5 +153,5 @@ def _typed() -> Iterator[str]:
 
 
 def _say(text: str) -> None:
-    sys.stdout.write(text)
+    sys.stdout.write(printable(text))  # what a model says may steer a terminal
     sys.stdout.flush()

@@ -6,7 +6,7 @@ would run on beyond the last position that the model has.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from response_tuning.errors import EngineError
 
@@ -17,8 +17,17 @@ if TYPE_CHECKING:
 Weights = Any
 """A ``PreTrainedModel``, or a ``PeftModel`` around one: they share what is used of them here."""
 
-Take = Callable[[list[int]], Sequence[int]]
-"""Is given the new token of each row, and returns the places of the rows that go on."""
+
+class Rows(Protocol):
+    """Whose replies are decoded together."""
+
+    def draw(self) -> Sequence[float]:
+        """Return a number from 0 to below 1 for each row: where one is drawn, its next token."""
+        ...
+
+    def take(self, new: list[int]) -> Sequence[int]:
+        """Take the new token of each row, and return the places of the rows that go on."""
+        ...
 
 
 def decode(
@@ -27,15 +36,16 @@ def decode(
     logits_processor: "Callable[[torch.Tensor, torch.Tensor], torch.Tensor]",
     stopping_criteria: "StoppingCriteriaList",
     generation_config: "GenerationConfig",
-    take: Take,
+    batch: Rows,
     **state: Any,  # noqa: ANN401 - what the model needs besides: mask, positions, cache
 ) -> "torch.Tensor":
-    """Say one token after another, until ``take`` lets no row go on; it alone decides who stops.
+    """Say one token after another, until ``batch`` lets no row go on; it alone decides who stops.
 
     It is given to ``generate`` as ``custom_generate``, which prepares everything but the loop.
 
     Raises:
-        EngineError: the model keeps something of its rows that cannot be parted.
+        EngineError: the model keeps something of its rows that cannot be parted, or its logits
+            are no numbers.
     """
     import torch
 
@@ -51,12 +61,17 @@ def decode(
         # A copy, so that the logits of a whole prompt can go.
         scores = logits_processor(input_ids, out.logits[:, -1].to(torch.float32, copy=True))
         del out
+        new = scores.argmax(dim=-1, keepdim=True)
+        # NaN counts as the largest number of a row; what is masked is minus infinity, and is not.
+        if not scores.gather(1, new).isfinite().all():
+            raise EngineError(
+                "the model's logits are NaN or infinite, so it says nothing; its weights are "
+                "damaged, or too large for their precision"
+            )
         if generation_config.do_sample:
-            new = torch.multinomial(scores.softmax(dim=-1), num_samples=1)
-        else:
-            new = scores.argmax(dim=-1, keepdim=True)
+            new = _drawn(scores, batch.draw())
         input_ids = torch.cat([input_ids, new], dim=1)
-        going = take(new[:, 0].tolist())
+        going = batch.take(new[:, 0].tolist())
         if not going:
             return input_ids
         if (count := len(input_ids)) > len(going):
@@ -64,6 +79,16 @@ def decode(
             input_ids = input_ids[rows]
             state = {name: _select(value, rows, count) for name, value in state.items()}
         step = 1
+
+
+def _drawn(scores: "torch.Tensor", chances: Sequence[float]) -> "torch.Tensor":
+    """Return the token of each row (B, 1) at which its summed probability passes its chance."""
+    import torch
+
+    summed = scores.double().softmax(dim=-1).cumsum(dim=-1)
+    chance = torch.tensor(chances, dtype=torch.float64, device=scores.device)[:, None]
+    # Scaled, for rounding may leave the whole at less than 1: a token of no probability beyond.
+    return torch.searchsorted(summed, chance * summed[:, -1:], right=True)
 
 
 def _check(model: Weights, state: Mapping[str, object]) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from response_tuning.errors import EngineError, TemplateError
-from response_tuning.generate.local import LocalModel, quiet
+from response_tuning.generate.local import LocalModel, PromptError, quiet
 from response_tuning.pairs import Likelihood, Pair, Unscored
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def log_likelihoods(
 
     Raises:
         TemplateError: the template does not say what ends a reply.
-        EngineError: a batch does not fit into the GPU's memory.
+        EngineError: a batch does not fit into the GPU's memory, or the logits are no numbers.
     """
     rows = [encoded(local, pair) for pair in pairs]
     found: list[Likelihood | Unscored | None] = [
@@ -46,6 +46,8 @@ def log_likelihoods(
     places = [place for place, row in enumerate(rows) if isinstance(row, Row)]
     fit = [row for row in rows if isinstance(row, Row)]
     for number, logits in logits_of(local, fit, tokens_per_batch):
+        if not logits.amax(-1).isfinite().all():
+            raise EngineError("the model's logits are NaN or infinite: its weights are damaged")
         found[places[number]] = _likelihood(logits, fit[number].said, local.chat.closing)
     return [one for one in found if one is not None]
 
@@ -64,6 +66,10 @@ def encoded(local: LocalModel, pair: Pair) -> Row | Unscored:
         except TemplateError as error:
             return Unscored(str(error))
         row = Row(chat.encode(prompt), [*chat.encode_reply(pair.response), *closing])
+    try:
+        local.check_ids(row.prefix + row.said)
+    except PromptError as error:
+        return Unscored(str(error))
     length = len(row.prefix) + len(row.said)
     if local.context is not None and length > local.context:
         return Unscored(f"longer than the model's context of {local.context} tokens")

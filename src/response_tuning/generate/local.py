@@ -3,14 +3,15 @@
 The engine ``hf`` and the console chat share it, so that both say the same.
 """
 
-import json
+import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from logging import ERROR
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
-from response_tuning.artifacts import Message, Sampling, digest
+from response_tuning.artifacts import Message, Sampling
 from response_tuning.errors import EngineError
 from response_tuning.generate.decoding import Weights, decode
 from response_tuning.generate.engine import cut
@@ -39,8 +40,8 @@ class Streamer(Protocol):
         ...
 
 
-class PromptTooLongError(EngineError):
-    """A prompt leaves no room for a reply in the model's context."""
+class PromptError(EngineError):
+    """This model cannot be asked a prompt: it is too long, or holds a token without embedding."""
 
 
 class Ending(NamedTuple):
@@ -72,6 +73,8 @@ class LocalModel:
     stop_ids: tuple[int, ...]
     context: int | None
     """Longest sequence in tokens, prompt included; None where the model has no such limit."""
+    rows: int | None = None
+    """Of the embedding of its input: ids from there on have none. None where that is not known."""
 
     def stops(self, sampling: Sampling) -> tuple[str, ...]:
         """Return the strings that end a reply: the template's, and those asked for."""
@@ -82,19 +85,33 @@ class LocalModel:
 
         Raises:
             TemplateError: the chat template cannot render them.
-            PromptTooLongError: not one new token fits into the context.
+            PromptError: not one new token fits into the context, or a token has no embedding.
         """
         with quiet():
             prompt = self.chat.encode(self.chat.prompt(messages))
+        self.check_ids(prompt)
         if self.context is None:
             return Draft(prompt, sampling.max_new_tokens)
         room = self.context - len(prompt)
         if room < 1:
-            raise PromptTooLongError(
+            raise PromptError(
                 f"the prompt has {len(prompt)} tokens, which leaves no room for a reply in the "
                 f"model's context of {self.context}"
             )
         return Draft(prompt, min(sampling.max_new_tokens, room))
+
+    def check_ids(self, ids: Sequence[int]) -> None:
+        """Refuse ids for which the model has no embedding.
+
+        Raises:
+            PromptError: there is one among them.
+        """
+        last = max(ids, default=0)
+        if self.rows is not None and last >= self.rows:
+            raise PromptError(
+                f"the prompt has the token {self.chat.decode([last])!r} (id {last}), for which the "
+                f"model's embedding of {self.rows} rows has none"
+            )
 
     def extend(
         self,
@@ -117,14 +134,14 @@ class LocalModel:
         mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in rows])
         device = self.model.device
         try:
-            with quiet(), _seeded(sampling, rows, device):
+            with quiet():
                 self.model.generate(
                     input_ids=ids.to(device),
                     attention_mask=mask.to(device),
                     generation_config=self._settings(sampling),
                     streamer=streamer,
                     custom_generate=decode,
-                    take=batch.take,
+                    batch=batch,
                 )
         except torch.OutOfMemoryError as error:
             raise EngineError(
@@ -211,6 +228,7 @@ class _Batch:
         self.width = max(len(draft.prompt) + len(draft.said) for draft in drafts)
         self._local = local
         self._drafts = drafts
+        self._seed = sampling.seed
         self._stop = local.stops(sampling)
         self._go_on = go_on
         self._streamer = streamer
@@ -234,6 +252,22 @@ class _Batch:
             return []
         return self._leave() if self._should_leave() else list(range(len(self._drafts)))
 
+    def draw(self) -> list[float]:
+        """Return what chance decides of each row's next token, evenly spread over 0 to 1.
+
+        It depends on the seed, the row's prompt and the token's place alone: not on the rows
+        beside it, nor on what was answered before a kill.
+        """
+        return [_chance(self._begun[id(draft)], len(draft.said)) for draft in self._drafts]
+
+    @cached_property
+    def _begun(self) -> "dict[int, hashlib._Hash]":
+        """What each row's chances have in common, hashed once."""
+        return {
+            id(draft): hashlib.sha256(f"{self._seed} {draft.prompt} ".encode())
+            for draft in self._drafts
+        }
+
     def _should_leave(self) -> bool:
         """Whether rows that have ended cost more than the copy of the cache that lets them go."""
         ended = len(self._drafts) - len(self._going)
@@ -246,6 +280,13 @@ class _Batch:
         self._drafts = [self._drafts[place] for place in stay]
         self._going = list(range(len(stay)))
         return stay
+
+
+def _chance(begun: "hashlib._Hash", place: int) -> float:
+    """Return a number from 0 to below 1; all together they are evenly spread, by SHA-256."""
+    whole = begun.copy()
+    whole.update(str(place).encode())
+    return (int.from_bytes(whole.digest()[:8]) >> 11) * 2.0**-53
 
 
 @contextmanager
@@ -262,18 +303,3 @@ def quiet() -> Iterator[None]:
         logging.set_verbosity(verbosity)
         if bars:
             logging.enable_progress_bar()  # type: ignore[no-untyped-call]
-
-
-@contextmanager
-def _seeded(
-    sampling: Sampling, rows: Sequence[Sequence[int]], device: "torch.device"
-) -> Iterator[None]:
-    """Draw from a seed of the batch's own, and leave the global generators as they were."""
-    import torch
-
-    if sampling.temperature == 0:
-        yield
-        return
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        torch.manual_seed(int(digest(str(sampling.seed), json.dumps(rows)), 16))
-        yield

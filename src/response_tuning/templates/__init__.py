@@ -2,10 +2,12 @@
 
 A template is a Jinja text, saved into the tokenizer: a file of this folder, one of the user's, or
 what a prompt for in-context learning becomes. ``native`` stands for the template that the tokenizer
-already has. Where a template ends a turn in text instead of a special token, it carries the strings
-that end a reply: ``{% set stop_strings = [...] %}``.
+already has, and ``native:NAME`` for one of several that it has by name. Where a template ends a
+turn in text instead of a special token, it carries the strings that end a reply:
+``{% set stop_strings = [...] %}``.
 """
 
+import json
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -14,8 +16,15 @@ from typing import TYPE_CHECKING, NamedTuple
 from response_tuning.artifacts import Message, digest
 from response_tuning.errors import TemplateError
 from response_tuning.registry import unknown
+from response_tuning.templates import frame
 from response_tuning.templates.continuation import continuation_tokenizer
-from response_tuning.templates.in_context import FOLDER, NAMED, read_in_context, read_text
+from response_tuning.templates.in_context import (
+    BYTE_ORDER_MARK,
+    FOLDER,
+    NAMED,
+    read_in_context,
+    read_text,
+)
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -38,13 +47,18 @@ def check(name: str) -> None:
         ConfigError: there is no such template, or its settings are impossible.
         TemplateError: its file cannot be used.
     """
-    if name != NATIVE:
+    if not is_native(name):
         jinja(name)
 
 
 def identity(name: str) -> str:
     """Return what a template is: another text has another identity, whatever its name."""
-    return name if name == NATIVE else digest(jinja(name))
+    return name if is_native(name) else digest(jinja(name))
+
+
+def is_native(name: str) -> bool:
+    """Whether ``name`` stands for a template that the tokenizer already has."""
+    return name.partition(":")[0] == NATIVE
 
 
 def jinja(name: str) -> str:
@@ -68,36 +82,68 @@ def jinja(name: str) -> str:
         text = read_text(path)
     else:
         raise unknown("template", name, names())
+    if not text.strip():
+        raise TemplateError(f"{name}: the template is empty")
     return text.rstrip("\n")
 
 
 def install(tokenizer: "PreTrainedTokenizerBase", name: str) -> None:
     """Make a template, by its name or its file, the chat template of ``tokenizer``, in place.
 
-    The template starts with the BOS token when, and only when, the tokenizer itself would put one
-    in front of a text: a rendered prompt is then encoded without adding special tokens again. A
-    ``.jinja`` file that mentions ``bos_token`` says itself where it goes.
+    The template starts with what the tokenizer itself puts in front of a text, for most the BOS
+    token, unless it already prints that: a rendered prompt is then encoded without adding special
+    tokens again.
 
     Raises:
         ConfigError: there is no such template.
-        TemplateError: ``native`` is asked of a tokenizer that has none, or a file is unusable.
+        TemplateError: the tokenizer has no such template of its own, or a file is unusable.
     """
-    if name == NATIVE:
-        if not tokenizer.chat_template:
-            raise TemplateError(
-                "template 'native': this tokenizer has no chat template; use --template tulu"
-            )
+    if is_native(name):
+        tokenizer.chat_template = _own(tokenizer, name)
         return
     text = jinja(name)
-    places_bos = name.endswith(".jinja") and "bos_token" in text
-    bos = "{{ bos_token }}" if adds_bos(tokenizer) and not places_bos else ""
-    tokenizer.chat_template = bos + text
+    tokenizer.chat_template = text
+    chat = Chat(tokenizer)
+    mark = chat.decode(front(tokenizer))
+    if mark and mark not in frame.before_the_user(chat._render):
+        placed = "bos_token" if mark == tokenizer.bos_token else json.dumps(mark)
+        tokenizer.chat_template = f"{{{{ {placed} }}}}{text}"
+
+
+def _own(tokenizer: "PreTrainedTokenizerBase", name: str) -> str:
+    """Return the tokenizer's own template, or the one of several that ``name`` asks for."""
+    there: str | dict[str, str] | None = tokenizer.chat_template
+    wanted = name.partition(":")[2]
+    if not there:
+        raise TemplateError(
+            f"template '{name}': this tokenizer has no chat template; use --template tulu"
+        )
+    if isinstance(there, str):
+        there = {"": there}
+    chosen = wanted if wanted or "" in there else "default"
+    if chosen in there:
+        return there[chosen].lstrip(BYTE_ORDER_MARK)
+    known = ", ".join(f"'{each}'" for each in sorted(there))
+    raise TemplateError(
+        f"template '{name}': this tokenizer has a single chat template; use --template {NATIVE}"
+        if "" in there
+        else f"template '{name}': this tokenizer has the chat templates {known}, and none called "
+        f"'{chosen}'; choose one, such as --template {NATIVE}:{min(there)}"
+    )
+
+
+def front(tokenizer: "PreTrainedTokenizerBase") -> list[int]:
+    """Return the ids that ``tokenizer`` puts in front of every plain text, such as BOS."""
+    marked: list[int] = tokenizer("a").input_ids
+    plain: list[int] = tokenizer("a", add_special_tokens=False).input_ids
+    starts = range(len(marked) - len(plain) + 1)
+    found = (start for start in starts if marked[start : start + len(plain)] == plain)
+    return marked[: next(found, 0)]
 
 
 def adds_bos(tokenizer: "PreTrainedTokenizerBase") -> bool:
     """Say whether ``tokenizer`` puts its BOS token in front of a plain text."""
-    ids = tokenizer("a").input_ids
-    return tokenizer.bos_token_id is not None and ids[0] == tokenizer.bos_token_id
+    return front(tokenizer)[:1] == [tokenizer.bos_token_id]
 
 
 class TurnEnd(NamedTuple):
@@ -113,7 +159,7 @@ class Chat:
     """A tokenizer together with its chat template."""
 
     def __init__(self, tokenizer: "PreTrainedTokenizerBase") -> None:
-        if not tokenizer.chat_template:
+        if not isinstance(tokenizer.chat_template, str) or not tokenizer.chat_template:
             raise TemplateError("this tokenizer has no chat template; install one first")
         self.tokenizer = tokenizer
 
@@ -123,7 +169,7 @@ class Chat:
         Raises:
             TemplateError: the template refuses them, with its own words.
         """
-        return self._render(messages, ask=True)
+        return self._render(messages, True)
 
     def encode(self, rendered: str) -> list[int]:
         """Return the ids of rendered text; the template has already placed the special tokens."""
@@ -142,23 +188,35 @@ class Chat:
         return text
 
     @cached_property
+    def marks(self) -> str:
+        """What every prompt begins with, before any turn: BOS, or marks like ``[gMASK]<sop>``.
+
+        A system prompt that the template writes by itself is a turn, and a client can replace it.
+        """
+        tokenizer = self.tokenizer
+        added = tuple(token.content for token in tokenizer.added_tokens_decoder.values())
+        own = self.decode(front(tokenizer))
+        known = frame.Marks(own, tokenizer.bos_token, tokenizer.eos_token, added)
+        return frame.before_the_turns(self._render, known)
+
+    @cached_property
     def opening(self) -> str:
-        """The assistant's opening alone, BOS included: all that response tuning conditions on."""
-        asked = [Message(role="user", content=_ASKED)]
-        without, with_opening = (self._render(asked, ask=ask) for ask in (False, True))
-        if not with_opening.startswith(without):
-            raise TemplateError("the template's generation prompt is not at its end")
-        bos = self.tokenizer.bos_token
-        starts_with_bos = bos is not None and without.startswith(bos)
-        return (bos if starts_with_bos else "") + with_opening[len(without) :]
+        """The assistant's opening alone, marks included: all that response tuning conditions on.
+
+        Raises:
+            TemplateError: the template has none, or several.
+        """
+        return self.marks + frame.generation_prompt(self._render)
 
     @cached_property
     def turn_end(self) -> TurnEnd:
         """The stop token and what the template prints after it."""
         asked = Message(role="user", content=_ASKED)
         said = Message(role="assistant", content=_SAID)
-        rendered = self._render([asked, said], ask=False)
-        tail = rendered[rendered.rindex(_SAID) + len(_SAID) :]
+        rendered = self._render([asked, said], False)
+        _, found, tail = rendered.rpartition(_SAID)
+        if not found:
+            raise TemplateError("the template does not print what an assistant says; use another")
         ids = self.encode(tail)
         stop = self.decode(ids[:1]) if ids else ""
         if not stop or tail.strip() != stop or ids[0] not in self.tokenizer.added_tokens_decoder:
@@ -216,8 +274,9 @@ class Chat:
     def _continuation(self) -> "Tokenizer":
         return continuation_tokenizer(self.tokenizer)
 
-    def _render(self, messages: Sequence[Message], *, ask: bool) -> str:
+    def _render(self, messages: Sequence[Message], ask: bool) -> str:
         from jinja2 import TemplateError as JinjaError
+        from jinja2 import TemplateSyntaxError
 
         try:
             text = self.tokenizer.apply_chat_template(
@@ -225,7 +284,10 @@ class Chat:
                 add_generation_prompt=ask,
                 tokenize=False,
             )
-        except JinjaError as error:
-            raise TemplateError(str(error)) from error
+        except (JinjaError, TypeError, ValueError, KeyError) as error:
+            own_words = type(error) is JinjaError  # what raise_exception raises
+            line = f" in line {error.lineno}" if isinstance(error, TemplateSyntaxError) else ""
+            why = str(error) if own_words else f"the chat template fails{line}: {error}"
+            raise TemplateError(why) from error
         assert isinstance(text, str)
         return text

@@ -6,6 +6,7 @@ which asks the question and carries the strings that end an answer; so it is a t
 other, saved in the tokenizer and known by its text.
 """
 
+import codecs
 import json
 import re
 from collections.abc import Callable, Sequence
@@ -22,6 +23,15 @@ FOLDER = Path(__file__).parent
 OURS = FOLDER / "urial.txt"
 """Our own preamble and demonstrations, in the form in which URIAL publishes its prompts."""
 _QUERY, _ANSWER = "# Query:", "# Answer:"
+BYTE_ORDER_MARK = "\ufeff"
+# The longer ones first: UTF-32's begins with that of UTF-16.
+_MARKED_ENCODINGS = {
+    codecs.BOM_UTF8: "utf-8-sig",
+    codecs.BOM_UTF32_LE: "utf-32",
+    codecs.BOM_UTF32_BE: "utf-32",
+    codecs.BOM_UTF16_LE: "utf-16",
+    codecs.BOM_UTF16_BE: "utf-16",
+}
 
 
 class InContext(Config):
@@ -104,17 +114,24 @@ def read_in_context(path: Path) -> InContext:
 
 
 def read_text(path: Path) -> str:
-    """Return the text of a template's file.
+    """Return the text of a template's file, with line breaks of any system as newlines.
+
+    A byte-order mark says how the file is encoded, and is no part of its text.
 
     Raises:
         TemplateError: it cannot be read.
     """
     try:
-        return path.read_text(encoding="utf-8")
+        content = path.read_bytes()
+        marked = (name for mark, name in _MARKED_ENCODINGS.items() if content.startswith(mark))
+        text = path.read_text(encoding=next(marked, "utf-8"))
     except OSError as error:
         raise TemplateError(f"{path}: cannot be read: {error.strerror}") from error
-    except UnicodeDecodeError as error:
+    except UnicodeError as error:
         raise TemplateError(f"{path}: not UTF-8; save the file as UTF-8") from error
+    if "\0" in text:  # UTF-16 without a mark, where letters look like UTF-8
+        raise TemplateError(f"{path}: not UTF-8; save the file as UTF-8")
+    return text.lstrip(BYTE_ORDER_MARK)  # a file that was converted may have two
 
 
 def _ending_in_a_blank_line(blocks: Sequence[str]) -> list[str]:

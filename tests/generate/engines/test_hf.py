@@ -14,6 +14,7 @@ from response_tuning import templates
 from response_tuning.artifacts import Completion, Message, Request, Sampling
 from response_tuning.errors import ConfigError, ModelError, TemplateError
 from response_tuning.generate import EngineConfig, generate, open_engine
+from response_tuning.generate.loading import load
 from response_tuning.templates import Chat
 
 Ask = Callable[..., Request]
@@ -82,8 +83,6 @@ def test_batches_of_a_real_model_say_what_one_by_one_and_plain_generate_say(
 
 
 def test_the_first_space_of_a_sentencepiece_reply_is_kept(stories: Path, ask: Ask) -> None:
-    from response_tuning.generate.loading import load
-
     local = load(str(stories), "tulu")
     prompt, reply = (
         local.chat.tokenizer(text, add_special_tokens=False).input_ids
@@ -128,8 +127,6 @@ def test_the_tokens_of_a_prompt_are_counted_with_its_template_and_without_paddin
 def test_the_turn_end_stops_a_reply_even_if_the_model_does_not_declare_it(
     save_model: SaveModel, varied: list[Request]
 ) -> None:
-    from response_tuning.generate.loading import load
-
     local = load(str(save_model("llama", eos=[7, 8])))
     assert local.stop_ids == (0, 7, 8)
 
@@ -149,8 +146,6 @@ def test_stop_strings_cut_each_reply_at_their_first_occurrence(
 
 
 def test_a_stop_string_of_several_tokens_ends_a_reply_early(llama: Path, ask: Ask) -> None:
-    from response_tuning.generate.loading import load
-
     local = load(str(llama))
     draft = local.draft(ask("a", "hello").prompt, GREEDY)
     local.extend([draft], GREEDY)
@@ -244,17 +239,43 @@ def test_sampling_repeats_with_its_seed_and_leaves_the_global_generator_alone(
 
 
 def test_sampling_uses_the_whole_vocabulary_unless_top_p_limits_it(llama: Path, ask: Ask) -> None:
-    from response_tuning.generate.loading import load
-
     local = load(str(llama))
-    firsts: dict[float, set[int]] = {1.0: set(), 1e-6: set()}
-    for top_p, seen in firsts.items():
-        sampling = Sampling(max_new_tokens=1, temperature=100.0, top_p=top_p)
-        drafts = [local.draft(ask("a", "hello").prompt, sampling) for _ in range(300)]
+
+    def firsts(sampling: Sampling) -> list[int]:
+        drafts = [local.draft(ask("a", f"hello {n}").prompt, sampling) for n in range(300)]
         local.extend(drafts, sampling)
-        seen |= {draft.said[0] for draft in drafts}
-    assert len(firsts[1.0]) > 100
-    assert len(firsts[1e-6]) == 1
+        return [draft.said[0] for draft in drafts]
+
+    one = Sampling(max_new_tokens=1)
+    assert len(set(firsts(one.model_copy(update={"temperature": 100.0})))) > 100
+    likeliest = firsts(one.model_copy(update={"temperature": 100.0, "top_p": 1e-6}))
+    assert likeliest == firsts(one)
+
+
+@pytest.mark.parametrize("top_p", [1.0, 0.9])
+def test_sampled_answers_depend_neither_on_the_batch_nor_on_the_order(
+    llama: Path, varied: list[Request], top_p: float
+) -> None:
+    drawn = Sampling(max_new_tokens=24, temperature=0.8, top_p=top_p, seed=3)
+    together = texts(llama, varied, drawn)
+    assert len(set(together)) > 40
+    for tokens in (ONE_BY_ONE, 150, 1000):
+        assert texts(llama, varied, drawn, tokens_per_batch=tokens) == together
+    assert texts(llama, varied[::-1], drawn)[::-1] == together
+    assert texts(llama, varied[7:9], drawn) == together[7:9]
+
+
+@pytest.mark.parametrize("kept", [1, 13, 44])
+def test_sampled_answers_survive_a_kill(
+    llama: Path, varied: list[Request], tmp_path: Path, kept: int
+) -> None:
+    drawn = Sampling(max_new_tokens=24, temperature=1.0)
+    engine = open_engine("hf", EngineConfig(model=str(llama), tokens_per_batch=600))
+    whole, killed = tmp_path / "whole.journal", tmp_path / "killed.journal"
+    answers = list(generate(engine, varied, whole, drawn))
+    lines = whole.read_bytes().splitlines(keepends=True)
+    killed.write_bytes(b"".join(lines[:kept]) + lines[kept][: len(lines[kept]) // 2])
+    assert list(generate(engine, varied, killed, drawn)) == answers
 
 
 def test_loading_and_answering_say_nothing_and_leave_the_log_level_alone(
@@ -456,13 +477,13 @@ def damaged(folder: Path, how: str) -> None:
 @pytest.mark.parametrize(
     ("how", "said"),
     [
-        ("no weights", "no model.safetensors; save the weights with save_pretrained"),
+        ("no weights", "no model.safetensors, only pytorch_model.bin, and other formats"),
         ("no config", "no config.json or adapter_config.json"),
         ("cut weights", "cannot be loaded"),
         ("more layers", "9 weights that config.json asks for are absent"),
         ("more words", "1 weights|2 weights"),
         ("new architecture", "nova"),
-        ("no tokenizer", "the tokenizer cannot be loaded"),
+        ("no tokenizer", "no usable tokenizer"),
     ],
 )
 def test_a_damaged_folder_is_named_in_one_line(

@@ -7,7 +7,7 @@ from response_tuning.errors import ConfigError, TemplateError
 from response_tuning.generate.engine import ENGINES, EngineConfig, Usage, answered, failed
 from response_tuning.generate.likelihood import log_likelihoods
 from response_tuning.generate.loading import load
-from response_tuning.generate.local import Draft, LocalModel, PromptTooLongError
+from response_tuning.generate.local import Draft, LocalModel, PromptError
 from response_tuning.pairs import Likelihood, Pair, Unscored
 
 Ask = tuple[Request, Draft]
@@ -26,8 +26,8 @@ class HfEngine:
     leave it as they end. When few are left, or those left no longer fit, they wait until it is
     the turn of their length, and go on beside others like them.
 
-    In float32, greedy answers do not depend on the batching. Sampled ones do (a batch draws from
-    one stream of random numbers): they repeat if the same requests are asked together.
+    In float32, answers do not depend on the batching, and sampled ones no more than greedy ones:
+    what chance decides of a token depends on the seed, the prompt and the token's place alone.
     """
 
     def __init__(self, local: LocalModel, tokens_per_batch: int) -> None:
@@ -46,7 +46,7 @@ class HfEngine:
         for request in requests:
             try:
                 asks.append((request, self._local.draft(request.prompt, sampling)))
-            except (TemplateError, PromptTooLongError) as error:
+            except (TemplateError, PromptError) as error:
                 yield failed(self, request, sampling, str(error))
         while asks:
             batch, asks = _next(asks, self._tokens_per_batch)

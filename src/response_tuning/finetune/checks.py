@@ -1,0 +1,60 @@
+"""What can be refused before any data is prepared: names, extras, the base's own files."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from response_tuning.configs import FinetuneConfig
+from response_tuning.errors import ConfigError
+from response_tuning.finetune import base
+from response_tuning.finetune.progress import check_tracker
+from response_tuning.registry import unknown
+from response_tuning.templates import Chat, install
+
+if TYPE_CHECKING:
+    from transformers import TrainingArguments
+
+
+def check(config: FinetuneConfig, out: Path) -> None:
+    """Refuse a base, a tracker, an optimizer or a method that cannot be used; nothing is written.
+
+    Raises:
+        ConfigError: a setting is impossible here.
+        ModelError: the base has no configuration or no tokenizer that can be used.
+        TemplateError: its tokenizer and the template do not go together.
+    """
+    from response_tuning.finetune.run import training_arguments
+
+    check_optimizer(config.optimizer)
+    check_tracker(config.report_to)
+    if config.method == "qlora":
+        base.check_quantization()
+    base.architecture(config)
+    tokenizer = base.read_tokenizer(config)
+    install(tokenizer, config.template)
+    Chat(tokenizer)
+    _check_installed(training_arguments(config, out))
+
+
+def check_optimizer(name: str) -> None:
+    """Refuse an optimizer that Trainer does not know.
+
+    Raises:
+        ConfigError: it does not.
+    """
+    from transformers.training_args import OptimizerNames
+
+    if name not in set(OptimizerNames):
+        raise unknown("optimizer", name, sorted(OptimizerNames))
+
+
+def _check_installed(arguments: "TrainingArguments") -> None:
+    """Refuse an optimizer that needs a package that is not there, or more settings than it has."""
+    from torch import nn
+    from transformers import Trainer
+
+    try:
+        Trainer.get_optimizer_cls_and_kwargs(arguments, nn.Linear(1, 1))  # type: ignore[arg-type]
+    except (ImportError, ValueError, RuntimeError) as error:
+        reason = " ".join(str(error).split())
+        name = getattr(arguments.optim, "value", arguments.optim)
+        raise ConfigError(f"optimizer '{name}' cannot be used here: {reason}") from error

@@ -1,0 +1,140 @@
+"""Text that carries loss becomes ids that spell it; what may teach something else is found.
+
+A tokenizer that lacks a character leaves it out, or has an unknown token for it. What it declares
+as its normal form (NFC, lower case, single spaces) is another matter: it reads every text so, in
+training and in serving. The first costs the row, the second is a remark.
+"""
+
+import json
+import re
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Any, NamedTuple
+
+from tokenizers import Tokenizer
+from tokenizers.normalizers import Normalizer
+
+from response_tuning.templates import Chat
+
+NORMALISED = "are learned in the tokenizer's normal form (Unicode, case or spaces), as it reads all"
+UNSPELLABLE = "characters that the tokenizer cannot spell"
+
+# What families of models begin or end turns with. Written out in an answer, it is a leftover of
+# somebody's rendered conversations, whether this tokenizer has such a token or not.
+_KNOWN = (
+    r"<[|\uff5c][^<>|\uff5c\n]{1,40}[|\uff5c]>",  # Llama 3, ChatML, Phi; with wide bars, DeepSeek
+    r"</?s>|<[be]os>|\[[be]os\]|<eot>|</?(?:start|end)_of_(?:turn|utterance|text)>",
+    r"\[/?inst\]|<</?sys>>",
+)
+_SHOWN = 64
+"""Characters at either end of a text in which such a mark is looked for."""
+
+
+class Encoded(NamedTuple):
+    """A text in ids."""
+
+    ids: list[int]
+    fault: str = ""
+    """Why a row that holds it is dropped."""
+    remarks: tuple[str, ...] = ()
+    """What a person should know about it, to follow a number of responses."""
+
+
+class Supervised:
+    """Encodes text that carries loss, as the continuation of other text."""
+
+    def __init__(self, chat: Chat, continuation: Tokenizer) -> None:
+        self._continuation = continuation
+        self._stop = chat.turn_end.stop_id
+        self._stop_inside = f"the stop token {chat.decode([self._stop])!r} stands in the response"
+        self._opening = chat.opening.removeprefix(chat.marks).strip()
+        added = chat.tokenizer.added_tokens_decoder
+        own = [token.content for id_, token in added.items() if token.special or id_ == self._stop]
+        self._mark = "|".join((*map(re.escape, sorted(own, key=len, reverse=True)), *_KNOWN))
+        self._spelt: dict[str, bool] = {}
+        """Characters of such texts, and whether they come back alone."""
+
+    def encode(self, texts: Sequence[str]) -> list[Encoded]:
+        """Return each text in ids, with what is wrong or odd about it."""
+        ids, read = self._encode_and_decode(texts)
+        return list(map(self._judged, texts, ids, read))
+
+    @property
+    def lost(self) -> list[str]:
+        """Characters, met so far, that the tokenizer cannot spell."""
+        return [character for character, is_spelt in self._spelt.items() if not is_spelt]
+
+    def _encode_and_decode(self, texts: Sequence[str]) -> tuple[list[list[int]], list[str]]:
+        encoded = self._continuation.encode_batch_fast(texts, add_special_tokens=False)
+        ids = [each.ids for each in encoded]
+        # Behind a token, because at the start of a text SentencePiece's decoder takes a space away.
+        behind = [[self._stop, *each] for each in ids]
+        decoded = self._continuation.decode_batch(behind, skip_special_tokens=False)
+        start = len(self._continuation.decode([self._stop], skip_special_tokens=False))
+        return ids, [text[start:] for text in decoded]
+
+    def _judged(self, text: str, ids: list[int], read: str) -> Encoded:
+        if self._stop in ids:
+            return Encoded(ids, self._stop_inside)
+        remarks = self._written_marks(text)
+        if read != text:
+            if read != self._normalised(text):
+                self._look_for_lost(text)
+                return Encoded(ids, UNSPELLABLE)
+            remarks = (*remarks, NORMALISED)
+        return Encoded(ids, "", remarks)
+
+    def _look_for_lost(self, text: str) -> None:
+        new = [character for character in dict.fromkeys(text) if character not in self._spelt]
+        for character, read in zip(new, self._encode_and_decode(new)[1], strict=True):
+            self._spelt[character] = read in (character, self._normalised(character))
+
+    def _written_marks(self, text: str) -> tuple[str, ...]:
+        head, tail = text.lstrip()[:_SHOWN], text.rstrip()[-_SHOWN:]
+        begun, ended = self._marks
+        found = []
+        if mark := begun.match(head):
+            found.append(f"begin with {mark[0]!r}")
+        if mark := ended.search(tail):
+            found.append(f"end in {mark[0]!r}")
+        advice = "as text: the model learns to write it; remove it from the data"
+        return tuple(f"{place} {advice}" for place in found)
+
+    @cached_property
+    def _marks(self) -> tuple[re.Pattern[str], re.Pattern[str]]:
+        first = f"{re.escape(self._opening)}|" if self._opening else ""
+        return (
+            re.compile(f"(?:{first}{self._mark})", re.IGNORECASE),
+            re.compile(rf"(?:{self._mark})\Z", re.IGNORECASE),
+        )
+
+    def _normalised(self, text: str) -> str:
+        return self._normalizer.normalize_str(text) if self._normalizer else text
+
+    @cached_property
+    def _normalizer(self) -> "Normalizer | None":
+        """The tokenizer's own normalizer, but for the sign that stands for a space within."""
+        declared = json.loads(self._continuation.to_str())["normalizer"]
+        if declared is None:
+            return None
+        alone = Tokenizer.from_str(
+            json.dumps(
+                {
+                    "version": "1.0",
+                    "added_tokens": [],
+                    "normalizer": _with_spaces(declared),
+                    "model": {"type": "WordLevel", "vocab": {}, "unk_token": ""},
+                }
+            )
+        )
+        normalizer: Normalizer = alone.normalizer
+        return normalizer
+
+
+def _with_spaces(part: dict[str, Any]) -> dict[str, Any]:
+    part = dict(part)
+    if "normalizers" in part:
+        part["normalizers"] = [_with_spaces(child) for child in part["normalizers"]]
+    if part.get("content") == "\N{LOWER ONE EIGHTH BLOCK}":
+        part["content"] = " "
+    return part
