@@ -47,6 +47,7 @@ WIRING = {
     "evaluation.py",
     "judge_check.py",
     "judges.py",
+    "names.py",
     "pipeline.py",
     "probing.py",
     "ratings.py",

@@ -309,27 +309,6 @@ def build_miniature(settings: Sequence[str], out: Path, console: "Console") -> N
     )
 
 
-def registered() -> dict[str, list[str]]:
-    """Return the names of everything that can be asked for by name."""
-    from response_tuning import templates
-    from response_tuning.data import DATASETS
-    from response_tuning.evaluation import CORE, SUITES
-    from response_tuning.finetune.objectives import OBJECTIVES
-    from response_tuning.generate import ENGINES
-    from response_tuning.grade import BENCHMARKS
-    from response_tuning.recipe import PRESETS
-
-    return {
-        "datasets": DATASETS.names(),
-        "objectives": OBJECTIVES.names(),
-        "templates": templates.names(),
-        "engines": ENGINES.names(),
-        "benchmarks": [*BENCHMARKS.names(), *CORE],
-        "suites": [*SUITES],
-        "presets": sorted(PRESETS),
-    }
-
-
 def check_names(config: FinetuneConfig) -> None:
     """Refuse a name that nothing is registered under, before anything is read or written."""
     from response_tuning import templates
