@@ -26,6 +26,7 @@ from response_tuning.artifacts import (
 from response_tuning.configs import DataConfig, FinetuneConfig, GradeConfig, build
 from response_tuning.errors import ConfigError, unused
 from response_tuning.folders import alone_at, alone_in, page_at
+from response_tuning.names import registered as registered
 from response_tuning.recipe import Recipe
 from response_tuning.registry import unknown
 from response_tuning.terminal import printable, progress_bar, quiet_libraries
