@@ -47,6 +47,7 @@ WIRING = {
     "evaluation.py",
     "judge_check.py",
     "judges.py",
+    "names.py",
     "pipeline.py",
     "probing.py",
     "ratings.py",
@@ -217,6 +218,7 @@ def test_tests_mirror_the_source_tree() -> None:
     about_the_whole = {
         "architecture",
         "bad_command_lines",
+        "crashes",
         "faulty_server",
         "keys",
         "packaging",

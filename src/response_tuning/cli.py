@@ -273,9 +273,9 @@ def chat(
 @app.command("list")
 def list_registered() -> None:
     """Print what can be asked for by name: datasets, objectives, benchmarks and so on."""
-    from response_tuning import pipeline
+    from response_tuning.names import registered
 
-    for kind, names in pipeline.registered().items():
+    for kind, names in registered().items():
         print(f"{kind}: {', '.join(names)}")
 
 

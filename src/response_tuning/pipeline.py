@@ -26,6 +26,7 @@ from response_tuning.artifacts import (
 from response_tuning.configs import DataConfig, FinetuneConfig, GradeConfig, build
 from response_tuning.errors import ConfigError, unused
 from response_tuning.folders import alone_at, alone_in, page_at
+from response_tuning.names import registered as registered
 from response_tuning.recipe import Recipe
 from response_tuning.registry import unknown
 from response_tuning.terminal import printable, progress_bar, quiet_libraries
@@ -307,27 +308,6 @@ def build_miniature(settings: Sequence[str], out: Path, console: "Console") -> N
         highlight=False,
         soft_wrap=True,
     )
-
-
-def registered() -> dict[str, list[str]]:
-    """Return the names of everything that can be asked for by name."""
-    from response_tuning import templates
-    from response_tuning.data import DATASETS
-    from response_tuning.evaluation import CORE, SUITES
-    from response_tuning.finetune.objectives import OBJECTIVES
-    from response_tuning.generate import ENGINES
-    from response_tuning.grade import BENCHMARKS
-    from response_tuning.recipe import PRESETS
-
-    return {
-        "datasets": DATASETS.names(),
-        "objectives": OBJECTIVES.names(),
-        "templates": templates.names(),
-        "engines": ENGINES.names(),
-        "benchmarks": [*BENCHMARKS.names(), *CORE],
-        "suites": [*SUITES],
-        "presets": sorted(PRESETS),
-    }
 
 
 def check_names(config: FinetuneConfig) -> None:
