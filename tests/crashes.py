@@ -38,11 +38,12 @@ class Faults:
         from safetensors import SafetensorError
 
         sys.addaudithook(self._see)
-        os.fsync = self._flushed(os.fsync)
+        os.fsync = self._flushed(os.fsync)  # type: ignore[assignment]
         of_torch = RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 576")
         of_rust = SafetensorError("Error while serializing: I/O error: (os error 28)")
         torch.save = self._torn(torch.save, 1, of_torch)
-        safetensors.torch.serialize_file = self._torn(safetensors.torch.serialize_file, 1, of_rust)
+        native: Any = safetensors.torch
+        native.serialize_file = self._torn(native.serialize_file, 1, of_rust)
 
     def _see(self, event: str, args: tuple[Any, ...]) -> None:
         if event == "open":
@@ -57,7 +58,7 @@ class Faults:
         if any(self._is_below(path) for path in paths):
             self._operation(str(paths[0]), takes_room=event in TAKES_ROOM)
 
-    def _flushed(self, fsync: Callable[[int], None]) -> Callable[[int], None]:
+    def _flushed(self, fsync: Callable[[Any], None]) -> Callable[[int], None]:
         def flush(descriptor: int) -> None:
             if self._is_below(Path(f"/proc/self/fd/{descriptor}").readlink()):
                 self._operation("fsync", takes_room=False)

@@ -208,7 +208,7 @@ def test_tests_mirror_the_source_tree() -> None:
     sources = {path.relative_to(SOURCE).with_suffix("").as_posix() for path in modules()}
     benchmarks = (TESTS.parent / "benchmarks").glob("*.py")
     sources |= {f"benchmarks/{path.stem}" for path in benchmarks}
-    about_the_whole = {"architecture", "bad_command_lines", "packaging", "readme"}
+    about_the_whole = {"architecture", "bad_command_lines", "crashes", "packaging", "readme"}
     for path in TESTS.rglob("test_*.py"):
         mirrored = path.relative_to(TESTS).with_name(path.stem.removeprefix("test_")).as_posix()
         package = f"{Path(mirrored).parent.as_posix()}/__init__"
