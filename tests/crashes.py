@@ -59,7 +59,7 @@ class Faults:
         if any(self._is_below(path) for path in paths):
             self._operation(str(paths[0]), takes_room=event in TAKES_ROOM)
 
-    def _flushed(self, fsync: Callable[[int], None]) -> Callable[[int], None]:
+    def _flushed(self, fsync: Callable[[Any], None]) -> Callable[[int], None]:
         def flush(descriptor: int) -> None:
             if self._is_below(Path(f"/proc/self/fd/{descriptor}").readlink()):
                 self._operation("fsync", takes_room=False)

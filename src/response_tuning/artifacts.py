@@ -18,7 +18,15 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from response_tuning.errors import ConfigError, DataError
 
-PACKAGES = ("response-tuning", "torch", "transformers", "peft", "accelerate", "tokenizers")
+PACKAGES = (
+    "python",
+    "response-tuning",
+    "torch",
+    "transformers",
+    "peft",
+    "accelerate",
+    "tokenizers",
+)
 SCHEMA = 1
 """Version of the files written here; a file of a later version is refused, not guessed at."""
 
@@ -354,8 +362,11 @@ def package_versions() -> dict[str, str]:
     import platform
     from importlib import metadata
 
-    found = {"python": platform.python_version()}
+    found = {}
     for name in PACKAGES:
+        if name == "python":
+            found[name] = platform.python_version()
+            continue
         try:
             found[name] = metadata.version(name)
         except metadata.PackageNotFoundError:

@@ -5,10 +5,8 @@ next one's input.
 """
 
 import logging
-import os
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -99,14 +97,15 @@ def run_finetune(recipe: Recipe, out: Path, console: "Console", *, resume: bool 
     from response_tuning.finetune import finetune
     from response_tuning.finetune.checks import check
     from response_tuning.finetune.folder import forget
+    from response_tuning.finetune.processes import first_process_first, is_first
 
     quiet_libraries()
     check_names(recipe.finetune)
     with alone_in(out, recipe.data, recipe.finetune):
         check(recipe.finetune, out)
-        if not resume and os.environ.get("RANK", "0") == "0":
+        if not resume and is_first():
             forget(out)
-        with _first_process_first(on_cpu=recipe.finetune.device == "cpu"):
+        with first_process_first(on_cpu=recipe.finetune.device == "cpu"):
             run_data(recipe.data, out / DATA)
         finetune(recipe.finetune, out / DATA, out, console)
 
@@ -379,18 +378,3 @@ def _prompts(name: str, config: DataConfig) -> dict[str, str]:
         for message in request.prompt
         if message.role == "user"
     }
-
-
-@contextmanager
-def _first_process_first(*, on_cpu: bool) -> Iterator[None]:
-    """Under torchrun, let one process prepare the data while the others wait, then find it done."""
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
-        yield
-        return
-    import torch
-    from accelerate import PartialState
-
-    with PartialState(
-        cpu=on_cpu or not torch.accelerator.is_available()
-    ).local_main_process_first():
-        yield

@@ -59,6 +59,16 @@ def identity(config: FinetuneConfig) -> str:
     return f"{config.base_model}@{Path(snapshot).name}"
 
 
+def check_found(config: FinetuneConfig) -> None:
+    """Refuse a base that is not there; unlike ``identity``, this reads no weights.
+
+    Raises:
+        ModelError: it is neither a folder nor an id that the hub or its cache knows.
+    """
+    if not Path(miniature.resolved(config.base_model)).is_dir():
+        identity(config)
+
+
 def load_tokenizer(config: FinetuneConfig) -> "PreTrainedTokenizerBase":
     """Return the tokenizer as it will be saved: with the template installed, saved and read back.
 

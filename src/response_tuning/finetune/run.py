@@ -43,6 +43,7 @@ from response_tuning.finetune.manifest import (
     model_files,
     run_of,
 )
+from response_tuning.finetune.processes import is_first
 from response_tuning.templates import Chat
 
 if TYPE_CHECKING:
@@ -71,12 +72,12 @@ def finetune(config: FinetuneConfig, data: Path, out: Path, console: "Console") 
     manifest = manifest_of(config, identity, data)
     manifest["rows_in_clear"] = data.is_relative_to(out)
     if is_finished(out, manifest):
-        if _is_first():
+        if is_first():
             tidy(out)
         console.print(f"{out}: already finished, nothing to do", highlight=False, soft_wrap=True)
     else:
         _train(config, data, out, manifest, console)
-    if _is_first():
+    if is_first():
         from response_tuning.finetune.merge import is_merging, merge_adapter
 
         if config.merge or is_merging(out):
@@ -87,10 +88,6 @@ def finetune(config: FinetuneConfig, data: Path, out: Path, console: "Console") 
         )
         console.print(private, highlight=False, soft_wrap=True)
     return out
-
-
-def _is_first() -> bool:
-    return int(os.environ.get("RANK", "0")) == 0
 
 
 class Encoded(NamedTuple):

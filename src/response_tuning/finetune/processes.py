@@ -1,0 +1,25 @@
+"""The processes of a launcher such as torchrun, each of which runs the same command."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+def is_first() -> bool:
+    """Say whether this process is the one that writes for all."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+@contextmanager
+def first_process_first(*, on_cpu: bool) -> Iterator[None]:
+    """Under torchrun, let one process prepare the data while the others wait, then find it done."""
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        yield
+        return
+    import torch
+    from accelerate import PartialState
+
+    with PartialState(
+        cpu=on_cpu or not torch.accelerator.is_available()
+    ).local_main_process_first():
+        yield
