@@ -187,6 +187,18 @@ def test_a_file_that_is_unusable_is_one_line_and_leaves_nothing(
     assert not [p for p in (tmp_path / "run").rglob("*") if p.is_file()]
 
 
+def test_a_run_that_is_refused_after_its_data_were_prepared_leaves_nothing(
+    rtune: Run, tiny_base: Path, tmp_path: Path
+) -> None:
+    alone = tmp_path / "alone.jsonl"
+    alone.write_text('{"response": "Ho"}\n')
+    what = ["--base-model", tiny_base, "--data", alone, "--objective", "instruction-tuning"]
+    result = rtune("finetune", *what, "--out", tmp_path / "deep" / "run")
+    assert (result.code, result.err.count("\n")) == (2, 1)
+    assert "no example is left to train on" in result.err
+    assert [path.name for path in tmp_path.iterdir()] == ["alone.jsonl"]
+
+
 def test_a_place_that_cannot_be_written_is_one_line(
     rtune: Run, small: list[object], tmp_path: Path, answers: Path
 ) -> None:

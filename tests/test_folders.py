@@ -144,7 +144,10 @@ def test_a_refused_command_leaves_nothing_but_what_was_there(tmp_path: Path) -> 
             (out / "data").mkdir()
             raise DataError("no rows")
     assert not [*(tmp_path / "there").iterdir()]
-    assert not (tmp_path / "new" / "run").exists()
+    assert not (tmp_path / "new").exists()
+    with pytest.raises(DataError), alone_at(tmp_path / "new" / "deep" / "o.jsonl"):
+        raise DataError("no prompts")
+    assert not (tmp_path / "new").exists()
 
 
 def test_a_file_in_place_of_a_folder_is_one_line(tmp_path: Path) -> None:

@@ -257,7 +257,7 @@ def test_settings_of_the_judge_reach_it(rtune: Rtune, server: Any, labels: Path)
         (["--labels", "empty.jsonl"], "empty.jsonl: it has no rows"),
         (["--labels", "bad.jsonl"], "bad.jsonl:2: label: Input should be 'refusal' or"),
         (["--labels", "own.jsonl", "--out", "own.jsonl"], "own.jsonl, which this command reads"),
-        (["--labels", "own.jsonl", "--judge", "openai"], "--model NAME"),
+        (["--labels", "own.jsonl", "--judge", "openai"], "--judge-model NAME --judge-url http"),
         (["--labels", "own.jsonl", "--judge", "nobody"], "unknown engine 'nobody'"),
     ],
 )

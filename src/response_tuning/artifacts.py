@@ -322,6 +322,12 @@ def written_aside(path: Path) -> Iterator[TextIO]:
         partial.unlink(missing_ok=True)
 
 
+def sync_file(path: Path) -> None:
+    """Flush a file that a library wrote to the disk, before it is renamed."""
+    with path.open("rb+") as content:
+        os.fsync(content.fileno())
+
+
 def sync_folder(folder: Path) -> None:
     """Flush the names in ``folder`` to the disk, so that a rename outlives a power cut."""
     if os.name != "posix":

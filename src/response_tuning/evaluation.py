@@ -24,7 +24,7 @@ from response_tuning.artifacts import (
     write_json,
     write_jsonl,
 )
-from response_tuning.configs import GradeConfig, build
+from response_tuning.configs import GenerateConfig, GradeConfig, build
 from response_tuning.errors import ConfigError, EngineError
 from response_tuning.experiments import Cell, Experiment, laid_over
 from response_tuning.judges import OFFLINE, Judge, check_engine
@@ -59,6 +59,12 @@ SUITES: dict[str, tuple[str, ...]] = {
 def check_answering(cell: Cell, folder: Path) -> None:
     """Refuse settings of what answers for a cell; see ``check_engine``."""
     config = engine_config(cell, folder)
+    at_once = GenerateConfig.model_fields["tokens_per_batch"].default
+    if not cell.local and cell.generate.tokens_per_batch != at_once:
+        raise ConfigError(
+            f"variant '{cell.variant}': generate.tokens_per_batch has no effect with engine "
+            f"'{cell.generate.engine}'; remove it"
+        )
     check_engine(cell.generate.engine, config.model_dump(), f"variant '{cell.variant}'")
 
 

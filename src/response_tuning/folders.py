@@ -7,7 +7,7 @@ lock with the process, however that ends, so that none is left behind.
 import glob
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -55,7 +55,7 @@ def alone_in(out: Path, *read: object) -> Iterator[None]:
         return
     if out.exists() and not out.is_dir():
         raise ConfigError(f"{out}: is no folder; choose another")
-    made = not out.exists()
+    made = _missing(out)
     out.mkdir(parents=True, exist_ok=True)
     try:
         with locked(out, out), keeping(inputs):
@@ -63,7 +63,7 @@ def alone_in(out: Path, *read: object) -> Iterator[None]:
             _sweep(out.rglob("*.partial"))
             yield
     finally:
-        _leave(out, made=made)
+        _leave(out, made)
 
 
 @contextmanager
@@ -79,10 +79,14 @@ def alone_at(out: Path, *read: object) -> Iterator[Path]:
         if not place.name:
             raise ConfigError(f"{out}: is a folder; choose the name of a file")
         journal = writable(out.with_name(f"{out.name}.journal"))
+        made = _missing(journal.parent)
         journal.parent.mkdir(parents=True, exist_ok=True)
-        with locked(journal, out):
-            _sweep(place.parent.glob(f"{glob.escape(place.name)}.*.partial"))
-            yield journal
+        try:
+            with locked(journal, out):
+                _sweep(place.parent.glob(f"{glob.escape(place.name)}.*.partial"))
+                yield journal
+        finally:
+            _remove_empty(made)
 
 
 @contextmanager
@@ -184,17 +188,26 @@ def _sweep(found: Iterable[Path]) -> None:
             path.unlink(missing_ok=True)
 
 
-def _leave(out: Path, *, made: bool) -> None:
+def _leave(out: Path, made: Sequence[Path]) -> None:
     """Take the mark, and empty folders, away again if nothing came of the command."""
     mark = out / MARK
     if any(path != mark and not path.is_dir() for path in out.rglob("*")):
         return
     with suppress(OSError):
         mark.unlink(missing_ok=True)
-        for folder in sorted((path for path in out.rglob("*")), reverse=True):
+        _remove_empty(sorted(out.rglob("*"), reverse=True))
+        _remove_empty(made)
+
+
+def _missing(folder: Path) -> list[Path]:
+    """Return which of a folder and those above it are not there, the innermost first."""
+    return [path for path in (folder, *folder.parents) if not path.exists()]
+
+
+def _remove_empty(folders: Sequence[Path]) -> None:
+    with suppress(OSError):  # one that holds something, and so all above it, are kept
+        for folder in folders:
             folder.rmdir()
-        if made:
-            out.rmdir()
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """Who judges: a model that is asked through its engine, or rules alone."""
 
+import re
 from collections.abc import Callable, Iterable, Iterator
 from functools import cached_property
 from pathlib import Path
@@ -7,12 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 from response_tuning.artifacts import Completion, Request, Sampling
 from response_tuning.configs import JudgeConfig, build
+from response_tuning.errors import ConfigError, EngineError
 from response_tuning.terminal import progress_bar
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from response_tuning.generate import Engine, EngineConfig
+    from response_tuning.generate import Engine
 
 OFFLINE = "offline"
 Say = Callable[[Iterable[Request]], Iterator[Completion]]
@@ -68,24 +70,38 @@ class Judge:
 
 def check_judge(config: JudgeConfig) -> None:
     """Refuse a judge that cannot be asked; see ``check_engine``."""
-    if config.engine != OFFLINE:
-        from response_tuning.generate.engine import check_effect
+    if config.engine == OFFLINE:
+        return
+    try:
+        check_engine(config.engine, config.settings, "grade.judge.settings")
+    except (ConfigError, EngineError) as error:  # which names the flags of what answers
+        raise type(error)(_ANSWERING.sub(_of_the_judge, str(error))) from error
 
-        settings = check_engine(config.engine, config.settings, "grade.judge.settings")
-        check_effect(config.engine, settings)
+
+_ANSWERING = re.compile(r"(?<![\w-])--(model|base-url|table|api-key-env)\b")
 
 
-def check_engine(name: str, settings: dict[str, Any], where: str) -> "EngineConfig":
-    """Refuse settings that no engine has, and a server that cannot be asked, before anything runs.
+def _of_the_judge(flag: re.Match[str]) -> str:
+    if flag[1] == "api-key-env":
+        return "--set grade.judge.settings.api_key_env=..."
+    return f"--judge-{flag[1].removeprefix('base-')}"
+
+
+def check_engine(name: str, settings: dict[str, Any], where: str) -> None:
+    """Refuse settings that an engine has no use for, and a server that cannot be asked.
+
+    Before anything runs, and without loading a model.
 
     Raises:
-        ConfigError: there is no such engine, or a setting is unknown or impossible.
+        ConfigError: there is no such engine, or a setting is unknown, impossible or without effect.
         EngineError: there is no key for the server.
     """
     from response_tuning.generate import ENGINES, EngineConfig, open_engine
+    from response_tuning.generate.engine import check_effect
 
     ENGINES.get(name)
     config = build(EngineConfig, settings, where)
-    if name != "hf":  # which loads its model; the others are cheap
+    if name == "hf":  # which loads its model; the others are cheap
+        check_effect(name, config)
+    else:
         open_engine(name, config)
-    return config

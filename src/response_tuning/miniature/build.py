@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from response_tuning.artifacts import package_versions, read_json, write_json
+from response_tuning.artifacts import package_versions, read_json, sync_file, write_json
 from response_tuning.configs import Config
 from response_tuning.errors import ConfigError
 from response_tuning.miniature.corpus import documents
@@ -114,6 +114,7 @@ def corpus_tokens(
             break
     partial = path.with_suffix(".partial.npy")
     np.save(partial, ids)
+    sync_file(partial)
     partial.replace(path)
     return ids
 

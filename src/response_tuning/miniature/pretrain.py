@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 from pydantic import Field, PositiveInt, model_validator
 
+from response_tuning.artifacts import sync_file, sync_folder
 from response_tuning.configs import Config, Seed
+from response_tuning.errors import DataError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -221,21 +223,28 @@ class Run:
         path = self.folder / "checkpoint.safetensors"
         partial = path.with_suffix(".partial")
         save_file(self._state(), partial, metadata={"step": str(self.step)})
+        sync_file(partial)
         partial.replace(path)
+        sync_folder(self.folder)
 
     def _load(self) -> None:
         """Go on from the checkpoint, if there is one; forget what was noted after it."""
-        from safetensors import safe_open
+        from safetensors import SafetensorError, safe_open
 
         self.folder.mkdir(parents=True, exist_ok=True)
         path, log = self.folder / "checkpoint.safetensors", self.folder / "metrics.jsonl"
         if not path.exists():
             log.unlink(missing_ok=True)
             return
-        with safe_open(path, "pt") as saved:
-            self.step = int(saved.metadata()["step"])
-            state = {name: saved.get_tensor(name) for name in saved.keys()}  # noqa: SIM118
-        self._restore(state)
+        try:
+            with safe_open(path, "pt") as saved:
+                self.step = int(saved.metadata()["step"])
+                state = {name: saved.get_tensor(name) for name in saved.keys()}  # noqa: SIM118
+            self._restore(state)
+        except (SafetensorError, KeyError, TypeError, ValueError) as error:
+            raise DataError(
+                f"{path}: damaged, or of another version ({error}); delete it to start over"
+            ) from error
         kept = log.read_text(encoding="utf-8").splitlines()[: self.step]
         log.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
 
