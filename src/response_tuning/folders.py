@@ -55,7 +55,7 @@ def alone_in(out: Path, *read: object) -> Iterator[None]:
         return
     if out.exists() and not out.is_dir():
         raise ConfigError(f"{out}: is no folder; choose another")
-    made = not out.exists()
+    made = [folder for folder in (out, *out.parents) if not folder.exists()]
     out.mkdir(parents=True, exist_ok=True)
     try:
         with locked(out, out), keeping(inputs):
@@ -63,7 +63,7 @@ def alone_in(out: Path, *read: object) -> Iterator[None]:
             _sweep(out.rglob("*.partial"))
             yield
     finally:
-        _leave(out, made=made)
+        _leave(out, made)
 
 
 @contextmanager
@@ -184,7 +184,7 @@ def _sweep(found: Iterable[Path]) -> None:
             path.unlink(missing_ok=True)
 
 
-def _leave(out: Path, *, made: bool) -> None:
+def _leave(out: Path, made: list[Path]) -> None:
     """Take the mark, and empty folders, away again if nothing came of the command."""
     mark = out / MARK
     if any(path != mark and not path.is_dir() for path in out.rglob("*")):
@@ -193,8 +193,8 @@ def _leave(out: Path, *, made: bool) -> None:
         mark.unlink(missing_ok=True)
         for folder in sorted((path for path in out.rglob("*")), reverse=True):
             folder.rmdir()
-        if made:
-            out.rmdir()
+        for folder in made:
+            folder.rmdir()
 
 
 @contextmanager
