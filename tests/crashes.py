@@ -113,6 +113,7 @@ def run(order: dict[str, Any]) -> None:
     log = os.open(order["log"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     for stream in (1, 2):
         os.dup2(log, stream)
+    sys.stdin = Path(os.devnull).open()  # noqa: SIM115 - the orders come by the other one
     faults = Faults(Path(order["folder"]), order.get("kind", ""), order.get("at", 0))
     code: Any = 0
     try:

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-SAMPLED = {"full": 6, "lora": 6, "generate": 4, "run": 2}
+SAMPLED = {"full": 5, "lora": 4, "generate": 3, "run": 2}
 """Operations that are tried of each command; all of them with ``--every-crash``."""
 CLOCK = {"cost", "cells", "peak_memory_gib"}
 """Keys of manifests that hold seconds, or memory."""

@@ -22,7 +22,7 @@ def check(config: FinetuneConfig, out: Path) -> None:
         ModelError: the base has no configuration or no tokenizer that can be used.
         TemplateError: its tokenizer and the template do not go together.
     """
-    from response_tuning.finetune.run import training_arguments
+    from response_tuning.finetune.run import rows, training_arguments
 
     check_optimizer(config.optimizer)
     check_tracker(config.report_to)
@@ -32,7 +32,7 @@ def check(config: FinetuneConfig, out: Path) -> None:
     base.architecture(config)
     tokenizer = base.read_tokenizer(config)
     install(tokenizer, config.template)
-    Chat(tokenizer)
+    rows(config, Chat(tokenizer), [])  # an encoder checks what every row has in common
     _check_installed(training_arguments(config, out))
 
 
