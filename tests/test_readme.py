@@ -107,4 +107,7 @@ def test_every_command_that_evaluates_runs_on_public_files(
         if verb == "probe":
             flags = [flag if flag != "alpaca" else "alpaca.json" for flag in flags]
         result = rtune(verb, *flags)
-        assert result.code == 0, (command, result.err)
+        # One verdict for all questions cannot be read by most benchmarks: their rates are n/a.
+        unread = "--suite all" in command
+        assert result.code == (1 if unread else 0), (command, result.err)
+        assert ("rates are n/a" in result.out) == unread

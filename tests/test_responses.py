@@ -244,7 +244,8 @@ def test_a_second_identical_run_asks_nothing_and_leaves_the_same_bytes(
     before = content(out)
     assert sorted(before) == [
         *(".rtune.json", "audit.json", "dropped.jsonl", "examples.jsonl", "journal.jsonl"),
-        *("original/audit.json", "original/dropped.jsonl", "original/examples.jsonl"),
+        *("original/audit.json", "original/complete", "original/dropped.jsonl"),
+        "original/examples.jsonl",
         *("page.html", "refinement.json", "refinements.jsonl"),
     ]
     second = rtune(*command)

@@ -330,12 +330,13 @@ def check_names(config: FinetuneConfig) -> None:
     """Refuse a name that nothing is registered under, before anything is read or written."""
     from response_tuning import templates
     from response_tuning.finetune.objectives import OBJECTIVES
+    from response_tuning.miniature import resolved
 
     for name in (config.objective, *config.twins):
         OBJECTIVES.get(name)
     if {*config.twins} == {config.objective}:
         raise ConfigError(f"twins: '{config.objective}' is the objective itself; name another")
-    if config.base_revision != "main" and Path(config.base_model).is_dir():
+    if config.base_revision != "main" and Path(resolved(config.base_model)).is_dir():
         raise ConfigError(f"base_revision: {config.base_model} is a folder, which has none")
     templates.check(config.template)
 
