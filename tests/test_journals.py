@@ -80,8 +80,21 @@ def test_a_damaged_line_is_named(tmp_path: Path) -> None:
     path = tmp_path / "journal"
     kept(path, *SAID)
     path.write_bytes(path.read_bytes().replace(b'"role"', b'"roll"', 1))
-    with pytest.raises(DataError, match=r"journal:2: not a Message"):
+    with pytest.raises(DataError, match=r"journal:2: is no longer what was written; delete this"):
         [*Journal(path, Message)]
+
+
+def test_a_flipped_bit_anywhere_in_a_record_is_found(tmp_path: Path) -> None:
+    path = tmp_path / "journal"
+    kept(path, SAID[0])
+    whole = path.read_bytes()
+    start = whole.index(b"\n") + 1
+    for place in range(start, len(whole) - 1):
+        for bit in range(8):
+            changed = bytes([whole[place] ^ (1 << bit)])
+            path.write_bytes(whole[:place] + changed + whole[place + 1 :])
+            with pytest.raises(DataError):
+                assert [*Journal(path, Message)] == SAID[:1]
 
 
 def test_a_place_that_must_not_be_written_is_refused_at_once(tmp_path: Path) -> None:

@@ -204,9 +204,8 @@ def test_a_killed_refinement_on_a_server_full_of_faults_loses_and_repeats_nothin
 
 def in_journal(out: Path) -> set[str]:
     """The texts whose rewrite is in the journal; a last line may be torn."""
-    _, *whole, _ = (out / "journal.jsonl").read_bytes().split(b"\n")
-    kept = (Completion.model_validate_json(line) for line in whole)
-    found = (RECORD.search(c.prompt[0].content) for c in kept if c.error is None)
+    kept = (c for c in Journal(out / "journal.jsonl", Completion) if c.error is None)
+    found = (RECORD.search(completion.prompt[0].content) for completion in kept)
     return {match[1] for match in found if match}
 
 

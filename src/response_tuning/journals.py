@@ -1,12 +1,15 @@
 """Journals: records of one kind in a file that grows by whole lines, and is never started over.
 
-The first line says what the file is. A last line that a crash cut short is forgotten; whatever else
-is in a file of that name is the user's, and is left alone.
+The first line says what the file is, and each other one ends in a checksum of itself. A last line
+that a crash cut short is forgotten; whatever else is in a file of that name is the user's, and is
+left alone.
 """
 
 import errno
+import hashlib
 import json
 import os
+import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -23,6 +26,7 @@ R = TypeVar("R", bound=Record)
 
 _SYNC_EVERY_S = 1.0
 _BLOCK = 65_536
+_SUM = re.compile(rb',"check":"([0-9a-f]{16})"\}\n?\Z')
 
 
 class Journal(Generic[R]):
@@ -45,8 +49,10 @@ class Journal(Generic[R]):
         Raises:
             DataError: a line is damaged; the message names file and line.
         """
+        summed = self._is_headed()
         for number, line in self._whole_lines():
-            yield read_record(line, self._kind, f"{self.path}:{number}")
+            where = f"{self.path}:{number}"
+            yield read_record(_verified(line, where, required=summed), self._kind, where)
 
     def __len__(self) -> int:
         """Count the records without reading them."""
@@ -69,7 +75,7 @@ class Journal(Generic[R]):
 
             def append(record: R) -> None:
                 nonlocal synced
-                _write(out, record.model_dump_json().encode() + b"\n")
+                _write(out, _summed(record.model_dump_json().encode()) + b"\n")
                 if each_synced or time.monotonic() - synced >= _SYNC_EVERY_S:
                     os.fsync(out.fileno())
                     synced = time.monotonic()
@@ -78,6 +84,12 @@ class Journal(Generic[R]):
                 yield append
             finally:
                 os.fsync(out.fileno())
+
+    def _is_headed(self) -> bool:
+        if not self.path.exists():
+            return False
+        with self.path.open("rb") as journal:
+            return bool(_heading(journal.readline()))
 
     def _whole_lines(self) -> Iterator[tuple[int, bytes]]:
         """Yield the records' lines and their numbers, without one that is still being written."""
@@ -113,6 +125,31 @@ class Journal(Generic[R]):
         except ValidationError:
             return False
         return True
+
+
+def _summed(line: bytes) -> bytes:
+    """Return a JSON object with one key more, which is a checksum of the others."""
+    return line[:-1] + b',"check":"' + _check_of(line) + b'"}'
+
+
+def _verified(line: bytes, where: str, *, required: bool) -> bytes:
+    """Return the object as it was without its checksum; the first versions wrote none.
+
+    Raises:
+        DataError: it is no longer what was written.
+    """
+    found = _SUM.search(line)
+    whole = line[: found.start()] + b"}" if found else line
+    if (found is None and required) or (found and found[1] != _check_of(whole)):
+        raise DataError(
+            f"{where}: is no longer what was written; delete this line, and the same command asks "
+            "for it again"
+        )
+    return whole
+
+
+def _check_of(line: bytes) -> bytes:
+    return hashlib.sha256(line).hexdigest()[:16].encode()
 
 
 def _heading(line: bytes) -> dict[str, object]:

@@ -176,7 +176,7 @@ def test_a_damaged_line_inside_the_journal_is_named(
 ) -> None:
     list(generate(Recorder(), questions, journal, GREEDY))
     journal.write_text(journal.read_text().replace("question 1", 'question "1', 1))
-    with pytest.raises(DataError, match=r"journal\.jsonl:5: not a Completion"):
+    with pytest.raises(DataError, match=r"journal\.jsonl:5: is no longer what was written"):
         generate(Recorder(), questions, journal, GREEDY)
 
 

@@ -234,7 +234,7 @@ def test_a_damaged_journal_is_named_with_its_line(study: Path) -> None:
     Session(study, "ann").rate(0, said("excellent", "excellent"))
     with (study / "ratings" / "ann.jsonl").open("a") as journal:
         journal.write("{}\n")
-    with pytest.raises(DataError, match=r"ann\.jsonl:3: not a Rating"):
+    with pytest.raises(DataError, match=r"ann\.jsonl:3: is no longer what was written"):
         Session(study, "ann")
 
 
