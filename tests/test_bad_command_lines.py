@@ -213,6 +213,9 @@ eval miniature --suite miniature-seen --max-new-tokens 0
 eval miniature --suite miniature-seen --limit 0
 eval miniature --suite miniature-seen --table table.jsonl
 eval miniature --suite miniature-seen --template nope
+eval miniature --suite miniature-seen --set finetune.{{lora_r=3|epochs=2}}
+run good.yaml --set threads={{99999999999|x}}
+run good.yaml --set 'seeds={{!!bool foo|!!timestamp foo|1:0:0]}}'
 eval {{none/such|mine}} --suite miniature-seen
 
 judge-check

@@ -265,7 +265,7 @@ def check_schema(path: Path, version: object) -> None:
     Raises:
         DataError: ``version`` is not a schema version that this package knows.
     """
-    if not isinstance(version, int) or version > SCHEMA:
+    if type(version) is not int or not 1 <= version <= SCHEMA:
         raise DataError(
             f"{path}: has schema version {version!r}, and this response-tuning reads up to "
             f"{SCHEMA}; upgrade it"

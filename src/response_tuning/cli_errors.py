@@ -9,6 +9,16 @@ import typer
 from typer.core import TyperGroup
 from typer.exceptions import TyperException
 
+_ELSEWHERE = {
+    "mixture_path": "data.mixture.path",
+    "judge": "grade.judge.engine",
+    "judge_model": "grade.judge.settings.model",
+    "judge_url": "grade.judge.settings.base_url",
+    "judge_table": "grade.judge.settings.table",
+    "reference": "grade.reference",
+    "limit": "grade.limit",
+}
+"""Flags whose settings have other names or places in a recipe."""
 _FLAG = re.compile(r"(?<![\w-])--[a-z][a-z-]+")
 
 
@@ -39,7 +49,7 @@ def ours(error: Exception, app: typer.Typer, arguments: Sequence[str]) -> str:
     What several commands share names the flags of one of them. A flag that the command that ran
     does not have becomes its ``--set``, if that reaches the same setting, or else says whose it is.
     """
-    said = " ".join(str(error).split())
+    said = " ".join(str(error).split()).removeprefix("rtune ")
     if _FLAG.search(said):
         commands = dict(_commands(typer.main.get_command(app)))
         ran = commands.get(_name(arguments, commands), set())
@@ -61,8 +71,8 @@ def _setting(name: str) -> str:
     """Return the key of a recipe that a flag sets; empty if there is none."""
     from response_tuning.configs import Config, DataConfig, FinetuneConfig, GenerateConfig
 
-    if name == "mixture_path":
-        return "data.mixture.path"
+    if name in _ELSEWHERE:
+        return _ELSEWHERE[name]
     sections: dict[str, type[Config]] = {
         "finetune": FinetuneConfig,
         "data": DataConfig,

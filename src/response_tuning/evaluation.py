@@ -42,6 +42,8 @@ MANIFEST = "manifest.json"
 JOURNAL = "completions.journal"
 """Of all seeds of a variant, so that an untuned model is asked once."""
 JUDGE_JOURNAL = "judge.journal"
+_OF_A_BASE = {"base_model", "base_revision", "template", "device"}
+"""Settings of ``finetune`` that name the model where nothing is tuned."""
 
 REFUSAL = ("advbench", "harmbench", "malicious-instruct", "xstest")
 REFUSAL_SUITE = "refusal-suite"
@@ -97,6 +99,8 @@ def evaluation_of(
         "notes": notes,
     }
     experiment = build(Experiment, laid_over(content, settings), "rtune eval")
+    if idle := sorted(experiment.finetune.keys() - _OF_A_BASE):
+        raise ConfigError(f"--set finetune.{idle[0]} has no effect: eval tunes nothing; remove it")
     left_out = {name for suite in suites for name in _members(suite)} - {*found}
     used = {
         key: {name: value for name, value in getattr(config, key).items() if name not in left_out}

@@ -59,7 +59,7 @@ class Experiment(Config):
     generate: Settings = Field(default_factory=dict)
     benchmarks: tuple[str, ...] = Field(min_length=1)
     variants: dict[str, VariantConfig] = Field(min_length=1)
-    threads: int | None = Field(default=None, ge=1)
+    threads: int | None = Field(default=None, ge=1, le=4096)
     """CPU threads; None is torch's choice. One is best for a tiny model: it is fastest where other
     work shares the cores, and gives the same bits whatever their number."""
     grade: GradeConfig = Field(default_factory=GradeConfig)

@@ -19,7 +19,7 @@ PLAIN_EVERY_S = 10.0
 """Seconds between progress lines when the output is not a terminal."""
 _STEERING = {"Cc", "Cs", "Zl", "Zp"}
 """Unicode categories: control characters, halves of surrogate pairs, exotic line breaks."""
-_REORDERING = frozenset("\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+_REORDERING = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 """Marks that change the order in which a line is read; other format characters shape emoji."""
 
 

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 MAX_BYTES = 1 << 20
 MAX_VALUES = 100_000
 MAX_DEPTH = 50
+MAX_NUMBER = 1000
+"""Characters of a scalar that is no text."""
 
 
 def read(path: Path) -> Any:  # noqa: ANN401 - whatever YAML can hold
@@ -55,10 +57,14 @@ def parse(text: str | bytes, where: str) -> Any:  # noqa: ANN401
         raise ConfigError(f"{where}: nested too deeply") from None
     except UnicodeDecodeError as error:
         raise ConfigError(f"{where}: not UTF-8; save the file as UTF-8") from error
+    except ConfigError:
+        raise
     except (yaml.YAMLError, ValueError) as error:  # ValueError: a date that does not exist
-        if isinstance(error, ConfigError):
-            raise
         raise ConfigError(f"{where}: not YAML: {' '.join(str(error).split())}") from error
+    except (AttributeError, LookupError, TypeError) as error:  # a tag that does not fit its value
+        raise ConfigError(
+            f"{where}: not YAML: a value does not fit its tag, such as '!!bool foo'"
+        ) from error
 
 
 def _count(node: "yaml.Node", where: str, known: dict[int, int], above: tuple[int, ...]) -> int:
@@ -76,6 +82,8 @@ def _count(node: "yaml.Node", where: str, known: dict[int, int], above: tuple[in
         raise ConfigError(f"{place}: nested more than {MAX_DEPTH} deep")
     if id(node) in known:
         return known[id(node)]
+    if isinstance(node, yaml.ScalarNode) and not node.tag.endswith(":str"):
+        _check_scalar(node, place)
     inside: list[yaml.Node] = []
     if isinstance(node, yaml.MappingNode):
         _check_keys(node, where)
@@ -87,6 +95,14 @@ def _count(node: "yaml.Node", where: str, known: dict[int, int], above: tuple[in
         raise ConfigError(f"{place}: stands for more than {MAX_VALUES:,} values")
     known[id(node)] = count
     return count
+
+
+def _check_scalar(node: "yaml.ScalarNode", place: str) -> None:
+    """Refuse numbers that take long to read: of YAML's base 60, each digit costs all before it."""
+    if len(node.value) > MAX_NUMBER:
+        raise ConfigError(
+            f"{place}: a number or date of {len(node.value):,} characters; put text in quotes"
+        )
 
 
 def _check_keys(node: "yaml.MappingNode", where: str) -> None:

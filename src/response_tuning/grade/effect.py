@@ -50,7 +50,7 @@ def _check_judge(benchmarks: Sequence[str], config: GradeConfig, named: str) -> 
             given += [key] if value != JudgeConfig.model_fields[key].default else []
         if given:
             raise ConfigError(
-                f"grade.judge.{given[0]}: the offline judge is rules, which have no use for it; "
+                f"grade.judge: '{given[0]}' has no effect on the offline judge, which is rules; "
                 "name an engine, such as --judge openai, or remove it"
             )
         return
