@@ -56,6 +56,9 @@ generate {{none.jsonl|.|empty.jsonl|fifo|bad.jsonl|latin.jsonl|/dev/zero|blank.j
 generate prompts.jsonl --engine scripted --table {{none.jsonl|.|fifo|bad.jsonl|/dev/zero}} \
 --out o.jsonl
 generate prompts.jsonl --engine {{nope|scripted|openai|''}} --out o.jsonl
+generate '' --engine scripted --table table.jsonl --out o.jsonl
+generate prompts.jsonl --engine scripted --table table.jsonl --out mine/thesis.tex
+show answers.jsonl --base-model miniature --html mine/thesis.tex
 generate miniature-seen --engine scripted --table table.jsonl --out o.jsonl --column prompt
 generate miniature-seen --engine scripted --table table.jsonl --out o.jsonl --data copies
 generate prompts.jsonl --engine scripted --table table.jsonl --out taken.jsonl

@@ -110,6 +110,18 @@ def test_a_journal_that_was_empty_before_is_left(tmp_path: Path) -> None:
     assert (tmp_path / "o.jsonl.journal").exists()
 
 
+def test_a_file_of_the_users_is_not_replaced(tmp_path: Path) -> None:
+    thesis = tmp_path / "thesis.txt"
+    thesis.write_text("My thesis.\n")
+    for command in (alone_at(thesis), page_at(thesis)):
+        with pytest.raises(ConfigError, match="holds something that rtune did not write"):
+            command.__enter__()
+    (tmp_path / "scores.jsonl").write_text('{"item_id":"0","metric":"strict","value":1.0}\n')
+    (tmp_path / "page.html").write_text("<!DOCTYPE html>\n")
+    with alone_at(tmp_path / "scores.jsonl"), page_at(tmp_path / "page.html"):
+        pass
+
+
 def test_a_page_is_not_written_over_what_it_shows(tmp_path: Path) -> None:
     answers = tmp_path / "answers.jsonl"
     answers.touch()

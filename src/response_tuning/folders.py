@@ -16,6 +16,8 @@ from pydantic import BaseModel
 from response_tuning.artifacts import keeping, read_json, writable, write_json
 from response_tuning.errors import ConfigError
 
+_RECORD = re.compile(rb'\{"(item_id|verdict)":')
+_PAGE = re.compile(rb"<!doctype html>", re.IGNORECASE)
 MARK = ".rtune.json"
 """The file that a folder made by rtune holds; hidden, so that it is no part of a model's digest."""
 _MADE_BEFORE = {
@@ -78,6 +80,7 @@ def alone_at(out: Path, *read: object) -> Iterator[Path]:
         place = writable(out)
         if not place.name:
             raise ConfigError(f"{out}: is a folder; choose the name of a file")
+        _check_ours(out, _RECORD)
         journal = writable(out.with_name(f"{out.name}.journal"))
         made = _missing(journal.parent)
         journal.parent.mkdir(parents=True, exist_ok=True)
@@ -99,7 +102,19 @@ def page_at(page: Path | None, *read: object) -> Iterator[None]:
     with keeping(inputs_of(*read)):
         if page is not None:
             writable(page)
+            _check_ours(page, _PAGE)
         yield
+
+
+def _check_ours(path: Path, beginning: re.Pattern[bytes]) -> None:
+    """Refuse to replace a file that does not begin as what is written there."""
+    if not path.is_file() or not path.stat().st_size:
+        return
+    with path.open("rb") as content:
+        if not beginning.match(content.read(64)):
+            raise ConfigError(
+                f"{path}: holds something that rtune did not write; choose the name of a new file"
+            )
 
 
 def inputs_of(*read: object) -> list[Path]:

@@ -244,6 +244,8 @@ def run_generate(  # noqa: PLR0913 - the settings of one command
     from response_tuning.generate import generate, open_engine
     from response_tuning.grade import BENCHMARKS, check_effect, open_benchmark
 
+    if not prompts.strip():
+        raise ConfigError("the name of the prompts is empty; give a file, or a benchmark's name")
     is_benchmark = prompts in BENCHMARKS.names()
     grading = grading or GradeConfig()
     if is_benchmark:
