@@ -8,7 +8,7 @@ reads, or in place of anything but a regular file.
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
@@ -346,17 +346,20 @@ def digest(*parts: str) -> str:
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
 
 
-def file_digest(path: Path) -> str:
+def file_digest(path: Path, known: Mapping[Path, str] | None = None) -> str:
     """Return the SHA-256 of a file, or of all files of a folder with their names.
 
-    What is hidden in a folder, such as ``.git``, is no part of it.
+    What is hidden in a folder, such as ``.git``, is no part of it. Files whose SHA-256 is ``known``
+    are not read again.
     """
+    if known and path in known:
+        return known[path]
     if not path.is_dir():
         with path.open("rb") as content:
             return hashlib.file_digest(content, "sha256").hexdigest()
     files = {file.relative_to(path): file for file in path.rglob("*") if file.is_file()}
     named = [
-        f"{name.as_posix()}\0{file_digest(file)}"
+        f"{name.as_posix()}\0{file_digest(file, known)}"
         for name, file in files.items()
         if not any(part.startswith(".") for part in name.parts)
     ]

@@ -150,29 +150,73 @@ def test_a_configuration_that_is_no_language_model_is_one_line(
     assert str(error.value).count("cannot be loaded") == 1
 
 
+IDS = {"bos_token_id": 0, "eos_token_id": 1}
+
+
+def carried_over(folder: Path, declared: dict[str, Any], out: Path) -> dict[str, Any]:
+    """What a tuned model's generation_config.json says after the base's said ``declared``."""
+    (folder / "generation_config.json").write_text(json.dumps(declared))
+    model = base.load_model(configured(folder))
+    model.generation_config.eos_token_id = 5
+    model.save_pretrained(out)
+    model.generation_config.save_pretrained(out)
+    saved: dict[str, Any] = json.loads((out / "generation_config.json").read_text())
+    assert (saved.pop("bos_token_id"), saved.pop("eos_token_id")) == (0, 5)
+    return {name: value for name, value in saved.items() if name != "transformers_version"}
+
+
+@pytest.mark.parametrize(
+    ("declared", "saved"),
+    [
+        (
+            {"temperature": 0.9, "top_p": 0.6},
+            {"temperature": 0.9, "top_p": 0.6, "do_sample": True},
+        ),
+        ({"num_beams": 1, "early_stopping": True, "length_penalty": 2.0}, {}),
+        ({"pad_token_id": -1}, {}),
+        ({"eos_token_id": [1, 2], "top_k": 3}, {"top_k": 3, "do_sample": True}),
+        ({"do_sample": True, "temperature": "hot"}, {"do_sample": True}),
+        ({"do_sample": "yes", "temperature": 0.5}, {"do_sample": True, "temperature": 0.5}),
+        ({"do_sample": True, "temperature": True, "top_p": 7, "top_k": 1.5}, {"do_sample": True}),
+    ],
+)
+def test_sampling_settings_that_are_not_valid_are_not_saved_with_the_tuned_model(
+    folder: Path,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    declared: dict[str, Any],
+    saved: dict[str, Any],
+) -> None:
+    assert carried_over(folder, IDS | declared, tmp_path / "saved") == saved
+    assert caplog.text.count("generation_config.json is carried over in part") == 1
+    (warning,) = caplog.messages
+    for name in declared.keys() - saved.keys() - {"num_beams", "eos_token_id"}:
+        assert name in warning
+
+
 @pytest.mark.parametrize(
     "declared",
     [
-        {"temperature": 0.9, "top_p": 0.6},
-        {"num_beams": 1, "early_stopping": True, "length_penalty": 2.0},
-        {"pad_token_id": -1},
-        {"eos_token_id": [1, 2], "top_k": 3},
+        {"suppress_tokens": [5]},
+        {"begin_suppress_tokens": [5]},
+        {"min_length": 50},
+        {"min_new_tokens": 50},
+        {"max_length": 40},
+        {"max_new_tokens": 1},
+        {"bad_words_ids": [[5]]},
+        {"forced_bos_token_id": 3},
+        {"forced_eos_token_id": 3},
+        {"repetition_penalty": 1.3},
+        {"no_repeat_ngram_size": 3},
     ],
+    ids=lambda declared: next(iter(declared)),
 )
-def test_a_generation_config_that_cannot_be_saved_is_mended_before_the_first_step(
+def test_settings_of_the_base_that_can_keep_a_reply_from_ending_are_not_carried_over(
     folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, declared: dict[str, Any]
 ) -> None:
-    declared = {"bos_token_id": 0, "eos_token_id": 1} | declared
-    (folder / "generation_config.json").write_text(json.dumps(declared))
-    model = base.load_model(configured(folder))
-    assert "generation_config.json contradicts itself" in caplog.text
-    model.generation_config.eos_token_id = 5
-    model.save_pretrained(tmp_path / "saved")
-    model.generation_config.save_pretrained(tmp_path / "saved")
-    saved = json.loads((tmp_path / "saved" / "generation_config.json").read_text())
-    assert (saved["bos_token_id"], saved["eos_token_id"]) == (0, 5)
-    if "top_p" in declared:
-        assert (saved["temperature"], saved["top_p"], saved["do_sample"]) == (0.9, 0.6, True)
+    assert carried_over(folder, IDS | declared, tmp_path / "saved") == {}
+    (warning,) = caplog.messages
+    assert warning.endswith(f"that of the tuned model lacks {next(iter(declared))}")
 
 
 def test_a_generation_config_that_can_be_saved_is_left_as_it_is(
@@ -182,6 +226,8 @@ def test_a_generation_config_that_can_be_saved_is_left_as_it_is(
     (folder / "generation_config.json").write_text(json.dumps(declared))
     found = base.load_model(configured(folder)).generation_config
     assert {name: getattr(found, name) for name in declared} == declared
+    (folder / "generation_config.json").unlink()
+    base.load_model(configured(folder))
     assert caplog.text == ""
 
 
@@ -242,8 +288,13 @@ def test_a_stop_token_that_an_adapter_would_leave_untrained_is_refused(
     if method == "full":
         base.check_stop(model, chat, config)
         return
-    with pytest.raises(ModelError, match=r"ends a reply with '</s>' .* no reply would ever stop"):
+    with pytest.raises(
+        ModelError, match=r"ends a reply with '</s>' .* no reply would ever stop"
+    ) as error:
         base.check_stop(model, chat, config)
+    assert str(error.value).endswith(
+        "; use --method full, or a --template whose stop token the base was trained on"
+    )
 
 
 @pytest.mark.parametrize(

@@ -58,7 +58,14 @@ def test_a_pointer_of_git_lfs_is_no_file(folder: Path, file: str) -> None:
     assert "run 'git lfs pull' there" in message
 
 
-@pytest.mark.parametrize("kind", [torch.int8, torch.float8_e4m3fn, torch.float8_e5m2], ids=str)
+@pytest.mark.parametrize(
+    "kind",
+    [
+        *(torch.int8, torch.float8_e4m3fn, torch.float8_e5m2),
+        *(torch.uint8, torch.int16, torch.int32, torch.int64, torch.bool),
+    ],
+    ids=str,
+)
 def test_numbers_that_are_nothing_without_their_scales_are_refused(
     folder: Path, kind: torch.dtype
 ) -> None:
@@ -70,6 +77,38 @@ def test_numbers_that_are_nothing_without_their_scales_are_refused(
 def test_numbers_of_another_precision_are_whole(folder: Path, kind: torch.dtype) -> None:
     stored_as(folder, kind)
     files.check_weights(folder)
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("gpt_neox.layers.0.attention.bias", torch.uint8),
+        ("gpt_neox.layers.0.attention.bias", torch.bool),
+        ("transformer.h.0.attn.bias", torch.uint8),
+        ("transformer.h.0.attn.masked_bias", torch.int32),
+        ("model.embeddings.position_ids", torch.int64),
+    ],
+)
+def test_masks_and_positions_of_older_checkpoints_are_no_quantised_weights(
+    folder: Path, name: str, kind: torch.dtype
+) -> None:
+    buffer = {name: torch.ones(4, dtype=kind)}
+    save_file(load_file(folder / WEIGHTS) | buffer, folder / WEIGHTS, {"format": "pt"})
+    files.check_weights(folder)
+
+
+@pytest.mark.parametrize("kind", [torch.uint8, torch.int16], ids=str)
+def test_an_adapter_of_quantised_weights_is_refused(tmp_path: Path, kind: torch.dtype) -> None:
+    weights = {"base.q_proj.lora_A.weight": torch.ones(2, 4, dtype=kind)}
+    save_file(weights, tmp_path / files.ADAPTER_WEIGHTS, {"format": "pt"})
+    message = refusal(files.check_adapter, tmp_path)
+    assert message.startswith("its weights are quantised (base.q_proj.lora_A.weight is stored as")
+
+
+def test_an_adapter_config_beside_a_whole_model_is_named(folder: Path) -> None:
+    (folder / files.ADAPTER).write_text("{}")
+    message = refusal(files.check_weights, folder)
+    assert message.endswith(f"delete {folder / files.ADAPTER} to use the whole model")
 
 
 @pytest.mark.parametrize("content", [b"", b"x" * 5000, b"<!DOCTYPE html>" * 99])

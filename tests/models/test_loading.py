@@ -133,9 +133,9 @@ def test_scales_are_noticed_without_a_word_in_the_configuration(
     folder: Path, change: Callable[[Weights], Weights]
 ) -> None:
     rewrite(folder / WEIGHTS, change)
-    assert "base: its weights are quantised (they have scales such as" in refusal(
-        load_weights, folder
-    )
+    message = refusal(load_weights, folder)
+    assert "base: its weights are quantised (" in message
+    assert "they have scales such as" in message or "is stored as I32" in message
 
 
 @pytest.mark.parametrize(

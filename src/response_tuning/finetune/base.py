@@ -3,7 +3,6 @@
 import logging
 import shutil
 import tempfile
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +10,7 @@ from response_tuning import miniature
 from response_tuning.artifacts import file_digest
 from response_tuning.configs import FinetuneConfig
 from response_tuning.errors import ConfigError, ModelError
+from response_tuning.finetune.generation import carried_over
 from response_tuning.models import checks, files, loading
 from response_tuning.templates import Chat, install, is_native
 
@@ -133,38 +133,22 @@ def load_model(config: FinetuneConfig) -> "PreTrainedModel":
 def try_saving(model: "PreTrainedModel", name: str) -> None:
     """Save what transformers may refuse to save before hours of training, and not after them.
 
-    It refuses a generation config that contradicts itself, once that is changed, and the stop token
-    changes it. Such a one is mended: what it recommends is no part of tuning.
+    Of the base's generation config, only what suits a tuned model is left; see ``carried_over``.
 
     Raises:
         ModelError: its configuration cannot be saved.
     """
-    from transformers import GenerationConfig
-
     unsaved = "its config.json cannot be saved again"
     with tempfile.TemporaryDirectory() as folder, loading.explained(name, unsaved):
         model.config.save_pretrained(folder)
-    before = model.generation_config
-    for settings in _attempts(before.to_diff_dict()):
-        with suppress(ValueError):
-            model.generation_config = GenerationConfig.from_dict(settings)
-            model.generation_config.validate(strict=True)
-            break
-    if model.generation_config != before:
-        samples = model.generation_config.do_sample
+    model.generation_config, remarks = carried_over(model.generation_config)
+    if remarks:
         logger.warning(
-            "%s: its generation_config.json contradicts itself and could not be saved; the tuned "
-            "model's %s",
+            "%s: its generation_config.json is carried over in part (token ids, and sampling "
+            "settings that are valid): that of the tuned model %s",
             name,
-            "has do_sample: true" if samples else "has its token ids alone",
+            ", and ".join(remarks),
         )
-
-
-def _attempts(declared: dict[str, Any]) -> "Iterator[dict[str, Any]]":
-    yield declared
-    yield declared | {"do_sample": True}  # the usual fault: a temperature that is never used
-    yield {key: declared[key] for key in ("bos_token_id", "eos_token_id") if key in declared}
-    yield {}
 
 
 def with_known_ids(config: FinetuneConfig, chat: Chat, rows: "Iterable[Row]") -> "Iterator[Row]":
@@ -279,11 +263,13 @@ def check_stop(model: "PreTrainedModel", chat: Chat, config: FinetuneConfig) -> 
     if config.method == "full" or not checks.is_untrained(model, stop):
         return
     token = chat.decode([stop])
+    other = "--template tulu, which ends replies with the base's EOS token"
+    if stop == chat.tokenizer.eos_token_id:  # which is that of tulu
+        other = "a --template whose stop token the base was trained on"
     raise ModelError(
         f"{config.base_model}: the template '{config.template}' ends a reply with {token!r} (id "
         f"{stop}), whose output embedding is untrained, and an adapter on the linear layers leaves "
-        "it so: no reply would ever stop; use --template tulu, which ends replies with the base's "
-        "EOS token, or --method full"
+        f"it so: no reply would ever stop; use --method full, or {other}"
     )
 
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Literal
 from response_tuning import miniature, templates
 from response_tuning.artifacts import Message, Sampling, digest, file_digest, read_json
 from response_tuning.errors import ModelError, TemplateError
+from response_tuning.generate import as_left
 from response_tuning.generate.decoding import Weights
 from response_tuning.generate.local import LocalModel, PromptError, quiet
 from response_tuning.models import checks, files, loading
@@ -13,6 +14,9 @@ from response_tuning.templates import Chat
 
 if TYPE_CHECKING:
     from transformers import GenerationConfig
+
+_LOCAL = "local@"
+"""How the identity of a folder begins; that of a hub model begins with its id."""
 
 
 def load(
@@ -27,15 +31,19 @@ def load(
     for a model that has none, or in place of its own.
 
     Raises:
-        ModelError: the model cannot be found, or is not complete.
+        ModelError: the model cannot be found, is not complete, or no longer what its run left.
         ConfigError: there is no such template.
         TemplateError: the model has no chat template and none is named.
     """
-    folder, identity = _locate(model, revision)
+    known: as_left.Digests = {}
+    folder, identity = _locate(model, revision, known)
     base, adapted = folder, files.kind(folder) == files.ADAPTER
     if adapted:
-        base, base_identity = _locate_base(folder)
+        base, base_identity = _locate_base(folder, known)
         identity = f"{identity}+{base_identity}"
+        if base_identity.startswith(_LOCAL):
+            as_left.check_base(folder, base, known)
+    as_left.check_weights(folder, known)
     # What cannot be loaded is said of what was asked for; of an adapter's base, by its own name.
     name = str(base) if adapted else model
     with quiet():
@@ -69,16 +77,19 @@ def identity(model: str, revision: str = "main") -> str:
     Raises:
         ModelError: it cannot be found.
     """
-    folder, found = _locate(model, revision)
-    return f"{found}+{_locate_base(folder)[1]}" if files.kind(folder) == files.ADAPTER else found
+    folder, found = _locate(model, revision, {})
+    if files.kind(folder) == files.ADAPTER:
+        return f"{found}+{_locate_base(folder, {})[1]}"
+    return found
 
 
-def _locate(model: str, revision: str) -> tuple[Path, str]:
-    """Return a local folder and its identity."""
+def _locate(model: str, revision: str, known: as_left.Digests) -> tuple[Path, str]:
+    """Return a local folder and its identity; ``known`` gets the digests of its files."""
     folder = Path(miniature.resolved(model))
     if folder.is_dir():
         found = files.files(folder)
-        return folder, f"local@{digest(*(f'{file.name} {file_digest(file)}' for file in found))}"
+        known |= {file: file_digest(file) for file in found}
+        return folder, _LOCAL + digest(*(f"{file.name} {known[file]}" for file in found))
     if folder.exists():
         raise ModelError(f"{model}: a file; give the folder that holds the model")
     if model.startswith((".", "/", "~")) or model.count("/") > 1:
@@ -94,7 +105,7 @@ def _locate(model: str, revision: str) -> tuple[Path, str]:
     return folder, f"{model}@{folder.name}"
 
 
-def _locate_base(adapter: Path) -> tuple[Path, str]:
+def _locate_base(adapter: Path, known: as_left.Digests) -> tuple[Path, str]:
     """Return the folder and the identity of the model that ``adapter`` was trained on."""
     where = adapter / files.ADAPTER
     settings = read_json(where)
@@ -102,7 +113,7 @@ def _locate_base(adapter: Path) -> tuple[Path, str]:
     if not (named and isinstance(named, str)):
         raise ModelError(f"{where}: it names no base model; set base_model_name_or_path")
     try:
-        base, identity = _locate(named, settings.get("revision") or "main")
+        base, identity = _locate(named, settings.get("revision") or "main", known)
         kind = files.kind(base)
     except ModelError as error:
         raise ModelError(f"{where}: its base model: {error}") from error

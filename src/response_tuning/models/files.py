@@ -21,8 +21,10 @@ FILES = [
 
 _POINTER = b"version https://git-lfs"
 _FOREIGN = ["*.bin", "*.pth", "*.pt", "*.ckpt", "*.gguf", "*.msgpack", "*.h5", "*.onnx"]
-_INTEGERS = {"I8", "F4", "F8_E4M3", "F8_E5M2", "F8_E8M0", "F6_E2M3", "F6_E3M2"}
-"""How safetensors calls numbers that are nothing without their scales."""
+_FLOATS = {"F16", "BF16", "F32", "F64"}
+"""How safetensors calls numbers that need no scales; all other kinds are refused as weights."""
+_MASKS = (".attn.bias", ".attention.bias", ".masked_bias", "position_ids")
+"""Buffers of older checkpoints, which transformers computes itself and leaves unread."""
 
 
 def kind(folder: Path) -> str:
@@ -65,13 +67,19 @@ def check_folder(folder: Path) -> None:
 
 
 def check_weights(folder: Path) -> None:
-    """Refuse a folder whose weights are not there, not all there, or without their scales.
+    """Refuse a folder whose weights are not there, not all there, quantised, or an adapter's too.
 
     Raises:
         ModelError: they cannot be loaded as they are.
         DataError: a file beside them is no JSON.
     """
     check_folder(folder)
+    if (folder / ADAPTER).is_file() and has_weights(folder):
+        # transformers would load the base model that it names in place of these weights.
+        raise ModelError(
+            f"{folder}: holds a whole model and a stray {ADAPTER} without an adapter's weights; "
+            f"delete {folder / ADAPTER} to use the whole model"
+        )
     if (folder / GENERATION).is_file():
         read_json(folder / GENERATION)  # transformers passes over one that it cannot read
     if (folder / WEIGHTS).is_file():
@@ -138,7 +146,7 @@ def _check_stored(paths: list[Path]) -> None:
     for path in paths:
         try:
             for name, stored in _types(path):
-                if stored in _INTEGERS:
+                if stored not in _FLOATS and not _is_mask(name, stored):
                     raise ModelError(
                         f"{path.parent}: its weights are quantised ({name} is stored as {stored}), "
                         "and only unquantised weights are loaded; give the unquantised model"
@@ -150,6 +158,10 @@ def _check_stored(paths: list[Path]) -> None:
                 f"{path.parent}: cannot be loaded: {path.name}: {error}; it is cut short or "
                 "damaged: download or save it again"
             ) from error
+
+
+def _is_mask(name: str, stored: str) -> bool:
+    return name.endswith(_MASKS) or (stored == "BOOL" and not name.endswith("weight"))
 
 
 def _types(path: Path) -> Iterator[tuple[str, str]]:
