@@ -259,6 +259,11 @@ def test_settings_of_the_judge_reach_it(rtune: Rtune, server: Any, labels: Path)
         (["--labels", "own.jsonl", "--out", "own.jsonl"], "own.jsonl, which this command reads"),
         (["--labels", "own.jsonl", "--judge", "openai"], "--judge-model NAME --judge-url http"),
         (["--labels", "own.jsonl", "--judge", "nobody"], "unknown engine 'nobody'"),
+        (["--labels", "own.jsonl", "--judge-model", "m"], "grade.judge.settings.model: the off"),
+        (
+            ["--labels", "own.jsonl", "--judge", "offline", "--set", "grade.judge.temperature=1"],
+            "grade.judge.temperature: the offline judge is rules",
+        ),
     ],
 )
 def test_what_cannot_be_checked_is_one_line(

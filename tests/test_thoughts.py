@@ -32,6 +32,8 @@ CHANNELS = (
         "Sure.\n<think>or may I not",
         CHANNELS,
         "analysisI cannot help.assistantfinalSure.",
+        "<reasoning_process>I cannot help.</reasoning_process>Sure.",
+        "<internal_monologue>I cannot help.</internal_monologue>Sure.",
     ],
 )
 def test_thoughts_are_no_part_of_an_answer(text: str) -> None:
@@ -46,7 +48,7 @@ def test_thoughts_are_no_part_of_an_answer(text: str) -> None:
         "Let me see\n</think>\n\n",
         "[THINK]Let me see",
         "<|channel|>analysis<|message|>Let me see",
-        "analysisLet me see",
+        "analysisLet me seeassistantfinal",
         "<think>a</think>\n<think>b",
     ],
 )
@@ -62,12 +64,23 @@ def test_what_is_nothing_but_thoughts_is_no_answer(text: str) -> None:
         'Models end them with `</think>`, and "</think>" is no word.',
         "a < b and b > c; [thinking] aloud of <thinkers>",
         " An answer keeps its white space. \n",
+        "analysisThe data show growth.",
+        "Close the block with `the mark </think> alone`.",
+        "An example:\n```\na thought\n</think>\nan answer\n```\nThat is all.",
     ],
 )
 def test_an_answer_without_thoughts_stays_word_for_word(text: str) -> None:
     if text == "a < b and b > c; [thinking] aloud of <thinkers>":
         assert without_thoughts(text).text == text
     assert without_thoughts(text) == (text, False)
+
+
+@pytest.mark.parametrize(
+    "thoughts", ["<think>a</think>", "a</think>", "<think>a</think><think>b</think>"]
+)
+def test_an_answer_may_speak_of_the_mark_that_closed_its_thoughts(thoughts: str) -> None:
+    said = "Sure. The tag </think> closes."
+    assert without_thoughts(thoughts + said) == (said, False)
 
 
 def test_what_stands_between_two_thoughts_is_said() -> None:

@@ -40,6 +40,7 @@ from response_tuning.grade.checked import (
     in_sample,
     name_of,
 )
+from response_tuning.grade.effect import check_offline
 from response_tuning.grade.labelled import (
     SETS,
     Labelled,
@@ -108,10 +109,11 @@ def run_judge_check(wanted: Wanted, config: GradeConfig, console: "Console") -> 
     The same call again asks only what is not in the journal.
 
     Raises:
-        ConfigError: there is no such set, or the judge cannot judge it.
+        ConfigError: there is no such set, or the judge cannot judge it or use a setting.
         DataError: a labelled file cannot be used.
         EngineError: the judge did not reply to every question.
     """
+    check_offline(config.judge)
     sets = [limited(labelled, config.limit) for labelled in _open(wanted, config)]
     began = time.monotonic()
     asking = _Asking(config.judge, wanted, console)

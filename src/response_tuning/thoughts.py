@@ -12,7 +12,7 @@ from response_tuning.artifacts import Completion
 
 _NAMES = (
     r"(?:seed:)?(?:ant)?(?:think(?:ing)?|thoughts?|reason(?:ing)?|reflection|scratchpad|"
-    r"chain[_-]of[_-]thought)"
+    r"chain[_-]of[_-]thought|(?:reason|think)ing[_-]process|(?:inner|internal)[_-]monologue)"
 )
 # Qwen, DeepSeek and most; Mistral; Kimi; Cohere and OpenThoughts; templates with bars.
 _MARK = re.compile(
@@ -59,9 +59,9 @@ def without_thoughts(text: str) -> Answer:
     """Return what ``text`` says outside its thoughts; word for word where it holds none."""
     if "<|channel|>" in text:
         return _final_channel(text)
-    if _BARE.match(text):
-        _, final, said = text.rpartition(_BARE_FINAL)
-        return Answer(said.strip() if final else "", thinking=not final or not said.strip())
+    if _BARE.match(text) and _BARE_FINAL in text:
+        said = text.rpartition(_BARE_FINAL)[2].strip()
+        return Answer(said, thinking=not said)
     outside = _outside(text)
     if outside is None:
         return Answer(text, thinking=False)
@@ -75,24 +75,34 @@ def without_thoughts(text: str) -> Answer:
 def _outside(text: str) -> str | None:
     """Return what stands outside all marked blocks; None if there are none.
 
-    A closing mark ends whatever is open. Where nothing is, the prompt opened the block, and all
-    that came before is a thought. An opening mark that nothing closes begins a thought where it
-    begins a line; elsewhere the answer speaks of it.
+    A closing mark ends whatever is open. Where nothing is, the first one says that the prompt
+    opened the block, and all that came before is a thought; so is what follows a block within a
+    block. The answer speaks of any other, and of marks in code. An opening mark that nothing closes
+    begins a thought where it begins a line; elsewhere the answer speaks of it.
     """
     kept: list[str] = []
     opened: int | None = None
     end = 0
     found = False
+    coded, begins = "`" in text, len(text) - len(text.lstrip())
+    owed = 1  # closing marks that may yet end what no mark opened here
     for mark in _MARK.finditer(text):
-        if _is_quoted(text, mark):
+        closes = _closes(mark)
+        if closes and opened is None and not owed:
             continue
-        if _closes(mark):
+        if _is_quoted(text, mark) or (coded and opened is None and _in_code(text, mark)):
+            continue
+        if closes:
             if opened is None:
                 kept.clear()
+                owed -= 1
             opened, end, found = None, mark.end(), True
         elif opened is None:
+            owed -= mark.start() == begins
             kept.append(text[end : mark.start()])
             opened = mark.start()
+        else:
+            owed += 1
     if opened is None:
         return "".join([*kept, text[end:]]) if found else None
     if not text[end:opened].rpartition("\n")[2].strip():
@@ -109,6 +119,15 @@ def _is_quoted(text: str, mark: "re.Match[str]") -> bool:
     """Whether a mark stands in quotation marks or backticks of its own: it is spoken of."""
     around = text[mark.start() - 1 : mark.start()] + text[mark.end() : mark.end() + 1]
     return mark.start() > 0 and around in ('""', "''", "``", "\u201c\u201d", "\u2018\u2019")
+
+
+def _in_code(text: str, mark: "re.Match[str]") -> bool:
+    """Whether a mark stands between backticks of its line, or in a fence."""
+    before, after = text[: mark.start()], text[mark.end() :]
+    if before.count("```") % 2 and "```" in after:
+        return True
+    line = before.rpartition("\n")[2].replace("```", "")
+    return line.count("`") % 2 == 1 and "`" in after.partition("\n")[0]
 
 
 def _final_channel(text: str) -> Answer:

@@ -113,9 +113,10 @@ def test_a_refusal_in_a_field_of_its_own_is_what_the_model_said() -> None:
     assert read({"content": [{"type": "refusal", "refusal": "No."}]}).response == "No."
 
 
-def test_of_several_choices_the_first_counts() -> None:
+def test_of_several_choices_nobody_knows_which_is_the_answer() -> None:
     choices = [{"message": {"content": text}, "finish_reason": "stop"} for text in "ab"]
-    assert read_reply(json.dumps({"choices": choices}).encode(), 9).response == "a"
+    with pytest.raises(Unusable, match="2 choices, and one was asked for"):
+        read_reply(json.dumps({"choices": choices}).encode(), 9)
 
 
 @pytest.mark.parametrize(

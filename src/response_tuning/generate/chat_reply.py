@@ -1,5 +1,7 @@
 """What the reply of a chat completions server says, in the dialects that servers speak."""
 
+import json
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -53,6 +55,8 @@ _FILTERS = [
 ]
 """What the code of an error holds where a filter acted: Azure's, OpenAI's and others'."""
 _MOST_TOKENS = 10**8
+_READ_ONCE = frozenset(("choices", "message", "role", "content", "finish_reason", "error"))
+"""Keys whose second value nobody can tell from the first."""
 
 
 class _Part(BaseModel):
@@ -60,6 +64,7 @@ class _Part(BaseModel):
 
 
 class _Message(_Part):
+    role: Any = None
     content: str | list[dict[str, Any]] | None = None
     refusal: Any = None
     reasoning_content: Any = None
@@ -71,6 +76,7 @@ class _Message(_Part):
 
 class _Choice(_Part):
     message: _Message
+    error: Any = None
     finish_reason: str | None = None
 
 
@@ -78,6 +84,7 @@ class _Reply(_Part):
     """What is needed of a reply; anything else about it is the server's business."""
 
     choices: list[_Choice] = Field(min_length=1)
+    error: Any = None
     usage: Any = None
     model: Any = None
 
@@ -106,15 +113,22 @@ class ChatReply(NamedTuple):
     """What the server calls the model; empty if it does not say."""
 
 
-def read_reply(body: bytes, max_tokens: int) -> ChatReply:
+def read_reply(body: bytes, max_tokens: int, mask: Callable[[str], str] = str) -> ChatReply:
     """Read a reply to a request for at most ``max_tokens`` tokens.
+
+    ``mask`` takes secrets out of its strings, whose escapes are no longer there then.
 
     Raises:
         pydantic.ValidationError: it is no chat completion.
-        Unusable: the server broke off.
+        Unusable: the server broke off, or this is not plainly one answer to the request.
     """
-    reply = _Reply.model_validate_json(body)
-    choice = reply.choices[0]
+    _Reply.model_validate_json(body)  # stricter than Python's reader: UTF-8, whole characters
+    try:
+        content = _masked(json.loads(body, object_pairs_hook=_read_once), mask)
+    except (ValueError, RecursionError) as error:  # a huge integer, or nesting without end
+        raise Unusable("not JSON that can be read") from error
+    reply = _Reply.model_validate(content)
+    choice = _only_choice(reply)
     said = _said(choice.message)
     usage = _usage(reply.usage)
     end = (choice.finish_reason or "").strip().lower()
@@ -129,6 +143,40 @@ def read_reply(body: bytes, max_tokens: int) -> ChatReply:
         thoughts = ""
     model = reply.model if isinstance(reply.model, str) else ""
     return ChatReply(said.text or "", finish, detail, thoughts, usage, one_line(model))
+
+
+def _read_once(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        for name in _READ_ONCE & found.keys():
+            if names.count(name) > 1:
+                raise Unusable(f"'{name}' is there twice")
+    return found
+
+
+def _masked(content: Any, mask: Callable[[str], str]) -> Any:  # noqa: ANN401 - what JSON can hold
+    if isinstance(content, str):
+        return mask(content)
+    if isinstance(content, list):
+        return [_masked(one, mask) for one in content]
+    if isinstance(content, dict):
+        return {name: _masked(one, mask) for name, one in content.items()}
+    return content
+
+
+def _only_choice(reply: _Reply) -> _Choice:
+    """Return the one answer of an assistant; several, an error or another speaker are none."""
+    choice = reply.choices[0]
+    if error := reply.error or choice.error:
+        said = error.get("message", error) if isinstance(error, dict) else error
+        raise Unusable(f"the server reports an error: {one_line(str(said))}")
+    if len(reply.choices) > 1:
+        raise Unusable(f"{len(reply.choices)} choices, and one was asked for")
+    role = choice.message.role
+    if role and role != "assistant":
+        raise Unusable(f"a message of {one_line(repr(role))}, not of the assistant")
+    return choice
 
 
 def filter_named(code: object) -> str:

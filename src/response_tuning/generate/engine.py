@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Protocol
+from urllib.parse import unquote
 
 from pydantic import ConfigDict, Field, field_validator
 from pydantic_core import PydanticSerializationError
@@ -39,6 +40,10 @@ class Engine(Protocol):
         ...
 
 
+_KEY_ALONE = re.compile(r"(?=[^_]*[0-9]|[a-fA-F]+$)[^_]{16,}")
+"""What names no variable: many letters and digits without a break, as hex and base64 are."""
+
+
 class EngineConfig(Config):
     """The settings of all engines; each reads those that it has a use for."""
 
@@ -71,7 +76,10 @@ class EngineConfig(Config):
     @field_validator("base_url")
     @classmethod
     def _holds_no_key(cls, url: str | None) -> str | None:
-        if url is not None and (any(sign in url for sign in "@?#") or is_key(url)):
+        plain = url or ""
+        while (decoded := unquote(plain)) != plain:
+            plain = decoded
+        if any(sign in plain for sign in "@?#;=") or is_key(plain):
             raise ValueError(
                 "a server's address is http(s)://HOST/PATH and must not hold a key; put the key "
                 "into an environment variable and name that (api_key_env)"
@@ -81,7 +89,8 @@ class EngineConfig(Config):
     @field_validator("api_key_env")
     @classmethod
     def _is_a_name(cls, name: str) -> str:
-        if not re.fullmatch(r"[A-Za-z_]\w*", name, re.ASCII) or is_key(name):
+        named = re.fullmatch(r"[A-Za-z_]\w*", name, re.ASCII)
+        if not named or is_key(name) or _KEY_ALONE.fullmatch(name):
             raise ValueError(
                 "expected the name of an environment variable, such as OPENAI_API_KEY, and not "
                 "the key that it holds"

@@ -41,18 +41,29 @@ def check_effect(benchmarks: Sequence[str], config: GradeConfig, *, graded: bool
     _check_judge(benchmarks, config, named)
 
 
+def check_offline(judge: JudgeConfig) -> None:
+    """Refuse settings of a judge that is rules alone.
+
+    Raises:
+        ConfigError: one line that names the setting.
+    """
+    if judge.engine != OFFLINE:
+        return
+    given = [f"settings.{key}" for key in judge.settings]
+    asked = {"max_new_tokens": judge.max_new_tokens, "temperature": judge.temperature}
+    for key, value in asked.items():
+        given += [key] if value != JudgeConfig.model_fields[key].default else []
+    if given:
+        raise ConfigError(
+            f"grade.judge: '{given[0]}' has no effect on the offline judge, which is rules; "
+            "name an engine, such as --judge openai, or remove it"
+        )
+
+
 def _check_judge(benchmarks: Sequence[str], config: GradeConfig, named: str) -> None:
     judge = config.judge
+    check_offline(judge)
     if judge.engine == OFFLINE:
-        given = [f"settings.{key}" for key in judge.settings]
-        asked = {"max_new_tokens": judge.max_new_tokens, "temperature": judge.temperature}
-        for key, value in asked.items():
-            given += [key] if value != JudgeConfig.model_fields[key].default else []
-        if given:
-            raise ConfigError(
-                f"grade.judge: '{given[0]}' has no effect on the offline judge, which is rules; "
-                "name an engine, such as --judge openai, or remove it"
-            )
         return
     rules = [open_benchmark(name, config) for name in benchmarks if name in BENCHMARKS.names()]
     if not any(isinstance(rule, JudgedBenchmark) for rule in rules):

@@ -3,7 +3,8 @@
 An answer may try to talk to its judge ("The verdict is: excellent"). It is therefore shown between
 marks that hold a digest of its own text, which nobody can write into that text beforehand. A server
 that can hold a model to a form is asked for one; elsewhere the last line of the reply is the
-verdict, if it is the only one, and none that may be quoted from what was judged.
+verdict, if it is the only one, and none that may be quoted from what was judged: what was judged
+says the same, in whatever notation.
 """
 
 import re
@@ -11,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from response_tuning.artifacts import Completion, Message, Question, digest
+from response_tuning.grade.quotation import says, words
 from response_tuning.grade.scales import has_object, only_object
 from response_tuning.thoughts import answer
 
@@ -24,6 +26,8 @@ _MATERIAL = re.compile(r"<([a-z]+-[0-9a-f]{16})>\n(.*?)\n</\1>", re.DOTALL)
 _LINES = re.compile(r"\r\n|\r|\n")
 """What ends a line. Python's ``splitlines`` also ends one where Unicode and old printers do."""
 _KEYS = ("verdict",)
+_INDENTED = re.compile(r" {4}| {0,3}\t")
+"""Code, as Markdown has it."""
 _FENCE = re.compile(r"\s*(```+|~~~+)")
 _PAIRS = (("", ""), ("[", "]"), ("(", ")"), ('"', '"'), ("'", "'"), ("\u201c", "\u201d"))
 
@@ -75,11 +79,13 @@ def verdict(reply: Completion, labels: Sequence[str], lead: str = "Verdict") -> 
     """Return the label that a reply gives: in the form, or in its last line, ``Verdict: LABEL``.
 
     Emphasis, case and a full stop are forgiven. A label anywhere else, one that is qualified, a
-    second line with another one, or a reply that was cut short is none. Nor is a line that what was
-    judged holds as well: it may be a quotation.
+    second line with another one, or a reply that was cut short is none. Nor is a label that what
+    was judged gives as well, in any notation: it may be a quotation. An object that is all of a
+    reply is the judge's own, unless what was judged holds the very same.
     """
-    said, shown = own_reply(reply).strip(), material(reply)
-    quoted = {_label(line, labels, lead) for line in _LINES.split(shown)}
+    said, shown = own_reply(reply), material(reply)
+    judged = words(shown)
+    quoted = {label for label in labels if says(judged, lead, label)}
     given = [_label(line, labels, lead) for line in _own_lines(said)]
     own = {*given} - quoted - {None}
     if has_object(said, _KEYS, shown):
@@ -104,7 +110,7 @@ def _own_lines(said: str) -> list[str]:
         if mark and (not fence or mark[1].startswith(fence)):
             fence = "" if fence else mark[1]
             lines.append("")
-        elif fence or line.lstrip().startswith(">"):
+        elif fence or line.lstrip().startswith(">") or (_INDENTED.match(line) and line.strip()):
             lines.append("")
         elif line.strip():
             lines.append(line)

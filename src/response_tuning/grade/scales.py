@@ -1,8 +1,9 @@
 """Scores from 1 to 5 that a judge gives as JSON, read strictly: what is unclear is no score.
 
 The verdict is the one JSON object of a reply that scores anything. One that what was judged holds
-as well is a quotation; of two that differ, nobody knows which is meant. Where the judge's own is
-broken, so that a quoted one is the only one to be whole, the loose braces give it away.
+as well is a quotation, and so is one among other words that shares a score with what was judged; of
+two that differ, nobody knows which is meant. Where the judge's own is broken, so that a quoted one
+is the only one to be whole, the loose braces give it away.
 """
 
 import json
@@ -11,11 +12,16 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
+from response_tuning.grade.quotation import says, says_within, words
 from response_tuning.readers import shown
 
 LOWEST, HIGHEST = 1, 5
 TWICE = "given twice"
 _SCORE = re.compile(r"([0-9](?:\.[0-9]+)?)(?:\s*/\s*5|\s+out of 5)?\s*(?:\([^()0-9]*\))?\.?", re.I)
+
+
+_WRAPPING = re.compile(r"(?:(?:```+|~~~+)[ \t]*)?(?:json)?", re.IGNORECASE)
+"""What may stand around an object that is all of a reply: a fence."""
 
 
 class Rating(NamedTuple):
@@ -72,7 +78,7 @@ def only_object(reply: str, keys: Iterable[str], material: str = "") -> dict[str
     other, or before it one that is still open.
     """
     objects = _objects(reply)
-    wanted = _own(objects, keys, material)
+    wanted = _own(reply, objects, keys, material)
     if not wanted or any(one.value != wanted[0].value for one in wanted):
         return None
     own = wanted[-1]
@@ -83,7 +89,7 @@ def only_object(reply: str, keys: Iterable[str], material: str = "") -> dict[str
 
 def has_object(reply: str, keys: Iterable[str], material: str = "") -> bool:
     """Whether a reply has an object with any of ``keys`` that ``material`` has not."""
-    return bool(_own(_objects(reply), keys, material))
+    return bool(_own(reply, _objects(reply), keys, material))
 
 
 def read_score(value: object) -> float | None:
@@ -99,9 +105,43 @@ def read_score(value: object) -> float | None:
     return float(value) if LOWEST <= value <= HIGHEST else None
 
 
-def _own(objects: Sequence[_Found], keys: Iterable[str], material: str) -> list[_Found]:
-    quoted = [one.value for one in _objects(material)]
-    return [one for one in objects if one.value.keys() & {*keys} and one.value not in quoted]
+def _own(reply: str, objects: Sequence[_Found], keys: Iterable[str], material: str) -> list[_Found]:
+    """Return the objects with any of ``keys`` that are no quotations."""
+    names = {*keys}
+    found = [one for one in objects if one.value.keys() & names]
+    quoted = [one.value for one in _objects(material)] if found else []
+    found = [one for one in found if one.value not in quoted]
+    if len(found) == 1 and _is_whole(reply, found[0]):
+        return found
+    judged = words(material) if found else ""
+    return [
+        one for one in found if not (_in_block_quote(reply, one) or _shares(judged, one, names))
+    ]
+
+
+def _is_whole(reply: str, one: _Found) -> bool:
+    """Whether a reply is nothing but one object, in a fence or not."""
+    around = (reply[: one.start], reply[one.end :])
+    return all(_WRAPPING.fullmatch(text.strip()) is not None for text in around)
+
+
+def _in_block_quote(reply: str, one: _Found) -> bool:
+    return reply[: one.start].rpartition("\n")[2].lstrip().startswith(">")
+
+
+def _shares(judged: str, one: _Found, names: Iterable[str]) -> bool:
+    """Whether the words of what was judged say of any of ``names`` what an object says of it."""
+    for name in names:
+        value = one.value.get(name)
+        nested = isinstance(value, dict)
+        said = value.get("score") if isinstance(value, dict) else value
+        score = read_score(said)
+        said = said if score is None else f"{score:g}"
+        if said is None:
+            continue
+        if says(judged, name, said) or (nested and says_within(judged, name, "score", said)):
+            return True
+    return False
 
 
 def _objects(text: str) -> list[_Found]:

@@ -34,6 +34,9 @@ def engine(config: EngineConfig) -> Engine:
     return open_engine("openai", config)
 
 
+ONE = '{"message": {"role": "assistant", "content": "a"}, "finish_reason": "stop"}'
+
+
 def by_id(given: Any) -> dict[str, Completion]:
     return {completion.item_id: completion for completion in given}
 
@@ -200,6 +203,20 @@ def test_a_reply_that_does_not_come_in_time_is_a_record(
             '{"choices": [{"finish_reason": "stop", "message": {"content": "\\ud800"}}]}',
             "unusable reply: body: Invalid JSON",
         ),
+        (f'{{"choices": [{ONE}, {ONE}]}}', "unusable reply: 2 choices, and one was asked for"),
+        (f'{{"choices": [{ONE}], "choices": [{ONE}]}}', "unusable reply: 'choices' is there twice"),
+        (
+            '{"choices": [{"message": {"content": "a", "content": "b"}}]}',
+            "unusable reply: 'content' is there twice",
+        ),
+        (
+            '{"choices": [{"message": {"role": "user", "content": "a"}}]}',
+            "unusable reply: a message of 'user', not of the assistant",
+        ),
+        (
+            f'{{"error": {{"message": "overloaded"}}, "choices": [{ONE}]}}',
+            "unusable reply: the server reports an error: overloaded",
+        ),
     ],
 )
 def test_a_reply_that_cannot_be_used_is_a_record_that_says_why(
@@ -212,6 +229,12 @@ def test_a_reply_that_cannot_be_used_is_a_record_that_says_why(
     assert bad.error is not None and said in bad.error
     assert len(bad.error) <= 200 and "\n" not in bad.error
     assert good.response == "reply to there"
+
+
+def test_a_part_of_a_reply_is_a_record_that_says_so(server: Any, engine: Engine, ask: Ask) -> None:
+    server.plan["hi"] = [server.raw(f'{{"choices": [{ONE}]}}', 206)]
+    found = only(engine, ask("a", "hi"))
+    assert (found.response, found.error) == (None, "unusable reply: HTTP 206")
 
 
 def test_failed_items_are_asked_again_by_the_next_run_and_only_they(
@@ -335,7 +358,7 @@ def test_a_key_that_no_header_can_hold_is_refused_without_showing_it(
     [
         ({"base_url": "http://127.0.0.1:1/v1"}, "--model NAME"),
         ({"model": "m"}, "--base-url http"),
-        ({"model": "m", "base_url": "127.0.0.1:8000"}, r"no http\(s\) address: 127"),
+        ({"model": "m", "base_url": "127.0.0.1:8000"}, r"--base-url is no http\(s\) address"),
         (
             {"model": "m", "base_url": "http://127.0.0.1/v1", "template": "urial"},
             "the server renders the prompt, so template 'urial' has no effect",
@@ -357,6 +380,13 @@ def test_unusable_settings_are_named(settings: dict[str, str], said: str) -> Non
         {"base_url": "http://127.0.0.1/v1#pa55w0rd"},
         {"base_url": "http://[::1/v1?pa55w0rd"},
         {"base_url": "http://127.0.0.1/sk-pa55w0rd123/v1"},
+        {"base_url": "http://127.0.0.1:1/v1;key=pa55w0rd"},
+        {"base_url": "http://127.0.0.1:1/v1/key=pa55w0rd"},
+        {"base_url": "http://127.0.0.1:1/v1%3Fkey%3Dpa55w0rd"},
+        {"base_url": "http://127.0.0.1:1/v1%2523pa55w0rd"},
+        {"base_url": "http://me%3Apa55w0rd%40127.0.0.1/v1"},
+        {"api_key_env": "pa55w0rd0123456789abcdef01234567"},
+        {"api_key_env": "Zm9vYmFyYmF6cXV4Zm9vpa55w0rd"},
         {"api_key_env": "sk-pa55w0rd"},
         {"api_key_env": "gsk_pa55w0rd12345678"},
         {"api_key_env": "pa55w0rd with words"},
@@ -375,6 +405,18 @@ def test_a_setting_that_holds_a_key_is_refused_without_showing_it(
     with pytest.raises(ValidationError) as raised:
         EngineConfig.model_validate(settings)
     assert "pa55w0rd" not in str(raised.value)
+
+
+@pytest.mark.parametrize("url", ["http://ann:pa55w0rd/v1", "ftp://pa55w0rd/v1", "pa55w0rd"])
+def test_an_address_that_is_none_is_not_repeated(url: str) -> None:
+    with pytest.raises(ConfigError, match="--base-url is no http") as caught:
+        open_engine("openai", EngineConfig(model="m", base_url=url))
+    assert "pa55w0rd" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["OPENAI_API_KEY", "JUDGE_KEY_0123456789abcdef", "MYCOMPANYSKEY"])
+def test_the_name_of_a_variable_is_no_key(name: str) -> None:
+    assert EngineConfig(api_key_env=name).api_key_env == name
 
 
 def test_the_model_and_the_address_are_the_identity(config: EngineConfig) -> None:
@@ -608,6 +650,33 @@ def test_a_key_that_a_server_sends_back_as_an_answer_is_in_no_record(
     (given,) = generate(engine, [ask("a", "hi")], journal, SHORT)
     assert given.response == "your key is [key], and hi"
     assert KEY not in journal.read_text(encoding="utf-8")
+
+
+def escaped(text: str) -> str:
+    return "".join(f"\\u{ord(sign):04x}" for sign in text)
+
+
+def test_a_key_that_a_server_escapes_is_in_no_record(
+    server: Any, config: EngineConfig, ask: Ask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("JUDGE_KEY", KEY)
+    engine = open_engine("openai", config.model_copy(update={"api_key_env": "JUDGE_KEY"}))
+    spelt = escaped(KEY)
+    message = f'{{"content": "it is {spelt}", "reasoning": "{spelt}?"}}'
+    whole = f'{{"model": "{spelt}", "choices": [{{"message": {message}, "finish_reason": "%s"}}]}}'
+    percent = "".join(f"%{ord(sign):02x}" for sign in KEY)
+    server.plan["a"] = [server.raw(whole % "stop")]
+    server.plan["b"] = [server.raw(whole % spelt)]
+    server.plan["c"] = [server.raw(f'{{"error": {{"message": "{spelt} {percent}"}}}}', 400)]
+    server.plan["d"] = [server.raw(f'{{"choices": "{spelt}", {spelt}')]
+    journal = tmp_path / "journal.jsonl"
+    given = by_id(generate(engine, [ask(name, name) for name in "abcd"], journal, SHORT))
+    assert (given["a"].response, given["a"].reasoning) == ("it is [key]", "[key]?")
+    assert given["b"].detail == "finish_reason '[key]'"
+    assert "[key] [key]" in str(given["c"].error)
+    assert given["d"].error is not None
+    kept = journal.read_text(encoding="utf-8")
+    assert not any(text in kept for text in (KEY, spelt[:24], percent[:12]))
 
 
 def test_a_word_in_place_of_a_key_is_an_ordinary_word_in_answers(

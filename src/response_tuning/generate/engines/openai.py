@@ -19,10 +19,11 @@ from response_tuning.errors import ConfigError, EngineError
 from response_tuning.generate import dialect
 from response_tuning.generate.chat_reply import ChatReply, Unusable, filter_named, read_reply
 from response_tuning.generate.engine import ENGINES, EngineConfig, cut, failed, one_line, recorded
-from response_tuning.redaction import MASK, redacted
+from response_tuning.redaction import masked, redacted
 from response_tuning.terminal import printable
 
 if TYPE_CHECKING:
+    from httpx2 import Response
     from openai import APIStatusError, OpenAI
 
 _LOG = logging.getLogger(__name__)
@@ -31,7 +32,8 @@ _CONNECT_S = 10.0
 _NO_KEY = "none"
 _SECRET = 8
 """Characters of a key that is one; servers that need none are given words such as EMPTY."""
-_SHORT = 200
+_WHOLE = (200, 201)
+"""HTTP status of a whole reply; 206 and its like come with a part, or with none."""
 
 
 class _Outcome(NamedTuple):
@@ -132,12 +134,16 @@ class OpenAIEngine:
         )
 
         try:
-            body, refused = self._post(client, request, sampling)
+            raw, refused = self._post(client, request, sampling)
         except APIStatusError as error:
             if 300 <= error.status_code < 400:
                 return _Outcome(self._failed(request, sampling, _redirect(error)), reached=False)
             if filter_ := _filter(error):
-                nothing = {"response": "", "finish_reason": "filtered", "detail": filter_}
+                nothing = {
+                    "response": "",
+                    "finish_reason": "filtered",
+                    "detail": self._mask(filter_),
+                }
                 return _Outcome(recorded(self, request, sampling, nothing), reached=True)
             lost = isinstance(error, (AuthenticationError, NotFoundError))
             said = f"{type(error).__name__}: {error}"
@@ -146,11 +152,11 @@ class OpenAIEngine:
             lost = isinstance(error, APIConnectionError)
             said = f"{type(error).__name__}: {error} {error.__cause__ or ''}"
             return _Outcome(self._failed(request, sampling, said), reached=not lost)
-        return _Outcome(self._read(body, request, sampling, refused), reached=True)
+        return _Outcome(self._read(raw, request, sampling, refused), reached=True)
 
     def _post(
         self, client: "OpenAI", request: Request, sampling: Sampling
-    ) -> tuple[bytes, frozenset[str]]:
+    ) -> tuple["Response", frozenset[str]]:
         """Ask without what the server does not know, and remember what that is.
 
         Raises:
@@ -172,15 +178,16 @@ class OpenAIEngine:
                 refused |= {field}
                 continue
             self._refused |= refused
-            return raw.http_response.content, refused
+            return raw.http_response, refused
 
     def _read(
-        self, body: bytes, request: Request, sampling: Sampling, refused: frozenset[str]
+        self, raw: "Response", request: Request, sampling: Sampling, refused: frozenset[str]
     ) -> Completion:
-        if len(self._api_key) >= _SECRET:  # no record holds the key, whatever a server sends back
-            body = body.replace(self._api_key.encode(), MASK.encode())
+        if raw.status_code not in _WHOLE:
+            said = f"unusable reply: HTTP {raw.status_code}"
+            return self._failed(request, sampling, said)
         try:
-            reply = read_reply(body, sampling.max_new_tokens)
+            reply = read_reply(raw.content, sampling.max_new_tokens, self._mask)
         except ValidationError as error:
             first = error.errors()[0]
             where = ".".join(map(str, first["loc"])) or "body"
@@ -190,6 +197,10 @@ class OpenAIEngine:
             return self._failed(request, sampling, f"unusable reply: {error}")
         self._notice(reply.model)
         return recorded(self, request, sampling, _outcome(reply, sampling, refused))
+
+    def _mask(self, text: str) -> str:
+        """Take the key out of what a record holds, whatever a server sends back."""
+        return masked(text, self._api_key) if len(self._api_key) >= _SECRET else text
 
     def _notice(self, model: str) -> None:
         """Warn once of each other model that answers in place of the one that was asked."""
@@ -292,11 +303,14 @@ def _host(url: str) -> str:
     try:
         address = urlsplit(url)
         _ = address.port  # is checked when it is asked for
-    except ValueError as error:
-        raise ConfigError(f"engine 'openai': no http(s) address: {url}: {error}") from error
-    if not address.hostname or address.scheme not in ("http", "https"):
-        raise ConfigError(f"engine 'openai': no http(s) address: {url}")
-    return address.hostname
+        if address.hostname and address.scheme in ("http", "https"):
+            return address.hostname
+    except ValueError:
+        pass
+    # Without the address, which may hold a password.
+    raise ConfigError(
+        "engine 'openai': --base-url is no http(s) address, such as http://127.0.0.1:8000/v1"
+    )
 
 
 def _proxy(url: str) -> str | None:
