@@ -18,6 +18,7 @@ from response_tuning.artifacts import Example, Message
 from response_tuning.errors import ConfigError, ModelError
 from response_tuning.finetune.encoding import UNLIKE_TWINS, Encoder, Row
 from response_tuning.finetune.objectives import IGNORED, OBJECTIVES, Objective, Segment
+from response_tuning.finetune.witness import ALTERED
 from response_tuning.templates import Chat, install
 from response_tuning.templates.continuation import continuation_tokenizer
 
@@ -425,6 +426,8 @@ def test_the_first_token_carries_no_loss_because_nothing_predicts_it(
         ([], "no segment is supervised"),
         ([Segment("<s>", False), Segment("text", False)], "no segment is supervised"),
         ([Segment("<s>", False), Segment(None, True)], "a segment's text is None"),  # type: ignore[arg-type]
+        ([Segment("<s>", False), Segment("a", "no")], "a segment's supervised is 'no'"),  # type: ignore[arg-type]
+        ([Segment("<s>", 0), Segment("a", True)], "a segment's supervised is 0"),  # type: ignore[arg-type]
     ],
 )
 def test_segments_that_teach_nothing_are_refused_by_name_and_row(
@@ -578,3 +581,53 @@ def test_every_row_of_a_real_file_is_accounted_for(public_data: Path, chat: Chat
     counts = Counter(row.status for row in rows)
     assert sum(counts.values()) == len(source) == 2496
     assert set(counts) == {"kept", "truncated", "prompt fills the window"}
+
+
+@pytest.mark.parametrize(
+    ("content", "altered"),
+    [
+        ("m.content", [False, False, False]),
+        ("m.content | trim", [False, False, False]),
+        ("m.content[:20]", [False, False, True]),
+        ("m.content | lower", [True, True, True]),
+        ("m.content if m.role != 'system'", [False, True, False]),
+    ],
+)
+def test_rows_whose_prompt_lacks_a_messages_text_are_remarked(
+    tokenizer: Any, content: str, altered: list[bool]
+) -> None:
+    tokenizer.chat_template = (
+        "{{ bos_token }}{% for m in messages %}<|{{ m.role }}|>\n{{ " + content + " }}"
+        "{% if m.role == 'assistant' %}{{ eos_token }}{% endif %}\n{% endfor %}"
+        "{% if add_generation_prompt %}<|assistant|>\n{% endif %}"
+    )
+    system = (Message(role="system", content="Be brief."),)
+    asked = [("Why?", ()), ("Why?", system), (" Why is the sky blue?\n", ())]
+    examples = [
+        Example(row=row, instruction=instruction, earlier=earlier, response="So.")
+        for row, (instruction, earlier) in enumerate(asked)
+    ]
+    arms = ["instruction-tuning", "response-tuning"]
+    shown, unseen = (encode(Chat(tokenizer), arm, examples, twins=arms) for arm in arms)
+    assert [ALTERED in row.remarks for row in shown] == altered
+    assert not any(row.remarks for row in unseen)
+
+
+def test_a_prompt_that_carries_loss_begins_with_the_marks_as_ids(chat: Chat, learn: Learn) -> None:
+    learn(
+        lambda example, chat: [
+            Segment(chat.prompt([Message(role="user", content=str(example.instruction))]), True),
+            Segment(example.response, True),
+        ]
+    )
+    (row,) = encode(chat, "own", EXAMPLES[:1])
+    assert row.status == "kept"
+    assert stretches(chat, row) == [
+        ("<s>", False),
+        (
+            "<|user|>\nWhy is the sky blue?\n<|assistant|>\nBecause blue light scatters most.</s>",
+            True,
+        ),
+    ]
+    assert row.input_ids[0] == chat.tokenizer.bos_token_id
+    assert row.spans == [(1, len(row.input_ids))]

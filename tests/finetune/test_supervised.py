@@ -120,10 +120,20 @@ def test_published_tokenizers_spell_whatever_is_written(public_data: Path, name:
             "<\uff5cend\u2581of\u2581sentence\uff5c>",
         ),
         ("At nine.@@stop@@", "@@stop@@"),
+        ("At nine</s>.", "</s>"),
+        ('At nine.</s>"', "</s>"),
+        ("At nine.</s> \u201d)\n", "</s>"),
+        ("At nine.</s >", "</s >"),
+        ("At nine.&lt;/s&gt;", "&lt;/s&gt;"),
+        ("At nine.&lt;|im_end|&gt;", "&lt;|im_end|&gt;"),
+        ("At nine.<stop!>.", "<stop!>"),
+        ("At nine.&lt;stop!&gt;", "&lt;stop!&gt;"),
+        ("At nine.\n\n### Human:", "### Human:"),
+        ("At nine.\n### User: \n", "### User:"),
     ],
 )
 def test_a_written_out_end_mark_is_remarked(tokenizer: Any, text: str, mark: str) -> None:
-    tokenizer.add_special_tokens({"additional_special_tokens": ["@@stop@@"]})
+    tokenizer.add_special_tokens({"additional_special_tokens": ["@@stop@@", "<stop!>"]})
     (encoded,) = supervised(tokenizer).encode([text])
     assert encoded.remarks == (
         f"end in {mark!r} as text: the model learns to write it; remove it from the data",
@@ -147,7 +157,20 @@ def test_a_written_out_beginning_is_remarked(tokenizer: Any, text: str, mark: st
 
 
 @pytest.mark.parametrize(
-    "text", ["At nine.", "a < b | c > d", "See </s> in HTML.", "[1]", "<b>x</b>", "list[int]", ""]
+    "text",
+    [
+        "At nine.",
+        "a < b | c > d",
+        "See </s> in HTML.",
+        "[1]",
+        "<b>x</b>",
+        "list[int]",
+        "",
+        "&lt;b&gt;",
+        "Use `</s>`.",
+        "### Human: hello",
+        "The user:",
+    ],
 )
 def test_other_text_is_not_remarked(tokenizer: Any, text: str) -> None:
     (encoded,) = supervised(tokenizer).encode([text])

@@ -109,3 +109,22 @@ def test_published_tokenizers_keep_their_bos(public_data: Any, name: str) -> Non
     tokenizer.chat_template = "\n" + BOS + PLAIN_TURNS
     chat = Chat(tokenizer)
     assert tokenizer.bos_token_id in chat.encode(chat.opening)
+
+
+@pytest.mark.parametrize(
+    ("condition", "where"),
+    [
+        ("messages[0].role == 'system'", "a later one|after a system message"),
+        ("messages|length > 2", "a later one"),
+        ("messages|length > 3", "a later one"),
+    ],
+)
+def test_an_opening_that_differs_in_any_kind_of_conversation_is_refused(
+    tokenizer: Any, condition: str, where: str
+) -> None:
+    tokenizer.chat_template = (
+        TURNS + "{% if add_generation_prompt %}{% if " + condition + " %}<|q|>{% else %}<|a|>"
+        "{% endif %}{% endif %}"
+    )
+    with pytest.raises(TemplateError, match=rf"opens the first answer .*(?:{where}).*<\|q\|>"):
+        _ = Chat(tokenizer).opening

@@ -325,3 +325,82 @@ def test_the_saved_tokenizer_serves_the_prefix_that_was_trained(
         assert ids == chat.encode(chat.prompt(messages))
         bos = served.bos_token_id
         assert bos is None or (ids[0] == bos and ids[1] != bos)
+
+
+BODY = (
+    "{% for m in messages %}<|{{ m.role }}|>\n{{ m.content }}"
+    "{% if m.role == 'assistant' %}{{ eos_token }}{% endif %}\n{% endfor %}"
+    "{% if add_generation_prompt %}<|assistant|>\n{% endif %}"
+)
+SYSTEM = Message(role="system", content="Be brief.")
+
+
+@pytest.mark.parametrize(
+    "condition",
+    [
+        "messages[0].role == 'system'",
+        "messages[0].role != 'system'",
+        "messages|length > 1",
+        "messages|length == 1",
+        "messages|length > 4",
+    ],
+)
+def test_a_bos_under_a_condition_is_refused(tokenizer: Any, tmp_path: Path, condition: str) -> None:
+    file = tmp_path / "mine.jinja"
+    file.write_text("{% if " + condition + " %}{{ bos_token }}{% endif %}" + BODY)
+    with pytest.raises(TemplateError, match=r"prints '<s>' in front .* under no condition"):
+        install(tokenizer, str(file))
+
+
+@pytest.mark.parametrize("condition", ["messages[0].role == 'system'", "messages|length > 1"])
+def test_a_second_bos_under_a_condition_is_refused(
+    tokenizer: Any, tmp_path: Path, condition: str
+) -> None:
+    file = tmp_path / "mine.jinja"
+    file.write_text("{{ bos_token }}{% if " + condition + " %}{{ bos_token }}{% endif %}" + BODY)
+    with pytest.raises(TemplateError, match=r"'<s>' twice; take one out"):
+        install(tokenizer, str(file))
+
+
+@pytest.mark.parametrize("bos", ["", "{{ bos_token }}", "\n{{ bos_token }}\n"])
+def test_a_bos_under_no_condition_stands_once_in_front_of_every_prompt(
+    tokenizer: Any, tmp_path: Path, bos: str
+) -> None:
+    file = tmp_path / "mine.jinja"
+    file.write_text(bos + BODY)
+    install(tokenizer, str(file))
+    chat = Chat(tokenizer)
+    for messages in ([USER], [SYSTEM, USER], [USER, ASSISTANT, USER]):
+        assert chat.encode(chat.prompt(messages)).count(tokenizer.bos_token_id) == 1
+
+
+@pytest.mark.parametrize(
+    ("content", "probe"),
+    [
+        ("m.content", None),
+        ("m.content | trim", None),
+        ("m.content[:10]", "a user's message"),
+        ("m.content[:1000]", "a user's message"),
+        ("m.content | lower", "a user's message"),
+        ("m.content | e", "a user's message"),
+        ("m.content | tojson", "a user's message"),
+        ("m.content if m.role != 'system'", "a system message"),
+        ("m.content if loop.last", "a second question"),
+    ],
+)
+def test_a_template_that_leaves_out_or_changes_a_message_is_reported_once(
+    tokenizer: Any,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    content: str,
+    probe: str | None,
+) -> None:
+    file = tmp_path / "mine.jinja"
+    file.write_text(BODY.replace("m.content", content))
+    for _ in range(2):
+        install(tokenizer, str(file))
+    assert [record.getMessage() for record in caplog.records] == (
+        [f"template '{file}': in a conversation with {probe}, it leaves out or changes a message"]
+        if probe
+        else []
+    )

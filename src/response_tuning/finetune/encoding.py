@@ -18,6 +18,7 @@ from response_tuning.errors import ConfigError, ModelError, TemplateError
 from response_tuning.finetune.examples import Examples
 from response_tuning.finetune.objectives import IGNORED, OBJECTIVES, Another, Segment, UnfitError
 from response_tuning.finetune.supervised import Encoded, Supervised
+from response_tuning.finetune.witness import ALTERED, Witness
 from response_tuning.templates import Chat, front
 from response_tuning.templates.continuation import continuation_tokenizer
 
@@ -107,6 +108,7 @@ class Encoder:
         self.chat = chat
         self.window = window
         self.seed = seed
+        self._own = objective
         arms = [objective, *(name for name in twins if name != objective)]
         self._objectives = {name: OBJECTIVES.get(name) for name in arms}
         self._bos = chat.tokenizer.bos_token_id
@@ -117,6 +119,7 @@ class Encoder:
         self._check_continuation()
         self._check_served_prefix()
         self._supervised = Supervised(chat, self._continuation)
+        self._witness = Witness(chat)
         # Without what stands after the last mark, which may merge with what follows.
         self._marks = chat.encode(chat.marks.rstrip())
 
@@ -147,27 +150,47 @@ class Encoder:
             return str(reason)
 
     def _pieces(self, objective: str, example: Example, other: Another) -> list[Piece]:
-        segments = [*map(Segment._make, self._objectives[objective](example, other, self.chat))]
+        chat = self._witness if objective == self._own else self.chat
+        segments = [*map(Segment._make, self._objectives[objective](example, other, chat))]
         where = f"objective '{objective}', row {example.row}"
         texts: list[Any] = [segment.text for segment in segments]
         for text in texts:
             if not isinstance(text, str):  # an instruction that is None, say
                 raise ConfigError(f"{where}: a segment's text is {text!r}")
-        if not any(segment.supervised for segment in segments):
+        flags: list[Any] = [segment.supervised for segment in segments]
+        for flag in flags:
+            if not isinstance(flag, bool):
+                raise ConfigError(f"{where}: a segment's supervised is {flag!r}; use True or False")
+        if not any(flags):
             raise ConfigError(f"{where}: no segment is supervised, so nothing would be learned")
-        filled = (segment for segment in segments if segment.text)
+        filled = self._with_marks_given([segment for segment in segments if segment.text])
         return [Piece(*segment, first=place == 0) for place, segment in enumerate(filled)]
 
+    def _with_marks_given(self, segments: list[Segment]) -> list[Segment]:
+        """Split the marks off a first segment that carries loss, in which they would be text."""
+        first = segments[0] if segments else Segment("", False)
+        # Without what stands after the last mark, as in what every row is checked for.
+        marks = self.chat.marks.rstrip()
+        if not (marks and first.supervised and first.text.startswith(marks)):
+            return segments
+        rest = Segment(first.text.removeprefix(marks), True)
+        return [Segment(marks, False), *([rest] if rest.text else []), *segments[1:]]
+
     def _encode(self, chunk: list[tuple[int, Example]], others: "_Others") -> Iterator[Row]:
-        found = [self.arms(example, partial(others.of, place)) for place, example in chunk]
+        found, altered = [], []
+        for place, example in chunk:
+            found.append(self.arms(example, partial(others.of, place)))
+            altered.append(self._witness.take())
         encoded = self._encoded_once(
             piece for arms in found if isinstance(arms, list) for arm in arms for piece in arm
         )
-        for (_, example), arms in zip(chunk, found, strict=True):
+        for (_, example), arms, changed in zip(chunk, found, altered, strict=True):
             if isinstance(arms, str):
                 yield Row(example, arms, [], [])
             else:
-                yield self._row(example, [[(p, encoded[p]) for p in arm] for arm in arms])
+                row = self._row(example, [[(p, encoded[p]) for p in arm] for arm in arms])
+                noted = (*row.remarks, ALTERED) if changed and row.trained else row.remarks
+                yield row._replace(remarks=noted)
 
     def _encoded_once(self, pieces: Iterable[Piece]) -> dict[Piece, Encoded]:
         """Tokenise every distinct piece once; response tuning has a single prompt."""
@@ -294,6 +317,7 @@ class Encoder:
                 self.chat.decode(served[: len(own) + 1]),
                 self.chat.decode(own),
             )
+        self.chat.has_own_mark()  # in conversations of other kinds as well
 
 
 class _Others:

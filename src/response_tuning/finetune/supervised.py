@@ -21,11 +21,18 @@ UNSPELLABLE = "characters that the tokenizer cannot spell"
 
 # What families of models begin or end turns with. Written out in an answer, it is a leftover of
 # somebody's rendered conversations, whether this tokenizer has such a token or not.
+_LEFT, _RIGHT = "(?:<|&lt;)", "(?:>|&gt;)"
 _KNOWN = (
-    r"<[|\uff5c][^<>|\uff5c\n]{1,40}[|\uff5c]>",  # Llama 3, ChatML, Phi; with wide bars, DeepSeek
-    r"</?s>|<[be]os>|\[[be]os\]|<eot>|</?(?:start|end)_of_(?:turn|utterance|text)>",
-    r"\[/?inst\]|<</?sys>>",
+    # Llama 3, ChatML, Phi; with wide bars, DeepSeek
+    rf"{_LEFT}[|\uff5c][^<>|\uff5c\n]{{1,40}}[|\uff5c]{_RIGHT}",
+    rf"{_LEFT}/?\s?s\s?{_RIGHT}|{_LEFT}[be]os{_RIGHT}|\[[be]os\]|{_LEFT}eot{_RIGHT}",
+    rf"{_LEFT}/?(?:start|end)_of_(?:turn|utterance|text){_RIGHT}",
+    rf"\[/?inst\]|{_LEFT}{_LEFT}/?sys{_RIGHT}{_RIGHT}",
 )
+_NEXT_SPEAKER = r"#{2,4} ?(?:human|user):"
+"""A header of somebody else's turn, where an answer ends."""
+_AFTER = "[\\s.,;:!?\"'\u2019\u201d\u00bb)]*"
+"""What may stand behind a mark at the end of a text."""
 _SHOWN = 64
 """Characters at either end of a text in which such a mark is looked for."""
 
@@ -50,7 +57,7 @@ class Supervised:
         self._opening = chat.opening.removeprefix(chat.marks).strip()
         added = chat.tokenizer.added_tokens_decoder
         own = [token.content for id_, token in added.items() if token.special or id_ == self._stop]
-        self._mark = "|".join((*map(re.escape, sorted(own, key=len, reverse=True)), *_KNOWN))
+        self._mark = "|".join((*map(_escaped, sorted(own, key=len, reverse=True)), *_KNOWN))
         self._spelt: dict[str, bool] = {}
         """Characters of such texts, and whether they come back alone."""
 
@@ -96,7 +103,7 @@ class Supervised:
         if mark := begun.match(head):
             found.append(f"begin with {mark[0]!r}")
         if mark := ended.search(tail):
-            found.append(f"end in {mark[0]!r}")
+            found.append(f"end in {mark[1]!r}")
         advice = "as text: the model learns to write it; remove it from the data"
         return tuple(f"{place} {advice}" for place in found)
 
@@ -105,7 +112,7 @@ class Supervised:
         first = f"{re.escape(self._opening)}|" if self._opening else ""
         return (
             re.compile(f"(?:{first}{self._mark})", re.IGNORECASE),
-            re.compile(rf"(?:{self._mark})\Z", re.IGNORECASE),
+            re.compile(rf"({self._mark}|{_NEXT_SPEAKER}){_AFTER}\Z", re.IGNORECASE),
         )
 
     def _normalised(self, text: str) -> str:
@@ -129,6 +136,11 @@ class Supervised:
         )
         normalizer: Normalizer = alone.normalizer
         return normalizer
+
+
+def _escaped(mark: str) -> str:
+    """Return a pattern for ``mark``, as it stands or escaped for HTML."""
+    return re.escape(mark).replace("<", _LEFT).replace(">", _RIGHT)
 
 
 def _with_spaces(part: dict[str, Any]) -> dict[str, Any]:

@@ -8,8 +8,9 @@ turn in text instead of a special token, it carries the strings that end a reply
 """
 
 import json
+import logging
 from collections.abc import Sequence
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -29,6 +30,8 @@ from response_tuning.templates.in_context import (
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
     from transformers import PreTrainedTokenizerBase
+
+logger = logging.getLogger(__name__)
 
 NATIVE = "native"
 _IN_CONTEXT = (".txt", ".yaml", ".yml")
@@ -100,14 +103,32 @@ def install(tokenizer: "PreTrainedTokenizerBase", name: str) -> None:
     """
     if is_native(name):
         tokenizer.chat_template = _own(tokenizer, name)
+        _warn_of_changes(name, Chat(tokenizer))
         return
     text = jinja(name)
     tokenizer.chat_template = text
     chat = Chat(tokenizer)
     mark = chat.decode(front(tokenizer))
-    if mark and mark not in frame.before_the_user(chat._render):
+    if not chat.has_own_mark() and mark:
         placed = "bos_token" if mark == tokenizer.bos_token else json.dumps(mark)
         tokenizer.chat_template = f"{{{{ {placed} }}}}{text}"
+    _warn_of_changes(name, chat)
+
+
+def _warn_of_changes(name: str, chat: "Chat") -> None:
+    try:
+        probe = frame.changes_a_message(chat._render)
+    except TemplateError:  # what it cannot render at all is refused where it is used
+        return
+    if probe is not None:
+        _warn_once(name, probe)
+
+
+@cache
+def _warn_once(name: str, probe: str) -> None:
+    logger.warning(
+        "template '%s': in a conversation with %s, it leaves out or changes a message", name, probe
+    )
 
 
 def _own(tokenizer: "PreTrainedTokenizerBase", name: str) -> str:
@@ -193,11 +214,26 @@ class Chat:
 
         A system prompt that the template writes by itself is a turn, and a client can replace it.
         """
+        return frame.before_the_turns(self._render, self._known)
+
+    def has_own_mark(self) -> bool:
+        """Whether every prompt begins with what the tokenizer puts in front of a text, or BOS.
+
+        Raises:
+            TemplateError: some prompts do and others do not, or one has it twice.
+        """
+        known = self._known
+        has_mark = frame.has_own_mark(self._render, known)
+        for mark in {known.front, known.bos or ""}:
+            frame.refuse_two_marks(self._render, mark)
+        return has_mark
+
+    @cached_property
+    def _known(self) -> frame.Marks:
         tokenizer = self.tokenizer
         added = tuple(token.content for token in tokenizer.added_tokens_decoder.values())
         own = self.decode(front(tokenizer))
-        known = frame.Marks(own, tokenizer.bos_token, tokenizer.eos_token, added)
-        return frame.before_the_turns(self._render, known)
+        return frame.Marks(own, tokenizer.bos_token, tokenizer.eos_token, added)
 
     @cached_property
     def opening(self) -> str:

@@ -12,9 +12,23 @@ Render = Callable[[Sequence[Message], bool], str]
 
 # No template says these words itself, so they can be found in what it prints.
 _FIRST, _REPLY, _SECOND = "zwfirstwz", "zwreplywz", "zwsecondwz"
+_SYSTEM, _REPLY_AGAIN, _THIRD = "zwsystemwz", "zwagainwz", "zwthirdwz"
 _ASKED = (Message(role="user", content=_FIRST),)
 _ENDED = (*_ASKED, Message(role="assistant", content=_REPLY))
 _GOING_ON = (*_ENDED, Message(role="user", content=_SECOND))
+_PROBES = {
+    "a user's message": _ASKED,
+    "a second question": _GOING_ON,
+    "a third question": (
+        *_GOING_ON,
+        Message(role="assistant", content=_REPLY_AGAIN),
+        Message(role="user", content=_THIRD),
+    ),
+    "a system message": (Message(role="system", content=_SYSTEM), *_ASKED),
+}
+"""Conversations that a template may treat differently, by what is new in them."""
+_LONG = " ".join(f"W{number}" for number in range(300))
+_WORDS = re.compile(f"{_SYSTEM}|{_FIRST}")
 
 
 class Marks(NamedTuple):
@@ -31,6 +45,84 @@ class Marks(NamedTuple):
 def before_the_user(render: Render) -> str:
     """Return what stands before the user's first words."""
     return render(_ASKED, True).partition(_FIRST)[0]
+
+
+def has_own_mark(render: Render, known: Marks) -> bool:
+    """Whether every conversation begins with the tokenizer's own mark: BOS for most.
+
+    Raises:
+        TemplateError: some do and others do not, or one has the mark twice.
+    """
+    found = {
+        probe: _through_own_mark(before, known) for probe, before in _before_words(render).items()
+    }
+    mark = known.front or known.bos or ""
+    without = next((probe for probe, through in found.items() if not through), None)
+    marked = next((probe for probe, through in found.items() if through), None)
+    if without and marked:
+        raise TemplateError(
+            f"the template prints {mark!r} in front of a conversation with {marked}, but not with "
+            f"{without}; print it first and under no condition, or not at all"
+        )
+    return bool(marked)
+
+
+def refuse_two_marks(render: Render, mark: str) -> None:
+    """Refuse a template that begins a conversation with ``mark`` twice.
+
+    Raises:
+        TemplateError: it does.
+    """
+    twice = re.compile(rf"\s*{re.escape(mark)}\s*{re.escape(mark)}")
+    for probe, before in _before_words(render).items():
+        if mark and twice.match(before):
+            raise TemplateError(
+                f"the template begins a conversation with {probe} with {mark!r} twice; take one "
+                "out of it"
+            )
+
+
+def _before_words(render: Render) -> dict[str, str]:
+    return {
+        probe: _WORDS.split(render(messages, True), maxsplit=1)[0]
+        for probe, messages in accepted(render).items()
+    }
+
+
+def accepted(render: Render) -> dict[str, tuple[Message, ...]]:
+    """Return the probes that the template takes; it must take a user's message alone.
+
+    Raises:
+        TemplateError: it refuses that.
+    """
+    taken = {}
+    for probe, messages in _PROBES.items():
+        try:
+            render(messages, True)
+        except TemplateError:
+            if messages == _ASKED:
+                raise
+        else:
+            taken[probe] = messages
+    return taken
+
+
+def left_out(rendered: str, messages: Sequence[Message]) -> bool:
+    """Whether a rendered prompt lacks the text of a message, or has it in another form."""
+    return any(message.content.strip() not in rendered for message in messages)
+
+
+def changes_a_message(render: Render) -> str | None:
+    """Return the first probe in which the template leaves out or changes a message."""
+    for probe, messages in accepted(render).items():
+        # Upper and lower case, what HTML and JSON escape, and more than a few words.
+        wordy = [
+            message.model_copy(update={"content": f'{message.content} <Is> "This" & all {_LONG}'})
+            for message in messages
+        ]
+        if left_out(render(wordy, True), wordy):
+            return probe
+    return None
 
 
 def before_the_turns(render: Render, known: Marks) -> str:
@@ -52,15 +144,15 @@ def generation_prompt(render: Render) -> str:
         TemplateError: it stands elsewhere than at the end, or depends on the turns before it.
     """
     opening = _opened(render, _ASKED)
-    try:
-        later = _opened(render, _GOING_ON)
-    except TemplateError:  # a template of a single turn
-        return opening
-    if later != opening:
-        raise TemplateError(
-            f"the template opens the first answer with {opening!r} and a later one with {later!r}, "
-            "so there is no single opening to learn answers after; use --template tulu"
-        )
+    for probe, messages in accepted(render).items():
+        another = _opened(render, messages)
+        if another != opening:
+            later = "one after a system message" if probe == "a system message" else "a later one"
+            raise TemplateError(
+                f"the template opens the first answer with {opening!r} and {later} with "
+                f"{another!r}, so there is no single opening to learn answers after; use "
+                "--template tulu"
+            )
     return opening
 
 
