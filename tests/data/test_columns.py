@@ -250,64 +250,44 @@ def test_a_history_that_cannot_be_read_drops_its_row(history: object) -> None:
     assert "history" in reason(row, used) or "message" in reason(row, used)
 
 
-# What is not used, and what is marked
-
-
-def test_columns_that_say_something_and_are_not_used_are_named() -> None:
-    row = {
-        "prompt": "q",
-        "messages": CHAT,
-        "tools": "[]",
-        "images": ["a.png"],
-        "notes": "two words",
-        "history": "of the row",
-        "weight": 0.5,
-        "id": "a b",
-        "message_id": "a b",
-        "source": "a b",
-        "score": 3,
-        "name": "word",
-        "empty": "",
-    }
-    found = not_used(survey([row]), chosen(row))
-    assert found == ["prompt", "tools", "images", "notes", "history", "weight"]
-
-
-def test_what_the_papers_datasets_hold_is_used_or_known() -> None:
-    alpaca = {"instruction": "q q", "input": "x x", "output": "r r"}
-    dolly = {"instruction": "q q", "context": "x x", "response": "r r", "category": "open_qa"}
-    lima = {"conversations": ["q q", "r r"], "source": "stackexchange"}
-    own = {"row": 0, "turn": 0, "response": "r r", "instruction": None, "earlier": CHAT}
-    for row in (alpaca, dolly, lima, own):
-        assert not_used(survey([row]), chosen(row)) == []
-
-
 @pytest.mark.parametrize(
-    ("name", "no", "yes"),
+    "text",
     [
-        ("weight", 0, 1),
-        ("weight", "0", "1"),
-        ("train", False, True),
-        ("training", "false", "true"),
-        ("loss", False, True),
-        ("masked", True, False),
+        "### Human: q q### Assistant: r r",
+        "Below is one.\n\n### Instruction:\nq\n\n### Response:\nr",
+        "<|im_start|>user\nq<|im_end|>\n<|im_start|>assistant\nr<|im_end|>",
+        "[INST] q [/INST] r",
+        "Human: q\n\nAssistant: r",
     ],
 )
-def test_a_row_can_be_marked_as_not_to_be_learned(name: str, no: object, yes: object) -> None:
-    used = chosen({"response": "r"}, {"response": "r", name: no}, {"response": "r", name: yes})
-    assert used.marks == (name,)
-    (turn,) = row_turns({"response": "r", name: no}, used)
-    assert turn.unfit == f"marked as not to be learned ({name})"
-    assert row_turns({"response": "r", name: yes}, used) == [Turn("r")]
-    assert row_turns({"response": "r", name: None}, used) == [Turn("r")]
-    (turn,) = row_turns({"messages": CHAT, name: no}, used._replace(response="messages"))
-    assert turn.unfit
+def test_conversations_that_are_written_out_are_refused_or_flagged(text: str) -> None:
+    with pytest.raises(DataError, match="column 'text' holds whole conversations, each as one"):
+        chosen({"text": text}, {"text": text}, {"text": "r"})
+    used = chosen({"text": text}, {"text": "r"})
+    flags = [row_turns({"text": said}, used)[0].rendered for said in (text, "r")]
+    assert flags == ["looks like a whole conversation in one text", ""]
 
 
-def test_a_weight_that_is_a_measure_is_no_mark() -> None:
-    rows = [{"response": "r", "weight": 0}, {"response": "s", "weight": 72.5}]
-    assert chosen(*rows).marks == ()
-    assert not_used(survey(rows), chosen(*rows)) == ["weight"]
+def test_an_answer_with_headings_is_no_written_out_conversation() -> None:
+    text = "## Question\nq\n## Answer\nr\n### Response: s\nUser: t"
+    assert chosen({"text": text}).response == "text"
+
+
+@pytest.mark.parametrize("column", ["type", "user_role", "Role", "speaker-name"])
+def test_speakers_are_found_under_other_names_of_the_column(column: str) -> None:
+    rows = [{"text": "q", column: "human:"}, {"text": "r", column: "AI"}]
+    odd = {"text": "s", column: "moderator"}
+    for beside in ({}, {"question": None}, {"input": ""}):
+        with pytest.raises(DataError, match=f"as column '{column}' says who speaks"):
+            chosen(*(row | beside for row in (*rows, odd)))
+    assert chosen(*(row | {"question": "q"} for row in rows)).response == "text"
+
+
+def test_who_wrote_whole_answers_is_no_speaker() -> None:
+    assert chosen({"text": "r", "type": "human"}, {"text": "s", "type": "essay"}).response == "text"
+    assert (
+        chosen({"text": "r", "source": "human"}, {"text": "s", "source": "ai"}).instruction is None
+    )
 
 
 @pytest.mark.parametrize(
