@@ -262,7 +262,7 @@ def test_a_missing_file_is_refused(tmp_path: Path, name: str) -> None:
 def test_a_text_file_is_one_row_without_the_end_of_its_last_line(tmp_path: Path) -> None:
     contents = [" a\r\n\nb \n", "# b", "a\r\nb\r\n", "a\n\n", "a\rb\r", "\r\n", ""]
     texts = [written(tmp_path / f"{n}.txt", content) for n, content in enumerate(contents)]
-    read_as = [" a\r\n\nb ", "# b", "a\r\nb", "a\n", "a\rb", "", ""]
+    read_as = [" a\n\nb ", "# b", "a\nb", "a\n", "a\nb", "", ""]
     assert [row.fields["text"] for row in read_texts(texts)] == read_as
 
 
@@ -298,3 +298,19 @@ def nested(depth: int) -> object:
 def test_a_value_is_shown_on_one_short_line(value: object) -> None:
     assert len(shown(value)) <= 60
     assert "\n" not in shown(value)
+
+
+def test_a_text_with_windows_line_ends_never_ends_in_a_carriage_return(tmp_path: Path) -> None:
+    path = written(tmp_path / "a.txt", "a\r\n\r\nb\r\n\r\n")
+    assert [row.fields["text"] for row in read_texts([path])] == ["a\n\nb\n"]
+
+
+@pytest.mark.parametrize(
+    "row", ['{"a": 1, "b": 2, "a": 3}', '{"m": [{"b": 0}, {"a": "x", "a": "y"}]}']
+)
+def test_a_key_that_is_there_twice_is_refused_with_its_line(tmp_path: Path, row: str) -> None:
+    message = refusal(written(tmp_path / "a.jsonl", f'{{"a": 1}}\n{row}\n'))
+    assert message.endswith("a.jsonl:2: the key 'a' is there twice in one object; remove one")
+    message = refusal(written(tmp_path / "a.json", f'\n[{{"a": 1}},\n\n{row}]\n'))
+    assert message.endswith("a.json:4: the key 'a' is there twice in one object; remove one")
+    assert ":1: the key" in refusal(written(tmp_path / "b.json", row))

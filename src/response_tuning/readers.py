@@ -74,7 +74,8 @@ def check_is_file(path: Path) -> None:
 def read_texts(files: Sequence[Path]) -> Iterator[Row]:
     """Yield one row, with the column ``text``, for each file.
 
-    A file's last line end ends its last line, as editors write it, and is no part of the text.
+    Every line end of a file becomes one line feed in the text. The last one ends the last line, as
+    editors write it, and is no part of the text.
     A file that is no text is a row with a fault, so that it is counted.
 
     Raises:
@@ -84,7 +85,8 @@ def read_texts(files: Sequence[Path]) -> Iterator[Row]:
         if file.suffix.lower() not in TEXT_SUFFIXES:
             yield Row(str(file), {}, f"not a {' or '.join(TEXT_SUFFIXES)} file")
             continue
-        yield Row(str(file), {"text": re.sub(r"(?:\r\n|\n|\r)\Z", "", "".join(lines(file)))})
+        text = re.sub(r"\r\n?", "\n", "".join(lines(file)))
+        yield Row(str(file), {"text": text.removesuffix("\n")})
 
 
 def lines(path: Path) -> Iterator[str]:
@@ -302,7 +304,10 @@ def _unreadable(path: Path, error: Exception) -> DataError:
 
 def _parse(text: str, path: Path, line: int) -> Any:  # noqa: ANN401 - whatever JSON can hold
     try:
-        return json.loads(text)
+        return _DECODER.decode(text)
+    except _RepeatedKeyError as error:
+        problem = f"the key {shown(error.key)} is there twice in one object; remove one"
+        raise DataError(f"{path}:{line + _line_of_repeated(text)}: {problem}") from error
     except json.JSONDecodeError as error:
         line += error.lineno - 1
         near = text[max(0, error.pos - 20) : error.pos + 20]
@@ -313,6 +318,41 @@ def _parse(text: str, path: Path, line: int) -> Any:  # noqa: ANN401 - whatever 
         f"{path}:{line}: not JSON: {problem}; a .jsonl file holds one object a line, a .json file "
         "one array of objects"
     )
+
+
+class _RepeatedKeyError(Exception):
+    def __init__(self, key: str) -> None:
+        super().__init__(key)
+        self.key = key
+
+
+def _with_single_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        keys = [key for key, _ in pairs]
+        raise _RepeatedKeyError(next(key for key in keys if keys.count(key) > 1))
+    return found
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_with_single_keys)
+
+
+def _line_of_repeated(text: str) -> int:
+    """Return how many lines stand before the object of an array in which a key is repeated."""
+    start = len(text) - len(text.lstrip())
+    if not text.startswith("[", start):
+        return text.count("\n", 0, start)
+    start += 1
+    while True:
+        while start < len(text) and text[start] in _BETWEEN:
+            start += 1
+        try:
+            _, start = _DECODER.raw_decode(text, start)
+        except (_RepeatedKeyError, ValueError):
+            return text.count("\n", 0, start)
+
+
+_BETWEEN = " \t\r\n,"
 
 
 def _object(value: object, where: str) -> dict[str, Any]:

@@ -250,6 +250,92 @@ def test_a_history_that_cannot_be_read_drops_its_row(history: object) -> None:
     assert "history" in reason(row, used) or "message" in reason(row, used)
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "### Human: q q### Assistant: r r",
+        "Below is one.\n\n### Instruction:\nq\n\n### Response:\nr",
+        "<|im_start|>user\nq<|im_end|>\n<|im_start|>assistant\nr<|im_end|>",
+        "[INST] q [/INST] r",
+        "Human: q\n\nAssistant: r",
+    ],
+)
+def test_conversations_that_are_written_out_are_refused_or_flagged(text: str) -> None:
+    with pytest.raises(DataError, match="column 'text' holds whole conversations, each as one"):
+        chosen({"text": text}, {"text": text}, {"text": "r"})
+    used = chosen({"text": text}, {"text": "r"})
+    flags = [row_turns({"text": said}, used)[0].rendered for said in (text, "r")]
+    assert flags == ["looks like a whole conversation in one text", ""]
+
+
+def test_an_answer_with_headings_is_no_written_out_conversation() -> None:
+    text = "## Question\nq\n## Answer\nr\n### Response: s\nUser: t"
+    assert chosen({"text": text}).response == "text"
+
+
+@pytest.mark.parametrize("column", ["type", "user_role", "Role", "speaker-name"])
+def test_speakers_are_found_under_other_names_of_the_column(column: str) -> None:
+    rows = [{"text": "q", column: "human:"}, {"text": "r", column: "AI"}]
+    odd = {"text": "s", column: "moderator"}
+    for beside in ({}, {"question": None}, {"input": ""}):
+        with pytest.raises(DataError, match=f"as column '{column}' says who speaks"):
+            chosen(*(row | beside for row in (*rows, odd)))
+    assert chosen(*(row | {"question": "q"} for row in rows)).response == "text"
+
+
+def test_who_wrote_whole_answers_is_no_speaker() -> None:
+    assert chosen({"text": "r", "type": "human"}, {"text": "s", "type": "essay"}).response == "text"
+    assert (
+        chosen({"text": "r", "source": "human"}, {"text": "s", "source": "ai"}).instruction is None
+    )
+
+
+@pytest.mark.parametrize(
+    ("column", "user"),
+    [
+        ("role", "prompter"),
+        ("role", "User"),
+        ("from", "human"),
+        ("speaker", "customer"),
+        ("sender", "visitor"),
+    ],
+)
+def test_rows_that_are_one_message_each_are_refused_with_the_column(column: str, user: str) -> None:
+    rows = [{"text": "q", column: user}, {"text": "r", column: "assistant"}]
+    with pytest.raises(DataError) as error:
+        chosen(*rows)
+    assert f"one message a row, as column '{column}' says who speaks" in str(error.value)
+    with pytest.raises(DataError, match="one message a row"):
+        chosen(*rows, response_column="text")
+    with pytest.raises(DataError, match="one message a row"):
+        chosen(*({"content": row["text"], column: row[column]} for row in rows))
+
+
+def test_a_tree_of_texts_without_roles_is_said_to_be_one() -> None:
+    rows = [{"text": "q", "id": "1"}, {"text": "r", "id": "2", "parent_id": "1"}]
+    assert not_used(survey(rows), chosen(*rows)) == ["parent_id"]
+
+
+def test_an_author_or_a_role_beside_whole_answers_is_no_speaker() -> None:
+    assert (
+        chosen({"text": "r", "author": "Ada"}, {"text": "s", "author": "user"}).response == "text"
+    )
+    assert chosen({"text": "r", "role": "assistant"}).response == "text"
+    assert chosen({"question": "q", "answer": "r", "author": "human"}).response == "answer"
+
+
+def test_preference_data_are_refused_with_what_to_name() -> None:
+    row = {"prompt": "q", "chosen": CHAT, "rejected": CHAT}
+    with pytest.raises(DataError, match=r"preference data, .* --response-column chosen"):
+        chosen(row)
+    assert chosen(row, response_column="chosen").response == "chosen"
+
+
+def test_an_error_names_some_of_many_columns() -> None:
+    with pytest.raises(DataError, match="'c19' and 480 more; name it"):
+        chosen({f"c{n}": n for n in range(500)})
+
+
 # What is not used, and what is marked
 
 
@@ -305,52 +391,51 @@ def test_a_row_can_be_marked_as_not_to_be_learned(name: str, no: object, yes: ob
 
 
 def test_a_weight_that_is_a_measure_is_no_mark() -> None:
-    rows = [{"response": "r", "weight": 0}, {"response": "s", "weight": 72.5}]
+    rows = [{"response": "r", "weight": 71.5}, {"response": "s", "weight": 72.5}]
     assert chosen(*rows).marks == ()
     assert not_used(survey(rows), chosen(*rows)) == ["weight"]
 
 
+@pytest.mark.parametrize("odd", [0.5, -1, 2, float("nan"), "some", [], {"a": 1}])
+def test_one_odd_mark_leaves_out_its_row_alone(odd: object) -> None:
+    rows = [{"response": "r", "weight": value} for value in (1, 0, odd)]
+    used = chosen(*rows)
+    assert [row_turns(row, used)[0].unfit for row in rows] == [
+        "",
+        "marked as not to be learned (weight)",
+        "weight is neither 0 nor 1",
+    ]
+
+
+@pytest.mark.parametrize("column", ["loss_mask", "weights", "Mask"])
+def test_marks_in_a_list_are_refused_with_the_column(column: str) -> None:
+    with pytest.raises(DataError, match=f"column '{column}' holds lists, which are not read"):
+        chosen({"messages": CHAT, column: [0, 1]}, {"messages": CHAT, column: 1})
+
+
 @pytest.mark.parametrize(
-    ("column", "user"),
+    ("name", "no"),
     [
-        ("role", "prompter"),
-        ("role", "User"),
-        ("from", "human"),
-        ("speaker", "customer"),
-        ("sender", "visitor"),
+        ("keep", False),
+        ("Use", 0),
+        ("Exclude", True),
+        ("deleted", "true"),
+        ("is_correct", False),
+        ("WEIGHT", "off"),
     ],
 )
-def test_rows_that_are_one_message_each_are_refused_with_the_column(column: str, user: str) -> None:
-    rows = [{"text": "q", column: user}, {"text": "r", column: "assistant"}]
-    with pytest.raises(DataError) as error:
-        chosen(*rows)
-    assert f"one message a row, as column '{column}' says who speaks" in str(error.value)
-    with pytest.raises(DataError, match="one message a row"):
-        chosen(*rows, response_column="text")
-    with pytest.raises(DataError, match="one message a row"):
-        chosen(*({"content": row["text"], column: row[column]} for row in rows))
+def test_a_mark_of_a_row_is_heard_under_other_names_and_in_any_case(name: str, no: object) -> None:
+    row = {"response": "r", name: no}
+    assert read(row)[0].unfit == f"marked as not to be learned ({name})"
 
 
-def test_a_tree_of_texts_without_roles_is_said_to_be_one() -> None:
-    rows = [{"text": "q", "id": "1"}, {"text": "r", "id": "2", "parent_id": "1"}]
-    assert not_used(survey(rows), chosen(*rows)) == ["parent_id"]
+def test_the_metadata_of_a_row_can_mark_it() -> None:
+    row = {"response": "r", "metadata": {"weight": 0}}
+    assert read(row)[0].unfit == "marked as not to be learned (weight)"
+    assert read({"response": "r", "metadata": {"loss": 0.4, "use": "chat"}}) == [Turn("r")]
 
 
-def test_an_author_or_a_role_beside_whole_answers_is_no_speaker() -> None:
-    assert (
-        chosen({"text": "r", "author": "Ada"}, {"text": "s", "author": "user"}).response == "text"
-    )
-    assert chosen({"text": "r", "role": "assistant"}).response == "text"
-    assert chosen({"question": "q", "answer": "r", "author": "human"}).response == "answer"
-
-
-def test_preference_data_are_refused_with_what_to_name() -> None:
-    row = {"prompt": "q", "chosen": CHAT, "rejected": CHAT}
-    with pytest.raises(DataError, match=r"preference data, .* --response-column chosen"):
-        chosen(row)
-    assert chosen(row, response_column="chosen").response == "chosen"
-
-
-def test_an_error_names_some_of_many_columns() -> None:
-    with pytest.raises(DataError, match="'c19' and 480 more; name it"):
-        chosen({f"c{n}": n for n in range(500)})
+def test_unknown_flags_of_rows_and_messages_are_not_used_and_named() -> None:
+    said = [CHAT[0], CHAT[1] | {"hidden": True, "note": "a"}, CHAT[1] | {"hidden": 0, "weight": 1}]
+    row = {"messages": said, "approved": False, "place": 7}
+    assert not_used(survey([row]), chosen(row)) == ["approved", "messages[].hidden"]

@@ -115,3 +115,18 @@ def test_a_folder_that_was_saved_to_disk_is_told_by_its_files(tmp_path: Path) ->
     assert is_saved(folder(tmp_path / "dict", "dataset_dict.json"))
     assert not is_saved(folder(tmp_path / "hub", "dataset_info.json", "a.parquet"))
     assert not is_saved(one / "state.json")
+
+
+@pytest.mark.parametrize("ending", ["train.jsonl", "train/0.parquet", "train-0-of-1.parquet"])
+def test_two_folders_with_the_same_split_are_refused_by_name(tmp_path: Path, ending: str) -> None:
+    path = folder(tmp_path, f"main/{ending}", f"socratic/{ending}", "main/test.jsonl")
+    with pytest.raises(DataError) as error:
+        choose(path, "train")
+    assert "2 of its folders hold the split 'train'" in str(error.value)
+    assert f"({path / 'main'}, {path / 'socratic'}); give one of them" in str(error.value)
+    assert chosen(path, "test") == ["main/test.jsonl"]
+
+
+def test_the_parts_of_one_split_are_read_together(tmp_path: Path) -> None:
+    path = folder(tmp_path, "data/train/0.jsonl", "data/train/more/1.jsonl", "data/train-2.jsonl")
+    assert len(chosen(path)) == 3

@@ -4,7 +4,7 @@ from response_tuning.data.marks import LEARNED, NOT_LEARNED, is_yes, unlearned
 
 
 @pytest.mark.parametrize("name", sorted(LEARNED))
-@pytest.mark.parametrize("no", [0, 0.0, False, "0", "false", "False", "no"])
+@pytest.mark.parametrize("no", [0, 0.0, False, "0", "false", "False", "no", "off"])
 def test_no_is_heard_in_every_spelling(name: str, no: object) -> None:
     assert unlearned({name: no}) == f"marked as not to be learned ({name})"
 
@@ -42,3 +42,21 @@ def test_only_the_marks_that_are_asked_for_are_heard() -> None:
 def test_a_mark_is_read() -> None:
     assert [is_yes(value) for value in (True, 0, " No ", "1.0")] == [True, False, False, True]
     assert is_yes(0.5) is is_yes("maybe") is is_yes(None) is None
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        {"mask": True},
+        {"Ignore": True},
+        {"skip": 1},
+        {"train_on_turn": False},
+        {"train-on": False},
+        {"Weight": 0},
+        {"metadata": {"weight": 0}},
+    ],
+)
+def test_marks_of_messages_are_heard_under_other_names_and_in_any_case(
+    message: dict[str, object],
+) -> None:
+    assert unlearned(message).startswith("marked as not to be learned (")

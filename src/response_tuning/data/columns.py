@@ -1,5 +1,6 @@
 """Which columns hold the response and what it answers, and how a row becomes turns."""
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -17,7 +18,9 @@ from response_tuning.data.conversations import (
     text,
     turns,
 )
-from response_tuning.data.marks import MARKS, unlearned
+from response_tuning.data.marks import DETAILS, MARKS, plain, unlearned
+from response_tuning.data.rendered import RENDERED as A_RENDERED
+from response_tuning.data.rendered import is_rendered
 from response_tuning.data.survey import INSTRUCTIONS, Column, Survey
 from response_tuning.errors import ConfigError, DataError
 from response_tuning.readers import shown
@@ -41,6 +44,8 @@ _TELLING = {*RESPONSES, *INSTRUCTIONS, *INPUTS, *SYSTEMS, HISTORY, EARLIER, *MAR
     "label",
 }
 """Columns that may say what is to be learned, whatever is in them."""
+_SPEAKING = {*ROLE_KEYS, "type", "name", "party", "side"}
+"""Words in the names of columns that may say who speaks."""
 _METADATA = {"row", "turn", "index", "idx", "uuid", "source", "dataset", "subset", "split"} | {
     *("category", "categories", "task", "topic", "domain", "tags", "labels", "lang", "language"),
     *("license", "url", "link", "date", "timestamp", "model", "metadata", "meta", "title", "type"),
@@ -89,13 +94,15 @@ def choose(found: Survey, config: DataConfig, name: str) -> Columns:
     if response == config.instruction_column:
         raise ConfigError(f"column {shown(response)} cannot be both response and instruction")
     others = {column: held for column, held in found.columns.items() if column != response}
+    _check_not_rendered(response, found.columns[response], name)
     used = _with_instruction(response, found.columns[response], others, config.instruction_column)
-    if used.instruction is None:
+    if used.instruction is None or not others[used.instruction].filled:
         _check_whole(response, found, name)
+    marks = tuple(sorted(column for column in others if _is_mark(column, others[column], name)))
     return used._replace(
         system=_with_texts(others, SYSTEMS, used.instruction),
         history=HISTORY if others.get(HISTORY, Column()).lists else None,
-        marks=tuple(sorted(c for c in MARKS & others.keys() if _is_mark(others[c]))),
+        marks=marks,
     )
 
 
@@ -106,13 +113,25 @@ def not_used(found: Survey, used: Columns) -> list[str]:
         known.add(EARLIER)
     known |= {*used[:6], *used.marks}
     known |= {name for name in used.otherwise if not found.columns[name].overlooked}
-    return [
+    names = [
         name
         for name, column in found.columns.items()
-        if name not in known
-        and column.filled
-        and (name in _TELLING or ((column.has_words or column.lists) and not _is_about_rows(name)))
+        if name not in known and column.filled and _says_something(name, column)
     ]
+    read = (used.response, used.instruction, used.history)
+    return names + [
+        f"{column}[].{key}"
+        for column in filter(None, read)
+        for key, is_flag in sorted(found.columns[column].message_flags.items())
+        if is_flag and plain(key) not in MARKS | DETAILS and not _is_about_rows(key)
+    ]
+
+
+def _says_something(name: str, column: Column) -> bool:
+    if name in _TELLING or plain(name) in MARKS:
+        return True
+    is_flag = column.flags == column.filled
+    return (column.has_words or column.lists > 0 or is_flag) and not _is_about_rows(name)
 
 
 def _is_about_rows(name: str) -> bool:
@@ -131,13 +150,15 @@ def row_turns(fields: Mapping[str, Any], columns: Columns) -> list[Turn]:
         raise UnusableRow(f"no column {shown(columns.response)}")
     said = fields[columns.response]
     asked = fields.get(columns.instruction) if columns.instruction else None
-    unfit = unlearned(fields, {*columns.marks}) if columns.marks else ""
+    unfit = unlearned(fields, columns.marks)
     if not _is_in_turns(columns.response, said) and not is_conversation(asked):
         names = (columns.instruction, *columns.otherwise)
         about = (columns.input, columns.context)
         instruction = joined(fields, [*filter(None, names)], [*filter(None, about)]) or None
         earlier = earlier_messages(fields, columns.system, columns.history)
-        return [Turn(text(said, columns.response), instruction, tuple(earlier), unfit)]
+        response = text(said, columns.response)
+        rendered = A_RENDERED if is_rendered(response) else ""
+        return [Turn(response, instruction, tuple(earlier), unfit, rendered)]
     before = _said(columns.instruction or "", asked, "user") if asked else []
     whole = [*before, *_said(columns.response, said, "assistant")]
     earlier = earlier_messages(fields, columns.system, columns.history, whole)
@@ -236,8 +257,10 @@ def _with_instruction(
 
 def _check_whole(response: str, found: Survey, name: str) -> None:
     """Refuse rows that are one message each: what people ask would be learned as an answer."""
+    if response and found.columns[response].lists:
+        return  # whole conversations
     for column, held in found.columns.items():
-        if held.names_speakers and "user" in held.speakers and column != response:
+        if column != response and _says_who_speaks(column, held):
             raise DataError(
                 f"{name}: one message a row, as column {shown(column)} says who speaks "
                 f"({', '.join(sorted(held.speakers))}), so that questions would be learned as "
@@ -252,8 +275,36 @@ def _with_texts(
     return next(with_texts, None)
 
 
-def _is_mark(column: Column) -> bool:
-    return column.is_mark and column.filled > 0
+def _says_who_speaks(name: str, column: Column) -> bool:
+    if not column.names_speakers or "user" not in column.speakers:
+        return False
+    if plain(name) in ROLE_KEYS:
+        return True
+    words = {*re.split(r"[\W_]+", plain(name))}
+    return "assistant" in column.speakers and not words.isdisjoint(_SPEAKING)
+
+
+def _check_not_rendered(response: str, held: Column, name: str) -> None:
+    """Refuse conversations that are written out: questions would be learned with the answers."""
+    if 2 * held.rendered > held.filled:
+        raise DataError(
+            f"{name}: column {shown(response)} holds whole conversations, each as one text "
+            f"({held.rendered:,} of {held.filled:,} rows), so that questions would be learned with "
+            "the answers; write each as a list in a column 'messages', or split it into columns "
+            "'instruction' and 'response'"
+        )
+
+
+def _is_mark(column: str, held: Column, name: str) -> bool:
+    """Whether a column says which rows are to be learned; one odd value does not undo that."""
+    if plain(column) not in MARKS:
+        return False
+    if held.lists_of_flags:
+        raise DataError(
+            f"{name}: column {shown(column)} holds lists, which are not read as marks; mark each "
+            'message that is not to be learned with "weight": 0, or the row with one 0 or 1'
+        )
+    return held.flags > 0
 
 
 def _history(value: object, column: str) -> list[Message]:

@@ -54,6 +54,8 @@ class Turn(NamedTuple):
     earlier: tuple[Message, ...] = ()
     unfit: str = ""
     """Why this must not be an example, though it is context of later turns; empty if it may."""
+    rendered: str = ""
+    """That the response looks like more than an answer; empty if it does not."""
     left_out: str = ""
     """What of the turns before it is not in ``earlier``, though the response may rest on it."""
 
@@ -179,7 +181,7 @@ def _turn(said: Said, before: list[Message], unfit: str, left_out: str) -> Turn:
     if before and before[-1].role == "user":
         instruction = before[-1].content or None
         earlier = before[:-1]
-    return Turn(said.content, instruction, tuple(earlier), unfit, left_out)
+    return Turn(said.content, instruction, tuple(earlier), unfit, left_out=left_out)
 
 
 def _said(message: object) -> Said:

@@ -25,6 +25,8 @@ SPLITS = (
 
 
 ARROW = ".arrow"
+LISTED = 10
+"""Folders that an error names."""
 
 
 class Files(NamedTuple):
@@ -66,6 +68,7 @@ def choose(path: Path, split: str) -> Files:
     read = [table for table in tables if _may_hold(table.relative_to(path), split)]
     if not read:
         raise DataError(f"{path}: no file for the split '{split}' (--split) among its data files")
+    _check_one_configuration(path, read, split)
     not_read = sorted(str(file.relative_to(path)) for file in set(inside) - set(read))
     return Files(read, not_read=tuple(not_read))
 
@@ -95,6 +98,32 @@ def _may_hold(name: Path, split: str) -> bool:
     words = set(re.split(r"[^a-z]+", name.as_posix().lower()))
     named = [spellings for spellings in SPLITS if spellings & words]
     return not named or any(split in spellings for spellings in named)
+
+
+def _check_one_configuration(path: Path, read: list[Path], split: str) -> None:
+    """Refuse folders that each hold the split: they are variants of a dataset, not its parts.
+
+    Raises:
+        DataError: there are several.
+    """
+    folders: dict[str, None] = {}
+    for file in read:
+        parts = file.relative_to(path).parts
+        names_split = [place for place, part in enumerate(parts) if _names(part, split)]
+        if names_split:
+            folders["/".join(parts[: names_split[0]])] = None
+    if len(folders) > 1:
+        names = [str(path / folder) for folder in folders]
+        more = f" and {len(names) - LISTED:,} more" if len(names) > LISTED else ""
+        raise DataError(
+            f"{path}: {len(names)} of its folders hold the split '{split}' "
+            f"({', '.join(names[:LISTED])}{more}); give one of them"
+        )
+
+
+def _names(part: str, split: str) -> bool:
+    words = set(re.split(r"[^a-z]+", part.lower()))
+    return any(split in spellings and spellings & words for spellings in SPLITS)
 
 
 def _nothing(path: Path, texts: list[Path], arrow: list[Path]) -> str:

@@ -181,8 +181,9 @@ def _candidates(part: _Part, start: int) -> Iterator[Candidate]:
                 candidate.drop("empty response")
             elif not _is_text(turn):
                 candidate.drop("half a surrogate pair, which is not text")
-            elif turn.left_out:
-                candidate.flag(turn.left_out)
+            else:
+                for flag in filter(None, (turn.rendered, turn.left_out)):
+                    candidate.flag(flag)
             yield candidate
 
 

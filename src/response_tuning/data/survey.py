@@ -5,8 +5,16 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from response_tuning.data.conversations import ROLE_KEYS, ROLES, TOOL_ROLES, names_speakers
-from response_tuning.data.marks import MARKS, is_yes
+from response_tuning.data.conversations import (
+    CONTENT_KEYS,
+    ROLE_KEYS,
+    ROLES,
+    TOOL_ROLES,
+    is_conversation,
+    names_speakers,
+)
+from response_tuning.data.marks import is_list_of_marks, is_yes
+from response_tuning.data.rendered import is_rendered
 
 INSTRUCTIONS = ("instruction", "prompt", "question", "query")
 SIDES = dict.fromkeys(("customer", "client", "visitor", "caller", "guest"), "user") | dict.fromkeys(
@@ -17,6 +25,9 @@ MOST_COLUMNS = 10_000
 """Different columns that are looked at, so that memory stays flat whatever the rows are."""
 
 
+_LONGEST_ROLE = 30
+_AROUND_ROLES = " \t\r\n#<|>[]*:"
+_KNOWN_KEYS = {*ROLE_KEYS, *CONTENT_KEYS}
 _WORDS = re.compile(r"\S\s+\S")
 
 
@@ -32,13 +43,25 @@ class Column:
     conversations: int = 0
     lists: int = 0
     """Rows with a list or an object, conversations included."""
-    is_mark: bool = True
-    """Whether all that it holds can say whether a row is to be learned."""
+    flags: int = 0
+    """Rows with yes or no in it, which can say whether a row is to be learned."""
+    lists_of_flags: int = 0
+    """Rows with a list of numbers or booleans."""
+    message_flags: dict[str, bool] = field(default_factory=dict)
+    """Keys of the messages in it -> whether there is nothing but yes or no under the key."""
+    rendered: int = 0
+    """Rows with a whole conversation written out as one text."""
     speakers: set[str] = field(default_factory=set)
-    """Roles that it names, if it names one in every row."""
-    names_speakers: bool = True
+    """Roles that it names."""
+    spoken: int = 0
+    """Rows in which it names one."""
     overlooked: int = 0
     """Rows in which another instruction comes first."""
+
+    @property
+    def names_speakers(self) -> bool:
+        """Whether it says who speaks, in most of the rows that have it."""
+        return 2 * self.spoken > self.filled
 
 
 @dataclass(slots=True)
@@ -58,7 +81,7 @@ class Survey:
                     continue
                 column = self.columns[name] = Column()
             if value or isinstance(value, int | float):
-                _look(column, name, value)
+                _look(column, value)
         for name in [name for name in INSTRUCTIONS if fields.get(name)][1:]:
             if name in self.columns:
                 self.columns[name].overlooked += 1
@@ -72,21 +95,34 @@ def survey(rows: Iterable[Mapping[str, Any]]) -> Survey:
     return found
 
 
-def _look(column: Column, name: str, value: object) -> None:
+def _look(column: Column, value: object) -> None:
     column.filled += 1
+    column.flags += is_yes(value) is not None
     if isinstance(value, str):
         column.texts += 1
         column.has_words = column.has_words or bool(_WORDS.search(value))
+        column.rendered += is_rendered(value)
+        if len(value) <= _LONGEST_ROLE:
+            _look_for_speaker(column, value)
     elif isinstance(value, list | Mapping):
         column.lists += 1
         column.conversations += names_speakers(value)
-    if name in MARKS and column.is_mark:
-        column.is_mark = is_yes(value) is not None
-    if name in ROLE_KEYS and column.names_speakers:
-        _look_for_speaker(column, value)
+        column.lists_of_flags += is_list_of_marks(value)
+        if is_conversation(value):
+            _look_into_messages(column, value)
 
 
-def _look_for_speaker(column: Column, value: object) -> None:
-    role = value.strip().lower() if isinstance(value, str) else ""
-    column.names_speakers = role in ROLES or role in TOOL_ROLES or role in SIDES
-    column.speakers.add(ROLES.get(role) or SIDES.get(role, role))
+def _look_for_speaker(column: Column, value: str) -> None:
+    role = value.strip(_AROUND_ROLES).lower()
+    if role in ROLES or role in TOOL_ROLES or role in SIDES:
+        column.spoken += 1
+        column.speakers.add(ROLES.get(role) or SIDES.get(role, role))
+
+
+def _look_into_messages(column: Column, messages: Iterable[Mapping[str, Any]]) -> None:
+    flags = column.message_flags
+    for message in messages:
+        for key in message.keys() - _KNOWN_KEYS:
+            value = message[key]
+            if value is not None and (key in flags or len(flags) < MOST_COLUMNS):
+                flags[key] = flags.get(key, True) and is_yes(value) is not None
