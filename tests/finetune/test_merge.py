@@ -64,6 +64,24 @@ def test_the_merged_model_computes_what_the_adapter_does(
     assert not torch.allclose(together, untouched, atol=1e-2)
 
 
+def test_a_merged_model_keeps_nothing_of_the_base_that_suppresses_its_stop_token(
+    merged: tuple[Path, Path], tiny_base: Path, tmp_path: Path
+) -> None:
+    base = Path(shutil.copytree(tiny_base, tmp_path / "base"))
+    declared = json.loads((base / "generation_config.json").read_text())
+    suppressing = declared | {"suppress_tokens": [declared["eos_token_id"]], "min_length": 40}
+    (base / "generation_config.json").write_text(json.dumps(suppressing))
+    adapter, whole = merged
+    settings = json.loads((adapter / "manifest.json").read_text())["settings"]
+    config = FinetuneConfig.model_validate(
+        settings | {"base_model": str(base), "max_steps": 1, "merge": True}
+    )
+    finetune(config, adapter.parent / "data", tmp_path / "out", Console())
+    saved = json.loads((tmp_path / "out" / "generation_config.json").read_text())
+    assert saved == json.loads((whole / "generation_config.json").read_text())
+    assert not {"suppress_tokens", "min_length"} & saved.keys()
+
+
 def test_a_merged_folder_says_into_what_and_keeps_the_adapter(
     merged: tuple[Path, Path], tiny_base: Path
 ) -> None:

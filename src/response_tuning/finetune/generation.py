@@ -29,11 +29,10 @@ def carried_over(declared: "GenerationConfig") -> tuple["GenerationConfig", list
 
     before = {name: value for name, value in vars(declared).items() if value is not None}
     kept = {name: before[name] for name, fits in _KEPT.items() if fits(before.get(name))}
-    for settings in _attempts(kept):
-        found = GenerationConfig.from_dict(settings)
-        if _is_valid(found):
-            break
-    standard = vars(GenerationConfig())
+    settings = next(
+        tried for tried in _attempts(kept) if _is_valid(GenerationConfig.from_dict(tried))
+    )
+    standard = vars(GenerationConfig.from_dict({}))
     lost = sorted(
         name
         for name, value in before.items()
@@ -44,7 +43,7 @@ def carried_over(declared: "GenerationConfig") -> tuple["GenerationConfig", list
     remarks = [f"lacks {', '.join(lost)}"] if lost else []
     if settings.get("do_sample") != kept.get("do_sample") and "do_sample" in settings:
         remarks.append("has do_sample: true, without which its sampling settings have no effect")
-    return found, remarks
+    return GenerationConfig.from_dict(settings), remarks
 
 
 def _attempts(kept: dict[str, Any]) -> "Iterator[dict[str, Any]]":
