@@ -173,11 +173,11 @@ SCRIPTED = ("--engine", "scripted", "--table", "table.jsonl")
     [
         (("prepare", "no.jsonl"), "'no.jsonl': no such file or folder"),
         (("no.jsonl",), "'no.jsonl': no such file or folder"),
-        (("rows.jsonl", "--personal-data", "hide"), "rtune data prepare: curation.personal_data"),
+        (("rows.jsonl", "--personal-data", "hide"), "rtune: data prepare: curation.personal_data"),
         (("rows.jsonl", "--near-duplicates", "2"), "curation.near_duplicates"),
         (("rows.jsonl", "--against", "nothing"), "nothing"),
         (("rows.jsonl", "--max-examples", "9"), "only 4 are usable"),
-        (("mix", "rows.jsonl", "--refusals", "-1"), "rtune data mix: mixture.refusals"),
+        (("mix", "rows.jsonl", "--refusals", "-1"), "rtune: data mix: mixture.refusals"),
         (("mix", "rows.jsonl", "--refusals", "1", "--selector", "x"), "mixture.selector"),
         (
             ("mix", "rows.jsonl", "--refusals", "9", "--mixture-source", "refusals.jsonl"),
@@ -188,7 +188,7 @@ SCRIPTED = ("--engine", "scripted", "--table", "table.jsonl")
         (("refine", "rows.jsonl", "--engine", "gpt"), "unknown engine 'gpt'"),
         (("refine", "rows.jsonl", "--engine", "openai", "--model", "m"), "--base-url"),
         (("refine", "rows.jsonl", "--engine", "scripted"), "no such table"),
-        (("refine", "rows.jsonl", *SCRIPTED, "--retries", "-1"), "rtune data refine: retries"),
+        (("refine", "rows.jsonl", *SCRIPTED, "--retries", "-1"), "rtune: data refine: retries"),
         (("refine", "rows.jsonl", *SCRIPTED, "--after-retries", "x"), "after_retries"),
         (("refine", "rows.jsonl", *SCRIPTED, "--price-in", "-1"), "price_in"),
         (("refine", "rows.jsonl", *SCRIPTED, "--seed", "-1"), "seed"),
