@@ -216,7 +216,7 @@ def test_settings_of_the_base_that_can_keep_a_reply_from_ending_are_not_carried_
 ) -> None:
     assert carried_over(folder, IDS | declared, tmp_path / "saved") == {}
     (warning,) = caplog.messages
-    assert warning.endswith(f"that of the tuned model lacks {next(iter(declared))}")
+    assert warning.endswith(f"the tuned model's lacks {next(iter(declared))}")
 
 
 def test_a_generation_config_that_can_be_saved_is_left_as_it_is(

@@ -137,7 +137,7 @@ def test_a_later_rating_of_a_task_supersedes_an_earlier_one(study: Path) -> None
     assert again.verdicts[0] == said("sufficient", "excellent", better="right")
     assert again.verdicts[1] == said("excellent", "excellent")
     lines = (study / "ratings" / "ann.jsonl").read_text().splitlines()
-    assert len(lines) == 1 + 3, "nothing that was said is lost"
+    assert len(lines) == 1 + 3, "no rating is lost"
 
 
 def test_a_line_that_a_crash_cut_short_costs_that_rating_alone(study: Path) -> None:

@@ -190,7 +190,7 @@ def earlier_messages(
     history: str | None,
     conversation: Sequence[Said | Message] = (),
 ) -> list[Message]:
-    """Return what columns other than the conversation say was said before it.
+    """Return the earlier messages that stand in columns of their own.
 
     Raises:
         UnusableRow: it cannot be read.
@@ -308,7 +308,7 @@ def _is_mark(column: str, held: Column, name: str) -> bool:
 
 
 def _history(value: object, column: str) -> list[Message]:
-    """Read what was said before: pairs of question and answer, or messages."""
+    """Read earlier turns: pairs of question and answer, or messages."""
     if not isinstance(value, list):
         raise UnusableRow(f"{column} is {kind(value)}, not a list of pairs")
     if not all(isinstance(pair, list) for pair in value):

@@ -145,7 +145,7 @@ def try_saving(model: "PreTrainedModel", name: str) -> None:
     if remarks:
         logger.warning(
             "%s: its generation_config.json is carried over in part (token ids, and sampling "
-            "settings that are valid): that of the tuned model %s",
+            "settings that are valid): the tuned model's %s",
             name,
             ", and ".join(remarks),
         )

@@ -44,7 +44,7 @@ def load(
         if base_identity.startswith(_LOCAL):
             as_left.check_base(folder, base, known)
     as_left.check_weights(folder, known)
-    # What cannot be loaded is said of what was asked for; of an adapter's base, by its own name.
+    # Errors name the model that the user gave, or, where its base is at fault, that base.
     name = str(base) if adapted else model
     with quiet():
         loading.load_config(base, name)  # a tokenizer that is asked first says it in other words
