@@ -199,6 +199,21 @@ def test_a_run_that_is_refused_after_its_data_were_prepared_leaves_nothing(
     assert [path.name for path in tmp_path.iterdir()] == ["alone.jsonl"]
 
 
+def test_a_run_that_diverges_says_how_to_start_over_and_does_so(
+    rtune: Run, small: list[object], tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    result = rtune("finetune", *small, "--out", out, "--learning-rate", "1e38")
+    assert (result.code, result.err.count("\n")) == (2, 1)
+    assert result.err.endswith(
+        "training has diverged; lower --learning-rate, and start over with --no-resume or in "
+        "another --out\n"
+    )
+    again = ["finetune", *small, "--out", out, "--learning-rate", "1e-3"]
+    assert "holds another run: learning_rate was" in rtune(*again).err
+    assert rtune(*again, "--no-resume").code == 0
+
+
 def test_a_place_that_cannot_be_written_is_one_line(
     rtune: Run, small: list[object], tmp_path: Path, answers: Path
 ) -> None:

@@ -307,6 +307,38 @@ def test_another_run_in_the_same_folder_is_refused_and_changes_nothing(
     assert contents(run) == before
 
 
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"eval_fraction": 0.9999999}, "eval_fraction 0.9999999 of 64 examples leaves none"),
+        ({"objective": "instruction-tuning", "window": 8}, "no example is left to train on"),
+    ],
+)
+def test_a_run_that_is_refused_after_its_data_were_prepared_leaves_nothing(
+    make: Make, tmp_path: Path, changes: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(ResponseTuningError, match=said):
+        run_experiment(make(finetune=changes), tmp_path / "deep" / "run", quiet())
+    assert [*tmp_path.iterdir()] == []
+
+
+def test_a_variant_that_is_refused_leaves_those_before_it(make: Make, tmp_path: Path) -> None:
+    variants = {
+        "rt": {"label": "response tuning"},
+        "held": {"label": "refused", "finetune": {"eval_fraction": 0.9999999}},
+    }
+    with pytest.raises(ConfigError, match="leaves none"):
+        run_experiment(
+            make(seeds=[0], variants=variants, report={"baselines": ["rt"]}),
+            tmp_path / "run",
+            quiet(),
+        )
+    cell = tmp_path / "run" / "rt" / "seed-0"
+    assert read_json(cell / "finetune" / "manifest.json")["status"] == "finished"
+    assert (cell / "data" / "examples.jsonl").exists()
+    assert not (tmp_path / "run" / "held" / "seed-0" / "data").exists()
+
+
 def test_other_settings_of_the_answers_ask_again_and_train_nothing(
     make: Make, run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

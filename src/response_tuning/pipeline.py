@@ -5,10 +5,8 @@ next one's input.
 """
 
 import logging
-import shutil
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +22,7 @@ from response_tuning.artifacts import (
     write_jsonl,
 )
 from response_tuning.configs import DataConfig, FinetuneConfig, GradeConfig, build
-from response_tuning.errors import ConfigError, ResponseTuningError, unused
+from response_tuning.errors import ConfigError, unused
 from response_tuning.folders import alone_at, alone_in, page_at
 from response_tuning.names import registered as registered
 from response_tuning.recipe import Recipe
@@ -98,33 +96,19 @@ def run_finetune(recipe: Recipe, out: Path, console: "Console", *, resume: bool 
     """
     from response_tuning.finetune import finetune
     from response_tuning.finetune.checks import check
-    from response_tuning.finetune.folder import forget
+    from response_tuning.finetune.folder import forget, nothing_of_a_refused_run
     from response_tuning.finetune.processes import first_process_first, is_first
 
     quiet_libraries()
     check_names(recipe.finetune)
-    with alone_in(out, recipe.data, recipe.finetune), _nothing_of_a_refused_run(out):
+    alone = alone_in(out, recipe.data, recipe.finetune)
+    with alone, nothing_of_a_refused_run(out / DATA, out):
         check(recipe.finetune, out)
         if not resume and is_first():
             forget(out)
         with first_process_first(on_cpu=recipe.finetune.device == "cpu"):
             run_data(recipe.data, out / DATA)
         finetune(recipe.finetune, out / DATA, out, console)
-
-
-@contextmanager
-def _nothing_of_a_refused_run(out: Path) -> Iterator[None]:
-    """Take away what was prepared, if the run is refused before its manifest says that it began."""
-    from response_tuning.finetune.folder import MANIFEST, forget
-
-    prepared_before = (out / DATA).exists()
-    try:
-        yield
-    except ResponseTuningError:
-        if not prepared_before and not (out / MANIFEST).exists():
-            forget(out)
-            shutil.rmtree(out / DATA, ignore_errors=True)
-        raise
 
 
 def plan_finetune(recipe: Recipe, console: "Console") -> None:

@@ -11,6 +11,7 @@ import resource
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +19,7 @@ from response_tuning import evaluation, judges
 from response_tuning.artifacts import package_versions, read_json, write_json
 from response_tuning.experiments import Cell, Experiment, cells, series, with_reference
 from response_tuning.folders import alone_in
-from response_tuning.pipeline import check_names, run_data
+from response_tuning.pipeline import DATA, check_names, run_data
 from response_tuning.terminal import quiet_libraries
 
 if TYPE_CHECKING:
@@ -59,6 +60,7 @@ def _run(
 
     from response_tuning.finetune.base import architecture
     from response_tuning.finetune.checks import check
+    from response_tuning.finetune.folder import nothing_of_a_refused_run
 
     if experiment.threads is not None:
         torch.set_num_threads(experiment.threads)
@@ -77,20 +79,23 @@ def _run(
             check(cell.finetune, cell.folder(out))
         elif cell.local:
             architecture(cell.finetune)
-    for cell in found:
-        if cell.data is not None:
-            run_data(cell.data, cell.folder(out) / "data")
-    for number, cell in enumerate(found, start=1):
-        console.print(
-            f"[{number}/{len(found)}] {cell.variant}, seed {cell.seed}",
-            style="bold",
-            highlight=False,
-        )
-        name = f"{cell.variant}/seed-{cell.seed}"
-        cost = _tune_and_ask(cell, experiment, out, console, retry_filtered=retry_filtered)
-        manifest["cells"][name] = _dearer(cost, _cost_before(there, name))
-        if there.get("experiment") in (None, manifest["experiment"]):
-            write_json(out / MANIFEST, manifest)  # else at the end: a later cell may be refused
+    with ExitStack() as prepared:
+        for cell in found:
+            if cell.data is not None:
+                folder = cell.folder(out)
+                prepared.enter_context(nothing_of_a_refused_run(folder / DATA, folder / "finetune"))
+                run_data(cell.data, folder / DATA)
+        for number, cell in enumerate(found, start=1):
+            console.print(
+                f"[{number}/{len(found)}] {cell.variant}, seed {cell.seed}",
+                style="bold",
+                highlight=False,
+            )
+            name = f"{cell.variant}/seed-{cell.seed}"
+            cost = _tune_and_ask(cell, experiment, out, console, retry_filtered=retry_filtered)
+            manifest["cells"][name] = _dearer(cost, _cost_before(there, name))
+            if there.get("experiment") in (None, manifest["experiment"]):
+                write_json(out / MANIFEST, manifest)  # else at the end: a later cell may be refused
     # Last, for a variant may be compared with another.
     judge = judges.Judge(experiment.grade.judge, console, retry_filtered=retry_filtered)
     _grade(experiment, found, out, judge)
@@ -195,7 +200,7 @@ def _tune_and_ask(
     seconds = {}
     if cell.tuned:
         began = time.monotonic()
-        finetune(cell.finetune, folder / "data", folder / "finetune", console)
+        finetune(cell.finetune, folder / DATA, folder / "finetune", console)
         seconds["finetune"] = round(time.monotonic() - began, 1)
     began = time.monotonic()
     evaluation.answer(

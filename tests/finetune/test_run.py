@@ -562,7 +562,7 @@ def test_a_loss_that_diverges_ends_the_run_in_one_line(
     tiny_base: Path, data: Path, tmp_path: Path, console: Console
 ) -> None:
     config = configured(tiny_base, learning_rate=1e30, max_grad_norm=1e30)
-    with pytest.raises(ModelError, match="training has diverged; lower --learning-rate"):
+    with pytest.raises(ModelError, match="diverged; lower --learning-rate, and start over"):
         finetune(config, data, tmp_path, console)
 
 

@@ -1,9 +1,12 @@
 """Names inside a run's folder, how a model gets there whole, and what a kill may leave there."""
 
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from response_tuning.artifacts import sync_folder
+from response_tuning.errors import EngineError, ResponseTuningError
 
 MANIFEST = "manifest.json"
 """Says ``running`` until everything else is in place, then ``finished``."""
@@ -32,6 +35,24 @@ def tidy(out: Path) -> None:
     """Delete what only an unfinished run has a use for."""
     for name in (CHECKPOINTS, TOKENS, PARTIAL):
         shutil.rmtree(out / name, ignore_errors=True)
+
+
+@contextmanager
+def nothing_of_a_refused_run(data: Path, out: Path) -> Iterator[None]:
+    """Delete what was prepared if the run in ``out`` is refused before its manifest is written.
+
+    An engine that gives no answer refuses nothing: the same command asks again.
+    """
+    prepared_before = data.exists()
+    try:
+        yield
+    except EngineError:
+        raise
+    except ResponseTuningError:
+        if not prepared_before and not (out / MANIFEST).exists():
+            forget(out)
+            shutil.rmtree(data, ignore_errors=True)
+        raise
 
 
 def move_into(source: Path, target: Path) -> None:

@@ -78,7 +78,7 @@ class Metrics(TrainerCallback):
         if not math.isfinite(logs.get("loss", 0.0)):
             raise ModelError(
                 f"the loss is {logs['loss']} at step {state.global_step}: training has diverged; "
-                "lower --learning-rate"
+                "lower --learning-rate, and start over with --no-resume or in another --out"
             )
 
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:  # noqa: ANN401
