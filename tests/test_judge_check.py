@@ -135,12 +135,30 @@ def test_a_scripted_judge_is_asked_in_both_orders(
     out = tmp_path / "verdicts.jsonl"
     flags = ["--judge", "scripted", "--judge-table", replies, "--data", llmbar, "--out", out]
     done = rtune("judge-check", "llmbar", *flags, "--json")
-    assert done.code == 0
+    assert done.code == 1
+    assert "llmbar: 1 of 2 unread (50 % of verdicts)" in done.err
     found = json.loads(done.out)
     assert (found["n"], found["agreement"], found["parse_failures"]) == (2, 0.5, 1)
     assert found["confusion"]["1"] == {"1": 1, "2": 0, "tie": 0}
     assert verdicts(out) == ["1", None]
     assert out.with_name("verdicts.jsonl.journal").exists()
+
+
+@pytest.mark.parametrize(("unread", "code"), [(1, 0), (2, 1)])
+def test_of_more_than_one_unread_verdict_in_twenty_the_exit_code_is_1(
+    rtune: Rtune, labels: Path, tmp_path: Path, unread: int, code: int
+) -> None:
+    row = {"completion": REFUSING, "label": "refusal"}
+    lines = (json.dumps({"prompt": f"q{number}", **row}) + "\n" for number in range(20))
+    labels.write_text("".join(lines), encoding="utf-8")
+    said = ["Verdict: Refusal"] * (20 - unread) + ["no verdict"] * unread
+    replies = table(tmp_path / "replies.jsonl", read_labels(labels), *said)
+    judge = ["--judge", "scripted", "--judge-table", replies, "--save", tmp_path / "check"]
+    done = rtune("judge-check", "--labels", labels, *judge)
+    assert done.code == code
+    assert ("own: 2 of 20 unread (10 % of verdicts)" in done.out) == bool(code)
+    check = read_json(tmp_path / "check" / "judge-check.json")
+    assert check["sets"]["own"]["figures"]["parse_failures"] == unread
 
 
 def test_several_sets_are_told_apart_by_name(rtune: Rtune, llmbar: Path, tmp_path: Path) -> None:
@@ -359,7 +377,7 @@ def test_a_filtered_question_is_unread_and_asked_again_on_request_alone(
     ]
     for _ in range(2):
         result = rtune(*command)
-        assert result.code == 0, result.err
+        assert result.code == 1, result.err
         assert json.loads(result.out)["parse_failures"] == 1
     assert server.asked.total() == 2
     server.judges = lambda body: None

@@ -61,7 +61,13 @@ def judge_check(
 ) -> None:
     """Compare a judge with people's labels; the same command again goes on where it stopped."""
     from response_tuning.folders import alone_at, alone_in, page_at
-    from response_tuning.judge_check import Wanted, contract, print_check, run_judge_check
+    from response_tuning.judge_check import (
+        Wanted,
+        contract,
+        print_check,
+        run_judge_check,
+        unread_sentences,
+    )
 
     config = grade_config({**locals(), "reference": None}, settings)
     if labels is not None:
@@ -78,6 +84,11 @@ def judge_check(
         print(jsonlib.dumps(contract(check)))
     else:
         print_check(check, to)
+    too_many = unread_sentences(check)
+    for sentence in too_many:
+        to.print(sentence, style="red", highlight=False, soft_wrap=True)
+    if too_many:
+        raise typer.Exit(1)
 
 
 @app.command()

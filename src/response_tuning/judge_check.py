@@ -23,6 +23,7 @@ from response_tuning.configs import GradeConfig, JudgeConfig
 from response_tuning.errors import ConfigError, EngineError
 from response_tuning.grade.agreement import LabelAgreement
 from response_tuning.grade.calibration import (
+    NOT_READ,
     Counts,
     Figures,
     by_rule,
@@ -53,6 +54,7 @@ from response_tuning.grade.refusals import Said
 from response_tuning.journals import Journal
 from response_tuning.judges import OFFLINE, Judge, Say
 from response_tuning.terminal import progress_bar
+from response_tuning.unread import Unread
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -217,6 +219,22 @@ def contract(check: Check) -> dict[str, Any]:
         for name, found in check.sets.items()
     }
     return numbers if len(numbers) > 1 else next(iter(numbers.values()))
+
+
+def unread_sentences(check: Check) -> list[str]:
+    """Return a sentence for each set of which too many verdicts could not be read."""
+    found = {}
+    for name, one in check.sets.items():
+        apart = one.apart.values()
+        lost = one.figures.parse_failures + sum(said.get(NOT_READ, 0) for said in apart)
+        of = one.figures.n + sum(sum(said.values()) for said in apart)
+        found[name] = Unread(lost, of, lost / of)
+    return [
+        f"{name}: {unread} ({100 * unread.share:.0f} % of verdicts), which says little about the "
+        "judge; its replies are in the journal"
+        for name, unread in found.items()
+        if unread.too_many
+    ]
 
 
 def print_check(check: Check, console: "Console") -> None:

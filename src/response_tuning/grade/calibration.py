@@ -21,6 +21,8 @@ from response_tuning.thoughts import without_thoughts
 CONFIDENCE = 0.95
 RESAMPLES = 10_000
 SEED = 0
+NOT_READ = "unread"
+"""Stands for the verdict, where none could be read."""
 TINY = 1e-9
 SAID = {
     "refusal": "refusal",
@@ -109,7 +111,7 @@ def check_set(labelled: LabelledSet, counts: Counts) -> SetCheck:
     apart: dict[str, Counter[str]] = {}
     for (_, label, said), n in counts.items():
         if label not in labels:
-            apart.setdefault(label, Counter())[said or "unread"] += n
+            apart.setdefault(label, Counter())[said or NOT_READ] += n
     return SetCheck(
         figures=whole,
         parts={part: found for part, found in figures.items() if found is not None},
