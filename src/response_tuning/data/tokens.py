@@ -3,7 +3,8 @@
 from collections.abc import Callable
 
 from response_tuning.errors import ModelError
-from response_tuning.readers import one_line
+from response_tuning.miniature import resolved
+from response_tuning.models.loading import load_tokenizer
 
 
 def token_counter(name: str) -> Callable[[list[str]], list[int]]:
@@ -12,15 +13,10 @@ def token_counter(name: str) -> Callable[[list[str]], list[int]]:
     Raises:
         ModelError: ``name`` is no folder or hub id that holds a tokenizer.
     """
-    from transformers import AutoTokenizer
-
     try:
-        tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=False)
-    except (OSError, ValueError, KeyError) as error:
-        raise ModelError(
-            f"{name}: no usable tokenizer (--tokenizer): {one_line(error)}; give a folder or hub "
-            "id that holds one"
-        ) from error
+        tokenizer = load_tokenizer(resolved(name), name, what="no usable tokenizer (--tokenizer)")
+    except ModelError as error:
+        raise ModelError(f"{error}; or give a folder or hub id that holds one") from error
 
     def count(texts: list[str]) -> list[int]:
         if not texts:  # an empty batch is an error to some tokenizers
