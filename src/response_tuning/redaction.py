@@ -4,6 +4,17 @@ import re
 from functools import cache
 
 MASK = "[key]"
+_WORDS = (
+    "a an and any as at absent authentication authorization be been by can cannot could denied "
+    "disabled does empty environment error expected expired extra failed failure false field "
+    "fields for forbidden found from given has have header if in incorrect input inputs invalid is "
+    "it malformed may missing must needed nil no none not null of on only or permission please "
+    "provided required revoked set should str string that the this to true unable unauthorized "
+    "undefined unexpected unknown unset unsupported use value values variable was when will with "
+    "wrong you your"
+)
+_ORDINARY = rf"(?:{_WORDS.replace(' ', '|')})(?=[.:!?)\]]*(?:[\s\\\"',;}}&]|$))"
+"""What errors say after the name of a key. Any other word may be the key itself."""
 _FORMS = (
     # user:password@ in an address
     re.compile(r"(?<=://)[^/\s@\"']+(?=@)"),
@@ -12,10 +23,11 @@ _FORMS = (
         r"(?i)(?<=[?&])((?:api[-_]?)?key|(?:access[-_]?)?token|sig(?:nature)?|secret|password|code)="
         r"[^&\s\"'#]+"
     ),
-    # Authorization: Bearer ..., api_key: ...
+    # Authorization: Bearer ..., api_key: ..., but not "api_key: field required"
     re.compile(
-        r"(?i)\b((?:proxy-)?authorization|(?:x-)?api[-_]?key)(?![\w-])[\"']?\s*[:=]\s*[\"']?"
-        r"(?:(?:bearer|basic)\s+)?[^\s\"',;}&]+"
+        r"(?i)\b((?:proxy-)?authorization|(?:x-)?api[-_]?key|api[-_ ]?key provided)(?![\w-])"
+        r"[\\\"']*\s*[:=]\s*+[\\\[\"']*+(?:(?:bearer|basic|token|key)\s++)?+"
+        rf"(?!{_ORDINARY})[^\s\"',;}}&]+"
     ),
     re.compile(r"(?i)\b(bearer)\s+[\w.~+/=-]{8,}"),
     # Keys of the usual services
