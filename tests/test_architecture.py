@@ -36,7 +36,7 @@ PLUMBING: dict[str, set[str]] = {
     "unread": {"artifacts"},
     "yaml_text": {"errors"},
     "templates": {"artifacts", "configs", "errors", "registry", "templates"},
-    "miniature": {"artifacts", "configs", "errors", "miniature"},
+    "miniature": {"artifacts", "configs", "errors", "miniature", "seals"},
     "models": {"artifacts", "errors", "models"},
 }
 WIRING = {
@@ -141,6 +141,7 @@ def test_what_the_miniature_is_for_is_known_to_few() -> None:
     assert users == {
         "cli_experiments.py",
         "data/sources.py",
+        "data/tokens.py",
         "finetune/base.py",
         "generate/loading.py",
         "grade/benchmarks/miniature.py",

@@ -6,6 +6,7 @@ seal before it is read: sizes first, then digests, several files at once.
 
 import hashlib
 import json
+import logging
 import os
 import re
 import shutil
@@ -16,9 +17,13 @@ from pathlib import Path
 from typing import Any
 
 from response_tuning.artifacts import digest, read_json, sync_folder
-from response_tuning.errors import DataError
+from response_tuning.errors import ConfigError, DataError
+
+logger = logging.getLogger(__name__)
 
 SEAL = "complete"
+KEPT = 2
+"""Checkpoints, so that a whole one is left if the newest is damaged."""
 _HASHED_AT_ONCE = 4
 """Files; a disk that is faster than one core's SHA-256 (1 to 2 GB/s) is seldom faster than four."""
 _PROBE = bytes(2**20)
@@ -98,6 +103,51 @@ def saving(folder: Path) -> Iterator[None]:
         if cause is None:
             raise
         raise cause from error
+
+
+def newest_checkpoint(folder: Path, run: str) -> Path | None:
+    """Return the newest checkpoint that is as it was written; delete what cannot be gone on from.
+
+    Raises:
+        ConfigError: it is one of another run than ``run``.
+    """
+    flaws: list[str] = []
+    good: Path | None = None
+    for checkpoint in _newest_first(folder):
+        if not (checkpoint / SEAL).exists():
+            shutil.rmtree(checkpoint)  # a kill came while it was written
+            continue
+        if good is not None:
+            continue
+        found, about = flaw_of_sealed(checkpoint)
+        if found:
+            flaws.append(f"{checkpoint}: {found}")
+            discard(checkpoint)
+        elif about.get("run") != run:
+            raise ConfigError(
+                f"{checkpoint} is of another run; choose another --out, or delete {folder}"
+            )
+        else:
+            good = checkpoint
+    where = f"going on from {good.name}" if good else "no other checkpoint, so starting over"
+    for found in flaws:
+        logger.warning("%s; %s", found, where)
+    return good
+
+
+def keep_newest(folder: Path) -> None:
+    """Delete all checkpoints of ``folder`` but the newest two."""
+    for old in _newest_first(folder)[KEPT:]:
+        discard(old)
+
+
+def _newest_first(folder: Path) -> list[Path]:
+    return sorted(folder.glob("checkpoint-*"), key=_step, reverse=True)
+
+
+def _step(checkpoint: Path) -> int:
+    number = checkpoint.name.rpartition("-")[2]
+    return int(number) if number.isdigit() else -1
 
 
 def _cause(error: Exception, folder: Path) -> OSError | None:

@@ -11,11 +11,12 @@ import pytest
 from rich.console import Console
 from safetensors.torch import load_file
 
+from response_tuning import seals
 from response_tuning.artifacts import Example, write_json, write_jsonl
 from response_tuning.configs import FinetuneConfig
 from response_tuning.errors import ConfigError
-from response_tuning.finetune import checkpoints, progress
-from response_tuning.finetune.checkpoints import Checkpoints, newest_checkpoint
+from response_tuning.finetune import progress
+from response_tuning.finetune.checkpoints import Checkpoints
 from response_tuning.finetune.run import finetune
 from response_tuning.seals import SEAL
 
@@ -134,7 +135,7 @@ def test_a_damaged_file_of_a_checkpoint_is_named_with_the_checkpoint_that_is_gon
         out = copied(stopped[method], tmp_path)
         change(out / "checkpoints" / "checkpoint-4" / name)
         caplog.clear()
-        found = newest_checkpoint(out / "checkpoints", run)
+        found = seals.newest_checkpoint(out / "checkpoints", run)
         assert found == out / "checkpoints" / "checkpoint-2"
         (record,) = caplog.records
         assert f"checkpoint-4: {name} " in record.message
@@ -193,7 +194,7 @@ def test_the_checkpoints_of_another_run_are_refused(
 ) -> None:
     out = copied(stopped["full"], tmp_path)
     with pytest.raises(ConfigError, match="checkpoint-4 is of another run; choose another --out"):
-        newest_checkpoint(out / "checkpoints", "another")
+        seals.newest_checkpoint(out / "checkpoints", "another")
     assert (out / "checkpoints" / "checkpoint-4").exists()
 
 
@@ -269,7 +270,7 @@ def test_a_checkpoint_is_sealed_when_every_process_has_written_its_part_and_two_
         assert (tmp_path / f"checkpoint-{step}" / SEAL).exists()
         assert tmp_path / f"checkpoint-{step}" / SEAL not in waited[-1]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoint-10", "checkpoint-11"]
-    assert checkpoints.newest_checkpoint(tmp_path, "run") == tmp_path / "checkpoint-11"
+    assert seals.newest_checkpoint(tmp_path, "run") == tmp_path / "checkpoint-11"
 
 
 def test_another_process_than_the_first_seals_nothing(tmp_path: Path) -> None:

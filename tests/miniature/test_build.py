@@ -146,6 +146,22 @@ def test_the_corpus_is_packed_with_an_end_of_text_before_every_document(tmp_path
     assert np.array_equal(ids, again)
 
 
+def test_a_flipped_bit_in_the_encoded_corpus_has_it_encoded_again(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    config = configured(tokens=4000)
+    tokenizer = make_tokenizer(config)
+    path = tmp_path / "tokens.npy"
+    ids = corpus_tokens(config, tokenizer, path)
+    content = bytearray(path.read_bytes())
+    content[-3] ^= 1
+    path.write_bytes(content)
+    assert np.array_equal(corpus_tokens(config, tokenizer, path), ids)
+    (record,) = caplog.records
+    assert record.message == (f"{path} is no longer what was written; the corpus is encoded again")
+    assert np.array_equal(np.load(path), ids)
+
+
 def test_a_number_is_the_same_tokens_wherever_it_stands() -> None:
     tokenizer = make_tokenizer(configured())
     alone = tokenizer.encode("64", add_special_tokens=False)

@@ -156,8 +156,48 @@ def test_a_killed_run_goes_on_to_the_weights_of_an_uninterrupted_one(
     assert heard == list(range((step - 1) // 3 * 3 + 1, 24))
     for one, other in zip(whole.model.parameters(), resumed.model.parameters(), strict=True):
         assert torch.equal(one, other)
-    for name in ("checkpoint.safetensors", "metrics.jsonl"):
+    for name in ("checkpoint-23/state.safetensors", "metrics.jsonl"):
         assert (tmp_path / "whole" / name).read_bytes() == (tmp_path / "killed" / name).read_bytes()
+
+
+def flip(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[-3] ^= 1
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize(("damaged", "first"), [([6], 4), ([6, 3], 1)])
+def test_a_flipped_bit_in_a_checkpoint_falls_back_to_the_one_before_it(
+    damaged: list[int],
+    first: int,
+    tokens: np.ndarray,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    whole = Run(configured(), 0, tmp_path / "whole")
+    whole.train(tokens, lambda done, total: None)
+    with pytest.raises(KilledError):
+        Run(configured(), 0, tmp_path / "killed").train(tokens, killed_at(8))
+    for step in damaged:
+        flip(tmp_path / "killed" / f"checkpoint-{step}" / "state.safetensors")
+    resumed = Run(configured(), 0, tmp_path / "killed")
+    heard: list[int] = []
+    resumed.train(tokens, lambda done, total: heard.append(done))
+    where = "going on from checkpoint-3" if first > 1 else "no other checkpoint, so starting over"
+    assert [record.message for record in caplog.records] == [
+        f"{tmp_path / 'killed' / f'checkpoint-{step}'}: state.safetensors is no longer what was "
+        f"written; {where}"
+        for step in damaged
+    ]
+    assert heard == list(range(first, 24))
+    for one, other in zip(whole.model.parameters(), resumed.model.parameters(), strict=True):
+        assert torch.equal(one, other)
+
+
+def test_a_checkpoint_of_another_run_is_refused(tokens: np.ndarray, tmp_path: Path) -> None:
+    Run(configured(), 0, tmp_path).train(tokens, lambda done, total: None)
+    with pytest.raises(ConfigError, match="checkpoint-23 is of another run; choose another --out"):
+        Run(configured(seed=1), 0, tmp_path).train(tokens, lambda done, total: None)
 
 
 def test_what_a_run_without_a_checkpoint_noted_is_forgotten(

@@ -1,7 +1,6 @@
 """Checkpoints: sealed when whole, verified before a run goes on from one, saved when asked for."""
 
 import logging
-import shutil
 import signal
 import threading
 from collections.abc import Iterator
@@ -14,48 +13,14 @@ from transformers import TrainerCallback
 
 from response_tuning import seals
 from response_tuning.artifacts import sync_folder
-from response_tuning.errors import ConfigError
-from response_tuning.seals import SEAL
 
 if TYPE_CHECKING:
     from response_tuning.finetune.trainer import ResponseTrainer
 
 logger = logging.getLogger(__name__)
 
-KEPT = 2
-"""So that a whole one is left if the newest is damaged."""
 _SIGNALS = [name for name in ("SIGUSR1", "SIGTERM") if hasattr(signal, name)]
 """From the least to the most: Windows has no SIGUSR1."""
-
-
-def newest_checkpoint(folder: Path, run: str) -> Path | None:
-    """Return the newest checkpoint that is as it was written; delete what cannot be gone on from.
-
-    Raises:
-        ConfigError: it is one of another run than ``run``.
-    """
-    flaws: list[str] = []
-    good: Path | None = None
-    for checkpoint in sorted(folder.glob("checkpoint-*"), key=_step, reverse=True):
-        if not (checkpoint / SEAL).exists():
-            shutil.rmtree(checkpoint)  # a kill came while it was written
-            continue
-        if good is not None:
-            continue
-        found, about = seals.flaw_of_sealed(checkpoint)
-        if found:
-            flaws.append(f"{checkpoint}: {found}")
-            seals.discard(checkpoint)
-        elif about.get("run") != run:
-            raise ConfigError(
-                f"{checkpoint} is of another run; choose another --out, or delete {folder}"
-            )
-        else:
-            good = checkpoint
-    where = f"going on from {good.name}" if good else "no other checkpoint, so starting over"
-    for found in flaws:
-        logger.warning("%s; %s", found, where)
-    return good
 
 
 class Checkpoints(TrainerCallback):
@@ -112,8 +77,7 @@ class Checkpoints(TrainerCallback):
             with seals.saving(checkpoint):
                 seals.seal(checkpoint, run=self._run)
                 sync_folder(folder)
-            for old in sorted(folder.glob("checkpoint-*"), key=_step)[:-KEPT]:
-                seals.discard(old)
+            seals.keep_newest(folder)
         if not self._asked:
             return
         name = _SIGNALS[self._asked - 1]
@@ -123,8 +87,3 @@ class Checkpoints(TrainerCallback):
         if name == "SIGTERM":
             self._trainer.accelerator.wait_for_everyone()
             raise SystemExit(128 + signal.SIGTERM)
-
-
-def _step(checkpoint: Path) -> int:
-    number = checkpoint.name.rpartition("-")[2]
-    return int(number) if number.isdigit() else -1

@@ -212,11 +212,9 @@ def _checkpoint(trainer: "ResponseTrainer", manifest: dict[str, Any], out: Path)
     """Return the checkpoint to go on from; the first process verifies it for all."""
     from accelerate.utils import broadcast_object_list
 
-    from response_tuning.finetune.checkpoints import newest_checkpoint
-
     found: list[str | None] = [None]
     if trainer.is_world_process_zero():
-        checkpoint = newest_checkpoint(out / CHECKPOINTS, run_of(manifest))
+        checkpoint = seals.newest_checkpoint(out / CHECKPOINTS, run_of(manifest))
         found = [str(checkpoint) if checkpoint else None]
     broadcast_object_list(found)
     return found[0]

@@ -1,5 +1,6 @@
 """``rtune miniature build``: corpus, tokenizer and base model from one seed."""
 
+import logging
 from collections.abc import Callable, Iterator
 from itertools import islice
 from pathlib import Path
@@ -7,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from response_tuning import seals
 from response_tuning.artifacts import package_versions, read_json, sync_file, write_json
 from response_tuning.configs import Config
 from response_tuning.errors import ConfigError
@@ -17,6 +19,8 @@ from response_tuning.miniature.writer import Mixture
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
+
+logger = logging.getLogger(__name__)
 
 EOS = "</s>"
 TOKENIZER_DOCUMENTS = 20_000
@@ -100,8 +104,10 @@ def corpus_tokens(
 ) -> np.ndarray:
     """Return [tokens] ids of the packed corpus, each document before an end of text."""
     if path.exists():
-        stored: np.ndarray = np.load(path, mmap_mode="r")
-        return stored
+        if not (flaw := seals.flaw_of_sealed(path.parent)[0]):
+            stored: np.ndarray = np.load(path, mmap_mode="r")
+            return stored
+        logger.warning("%s/%s; the corpus is encoded again", path.parent, flaw)
     ids = np.empty(config.pretrain.tokens, dtype=np.uint16)
     filled = 0
     eos = tokenizer.eos_token_id
@@ -116,6 +122,7 @@ def corpus_tokens(
     np.save(partial, ids)
     sync_file(partial)
     partial.replace(path)
+    seals.seal(path.parent, [path.name])
     return ids
 
 

@@ -14,15 +14,16 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 from pydantic import Field, PositiveInt, model_validator
 
-from response_tuning.artifacts import sync_file, sync_folder
+from response_tuning import seals
+from response_tuning.artifacts import digest, sync_folder
 from response_tuning.configs import Config, Seed
-from response_tuning.errors import DataError
 
 if TYPE_CHECKING:
     from torch import Tensor
     from torch.nn import Parameter
     from transformers import LlamaForCausalLM
 
+STATE = "state.safetensors"
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
 """Coefficients of the quintic iteration (Jordan et al. 2024, Muon)."""
 
@@ -149,9 +150,10 @@ class Run:
             others, lr=config.other_learning_rate, betas=(0.9, 0.95), weight_decay=0.0
         )
         self.step = 0
+        self._run = digest(config.model_dump_json(), str(eos))
 
     def train(self, tokens: np.ndarray, progress: Callable[[int, int], None]) -> None:
-        """Train to the last step, from where the folder's checkpoint stands.
+        """Train to the last step, from the folder's newest whole checkpoint.
 
         Args:
             tokens: [tokens] ids of the packed corpus.
@@ -220,31 +222,30 @@ class Run:
     def _save(self) -> None:
         from safetensors.torch import save_file
 
-        path = self.folder / "checkpoint.safetensors"
-        partial = path.with_suffix(".partial")
-        save_file(self._state(), partial, metadata={"step": str(self.step)})
-        sync_file(partial)
-        partial.replace(path)
-        sync_folder(self.folder)
+        checkpoint = self.folder / f"checkpoint-{self.step}"
+        with seals.saving(checkpoint):
+            checkpoint.mkdir(exist_ok=True)
+            save_file(self._state(), checkpoint / STATE)
+            seals.seal(checkpoint, run=self._run)
+            sync_folder(self.folder)
+        seals.keep_newest(self.folder)
 
     def _load(self) -> None:
-        """Go on from the checkpoint, if there is one; forget what was noted after it."""
-        from safetensors import SafetensorError, safe_open
+        """Go on from the newest whole checkpoint, if there is one; forget what was noted after it.
+
+        Raises:
+            ConfigError: the checkpoint is of another run.
+        """
+        from safetensors.torch import load_file
 
         self.folder.mkdir(parents=True, exist_ok=True)
-        path, log = self.folder / "checkpoint.safetensors", self.folder / "metrics.jsonl"
-        if not path.exists():
+        log = self.folder / "metrics.jsonl"
+        checkpoint = seals.newest_checkpoint(self.folder, self._run)
+        if checkpoint is None:
             log.unlink(missing_ok=True)
             return
-        try:
-            with safe_open(path, "pt") as saved:
-                self.step = int(saved.metadata()["step"])
-                state = {name: saved.get_tensor(name) for name in saved.keys()}  # noqa: SIM118
-            self._restore(state)
-        except (SafetensorError, KeyError, TypeError, ValueError) as error:
-            raise DataError(
-                f"{path}: damaged, or of another version ({error}); delete it to start over"
-            ) from error
+        self.step = int(checkpoint.name.rpartition("-")[2])
+        self._restore(load_file(checkpoint / STATE))
         kept = log.read_text(encoding="utf-8").splitlines()[: self.step]
         log.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
 
