@@ -83,6 +83,28 @@ def test_a_model_in_the_hubs_cache_needs_no_network(
     assert base.identity(configured("someone/tiny")) == f"someone/tiny@{commit}"
 
 
+@pytest.mark.parametrize("stored", [torch.float8_e4m3fn, torch.int8])
+def test_quantised_weights_in_the_hubs_cache_are_refused_as_those_in_a_folder_are(
+    tiny_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stored: torch.dtype
+) -> None:
+    commit = "0123456789abcdef0123456789abcdef01234567"
+    cached = tmp_path / "models--someone--tiny"
+    snapshot = cached / "snapshots" / commit
+    shutil.copytree(tiny_base, snapshot)
+    (cached / "refs").mkdir()
+    (cached / "refs" / "main").write_text(commit)
+    for module in ("huggingface_hub.constants", "transformers.utils.hub.constants"):
+        monkeypatch.setattr(f"{module}.HF_HUB_CACHE", str(tmp_path))
+    assert base.load_model(configured("someone/tiny")).name_or_path == "someone/tiny"
+    name = "model.layers.0.mlp.up_proj.weight"
+    weights = load_file(snapshot / WEIGHTS)
+    save_file(weights | {name: weights[name].to(stored)}, snapshot / WEIGHTS, {"format": "pt"})
+    message = refusal(base.load_model, "someone/tiny")
+    assert message.startswith("someone/tiny: ")
+    assert f"its weights are quantised ({name} is stored as " in message
+    assert "\n" not in message
+
+
 def test_the_tokenizer_is_read_back_with_the_template_and_no_token_more(tiny_base: Path) -> None:
     tokenizer = base.load_tokenizer(configured(tiny_base))
     assert Chat(tokenizer).opening == "<s><|assistant|>\n"

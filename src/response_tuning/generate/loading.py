@@ -94,14 +94,7 @@ def _locate(model: str, revision: str, known: as_left.Digests) -> tuple[Path, st
         raise ModelError(f"{model}: a file; give the folder that holds the model")
     if model.startswith((".", "/", "~")) or model.count("/") > 1:
         raise ModelError(f"{model}: no such folder")
-    from huggingface_hub import snapshot_download
-
-    try:
-        folder = Path(snapshot_download(model, revision=revision, allow_patterns=files.FILES))
-    except (OSError, ValueError) as error:
-        raise ModelError(
-            f"{model}: neither a folder nor a model that the hub can give: {loading.reason(error)}"
-        ) from error
+    folder = loading.snapshot(model, revision)
     return folder, f"{model}@{folder.name}"
 
 

@@ -121,6 +121,8 @@ def load_weights(
     if Path(source).is_dir():
         files.check_weights(Path(source))
     config = load_config(source, name, revision)
+    if not Path(source).is_dir():
+        _check_snapshot(str(source), name, revision)
     with explained(name):
         loaded: Any = AutoModelForCausalLM.from_pretrained(
             source,
@@ -139,6 +141,31 @@ def load_weights(
     _check_tied(model, name)
     check_finite(model, name)
     return model
+
+
+def snapshot(model: str, revision: str = "main") -> Path:
+    """Return the folder with all that is needed of a hub model, downloaded unless it is cached.
+
+    Raises:
+        ModelError: neither the hub nor its cache can give it.
+    """
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(snapshot_download(model, revision=revision, allow_patterns=files.FILES))
+    except (OSError, ValueError) as error:
+        raise ModelError(
+            f"{model}: neither a folder nor a model that the hub can give: {reason(error)}"
+        ) from error
+
+
+def _check_snapshot(model: str, name: object, revision: str) -> None:
+    """Refuse weights of the hub that would be refused in a folder."""
+    try:
+        files.check_weights(snapshot(model, revision))
+    except ModelError as error:
+        said = str(error)
+        raise ModelError(said if said.startswith(f"{name}: ") else f"{name}: {said}") from error
 
 
 def load_adapter(base: "PreTrainedModel", folder: Path) -> Any:  # noqa: ANN401 - PEFT's
