@@ -93,7 +93,11 @@ class _Refusals:
     """Requests, read when they are first asked for."""
 
     def __init__(
-        self, config: GradeConfig, read: Read, rates: Rates, metrics: tuple[str, ...]
+        self,
+        config: GradeConfig,
+        read: Read,
+        rates: Rates,
+        metrics: tuple[str, ...] = UNSAFE_RATES,
     ) -> None:
         self.metrics = metrics
         self._config = config
