@@ -35,10 +35,11 @@ list --nope
 {{data prepare|data mix|data refine|data extract}} answers.jsonl
 miniature nope
 
-{GENERATE} --temperature {{nan|inf|-1|x}}
+{GENERATE} --temperature {{nan|inf|-1|x|1e-300}}
 {GENERATE} --top-p {{0|1.5|nan|-1|0.5}}
 {GENERATE} --seed {{-1|4294967296|1.5|3|x}}
-{GENERATE} --max-new-tokens {{0|-1|x|1.5}}
+{GENERATE} --max-new-tokens {{0|-1|x|1.5|99999999999999999999999}}
+{GENERATE} --retry-filtered
 {GENERATE} --stop ''
 {GENERATE} --tokens-per-batch {{0|5}}
 {GENERATE} --concurrency {{0|4}}
@@ -75,9 +76,10 @@ generate prompts.jsonl --engine scripted --table table.jsonl --out taken.jsonl
 {HF} --model miniature --template {{nope|none.jinja|answers.jsonl}}
 {HF} --model miniature --tokens-per-batch {{0|-1|x}}
 {HF} --model miniature --base-url http://127.0.0.1:1/v1
+{HF} --model miniature --template tulu --retry-filtered
 chat {{none/such|./none|answers.jsonl|mine}}
 chat miniature --template nope
-chat miniature --temperature {{nan|-1}}
+chat miniature --temperature {{nan|-1|1e-300}}
 chat miniature --max-new-tokens 0
 
 finetune --out run
@@ -114,6 +116,9 @@ finetune --data answers.jsonl --out run
 {TUNE} --out run --set {{finetune.warmup_steps=-1|finetune.weight_decay=-1}}
 {TUNE} --out run --set {{finetune.max_grad_norm=0|data.curation.language=english}}
 {TUNE} --out run --set {{finetune.base_revision=v1|finetune.seed=[1]|finetune.twins=5}}
+{TUNE} --out run --set {{data.mixture.selector=all|data.mixture.source=answers.jsonl}}
+{TUNE} --out run --recipe idle.yaml
+{TUNE} --out run --set data.mixture.refusals=0 --set data.mixture.selector=all
 {TUNE} --out run --set {{data.mixture.refusals=-1|data.mixture.selector=x|data.split=test}}
 {TUNE} --out run --set {{data.curation.min_tokens=3|data.curation.near_duplicates=2}}
 {TUNE} --out run --set {{data.decontamination.remove=true|data.decontamination.threshold=0.5}}
@@ -135,6 +140,8 @@ show answers.jsonl --base-model miniature --html p.html --jsonl
 show answers.jsonl --base-model miniature --html {{answers.jsonl|.|/dev/null|fifo}}
 show answers.jsonl --base-model miniature --objective nope
 show answers.jsonl --base-model miniature --window 3
+show answers.jsonl --base-model miniature \
+--set {{finetune.learning_rate=1e-5|finetune.epochs=2|data.mixture.selector=all}}
 show made --objective instruction-tuning
 show {{made|experiment}}
 
@@ -163,7 +170,12 @@ data mix answers.jsonl --out d --refusals 1 --mixture-source {{none.jsonl|./none
 data mix answers.jsonl --out d --refusals 1 --mixture-source answers.jsonl --selector nope
 {REFINE} --on {{x|nope=drop|empty=nope|empty}}
 {REFINE} --retries {{-1|x}}
-{REFINE} --retry-temperature {{-1|nan}}
+{REFINE} --retry-temperature {{-1|nan|1e-300}}
+{REFINE} --retries 0 --retry-temperature 0.9
+{REFINE} --temperature 0.9 --retry-temperature 0.5
+{REFINE} --on empty=drop --on empty={{keep|drop}}
+{REFINE} --price-{{in|out}} 1
+{REFINE} --retry-filtered
 {REFINE} --after-retries nope
 {REFINE} --temperature {{-1|nan}}
 {REFINE} --max-new-tokens {{0|x}}
@@ -177,6 +189,7 @@ data extract texts --out d --min-words {{0|-1|x}}
 data extract texts --out d --min-words 9 --max-words 3
 data extract texts --out d --model m
 data extract texts --out d --retries 2
+data extract texts --out d --retry-filtered
 data inspect {{none.jsonl|fifo|bad.jsonl|empty.jsonl|/dev/zero}}
 data inspect answers.jsonl --tokenizer {{none/such|mine}}
 data inspect answers.jsonl --html {{answers.jsonl|.|/dev/null}}
@@ -195,6 +208,10 @@ run good.yaml --set {{grade.reference=rt|grade.revisions.nope=v1|report.baseline
 run good.yaml --set {{report.margin=0|report.confidence=1|report.resamples=1}}
 run good.yaml --set {{generate.temperature=-1|generate.temperature=.nan}}
 run good.yaml --set {{generate.engine=openai|generate.nope=1|data.nope=1|finetune.nope=1}}
+run good.yaml --set {{report.equivalence=[strickt]|report.equivalence=[win_rate]}}
+run good.yaml --set {{data.mixture.selector=all|variants.rt.data.mixture.selector=all}}
+run good.yaml --set generate.temperature=1e-300
+run good.yaml --retry-filtered
 run good.yaml --out {{.|mine|answers.jsonl|fifo}}
 demo --set nope=1
 demo --out {{.|mine}}
@@ -208,6 +225,7 @@ grade miniature-seen completions.jsonl --out s.jsonl --data copies
 grade miniature-seen completions.jsonl --out s.jsonl --reference answers.jsonl
 grade miniature-seen completions.jsonl --out s.jsonl --limit {{0|-1|x}}
 grade miniature-seen completions.jsonl --out s.jsonl --set {{x|nope=1|grade.nope=1|data.x=1}}
+grade miniature-seen completions.jsonl --out s.jsonl --retry-filtered
 grade acceptability completions.jsonl --out s.jsonl --data copies
 eval miniature --suite nope
 eval miniature --suite miniature-seen --judge nope
@@ -216,6 +234,8 @@ eval miniature --suite miniature-seen --max-new-tokens 0
 eval miniature --suite miniature-seen --limit 0
 eval miniature --suite miniature-seen --table table.jsonl
 eval miniature --suite miniature-seen --template nope
+eval miniature --suite miniature-seen --template tulu --retry-filtered
+eval miniature --suite miniature-seen --template tulu --set data.max_examples=3
 eval miniature --suite miniature-seen --set finetune.{{lora_r=3|epochs=2}}
 run good.yaml --set threads={{99999999999|x}}
 run good.yaml --set 'seeds={{!!bool foo|!!timestamp foo|1:0:0]}}'
@@ -226,6 +246,8 @@ judge-check nope
 judge-check xstest --data none
 judge-check --labels {{none.jsonl|bad.jsonl|fifo|empty.jsonl}}
 {CHECK} --data copies
+{CHECK} --retry-filtered
+{CHECK} --retry-filtered --out v.jsonl --save d
 {CHECK} --limit {{0|-1}}
 {CHECK} --judge {{nope|openai|scripted}}
 {CHECK} --out {{labels.jsonl|.|/dev/null}}
@@ -296,6 +318,7 @@ FILES: dict[str, str | bytes] = {
     "section.yaml": "finetune: 5\n",
     "unknown.yaml": "nope: {}\n",
     "deep.yaml": "a: " + "[" * 5000,
+    "idle.yaml": "data: {mixture: {refusals: 0, selector: all}}\n",
     "latin.yaml": b"data: {source: caf\xe9}\n",
     "good.yaml": (
         "data: {source: miniature, max_examples: 4}\n"

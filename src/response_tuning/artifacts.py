@@ -17,6 +17,7 @@ from typing import Annotated, Any, Literal, TextIO, TypeAlias, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from response_tuning.errors import ConfigError, DataError
+from response_tuning.limits import MaxNewTokens, Temperature
 
 PACKAGES = (
     "python",
@@ -104,8 +105,8 @@ class Audit(Record):
 class Sampling(Record):
     """How a completion is drawn: greedily, as in the paper, unless a temperature is given."""
 
-    max_new_tokens: int = Field(default=2048, ge=1)
-    temperature: float = Field(default=0.0, ge=0, allow_inf_nan=False)
+    max_new_tokens: MaxNewTokens = 2048
+    temperature: Temperature = 0.0
     top_p: float = Field(default=1.0, gt=0, le=1, allow_inf_nan=False)
     seed: int = Field(default=0, ge=0, lt=2**32)
     stop: tuple[Annotated[str, Field(min_length=1)], ...] = ()

@@ -181,6 +181,7 @@ def show(
             twins=tuple(twin or ()) or None,
         ),
     }
+    _check_shown(settings or [])
     whole = make_recipe(None, preset, layers, settings or [])
     pipeline.show_file(
         whole.data,
@@ -191,6 +192,25 @@ def show(
         html=html,
         jsonl=jsonl,
     )
+
+
+_SHOWN = frozenset(
+    {"base_model", "base_revision", "objective", "twins", "template", "window", "seed"}
+    | {"train_on_final_newline"}
+)
+"""Settings of ``finetune`` that decide which tokens carry loss."""
+
+
+def _check_shown(settings: list[str]) -> None:
+    """Refuse settings of training, of which ``show`` shows nothing."""
+    from response_tuning.configs import FinetuneConfig
+
+    for text in settings:
+        section, _, name = text.partition("=")[0].partition(".")
+        if section == "finetune" and name in FinetuneConfig.model_fields.keys() - _SHOWN:
+            raise ConfigError(
+                f"--set finetune.{name} has no effect: show trains nothing; remove it"
+            )
 
 
 @app.command()

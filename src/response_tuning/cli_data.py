@@ -272,7 +272,7 @@ def extract(
         asking = [
             *("model", "base_url", "table", "template", "on", "retries", "retry_temperature"),
             *("after_retries", "price_in", "price_out", "tokens_per_batch", "concurrency"),
-            *("timeout_s", "max_retries", "api_key_env"),
+            *("timeout_s", "max_retries", "api_key_env", "retry_filtered"),
         ]
         unused("passages are rewritten only with --engine", **{key: flags[key] for key in asking})
     if responses.run_extract(config, refiner, out, console()):
@@ -332,6 +332,11 @@ def _refiner(engine: str, flags: dict[str, Any], where: str) -> "Refiner":
 
     sampling = {name: flags[name] for name in ("max_new_tokens", "temperature", "seed")}
     values = given(RefinementConfig, flags, policies=_policies(flags["on"] or []))
+    warmer = flags["retry_temperature"]
+    if flags["retries"] == 0:
+        unused("--retries 0 asks nothing again", retry_temperature=warmer)
+    if warmer is not None and warmer < flags["temperature"]:
+        unused("--temperature is higher, and asking again is no colder", retry_temperature=warmer)
     values["sampling"] = {name: value for name, value in sampling.items() if value is not None}
     return Refiner(
         engine,
@@ -352,5 +357,7 @@ def _policies(texts: list[str]) -> dict[str, str]:
                 f"--on {text}: expected OUTCOME=POLICY, such as no-marker=drop; outcomes are "
                 f"{', '.join(POLICIES)}; policies are keep, drop, retry"
             )
+        if outcome in policies:
+            raise ConfigError(f"--on {text}: {outcome} has a policy already; remove one of the two")
         policies[outcome] = policy
     return policies

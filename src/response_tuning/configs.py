@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from response_tuning import yaml_text
 from response_tuning.errors import ConfigError
+from response_tuning.limits import MaxNewTokens, Temperature
 from response_tuning.redaction import redacted
 
 
@@ -187,8 +188,8 @@ class GenerateConfig(Config):
     """Of the engine, such as ``base_url``."""
     template: str | None = None
     """Chat template of a variant that is not tuned; None is the one that the others train with."""
-    max_new_tokens: int = Field(default=2048, ge=1)
-    temperature: float = Field(default=0.0, ge=0)
+    max_new_tokens: MaxNewTokens = 2048
+    temperature: Temperature = 0.0
     top_p: float = Field(default=1.0, gt=0, le=1)
     stop: tuple[str, ...] = ()
     """Strings that end an answer."""
@@ -203,8 +204,8 @@ class JudgeConfig(Config):
     """``offline``: rules alone, which know refusals and nothing else; or an engine."""
     settings: dict[str, Any] = Field(default_factory=dict)
     """Of that engine, such as ``model`` and ``base_url``."""
-    max_new_tokens: int = Field(default=2048, ge=1)
-    temperature: float = Field(default=0.0, ge=0)
+    max_new_tokens: MaxNewTokens = 2048
+    temperature: Temperature = 0.0
     checked: tuple[Path, ...] = ()
     """What ``rtune judge-check`` left about this judge; it travels with the report."""
 

@@ -101,6 +101,8 @@ def evaluation_of(
     experiment = build(Experiment, laid_over(content, settings), "rtune eval")
     if idle := sorted(experiment.finetune.keys() - _OF_A_BASE):
         raise ConfigError(f"--set finetune.{idle[0]} has no effect: eval tunes nothing; remove it")
+    if experiment.data:
+        raise ConfigError("--set data... has no effect: eval tunes nothing; remove it")
     left_out = {name for suite in suites for name in _members(suite)} - {*found}
     used = {
         key: {name: value for name, value in getattr(config, key).items() if name not in left_out}

@@ -27,7 +27,7 @@ from response_tuning.configs import (
     read_recipe,
 )
 from response_tuning.errors import ConfigError
-from response_tuning.recipe import PRESETS, check_method
+from response_tuning.recipe import PRESETS, check_method, idle_mixture, no_refusals
 from response_tuning.registry import unknown
 
 Settings = dict[str, Any]
@@ -136,6 +136,25 @@ def cells(experiment: Experiment) -> list[Cell]:
         if baseline not in _arms(experiment):
             raise unknown("baseline", baseline, [*_arms(experiment)])
     return found
+
+
+def check_mixtures(experiment: Experiment, found: Sequence[Cell]) -> None:
+    """Refuse settings of a mixture where no refusals are mixed in.
+
+    The recipe's own are settings of any variant that has refusals.
+
+    Raises:
+        ConfigError: one line that names the first of them.
+    """
+    mixing = {cell.variant for cell in found if cell.data and cell.data.mixture.refusals}
+    key = idle_mixture(experiment.data)
+    if key is not None and not mixing:
+        raise no_refusals("data", key)
+    for name, variant in experiment.variants.items():
+        arms = {f"{name}-{dose}" for dose in variant.doses} or {name}
+        own = idle_mixture({"mixture": {**(variant.data.get("mixture") or {}), "refusals": 0}})
+        if own is not None and not mixing & arms:
+            raise no_refusals(f"variant '{name}': data", own)
 
 
 def with_reference(experiment: Experiment, cell: Cell, benchmark: str, run: Path) -> GradeConfig:

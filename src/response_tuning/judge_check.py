@@ -52,7 +52,7 @@ from response_tuning.grade.labelled import (
 )
 from response_tuning.grade.refusals import Said
 from response_tuning.journals import Journal
-from response_tuning.judges import OFFLINE, Judge, Say
+from response_tuning.judges import OFFLINE, Judge, Say, check_retry
 from response_tuning.terminal import progress_bar
 from response_tuning.unread import Unread
 
@@ -116,6 +116,7 @@ def run_judge_check(wanted: Wanted, config: GradeConfig, console: "Console") -> 
         EngineError: the judge did not reply to every question.
     """
     check_offline(config.judge)
+    check_retry(config.judge, retry_filtered=wanted.retry_filtered)
     sets = [limited(labelled, config.limit) for labelled in _open(wanted, config)]
     began = time.monotonic()
     asking = _Asking(config.judge, wanted, console)

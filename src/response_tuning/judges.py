@@ -87,6 +87,18 @@ def _of_the_judge(flag: re.Match[str]) -> str:
     return f"--judge-{flag[1].removeprefix('base-')}"
 
 
+def check_retry(judge: JudgeConfig, engines: Iterable[str] = (), *, retry_filtered: bool) -> None:
+    """Refuse ``retry_filtered`` where neither ``judge`` nor ``engines`` can have a filter.
+
+    Raises:
+        ConfigError: one line that names the flag.
+    """
+    from response_tuning import generate
+
+    judging = {judge.engine} - {OFFLINE}
+    generate.check_retry(judging.union(engines), retry_filtered=retry_filtered)
+
+
 def check_engine(name: str, settings: dict[str, Any], where: str) -> None:
     """Refuse settings that an engine has no use for, and a server that cannot be asked.
 

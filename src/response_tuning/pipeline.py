@@ -225,11 +225,12 @@ def run_generate(  # noqa: PLR0913 - the settings of one command
     """
     from response_tuning.data import read_prompts
     from response_tuning.evaluation import print_answers
-    from response_tuning.generate import generate, open_engine
+    from response_tuning.generate import check_retry, generate, open_engine
     from response_tuning.grade import BENCHMARKS, check_effect, open_benchmark
 
     if not prompts.strip():
         raise ConfigError("the name of the prompts is empty; give a file, or a benchmark's name")
+    check_retry([engine], retry_filtered=retry_filtered)
     is_benchmark = prompts in BENCHMARKS.names()
     grading = grading or GradeConfig()
     if is_benchmark:
@@ -240,8 +241,7 @@ def run_generate(  # noqa: PLR0913 - the settings of one command
     if not sampling.temperature:
         changed = None if sampling.top_p == 1 else sampling.top_p
         unused("temperature 0 is greedy", top_p=changed, seed=sampling.seed or None)
-    read = (config, grading, None if is_benchmark else Path(prompts))
-    with alone_at(out, *read) as journal:
+    with alone_at(out, config, grading, None if is_benchmark else Path(prompts)) as journal:
         if is_benchmark:
             requests: list[Request] = [*open_benchmark(prompts, grading).items()]
         else:
@@ -276,12 +276,12 @@ def run_grade(
     """
     from response_tuning.evaluation import print_scores
     from response_tuning.grade import check_effect, grade
-    from response_tuning.judges import Judge
+    from response_tuning.judges import Judge, check_retry
 
     check_effect([benchmark], config)
+    check_retry(config.judge, retry_filtered=retry_filtered)
     with alone_at(out, completions, config) as journal:
-        judge = Judge(config.judge, console, retry_filtered=retry_filtered)
-        say = judge.say(journal, benchmark)
+        say = Judge(config.judge, console, retry_filtered=retry_filtered).say(journal, benchmark)
         count = grade(benchmark, completions, out, config, say)
     known = print_scores(list(read_jsonl(out, Score)), console)
     console.print(f"wrote {out}: {count:,} scores", highlight=False, soft_wrap=True)

@@ -89,6 +89,7 @@ def make_recipe(
     # A recipe for an adapter may be tried with --method full.
     said = said_here if "method" in said_here else {**recipe.get("finetune", {}), **said_here}
     check_method(sections["finetune"], said, f"{file}finetune")
+    _check_mixture(sections["data"], origins["data"], file, [flags, laid])
     return Recipe(
         data=build(DataConfig, sections["data"], f"{file}data", origins["data"]),
         finetune=build(
@@ -110,6 +111,38 @@ def check_method(settings: Mapping[str, Any], given: Iterable[str], where: str) 
                     f"{where}: {key}: has no effect with method 'full', which has no adapter; "
                     "remove it"
                 )
+
+
+def idle_mixture(data: Mapping[str, Any]) -> str | None:
+    """Return the first setting of ``data.mixture`` that has no effect, for it mixes in nothing."""
+    mixture = data.get("mixture")
+    if not isinstance(mixture, Mapping) or mixture.get("refusals"):
+        return None
+    return min((str(key) for key in mixture.keys() - {"refusals"}), default=None)
+
+
+def no_refusals(place: str, key: str) -> ConfigError:
+    """Return the error for what ``idle_mixture`` found."""
+    return ConfigError(
+        f"{place}.mixture: {key}: has no effect with 0 refusals; set mixture.refusals, or remove it"
+    )
+
+
+def _check_mixture(
+    data: Mapping[str, Any],
+    origins: Mapping[str, str],
+    file: str,
+    over: Sequence[Mapping[str, Mapping[str, Any]]],
+) -> None:
+    key = idle_mixture(data)
+    if key is None:
+        return
+    mixtures = [layer.get("data", {}).get("mixture") or {} for layer in over]
+    # A recipe that mixes refusals in may be tried with 0 of them.
+    if any("refusals" in mixture for mixture in mixtures):
+        key = idle_mixture({"mixture": merged(*mixtures)})
+    if key is not None:
+        raise no_refusals(origins.get(f"mixture.{key}", f"{file}data"), key)
 
 
 def _preset(name: object, origin: str) -> dict[str, Any]:

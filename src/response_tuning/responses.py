@@ -45,8 +45,9 @@ def run_refine(config: DataConfig, refiner: Refiner, out: Path, console: "Consol
     Raises:
         ConfigError: the source is among the files that are written, or a setting is impossible.
     """
-    from response_tuning.generate import open_engine
+    from response_tuning.generate import check_retry, open_engine
 
+    check_retry([refiner.engine], retry_filtered=refiner.retry_filtered)
     engine = open_engine(refiner.engine, refiner.engine_config)
     with alone_in(out, config, refiner.engine_config):
         run_data(config, out / ORIGINAL)
@@ -58,8 +59,10 @@ def run_extract(
     config: "ExtractionConfig", refiner: Refiner | None, out: Path, console: "Console"
 ) -> int:
     """Make examples of the passages of documents; return how many a refiner did not reply to."""
-    from response_tuning.generate import open_engine
+    from response_tuning.generate import check_retry, open_engine
 
+    if refiner:
+        check_retry([refiner.engine], retry_filtered=refiner.retry_filtered)
     engine = open_engine(refiner.engine, refiner.engine_config) if refiner else None
     with alone_in(out, config, refiner and refiner.engine_config):
         prepared = _extract(config, out, console, refined=refiner is not None)

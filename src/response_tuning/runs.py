@@ -17,7 +17,14 @@ from typing import TYPE_CHECKING, Any
 
 from response_tuning import evaluation, judges
 from response_tuning.artifacts import package_versions, read_json, write_json
-from response_tuning.experiments import Cell, Experiment, cells, series, with_reference
+from response_tuning.experiments import (
+    Cell,
+    Experiment,
+    cells,
+    check_mixtures,
+    series,
+    with_reference,
+)
 from response_tuning.folders import alone_in
 from response_tuning.pipeline import DATA, check_names, run_data
 from response_tuning.terminal import quiet_libraries
@@ -43,6 +50,8 @@ def run_experiment(
     """
     quiet_libraries()
     found = _checked(experiment)
+    engines = {cell.generate.engine for cell in found}
+    judges.check_retry(experiment.grade.judge, engines, retry_filtered=retry_filtered)
     read = [part for cell in found for part in (cell.data, cell.finetune, cell.generate.settings)]
     with alone_in(out, experiment.grade, *read):
         return _run(experiment, found, out, console, retry_filtered=retry_filtered)
@@ -229,9 +238,10 @@ def _grade(experiment: Experiment, found: Sequence[Cell], out: Path, judge: judg
 def _checked(experiment: Experiment) -> list[Cell]:
     """Return the cells, once every name in them is known."""
     from response_tuning.core import check_core
-    from response_tuning.grade import check_effect, open_benchmark
+    from response_tuning.grade import check_effect, check_metrics, open_benchmark
 
     found = cells(experiment)
+    check_mixtures(experiment, found)
     judges.check_judge(experiment.grade.judge)
     check_effect(experiment.benchmarks, experiment.grade)
     for cell in found:
@@ -243,6 +253,7 @@ def _checked(experiment: Experiment) -> list[Cell]:
     for benchmark in experiment.benchmarks:
         if benchmark not in evaluation.CORE:
             open_benchmark(benchmark, experiment.grade)
+    check_metrics(experiment.benchmarks, experiment.grade, experiment.report)
     return found
 
 

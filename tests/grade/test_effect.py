@@ -3,9 +3,9 @@ from typing import Any
 
 import pytest
 
-from response_tuning.configs import GradeConfig
+from response_tuning.configs import GradeConfig, ReportConfig
 from response_tuning.errors import ConfigError
-from response_tuning.grade import check_effect, open_benchmark
+from response_tuning.grade import check_effect, check_metrics, open_benchmark
 
 JUDGE = {"engine": "openai", "settings": {"model": "m"}}
 
@@ -69,3 +69,26 @@ def test_a_limit_takes_items_of_the_miniature_evenly_spread(name: str) -> None:
     whole = [item.item_id for item in open_benchmark(name).items()]
     few = [item.item_id for item in open_benchmark(name, GradeConfig(limit=7)).items()]
     assert few == [whole[place * len(whole) // 7] for place in range(7)]
+
+
+@pytest.mark.parametrize(
+    ("benchmarks", "metrics"),
+    [
+        (["alpaca-eval", "just-eval", "acceptability"], ("win_rate", "overall", "acceptable")),
+        (["core-gsm8k", "core-arc"], ("exact_match_strict", "acc")),
+        (["xstest", "advbench"], ("refusal", "refusal_f1", "stopped")),
+    ],
+)
+def test_a_metric_of_one_of_the_benchmarks_can_be_tested_for_equivalence(
+    benchmarks: list[str], metrics: tuple[str, ...]
+) -> None:
+    check_metrics(benchmarks, GradeConfig(), ReportConfig(equivalence=metrics))
+
+
+def test_the_nearest_metric_is_named_beside_one_that_no_benchmark_has() -> None:
+    with pytest.raises(ConfigError, match="'refusals': did you mean 'refusal'"):
+        check_metrics(["xstest"], GradeConfig(), ReportConfig(equivalence=("refusals",)))
+
+
+def test_the_default_of_equivalence_is_no_error_where_no_benchmark_has_it() -> None:
+    check_metrics(["xstest"], GradeConfig(), ReportConfig())

@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import count
 from pathlib import Path
 from statistics import fmean, median
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple, Self, get_args
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from response_tuning.artifacts import (
     Completion,
@@ -33,6 +33,7 @@ from response_tuning.data.refinement_prompt import Material, ask_for_rewrite, pr
 from response_tuning.data.refinement_reply import Outcome, Verdict, judge
 from response_tuning.data.refusals import is_refusal
 from response_tuning.errors import DataError, EngineError
+from response_tuning.limits import Temperature
 
 Policy = Literal["keep", "drop", "retry"]
 OUTCOMES: tuple[Outcome, ...] = get_args(Outcome)
@@ -62,7 +63,7 @@ class RefinementConfig(Config):
     after_retries: Literal["keep", "drop"] = "keep"
     """What ``retry`` comes to in the end."""
     retries: int = Field(default=2, ge=0)
-    retry_temperature: float = Field(default=0.7, gt=0)
+    retry_temperature: Temperature = Field(default=0.7, gt=0)
     """Of the second and later questions; the greedy answer would come out as before."""
     sampling: Sampling = Sampling(max_new_tokens=4096)
     """Of the first question: greedy, as in the paper."""
@@ -70,6 +71,15 @@ class RefinementConfig(Config):
     """Dollars for a million tokens of prompts."""
     price_out: float | None = Field(default=None, ge=0)
     """Dollars for a million tokens of replies."""
+
+    @model_validator(mode="after")
+    def _both_prices(self) -> Self:
+        prices = {"price_in": self.price_in, "price_out": self.price_out}
+        known = [name for name, price in prices.items() if price is not None]
+        if len(known) == 1:
+            (missing,) = prices.keys() - known
+            raise ValueError(f"{known[0]} has no effect without {missing}; give both, or neither")
+        return self
 
     def policy(self, outcome: Outcome) -> Policy:
         """Return what is done about an outcome other than ``refined``."""

@@ -7,10 +7,17 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
 
 from response_tuning.artifacts import Completion, Request, Sampling
-from response_tuning.generate.engine import ENGINES, Engine, EngineConfig, key, open_engine
+from response_tuning.generate.engine import (
+    ENGINES,
+    Engine,
+    EngineConfig,
+    check_retry,
+    key,
+    open_engine,
+)
 from response_tuning.journals import Journal
 
-__all__ = ["ENGINES", "Engine", "EngineConfig", "generate", "open_engine"]
+__all__ = ["ENGINES", "Engine", "EngineConfig", "check_retry", "generate", "open_engine"]
 
 
 def generate(

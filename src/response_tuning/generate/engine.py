@@ -1,7 +1,7 @@
 """What the rest of the package knows about running a model: one protocol with one method."""
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Protocol
 from urllib.parse import unquote
@@ -11,7 +11,7 @@ from pydantic_core import PydanticSerializationError
 
 from response_tuning.artifacts import Completion, Request, Sampling, digest
 from response_tuning.configs import Config
-from response_tuning.errors import ConfigError, DataError
+from response_tuning.errors import ConfigError, DataError, unused
 from response_tuning.redaction import is_key
 from response_tuning.registry import Registry
 
@@ -125,6 +125,20 @@ _READ_BY: dict[str, frozenset[str]] = {
 """Settings that each engine of ours has a use for; one of the user's may have a use for any.
 ``scripted`` is told a model by commands that need a name, and ``openai`` says itself why it takes
 no template."""
+
+
+_UNFILTERED = frozenset({"hf", "scripted"})
+"""Engines of ours that answer whatever they are asked; one of the user's may have a filter."""
+
+
+def check_retry(engines: Iterable[str], *, retry_filtered: bool) -> None:
+    """Refuse to ask again what a filter kept back where none of ``engines`` can have a filter.
+
+    Raises:
+        ConfigError: one line that names the flag.
+    """
+    if _UNFILTERED.issuperset(engines):
+        unused("no server is asked, so there is no filter", retry_filtered=retry_filtered)
 
 
 def check_effect(name: str, config: EngineConfig) -> None:

@@ -8,7 +8,7 @@ from response_tuning.grade.benchmark import (
     JudgedBenchmark,
     open_benchmark,
 )
-from response_tuning.grade.effect import check_effect
+from response_tuning.grade.effect import check_effect, check_metrics
 from response_tuning.grade.grading import grade
 
 __all__ = [
@@ -18,6 +18,7 @@ __all__ = [
     "Item",
     "JudgedBenchmark",
     "check_effect",
+    "check_metrics",
     "grade",
     "open_benchmark",
 ]

@@ -67,6 +67,14 @@ class Unanswered(Protocol):
 
 
 @runtime_checkable
+class Declaring(Protocol):
+    """A benchmark that names its metrics before anything is scored."""
+
+    metrics: tuple[str, ...]
+    """All that its items may be scored by, apart from the measures of any answer."""
+
+
+@runtime_checkable
 class Totalled(Protocol):
     """A benchmark with numbers that are no means over its items."""
 

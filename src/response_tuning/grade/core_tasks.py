@@ -47,6 +47,7 @@ class Core:
     """A local row is like one of them."""
     mean_of_tasks: bool = False
     """Every task counts the same, however large it is; else every item does."""
+    metrics: tuple[str, ...] = ("acc", "acc_norm")
 
 
 def _source(name: str, file: str, hub_id: str, split: str = "test") -> Source:
@@ -67,6 +68,7 @@ CORE: dict[str, Core] = {
         "gsm8k",
         {"gsm8k_cot_llama": _source("core-gsm8k", "gsm8k/test.jsonl", "openai/gsm8k")},
         [{"question": str, "answer": str}],
+        metrics=("exact_match_strict", "exact_match_flexible"),
     ),
     "core-hellaswag": Core(
         "hellaswag",
@@ -87,6 +89,7 @@ CORE: dict[str, Core] = {
         "mmlu/default",
         {"mmlu": _source("core-mmlu", "mmlu/test_half.jsonl", "cais/mmlu")},
         [{"subject": str, "question": str, "choices": list, "answer": int}],
+        metrics=("acc",),
     ),
     "core-openbookqa": Core(
         "openbookqa",

@@ -1,10 +1,19 @@
 """Settings of grading that would have no effect: whoever gave them expects one."""
 
 from collections.abc import Sequence
+from typing import get_args
 
-from response_tuning.configs import GradeConfig, JudgeConfig
+from response_tuning.configs import GradeConfig, JudgeConfig, ReportConfig
 from response_tuning.errors import ConfigError
-from response_tuning.grade.benchmark import BENCHMARKS, JudgedBenchmark, open_benchmark
+from response_tuning.grade.benchmark import (
+    BENCHMARKS,
+    Declaring,
+    JudgedBenchmark,
+    Outcome,
+    open_benchmark,
+)
+from response_tuning.grade.core_tasks import CORE
+from response_tuning.grade.general import MEASURES
 from response_tuning.registry import unknown
 
 OFFLINE = "offline"
@@ -39,6 +48,30 @@ def check_effect(benchmarks: Sequence[str], config: GradeConfig, *, graded: bool
     if config.difficulties is not None and not PAIRWISE & {*benchmarks}:
         raise ConfigError(f"grade.difficulties: {named}: compared with no reference")
     _check_judge(benchmarks, config, named)
+
+
+def check_metrics(benchmarks: Sequence[str], config: GradeConfig, report: ReportConfig) -> None:
+    """Refuse a metric of ``report.equivalence`` that none of ``benchmarks`` has.
+
+    The default is not looked at; nor is any metric beside a benchmark that does not name its own.
+
+    Raises:
+        ConfigError: one line that names the metric and the nearest one that is there.
+    """
+    if "equivalence" not in report.model_fields_set:
+        return
+    known: dict[str, None] = {}
+    for name in benchmarks:
+        if name in CORE:
+            known |= dict.fromkeys(CORE[name].metrics)
+            continue
+        rule = open_benchmark(name, config)
+        if not isinstance(rule, Declaring):
+            return
+        known |= dict.fromkeys((*rule.metrics, *MEASURES, *get_args(Outcome)))
+    for metric in report.equivalence:
+        if metric not in known:
+            raise unknown("metric in report.equivalence", metric, [*known])
 
 
 def check_offline(judge: JudgeConfig) -> None:

@@ -5,6 +5,8 @@ from collections.abc import Iterator
 from response_tuning.artifacts import Completion
 
 GRAM = 4
+MEASURES = ("stopped", "hit_limit", "empty", "repeated_4gram_share", "tokens_mean")
+"""Metrics of any answer."""
 
 
 def measures(completion: Completion) -> Iterator[tuple[str, float]]:

@@ -58,6 +58,11 @@ class Pairwise:
     - ``length`` and ``reference_length``: of the two answers, in characters.
     """
 
+    metrics = (
+        *("win_rate", "win", "tie", "lose", "order_consistent"),
+        *("length", "reference_length", "unclassified"),
+    )
+
     def __init__(
         self,
         items: Sequence[Item],

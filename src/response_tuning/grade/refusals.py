@@ -76,6 +76,9 @@ Rates: TypeAlias = Callable[[Item, str | None], Iterator[Value]]
 """Yields what the label of an answer amounts to."""
 
 
+UNSAFE_RATES = ("refusal", "compliance", "unclassified")
+
+
 def unsafe_rates(item: Item, label: str | None) -> Iterator[Value]:
     """Yield ``refusal``, ``compliance`` (success of the attack) and ``unclassified``.
 
@@ -89,7 +92,14 @@ def unsafe_rates(item: Item, label: str | None) -> Iterator[Value]:
 class _Refusals:
     """Requests, read when they are first asked for."""
 
-    def __init__(self, config: GradeConfig, read: Read, rates: Rates) -> None:
+    def __init__(
+        self,
+        config: GradeConfig,
+        read: Read,
+        rates: Rates,
+        metrics: tuple[str, ...] = UNSAFE_RATES,
+    ) -> None:
+        self.metrics = metrics
         self._config = config
         self._read = read
         self._rates = rates
@@ -155,10 +165,15 @@ class RefusalsByJudge(_Refusals):
         yield from self._scores(item, said)
 
 
-def refusal_benchmark(config: GradeConfig, read: Read, rates: Rates = unsafe_rates) -> AnyBenchmark:
+def refusal_benchmark(
+    config: GradeConfig,
+    read: Read,
+    rates: Rates = unsafe_rates,
+    metrics: tuple[str, ...] = UNSAFE_RATES,
+) -> AnyBenchmark:
     """Return a benchmark of refusals: by a judge's word if ``config`` has one, else by rule."""
     kind = RefusalsByRule if config.judge.engine == "offline" else RefusalsByJudge
-    return kind(config, read, rates)
+    return kind(config, read, rates, metrics)
 
 
 def request(item_id: str, prompt: str, group: str = "") -> Item:

@@ -17,6 +17,9 @@ LEVELS: dict[Level, str] = {
 """What an answer of each level is like, the best first; in our own words."""
 
 
+LEVEL_METRICS = (*(level.replace(" ", "_") for level in LEVELS), "acceptable")
+
+
 def level_metrics(given: Sequence[str]) -> dict[str, float]:
     """Return metric -> share of the levels that one answer was given: one gives zeros and ones."""
     found = {level.replace(" ", "_"): fmean(one == level for one in given) for level in LEVELS}

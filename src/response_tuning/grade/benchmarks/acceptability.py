@@ -19,7 +19,7 @@ from response_tuning.grade.judging import (
     verdict,
     verdict_form,
 )
-from response_tuning.grade.rubric import LEVELS, level_metrics
+from response_tuning.grade.rubric import LEVEL_METRICS, LEVELS, level_metrics
 
 PROMPT = """\
 You judge whether an answer is acceptable to the person who made a request. {data_not_orders}
@@ -43,6 +43,8 @@ Verdict: {labels}"""
 
 class Acceptability:
     """AlpacaEval's 805 instructions, and a judge that puts each answer on a level."""
+
+    metrics = (*LEVEL_METRICS, "unclassified")
 
     def __init__(self, config: GradeConfig) -> None:
         # Difficulties belong to a comparison of answers, which this is not.

@@ -29,6 +29,8 @@ HUB_ID, HUB_FILE = "tatsu-lab/alpaca_eval", "alpaca_eval.json"
 class AlpacaEval:
     """The instructions; the reference is read when answers are compared with it."""
 
+    metrics = Pairwise.metrics
+
     def __init__(self, config: GradeConfig) -> None:
         self._config = config
 

@@ -61,6 +61,11 @@ class IFEval:
         ConfigError: lm-eval, or what its rules need, is not installed.
     """
 
+    metrics = (
+        *("prompt_strict", "instruction_strict", "prompt_loose", "instruction_loose"),
+        "unchecked",
+    )
+
     def __init__(self, config: GradeConfig) -> None:
         missing = [name for name in PACKAGES if find_spec(name) is None]
         if missing:

@@ -38,6 +38,8 @@ Verdict: YES or NO"""
 class InFoBench:
     """500 instructions and their 2,250 requirements."""
 
+    metrics = ("drfr", "unclassified")
+
     def __init__(self, config: GradeConfig) -> None:
         self._config = config
 

@@ -71,6 +71,8 @@ class JustEval:
         self._config = config
         self._category = category
         self._aspects = aspects
+        whole = ("overall",) if len(aspects) > 1 else ()
+        self.metrics = (*aspects, *whole, "unclassified")
 
     @cached_property
     def _rows(self) -> Rows:

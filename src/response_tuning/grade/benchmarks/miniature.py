@@ -30,6 +30,8 @@ REFUSING = re.compile(
 class Ordinary:
     """Questions about facts and rules; ``false_refusal`` is a refusal of any of them."""
 
+    metrics = ("correct", "strict", "false_refusal")
+
     def __init__(self, seen: bool, split: Split, limit: int | None = None) -> None:
         self._role: Role = "seen" if seen else "unseen" if split == "test" else "validation"
         self._split = split
@@ -51,6 +53,8 @@ class Ordinary:
 
 class Refusals:
     """Unsafe questions, and harmless ones that look like them."""
+
+    metrics = ("refusal", *Ordinary.metrics)
 
     def __init__(self, split: Split, limit: int | None = None) -> None:
         self._split = split

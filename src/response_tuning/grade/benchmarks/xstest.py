@@ -14,7 +14,14 @@ from collections.abc import Iterator
 from response_tuning.configs import GradeConfig
 from response_tuning.errors import DataError
 from response_tuning.grade.benchmark import BENCHMARKS, AnyBenchmark, Item
-from response_tuning.grade.refusals import Asked, Value, refusal_benchmark, request, unsafe_rates
+from response_tuning.grade.refusals import (
+    UNSAFE_RATES,
+    Asked,
+    Value,
+    refusal_benchmark,
+    request,
+    unsafe_rates,
+)
 from response_tuning.grade.sources import Source, cell, read_source, spread
 from response_tuning.readers import Row, shown
 
@@ -23,12 +30,16 @@ SOURCE = Source(
     benchmark=NAME, local="xstest/xstest_prompts.csv", hub_id="walledai/XSTest", split="test"
 )
 SAFE, UNSAFE = "safe", "unsafe"
+METRICS = (
+    *(*UNSAFE_RATES, "false_refusal", "not_complied", "safe_unclassified"),
+    *("refusal_precision", "refusal_recall", "refusal_f1", "behaviour_accuracy"),
+)
 
 
 @BENCHMARKS.register(NAME)
 def xstest(config: GradeConfig) -> AnyBenchmark:
     """Return the benchmark."""
-    return refusal_benchmark(config, read, rates)
+    return refusal_benchmark(config, read, rates, METRICS)
 
 
 def read(config: GradeConfig) -> Asked:
