@@ -566,6 +566,18 @@ def test_a_loss_that_diverges_ends_the_run_in_one_line(
         finetune(config, data, tmp_path, console)
 
 
+@pytest.mark.parametrize("method", ["full", "lora"])
+def test_a_last_step_that_diverges_leaves_no_model(
+    tiny_base: Path, data: Path, tmp_path: Path, console: Console, method: str
+) -> None:
+    config = configured(
+        tiny_base, method=method, learning_rate=1e30, max_grad_norm=1e30, max_steps=1
+    )
+    with pytest.raises(ModelError, match="diverged; lower --learning-rate, and start over"):
+        finetune(config, data, tmp_path, console)
+    assert not list(tmp_path.glob("*.safetensors"))
+
+
 def test_a_tracker_by_name_hears_of_the_run(
     tiny_base: Path, data: Path, tmp_path: Path, console: Console
 ) -> None:

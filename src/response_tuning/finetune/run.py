@@ -44,6 +44,7 @@ from response_tuning.finetune.manifest import (
     run_of,
 )
 from response_tuning.finetune.processes import is_first
+from response_tuning.models.checks import check_converged
 from response_tuning.templates import Chat
 
 if TYPE_CHECKING:
@@ -193,6 +194,7 @@ def _train(
             trainer.train(resume_from_checkpoint=checkpoint)
     finally:
         bar.close()
+    check_converged(trainer.model)
     manifest |= {"layout": trainer.layout.name, "steps": trainer.state.global_step}
     if len(encoded.held_out):
         manifest["held_out_loss"] = _held_out_loss(trainer)

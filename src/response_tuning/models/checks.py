@@ -37,13 +37,7 @@ def check_causal(model: Any, name: object) -> None:  # noqa: ANN401 - PEFT's, or
     Raises:
         ModelError: it is such a model, an encoder for instance.
     """
-    import torch
-
-    last = model.config.get_text_config().vocab_size - 1
-    first = [min(token, last) for token in range(3, 9)]
-    ids = torch.tensor([first, [*first[:-1], 0]], device=model.device)
-    with torch.no_grad():
-        logits: Tensor = model(input_ids=ids, use_cache=False).logits
+    logits = _logits(model)
     if not logits.amax(-1).isfinite().all():
         raise ModelError(f"{name}: its logits are NaN or infinite, so the model can say nothing")
     one, other = logits[:, :-1].float()
@@ -53,6 +47,33 @@ def check_causal(model: Any, name: object) -> None:  # noqa: ANN401 - PEFT's, or
             f"{name}: not a causal language model: what it says of a token depends on later "
             "tokens, as an encoder's does"
         )
+
+
+def check_converged(model: Any) -> None:  # noqa: ANN401 - PEFT's, or transformers'
+    """Refuse a tuned model whose logits are no numbers.
+
+    The loss of a step is measured before its update, so no loss shows what the last one did.
+
+    Raises:
+        ModelError: its last steps have diverged.
+    """
+    if not _logits(model).amax(-1).isfinite().all():
+        raise ModelError(
+            "the tuned model's logits are NaN or infinite: training has diverged; lower "
+            "--learning-rate, and start over with --no-resume or in another --out"
+        )
+
+
+def _logits(model: Any) -> "Tensor":  # noqa: ANN401 - PEFT's, or transformers'
+    """Return (2, 6, V): the logits of six tokens, and of the same with another one at the end."""
+    import torch
+
+    last = model.config.get_text_config().vocab_size - 1
+    first = [min(token, last) for token in range(3, 9)]
+    ids = torch.tensor([first, [*first[:-1], 0]], device=model.device)
+    with torch.no_grad():
+        logits: Tensor = model(input_ids=ids, use_cache=False).logits
+    return logits
 
 
 def beyond(tokenizer: "PreTrainedTokenizerBase", rows: int) -> dict[int, str]:
