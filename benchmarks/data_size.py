@@ -83,7 +83,7 @@ def build(folder: Path, rows: int, arguments: argparse.Namespace) -> Result:
 def prepare(folder: Path, rows: int, arguments: argparse.Namespace) -> Result:
     """Run the data stage: reading, exact duplicates, writing."""
     from response_tuning.configs import DataConfig
-    from response_tuning.pipeline import run_data
+    from response_tuning.workflows.data import run_data
 
     run_data(DataConfig(source=str(folder / "input.jsonl")), folder / "data")
     return {"examples": json.loads((folder / "data" / "audit.json").read_text())["examples"]}
@@ -95,9 +95,9 @@ def encode(folder: Path, rows: int, arguments: argparse.Namespace) -> Result:
     ``setup_cpu`` is part of the time, and does not grow: the tokenizer is read once more.
     """
     from response_tuning.configs import FinetuneConfig
-    from response_tuning.finetune import base, run, store
+    from response_tuning.finetune import base, dataset, store
     from response_tuning.finetune.encoding import CHUNK, Encoder, continuation_tokenizer
-    from response_tuning.finetune.examples import ExampleFile
+    from response_tuning.finetune.example_file import ExampleFile
     from response_tuning.templates import Chat
 
     config = FinetuneConfig(
@@ -136,7 +136,7 @@ def encode(folder: Path, rows: int, arguments: argparse.Namespace) -> Result:
     with whole:
         examples = Interrupted(folder / "data" / "examples.jsonl")
         # As run.encode, which also asks a model, of which there is none here, for its vocabulary.
-        store.write(run.rows(config, chat, examples), folder / "tokens")
+        store.write(dataset.rows(config, chat, examples), folder / "tokens")
         _, counts = store.read(folder / "tokens")
     return {
         "seconds": whole.seconds - away.seconds,

@@ -81,10 +81,10 @@ def prepare(options: argparse.Namespace, folder: Path) -> None:
 
     from response_tuning.configs import DataConfig, FinetuneConfig
     from response_tuning.finetune import base
-    from response_tuning.finetune.run import read_examples, rows
+    from response_tuning.finetune.dataset import read_examples, rows
     from response_tuning.miniature import resolved
-    from response_tuning.pipeline import run_data
     from response_tuning.templates import Chat
+    from response_tuning.workflows.data import run_data
 
     data, small = Path(options.data or ""), folder / "small"
     if options.data:

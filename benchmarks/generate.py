@@ -33,8 +33,8 @@ from table import Row, markdown, write
 
 from response_tuning.artifacts import Message, Request, Sampling
 from response_tuning.generate.engines.hf import HfEngine
-from response_tuning.generate.loading import load
-from response_tuning.generate.local import LocalModel
+from response_tuning.models.inference import load
+from response_tuning.models.local import LocalModel
 
 PROMPTS = "alpaca_eval/reference_gpt4_1106_preview.json"
 PAGE = 32

@@ -51,16 +51,16 @@ def cut(length: Length, window: int) -> Length:
 def histogram(source: str, objective: str, data: Path, tokenizer: Path) -> list[list[int]]:
     """Return the rows of one workload."""
     from response_tuning.configs import DataConfig, FinetuneConfig
-    from response_tuning.finetune import base, run
-    from response_tuning.pipeline import run_data
+    from response_tuning.finetune import base, dataset
     from response_tuning.templates import Chat
+    from response_tuning.workflows.data import run_data
 
     config = FinetuneConfig(base_model=str(tokenizer), objective=objective, window=WINDOW)
     chat = Chat(base.load_tokenizer(config))
     examples, supervised = Counter[int](), Counter[int]()
     with tempfile.TemporaryDirectory() as folder:
         run_data(DataConfig(source=source, path=data / FILES[source]), Path(folder))
-        for row in run.rows(config, chat, run.read_examples(Path(folder))):
+        for row in dataset.rows(config, chat, dataset.read_examples(Path(folder))):
             if row.trained:
                 examples[len(row.input_ids)] += 1
                 supervised[len(row.input_ids)] += row.supervised

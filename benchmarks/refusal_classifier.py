@@ -27,9 +27,9 @@ import numpy as np
 import numpy.typing as npt
 
 from response_tuning.artifacts import write_json
-from response_tuning.grade.agreement import compare_labels
-from response_tuning.grade.labelled import open_set
-from response_tuning.grade.refusal_classifier import FITTED, SIGNS, signs
+from response_tuning.grade.agreement.labelled_sets import open_set
+from response_tuning.grade.agreement.statistics import compare_labels
+from response_tuning.grade.judges.refusal_classifier import FITTED, SIGNS, signs
 from response_tuning.refusal_phrases import declines
 
 MODELS = {"llama2orig": "Llama 2", "mistralinstruct": "Mistral Instruct"}

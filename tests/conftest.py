@@ -18,12 +18,15 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig
 
 from response_tuning.artifacts import Audit, Dropped, Example, read_jsonl
-from response_tuning.cli import main
-from response_tuning.configs import DataConfig, build
+from response_tuning.cli.main import main
+from response_tuning.configs import DataConfig
 from response_tuning.data import prepare
 from response_tuning.miniature.build import BuildConfig, build_base
+from response_tuning.recipe import build
 from response_tuning.templates import Chat, install
 from response_tuning.terminal import quiet_libraries
+
+pytest_plugins = ["fixtures.language_models"]
 
 Prepared = tuple[Audit, list[Example], list[Dropped]]
 TINY_TOKENIZER = Path(__file__).parent / "assets" / "tiny_tokenizer"

@@ -117,7 +117,7 @@ def run(order: dict[str, Any]) -> None:
     faults = Faults(Path(order["folder"]), order.get("kind", ""), order.get("at", 0))
     code: Any = 0
     try:
-        from response_tuning.cli import main
+        from response_tuning.cli.main import main
 
         sys.argv = ["rtune", *order["arguments"]]
         faults.begin()
@@ -165,9 +165,9 @@ def import_everything() -> None:
     import response_tuning.finetune.checks
     import response_tuning.finetune.merge
     import response_tuning.finetune.trainer
-    import response_tuning.generate.local
+    import response_tuning.models.local
     import response_tuning.report
-    import response_tuning.runs  # noqa: F401
+    import response_tuning.workflows.run  # noqa: F401
 
     torch.set_num_threads(1)
 

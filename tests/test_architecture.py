@@ -1,3 +1,10 @@
+"""The rule of the layout, as CONTRIBUTING.md has it:
+
+A file at the root is vocabulary for all; ``models/``, ``templates/`` and ``miniature/`` are what
+stages share; a folder holds the whole of its subject and imports no other stage; only
+``workflows/`` joins stages; only ``cli/`` speaks to the shell.
+"""
+
 import ast
 import json
 import subprocess
@@ -15,46 +22,12 @@ from response_tuning.grade import BENCHMARKS
 
 SOURCE = Path(response_tuning.__file__).parent
 TESTS = Path(__file__).parent
-STAGES = ["data", "finetune", "generate", "grade", "report"]
-# The plumbing that each of these may import; ``cli`` and ``pipeline`` import what they wire.
-PLUMBING: dict[str, set[str]] = {
-    "errors": set(),
-    "registry": {"errors"},
-    "artifacts": {"errors", "limits"},
-    "configs": {"errors", "limits", "redaction", "registry", "yaml_text"},
-    "experiments": {"errors", "registry", "configs", "recipe", "yaml_text"},
-    "folders": {"artifacts", "errors"},
-    "hub": {"errors", "readers"},
-    "journals": {"artifacts", "errors"},
-    "limits": set(),
-    "pairs": {"artifacts"},
-    "readers": {"errors"},
-    "redaction": set(),
-    "recipe": {"configs", "errors", "registry", "yaml_text"},
-    "refusal_phrases": set(),
-    "terminal": set(),
-    "thoughts": {"artifacts"},
-    "unread": {"artifacts"},
-    "yaml_text": {"errors"},
-    "templates": {"artifacts", "configs", "errors", "registry", "templates"},
-    "miniature": {"artifacts", "configs", "errors", "miniature", "seals"},
-    "models": {"artifacts", "errors", "models"},
-}
-WIRING = {
-    "cli.py",
-    "cli_data.py",
-    "cli_evaluation.py",
-    "core.py",
-    "evaluation.py",
-    "judge_check.py",
-    "judges.py",
-    "names.py",
-    "pipeline.py",
-    "probing.py",
-    "ratings.py",
-    "responses.py",
-    "runs.py",
-}
+STAGES = {"data", "finetune", "generate", "grade", "probe", "report", "serve"}
+SHARED = {"models", "templates", "miniature"}
+JOINING = {"workflows", "cli"}
+LIBRARY = {"__init__", "__main__"}
+"""What the package is to others: its public names, and ``python -m response_tuning``."""
+SHELL = {"typer", "argparse", "click"}
 HEAVY = {"torch", "transformers", "datasets", "pyarrow", "openai", "scipy", "matplotlib"} | {
     "krippendorff",
     "lm_eval",
@@ -69,14 +42,30 @@ def modules() -> Iterator[Path]:
     return (path for path in sorted(SOURCE.rglob("*.py")))
 
 
+def name_of(path: Path) -> str:
+    return path.relative_to(SOURCE).as_posix()
+
+
 def imported(path: Path) -> set[str]:
+    """The full names of the modules, and of what is taken from them, wherever that happens."""
     names = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.ImportFrom) and node.module:
-            names.add(node.module)
+            assert node.level == 0, f"{path}: relative import"
+            names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
         elif isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
     return names
+
+
+def rooms(path: Path) -> set[str]:
+    """The folders of the package that a module imports from, such as ``models``."""
+    parts = [name.split(".") for name in imported(path)]
+    return {
+        names[1]
+        for names in parts
+        if names[0] == "response_tuning" and len(names) > 1 and (SOURCE / names[1]).is_dir()
+    }
 
 
 def loaded_after(statement: str) -> set[str]:
@@ -85,84 +74,96 @@ def loaded_after(statement: str) -> set[str]:
     return set(json.loads(out.stdout))
 
 
-def test_the_listing_of_the_package_is_the_pipeline() -> None:
-    folders = [p.name for p in sorted(SOURCE.iterdir()) if (p / "__init__.py").exists()]
-    shared = [*STAGES[:4], "miniature", "models", *STAGES[4:], "templates"]
-    assert folders == shared == sorted(folders)
+def test_the_listing_of_the_package_is_the_rule() -> None:
+    folders = {p.name for p in SOURCE.iterdir() if (p / "__init__.py").exists()}
+    assert folders == STAGES | SHARED | JOINING
 
 
-@pytest.mark.parametrize("stage", STAGES)
-def test_stages_do_not_import_each_other(stage: str) -> None:
-    others = tuple(f"response_tuning.{other}" for other in STAGES if other != stage)
+@pytest.mark.parametrize("path", sorted(SOURCE.glob("*.py")), ids=name_of)
+def test_a_file_at_the_root_is_vocabulary_and_imports_no_folder(path: Path) -> None:
+    if path.stem not in LIBRARY:
+        assert not rooms(path)
+
+
+@pytest.mark.parametrize("folder", sorted(SHARED))
+def test_what_stages_share_imports_no_stage(folder: str) -> None:
+    for path in (SOURCE / folder).rglob("*.py"):
+        assert rooms(path) <= SHARED, path
+
+
+@pytest.mark.parametrize("stage", sorted(STAGES))
+def test_a_stage_imports_no_other_stage(stage: str) -> None:
     for path in (SOURCE / stage).rglob("*.py"):
-        assert not [name for name in imported(path) if name.startswith(others)], path
+        assert rooms(path) <= SHARED | {stage}, path
 
 
-def own(path: Path) -> set[str]:
-    """The parts of the package that a module imports, such as ``configs`` or ``generate``."""
-    names = {
-        name.partition(".")[2] for name in imported(path) if name.startswith("response_tuning")
-    }
-    if "" in names:  # from response_tuning import miniature, templates
-        names |= {
-            alias.name
-            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
-            if isinstance(node, ast.ImportFrom) and node.module == "response_tuning"
-            for alias in node.names
-        }
-    return {name.partition(".")[0] for name in names} - {""}
+def test_only_workflows_join_stages() -> None:
+    for path in (SOURCE / "workflows").glob("*.py"):
+        assert "cli" not in rooms(path), path
+    for path in (SOURCE / "cli").glob("*.py"):
+        assert len(rooms(path) & STAGES) <= 2, path
 
 
-@pytest.mark.parametrize("part", PLUMBING)
-def test_plumbing_imports_plumbing_beneath_it_and_no_stage(part: str) -> None:
-    folder = SOURCE / part
-    for path in sorted(folder.rglob("*.py")) if folder.is_dir() else [SOURCE / f"{part}.py"]:
-        assert own(path) <= PLUMBING[part], path
+def test_only_the_command_line_speaks_to_the_shell() -> None:
+    for path in modules():
+        if path.parent == SOURCE / "cli":
+            continue
+        assert not SHELL & {name.split(".")[0] for name in imported(path)}, path
+        code = ast.dump(ast.parse(path.read_text(encoding="utf-8")))
+        assert "attr='argv'" not in code, path
 
 
-def test_stages_are_wired_in_files_that_the_command_line_calls() -> None:
-    stages = {*STAGES}
-    wiring = {
-        path.name
-        for path in SOURCE.glob("*.py")
-        if own(path) & stages and path.name != "__init__.py"
-    }
-    assert wiring == WIRING
-    assert own(SOURCE / "cli.py") & stages == {"generate"}, "chat is a stage's own command"
-    assert own(SOURCE / "cli_data.py") & stages == {"data", "generate"}, "settings alone"
-    assert own(SOURCE / "cli_evaluation.py") & stages == {"generate"}, "settings alone"
+def test_imports_at_the_top_of_the_root_form_no_circle() -> None:
+    above: dict[str, set[str]] = {}
+    for path in SOURCE.glob("*.py"):
+        found = {name.split(".")[1] for name in imported(path) if name.count(".") > 0}
+        above[path.stem] = {name for name in found if (SOURCE / f"{name}.py").exists()}
+    left = {name for name in above if name not in LIBRARY}
+    while left:
+        free = {name for name in left if not above[name] & left - {name}}
+        assert free, f"these import each other: {sorted(left)}"
+        left -= free
 
 
 def test_what_the_miniature_is_for_is_known_to_few() -> None:
     users = {
-        path.relative_to(SOURCE).as_posix()
+        name_of(path)
         for path in modules()
-        if "miniature" in own(path) and path.parent != SOURCE / "miniature"
+        if "miniature" in rooms(path) and SOURCE / "miniature" not in path.parents
     }
     assert users == {
-        "cli_experiments.py",
+        "cli/experiments.py",
         "data/sources.py",
         "data/tokens.py",
         "finetune/base.py",
-        "generate/loading.py",
         "grade/benchmarks/miniature.py",
-        "pipeline.py",
+        "models/inference.py",
+        "workflows/miniature.py",
+        "workflows/names.py",
     }
 
 
-@pytest.mark.parametrize("module", ["response_tuning", "response_tuning.cli"])
+@pytest.mark.parametrize("module", ["response_tuning", "response_tuning.cli.main"])
 def test_starting_loads_no_deep_learning_framework(module: str) -> None:
     heavy = HEAVY | {"rich", "pydantic", "numpy"}
     assert not heavy & loaded_after(f"import {module}")
 
 
 def test_listing_what_is_registered_loads_no_deep_learning_framework() -> None:
-    statement = "from response_tuning import pipeline; pipeline.registered()"
+    statement = "from response_tuning.workflows import names; names.registered()"
     assert not HEAVY & loaded_after(statement)
 
 
 @pytest.mark.parametrize(
-    "module", ["runs", "responses", "experiments", "miniature.build", "grade", "report"]
+    "module",
+    [
+        "grade",
+        "miniature.build",
+        "report",
+        "workflows.experiment",
+        "workflows.refine",
+        "workflows.run",
+    ],
 )
 def test_importing_a_part_loads_no_deep_learning_framework(module: str) -> None:
     assert not HEAVY & loaded_after(f"import response_tuning.{module}")
@@ -171,14 +172,13 @@ def test_importing_a_part_loads_no_deep_learning_framework(module: str) -> None:
 def test_every_extension_point_is_one_place() -> None:
     places = {
         "data/sources.py",
+        "data/tokens.py",
         "finetune/objectives.py",
         "generate/engine.py",
         "grade/benchmark.py",
     }
     found = {
-        path.relative_to(SOURCE).as_posix()
-        for path in modules()
-        if ": Registry[" in path.read_text(encoding="utf-8")
+        name_of(path) for path in modules() if ": Registry[" in path.read_text(encoding="utf-8")
     }
     assert found == places
     engines = {path.stem for path in (SOURCE / "generate/engines").glob("[!_]*.py")}
@@ -204,9 +204,7 @@ def test_the_public_names_are_sorted_documented_and_there() -> None:
         assert getattr(response_tuning, name).__doc__, name
 
 
-@pytest.mark.parametrize(
-    "path", list(modules()), ids=lambda path: path.relative_to(SOURCE).as_posix()
-)
+@pytest.mark.parametrize("path", list(modules()), ids=name_of)
 def test_a_module_says_what_it_is_and_can_be_read_in_a_sitting(path: Path) -> None:
     text = path.read_text(encoding="utf-8")
     assert ast.get_docstring(ast.parse(text))

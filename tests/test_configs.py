@@ -3,12 +3,9 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from response_tuning.configs import (
-    DataConfig,
-    FinetuneConfig,
-    build,
-)
+from response_tuning.configs import DataConfig, FinetuneConfig
 from response_tuning.errors import ConfigError
+from response_tuning.recipe import build
 
 FLAGS: dict[str, dict[str, Any]] = {
     "data": {"source": "answers.jsonl"},

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from response_tuning.cli import main
+from response_tuning.cli.main import main
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")

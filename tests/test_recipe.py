@@ -3,15 +3,9 @@ from typing import Any
 
 import pytest
 
-from response_tuning.configs import (
-    DataConfig,
-    FinetuneConfig,
-    MixtureConfig,
-    merged,
-    read_recipe,
-)
+from response_tuning.configs import DataConfig, FinetuneConfig, MixtureConfig
 from response_tuning.errors import ConfigError
-from response_tuning.recipe import PRESETS, Recipe, make_recipe
+from response_tuning.recipe import PRESETS, Recipe, make_recipe, merged, read_recipe
 
 FLAGS: dict[str, dict[str, Any]] = {
     "data": {"source": "answers.jsonl"},

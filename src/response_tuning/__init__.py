@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from response_tuning.recipe import Recipe
     from response_tuning.templates import Chat, install
 
+
 __all__ = [
     "Chat",
     "Completion",

@@ -1,5 +1,5 @@
 """``python -m response_tuning`` is ``rtune``: what a launcher such as torchrun needs."""
 
-from response_tuning.cli import main
+from response_tuning.cli.main import main
 
 main()

@@ -8,7 +8,7 @@ reads, or in place of anything but a regular file.
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
@@ -382,3 +382,9 @@ def package_versions() -> dict[str, str]:
         except metadata.PackageNotFoundError:
             found[name] = "not installed"
     return found
+
+
+def cut(text: str, stop: Sequence[str]) -> str | None:
+    """Return ``text`` up to the first stop string, or None where there is none in it."""
+    found = [position for position in map(text.find, stop) if position >= 0]
+    return text[: min(found)] if found else None

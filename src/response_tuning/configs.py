@@ -3,16 +3,12 @@
 A recipe is a YAML file with a section for each stage; the command line's flags override it.
 """
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from response_tuning import yaml_text
-from response_tuning.errors import ConfigError
 from response_tuning.limits import MaxNewTokens, Temperature
-from response_tuning.redaction import redacted
 
 
 class Config(BaseModel):
@@ -242,64 +238,3 @@ class ReportConfig(Config):
     resamples: int = Field(default=10_000, ge=100)
     """Bootstrap resamples, each of whole prompts."""
     seed: Seed = 0
-
-
-C = TypeVar("C", bound=BaseModel)
-
-
-def build(
-    kind: type[C], values: dict[str, Any], where: str, origins: Mapping[str, str] | None = None
-) -> C:
-    """Validate ``values`` as a ``kind``.
-
-    Raises:
-        ConfigError: one line naming where the value is from (``where``, unless ``origins`` holds
-            another place for its key, or for the section that it is in), the key, its value and
-            what is wrong.
-    """
-    try:
-        return kind.model_validate(values)
-    except ValidationError as error:
-        first = error.errors()[0]
-        tried = {"bool", "constrained-int"}  # what a setting that may be "auto" was taken for
-        key = ".".join(str(part) for part in first["loc"] if part not in tried)
-        place = _nearest(key, origins or {}) or where
-        message = first["msg"].removeprefix("Value error, ")
-        if first["type"] == "missing":
-            flag = {"source": "--data"}.get(key, f"--{key.replace('_', '-')}")
-            flags = getattr(kind, "flags", True)
-            message = f"not given; name it with {flag}, or in a recipe" if flags else "missing"
-        silent = first["type"] in {"missing", "value_error"}
-        if first["type"] == "extra_forbidden":
-            # What a key that nobody knows holds may be a secret, such as an api_key.
-            silent = not isinstance(first["input"], int | float)
-        got = "" if silent else f" (got {redacted(repr(first['input']))})"
-        raise ConfigError(": ".join(filter(None, (place, key, message))) + got) from error
-
-
-def merged(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """Lay settings over others; a section of both keeps what the upper one does not say."""
-    whole = {**under, **over}
-    for key in under.keys() & over.keys():
-        if isinstance(under[key], Mapping) and isinstance(over[key], Mapping):
-            whole[key] = merged(under[key], over[key])
-    return whole
-
-
-def read_recipe(path: Path) -> dict[str, Any]:
-    """Read the sections of a YAML recipe, not yet validated.
-
-    Raises:
-        ConfigError: the file is missing, is no YAML, or is no mapping of sections.
-    """
-    content = yaml_text.read(path)
-    if not isinstance(content, dict):
-        raise ConfigError(f"{path}: expected sections such as 'data:' and 'finetune:'")
-    return content
-
-
-def _nearest(key: str, origins: Mapping[str, str]) -> str:
-    """Return the origin of ``key``, or else of the innermost section around it that has one."""
-    while key and key not in origins:
-        key = key.rpartition(".")[0]
-    return origins.get(key, "")

@@ -17,6 +17,7 @@ from response_tuning.errors import DataError
 if TYPE_CHECKING:
     import pyarrow
 
+
 SHOWN = 60
 BATCH_ROWS = 1000
 BLANK = "blank line"

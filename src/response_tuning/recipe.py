@@ -2,18 +2,18 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
 
 from response_tuning import yaml_text
 from response_tuning.configs import (
     Config,
     DataConfig,
     FinetuneConfig,
-    build,
-    merged,
-    read_recipe,
 )
 from response_tuning.errors import ConfigError
+from response_tuning.redaction import redacted
 from response_tuning.registry import unknown
 
 
@@ -157,3 +157,77 @@ def _keys(values: Mapping[str, Any], section: str = "") -> Iterator[str]:
         yield f"{section}{key}"
         if isinstance(value, Mapping):
             yield from _keys(value, f"{section}{key}.")
+
+
+C = TypeVar("C", bound=BaseModel)
+
+
+def build(
+    kind: type[C], values: dict[str, Any], where: str, origins: Mapping[str, str] | None = None
+) -> C:
+    """Validate ``values`` as a ``kind``.
+
+    Raises:
+        ConfigError: one line naming where the value is from (``where``, unless ``origins`` holds
+            another place for its key, or for the section that it is in), the key, its value and
+            what is wrong.
+    """
+    try:
+        return kind.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        tried = {"bool", "constrained-int"}  # what a setting that may be "auto" was taken for
+        key = ".".join(str(part) for part in first["loc"] if part not in tried)
+        place = _nearest(key, origins or {}) or where
+        message = first["msg"].removeprefix("Value error, ")
+        if first["type"] == "missing":
+            flag = {"source": "--data"}.get(key, f"--{key.replace('_', '-')}")
+            flags = getattr(kind, "flags", True)
+            message = f"not given; name it with {flag}, or in a recipe" if flags else "missing"
+        silent = first["type"] in {"missing", "value_error"}
+        if first["type"] == "extra_forbidden":
+            # What a key that nobody knows holds may be a secret, such as an api_key.
+            silent = not isinstance(first["input"], int | float)
+        got = "" if silent else f" (got {redacted(repr(first['input']))})"
+        raise ConfigError(": ".join(filter(None, (place, key, message))) + got) from error
+
+
+def merged(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """Lay settings over others; a section of both keeps what the upper one does not say."""
+    whole = {**under, **over}
+    for key in under.keys() & over.keys():
+        if isinstance(under[key], Mapping) and isinstance(over[key], Mapping):
+            whole[key] = merged(under[key], over[key])
+    return whole
+
+
+def read_recipe(path: Path) -> dict[str, Any]:
+    """Read the sections of a YAML recipe, not yet validated.
+
+    Raises:
+        ConfigError: the file is missing, is no YAML, or is no mapping of sections.
+    """
+    content = yaml_text.read(path)
+    if not isinstance(content, dict):
+        raise ConfigError(f"{path}: expected sections such as 'data:' and 'finetune:'")
+    return content
+
+
+def _nearest(key: str, origins: Mapping[str, str]) -> str:
+    """Return the origin of ``key``, or else of the innermost section around it that has one."""
+    while key and key not in origins:
+        key = key.rpartition(".")[0]
+    return origins.get(key, "")
+
+
+Settings = dict[str, Any]
+"""Settings of a stage that are laid over others before they are checked."""
+
+
+def laid_over(content: Settings, settings: Sequence[str]) -> Settings:
+    """Return ``content`` with ``KEY=VALUE`` settings laid over it, such as ``a.b.c=1``.
+
+    Raises:
+        ConfigError: one of them is no setting.
+    """
+    return yaml_text.with_settings(content, settings)

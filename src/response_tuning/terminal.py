@@ -15,6 +15,7 @@ from unicodedata import category
 if TYPE_CHECKING:
     from rich.console import Console
 
+
 PLAIN_EVERY_S = 10.0
 """Seconds between progress lines when the output is not a terminal."""
 _STEERING = {"Cc", "Cs", "Zl", "Zp"}

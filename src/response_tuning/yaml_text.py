@@ -13,6 +13,7 @@ from response_tuning.errors import ConfigError
 if TYPE_CHECKING:
     import yaml
 
+
 MAX_BYTES = 1 << 20
 MAX_VALUES = 100_000
 MAX_DEPTH = 50

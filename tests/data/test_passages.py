@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 
 from response_tuning.artifacts import read_json, read_jsonl
-from response_tuning.configs import build
 from response_tuning.data.passages import (
     ExtractionConfig,
     Passage,
@@ -17,6 +16,7 @@ from response_tuning.data.passages import (
     unfit,
 )
 from response_tuning.errors import ConfigError, DataError
+from response_tuning.recipe import build
 
 Extract = Callable[..., tuple[list[Passage], dict[str, Any]]]
 

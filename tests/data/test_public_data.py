@@ -7,12 +7,12 @@ import pytest
 
 from response_tuning.artifacts import Audit, Dropped, Example, file_digest, read_json, read_jsonl
 from response_tuning.configs import DataConfig
-from response_tuning.data.inspection import inspect
-from response_tuning.data.refusals import is_refusal
+from response_tuning.data.inspection.inspection import inspect
+from response_tuning.data.steps.refusals import is_refusal
 from response_tuning.errors import DataError
 from response_tuning.finetune.encoding import Encoder
-from response_tuning.pipeline import run_data
 from response_tuning.templates import Chat
+from response_tuning.workflows.data import run_data
 
 Prepare = Callable[..., tuple[Audit, list[Example], list[Dropped]]]
 

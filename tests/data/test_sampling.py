@@ -7,8 +7,8 @@ import pytest
 
 from response_tuning.artifacts import Message
 from response_tuning.data.conversations import Turn
-from response_tuning.data.curation import Candidate
 from response_tuning.data.sampling import sample
+from response_tuning.data.steps.curation import Candidate
 from response_tuning.errors import DataError
 
 

@@ -14,7 +14,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, MambaConfig
 from response_tuning.artifacts import Example
 from response_tuning.configs import FinetuneConfig
 from response_tuning.errors import ConfigError, ModelError, TemplateError
-from response_tuning.finetune import base, run
+from response_tuning.finetune import base, dataset
 from response_tuning.recipe import PRESETS
 from response_tuning.templates import Chat
 
@@ -282,7 +282,7 @@ def chatty(folder: Path) -> Path:
 def known(folder: Path, response: str, **settings: Any) -> list[Any]:
     config = configured(folder, **settings)
     chat = Chat(base.load_tokenizer(config))
-    rows = run.rows(config, chat, [Example(row=7, response=response)])
+    rows = dataset.rows(config, chat, [Example(row=7, response=response)])
     return list(base.with_known_ids(config, chat, rows))
 
 

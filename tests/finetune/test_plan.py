@@ -13,7 +13,9 @@ from response_tuning.artifacts import Example, write_json, write_jsonl
 from response_tuning.configs import FinetuneConfig
 from response_tuning.errors import DataError, ModelError
 from response_tuning.finetune import base, memory, plan
-from response_tuning.finetune.run import encode, finetune, load_of
+from response_tuning.finetune.dataset import encode
+from response_tuning.finetune.memory import load_of
+from response_tuning.finetune.run import finetune
 from response_tuning.templates import Chat
 
 EXAMPLES = [

@@ -17,7 +17,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from response_tuning.artifacts import Dropped, Example, write_json, write_jsonl
 from response_tuning.configs import FinetuneConfig
 from response_tuning.errors import ConfigError, DataError, ModelError
-from response_tuning.finetune import memory, run
+from response_tuning.finetune import dataset, memory, run
 from response_tuning.finetune.progress import Metrics
 from response_tuning.finetune.run import finetune
 from response_tuning.finetune.trainer import ResponseTrainer
@@ -159,7 +159,7 @@ def test_a_resumed_run_reads_what_was_encoded_before(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     assert in_a_process(configured(tiny_base), data, tmp_path, ("step", 6)) == -9
-    monkeypatch.setattr(run, "rows", None)
+    monkeypatch.setattr(dataset, "rows", None)
     finetune(configured(tiny_base), data, tmp_path, console)
     assert identical(tmp_path, uninterrupted["full"])
     audits = [
@@ -174,7 +174,7 @@ def test_a_store_is_named_after_all_that_decides_what_is_in_it(chat: Chat) -> No
     def name(found: dict[str, Any] | None = None, **settings: Any) -> str:
         manifest = {"base": "a", "examples_sha256": "b", "packages": {"tokenizers": "1"}}
         config = configured(Path("base"), **settings)
-        return run.store_folder(config, chat, manifest | (found or {}), Path("out")).name
+        return dataset.store_folder(config, chat, manifest | (found or {}), Path("out")).name
 
     names = [
         name(),

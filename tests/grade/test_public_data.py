@@ -9,9 +9,9 @@ import pytest
 from response_tuning.artifacts import read_json
 from response_tuning.configs import GradeConfig
 from response_tuning.grade import open_benchmark
-from response_tuning.grade.labelled import open_set
-from response_tuning.grade.refusal_classifier import FITTED, SIGNS, classify
-from response_tuning.grade.refusals import SUITE
+from response_tuning.grade.agreement.labelled_sets import open_set
+from response_tuning.grade.judges.refusal_classifier import FITTED, SIGNS, classify
+from response_tuning.grade.judges.refusals import SUITE
 
 SCRIPT = Path(__file__).parents[2] / "benchmarks" / "refusal_classifier.py"
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from response_tuning.configs import build
 from response_tuning.errors import ConfigError
 from response_tuning.miniature.pretrain import Muon, PretrainConfig, Run, new_model, orthogonal
+from response_tuning.recipe import build
 
 TINY: dict[str, Any] = {
     "hidden_size": 32,

@@ -7,8 +7,8 @@ import pytest
 from response_tuning.configs import ReportConfig
 from response_tuning.errors import ConfigError
 from response_tuning.report.comparison import Findings, check, compare
+from response_tuning.report.joined import Variant
 from response_tuning.report.reading import read_scores
-from response_tuning.report.scores import Variant
 from response_tuning.report.statistics import cochran_armitage, wilson
 from response_tuning.report.tables import Comparison, Result
 

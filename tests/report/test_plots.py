@@ -2,8 +2,8 @@ from xml.etree import ElementTree
 
 import pytest
 
+from response_tuning.report.joined import Variant
 from response_tuning.report.plots import accuracy, dose_response
-from response_tuning.report.scores import Variant
 from response_tuning.report.tables import Result
 
 VARIANTS = [

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from response_tuning.errors import DataError
-from response_tuning.report.scores import Variant
+from response_tuning.report.joined import Variant
 from response_tuning.report.tables import (
     Comparison,
     Result,

@@ -1,8 +1,8 @@
 """Stage 1: a named dataset, or a file of one's own, becomes examples and an audit of the rest."""
 
-from response_tuning.data.decontamination import prompts_digest
 from response_tuning.data.preparation import prepare
 from response_tuning.data.prompts import read_prompts
 from response_tuning.data.sources import DATASETS, Dataset
+from response_tuning.data.steps.decontamination import prompts_digest
 
 __all__ = ["DATASETS", "Dataset", "prepare", "prompts_digest", "read_prompts"]

@@ -9,13 +9,14 @@ from typing import Any
 
 from response_tuning.artifacts import Audit, Dropped, Example, Flagged, write_json, written_aside
 from response_tuning.configs import DataConfig
-from response_tuning.data import columns, curation, decontamination, sources
+from response_tuning.data import columns, sources
 from response_tuning.data.conversations import Turn, UnusableRow
-from response_tuning.data.curation import Candidate, Step, each
-from response_tuning.data.decontamination import Prompts
 from response_tuning.data.digests import DigestSet
-from response_tuning.data.near_duplicates import without_near_duplicates
 from response_tuning.data.sampling import in_brackets, sample
+from response_tuning.data.steps import curation, decontamination
+from response_tuning.data.steps.curation import Candidate, Step, each
+from response_tuning.data.steps.decontamination import Prompts
+from response_tuning.data.steps.near_duplicates import without_near_duplicates
 from response_tuning.errors import ConfigError, DataError
 from response_tuning.terminal import printable
 

@@ -12,7 +12,7 @@ from typing import TextIO
 
 from response_tuning.artifacts import Message
 from response_tuning.data.conversations import Turn
-from response_tuning.data.curation import Candidate, Step
+from response_tuning.data.steps.curation import Candidate, Step
 from response_tuning.errors import DataError
 
 

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from response_tuning.finetune.encoding import Row
 
+
 logger = logging.getLogger(__name__)
 
 

@@ -17,6 +17,7 @@ from response_tuning.artifacts import sync_folder
 if TYPE_CHECKING:
     from response_tuning.finetune.trainer import ResponseTrainer
 
+
 logger = logging.getLogger(__name__)
 
 _SIGNALS = [name for name in ("SIGUSR1", "SIGTERM") if hasattr(signal, name)]

@@ -22,7 +22,8 @@ def check(config: FinetuneConfig, out: Path) -> None:
         ModelError: the base has no configuration or no tokenizer that can be used.
         TemplateError: its tokenizer and the template do not go together.
     """
-    from response_tuning.finetune.run import rows, training_arguments
+    from response_tuning.finetune.dataset import rows
+    from response_tuning.finetune.run import training_arguments
 
     check_optimizer(config.optimizer)
     check_tracker(config.report_to)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from response_tuning.artifacts import Example, Message
 from response_tuning.errors import ConfigError, ModelError, TemplateError
-from response_tuning.finetune.examples import Examples
+from response_tuning.finetune.example_file import Examples
 from response_tuning.finetune.objectives import IGNORED, OBJECTIVES, Another, Segment, UnfitError
 from response_tuning.finetune.supervised import Encoded, Supervised
 from response_tuning.finetune.witness import ALTERED, Witness
@@ -24,6 +24,7 @@ from response_tuning.templates.continuation import continuation_tokenizer
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
+
 
 logger = logging.getLogger(__name__)
 

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from transformers import GenerationConfig
 
+
 # These change no reply, so nobody is warned that they are left out.
 _SILENT = {
     *("transformers_version", "use_cache", "output_attentions", "output_hidden_states"),

@@ -18,6 +18,7 @@ from transformers.loss.loss_utils import ForCausalLMLoss
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
+
 BLOCK = {"cpu": 2**20, "cuda": 2**25}
 """Logits at once: few enough for a processor's cache, many enough to keep a GPU busy."""
 

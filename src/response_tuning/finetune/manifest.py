@@ -11,7 +11,7 @@ from response_tuning.artifacts import digest, file_digest, package_versions, rea
 from response_tuning.configs import FinetuneConfig
 from response_tuning.errors import ConfigError, DataError
 from response_tuning.finetune.encoding import UNLIKE_TWINS
-from response_tuning.finetune.folder import CARD, MANIFEST
+from response_tuning.finetune.run_folder import CARD, MANIFEST
 
 logger = logging.getLogger(__name__)
 

@@ -6,15 +6,17 @@ from typing import TYPE_CHECKING, Any
 
 from response_tuning import seals
 from response_tuning.artifacts import sync_folder, write_json, written_aside
-from response_tuning.configs import FinetuneConfig, build
+from response_tuning.configs import FinetuneConfig
 from response_tuning.finetune.base import load_model, weight_type
-from response_tuning.finetune.card import model_card
-from response_tuning.finetune.folder import CARD, MANIFEST, PARTIAL, move_into
 from response_tuning.finetune.manifest import FINISHED, MERGING, check_model, read_manifest
+from response_tuning.finetune.model_card import model_card
+from response_tuning.finetune.run_folder import CARD, MANIFEST, PARTIAL, move_into
 from response_tuning.models import loading
+from response_tuning.recipe import build
 
 if TYPE_CHECKING:
     from rich.console import Console
+
 
 ADAPTER = "adapter"
 _ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING
 
 from response_tuning.configs import FinetuneConfig
 from response_tuning.finetune import base, memory
-from response_tuning.finetune.examples import Examples
-from response_tuning.finetune.memory import Size
-from response_tuning.finetune.run import Encoded, encode, load_of
+from response_tuning.finetune.dataset import Encoded, encode
+from response_tuning.finetune.example_file import Examples
+from response_tuning.finetune.memory import Size, load_of
 from response_tuning.templates import Chat
 
 if TYPE_CHECKING:
     from rich.console import Console
+
 
 # Share of the matrix-product rate that training reaches: 0.77 was measured with 50M parameters on a
 # CPU (docs/log.md). Models of a few million and less are all overhead: several times slower.

@@ -6,35 +6,17 @@ manifest says ``running`` until everything else is in place. The same command ag
 killed run from its newest whole checkpoint, and leaves a finished one alone.
 """
 
-import json
 import logging
-import os
-import random
 import shutil
-from array import array
-from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from response_tuning import seals
-from response_tuning.artifacts import digest, write_json, written_aside
+from response_tuning.artifacts import write_json, written_aside
 from response_tuning.configs import FinetuneConfig
-from response_tuning.errors import ConfigError, DataError
 from response_tuning.finetune import base, memory
-from response_tuning.finetune.card import model_card
-from response_tuning.finetune.encoding import KEPT, TRUNCATED, Encoder, Row
-from response_tuning.finetune.examples import ExampleFile, Examples
-from response_tuning.finetune.folder import (
-    CARD,
-    CHECKPOINTS,
-    MANIFEST,
-    METRICS,
-    PARTIAL,
-    TOKENS,
-    move_into,
-    remove_other_weights,
-    tidy,
-)
+from response_tuning.finetune.dataset import LONG_WAIT, Encoded, encode, read_examples, store_folder
+from response_tuning.finetune.encoding import KEPT, TRUNCATED
 from response_tuning.finetune.manifest import (
     FINISHED,
     is_finished,
@@ -43,7 +25,19 @@ from response_tuning.finetune.manifest import (
     model_files,
     run_of,
 )
+from response_tuning.finetune.memory import load_of
+from response_tuning.finetune.model_card import model_card
 from response_tuning.finetune.processes import is_first
+from response_tuning.finetune.run_folder import (
+    CARD,
+    CHECKPOINTS,
+    MANIFEST,
+    METRICS,
+    PARTIAL,
+    move_into,
+    remove_other_weights,
+    tidy,
+)
 from response_tuning.models.checks import check_converged
 from response_tuning.templates import Chat
 
@@ -51,13 +45,10 @@ if TYPE_CHECKING:
     from rich.console import Console
     from transformers import TrainingArguments
 
-    from response_tuning.finetune.store import StoredDocuments
     from response_tuning.finetune.trainer import ResponseTrainer
 
-logger = logging.getLogger(__name__)
 
-LONG_WAIT = 20_000
-"""Examples from which encoding takes seconds, and is said."""
+logger = logging.getLogger(__name__)
 
 
 def finetune(config: FinetuneConfig, data: Path, out: Path, console: "Console") -> Path:
@@ -89,76 +80,6 @@ def finetune(config: FinetuneConfig, data: Path, out: Path, console: "Console") 
         )
         console.print(private, highlight=False, soft_wrap=True)
     return out
-
-
-class Encoded(NamedTuple):
-    """The examples as the model will see them, and what became of each."""
-
-    train: "StoredDocuments"
-    held_out: "StoredDocuments"
-    audit: dict[str, Any]
-
-
-def encode(config: FinetuneConfig, chat: Chat, examples: Examples, store: Path) -> Encoded:
-    """Encode ``examples`` under the objective into ``store``, unless it is there; hold some out.
-
-    Raises:
-        DataError: no row is left to train on.
-    """
-    from response_tuning.finetune.store import read, write
-
-    if store.exists() and (flaw := seals.flaw_of_sealed(store)[0]):
-        logger.warning("%s: %s; the examples are encoded again", store, flaw)
-        seals.discard(store)
-    if not store.exists():
-        write(base.with_known_ids(config, chat, rows(config, chat, examples)), store)
-    documents, counts = read(store)
-    if len(documents) == 0:
-        shutil.rmtree(store)
-        reasons = ", ".join(f"{count} {reason}" for reason, count in counts["dropped"].items())
-        raise DataError(f"no example is left to train on with '{config.objective}': {reasons}")
-    held_out = _held_out(len(documents), config.eval_fraction, config.seed)
-    audit = counts | {"held_out": len(held_out)}
-    if not held_out:
-        return Encoded(documents, documents.part([]), audit)
-    train = array("i", (i for i in range(len(documents)) if i not in held_out))
-    return Encoded(documents.part(train), documents.part(sorted(held_out)), audit)
-
-
-def load_of(config: FinetuneConfig, encoded: Encoded) -> memory.Load:
-    """Return what the examples ask of the device's memory."""
-    longest = max(encoded.train.lengths)
-    mine = -(-config.examples_per_step // int(os.environ.get("WORLD_SIZE", "1")))
-    supervised = encoded.audit["supervised_tokens"] / encoded.audit["tokens"]
-    return memory.Load(longest, mine * longest, supervised)
-
-
-def store_folder(config: FinetuneConfig, chat: Chat, manifest: dict[str, Any], out: Path) -> Path:
-    """Return where the encoded examples of a run are, named after all that decides on them."""
-    from response_tuning.finetune.store import VERSION
-
-    settings = {"objective", "twins", "window", "train_on_final_newline", "seed"}
-    parts = [manifest["base"], manifest["examples_sha256"], manifest["packages"], chat.digest]
-    parts += [config.model_dump(mode="json", include=settings), VERSION]
-    return out / TOKENS / digest(json.dumps(parts, sort_keys=True))
-
-
-def rows(config: FinetuneConfig, chat: Chat, examples: Examples) -> Iterator[Row]:
-    """Yield one row for each example, as this run trains on it."""
-    encoder = Encoder(
-        chat,
-        config.objective,
-        config.window,
-        twins=config.twins,
-        final_newline=config.train_on_final_newline,
-        seed=config.seed,
-    )
-    return encoder.rows(examples)
-
-
-def read_examples(data: Path) -> ExampleFile:
-    """Return what the data stage left; nothing is read yet."""
-    return ExampleFile(data / "examples.jsonl")
 
 
 def _train(
@@ -333,15 +254,6 @@ def _announce(
             highlight=False,
             soft_wrap=True,
         )
-
-
-def _held_out(count: int, fraction: float, seed: int) -> set[int]:
-    if fraction == 0:
-        return set()
-    size = max(1, round(count * fraction))
-    if size >= count:
-        raise ConfigError(f"eval_fraction {fraction} of {count} examples leaves none to train on")
-    return set(random.Random(seed).sample(range(count), size))
 
 
 def _save(

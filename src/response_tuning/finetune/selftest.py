@@ -22,6 +22,7 @@ from response_tuning.models.checks import check_causal
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
+
 # Largest difference of a logit, relative to the largest logit, that rounding may explain; and how
 # much more than that a step without boundaries must differ, or the test would have shown nothing.
 TOLERANCE = {torch.float32: (1e-4, 10.0), torch.float64: (1e-6, 10.0)}

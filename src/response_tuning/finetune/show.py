@@ -17,6 +17,7 @@ from response_tuning.templates import Chat
 if TYPE_CHECKING:
     from rich.console import Console
 
+
 BINS = 12
 """Bars of the length histogram."""
 

@@ -18,7 +18,7 @@ from torch.utils.data import Dataset
 from response_tuning import seals
 from response_tuning.artifacts import read_json, sync_folder, write_json
 from response_tuning.finetune.encoding import KEPT, TRUNCATED, Row, labelled
-from response_tuning.finetune.examples import BytesOnDisk
+from response_tuning.finetune.example_file import BytesOnDisk
 from response_tuning.finetune.steps import Document
 
 VERSION = 2

@@ -22,7 +22,7 @@ from transformers import Trainer
 from transformers.training_args import ParallelMode
 
 from response_tuning.errors import ConfigError, ModelError
-from response_tuning.finetune import heap, memory
+from response_tuning.finetune import malloc, memory
 from response_tuning.finetune.loss import in_place
 from response_tuning.finetune.selftest import arguments, attending, choose_layout
 from response_tuning.finetune.steps import (
@@ -39,6 +39,7 @@ from response_tuning.seals import saving
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, TrainingArguments
     from transformers.trainer_utils import TrainOutput
+
 
 logger = logging.getLogger(__name__)
 
@@ -109,7 +110,7 @@ class ResponseTrainer(Trainer):
             attending(self._base, self.layout),
             in_place(self._base),
             self._cast_once(),
-            heap.kept(self.args.device),
+            malloc.kept(self.args.device),
             memory.explained(),
         ):
             return super().train(*args, **kwargs)

@@ -212,12 +212,6 @@ def recorded(
     )
 
 
-def cut(text: str, stop: Sequence[str]) -> str | None:
-    """Return ``text`` up to the first stop string, or None where there is none in it."""
-    found = [position for position in map(text.find, stop) if position >= 0]
-    return text[: min(found)] if found else None
-
-
 def one_line(text: str) -> str:
     """Return ``text`` short enough for a record or a terminal."""
     return " ".join(text.split())[:200]

@@ -12,8 +12,8 @@ from response_tuning.grade.benchmark import (
     Outcome,
     open_benchmark,
 )
-from response_tuning.grade.core_tasks import CORE
-from response_tuning.grade.general import MEASURES
+from response_tuning.grade.lm_eval.tasks import CORE
+from response_tuning.grade.measures import MEASURES
 from response_tuning.registry import unknown
 
 OFFLINE = "offline"

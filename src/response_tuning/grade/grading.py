@@ -25,7 +25,7 @@ from response_tuning.grade.benchmark import (
     Unanswered,
     open_benchmark,
 )
-from response_tuning.grade.general import measures
+from response_tuning.grade.measures import measures
 from response_tuning.thoughts import answer
 from response_tuning.unread import unread
 

@@ -20,6 +20,7 @@ from response_tuning.miniature.writer import Mixture
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
+
 logger = logging.getLogger(__name__)
 
 EOS = "</s>"

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from torch.nn import Parameter
     from transformers import LlamaForCausalLM
 
+
 STATE = "state.safetensors"
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
 """Coefficients of the quintic iteration (Jordan et al. 2024, Muon)."""

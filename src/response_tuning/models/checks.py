@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
     from transformers import PreTrainedTokenizerBase
 
+
 # Largest change of a logit, relative to the largest logit, that rounding may explain.
 _ROUNDING = {"torch.float32": 1e-4, "torch.float64": 1e-6}
 _HALF_PRECISION = 2e-2

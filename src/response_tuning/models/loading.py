@@ -18,6 +18,7 @@ from response_tuning.models.checks import check_finite
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
+
 logger = logging.getLogger(__name__)
 
 # Tasks that end no text; heads for them take the place of the one that predicts the next token.

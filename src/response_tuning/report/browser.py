@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from response_tuning.artifacts import Completion, read_jsonl
+from response_tuning.report.joined import Benchmark
 from response_tuning.report.reading import seed_folders
-from response_tuning.report.scores import Benchmark
 
 FINISH = {"stop": "s", "length": "l", "filtered": "f", "other": "o", None: "e"}
 """How an answer ended, in one letter; "-" stands for no answer."""

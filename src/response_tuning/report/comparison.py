@@ -10,9 +10,9 @@ import numpy as np
 from response_tuning.configs import ReportConfig
 from response_tuning.errors import ConfigError
 from response_tuning.registry import unknown
+from response_tuning.report.estimates import Quantity, estimated
+from response_tuning.report.joined import Benchmark, Variant
 from response_tuning.report.metrics import TREND, ordered
-from response_tuning.report.quantities import Quantity, estimated
-from response_tuning.report.scores import Benchmark, Variant
 from response_tuning.report.statistics import (
     Estimate,
     cochran_armitage,

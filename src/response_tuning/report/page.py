@@ -9,8 +9,8 @@ import numpy as np
 
 from response_tuning.configs import ReportConfig
 from response_tuning.report.comparison import Findings
+from response_tuning.report.joined import Benchmark, Variant
 from response_tuning.report.metrics import ACCURACY, headline
-from response_tuning.report.scores import Benchmark, Variant
 from response_tuning.report.statistics import per_prompt
 from response_tuning.report.tables import (
     MAX_COLUMNS,
@@ -24,6 +24,7 @@ from response_tuning.report.unreadable import Unknown, sentences
 
 if TYPE_CHECKING:
     import jinja2
+
 
 PAGE_BYTES = 3_000_000
 """A page must open quickly and fit in an e-mail."""

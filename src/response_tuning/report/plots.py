@@ -6,12 +6,13 @@ from itertools import cycle, zip_longest
 from typing import TYPE_CHECKING, Any
 
 from response_tuning.report.comparison import dose_series
+from response_tuning.report.joined import Variant
 from response_tuning.report.metrics import ACCURACY, RATED, TREND
-from response_tuning.report.scores import Variant
 from response_tuning.report.tables import Result, metrics_by_benchmark, shares
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+
 
 COLOURS = ("#3f7fbf", "#d9822b", "#4c9a5a", "#8e5ea8", "#b8465a", "#6b7280")
 STYLE: dict[Any, Any] = {

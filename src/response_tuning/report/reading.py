@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from response_tuning.artifacts import Record, Score, Total, read_json, read_jsonl
 from response_tuning.errors import DataError
-from response_tuning.report.scores import Benchmark
+from response_tuning.report.joined import Benchmark
 from response_tuning.report.statistics import Array
 
 

@@ -9,8 +9,8 @@ from typing import NamedTuple
 
 from response_tuning.artifacts import written_aside
 from response_tuning.errors import DataError
+from response_tuning.report.joined import Variant
 from response_tuning.report.metrics import RATED, headline
-from response_tuning.report.scores import Variant
 
 MINUS = "\u2212"
 NOT_KNOWN = "n/a"

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from response_tuning.report.scores import Benchmark
+from response_tuning.report.joined import Benchmark
 from response_tuning.report.tables import Result
 from response_tuning.unread import KNOWN_ANYHOW, MARKS, Unread
 

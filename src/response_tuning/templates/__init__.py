@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
     from transformers import PreTrainedTokenizerBase
 
+
 logger = logging.getLogger(__name__)
 
 NATIVE = "native"

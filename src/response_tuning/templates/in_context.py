@@ -16,8 +16,9 @@ from typing import ClassVar
 
 from pydantic import Field
 
-from response_tuning.configs import Config, build, read_recipe
+from response_tuning.configs import Config
 from response_tuning.errors import ConfigError, TemplateError
+from response_tuning.recipe import build, read_recipe
 
 FOLDER = Path(__file__).parent
 OURS = FOLDER / "urial.txt"

@@ -14,7 +14,7 @@ from response_tuning import templates
 from response_tuning.artifacts import Completion, Message, Request, Sampling
 from response_tuning.errors import ConfigError, ModelError, TemplateError
 from response_tuning.generate import EngineConfig, generate, open_engine
-from response_tuning.generate.loading import load
+from response_tuning.models.inference import load
 from response_tuning.templates import Chat
 
 Ask = Callable[..., Request]
@@ -93,13 +93,15 @@ def test_the_first_space_of_a_sentencepiece_reply_is_kept(stories: Path, ask: As
 
 
 def test_rows_that_stop_at_different_tokens_are_cut_where_they_stop_alone(
-    save_model: SaveModel, tokenizer: Any, varied: list[Request]
+    save_model: SaveModel, byte_tokenizer: Any, varied: list[Request]
 ) -> None:
     folder = save_model("llama", eos=[0, *range(20, 45)])
     batched = say(folder, varied)
     assert batched == say(folder, varied, tokens_per_batch=ONE_BY_ONE)
     assert {c.finish_reason for c in batched} == {"stop", "length"}
-    lengths = {len(tokenizer(c.response).input_ids) for c in batched if c.finish_reason == "stop"}
+    lengths = {
+        len(byte_tokenizer(c.response).input_ids) for c in batched if c.finish_reason == "stop"
+    }
     assert len(lengths) > 3
     unstopped = texts(save_model("llama"), varied)
     assert all(
@@ -115,10 +117,10 @@ def test_a_reply_that_reaches_its_limit_is_marked(llama: Path, ask: Ask) -> None
 
 
 def test_the_tokens_of_a_prompt_are_counted_with_its_template_and_without_padding(
-    llama: Path, tokenizer: Any, ask: Ask
+    llama: Path, byte_tokenizer: Any, ask: Ask
 ) -> None:
     requests = [ask("a", "hello"), ask("b", "hello hello hello")]
-    chat = Chat(tokenizer)
+    chat = Chat(byte_tokenizer)
     expected = {r.item_id: len(chat.encode(chat.prompt(r.prompt))) for r in requests}
     given = say(llama, requests, Sampling(max_new_tokens=3))
     assert {c.item_id: c.prompt_tokens for c in given} == expected
@@ -176,7 +178,7 @@ def test_a_stop_string_that_begins_in_the_prompt_does_not_stop_the_reply(
 def test_a_full_context_ends_each_reply_at_its_own_length(
     kind: str, varied: list[Request], save_model: SaveModel
 ) -> None:
-    from response_tuning.generate.loading import load
+    from response_tuning.models.inference import load
 
     folder = save_model(kind, context=128, eos=[])
     endless = Sampling(max_new_tokens=1000)
@@ -193,7 +195,7 @@ def test_a_full_context_ends_each_reply_at_its_own_length(
 def test_a_prompt_without_room_for_a_reply_is_an_error_record_beside_the_others(
     save_model: SaveModel, ask: Ask
 ) -> None:
-    from response_tuning.generate.loading import load
+    from response_tuning.models.inference import load
 
     folder = save_model("gpt2", context=64)
     chat = load(str(folder)).chat
@@ -304,7 +306,7 @@ def test_loading_and_answering_say_nothing_and_leave_the_log_level_alone(
 
 
 @pytest.fixture
-def adapter(llama: Path, tokenizer: Any, tmp_path: Path) -> Path:
+def adapter(llama: Path, byte_tokenizer: Any, tmp_path: Path) -> Path:
     import torch
     from peft import LoraConfig, get_peft_model
     from transformers import AutoModelForCausalLM
@@ -318,10 +320,10 @@ def adapter(llama: Path, tokenizer: Any, tmp_path: Path) -> Path:
             LoraConfig(r=4, lora_dropout=0.5, target_modules="all-linear", init_lora_weights=False),
         )
     tuned.save_pretrained(tmp_path / "adapter")
-    tokenizer.save_pretrained(tmp_path / "adapter")
+    byte_tokenizer.save_pretrained(tmp_path / "adapter")
     merged: Any = tuned.merge_and_unload()
     merged.save_pretrained(tmp_path / "merged")
-    tokenizer.save_pretrained(tmp_path / "merged")
+    byte_tokenizer.save_pretrained(tmp_path / "merged")
     return tmp_path / "adapter"
 
 

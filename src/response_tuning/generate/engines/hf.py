@@ -5,10 +5,10 @@ from collections.abc import Iterator, Sequence
 from response_tuning.artifacts import Completion, Request, Sampling
 from response_tuning.errors import ConfigError, TemplateError
 from response_tuning.generate.engine import ENGINES, EngineConfig, Usage, answered, failed
-from response_tuning.generate.likelihood import log_likelihoods
-from response_tuning.generate.loading import load
-from response_tuning.generate.local import Draft, LocalModel, PromptError
-from response_tuning.pairs import Likelihood, Pair, Unscored
+from response_tuning.likelihoods import Likelihood, Pair, Unscored
+from response_tuning.models.inference import load
+from response_tuning.models.likelihood import log_likelihoods
+from response_tuning.models.local import Draft, LocalModel, PromptError
 
 Ask = tuple[Request, Draft]
 

@@ -14,17 +14,18 @@ from urllib.parse import urlsplit
 
 from pydantic import ValidationError
 
-from response_tuning.artifacts import Completion, Request, Sampling
+from response_tuning.artifacts import Completion, Request, Sampling, cut
 from response_tuning.errors import ConfigError, EngineError
 from response_tuning.generate import dialect
 from response_tuning.generate.chat_reply import ChatReply, Unusable, filter_named, read_reply
-from response_tuning.generate.engine import ENGINES, EngineConfig, cut, failed, one_line, recorded
+from response_tuning.generate.engine import ENGINES, EngineConfig, failed, one_line, recorded
 from response_tuning.redaction import masked, redacted
 from response_tuning.terminal import printable
 
 if TYPE_CHECKING:
     from httpx2 import Response
     from openai import APIStatusError, OpenAI
+
 
 _LOG = logging.getLogger(__name__)
 _LOOPBACK = {"127.0.0.1", "localhost", "::1"}

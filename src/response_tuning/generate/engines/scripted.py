@@ -4,9 +4,9 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from response_tuning.artifacts import Completion, Record, Request, Sampling, digest, read_jsonl
+from response_tuning.artifacts import Completion, Record, Request, Sampling, cut, digest, read_jsonl
 from response_tuning.errors import ConfigError, DataError
-from response_tuning.generate.engine import ENGINES, EngineConfig, answered, cut, failed
+from response_tuning.generate.engine import ENGINES, EngineConfig, answered, failed
 
 
 class Line(Record):

@@ -11,7 +11,8 @@ from response_tuning.artifacts import Completion, Request, Score
 from response_tuning.configs import GradeConfig
 from response_tuning.grade.benchmark import BENCHMARKS, Item
 from response_tuning.grade.benchmarks.alpaca_eval import AlpacaEval
-from response_tuning.grade.judging import (
+from response_tuning.grade.judges.levels import LEVEL_METRICS, LEVELS, level_metrics
+from response_tuning.grade.judges.verdicts import (
     DATA_NOT_ORDERS,
     ask,
     fenced,
@@ -19,7 +20,6 @@ from response_tuning.grade.judging import (
     verdict,
     verdict_form,
 )
-from response_tuning.grade.rubric import LEVEL_METRICS, LEVELS, level_metrics
 
 PROMPT = """\
 You judge whether an answer is acceptable to the person who made a request. {data_not_orders}

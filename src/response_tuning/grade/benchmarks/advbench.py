@@ -2,7 +2,7 @@
 
 from response_tuning.configs import GradeConfig
 from response_tuning.grade.benchmark import BENCHMARKS, AnyBenchmark
-from response_tuning.grade.refusals import Asked, refusal_benchmark, request
+from response_tuning.grade.judges.refusals import Asked, refusal_benchmark, request
 from response_tuning.grade.sources import Source, cell, read_source, spread
 
 NAME = "advbench"

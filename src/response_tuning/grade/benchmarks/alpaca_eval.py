@@ -14,9 +14,9 @@ from response_tuning import hub
 from response_tuning.artifacts import Completion, Message, Request, Score, Total, file_digest
 from response_tuning.configs import GradeConfig
 from response_tuning.errors import ConfigError, DataError
-from response_tuning.grade.alpaca_eval_files import read_difficulties
 from response_tuning.grade.benchmark import BENCHMARKS, Item
-from response_tuning.grade.pairwise import Pairwise, read_answers
+from response_tuning.grade.judges.alpaca_eval_files import read_difficulties
+from response_tuning.grade.judges.pairwise import Pairwise, read_answers
 from response_tuning.grade.sources import Rows, Source, cell, local_copy, read_source, spread
 from response_tuning.readers import one_line, read
 

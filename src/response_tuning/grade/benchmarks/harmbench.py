@@ -11,7 +11,7 @@ from typing import Any
 from response_tuning.configs import GradeConfig
 from response_tuning.errors import DataError
 from response_tuning.grade.benchmark import BENCHMARKS, AnyBenchmark, Item
-from response_tuning.grade.refusals import Asked, refusal_benchmark, request
+from response_tuning.grade.judges.refusals import Asked, refusal_benchmark, request
 from response_tuning.grade.sources import Source, cell, local_copy, read_source, spread
 from response_tuning.readers import Row
 

@@ -12,7 +12,13 @@ from response_tuning.artifacts import Completion, Message, Request, Score
 from response_tuning.configs import GradeConfig
 from response_tuning.errors import DataError
 from response_tuning.grade.benchmark import BENCHMARKS, Item
-from response_tuning.grade.judging import DATA_NOT_ORDERS, ask, fenced, verdict, verdict_form
+from response_tuning.grade.judges.verdicts import (
+    DATA_NOT_ORDERS,
+    ask,
+    fenced,
+    verdict,
+    verdict_form,
+)
 from response_tuning.grade.sources import Rows, Source, cell, read_source, spread
 from response_tuning.readers import Row, shown
 

@@ -22,8 +22,8 @@ from response_tuning.artifacts import (
 from response_tuning.configs import GradeConfig
 from response_tuning.errors import DataError
 from response_tuning.grade.benchmark import BENCHMARKS, Item
-from response_tuning.grade.judging import DATA_NOT_ORDERS, ask, fenced, material, own_reply
-from response_tuning.grade.scales import Rating, ratings, scale_form
+from response_tuning.grade.judges.json_scores import Rating, ratings, scale_form
+from response_tuning.grade.judges.verdicts import DATA_NOT_ORDERS, ask, fenced, material, own_reply
 from response_tuning.grade.sources import Rows, Source, cell, read_source, spread
 from response_tuning.readers import Row, read
 from response_tuning.thoughts import answer

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from response_tuning.configs import GradeConfig
 from response_tuning.errors import DataError
 from response_tuning.grade.benchmark import BENCHMARKS, AnyBenchmark, Item
-from response_tuning.grade.refusals import (
+from response_tuning.grade.judges.refusals import (
     UNSAFE_RATES,
     Asked,
     Value,

@@ -1,0 +1,1 @@
+"""The shell: flags become settings, and ``workflows/`` does the rest."""

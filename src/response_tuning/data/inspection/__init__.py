@@ -1,0 +1,1 @@
+"""What is in prepared data: figures, repeats and a page to read."""

@@ -1,0 +1,171 @@
+"""A refinement for eyes: original and rewrite side by side, on a page and in the terminal."""
+
+import re
+from collections.abc import Iterator, Sequence
+from difflib import SequenceMatcher
+from itertools import islice, zip_longest
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+from response_tuning.artifacts import read_json, read_jsonl, written_aside
+from response_tuning.data.refinement.refine import OUTCOMES, Refinement
+from response_tuning.data.refinement.reply import Outcome
+from response_tuning.terminal import printable
+
+if TYPE_CHECKING:
+    import jinja2
+    from rich.console import Console
+
+
+PAGE_BYTES = 3_000_000
+"""A page must open quickly and fit in an e-mail."""
+SHOWN_OF_A_TEXT = 20_000
+"""Characters of one text on the page; a longer one says so."""
+SHOWN_IN_A_TERMINAL = 400
+"""Characters of a diff."""
+
+
+class Change(NamedTuple):
+    """A stretch of words that both texts have, or one of them."""
+
+    kind: Literal["same", "removed", "added"]
+    text: str
+
+
+def word_diff(before: str, after: str) -> list[Change]:
+    """Return how ``after`` is made of ``before``; a word keeps the white space behind it."""
+    old, new = (re.findall(r"\S+\s*|\s+", text) for text in (before, after))
+    matcher = SequenceMatcher(a=[word.strip() for word in old], b=[word.strip() for word in new])
+    changes = []
+    for kind, i, until_i, j, until_j in matcher.get_opcodes():
+        if kind == "equal":
+            changes.append(Change("same", "".join(new[j:until_j])))
+            continue
+        if i < until_i:
+            changes.append(Change("removed", "".join(old[i:until_i])))
+        if j < until_j:
+            changes.append(Change("added", "".join(new[j:until_j])))
+    return changes
+
+
+def write_page(out: Path) -> None:
+    """Write ``page.html`` beside the files of a refinement.
+
+    If all of it would not fit into ``PAGE_BYTES``, the page has the first of each outcome, as many
+    as there is room for, and says how many there are.
+    """
+    environment = _environment()
+    summary = read_json(out / "refinement.json", "outcomes")
+    frame = environment.get_template("page.html.jinja")
+    empty = frame.render(summary=summary, out=out, articles=[], shown={})
+    room = PAGE_BYTES - len(empty.encode()) - 1000  # what it says of how many are shown
+    articles: list[tuple[int, int, str]] = []
+    shown = dict.fromkeys(OUTCOMES, 0)
+    there = [outcome for outcome in OUTCOMES if summary["outcomes"][outcome]]
+    for one in _alternating(out / "refinements.jsonl", there):
+        article = environment.get_template("example.html.jinja").render(_article(one))
+        room -= len(article.encode())
+        if room < 0:
+            break
+        articles.append((one.row, one.turn, article))
+        shown[one.outcome] += 1
+    texts = [article for *_, article in sorted(articles)]
+    with written_aside(out / "page.html") as page:
+        page.write(frame.render(summary=summary, out=out, articles=texts, shown=shown))
+
+
+def print_refinement(out: Path, console: "Console") -> None:
+    """Print the counts of a refinement, and two short diffs."""
+    from rich.text import Text
+
+    for line in _lines(read_json(out / "refinement.json")):
+        console.print(line, highlight=False, soft_wrap=True)
+    refined = (one for one in read_jsonl(out / "refinements.jsonl", Refinement) if _is_short(one))
+    styles = {"same": "", "removed": "red strike", "added": "green"}
+    marks = {"same": ("", ""), "removed": ("[-", "-]"), "added": ("{+", "+}")}
+    for one in islice(refined, 2):
+        console.print()
+        place = f"row {one.row}" + (f" turn {one.turn}" if one.turn else "")
+        text = Text().append(f"{place}  ", style="bold")
+        for change in word_diff(one.original, one.refined or ""):
+            words, around = change.text.rstrip(), marks[change.kind]
+            shown = words if console.is_terminal else around[0] + words + around[1]
+            text.append(printable(shown), style=styles[change.kind])
+            text.append(printable(change.text[len(words) :]))
+        console.print(text, soft_wrap=True)
+    console.print()
+    for name in ("examples.jsonl", "page.html"):
+        console.print(f"wrote {out / name}", highlight=False, soft_wrap=True)
+
+
+def _lines(summary: dict[str, Any]) -> Iterator[str]:
+    used = summary["used"]
+    yield (
+        f"{summary['responses']:,} responses: {used['refined']:,} refined, {used['original']:,} "
+        f"kept as they were, {used['nothing']:,} dropped"
+    )
+    policies = summary["config"]["policies"]
+    for outcome, number in summary["outcomes"].items():
+        if number:
+            policy = policies.get(outcome, "")
+            if policy == "retry":
+                policy = f"{summary['config']['after_retries']} after retries"
+            yield f"{number:>9,}  {outcome:<11}{policy}".rstrip()
+    if summary["words"]:
+        words = summary["words"]
+        yield (
+            f"words of those refined: {words['original']:,} before, {words['refined']:,} after "
+            f"on average; median ratio {words['median_ratio']:.2f}"
+        )
+    refusals, tokens = summary["refusals"], summary["tokens"]
+    yield f"refusals: {refusals['original']:,} before, {refusals['left']:,} after"
+    missing = tokens["replies_not_counted"]
+    if missing == summary["replies"]:
+        yield f"{summary['replies']:,} replies; the engine does not count tokens"
+        return
+    least = " at least" if missing else ""
+    cost = "" if summary["dollars"] is None else f"; ${summary['dollars']:,.4f}{least}"
+    yield (
+        f"{summary['replies']:,} replies: {tokens['prompt']:,} tokens in, {tokens['reply']:,} out"
+        f"{least}{cost}"
+    )
+
+
+def _is_short(one: Refinement) -> bool:
+    length = len(one.original) + len(one.refined or "")
+    return one.outcome == "refined" and length <= SHOWN_IN_A_TERMINAL
+
+
+def _alternating(path: Path, outcomes: Sequence[Outcome]) -> Iterator[Refinement]:
+    """Yield the first refinement of each outcome, then the second of each, and so on."""
+
+    def read(outcome: Outcome) -> Iterator[Refinement]:
+        return (one for one in read_jsonl(path, Refinement) if one.outcome == outcome)
+
+    # One reader for each outcome: memory holds no more than a line of each.
+    for row in zip_longest(*map(read, outcomes)):
+        yield from (one for one in row if one is not None)
+
+
+def _article(one: Refinement) -> dict[str, Any]:
+    texts = (one.original, one.refined or "")
+    before, after = (text[:SHOWN_OF_A_TEXT] for text in texts)
+    changes = word_diff(before, after) if after else [Change("same", before)]
+    return {
+        "one": one,
+        "before": [change for change in changes if change.kind != "added"],
+        "after": [change for change in changes if change.kind != "removed"] if after else [],
+        "cut": [len(text) - SHOWN_OF_A_TEXT for text in texts],
+    }
+
+
+def _environment() -> "jinja2.Environment":
+    import jinja2
+
+    return jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )

@@ -1,0 +1,51 @@
+"""What a refiner is asked: a review in a few words, then the rewrite after a marker line."""
+
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from response_tuning.artifacts import Example, Message, Request, digest
+from response_tuning.data.refinement.reply import MARKER
+
+if TYPE_CHECKING:
+    import jinja2
+
+
+Material = Literal["response", "passage"]
+
+
+def ask_for_rewrite(example: Example, material: Material) -> Request:
+    """Return the request to rewrite the response of ``example``.
+
+    It is one user message, which every chat template can say. The instruction and the earlier
+    turns are in it where there are any.
+    """
+    content = _template(material).render(
+        earlier=example.earlier,
+        instruction=example.instruction,
+        response=example.response,
+        marker=MARKER,
+    )
+    message = Message(role="user", content=content)
+    return Request(item_id=f"{example.row}.{example.turn}", prompt=(message,))
+
+
+def prompt_digest(material: Material) -> str:
+    """Return the identity of the prompt's wording."""
+    return digest(_wording(material))
+
+
+@cache
+def _template(material: Material) -> "jinja2.Template":
+    import jinja2
+
+    # Nothing is escaped: this is a prompt, and no page.
+    environment = jinja2.Environment(
+        undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    return environment.from_string(_wording(material))
+
+
+def _wording(material: Material) -> str:
+    path = Path(__file__).with_name(f"{material}.jinja")
+    return path.read_text(encoding="utf-8")

@@ -1,0 +1,1 @@
+"""Steps of the data chain, each a function from candidates to candidates."""

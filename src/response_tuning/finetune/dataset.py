@@ -1,0 +1,102 @@
+"""Examples become encoded rows: read, verified, encoded once and kept."""
+
+import json
+import logging
+import random
+import shutil
+from array import array
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from response_tuning import seals
+from response_tuning.artifacts import digest
+from response_tuning.configs import FinetuneConfig
+from response_tuning.errors import ConfigError, DataError
+from response_tuning.finetune import base
+from response_tuning.finetune.encoding import Encoder, Row
+from response_tuning.finetune.example_file import ExampleFile, Examples
+from response_tuning.finetune.run_folder import (
+    TOKENS,
+)
+from response_tuning.templates import Chat
+
+if TYPE_CHECKING:
+    from response_tuning.finetune.store import StoredDocuments
+
+
+logger = logging.getLogger(__name__)
+
+LONG_WAIT = 20_000
+"""Examples from which encoding takes seconds, and is said."""
+
+
+class Encoded(NamedTuple):
+    """The examples as the model will see them, and what became of each."""
+
+    train: "StoredDocuments"
+    held_out: "StoredDocuments"
+    audit: dict[str, Any]
+
+
+def encode(config: FinetuneConfig, chat: Chat, examples: Examples, store: Path) -> Encoded:
+    """Encode ``examples`` under the objective into ``store``, unless it is there; hold some out.
+
+    Raises:
+        DataError: no row is left to train on.
+    """
+    from response_tuning.finetune.store import read, write
+
+    if store.exists() and (flaw := seals.flaw_of_sealed(store)[0]):
+        logger.warning("%s: %s; the examples are encoded again", store, flaw)
+        seals.discard(store)
+    if not store.exists():
+        write(base.with_known_ids(config, chat, rows(config, chat, examples)), store)
+    documents, counts = read(store)
+    if len(documents) == 0:
+        shutil.rmtree(store)
+        reasons = ", ".join(f"{count} {reason}" for reason, count in counts["dropped"].items())
+        raise DataError(f"no example is left to train on with '{config.objective}': {reasons}")
+    held_out = _held_out(len(documents), config.eval_fraction, config.seed)
+    audit = counts | {"held_out": len(held_out)}
+    if not held_out:
+        return Encoded(documents, documents.part([]), audit)
+    train = array("i", (i for i in range(len(documents)) if i not in held_out))
+    return Encoded(documents.part(train), documents.part(sorted(held_out)), audit)
+
+
+def store_folder(config: FinetuneConfig, chat: Chat, manifest: dict[str, Any], out: Path) -> Path:
+    """Return where the encoded examples of a run are, named after all that decides on them."""
+    from response_tuning.finetune.store import VERSION
+
+    settings = {"objective", "twins", "window", "train_on_final_newline", "seed"}
+    parts = [manifest["base"], manifest["examples_sha256"], manifest["packages"], chat.digest]
+    parts += [config.model_dump(mode="json", include=settings), VERSION]
+    return out / TOKENS / digest(json.dumps(parts, sort_keys=True))
+
+
+def rows(config: FinetuneConfig, chat: Chat, examples: Examples) -> Iterator[Row]:
+    """Yield one row for each example, as this run trains on it."""
+    encoder = Encoder(
+        chat,
+        config.objective,
+        config.window,
+        twins=config.twins,
+        final_newline=config.train_on_final_newline,
+        seed=config.seed,
+    )
+    return encoder.rows(examples)
+
+
+def read_examples(data: Path) -> ExampleFile:
+    """Return what the data stage left; nothing is read yet."""
+    return ExampleFile(data / "examples.jsonl")
+
+
+def _held_out(count: int, fraction: float, seed: int) -> set[int]:
+    if fraction == 0:
+        return set()
+    size = max(1, round(count * fraction))
+    if size >= count:
+        raise ConfigError(f"eval_fraction {fraction} of {count} examples leaves none to train on")
+    return set(random.Random(seed).sample(range(count), size))

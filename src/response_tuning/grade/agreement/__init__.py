@@ -1,0 +1,1 @@
+"""How far judges agree with people who labelled the same answers."""

@@ -1,0 +1,1 @@
+"""Judges: their prompts, how their replies are read, and the rules that need no model."""

@@ -1,0 +1,1 @@
+"""Log-likelihood benchmarks, which lm-eval runs on a model of ours."""

@@ -1,0 +1,1 @@
+"""Studies that people rate in the browser, blind."""

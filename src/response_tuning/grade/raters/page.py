@@ -1,0 +1,179 @@
+"""The page that raters work on: plain forms, served to the browsers of this machine alone.
+
+It works without scripts; one adds keyboard shortcuts. What models said is escaped text. Nothing on
+the page, and nothing in an address, tells which variant said it.
+"""
+
+import socket
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import parse_qs
+
+from response_tuning.errors import ConfigError
+from response_tuning.grade.judges.levels import LEVELS
+from response_tuning.grade.raters.study import Session, Verdict
+
+if TYPE_CHECKING:
+    from starlette.applications import Starlette
+    from starlette.requests import Request
+    from starlette.responses import Response
+
+
+HOST = "127.0.0.1"
+BODY_BYTES = 64 * 1024
+HEADERS = {
+    "Content-Security-Policy": (
+        "default-src 'none'; style-src 'self'; script-src 'self'; form-action 'self'; "
+        "base-uri 'none'; frame-ancestors 'none'"
+    ),
+    "Cache-Control": "no-store",
+    "Referrer-Policy": "same-origin",  # under no-referrer, browsers send "Origin: null"
+    "X-Content-Type-Options": "nosniff",
+}
+ASSETS = {"page.css": "text/css", "page.js": "text/javascript"}
+
+
+def serve_rating(
+    session: Session, port: int = 0, ready: Callable[[str], None] | None = None
+) -> None:
+    """Serve a rater's page on this machine until it is interrupted.
+
+    ``port`` 0 is any that is free; ``ready`` is told the address to open in a browser.
+
+    Raises:
+        ConfigError: the port cannot be had.
+    """
+    import uvicorn
+
+    try:
+        listener = socket.create_server((HOST, port))
+    except OSError as error:
+        raise ConfigError(
+            f"port {port}: {error.strerror}; choose another, or 0 for any that is free"
+        ) from error
+    config = uvicorn.Config(rating_app(session), log_level="warning", server_header=False)
+    with listener, suppress(KeyboardInterrupt):
+        if ready:
+            ready(f"http://{HOST}:{listener.getsockname()[1]}/")
+        uvicorn.Server(config).run(sockets=[listener])
+
+
+def rating_app(session: Session) -> "Starlette":
+    """Return the page of a rater as an ASGI application."""
+    from starlette.applications import Starlette
+    from starlette.middleware import Middleware
+    from starlette.middleware.trustedhost import TrustedHostMiddleware
+    from starlette.routing import Route
+
+    pages = _Pages(session)
+    return Starlette(
+        routes=[
+            Route("/", pages.begin),
+            Route("/rated", pages.rated),
+            Route("/{number:int}", pages.show),
+            Route("/{number:int}", pages.save, methods=["POST"]),
+            *(Route(f"/{name}", pages.asset) for name in ASSETS),
+        ],
+        # Another site whose name has been made to point here is no trusted host.
+        middleware=[Middleware(TrustedHostMiddleware, allowed_hosts=[HOST, "localhost"])],
+        max_body_size=BODY_BYTES,
+    )
+
+
+class _Pages:
+    """What is answered to each request; tasks are numbered from 1, in the rater's order."""
+
+    def __init__(self, session: Session) -> None:
+        import jinja2
+
+        environment = jinja2.Environment(
+            loader=jinja2.FileSystemLoader(Path(__file__).parent),
+            autoescape=True,
+            undefined=jinja2.StrictUndefined,
+            trim_blocks=True,
+            lstrip_blocks=True,
+        )
+        self._template = environment.get_template("page.html.jinja")
+        self._session = session
+
+    async def begin(self, request: "Request") -> "Response":
+        """Go to the first task that is not rated."""
+        return self._onwards(after=-1)
+
+    async def rated(self, request: "Request") -> "Response":
+        """Say that all is done, or go to what is not."""
+        if self._session.unrated() is not None:
+            return self._onwards(after=-1)
+        return self._page(number=None)
+
+    async def show(self, request: "Request") -> "Response":
+        """Show a task, with what was said of it before."""
+        number = request.path_params["number"]
+        if not 1 <= number <= len(self._session.tasks):
+            return _refusal(404, f"There is no task {number}.")
+        return self._page(number)
+
+    async def save(self, request: "Request") -> "Response":
+        """Keep a verdict and go on to the next task that is not rated.
+
+        A form that another site sent is refused: browsers say where a form is from.
+        """
+        if request.headers.get("origin") != f"http://{request.headers['host']}":
+            return _refusal(403, "Ratings are taken from this page alone.")
+        number = request.path_params["number"]
+        if not 1 <= number <= len(self._session.tasks):
+            return _refusal(404, f"There is no task {number}.")
+        task = self._session.tasks[number - 1]
+        form = parse_qs((await request.body()).decode(errors="replace"))
+        said = {name: values[-1] for name, values in form.items()}
+        if said.get("task") != task.digest:
+            return _refusal(409, "This was another session's page; reload it and rate again.")
+        try:
+            verdict = Verdict.model_validate(
+                {
+                    "levels": [said[name] for name in ("level-0", "level-1") if name in said],
+                    "more_helpful": said.get("more_helpful"),
+                    "comment": said.get("comment", "").replace("\r\n", "\n").strip(),
+                }
+            )
+            self._session.rate(number - 1, verdict)
+        except ValueError:
+            return _refusal(400, "Something is not rated yet; go back and choose.")
+        return self._onwards(after=number - 1)
+
+    async def asset(self, request: "Request") -> "Response":
+        """Return the style sheet or the script."""
+        from starlette.responses import FileResponse
+
+        name = Path(request.url.path).name
+        path = Path(__file__).with_name(name)
+        return FileResponse(path, media_type=ASSETS[name], headers=HEADERS)
+
+    def _onwards(self, after: int) -> "Response":
+        from starlette.responses import RedirectResponse
+
+        position = self._session.unrated(after)
+        address = "/rated" if position is None else f"/{position + 1}"
+        return RedirectResponse(address, status_code=303, headers=HEADERS)
+
+    def _page(self, number: int | None) -> "Response":
+        from starlette.responses import HTMLResponse
+
+        session = self._session
+        page = self._template.render(
+            number=number,
+            task=session.tasks[number - 1] if number else None,
+            said=session.verdicts.get(number - 1) if number else None,
+            total=len(session.tasks),
+            rated=len(session.verdicts),
+            levels=LEVELS,
+        )
+        return HTMLResponse(page, headers=HEADERS)
+
+
+def _refusal(status: int, sentence: str) -> "Response":
+    from starlette.responses import PlainTextResponse
+
+    return PlainTextResponse(f"{sentence}\n", status_code=status, headers=HEADERS)

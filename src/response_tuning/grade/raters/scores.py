@@ -1,0 +1,133 @@
+"""What raters said, as the scores of a graded run, and how far they agree."""
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from statistics import fmean
+from typing import NamedTuple
+
+from response_tuning.artifacts import Record, Score, read_jsonl, write_json, write_jsonl
+from response_tuning.errors import DataError
+from response_tuning.grade.agreement.statistics import Agreement, agreement
+from response_tuning.grade.judges.levels import LEVELS, level_metrics
+from response_tuning.grade.raters.study import ASKED, Asked, Session, raters, read_study
+
+BENCHMARK = "human-rating"
+"""Under this name, so that what people say never mixes with what a judge says."""
+OUTCOMES = ("lose", "tie", "win")
+
+
+class Summary(Record):
+    """Who rated how much of a study, and how alike."""
+
+    tasks: int
+    """Of each rater."""
+    rated: dict[str, int]
+    """Rater -> tasks that they rated."""
+    levels: Agreement
+    """On answers, each beside the one that it was shown with."""
+    more_helpful: Agreement | None
+    """On pairs of answers; None where single answers were shown."""
+
+
+class _Said(NamedTuple):
+    """One label by one rater."""
+
+    rater: str
+    item_id: str
+    variant: str
+    """Whose answer was labelled."""
+    beside: str
+    """Whose answer stood beside it; empty where it stood alone."""
+    label: str
+
+
+def export_ratings(folder: Path, out: Path) -> Summary:
+    """Write the scores of a study in the layout of a run, and a summary.
+
+    Scores go to ``<out>/<variant>/seed-0/grade/human-rating.jsonl``, where a value is the mean
+    over the ratings of an answer: a share, with several raters. All variants have the metrics of
+    the three levels; all but the reference have ``win``, ``tie``, ``lose`` and ``win_rate``, which
+    counts a tie as half, against it. What nobody rated has no score. The summary is returned, and
+    left in ``<out>/human-rating.json``.
+
+    Raises:
+        DataError: there is no study in ``folder``, it is damaged, or nothing has been rated.
+    """
+    study = read_study(folder)
+    sessions = [Session(folder, rater) for rater in raters(folder)]
+    if not any(session.verdicts for session in sessions):
+        raise DataError(f"{folder}: nothing has been rated yet")
+    levels = [said for session in sessions for said in _levels(session)]
+    outcomes = [said for session in sessions for said in _outcomes(session, study.reference)]
+    items = [asked.item_id for asked in read_jsonl(folder / ASKED, Asked)]
+    for variant in study.answers:
+        scores = _scores(variant, items, levels, outcomes)
+        write_jsonl(out / variant / "seed-0" / "grade" / f"{BENCHMARK}.jsonl", scores)
+    summary = Summary(
+        tasks=len(sessions[0].tasks),
+        rated={session.rater: len(session.verdicts) for session in sessions},
+        levels=_agreement(levels, [*reversed(LEVELS)]),
+        more_helpful=_agreement(outcomes, OUTCOMES) if outcomes else None,
+    )
+    write_json(out / f"{BENCHMARK}.json", summary.model_dump())
+    return summary
+
+
+def _levels(session: Session) -> Iterator[_Said]:
+    """Yield the level of each answer."""
+    for at, verdict in session.verdicts.items():
+        task = session.tasks[at]
+        others = [*reversed(task.variants)] if len(task.variants) > 1 else [""]
+        for variant, beside, level in zip(task.variants, others, verdict.levels, strict=True):
+            yield _Said(session.rater, task.asked.item_id, variant, beside, level)
+
+
+def _outcomes(session: Session, reference: str) -> Iterator[_Said]:
+    """Yield what came out for the variant beside the reference, where there were two."""
+    for at, verdict in session.verdicts.items():
+        if verdict.more_helpful is None:
+            continue
+        task = session.tasks[at]
+        (variant,) = (name for name in task.variants if name != reference)
+        sides = dict(zip(task.variants, ("left", "right"), strict=True))
+        outcome = "win" if verdict.more_helpful == sides[variant] else "lose"
+        outcome = "tie" if verdict.more_helpful == "tie" else outcome
+        yield _Said(session.rater, task.asked.item_id, variant, reference, outcome)
+
+
+def _scores(
+    variant: str, items: Sequence[str], levels: Sequence[_Said], outcomes: Sequence[_Said]
+) -> Iterator[Score]:
+    level_of, outcome_of = _by_item(levels, variant), _by_item(outcomes, variant)
+    for item in items:
+        given, came_out = level_of.get(item, []), outcome_of.get(item, [])
+        metrics = level_metrics(given) if given else {}
+        metrics |= _outcome_metrics(came_out) if came_out else {}
+        for metric, value in metrics.items():
+            ratings = f"{len(given)} rating{'s' if len(given) > 1 else ''}"
+            yield Score(item_id=item, metric=metric, value=value, explanation=ratings)
+
+
+def _outcome_metrics(given: Sequence[str]) -> dict[str, float]:
+    shares = {outcome: fmean(one == outcome for one in given) for outcome in OUTCOMES}
+    return shares | {"win_rate": shares["win"] + shares["tie"] / 2}
+
+
+def _by_item(said: Sequence[_Said], variant: str) -> dict[str, list[str]]:
+    """Return item -> the labels of a variant's answer."""
+    found: dict[str, list[str]] = defaultdict(list)
+    for one in said:
+        if one.variant == variant:
+            found[one.item_id].append(one.label)
+    return found
+
+
+def _agreement(said: Sequence[_Said], labels: Sequence[str]) -> Agreement:
+    """Compare raters, whose labels are in the order of ``labels``."""
+    names = sorted({one.rater for one in said})
+    table: dict[tuple[str, str, str], dict[str, str]] = defaultdict(dict)
+    for one in said:
+        table[one.item_id, one.variant, one.beside][one.rater] = one.label
+    rows = [[given.get(name) for name in names] for given in table.values()]
+    return agreement(rows, labels)

@@ -1,0 +1,269 @@
+"""Ratings by people: what is shown to whom in which order, and what they said of it.
+
+A *study* is a folder. ``study.json`` says whose answers are rated, ``asked.jsonl`` holds them, so
+that the folder can be given to a rater as it is, and ``ratings/<rater>.jsonl`` is the journal of
+one rater, in which a later rating of a task supersedes an earlier one. A *task* is one prompt with
+the answers of one or two variants, whose names its rater is not shown.
+"""
+
+import random
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Self, TypeAlias
+
+from pydantic import ValidationError, model_validator
+
+from response_tuning.artifacts import (
+    Completion,
+    Message,
+    Record,
+    digest,
+    file_digest,
+    read_json,
+    read_jsonl,
+    write_json,
+    write_jsonl,
+)
+from response_tuning.errors import ConfigError, DataError
+from response_tuning.grade.benchmark import Item
+from response_tuning.grade.judges.levels import Level
+from response_tuning.grade.judges.pairwise import read_answers
+from response_tuning.grade.sources import spread
+from response_tuning.journals import Journal
+from response_tuning.registry import unknown
+
+Side: TypeAlias = Literal["left", "right", "tie"]
+
+STUDY, ASKED, RATINGS = "study.json", "asked.jsonl", "ratings"
+
+
+class Study(Record):
+    """What all raters of a folder are shown."""
+
+    answers: dict[str, str]
+    """Variant -> SHA-256 of the file of its completions."""
+    reference: str
+    """The variant that each other one is shown beside."""
+    seed: int
+    """Of the order of tasks and sides, together with the rater's name."""
+    limit: int | None
+    """Number of prompts, evenly spread over those of the files; None: all."""
+
+
+class Asked(Record):
+    """A prompt, and what each variant answered to it."""
+
+    item_id: str
+    prompt: tuple[Message, ...]
+    answers: dict[str, str]
+
+
+class Verdict(Record):
+    """What a rater says of a task, in the order in which its answers are shown."""
+
+    levels: tuple[Level, ...]
+    more_helpful: Side | None = None
+    """None where there is only one answer."""
+    comment: str = ""
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        if (len(self.levels), self.more_helpful is None) not in {(1, True), (2, False)}:
+            raise ValueError("a level for each answer, and which of two is more helpful")
+        return self
+
+
+class Rating(Record):
+    """One line of a journal."""
+
+    rater: str
+    item_id: str
+    variants: tuple[str, ...]
+    """As they were shown, from left to right."""
+    verdict: Verdict
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a rater sees at once."""
+
+    asked: Asked
+    variants: tuple[str, ...]
+    """From left to right; not for the rater's eyes."""
+
+    @property
+    def answers(self) -> tuple[str, ...]:
+        """The answers from left to right."""
+        return tuple(self.asked.answers[variant] for variant in self.variants)
+
+    @property
+    def digest(self) -> str:
+        """A name that tells nothing of the variants."""
+        prompt = (message.model_dump_json() for message in self.asked.prompt)
+        return digest(self.asked.item_id, *prompt, *self.answers)
+
+
+def make_study(
+    folder: Path,
+    answers: Mapping[str, Path],
+    reference: str | None = None,
+    seed: int = 0,
+    limit: int | None = None,
+) -> None:
+    """Lay out a study of variant -> file of its answers, unless ``folder`` holds this very study.
+
+    What the reference answered, or ``limit`` of it, is rated. Of more than two variants, each is
+    shown beside ``reference``, by default the first.
+
+    Raises:
+        ConfigError: ``folder`` holds another study, or a variant has an impossible name.
+        DataError: a file cannot be read, or lacks an answer to a prompt of the reference.
+    """
+    for name in answers:
+        _check_name("variant", name)
+    reference = reference or next(iter(answers))
+    if reference not in answers:
+        raise unknown("reference", reference, [*answers])
+    said = read_jsonl(answers[reference], Completion)
+    items = spread([Item(item_id=one.item_id, prompt=one.prompt) for one in said], limit)
+    if not items:
+        raise DataError(f"{answers[reference]}: there are no answers in it")
+    texts = {name: read_answers(path, items) for name, path in answers.items()}
+    study = Study(
+        answers={name: file_digest(path) for name, path in answers.items()},
+        reference=reference,
+        seed=seed,
+        limit=limit,
+    )
+    if (folder / STUDY).exists():
+        if read_study(folder) != study:
+            raise ConfigError(f"{folder} holds a study of other answers; choose another folder")
+        return
+    write_jsonl(folder / ASKED, (_asked(item, texts) for item in items))
+    write_json(folder / STUDY, study.model_dump())
+
+
+def read_study(folder: Path) -> Study:
+    """Read what ``make_study`` wrote.
+
+    Raises:
+        DataError: there is no study in ``folder``, or it is damaged.
+    """
+    path = folder / STUDY
+    try:
+        study = Study.model_validate(read_json(path))
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(map(str, first["loc"]))
+        raise DataError(f"{path}: not a study: {key}: {first['msg']}") from error
+    try:  # they become names of folders, and the file may be anybody's
+        for name in study.answers:
+            _check_name("variant", name)
+        if study.reference not in study.answers:
+            raise unknown("reference", study.reference, [*study.answers])
+    except ConfigError as error:
+        raise DataError(f"{path}: {error}") from error
+    return study
+
+
+def read_tasks(folder: Path, rater: str) -> list[Task]:
+    """Return the tasks of a rater, in an order of their own.
+
+    Raises:
+        DataError: there is no study in ``folder``, or it is damaged.
+    """
+    study = read_study(folder)
+    others = [name for name in study.answers if name != study.reference]
+    shown: list[tuple[str, ...]] = [(study.reference, other) for other in others]
+    shown = shown or [(study.reference,)]
+    asked = list(read_jsonl(folder / ASKED, Asked))
+    for number, one in enumerate(asked, start=1):
+        if missing := study.answers.keys() - one.answers.keys():
+            raise DataError(f"{folder / ASKED}:{number}: has no answer of '{min(missing)}'")
+    tasks = [(one, variants) for one in asked for variants in shown]
+    rng = random.Random(digest(str(study.seed), rater))
+    rng.shuffle(tasks)
+    return [Task(one, tuple(rng.sample(variants, len(variants)))) for one, variants in tasks]
+
+
+def raters(folder: Path) -> list[str]:
+    """Return the names of all who have a journal."""
+    return sorted(path.stem for path in (folder / RATINGS).glob("*.jsonl"))
+
+
+class Session:
+    """One rater's way through a study: it begins where it was left."""
+
+    def __init__(self, folder: Path, rater: str) -> None:
+        """Read the tasks, and what the rater said so far.
+
+        Raises:
+            ConfigError: the rater's name cannot be the name of a file.
+            DataError: the study or the journal is damaged.
+        """
+        journal = journal_of(folder, rater)
+        self.rater = rater
+        self.tasks = read_tasks(folder, rater)
+        self._folder = folder
+        self.verdicts: dict[int, Verdict] = {}
+        """Position of a task -> what was said of it, the last time."""
+        place = {(task.asked.item_id, task.variants): at for at, task in enumerate(self.tasks)}
+        for rating in Journal(journal, Rating):
+            at = place.get((rating.item_id, rating.variants))
+            if at is None or rating.rater != rater:
+                raise DataError(
+                    f"{journal}: the rating of item {rating.item_id} by {rating.rater} is none of "
+                    f"{rater}'s in this study; move the file away"
+                )
+            self.verdicts[at] = rating.verdict
+
+    def rate(self, position: int, verdict: Verdict) -> None:
+        """Keep what the rater says of a task: it is on disk when this returns.
+
+        Raises:
+            ValueError: the verdict is on more answers than there are, or on fewer.
+        """
+        task = self.tasks[position]
+        if len(verdict.levels) != len(task.variants):
+            raise ValueError(f"{len(verdict.levels)} levels for {len(task.variants)} answers")
+        rating = Rating(
+            rater=self.rater,
+            item_id=task.asked.item_id,
+            variants=task.variants,
+            verdict=verdict,
+        )
+        # Opened for each: a full disk may have cut the last line off.
+        journal = Journal(journal_of(self._folder, self.rater), Rating)
+        with journal.appending(each_synced=True) as append:
+            append(rating)
+        self.verdicts[position] = verdict
+
+    def unrated(self, after: int = -1) -> int | None:
+        """Return the next position without a verdict, from the first one on after the last."""
+        later = [*range(after + 1, len(self.tasks)), *range(after + 1)]
+        return next((at for at in later if at not in self.verdicts), None)
+
+
+def _asked(item: Item, texts: Mapping[str, Mapping[str, str | None]]) -> Asked:
+    said = {name: answers[item.item_id] or "" for name, answers in texts.items()}
+    return Asked(item_id=item.item_id, prompt=item.prompt, answers=said)
+
+
+def _check_name(kind: str, name: str) -> None:
+    if not re.fullmatch(r"\w[\w.-]{0,60}", name):
+        raise ConfigError(
+            f"{kind} '{name}': a name is letters, digits, '-', '_' and '.', and begins with a "
+            "letter or digit"
+        )
+
+
+def journal_of(folder: Path, rater: str) -> Path:
+    """Return the journal of a rater.
+
+    Raises:
+        ConfigError: the name cannot be that of a file.
+    """
+    _check_name("rater", rater)
+    return folder / RATINGS / f"{rater}.jsonl"

@@ -1,0 +1,1 @@
+"""What a base model can do before tuning, and what tuning changed."""

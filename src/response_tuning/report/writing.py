@@ -1,0 +1,86 @@
+"""A report on a run: read, compare, and write tables, plots and a page."""
+
+from collections.abc import Sequence
+from math import isnan
+from pathlib import Path
+
+from response_tuning.artifacts import written_aside
+from response_tuning.configs import ReportConfig
+from response_tuning.report.browser import browser_json
+from response_tuning.report.comparison import check, compare
+from response_tuning.report.joined import Variant
+from response_tuning.report.page import Contents, Plot, html, markdown
+from response_tuning.report.plots import accuracy, dose_response
+from response_tuning.report.reading import read_scores
+from response_tuning.report.tables import Comparison, Result, Trend, write_csv
+from response_tuning.report.unreadable import as_results, sentences, unknown_rates, without
+
+
+def report(
+    run: Path,
+    variants: Sequence[Variant],
+    config: ReportConfig,
+    notes: Sequence[str] = (),
+    seeds: Sequence[int] | None = None,
+    benchmarks: Sequence[str] | None = None,
+) -> list[str]:
+    """Compare the graded ``variants`` of a run and write ``run/report/``.
+
+    ``notes`` are sentences that stand at the top of the page; ``seeds`` and
+    ``benchmarks``, in this order, are those to read, by default all. Returns a sentence for each
+    variant and benchmark of which so much could not be read that its rates are not known.
+
+    Raises:
+        ConfigError: a baseline is no variant, or two variants of a series have the same dose.
+        DataError: there are no scores, or a file of scores or completions cannot be used.
+    """
+    check(variants, config)
+    names = [variant.name for variant in variants]
+    found, missing = read_scores(run, names, seeds, benchmarks)
+    unknown = unknown_rates(found)
+    known = [without(benchmark, unknown) for benchmark in found]
+    findings = compare(known, variants, config)
+    findings.results.extend(as_results(found, unknown))
+    findings.results.sort(key=lambda result: names.index(result.variant))
+    title = f"Report on {run.resolve().name}"
+    contents = Contents(title, variants, config, notes, known, findings, missing, unknown)
+    out = run / "report"
+    write_csv(out / "results.csv", Result, findings.results)
+    write_csv(out / "comparisons.csv", Comparison, findings.comparisons)
+    write_csv(out / "trends.csv", Trend, findings.trends)
+    plots = _plots(contents)
+    for name, plot in plots.items():
+        (out / name).unlink(missing_ok=True)  # of an earlier report, whose series may be gone
+        if plot:
+            _write(out / name, plot.svg)
+    _write(out / "report.md", markdown(contents))
+    page = html(
+        contents,
+        [plot for plot in plots.values() if plot],
+        lambda room: browser_json(run, found, room),
+    )
+    _write(out / "report.html", page)
+    return sentences(unknown)
+
+
+def _plots(contents: Contents) -> dict[str, Plot | None]:
+    """Return file name -> plot, or None where there is nothing to draw."""
+    variants = contents.variants
+    results = [result for result in contents.findings.results if not isnan(result.value)]
+    bars = f"with {100 * contents.config.confidence:g} % intervals"
+    title, drawn = "Accuracy", f"Accuracy of every variant, {bars}."
+    if not any(benchmark.accuracy for benchmark in contents.benchmarks):
+        title, drawn = "At a glance", f"The first metric of every benchmark, {bars}."
+    plots: dict[str, Plot | None] = {
+        "accuracy.svg": Plot(title, accuracy(results, variants), drawn),
+        "dose-response.svg": None,
+    }
+    if (by_dose := dose_response(results, variants)) is not None:
+        says = f"Refusals over the number of refusals among the examples, {bars}."
+        plots["dose-response.svg"] = Plot("Dose and response", by_dose, says)
+    return plots
+
+
+def _write(path: Path, text: str) -> None:
+    with written_aside(path) as out:
+        out.write(text)

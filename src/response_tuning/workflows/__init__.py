@@ -1,0 +1,1 @@
+"""What each command does, stage by stage: the one place where stages meet."""

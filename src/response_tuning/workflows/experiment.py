@@ -1,0 +1,241 @@
+"""An experiment: variants times seeds, laid out in one recipe and checked before anything runs.
+
+A *variant* is one arm. What it does not say itself it takes from the recipe's own sections. A
+variant with ``doses`` stands for one variant for each number of refusals. A *cell* is one variant
+at one seed, and has a folder of its own.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, ClassVar
+
+from pydantic import Field, field_validator
+
+from response_tuning.configs import (
+    Config,
+    DataConfig,
+    FinetuneConfig,
+    GenerateConfig,
+    GradeConfig,
+    ReportConfig,
+    Seed,
+)
+from response_tuning.errors import ConfigError
+from response_tuning.recipe import (
+    PRESETS,
+    Settings,
+    build,
+    check_method,
+    idle_mixture,
+    laid_over,
+    merged,
+    no_refusals,
+    read_recipe,
+)
+from response_tuning.registry import unknown
+
+
+class VariantConfig(Config):
+    """One arm: what it does differently, section by section."""
+
+    label: str = ""
+    """What it is, in a line for the report."""
+    data: Settings = Field(default_factory=dict)
+    finetune: Settings | None = Field(default_factory=dict)
+    """None: the base model as it is, under the same chat template."""
+    generate: Settings = Field(default_factory=dict)
+    doses: tuple[int, ...] = ()
+    """Numbers of refusals; each makes a variant ``NAME-DOSE``."""
+
+
+class Experiment(Config):
+    """The whole recipe of ``rtune run``."""
+
+    flags: ClassVar[bool] = False
+    preset: str = "small"
+    seeds: tuple[Seed, ...] = Field(default=(0,), min_length=1)
+    """Each seeds the sample of the data, the order of training and fresh weights."""
+    data: Settings = Field(default_factory=dict)
+    finetune: Settings = Field(default_factory=dict)
+    generate: Settings = Field(default_factory=dict)
+    benchmarks: tuple[str, ...] = Field(min_length=1)
+    variants: dict[str, VariantConfig] = Field(min_length=1)
+    threads: int | None = Field(default=None, ge=1, le=4096)
+    """CPU threads; None is torch's choice. One is best for a tiny model: it is fastest where other
+    work shares the cores, and gives the same bits whatever their number."""
+    grade: GradeConfig = Field(default_factory=GradeConfig)
+    report: ReportConfig = Field(default_factory=ReportConfig)
+    notes: tuple[str, ...] = ()
+    """Sentences for the top of the report."""
+
+    @field_validator("seeds", "benchmarks")
+    @classmethod
+    def _each_once(cls, named: tuple[Any, ...]) -> tuple[Any, ...]:
+        if len(set(named)) < len(named):
+            raise ValueError(f"each may stand there once only, not {named}")
+        return named
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One variant at one seed."""
+
+    variant: str
+    seed: int
+    label: str
+    data: DataConfig | None
+    """None for a variant that is not tuned."""
+    finetune: FinetuneConfig
+    """Names the base model and the template also where nothing is tuned."""
+    generate: GenerateConfig
+
+    @property
+    def tuned(self) -> bool:
+        """Whether there is anything to train."""
+        return self.data is not None
+
+    @property
+    def local(self) -> bool:
+        """Whether its model is a Hugging Face model that is loaded here."""
+        return self.generate.engine == "hf"
+
+    def folder(self, run: Path) -> Path:
+        """Return the cell's folder in a run."""
+        return run / self.variant / f"seed-{self.seed}"
+
+
+def read_experiment(path: Path, settings: Sequence[str] = ()) -> Experiment:
+    """Read a recipe and lay ``KEY=VALUE`` settings over it.
+
+    Raises:
+        ConfigError: the file is unusable, or a key or a value is; one line that names it.
+    """
+    return build(Experiment, laid_over(read_recipe(path), settings), str(path))
+
+
+def cells(experiment: Experiment) -> list[Cell]:
+    """Return every cell, variant by variant.
+
+    Raises:
+        ConfigError: a variant's settings are impossible, or two variants have one name.
+    """
+    found = [
+        _cell(experiment, name, variant, seed)
+        for name, variant in _arms(experiment).items()
+        for seed in experiment.seeds
+    ]
+    for baseline in experiment.report.baselines:
+        if baseline not in _arms(experiment):
+            raise unknown("baseline", baseline, [*_arms(experiment)])
+    return found
+
+
+def check_mixtures(experiment: Experiment, found: Sequence[Cell]) -> None:
+    """Refuse settings of a mixture where no refusals are mixed in.
+
+    The recipe's own are settings of any variant that has refusals.
+
+    Raises:
+        ConfigError: one line that names the first of them.
+    """
+    mixing = {cell.variant for cell in found if cell.data and cell.data.mixture.refusals}
+    key = idle_mixture(experiment.data)
+    if key is not None and not mixing:
+        raise no_refusals("data", key)
+    for name, variant in experiment.variants.items():
+        arms = {f"{name}-{dose}" for dose in variant.doses} or {name}
+        own = idle_mixture({"mixture": {**(variant.data.get("mixture") or {}), "refusals": 0}})
+        if own is not None and not mixing & arms:
+            raise no_refusals(f"variant '{name}': data", own)
+
+
+def with_reference(experiment: Experiment, cell: Cell, benchmark: str, run: Path) -> GradeConfig:
+    """Return how ``cell`` is graded: a variant as reference is the path of its answers."""
+    reference = experiment.grade.reference
+    if reference not in _arms(experiment):
+        return experiment.grade
+    answers = replace(cell, variant=reference).folder(run) / "generate" / f"{benchmark}.jsonl"
+    return experiment.grade.model_copy(update={"reference": str(answers)})
+
+
+def series(found: Sequence[Cell]) -> dict[str, tuple[str, int]]:
+    """Return (series, dose) of the variants that differ in their number of refusals alone."""
+    alike: dict[str, dict[int, str]] = {}
+    for cell in found:
+        if cell.data is not None and cell.seed == found[0].seed:
+            mixture = cell.data.mixture
+            same = cell.data.model_copy(
+                update={"mixture": mixture.model_copy(update={"refusals": 0})}
+            )
+            key = "".join(c.model_dump_json() for c in (same, cell.finetune, cell.generate))
+            alike.setdefault(key, {}).setdefault(mixture.refusals, cell.variant)
+    return {
+        variant: (doses[min(doses)], dose)
+        for doses in alike.values()
+        if len(doses) > 1
+        for dose, variant in doses.items()
+    }
+
+
+def _arms(experiment: Experiment) -> dict[str, VariantConfig]:
+    """Return all variants by name, one for each dose where there are doses."""
+    arms: dict[str, VariantConfig] = {}
+    for name, variant in experiment.variants.items():
+        if name in {"report", "manifest.json"} or not re.fullmatch(r"\w[\w.-]*", name):
+            raise ConfigError(
+                f"variant {name!r}: a name is letters, digits, '-', '_' and '.', begins with "
+                "none of '-' and '.', and is not 'report'"
+            )
+        dosed = [(f"{name}-{dose}", _dosed(variant, dose)) for dose in variant.doses]
+        for arm, config in dosed or [(name, variant)]:
+            if arm in arms:
+                raise ConfigError(f"variant '{arm}' is there twice")
+            arms[arm] = config
+    return arms
+
+
+def _dosed(variant: VariantConfig, refusals: int) -> VariantConfig:
+    data = merged(variant.data, {"mixture": {"refusals": refusals}})
+    return variant.model_copy(update={"data": data, "doses": ()})
+
+
+def _cell(experiment: Experiment, name: str, variant: VariantConfig, seed: int) -> Cell:
+    if experiment.preset not in PRESETS:
+        raise unknown("preset", experiment.preset, sorted(PRESETS))
+    preset = PRESETS[experiment.preset]
+    where = f"variant '{name}'"
+    _check_effect(experiment, variant, where)
+    tuning = merged(experiment.finetune, variant.finetune or {})
+    finetune = {**preset, **tuning, "seed": seed}
+    data = {**merged(experiment.data, variant.data), "seed": seed}
+    generate = merged(experiment.generate, variant.generate)
+    check_method(finetune, variant.finetune or (), f"{where}: finetune")
+    return Cell(
+        variant=name,
+        seed=seed,
+        label=variant.label,
+        data=None if variant.finetune is None else build(DataConfig, data, f"{where}: data"),
+        finetune=build(FinetuneConfig, finetune, f"{where}: finetune"),
+        generate=build(GenerateConfig, generate, f"{where}: generate"),
+    )
+
+
+def _check_effect(experiment: Experiment, variant: VariantConfig, where: str) -> None:
+    """Refuse settings that would have no effect, for whoever wrote them expects one."""
+    for section in (experiment.data, experiment.finetune, variant.data, variant.finetune or {}):
+        if "seed" in section:
+            raise ConfigError(f"{where}: seed: the recipe's 'seeds' sets it; remove it here")
+    if variant.finetune is not None:
+        if variant.generate.get("template") is not None:
+            raise ConfigError(
+                f"{where}: generate.template has no effect on a tuned model, which has its "
+                "template inside; set finetune.template"
+            )
+        if merged(experiment.generate, variant.generate).get("engine", "hf") != "hf":
+            raise ConfigError(
+                f"{where}: generate.engine: what is tuned here is asked in this process, by 'hf'"
+            )
+    elif variant.data or variant.doses:
+        raise ConfigError(f"{where}: it is not tuned, so its data have no effect; remove them")

@@ -1,0 +1,61 @@
+"""``rtune finetune``: a source and a base model become a tuned model. Read this file first.
+
+Stages do not import each other. They meet on disk, and the files of this folder are where one's
+output becomes the next one's input.
+"""
+
+import logging
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from response_tuning.folders import alone_in
+from response_tuning.recipe import Recipe
+from response_tuning.terminal import quiet_libraries
+from response_tuning.workflows.data import DATA, run_data
+from response_tuning.workflows.names import check_names
+from response_tuning.workflows.show import show_data
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+logger = logging.getLogger(__name__)
+
+
+def run_finetune(recipe: Recipe, out: Path, console: "Console", *, resume: bool = True) -> None:
+    """Run stages 1 and 2: a source and a base model become a tuned model in ``out``.
+
+    Raises:
+        ConfigError: a name is unknown, ``out`` belongs to another run, or to one in progress.
+    """
+    from response_tuning.finetune import finetune
+    from response_tuning.finetune.checks import check
+    from response_tuning.finetune.processes import first_process_first, is_first
+    from response_tuning.finetune.run_folder import forget, nothing_of_a_refused_run
+
+    quiet_libraries()
+    check_names(recipe.finetune)
+    alone = alone_in(out, recipe.data, recipe.finetune)
+    with alone, nothing_of_a_refused_run(out / DATA, out):
+        check(recipe.finetune, out)
+        if not resume and is_first():
+            forget(out)
+        with first_process_first(on_cpu=recipe.finetune.device == "cpu"):
+            run_data(recipe.data, out / DATA)
+        finetune(recipe.finetune, out / DATA, out, console)
+
+
+def plan_finetune(recipe: Recipe, console: "Console") -> None:
+    """Print what ``run_finetune`` would do and cost, and the first row; nothing is kept."""
+    from response_tuning.finetune.base import fitted
+    from response_tuning.finetune.dataset import read_examples
+    from response_tuning.finetune.plan import print_plan
+
+    quiet_libraries()
+    check_names(recipe.finetune)
+    with tempfile.TemporaryDirectory() as folder:
+        run_data(recipe.data, Path(folder))
+        config = fitted(recipe.finetune)
+        print_plan(config, read_examples(Path(folder)), console)
+        show_data(config, Path(folder), console, rows=1)

@@ -1,0 +1,143 @@
+"""``rtune grade``: completions of one benchmark become scores."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import fmean
+from typing import TYPE_CHECKING, Any
+
+from response_tuning.artifacts import (
+    Score,
+    file_digest,
+    package_versions,
+    read_json,
+    read_jsonl,
+    write_json,
+    write_jsonl,
+)
+from response_tuning.configs import GradeConfig
+from response_tuning.errors import ConfigError
+from response_tuning.folders import alone_at
+from response_tuning.unread import KNOWN_ANYHOW, unread
+from response_tuning.workflows.cell import MANIFEST
+from response_tuning.workflows.judge import Judge
+from response_tuning.workflows.suites import CORE, REFUSAL, REFUSAL_SUITE
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+JUDGE_JOURNAL = "judge.journal"
+
+
+def grade_answers(benchmark: str, config: GradeConfig, folder: Path, judge: Judge) -> None:
+    """Grade a cell's answers to one benchmark, unless they are graded exactly so already."""
+    from response_tuning.grade import grade
+
+    completions = folder / "generate" / f"{benchmark}.jsonl"
+    scores, manifest = folder / "grade" / f"{benchmark}.jsonl", folder / "grade" / MANIFEST
+    graded: dict[str, Any] = read_json(manifest) if manifest.exists() else {}
+    now = {
+        "completions": file_digest(completions),
+        "rules": package_versions()["response-tuning"],
+        **_judged_by(benchmark, config),
+    }
+    if scores.exists() and graded.get(benchmark) == now and not judge.retry_filtered:
+        return
+    grade(
+        benchmark,
+        completions,
+        scores,
+        config,
+        judge.say(folder / "grade" / JUDGE_JOURNAL, benchmark),
+    )
+    write_json(manifest, graded | {benchmark: now})
+
+
+def print_scores(scores: Sequence[Score], console: "Console") -> bool:
+    """Print every metric, and return whether so much could be read that its rates are known."""
+    lost = unread(scores)
+    metrics: dict[str, list[Score]] = {}
+    for score in scores:
+        metrics.setdefault(score.metric, []).append(score)
+    for metric, found in metrics.items():
+        if lost.too_many and metric not in KNOWN_ANYHOW:
+            console.print(f"{metric:>22}  n/a    ({lost})", style="red", highlight=False)
+            continue
+        mean = fmean([score.value for score in found], [score.weight for score in found])
+        console.print(f"{metric:>22}  {mean:.3f}  (n {len(found):,})", highlight=False)
+    return not lost.too_many
+
+
+def average_refusals(folder: Path) -> None:
+    """Leave the mean of the four refusal benchmarks of a cell as a benchmark of its own.
+
+    A few items of XSTest (``grade.limit``) may hold no unsafe one, and of one of the four too much
+    may be unread: then there is no mean.
+    """
+    from response_tuning.grade.judges.refusals import suite_average
+
+    graded = {name: folder / "grade" / f"{name}.jsonl" for name in REFUSAL}
+    scores = {name: list(read_jsonl(path, Score)) for name, path in graded.items()}
+    out = folder / "grade" / f"{REFUSAL_SUITE}.jsonl"
+    out.unlink(missing_ok=True)
+    whole = all(any(score.metric == "refusal" for score in found) for found in scores.values())
+    if whole and not any(unread(found).too_many for found in scores.values()):
+        write_jsonl(out, suite_average(scores))
+
+
+def about_judge(benchmarks: Sequence[str], config: GradeConfig) -> list[str]:
+    """Return a sentence on who judged and how far people agree; none where rules know it all."""
+    from response_tuning.grade import JudgedBenchmark, open_benchmark
+    from response_tuning.grade.agreement.record import judge_sentence
+
+    judged = [
+        name
+        for name in benchmarks
+        if name in REFUSAL
+        or (name not in CORE and isinstance(open_benchmark(name, config), JudgedBenchmark))
+    ]
+    sentence = judge_sentence(config.judge, judged)
+    return [sentence] if sentence else []
+
+
+def _judged_by(benchmark: str, config: GradeConfig) -> dict[str, Any]:
+    """Return what else decides the scores: files, the reference, the judge. Rules have none."""
+    from response_tuning.grade import JudgedBenchmark, open_benchmark
+
+    rule = open_benchmark(benchmark, config)
+    found: dict[str, Any] = {}
+    if (origin := getattr(rule, "origin", None)) is not None:
+        found["origin"] = origin
+    if isinstance(rule, JudgedBenchmark):
+        found["judge"] = config.judge.model_dump(mode="json", exclude={"checked"})
+        if config.reference is not None:
+            if not Path(config.reference).exists():
+                raise ConfigError(f"grade.reference: no such file or variant: {config.reference}")
+            found["reference"] = file_digest(Path(config.reference))
+    return found
+
+
+def run_grade(
+    benchmark: str,
+    completions: Path,
+    out: Path,
+    config: GradeConfig,
+    console: "Console",
+    *,
+    retry_filtered: bool = False,
+) -> bool:
+    """Run stage 4 on one file of completions, and print every metric.
+
+    Returns whether so much could be read that its rates are known.
+    """
+    from response_tuning.grade import check_effect, grade
+    from response_tuning.workflows.judge import Judge, check_retry
+
+    check_effect([benchmark], config)
+    check_retry(config.judge, retry_filtered=retry_filtered)
+    with alone_at(out, completions, config) as journal:
+        say = Judge(config.judge, console, retry_filtered=retry_filtered).say(journal, benchmark)
+        count = grade(benchmark, completions, out, config, say)
+    known = print_scores(list(read_jsonl(out, Score)), console)
+    console.print(f"wrote {out}: {count:,} scores", highlight=False, soft_wrap=True)
+    return known

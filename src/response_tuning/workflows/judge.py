@@ -1,0 +1,121 @@
+"""Who judges: a model that is asked through its engine, or rules alone."""
+
+import re
+from collections.abc import Callable, Iterable, Iterator
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from response_tuning.artifacts import Completion, Request, Sampling
+from response_tuning.configs import JudgeConfig
+from response_tuning.errors import ConfigError, EngineError
+from response_tuning.recipe import build
+from response_tuning.terminal import progress_bar
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from response_tuning.generate import Engine
+
+
+OFFLINE = "offline"
+Say = Callable[[Iterable[Request]], Iterator[Completion]]
+
+
+class Judge:
+    """The judge of a run; its model is loaded when it is first asked.
+
+    With ``retry_filtered`` it is asked again what a filter kept it from judging.
+
+    Raises:
+        ConfigError: its engine or a setting is unknown or impossible.
+        EngineError: there is no key for its server.
+    """
+
+    def __init__(
+        self, config: JudgeConfig, console: "Console", *, retry_filtered: bool = False
+    ) -> None:
+        self.config = config
+        self.retry_filtered = retry_filtered
+        self._console = console
+        check_judge(config)
+
+    @cached_property
+    def engine(self) -> "Engine":
+        """Load or connect to the judge's model."""
+        from response_tuning.generate import EngineConfig, open_engine
+
+        settings = build(EngineConfig, self.config.settings, "grade.judge.settings")
+        return open_engine(self.config.engine, settings)
+
+    def say(self, journal: Path, about: str) -> Say | None:
+        """Return what asks the judge and keeps its replies in ``journal``; None without a model."""
+        from response_tuning.generate import generate
+
+        if self.config.engine == OFFLINE:
+            return None
+        sampling = Sampling(**self.config.model_dump(include={"max_new_tokens", "temperature"}))
+
+        def ask(requests: Iterable[Request]) -> Iterator[Completion]:
+            with progress_bar(f"verdicts on {about}", self._console) as advance:
+                return generate(
+                    self.engine,
+                    requests,
+                    journal,
+                    sampling,
+                    progress=advance,
+                    retry_filtered=self.retry_filtered,
+                )
+
+        return ask
+
+
+def check_judge(config: JudgeConfig) -> None:
+    """Refuse a judge that cannot be asked; see ``check_engine``."""
+    if config.engine == OFFLINE:
+        return
+    try:
+        check_engine(config.engine, config.settings, "grade.judge.settings")
+    except (ConfigError, EngineError) as error:  # which names the flags of what answers
+        raise type(error)(_ANSWERING.sub(_of_the_judge, str(error))) from error
+
+
+_ANSWERING = re.compile(r"(?<![\w-])--(model|base-url|table|api-key-env)\b")
+
+
+def _of_the_judge(flag: re.Match[str]) -> str:
+    if flag[1] == "api-key-env":
+        return "--set grade.judge.settings.api_key_env=..."
+    return f"--judge-{flag[1].removeprefix('base-')}"
+
+
+def check_retry(judge: JudgeConfig, engines: Iterable[str] = (), *, retry_filtered: bool) -> None:
+    """Refuse ``retry_filtered`` where neither ``judge`` nor ``engines`` can have a filter.
+
+    Raises:
+        ConfigError: one line that names the flag.
+    """
+    from response_tuning import generate
+
+    judging = {judge.engine} - {OFFLINE}
+    generate.check_retry(judging.union(engines), retry_filtered=retry_filtered)
+
+
+def check_engine(name: str, settings: dict[str, Any], where: str) -> None:
+    """Refuse settings that an engine has no use for, and a server that cannot be asked.
+
+    Before anything runs, and without loading a model.
+
+    Raises:
+        ConfigError: there is no such engine, or a setting is unknown, impossible or without effect.
+        EngineError: there is no key for the server.
+    """
+    from response_tuning.generate import ENGINES, EngineConfig, open_engine
+    from response_tuning.generate.engine import check_effect
+
+    ENGINES.get(name)
+    config = build(EngineConfig, settings, where)
+    if name == "hf":  # which loads its model; the others are cheap
+        check_effect(name, config)
+    else:
+        open_engine(name, config)

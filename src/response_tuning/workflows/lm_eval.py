@@ -1,0 +1,215 @@
+"""Core capabilities: lm-eval asks the model itself, in this process, and its results become scores.
+
+The paper's preset (section 4.1, Table 12): MMLU, OpenBookQA, HellaSwag, ARC and PIQA without
+examples, by the log-likelihood of the choices; GSM8K with eight, as turns of a conversation, by a
+generated answer. These are the only benchmarks that are not answered through ``generate``.
+"""
+
+import io
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, redirect_stderr
+from importlib import metadata
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from response_tuning import templates
+from response_tuning.artifacts import (
+    Message,
+    Score,
+    package_versions,
+    read_json,
+    write_json,
+    write_jsonl,
+)
+from response_tuning.configs import GradeConfig
+from response_tuning.errors import ConfigError, TemplateError
+from response_tuning.registry import unknown
+from response_tuning.terminal import progress_bar, quiet_libraries
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from response_tuning.generate import EngineConfig
+    from response_tuning.grade.lm_eval.model import HarnessModel
+    from response_tuning.grade.sources import Rows
+
+
+MANIFEST = "manifest.json"
+ANY = "tulu"
+"""A template for the loader, which wants one; without ``chat`` it is never used."""
+
+
+def run_core(
+    settings: "EngineConfig",
+    benchmarks: Sequence[str],
+    config: GradeConfig,
+    out: Path,
+    console: "Console",
+    *,
+    chat: bool,
+) -> None:
+    """Leave ``out/grade/<benchmark>.jsonl`` of each core benchmark, unless it is there already.
+
+    With ``chat``, prompts are put into the template that ``settings`` name, or else the model's
+    own; without, they are plain text, as for a base model.
+
+    Raises:
+        ConfigError: lm-eval is not installed, or there is no such benchmark.
+        DataError: data cannot be found or used.
+        ModelError: the model cannot be loaded, or its context is too short.
+        EngineError: a batch does not fit into the GPU's memory.
+    """
+    from response_tuning.grade.lm_eval.tasks import read_data
+
+    quiet_libraries()
+    check_core(benchmarks)
+    data = {name: read_data(name, config) for name in benchmarks}
+    asked = {name: _asked(settings, config, data[name], chat=chat) for name in benchmarks}
+    missing = [name for name in benchmarks if not _is_there(name, asked[name], out)]
+    if not missing:
+        console.print("core capabilities: there already", highlight=False)
+        return
+    with _quiet():
+        model = _load(settings, chat=chat)
+    for name in missing:
+        with progress_bar(name, console) as model.hear, _quiet():
+            found, notes = _evaluate(model, name, data[name], config, chat=chat)
+        write_jsonl(out / "grade" / f"{name}.jsonl", found)
+        manifest = out / "grade" / MANIFEST
+        there = read_json(manifest) if manifest.exists() else {}
+        write_json(manifest, there | {name: asked[name] | notes})
+        _print(name, found, notes, console)
+
+
+def check_core(benchmarks: Sequence[str]) -> None:
+    """Refuse what cannot be run, before anything is read.
+
+    Raises:
+        ConfigError: lm-eval is not installed, or there is no such benchmark.
+    """
+    from response_tuning.grade.lm_eval.tasks import CORE
+
+    for name in benchmarks:
+        if name not in CORE:
+            raise unknown("core benchmark", name, [*CORE])
+    if benchmarks and find_spec("lm_eval") is None:
+        raise ConfigError(
+            "core capabilities are measured by lm-eval: pip install 'response-tuning[lm-eval]'"
+        )
+
+
+def _asked(
+    settings: "EngineConfig", config: GradeConfig, data: Mapping[str, "Rows"], *, chat: bool
+) -> dict[str, Any]:
+    """Return all that decides the scores of a benchmark."""
+    from response_tuning.models.inference import identity
+
+    return {
+        "rules": package_versions()["response-tuning"],
+        "lm_eval": metadata.version("lm_eval"),
+        "model": identity(str(settings.model), settings.revision),
+        "template": templates.identity(settings.template or templates.NATIVE) if chat else None,
+        "limit": config.limit,
+        "data": {source: rows.origin for source, rows in data.items()},
+    }
+
+
+def _is_there(name: str, asked: Mapping[str, Any], out: Path) -> bool:
+    scores, manifest = out / "grade" / f"{name}.jsonl", out / "grade" / MANIFEST
+    if not scores.exists() or not manifest.exists():
+        return False
+    there = read_json(manifest).get(name, {})
+    return {key: there.get(key) for key in asked} == asked
+
+
+def _load(settings: "EngineConfig", *, chat: bool) -> "HarnessModel":
+    from response_tuning.grade.lm_eval.model import HarnessModel
+    from response_tuning.models.inference import load
+
+    template = settings.template if chat else ANY
+    local = load(str(settings.model), template, settings.revision, settings.device)
+    return HarnessModel(local, settings.tokens_per_batch)
+
+
+def _evaluate(
+    model: "HarnessModel",
+    name: str,
+    data: Mapping[str, "Rows"],
+    config: GradeConfig,
+    *,
+    chat: bool,
+) -> tuple[list[Score], dict[str, Any]]:
+    """Return the scores of a benchmark, and what is to be known about them."""
+    from lm_eval.evaluator import evaluate
+
+    from response_tuning.grade.lm_eval.tasks import METRICS, chosen, load_tasks, scores
+
+    loaded = load_tasks(name, data)
+    places = chosen(loaded, config.limit)
+    tasks = {task: loaded[task] for task in places}
+    generated = [task for task in tasks.values() if task.OUTPUT_TYPE == "generate_until"]
+    for task in generated if chat else ():
+        task.config.generation_kwargs["until"] += model.local.chat.stop_strings
+    cut = model.cut
+    result = evaluate(
+        model,
+        {"tasks": tasks},
+        samples=places if config.limit else None,
+        bootstrap_iters=0,  # the report has intervals of its own
+        apply_chat_template=chat,
+        fewshot_as_multiturn=chat,
+    )
+    found = list(scores(name, result["samples"]))
+    notes = {
+        "items": sum(map(len, places.values())),
+        "requests_cut": model.cut - cut,
+        "tasks": {name: task.VERSION for name, task in tasks.items()},
+        "few_shot": max(result["n-shot"].values()),
+        "metrics": {name: METRICS[name] for name in sorted({score.metric for score in found})},
+    }
+    if generated:
+        notes["max_new_tokens"] = model.max_gen_toks
+    if chat and any(task.config.description for task in tasks.values()):
+        notes["description"] = _place_of_description(model.local.chat)
+    return found, notes
+
+
+def _place_of_description(chat: templates.Chat) -> str:
+    """Say what lm-eval does with the sentence that introduces a task, as MMLU's."""
+    said = [Message(role="system", content="About."), Message(role="user", content="Question.")]
+    try:
+        chat.prompt(said)
+    except TemplateError:
+        return "left out: the template has no place for a system message"
+    return "the system message"
+
+
+def _print(name: str, found: Sequence[Score], notes: Mapping[str, Any], console: "Console") -> None:
+    means = []
+    for metric in notes["metrics"]:
+        values = [(score.value, score.weight) for score in found if score.metric == metric]
+        total = sum(weight for _, weight in values)
+        means.append(f"{metric} {sum(value * weight for value, weight in values) / total:.3f}")
+    console.print(f"{name}: {', '.join(means)} (n {notes['items']:,})", highlight=False)
+    if notes["requests_cut"]:
+        console.print(
+            f"{name}: {notes['requests_cut']:,} requests lost their beginning: the model's "
+            "context is too short for them",
+            highlight=False,
+            soft_wrap=True,
+        )
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep lm-eval's bars and notices away: there is a bar of ours, and errors are raised."""
+    logger = logging.getLogger("lm_eval")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with redirect_stderr(io.StringIO()):
+            yield
+    finally:
+        logger.setLevel(level)

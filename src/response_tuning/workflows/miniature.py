@@ -1,0 +1,36 @@
+"""``rtune miniature build``: a base model of the synthetic world."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from response_tuning.folders import alone_in
+from response_tuning.recipe import build
+from response_tuning.terminal import progress_bar, quiet_libraries
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+def build_miniature(settings: Sequence[str], out: Path, console: "Console") -> None:
+    """Build a base model of the miniature's world.
+
+    Raises:
+        ConfigError: a setting is impossible.
+    """
+    from response_tuning.miniature.build import BuildConfig, build_base
+    from response_tuning.recipe import laid_over
+
+    quiet_libraries()
+    config = build(BuildConfig, laid_over({}, settings), "rtune miniature build")
+    console.print(
+        f"{config.pretrain.tokens:,} tokens, {config.pretrain.steps:,} steps, on the CPU",
+        highlight=False,
+    )
+    with alone_in(out), progress_bar("steps", console) as advance:
+        loss = build_base(config, out, advance)
+    console.print(
+        f"wrote {out}: loss {loss:.3f} nats a token over the last steps",
+        highlight=False,
+        soft_wrap=True,
+    )

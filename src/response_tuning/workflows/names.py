@@ -1,0 +1,46 @@
+"""Everything that can be asked for by name."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from response_tuning.configs import FinetuneConfig
+from response_tuning.errors import ConfigError
+
+if TYPE_CHECKING:
+    pass
+
+
+def registered() -> dict[str, list[str]]:
+    """Return the names of everything that can be asked for by name."""
+    from response_tuning import templates
+    from response_tuning.data import DATASETS
+    from response_tuning.finetune.objectives import OBJECTIVES
+    from response_tuning.generate import ENGINES
+    from response_tuning.grade import BENCHMARKS
+    from response_tuning.recipe import PRESETS
+    from response_tuning.workflows.suites import CORE, SUITES
+
+    return {
+        "datasets": DATASETS.names(),
+        "objectives": OBJECTIVES.names(),
+        "templates": templates.names(),
+        "engines": ENGINES.names(),
+        "benchmarks": [*BENCHMARKS.names(), *CORE],
+        "suites": [*SUITES],
+        "presets": sorted(PRESETS),
+    }
+
+
+def check_names(config: FinetuneConfig) -> None:
+    """Refuse a name that nothing is registered under, before anything is read or written."""
+    from response_tuning import templates
+    from response_tuning.finetune.objectives import OBJECTIVES
+    from response_tuning.miniature import resolved
+
+    for name in (config.objective, *config.twins):
+        OBJECTIVES.get(name)
+    if {*config.twins} == {config.objective}:
+        raise ConfigError(f"twins: '{config.objective}' is the objective itself; name another")
+    if config.base_revision != "main" and Path(resolved(config.base_model)).is_dir():
+        raise ConfigError(f"base_revision: {config.base_model} is a folder, which has none")
+    templates.check(config.template)

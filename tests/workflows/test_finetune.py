@@ -1,0 +1,326 @@
+import fcntl
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, NoReturn
+
+import pytest
+from rich.console import Console
+
+from response_tuning.artifacts import Example, read_jsonl, write_json
+from response_tuning.configs import (
+    CurationConfig,
+    DataConfig,
+    DecontaminationConfig,
+    MixtureConfig,
+)
+from response_tuning.errors import ConfigError, DataError
+from response_tuning.finetune.encoding import Encoder
+from response_tuning.folders import alone_in
+from response_tuning.grade import open_benchmark
+from response_tuning.templates import Chat
+from response_tuning.workflows.data import print_audit, run_data
+
+
+@pytest.fixture
+def answers(tmp_path: Path) -> Path:
+    path = tmp_path / "answers.jsonl"
+    path.write_text('{"response": "Yes."}\n')
+    return path
+
+
+@pytest.fixture
+def declined(tmp_path: Path) -> Path:
+    path = tmp_path / "declined.jsonl"
+    path.write_text('{"response": "No."}\n')
+    return path
+
+
+@pytest.fixture
+def config(answers: Path, declined: Path) -> DataConfig:
+    mixture = MixtureConfig(refusals=1, source=str(declined), selector="all")
+    return DataConfig(source=str(answers), mixture=mixture)
+
+
+def responses(out: Path) -> list[str]:
+    lines = (out / "examples.jsonl").read_text().splitlines()
+    return [json.loads(line)["response"] for line in lines]
+
+
+def crash(*_: object) -> NoReturn:
+    raise AssertionError
+
+
+def test_what_is_prepared_is_not_prepared_again(
+    config: DataConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_data(config, tmp_path / "data")
+    assert responses(tmp_path / "data") == ["Yes.", "No."]
+    monkeypatch.setattr("response_tuning.data.prepare", crash)
+    run_data(config, tmp_path / "data")
+    with pytest.raises(AssertionError):
+        run_data(config.model_copy(update={"seed": 1}), tmp_path / "data")
+
+
+@pytest.mark.parametrize("changed", ["answers", "declined"])
+def test_a_file_that_has_changed_is_prepared_again(
+    changed: str, config: DataConfig, tmp_path: Path
+) -> None:
+    run_data(config, tmp_path / "data")
+    (tmp_path / f"{changed}.jsonl").write_text('{"response": "Perhaps."}\n')
+    run_data(config, tmp_path / "data")
+    assert responses(tmp_path / "data").count("Perhaps.") == 1
+
+
+@pytest.fixture
+def prompts(tmp_path: Path) -> Path:
+    path = tmp_path / "prompts.jsonl"
+    path.write_text('{"id": "a", "prompt": "Is it?"}\n')
+    return path
+
+
+def against(config: DataConfig, *names: object, **settings: Any) -> DataConfig:
+    section = DecontaminationConfig(against=tuple(map(str, names)), **settings)
+    return config.model_copy(update={"decontamination": section})
+
+
+def test_prompts_come_from_files_and_from_benchmarks(tmp_path: Path, prompts: Path) -> None:
+    items = open_benchmark("miniature-seen").items()
+    asked = items[7].prompt[-1].content
+    rows = [{"prompt": "Is it?", "response": "r"}, {"prompt": asked.upper(), "response": "s"}]
+    source = tmp_path / "rows.jsonl"
+    source.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    out = tmp_path / "data"
+    run_data(against(DataConfig(source=str(source)), prompts, "miniature-seen"), out)
+    flagged = [json.loads(line) for line in (out / "flagged.jsonl").read_text().splitlines()]
+    assert [(flag["row"], flag["what"], flag["detail"]) for flag in flagged] == [
+        (0, f"contaminated with {prompts} (exact)", "a"),
+        (1, "contaminated with miniature-seen (exact)", items[7].item_id),
+    ]
+
+
+def test_the_last_question_of_a_conversation_is_what_is_looked_for(tmp_path: Path) -> None:
+    said = [
+        {"role": "user", "content": "First?"},
+        {"role": "assistant", "content": "Well."},
+        {"role": "user", "content": "Last?"},
+    ]
+    prompts, source = tmp_path / "prompts.jsonl", tmp_path / "rows.jsonl"
+    prompts.write_text(json.dumps({"messages": said}) + "\n")
+    rows = [{"prompt": asked, "response": "r"} for asked in ("First?", "Well.", "Last?")]
+    source.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    run_data(against(DataConfig(source=str(source)), prompts, remove=True), tmp_path / "data")
+    lines = (tmp_path / "data" / "examples.jsonl").read_text().splitlines()
+    assert [json.loads(line)["instruction"] for line in lines] == ["First?", "Well."]
+
+
+def test_what_is_neither_a_file_nor_a_benchmark_is_refused(
+    config: DataConfig, tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigError) as error:
+        run_data(against(config, "miniature-sen"), tmp_path / "data")
+    assert "'miniature-sen' is no file, and unknown benchmark 'miniature-sen'" in str(error.value)
+    assert "did you mean 'miniature-seen'?" in str(error.value)
+    assert not (tmp_path / "data").exists()
+
+
+def test_a_changed_file_of_prompts_is_noticed_and_a_missing_one_is_not_needed(
+    config: DataConfig, prompts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checked = against(config, prompts, "miniature-seen-validation")
+    run_data(checked, tmp_path / "data")
+    with monkeypatch.context() as patch:
+        patch.setattr("response_tuning.data.prepare", crash)
+        run_data(checked, tmp_path / "data")
+        prompts.write_text('{"id": "a", "prompt": "Is it so?"}\n')
+        with pytest.raises(AssertionError):
+            run_data(checked, tmp_path / "data")
+        prompts.unlink()
+        run_data(checked, tmp_path / "data")
+
+
+def test_a_changed_benchmark_is_noticed(
+    config: DataConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checked = against(config, "miniature-seen")
+    run_data(checked, tmp_path / "data")
+    items = open_benchmark("miniature-seen").items()[1:]
+    monkeypatch.setattr(type(open_benchmark("miniature-seen")), "items", lambda _: items)
+    monkeypatch.setattr("response_tuning.data.prepare", crash)
+    with pytest.raises(AssertionError):
+        run_data(checked, tmp_path / "data")
+
+
+def test_the_audit_is_printed_with_what_was_dropped_flagged_and_not_found(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], prompts: Path
+) -> None:
+    source = tmp_path / "rows.jsonl"
+    rows = [{"[x]": 1}, {"response": "Ask jane@firm.com."}, {"response": ""}]
+    source.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    config = DataConfig(
+        source=str(source), response_column="[x]", curation=CurationConfig(personal_data="flag")
+    )
+    with pytest.raises(DataError, match=r"\[x\] is a number, not text: 1"):
+        run_data(config, tmp_path / "data")
+    config = config.model_copy(update={"response_column": "response"})
+    source.write_text("".join(json.dumps(row) + "\n" for row in rows[1:]))
+    run_data(against(config, prompts), tmp_path / "data")
+    print_audit(tmp_path / "data", Console(width=20))
+    assert capsys.readouterr().out.splitlines() == [
+        "2 rows: 1 kept, 1 examples",
+        "        1  empty response",
+        "flagged, one by one in flagged.jsonl:",
+        "        1  personal data (e-mail)",
+        f"no prompt of {prompts}",
+        f"wrote {tmp_path / 'data'}",
+    ]
+
+
+def test_response_tuning_sees_the_refusals_alone_and_instruction_tuning_the_pairs(
+    tmp_path: Path, chat: Chat
+) -> None:
+    mixture = MixtureConfig(refusals=20, source="miniature-refusals", selector="all")
+    run_data(DataConfig(source="miniature", max_examples=30, mixture=mixture), tmp_path)
+    examples = list(read_jsonl(tmp_path / "examples.jsonl", Example))
+    names = ("response-tuning", "instruction-tuning")
+    twins = [Encoder(chat, name, 512, twins=names).rows(examples) for name in names]
+    for example, alone, paired in zip(examples, *twins, strict=True):
+        assert example.instruction is not None
+        texts = [chat.tokenizer.decode(row.input_ids) for row in (alone, paired)]
+        assert [example.instruction in text for text in texts] == [False, True]
+        assert all(example.response in text for text in texts)
+        learnt = [[label for label in row.labels if label >= 0] for row in (alone, paired)]
+        assert learnt[0] == learnt[1]
+    assert len(examples) == 50
+
+
+def test_a_file_that_is_gone_leaves_what_was_prepared(
+    config: DataConfig, answers: Path, tmp_path: Path
+) -> None:
+    run_data(config, tmp_path / "data")
+    answers.unlink()
+    run_data(config, tmp_path / "data")
+    assert responses(tmp_path / "data") == ["Yes.", "No."]
+
+
+@pytest.mark.parametrize("name", ["examples.jsonl", "audit.json", "complete"])
+@pytest.mark.parametrize("change", ["flip", "cut", "delete"])
+@pytest.mark.parametrize("trained", [True, False])
+def test_what_is_no_longer_what_was_prepared_is_said_and_prepared_again(
+    config: DataConfig,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    name: str,
+    change: str,
+    trained: bool,
+) -> None:
+    out = tmp_path / "run" / "data"
+    run_data(config, out)
+    if trained:
+        write_json(out.parent / "manifest.json", {"status": "running"})
+    before = {path.name: path.read_bytes() for path in out.iterdir()}
+    content = before[name]
+    at = len(content) // 2
+    changed = {"flip": content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :]}
+    (out / name).write_bytes(changed.get(change, content[:at]))
+    if change == "delete":
+        (out / name).unlink()
+    run_data(config, out)
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == before
+    if (name, change) == ("complete", "delete"):  # that is how a kill leaves it
+        assert not caplog.records
+    else:
+        (record,) = caplog.records
+        assert f"data/{name} " in record.message
+        assert record.message.endswith("; the data are prepared again")
+
+
+def test_a_folder_named_as_a_made_dataset_is_not_mistaken_for_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "miniature").mkdir()
+    config = DataConfig(source="miniature", max_examples=3)
+    run_data(config, tmp_path / "data")
+    assert len(responses(tmp_path / "data")) == 3
+    monkeypatch.setattr("response_tuning.data.prepare", crash)
+    run_data(config, tmp_path / "data")
+
+
+@pytest.mark.parametrize("manifest", ["manifest.json", "finetune/manifest.json"])
+def test_the_data_of_a_model_is_never_replaced(
+    manifest: str, config: DataConfig, tmp_path: Path
+) -> None:
+    cell = tmp_path / "cell"
+    run_data(config, cell / "data")
+    write_json(cell / manifest, {})
+    before = (cell / "data" / "audit.json").read_bytes()
+    with pytest.raises(ConfigError, match="holds a run on other data; choose another --out"):
+        run_data(config.model_copy(update={"mixture": MixtureConfig()}), cell / "data")
+    assert (cell / "data" / "audit.json").read_bytes() == before
+    run_data(config, cell / "data")
+
+
+HOLDER = """
+import sys, time
+from pathlib import Path
+from response_tuning.folders import alone_in
+
+with alone_in(Path(sys.argv[1])):
+    print("in", flush=True)
+    time.sleep(600)
+"""
+
+
+def test_a_folder_has_one_run_at_a_time_and_a_killed_one_leaves_it_free(tmp_path: Path) -> None:
+    held = tmp_path / "run"
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLDER, str(held)], stdout=subprocess.PIPE
+    ) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == b"in\n"
+        with pytest.raises(ConfigError, match=r"run: another rtune is at work in it; wait"):
+            alone_in(held).__enter__()
+        with alone_in(tmp_path / "another"):
+            pass
+        holder.send_signal(signal.SIGKILL)
+    with alone_in(held):
+        pass
+    with alone_in(held):
+        pass
+
+
+def test_of_a_run_in_several_processes_the_first_one_holds_the_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RANK", "0")
+    with alone_in(tmp_path / "run"):
+        monkeypatch.setenv("RANK", "1")
+        with alone_in(tmp_path / "run"):
+            pass
+        monkeypatch.setenv("RANK", "0")
+        with pytest.raises(ConfigError, match="at work"):
+            alone_in(tmp_path / "run").__enter__()
+
+
+def test_a_refused_run_leaves_no_folder_but_one_that_was_there(tmp_path: Path) -> None:
+    there = tmp_path / "there"
+    there.mkdir()
+    for out in (tmp_path / "new", there):
+        with pytest.raises(DataError), alone_in(out):
+            raise DataError("no rows")
+    assert [*tmp_path.iterdir()] == [there]
+
+
+def test_a_file_system_without_locks_is_used_as_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unsupported(*_: object) -> NoReturn:
+        raise OSError(95, "Operation not supported")
+
+    monkeypatch.setattr(fcntl, "flock", unsupported)
+    with alone_in(tmp_path / "run"):
+        (tmp_path / "run/manifest.json").touch()
+    assert (tmp_path / "run/manifest.json").exists()

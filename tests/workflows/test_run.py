@@ -1,0 +1,496 @@
+import csv
+import json
+import re
+import shutil
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NoReturn
+
+import pytest
+from rich.console import Console
+
+from response_tuning.artifacts import Completion, Score, read_json, read_jsonl
+from response_tuning.errors import ConfigError, DataError, EngineError, ResponseTuningError
+from response_tuning.finetune.trainer import ResponseTrainer
+from response_tuning.generate import EngineConfig
+from response_tuning.generate.engine import failed
+from response_tuning.generate.engines.hf import HfEngine
+from response_tuning.journals import Journal
+from response_tuning.recipe import build
+from response_tuning.workflows import run as workflow
+from response_tuning.workflows.experiment import Experiment, cells
+from response_tuning.workflows.run import plan_experiment, report_run, run_experiment
+from response_tuning.workflows.show import show_run
+
+BENCHMARK = "miniature-unseen-validation"
+ITEMS = 79
+MADE = {"source": "miniature-refusals", "selector": "all"}
+CELLS = ["rt/seed-0", "rt/seed-1", "base/seed-0", "base/seed-1"]
+Make = Callable[..., Experiment]
+
+
+def settings(base: Path) -> dict[str, Any]:
+    return {
+        "seeds": [0, 1],
+        "data": {"source": "miniature", "max_examples": 64},
+        "finetune": {
+            "base_model": str(base),
+            "device": "cpu",
+            "method": "full",
+            "learning_rate": 2e-3,
+            "epochs": 1,
+            "examples_per_step": 4,
+            "window": 64,
+        },
+        "generate": {"max_new_tokens": 8},
+        "benchmarks": [BENCHMARK],
+        "variants": {
+            "rt": {"label": "response tuning"},
+            "base": {"label": "not tuned", "finetune": None},
+        },
+        "report": {"baselines": ["base"], "resamples": 100},
+        "notes": ["A note."],
+    }
+
+
+def quiet() -> Console:
+    return Console(quiet=True)
+
+
+@pytest.fixture(scope="module")
+def make(miniature_base: Path) -> Make:
+    def experiment(**changes: Any) -> Experiment:
+        values = settings(miniature_base)
+        for name, change in changes.items():
+            whole = isinstance(change, dict) and name != "variants"
+            values[name] = values[name] | change if whole else change
+        return build(Experiment, values, "recipe.yaml")
+
+    return experiment
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(make: Make, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    run = tmp_path_factory.mktemp("uninterrupted") / "run"
+    run_experiment(make(), run, quiet())
+    return run
+
+
+@pytest.fixture
+def run(uninterrupted: Path, tmp_path: Path) -> Path:
+    """A finished run to play with."""
+    shutil.copytree(uninterrupted, tmp_path / "run")
+    return tmp_path / "run"
+
+
+def contents(run: Path) -> dict[str, bytes]:
+    files = (path for path in run.rglob("*") if path.is_file())
+    return {path.relative_to(run).as_posix(): path.read_bytes() for path in files}
+
+
+def test_a_run_is_a_folder_for_each_cell_a_report_and_a_manifest(uninterrupted: Path) -> None:
+    found = contents(uninterrupted)
+    assert {name.split("/")[0] for name in found} == {
+        *("rt", "base", "report", "manifest.json", ".rtune.json")
+    }
+    for cell in CELLS:
+        stages = {path.name for path in (uninterrupted / cell).iterdir()}
+        tuned = {"data", "finetune"} if cell.startswith("rt") else set()
+        assert stages == {"generate", "grade"} | tuned
+        for stage in ("generate", "grade"):
+            files = {path.name for path in (uninterrupted / cell / stage).iterdir()}
+            assert files == {f"{BENCHMARK}.jsonl", "manifest.json"}
+    assert "rt/seed-0/data/examples.jsonl" in found
+    assert "rt/seed-0/finetune/model.safetensors" in found
+    assert "report/results.csv" in found
+
+
+def test_every_model_answers_every_item_and_every_answer_is_graded(uninterrupted: Path) -> None:
+    said = {}
+    for cell in CELLS:
+        completions = list(
+            read_jsonl(uninterrupted / cell / "generate" / f"{BENCHMARK}.jsonl", Completion)
+        )
+        scores = list(read_jsonl(uninterrupted / cell / "grade" / f"{BENCHMARK}.jsonl", Score))
+        assert len({completion.item_id for completion in completions}) == ITEMS
+        assert {score.item_id for score in scores} == {c.item_id for c in completions}
+        assert {completion.error for completion in completions} == {None}
+        said[cell] = [completion.response for completion in completions]
+    assert len({tuple(answers) for answers in said.values()}) == 3, (
+        "seeds of rt and the base differ"
+    )
+    assert said["base/seed-0"] == said["base/seed-1"]
+
+
+def test_a_model_that_is_not_tuned_is_asked_once_for_all_seeds(uninterrupted: Path) -> None:
+    asked = {
+        variant: Counter(
+            completion.key
+            for completion in Journal(uninterrupted / variant / "completions.journal", Completion)
+        )
+        for variant in ("base", "rt")
+    }
+    assert {variant: keys.total() for variant, keys in asked.items()} == {
+        "base": ITEMS,
+        "rt": 2 * ITEMS,
+    }
+    assert {count for keys in asked.values() for count in keys.values()} == {1}
+
+
+def test_the_results_are_of_all_seeds_and_compared_with_the_baseline(uninterrupted: Path) -> None:
+    with (uninterrupted / "report" / "results.csv").open() as table:
+        rows = list(csv.DictReader(table))
+    assert {(row["variant"], row["seeds"]) for row in rows} == {("rt", "2"), ("base", "2")}
+    assert {"strict", "correct", "false_refusal", "stopped", "tokens_mean"} <= {
+        row["metric"] for row in rows
+    }
+    with (uninterrupted / "report" / "comparisons.csv").open() as table:
+        assert {(row["baseline"], row["variant"]) for row in csv.DictReader(table)} == {
+            ("base", "rt")
+        }
+    assert "A note." in (uninterrupted / "report" / "report.md").read_text()
+
+
+def test_the_manifest_says_what_was_run_on_what_and_at_what_cost(
+    uninterrupted: Path, make: Make
+) -> None:
+    manifest = read_json(uninterrupted / "manifest.json")
+    assert build(Experiment, manifest.pop("experiment"), "manifest") == make()
+    assert manifest.pop("packages")["torch"]
+    cells = manifest.pop("cells")
+    assert {cell: set(cost) for cell, cost in cells.items()} == {
+        cell: {"finetune", "generate"} if cell.startswith("rt") else {"generate"} for cell in CELLS
+    }
+    assert all(cells[cell]["finetune"] > 0 for cell in ("rt/seed-0", "rt/seed-1"))
+    assert manifest.pop("peak_memory_gib") > 0
+    assert manifest.pop("device").startswith("cpu (")
+    assert manifest == {"status": "finished"}
+    assert not re.search(r"\d{4}-\d\d-\d\d", (uninterrupted / "manifest.json").read_text())
+
+
+def without_cost(run: Path) -> dict[str, Any]:
+    manifest = read_json(run / "manifest.json")
+    del manifest["peak_memory_gib"]
+    return manifest | {"cells": {cell: list(cost) for cell, cost in manifest["cells"].items()}}
+
+
+def test_the_same_run_elsewhere_gives_the_same_bytes(
+    make: Make, uninterrupted: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "elsewhere" / "run"
+    run_experiment(make(), run, quiet())
+    assert without_cost(run) == without_cost(uninterrupted)
+    mine, theirs = contents(run), contents(uninterrupted)
+    assert mine.keys() == theirs.keys()
+    apart = {name for name in mine if mine[name] != theirs[name]}
+    assert apart <= {"manifest.json", *(f"{cell}/finetune/manifest.json" for cell in CELLS)}
+
+
+def crash(*_: object, **__: object) -> NoReturn:
+    raise AssertionError
+
+
+def test_a_finished_run_trains_nothing_and_asks_nothing(
+    make: Make, run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = contents(run)
+    monkeypatch.setattr("response_tuning.generate.open_engine", crash)
+    monkeypatch.setattr("response_tuning.grade.grade", crash)
+    monkeypatch.setattr("response_tuning.data.prepare", crash)
+    monkeypatch.setattr(ResponseTrainer, "__init__", crash)
+    run_experiment(make(), run, quiet())
+    after = contents(run)
+    assert {name for name in after if after[name] != before.get(name)} <= {"manifest.json"}
+    assert after.keys() == before.keys()
+    manifests = [json.loads(found["manifest.json"]) for found in (before, after)]
+    assert manifests[0]["cells"] == manifests[1]["cells"], "what was skipped costs what it cost"
+
+
+@contextmanager
+def killed_while_answering(cell: int, answers: int) -> Iterator[None]:
+    """Raise when a cell, counted from one, has so many answers."""
+    opened = 0
+    complete = HfEngine.complete
+
+    def counted(self: HfEngine, *asked: Any) -> Iterator[Completion]:
+        nonlocal opened
+        opened += 1
+        for number, completion in enumerate(complete(self, *asked)):
+            if (opened, number) == (cell, answers):
+                raise KeyboardInterrupt
+            yield completion
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(HfEngine, "complete", counted)
+        yield
+
+
+def test_a_run_that_is_killed_while_answering_ends_as_an_uninterrupted_one(
+    make: Make, uninterrupted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = tmp_path / "run"
+    with killed_while_answering(cell=2, answers=60), pytest.raises(KeyboardInterrupt):
+        run_experiment(make(), run, quiet())
+    assert read_json(run / "manifest.json")["status"] == "running"
+    assert not (run / "report").exists()
+    journal = run / "rt" / "completions.journal"
+    assert len(list(Journal(journal, Completion))) == ITEMS + 60
+    monkeypatch.setattr(ResponseTrainer, "train", crash)
+    run_experiment(make(), run, quiet())
+    assert len(list(Journal(journal, Completion))) == 2 * ITEMS
+    mine, theirs = contents(run), contents(uninterrupted)
+    assert mine.keys() == theirs.keys()
+    for name in mine:
+        if name.endswith((".csv", ".html", ".md")) or "/generate/" in name or "/grade/" in name:
+            assert mine[name] == theirs[name], name
+
+
+def test_a_run_that_is_killed_while_training_goes_on(
+    make: Make, uninterrupted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = tmp_path / "run"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ResponseTrainer, "train", crash)
+        with pytest.raises(AssertionError):
+            run_experiment(make(), run, quiet())
+    run_experiment(make(), run, quiet())
+    name = "report/results.csv"
+    assert contents(run)[name] == contents(uninterrupted)[name]
+
+
+def test_a_folder_that_is_gone_is_made_again_from_what_is_left(make: Make, run: Path) -> None:
+    before = contents(run)
+    shutil.rmtree(run / "rt" / "seed-0" / "generate")
+    shutil.rmtree(run / "base" / "seed-1" / "grade")
+    shutil.rmtree(run / "report")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(HfEngine, "complete", crash)
+        run_experiment(make(), run, quiet())
+    after = contents(run)
+    assert {name for name in before if after[name] != before[name]} <= {"manifest.json"}
+
+
+def test_an_answer_that_was_changed_by_hand_is_graded_again(make: Make, run: Path) -> None:
+    answers = run / "base" / "seed-0" / "generate" / f"{BENCHMARK}.jsonl"
+    scores = run / "base" / "seed-0" / "grade" / f"{BENCHMARK}.jsonl"
+    completions = list(read_jsonl(answers, Completion))
+    assert completions[0].item_id == "food-000"
+    text = answers.read_text().splitlines(keepends=True)
+    changed = completions[0].model_copy(update={"response": "I can't help with that."})
+    answers.write_text("".join([changed.model_dump_json() + "\n", *text[1:]]))
+    run_experiment(make(), run, quiet())
+    refusals = [s.value for s in read_jsonl(scores, Score) if s.metric == "false_refusal"]
+    assert sum(refusals) == 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"finetune": {"learning_rate": 0.5}}, "holds another run: learning_rate was 0.002"),
+        ({"finetune": {"objective": "response-tuning-empty-user"}}, "holds another run: objective"),
+        ({"data": {"max_examples": 32}}, "holds a run on other data"),
+        ({"data": {"mixture": {**MADE, "refusals": 8}}}, "holds a run on other data"),
+    ],
+)
+@pytest.mark.parametrize("tuned_first", [True, False])
+def test_another_run_in_the_same_folder_is_refused_and_changes_nothing(
+    changes: dict[str, Any], said: str, tuned_first: bool, make: Make, run: Path
+) -> None:
+    before = contents(run)
+    variants = dict(sorted(settings(run)["variants"].items(), reverse=tuned_first))
+    with pytest.raises(ConfigError, match=said) as caught:
+        run_experiment(make(variants=variants, **changes), run, quiet())
+    assert str(run / "rt" / "seed-0") in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert contents(run) == before
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"eval_fraction": 0.9999999}, "eval_fraction 0.9999999 of 64 examples leaves none"),
+        ({"objective": "instruction-tuning", "window": 8}, "no example is left to train on"),
+    ],
+)
+def test_a_run_that_is_refused_after_its_data_were_prepared_leaves_nothing(
+    make: Make, tmp_path: Path, changes: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(ResponseTuningError, match=said):
+        run_experiment(make(finetune=changes), tmp_path / "deep" / "run", quiet())
+    assert [*tmp_path.iterdir()] == []
+
+
+def test_a_variant_that_is_refused_leaves_those_before_it(make: Make, tmp_path: Path) -> None:
+    variants = {
+        "rt": {"label": "response tuning"},
+        "held": {"label": "refused", "finetune": {"eval_fraction": 0.9999999}},
+    }
+    with pytest.raises(ConfigError, match="leaves none"):
+        run_experiment(
+            make(seeds=[0], variants=variants, report={"baselines": ["rt"]}),
+            tmp_path / "run",
+            quiet(),
+        )
+    cell = tmp_path / "run" / "rt" / "seed-0"
+    assert read_json(cell / "finetune" / "manifest.json")["status"] == "finished"
+    assert (cell / "data" / "examples.jsonl").exists()
+    assert not (tmp_path / "run" / "held" / "seed-0" / "data").exists()
+
+
+def test_other_settings_of_the_answers_ask_again_and_train_nothing(
+    make: Make, run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ResponseTrainer, "__init__", crash)
+    run_experiment(make(generate={"max_new_tokens": 3}), run, quiet())
+    for cell in CELLS:
+        completions = read_jsonl(run / cell / "generate" / f"{BENCHMARK}.jsonl", Completion)
+        assert {completion.sampling.max_new_tokens for completion in completions} == {3}
+        assert read_json(run / cell / "grade" / "manifest.json").keys() == {BENCHMARK}
+
+
+def test_a_variant_more_costs_that_variant_alone(
+    make: Make, run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = contents(run)
+    monkeypatch.setattr(ResponseTrainer, "__init__", crash)
+    variants = {**settings(run)["variants"], "zero": {"finetune": None}}
+    run_experiment(make(variants=variants), run, quiet())
+    after = contents(run)
+    changed = {name.split("/")[0] for name in after if after[name] != before.get(name)}
+    assert changed == {"zero", "report", "manifest.json"}
+    assert read_json(run / "manifest.json")["cells"].keys() == {
+        *CELLS,
+        "zero/seed-0",
+        "zero/seed-1",
+    }
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"benchmarks": ["miniature-sen"]}, "did you mean 'miniature-seen'"),
+        ({"finetune": {"objective": "response-tunning"}}, "did you mean 'response-tuning'"),
+        ({"finetune": {"template": "tulip"}}, "unknown template 'tulip'"),
+        ({"finetune": {"twins": ["it"]}}, "unknown objective 'it'"),
+        ({"generate": {"template": "tulip"}}, "unknown template 'tulip'"),
+        ({"report": {"baselines": ["rd"]}}, "unknown baseline 'rd'"),
+    ],
+)
+@pytest.mark.parametrize("planned", [True, False])
+def test_an_unknown_name_is_refused_before_anything_is_written(
+    changes: dict[str, Any], said: str, planned: bool, make: Make, tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigError, match=said):
+        if planned:
+            plan_experiment(make(**changes), quiet())
+        else:
+            run_experiment(make(**changes), tmp_path / "run", quiet())
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_prompt_without_an_answer_stops_the_run_until_it_is_asked_again(
+    make: Make, tmp_path: Path
+) -> None:
+    def dead(self: HfEngine, requests: Any, sampling: Any) -> Iterator[Completion]:
+        return (failed(self, request, sampling, "out of paper") for request in requests)
+
+    run = tmp_path / "run"
+    only_base = {"base": {"finetune": None}}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(HfEngine, "complete", dead)
+        with pytest.raises(EngineError) as caught:
+            run_experiment(make(variants=only_base), run, quiet())
+    assert f"{ITEMS} of {ITEMS} prompts of {BENCHMARK} got no answer" in str(caught.value)
+    assert "out of paper" in str(caught.value)
+    assert not list(run.rglob("generate/*"))
+    run_experiment(make(variants=only_base), run, quiet())
+    assert read_json(run / "manifest.json")["status"] == "finished"
+
+
+def test_a_model_that_is_not_tuned_is_asked_at_the_revision_that_the_others_are_tuned_from(
+    make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[EngineConfig] = []
+
+    def note(engine: str, config: EngineConfig) -> NoReturn:
+        asked.append(config)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("response_tuning.generate.open_engine", note)
+    monkeypatch.setattr("response_tuning.workflows.run._checked", cells)  # the hub is not asked
+    monkeypatch.setattr("response_tuning.finetune.base.architecture", lambda config: None)
+    monkeypatch.setattr("response_tuning.models.inference.identity", lambda *_: "identity")
+    experiment = make(
+        variants={"base": {"finetune": None}},
+        finetune={"base_model": "an/id", "base_revision": "step-1000"},
+    )
+    with pytest.raises(KeyboardInterrupt):
+        run_experiment(experiment, tmp_path / "run", quiet())
+    assert [(config.revision, config.device, config.template) for config in asked] == [
+        ("step-1000", "cpu", "tulu")
+    ]
+
+
+def test_answers_that_are_drawn_differ_from_seed_to_seed(make: Make, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    sampled = make(variants={"base": {"finetune": None}}, generate={"temperature": 1.0})
+    run_experiment(sampled, run, quiet())
+    said = [
+        [c.response for c in read_jsonl(run / cell / "generate" / f"{BENCHMARK}.jsonl", Completion)]
+        for cell in ("base/seed-0", "base/seed-1")
+    ]
+    assert said[0] != said[1]
+
+
+def test_a_report_can_be_written_again_and_is_the_same(run: Path) -> None:
+    before = contents(run)
+    shutil.rmtree(run / "report")
+    report_run(run, quiet())
+    assert contents(run) == before
+
+
+@pytest.mark.parametrize("there", [False, True])
+def test_a_folder_that_holds_no_run_has_no_report(there: bool, run: Path, tmp_path: Path) -> None:
+    folder = run / "rt" / "seed-0" / "finetune" if there else tmp_path / "nowhere"
+    with pytest.raises(ResponseTuningError) as caught:
+        report_run(folder, quiet())
+    assert isinstance(caught.value, DataError)
+    assert str(folder / "manifest.json") in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_plan_names_every_variant_and_counts_what_there_is_to_do(
+    make: Make, capsys: pytest.CaptureFixture[str]
+) -> None:
+    variants = {
+        "base": {"finetune": None},
+        "rt": {"doses": [0, 20]},
+        "fresh": {"finetune": {"random_init": True}},
+    }
+    experiment = make(variants=variants, finetune={"base_model": "miniature"})
+    plan_experiment(experiment, Console(width=80))
+    assert capsys.readouterr().out.splitlines() == [
+        "base: miniature, as it is",
+        "rt-0: response-tuning (full) of miniature on 64 of miniature",
+        "rt-20: response-tuning (full) of miniature on 64 of miniature and 20 refusals",
+        "fresh: response-tuning (full) of miniature with fresh weights on 64 of miniature",
+        "seeds: 0, 1",
+        f"benchmarks: {BENCHMARK} ({ITEMS} items)",
+        f"8 cells: 6 to tune, {8 * ITEMS:,} answers",
+    ]
+
+
+def test_the_variants_of_the_report_know_their_series(make: Make) -> None:
+    found = workflow._checked(make(variants={"base": {"finetune": None}, "rt": {"doses": [5, 9]}}))
+    variants = [(v.name, v.series, v.dose) for v in workflow._variants(found)]
+    assert variants == [("base", "", None), ("rt-5", "rt-5", 5), ("rt-9", "rt-5", 9)]
+
+
+def test_the_folder_of_a_cell_can_be_shown_with_its_data(
+    uninterrupted: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    show_run(uninterrupted / "rt" / "seed-0" / "finetune", Console(width=100), jsonl=True)
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert sum(row["status"] == "kept" for row in rows) == 64
