@@ -8,7 +8,7 @@ import pytest
 from response_tuning.artifacts import write_json
 from response_tuning.configs import DataConfig, FinetuneConfig
 from response_tuning.errors import ConfigError, DataError
-from response_tuning.folders import MARK, alone_at, alone_in, inputs_of, page_at
+from response_tuning.folders import MARK, inputs_of, locked, locked_file, page_at
 
 
 @pytest.fixture
@@ -21,7 +21,7 @@ def base(tmp_path: Path) -> Path:
 
 def test_a_folder_that_rtune_made_is_used_again(tmp_path: Path) -> None:
     for _ in range(2):
-        with alone_in(tmp_path / "run"):
+        with locked(tmp_path / "run"):
             (tmp_path / "run/model.safetensors").write_bytes(b"weights")
     assert json.loads((tmp_path / "run" / MARK).read_text())["made_by"] == "response-tuning"
 
@@ -35,7 +35,7 @@ def test_so_is_one_of_an_earlier_version(
 ) -> None:
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / name).write_text(json.dumps(content))
-    with alone_in(tmp_path / "run"):
+    with locked(tmp_path / "run"):
         pass
     assert (tmp_path / "run" / MARK).exists()
 
@@ -45,37 +45,37 @@ def test_a_folder_with_files_of_the_users_is_refused(tmp_path: Path, name: str) 
     (tmp_path / name).write_text("{}")
     (tmp_path / ".git").mkdir()
     with pytest.raises(ConfigError, match=f"did not make, such as {name}; choose a new"):
-        alone_in(tmp_path).__enter__()
+        locked(tmp_path).__enter__()
     assert sorted(path.name for path in tmp_path.iterdir()) == [".git", name]
 
 
 def test_hidden_files_are_no_reason_to_refuse(tmp_path: Path) -> None:
     (tmp_path / ".gitkeep").touch()
-    with alone_in(tmp_path):
+    with locked(tmp_path):
         write_json(tmp_path / "x.json", [])
 
 
 def test_an_output_apart_from_its_inputs_is_asked_for(tmp_path: Path, base: Path) -> None:
     made = tmp_path / "run"
-    with alone_in(made):
+    with locked(made):
         (made / "data").mkdir()
         (made / "data/examples.jsonl").touch()
     data = DataConfig(source=str(made / "data/examples.jsonl"))
     with pytest.raises(ConfigError, match=r"examples.jsonl is read from it"):
-        alone_in(made, data).__enter__()
+        locked(made, data).__enter__()
     tuning = FinetuneConfig(base_model=str(base))
     for out, said in ((base, "is read from it"), (base / "tuned", "and would change it")):
         with pytest.raises(ConfigError, match=said):
-            alone_in(out, tuning).__enter__()
+            locked(out, tuning).__enter__()
     (tmp_path / "link").symlink_to(base)
     with pytest.raises(ConfigError, match="is read from it"):
-        alone_in(tmp_path / "link", tuning).__enter__()
+        locked(tmp_path / "link", tuning).__enter__()
     assert [path.name for path in base.iterdir()] == ["model.safetensors"]
 
 
 def test_inside_the_block_nothing_is_written_into_an_input(tmp_path: Path, base: Path) -> None:
     with (
-        alone_in(tmp_path / "run", FinetuneConfig(base_model=str(base))),
+        locked(tmp_path / "run", FinetuneConfig(base_model=str(base))),
         pytest.raises(ConfigError, match="which this command reads"),
     ):
         write_json(base / "config.json", {})
@@ -86,26 +86,26 @@ def test_a_file_is_not_its_own_input(tmp_path: Path, base: Path) -> None:
     prompts.write_text("{}\n")
     for out in (prompts, base, base / "o.jsonl"):
         with pytest.raises(ConfigError, match=str(out)):
-            alone_at(out, prompts, {"model": str(base)}).__enter__()
-    with alone_at(tmp_path / "o.jsonl", prompts, {"model": str(base)}) as journal:
+            locked_file(out, prompts, {"model": str(base)}).__enter__()
+    with locked_file(tmp_path / "o.jsonl", prompts, {"model": str(base)}) as journal:
         assert journal == tmp_path / "o.jsonl.journal"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["base", "prompts.jsonl"]
 
 
 def test_a_file_has_one_command_at_a_time(tmp_path: Path) -> None:
     out = tmp_path / "o.jsonl"
-    with alone_at(out):
+    with locked_file(out):
         with pytest.raises(ConfigError, match=r"o\.jsonl: another rtune is at work in it"):
-            alone_at(out).__enter__()
-        with alone_at(tmp_path / "p.jsonl"):
+            locked_file(out).__enter__()
+        with locked_file(tmp_path / "p.jsonl"):
             pass
-    with alone_at(out):
+    with locked_file(out):
         pass
 
 
 def test_a_journal_that_was_empty_before_is_left(tmp_path: Path) -> None:
     (tmp_path / "o.jsonl.journal").touch()
-    with alone_at(tmp_path / "o.jsonl"):
+    with locked_file(tmp_path / "o.jsonl"):
         pass
     assert (tmp_path / "o.jsonl.journal").exists()
 
@@ -113,12 +113,12 @@ def test_a_journal_that_was_empty_before_is_left(tmp_path: Path) -> None:
 def test_a_file_of_the_users_is_not_replaced(tmp_path: Path) -> None:
     thesis = tmp_path / "thesis.txt"
     thesis.write_text("My thesis.\n")
-    for command in (alone_at(thesis), page_at(thesis)):
+    for command in (locked_file(thesis), page_at(thesis)):
         with pytest.raises(ConfigError, match="holds something that rtune did not write"):
             command.__enter__()
     (tmp_path / "scores.jsonl").write_text('{"item_id":"0","metric":"strict","value":1.0}\n')
     (tmp_path / "page.html").write_text("<!DOCTYPE html>\n")
-    with alone_at(tmp_path / "scores.jsonl"), page_at(tmp_path / "page.html"):
+    with locked_file(tmp_path / "scores.jsonl"), page_at(tmp_path / "page.html"):
         pass
 
 
@@ -152,12 +152,12 @@ def test_inputs_are_the_settings_that_name_something_there(
 def test_a_refused_command_leaves_nothing_but_what_was_there(tmp_path: Path) -> None:
     (tmp_path / "there").mkdir()
     for out in (tmp_path / "new" / "run", tmp_path / "there"):
-        with pytest.raises(DataError), alone_in(out):
+        with pytest.raises(DataError), locked(out):
             (out / "data").mkdir()
             raise DataError("no rows")
     assert not [*(tmp_path / "there").iterdir()]
     assert not (tmp_path / "new").exists()
-    with pytest.raises(DataError), alone_at(tmp_path / "new" / "deep" / "o.jsonl"):
+    with pytest.raises(DataError), locked_file(tmp_path / "new" / "deep" / "o.jsonl"):
         raise DataError("no prompts")
     assert not (tmp_path / "new").exists()
 
@@ -165,7 +165,7 @@ def test_a_refused_command_leaves_nothing_but_what_was_there(tmp_path: Path) -> 
 def test_a_file_in_place_of_a_folder_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "run").touch()
     with pytest.raises(ConfigError, match="is no folder"):
-        alone_in(tmp_path / "run").__enter__()
+        locked(tmp_path / "run").__enter__()
     os.mkfifo(tmp_path / "fifo")
     with pytest.raises(ConfigError, match="is no folder"):
-        alone_in(tmp_path / "fifo").__enter__()
+        locked(tmp_path / "fifo").__enter__()

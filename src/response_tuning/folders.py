@@ -39,7 +39,7 @@ _PATHS = frozenset(
 
 
 @contextmanager
-def alone_in(out: Path, *read: object) -> Iterator[None]:
+def locked(out: Path, *read: object) -> Iterator[None]:
     """Have the folder ``out`` to oneself, and keep what is read from being written over.
 
     ``read`` are paths, or settings that name some. Under torchrun the first process holds the lock
@@ -60,7 +60,7 @@ def alone_in(out: Path, *read: object) -> Iterator[None]:
     made = _missing(out)
     out.mkdir(parents=True, exist_ok=True)
     try:
-        with locked(out, out), keeping(inputs):
+        with lock(out, out), keeping(inputs):
             _claim(out)
             _sweep(out.rglob("*.partial"))
             yield
@@ -69,7 +69,7 @@ def alone_in(out: Path, *read: object) -> Iterator[None]:
 
 
 @contextmanager
-def alone_at(out: Path, *read: object) -> Iterator[Path]:
+def locked_file(out: Path, *read: object) -> Iterator[Path]:
     """Have the file ``out`` to oneself, and yield its journal, which is ``<out>.journal``.
 
     Raises:
@@ -85,7 +85,7 @@ def alone_at(out: Path, *read: object) -> Iterator[Path]:
         made = _missing(journal.parent)
         journal.parent.mkdir(parents=True, exist_ok=True)
         try:
-            with locked(journal, out):
+            with lock(journal, out):
                 _sweep(place.parent.glob(f"{glob.escape(place.name)}.*.partial"))
                 yield journal
         finally:
@@ -226,7 +226,7 @@ def _remove_empty(folders: Sequence[Path]) -> None:
 
 
 @contextmanager
-def locked(path: Path, out: Path) -> Iterator[None]:
+def lock(path: Path, out: Path) -> Iterator[None]:
     """Lock ``path``: a folder, or a file that is made for it and goes again if it stays empty.
 
     Raises:

@@ -14,7 +14,7 @@ import pytest
 from safetensors.torch import load_file
 
 from response_tuning.finetune.objectives import IGNORED
-from response_tuning.folders import alone_at, alone_in
+from response_tuning.folders import locked, locked_file
 
 ROWS = [
     {"instruction": "What is tea?", "response": "Leaves in hot water."},
@@ -269,7 +269,7 @@ def test_whatever_is_at_work_is_refused_to_a_second_command(
         "t": ("token-shift", "miniature", "miniature", prompts, "--out", "t"),
         "s": ("rate", "s", "--answers", f"a={prompts}"),
     }.items():
-        with alone_at(Path(out)) if out.endswith("l") else alone_in(Path(out)):
+        with locked_file(Path(out)) if out.endswith("l") else locked(Path(out)):
             result = rtune(*command)
         assert (result.code, result.err.count("\n")) == (2, 1), result.err
         assert f"rtune: {out}: another rtune is at work in it" in result.err
@@ -279,7 +279,7 @@ def test_whatever_is_at_work_is_refused_to_a_second_command(
 def test_a_folder_at_work_is_refused_to_a_second_command(
     rtune: Run, small: list[object], tmp_path: Path
 ) -> None:
-    with alone_in(tmp_path / "run"):
+    with locked(tmp_path / "run"):
         for command in (
             ["finetune", *small, "--no-resume", "--out", tmp_path / "run"],
             ["demo", "--out", tmp_path / "run"],

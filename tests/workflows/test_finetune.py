@@ -18,7 +18,7 @@ from response_tuning.configs import (
 )
 from response_tuning.errors import ConfigError, DataError
 from response_tuning.finetune.encoding import Encoder
-from response_tuning.folders import alone_in
+from response_tuning.folders import locked
 from response_tuning.grade import open_benchmark
 from response_tuning.templates import Chat
 from response_tuning.workflows.data import print_audit, run_data
@@ -266,9 +266,9 @@ def test_the_data_of_a_model_is_never_replaced(
 HOLDER = """
 import sys, time
 from pathlib import Path
-from response_tuning.folders import alone_in
+from response_tuning.folders import locked
 
-with alone_in(Path(sys.argv[1])):
+with locked(Path(sys.argv[1])):
     print("in", flush=True)
     time.sleep(600)
 """
@@ -282,13 +282,13 @@ def test_a_folder_has_one_run_at_a_time_and_a_killed_one_leaves_it_free(tmp_path
         assert holder.stdout is not None
         assert holder.stdout.readline() == b"in\n"
         with pytest.raises(ConfigError, match=r"run: another rtune is at work in it; wait"):
-            alone_in(held).__enter__()
-        with alone_in(tmp_path / "another"):
+            locked(held).__enter__()
+        with locked(tmp_path / "another"):
             pass
         holder.send_signal(signal.SIGKILL)
-    with alone_in(held):
+    with locked(held):
         pass
-    with alone_in(held):
+    with locked(held):
         pass
 
 
@@ -296,20 +296,20 @@ def test_of_a_run_in_several_processes_the_first_one_holds_the_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("RANK", "0")
-    with alone_in(tmp_path / "run"):
+    with locked(tmp_path / "run"):
         monkeypatch.setenv("RANK", "1")
-        with alone_in(tmp_path / "run"):
+        with locked(tmp_path / "run"):
             pass
         monkeypatch.setenv("RANK", "0")
         with pytest.raises(ConfigError, match="at work"):
-            alone_in(tmp_path / "run").__enter__()
+            locked(tmp_path / "run").__enter__()
 
 
 def test_a_refused_run_leaves_no_folder_but_one_that_was_there(tmp_path: Path) -> None:
     there = tmp_path / "there"
     there.mkdir()
     for out in (tmp_path / "new", there):
-        with pytest.raises(DataError), alone_in(out):
+        with pytest.raises(DataError), locked(out):
             raise DataError("no rows")
     assert [*tmp_path.iterdir()] == [there]
 
@@ -321,6 +321,6 @@ def test_a_file_system_without_locks_is_used_as_it_is(
         raise OSError(95, "Operation not supported")
 
     monkeypatch.setattr(fcntl, "flock", unsupported)
-    with alone_in(tmp_path / "run"):
+    with locked(tmp_path / "run"):
         (tmp_path / "run/manifest.json").touch()
     assert (tmp_path / "run/manifest.json").exists()

@@ -293,12 +293,12 @@ def _prepare(
     flags: dict[str, Any], sections: dict[str, dict[str, Any]], out: Path, where: str
 ) -> None:
     from response_tuning.configs import DataConfig
-    from response_tuning.folders import alone_in
+    from response_tuning.folders import locked
     from response_tuning.recipe import build
     from response_tuning.workflows import data
 
     config = build(DataConfig, given(DataConfig, flags) | sections, where)
-    with alone_in(out, config):
+    with locked(out, config):
         data.run_data(config, out)
         data.print_audit(out, console())
 

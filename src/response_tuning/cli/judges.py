@@ -58,7 +58,7 @@ def judge_check(
     ] = None,
 ) -> None:
     """Compare a judge with people's labels; the same command again goes on where it stopped."""
-    from response_tuning.folders import alone_at, alone_in, page_at
+    from response_tuning.folders import locked, locked_file, page_at
     from response_tuning.workflows.judge_check import (
         Wanted,
         contract,
@@ -75,8 +75,8 @@ def judge_check(
     with ExitStack() as held:
         read = {"labels": labels, "config": config}
         if save is not None:
-            held.enter_context(alone_in(save, read))
-        held.enter_context(alone_at(out, read) if out is not None else page_at(None, read))
+            held.enter_context(locked(save, read))
+        held.enter_context(locked_file(out, read) if out is not None else page_at(None, read))
         check = run_judge_check(wanted, config, to)
     if json:  # alone on standard output
         print(jsonlib.dumps(contract(check)))

@@ -33,7 +33,7 @@ def probe(
 ) -> None:
     """Say, before any training, how well a base model knows which response is whose."""
     from response_tuning.configs import DataConfig
-    from response_tuning.folders import alone_in
+    from response_tuning.folders import locked
     from response_tuning.generate import EngineConfig
     from response_tuning.recipe import build
     from response_tuning.workflows.probe import ProbeConfig, run_probe
@@ -46,7 +46,7 @@ def probe(
     asked = build(DataConfig, {"source": data, "path": path}, "rtune probe")
     probed = build(ProbeConfig, given, "rtune probe")
     folder = out or Path("runs") / f"probe-{Path(model).name or 'model'}"
-    with alone_in(folder, asked, *engines):
+    with locked(folder, asked, *engines):
         run_probe(engines, asked, probed, folder, console())
 
 
@@ -65,7 +65,7 @@ def token_shift(
 ) -> None:
     """Measure, token by token, how much tuning changed a base model on replies."""
     from response_tuning.configs import DataConfig
-    from response_tuning.folders import alone_in
+    from response_tuning.folders import locked
     from response_tuning.generate import EngineConfig
     from response_tuning.recipe import build
     from response_tuning.workflows.token_shift import run_token_shift
@@ -75,5 +75,5 @@ def token_shift(
         for name in (tuned, base)
     )
     asked = build(DataConfig, {"source": replies}, "rtune token-shift") if data else Path(replies)
-    with alone_in(out, asked, of_tuned, of_base):
+    with locked(out, asked, of_tuned, of_base):
         run_token_shift(of_tuned, of_base, asked, out, console())

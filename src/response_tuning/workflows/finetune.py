@@ -9,7 +9,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from response_tuning.folders import alone_in
+from response_tuning.folders import locked
 from response_tuning.recipe import Recipe
 from response_tuning.terminal import quiet_libraries
 from response_tuning.workflows.data import DATA, run_data
@@ -36,7 +36,7 @@ def run_finetune(recipe: Recipe, out: Path, console: "Console", *, resume: bool 
 
     quiet_libraries()
     check_names(recipe.finetune)
-    alone = alone_in(out, recipe.data, recipe.finetune)
+    alone = locked(out, recipe.data, recipe.finetune)
     with alone, nothing_of_a_refused_run(out / DATA, out):
         check(recipe.finetune, out)
         if not resume and is_first():

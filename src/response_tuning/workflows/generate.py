@@ -13,7 +13,7 @@ from response_tuning.artifacts import (
 )
 from response_tuning.configs import GradeConfig
 from response_tuning.errors import ConfigError, unused
-from response_tuning.folders import alone_at
+from response_tuning.folders import locked_file
 from response_tuning.terminal import printable, progress_bar
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ def run_generate(  # noqa: PLR0913 - the settings of one command
     if not sampling.temperature:
         changed = None if sampling.top_p == 1 else sampling.top_p
         unused("temperature 0 is greedy", top_p=changed, seed=sampling.seed or None)
-    with alone_at(out, config, grading, None if is_benchmark else Path(prompts)) as journal:
+    with locked_file(out, config, grading, None if is_benchmark else Path(prompts)) as journal:
         if is_benchmark:
             requests: list[Request] = [*open_benchmark(prompts, grading).items()]
         else:

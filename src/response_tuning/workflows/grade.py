@@ -16,7 +16,7 @@ from response_tuning.artifacts import (
 )
 from response_tuning.configs import GradeConfig
 from response_tuning.errors import ConfigError
-from response_tuning.folders import alone_at
+from response_tuning.folders import locked_file
 from response_tuning.unread import KNOWN_ANYHOW, unread
 from response_tuning.workflows.cell import MANIFEST
 from response_tuning.workflows.judge import Judge
@@ -135,7 +135,7 @@ def run_grade(
 
     check_effect([benchmark], config)
     check_retry(config.judge, retry_filtered=retry_filtered)
-    with alone_at(out, completions, config) as journal:
+    with locked_file(out, completions, config) as journal:
         say = Judge(config.judge, console, retry_filtered=retry_filtered).say(journal, benchmark)
         count = grade(benchmark, completions, out, config, say)
     known = print_scores(list(read_jsonl(out, Score)), console)

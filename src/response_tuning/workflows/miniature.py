@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from response_tuning.folders import alone_in
+from response_tuning.folders import locked
 from response_tuning.recipe import build
 from response_tuning.terminal import progress_bar, quiet_libraries
 
@@ -27,7 +27,7 @@ def build_miniature(settings: Sequence[str], out: Path, console: "Console") -> N
         f"{config.pretrain.tokens:,} tokens, {config.pretrain.steps:,} steps, on the CPU",
         highlight=False,
     )
-    with alone_in(out), progress_bar("steps", console) as advance:
+    with locked(out), progress_bar("steps", console) as advance:
         loss = build_base(config, out, advance)
     console.print(
         f"wrote {out}: loss {loss:.3f} nats a token over the last steps",

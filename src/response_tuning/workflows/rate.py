@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from response_tuning.errors import ConfigError
-from response_tuning.folders import alone_in, locked
+from response_tuning.folders import lock, locked
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -30,7 +30,7 @@ def make_study(
         if name in files:
             raise ConfigError(f"--answers {text}: '{name}' is given twice; give it another name")
         files[name] = Path(path)
-    with alone_in(folder, *files.values()):
+    with locked(folder, *files.values()):
         make_study(folder, files, reference, seed, limit)
 
 
@@ -48,7 +48,7 @@ def rate(study: Path, rater: str, port: int, console: "Console") -> None:
     session = Session(study, rater)
     done = f"{len(session.verdicts)} of {len(session.tasks)} tasks are rated"
     journal.parent.mkdir(exist_ok=True)
-    with locked(journal, journal):
+    with lock(journal, journal):
         serve_rating(
             session,
             port,
@@ -64,7 +64,7 @@ def export_rated(study: Path, out: Path, console: "Console") -> None:
     """
     from response_tuning.grade.raters.scores import export_ratings
 
-    with alone_in(out, study):
+    with locked(out, study):
         summary = export_ratings(study, out)
     for rater, count in summary.rated.items():
         console.print(f"{rater}: {count} of {summary.tasks} tasks", highlight=False)

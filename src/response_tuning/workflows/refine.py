@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from response_tuning.artifacts import Completion, Request, Sampling, read_json, write_json
 from response_tuning.configs import DataConfig
-from response_tuning.folders import alone_in, page_at
+from response_tuning.folders import locked, page_at
 from response_tuning.terminal import printable, progress_bar, quiet_libraries
 from response_tuning.workflows.data import print_audit, run_data
 
@@ -50,7 +50,7 @@ def run_refine(config: DataConfig, refiner: Refiner, out: Path, console: "Consol
 
     check_retry([refiner.engine], retry_filtered=refiner.retry_filtered)
     engine = open_engine(refiner.engine, refiner.engine_config)
-    with alone_in(out, config, refiner.engine_config):
+    with locked(out, config, refiner.engine_config):
         run_data(config, out / ORIGINAL)
         print_audit(out / ORIGINAL, console)
         return _refine(engine, refiner, out, console)
@@ -65,7 +65,7 @@ def run_extract(
     if refiner:
         check_retry([refiner.engine], retry_filtered=refiner.retry_filtered)
     engine = open_engine(refiner.engine, refiner.engine_config) if refiner else None
-    with alone_in(out, config, refiner and refiner.engine_config):
+    with locked(out, config, refiner and refiner.engine_config):
         prepared = _extract(config, out, console, refined=refiner is not None)
         print_audit(prepared, console)
         return _refine(engine, refiner, out, console) if engine and refiner else 0

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from response_tuning.artifacts import package_versions, read_json, write_json
-from response_tuning.folders import alone_in
+from response_tuning.folders import locked
 from response_tuning.terminal import quiet_libraries
 from response_tuning.workflows import grade, suites
 from response_tuning.workflows.cell import check_answering, tune_and_ask
@@ -57,7 +57,7 @@ def run_experiment(
     engines = {cell.generate.engine for cell in found}
     check_retry(experiment.grade.judge, engines, retry_filtered=retry_filtered)
     read = [part for cell in found for part in (cell.data, cell.finetune, cell.generate.settings)]
-    with alone_in(out, experiment.grade, *read):
+    with locked(out, experiment.grade, *read):
         return _run(experiment, found, out, console, retry_filtered=retry_filtered)
 
 
@@ -172,7 +172,7 @@ def report_run(run: Path, console: "Console") -> bool:
     content = read_json(run / MANIFEST, "experiment")
     experiment = build(Experiment, content["experiment"], str(run / MANIFEST))
     found = cells(experiment)
-    with alone_in(run):
+    with locked(run):
         unknown = _report(experiment, found, run)
     _print_report(found, run, unknown, console)
     return not unknown
