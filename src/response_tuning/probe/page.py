@@ -1,12 +1,12 @@
 """A probe for eyes: a verdict, the figures behind it, and one plot, on a page of its own."""
 
-from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from io import StringIO
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from response_tuning.artifacts import written_aside
+from response_tuning.pages import environment, picture
 
 SHOWN = 5
 """Instructions at either end that are shown."""
@@ -123,12 +123,7 @@ def sentence(contents: Contents) -> str:
 
 def write_page(contents: Contents, path: Path) -> None:
     """Write one self-contained page; every text of the data or of a name is escaped."""
-    import jinja2
-
-    source = Path(__file__).with_name("page.html.jinja").read_text(encoding="utf-8")
-    template = jinja2.Environment(
-        autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
-    ).from_string(source)
+    template = environment(Path(__file__).parent).get_template("page.html.jinja")
     ordered = sorted(contents.told, key=lambda told: told.pmi)
     values = [told.pmi for told in ordered]
     page = template.render(
@@ -137,7 +132,7 @@ def write_page(contents: Contents, path: Path) -> None:
             "verdict": sentence(contents),
             "level": f"{100 * contents.confidence:g}",
             "rows": _rows(contents.models),
-            "plot": _address(_histogram(values)),
+            "plot": picture(_histogram(values)),
             "plot_says": _says(values),
             "references": REFERENCES,
             "examples": [
@@ -214,8 +209,3 @@ def _histogram(values: Sequence[float]) -> str:
         out = StringIO()
         figure.savefig(out, format="svg", metadata={"Date": None})
     return out.getvalue()
-
-
-def _address(svg: str) -> str:
-    """Return a picture as a data URI."""
-    return f"data:image/svg+xml;base64,{b64encode(svg.encode()).decode()}"

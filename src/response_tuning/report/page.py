@@ -1,6 +1,5 @@
 """The report for eyes: one HTML page that needs nothing else, and the same tables in Markdown."""
 
-from base64 import b64encode
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -9,6 +8,7 @@ import numpy as np
 
 from response_tuning.configs import ReportConfig
 from response_tuning.metrics import ACCURACY
+from response_tuning.pages import PAGE_BYTES, environment, picture
 from response_tuning.report.comparison import Findings
 from response_tuning.report.joined import BenchmarkScores, Variant
 from response_tuning.report.metrics import headline
@@ -25,10 +25,6 @@ from response_tuning.report.unreadable import Unknown, sentences
 
 if TYPE_CHECKING:
     import jinja2
-
-
-PAGE_BYTES = 3_000_000
-"""A page must open quickly and fit in an e-mail."""
 
 
 class ReportContents(NamedTuple):
@@ -55,8 +51,8 @@ class Plot(NamedTuple):
 
     @property
     def address(self) -> str:
-        """The picture as a data URI, so that no id in it can clash with another's."""
-        return f"data:image/svg+xml;base64,{b64encode(self.svg.encode()).decode()}"
+        """The picture as a data URI."""
+        return picture(self.svg)
 
 
 class Group(NamedTuple):
@@ -217,18 +213,9 @@ _MARKDOWN = {
 
 
 def _environment() -> "jinja2.Environment":
-    import jinja2
-
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=lambda name: bool(name and name.endswith(".html.jinja")),
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    environment.filters |= {"number": number, "change": change, "p": p_value, "cell": _cell}
-    return environment
+    made = environment(Path(__file__).parent)
+    made.filters |= {"number": number, "change": change, "p": p_value, "cell": _cell}
+    return made
 
 
 def _cell(text: str) -> str:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from response_tuning.artifacts import written_aside
 from response_tuning.data.inspection.inspection import Inspection
 from response_tuning.data.inspection.tallies import SHOWN, Lengths, Top
+from response_tuning.pages import environment
 from response_tuning.terminal import printable
 
 if TYPE_CHECKING:
@@ -51,12 +52,7 @@ def print_inspection(found: Inspection, console: "Console") -> None:
 
 def write_page(found: Inspection, path: Path) -> None:
     """Write one self-contained page; all text of the data is escaped."""
-    import jinja2
-
-    source = Path(__file__).with_name("page.html.jinja").read_text(encoding="utf-8")
-    template = jinja2.Environment(
-        autoescape=True, trim_blocks=True, lstrip_blocks=True
-    ).from_string(source)
+    template = environment(Path(__file__).parent).get_template("page.html.jinja")
     name = Path(found.source["name"]).name
     page = template.render(name=name, headline=headline(found), tables=list(tables(found)))
     with written_aside(path) as out:

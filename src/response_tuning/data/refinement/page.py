@@ -10,15 +10,13 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from response_tuning.artifacts import read_json, read_jsonl, written_aside
 from response_tuning.data.refinement.refine import OUTCOMES, Refinement
 from response_tuning.data.refinement.reply import Outcome
+from response_tuning.pages import PAGE_BYTES, environment
 from response_tuning.terminal import printable
 
 if TYPE_CHECKING:
-    import jinja2
     from rich.console import Console
 
 
-PAGE_BYTES = 3_000_000
-"""A page must open quickly and fit in an e-mail."""
 SHOWN_OF_A_TEXT = 20_000
 """Characters of one text on the page; a longer one says so."""
 SHOWN_IN_A_TERMINAL = 400
@@ -54,16 +52,21 @@ def write_page(out: Path) -> None:
     If all of it would not fit into ``PAGE_BYTES``, the page has the first of each outcome, as many
     as there is room for, and says how many there are.
     """
-    environment = _environment()
+    templates = environment(Path(__file__).parent)
     summary = read_json(out / "refinement.json", "outcomes")
-    frame = environment.get_template("page.html.jinja")
-    empty = frame.render(summary=summary, out=out, articles=[], shown={})
+    frame = templates.get_template("page.html.jinja")
+    names = {
+        "summary": summary,
+        "out": out,
+        "script": Path(__file__).with_name("page.js").read_text(encoding="utf-8"),
+    }
+    empty = frame.render(names, articles=[], shown={})
     room = PAGE_BYTES - len(empty.encode()) - 1000  # what it says of how many are shown
     articles: list[tuple[int, int, str]] = []
     shown = dict.fromkeys(OUTCOMES, 0)
     there = [outcome for outcome in OUTCOMES if summary["outcomes"][outcome]]
     for one in _alternating(out / "refinements.jsonl", there):
-        article = environment.get_template("example.html.jinja").render(_article(one))
+        article = templates.get_template("example.html.jinja").render(_article(one))
         room -= len(article.encode())
         if room < 0:
             break
@@ -71,7 +74,7 @@ def write_page(out: Path) -> None:
         shown[one.outcome] += 1
     texts = [article for *_, article in sorted(articles)]
     with written_aside(out / "page.html") as page:
-        page.write(frame.render(summary=summary, out=out, articles=texts, shown=shown))
+        page.write(frame.render(names, articles=texts, shown=shown))
 
 
 def print_refinement(out: Path, console: "Console") -> None:
@@ -157,15 +160,3 @@ def _article(one: Refinement) -> dict[str, Any]:
         "after": [change for change in changes if change.kind != "removed"] if after else [],
         "cut": [len(text) - SHOWN_OF_A_TEXT for text in texts],
     }
-
-
-def _environment() -> "jinja2.Environment":
-    import jinja2
-
-    return jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )

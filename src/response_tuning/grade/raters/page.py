@@ -14,6 +14,7 @@ from urllib.parse import parse_qs
 from response_tuning.errors import ConfigError
 from response_tuning.grade.judges.levels import LEVELS
 from response_tuning.grade.raters.study import Session, Verdict
+from response_tuning.pages import environment, palette
 
 if TYPE_CHECKING:
     from starlette.applications import Starlette
@@ -86,16 +87,7 @@ class _Pages:
     """What is answered to each request; tasks are numbered from 1, in the rater's order."""
 
     def __init__(self, session: Session) -> None:
-        import jinja2
-
-        environment = jinja2.Environment(
-            loader=jinja2.FileSystemLoader(Path(__file__).parent),
-            autoescape=True,
-            undefined=jinja2.StrictUndefined,
-            trim_blocks=True,
-            lstrip_blocks=True,
-        )
-        self._template = environment.get_template("page.html.jinja")
+        self._template = environment(Path(__file__).parent).get_template("page.html.jinja")
         self._session = session
 
     async def begin(self, request: "Request") -> "Response":
@@ -144,12 +136,13 @@ class _Pages:
         return self._onwards(after=number - 1)
 
     async def asset(self, request: "Request") -> "Response":
-        """Return the style sheet or the script."""
-        from starlette.responses import FileResponse
+        """Return the style sheet, with the palette of all pages before it, or the script."""
+        from starlette.responses import Response
 
         name = Path(request.url.path).name
-        path = Path(__file__).with_name(name)
-        return FileResponse(path, media_type=ASSETS[name], headers=HEADERS)
+        text = Path(__file__).with_name(name).read_text(encoding="utf-8")
+        text = palette() + text if name.endswith(".css") else text
+        return Response(text, media_type=ASSETS[name], headers=HEADERS)
 
     def _onwards(self, after: int) -> "Response":
         from starlette.responses import RedirectResponse
