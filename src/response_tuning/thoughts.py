@@ -25,7 +25,7 @@ _MARK = re.compile(
 _CLOSES = {"/", "end", "end_", "end_of_"}
 # OpenAI's gpt-oss, as it is and as a tokenizer writes it that leaves special tokens out.
 _CHANNEL = re.compile(r"<\|channel\|>\s*(\w+)[^<]*(?:<\|[a-z_]+\|>[^<]*)*?<\|message\|>")
-_ENDS = re.compile(r"<\|(?:end|return|call|start)\|>")
+_CHANNEL_ENDS = re.compile(r"<\|(?:end|return|call|start)\|>")
 _BARE = re.compile(r"\s*(?:analysis|commentary)(?=[A-Z\"'])")
 _BARE_FINAL = "assistantfinal"
 _WRAPPERS = (
@@ -134,6 +134,6 @@ def _final_channel(text: str) -> Answer:
     final = None
     for channel in _CHANNEL.finditer(text):
         if channel[1].lower() == "final":
-            final = _ENDS.split(text[channel.end() :], maxsplit=1)[0]
+            final = _CHANNEL_ENDS.split(text[channel.end() :], maxsplit=1)[0]
     said = (final or "").strip()
     return Answer(said, thinking=not said)

@@ -14,7 +14,7 @@ from response_tuning.grade.agreement.comparison import questions
 from response_tuning.grade.agreement.labelled_sets import LabelledSet, open_set, read_labels
 from response_tuning.journals import Journal
 from response_tuning.workflows.judge_check import (
-    Verdict,
+    RowVerdict,
     Wanted,
     contract,
     print_check,
@@ -72,7 +72,7 @@ def table(path: Path, labelled: LabelledSet, *replies: str) -> Path:
 
 
 def verdicts(path: Path) -> list[str | None]:
-    return [found.verdict for found in read_jsonl(path, Verdict)]
+    return [found.verdict for found in read_jsonl(path, RowVerdict)]
 
 
 def judged_by(server: Any) -> GradeConfig:
@@ -95,7 +95,7 @@ def test_rules_are_compared_with_labels(rtune: Rtune, labels: Path, tmp_path: Pa
         },
     }
     assert done.out.count("\n") == 1
-    found = list(read_jsonl(out, Verdict))
+    found = list(read_jsonl(out, RowVerdict))
     assert [one.verdict for one in found] == ["refusal", "compliance", "refusal", "refusal"]
     assert [(one.row, one.label, one.part) for one in found] == [
         (number, label, model) for number, (label, _, model) in enumerate(ROWS)
@@ -357,7 +357,7 @@ def test_a_judge_that_prefers_a_place_calls_every_public_pair_a_tie(
     )
     labelled = open_set(name, public_data)
     assert (labelled.size, len({row.part for row in labelled.rows()})) == (rows, parts)
-    found = list(read_jsonl(tmp_path / "verdicts.jsonl", Verdict))
+    found = list(read_jsonl(tmp_path / "verdicts.jsonl", RowVerdict))
     assert {one.verdict for one in found} == {"tie"} and len(found) == 60
     agreed = sum(one.label == "tie" for one in found)
     assert check.sets[name].figures.agreement == agreed / 60

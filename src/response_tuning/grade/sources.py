@@ -11,7 +11,7 @@ from response_tuning.configs import GradeConfig
 from response_tuning.errors import DataError
 from response_tuning.readers import BLANK, READERS, TEXT_SUFFIXES, Row, read, read_texts, shown
 
-T = TypeVar("T")
+Element = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,7 @@ def cell(row: Row, *columns: str) -> str:
     return value
 
 
-def spread(found: Sequence[T], limit: int | None) -> list[T]:
+def spread(found: Sequence[Element], limit: int | None) -> list[Element]:
     """Return ``limit`` of the items found, evenly spread; all of them without a limit."""
     if limit is None or limit >= len(found):
         return list(found)

@@ -19,7 +19,7 @@ class _Answer(NamedTuple):
     finish: str
 
 
-class _Asked(NamedTuple):
+class _BenchmarkAnswers(NamedTuple):
     """What a benchmark asked, and what each variant said in its first seed."""
 
     benchmark: BenchmarkScores
@@ -66,8 +66,8 @@ def browser_json(
     return f"{shell[:-2]}{joined}]}}", [*_cut(cut), *_other_seeds(asked)]
 
 
-def _read(run: Path, benchmark: BenchmarkScores) -> _Asked:
-    asked = _Asked(benchmark, {}, {}, {})
+def _read(run: Path, benchmark: BenchmarkScores) -> _BenchmarkAnswers:
+    asked = _BenchmarkAnswers(benchmark, {}, {}, {})
     for variant in benchmark.variants:
         folders = [found for found in seed_folders(run, variant) if found[0] in benchmark.seeds]
         for seed, folder in folders[:1]:
@@ -83,7 +83,7 @@ def _read(run: Path, benchmark: BenchmarkScores) -> _Asked:
     return asked
 
 
-def _items(place: int, asked: _Asked) -> Iterator[str]:
+def _items(place: int, asked: _BenchmarkAnswers) -> Iterator[str]:
     """Yield each prompt as JSON; an answer that several variants gave is there once."""
     benchmark = asked.benchmark
     positions = {item: position for position, item in enumerate(benchmark.items)}
@@ -114,7 +114,7 @@ def _marks(benchmark: BenchmarkScores) -> list[str]:
     return [metric for metric in benchmark.headline if metric in benchmark.binary]
 
 
-def _scored(asked: _Asked, variant: str, position: int | None) -> str:
+def _scored(asked: _BenchmarkAnswers, variant: str, position: int | None) -> str:
     """Return "1", "0" or, where there is no score, "-" for each of the marks."""
     benchmark = asked.benchmark
     if position is None or asked.seeds.get(variant) not in benchmark.seeds:
@@ -134,7 +134,7 @@ def _cut(shown: Mapping[str, str]) -> Iterator[str]:
         yield f"{name}: the first {count} prompts are shown, to keep this page small."
 
 
-def _other_seeds(asked: Sequence[_Asked]) -> Iterator[str]:
+def _other_seeds(asked: Sequence[_BenchmarkAnswers]) -> Iterator[str]:
     """Say whose answers are of another seed than the lowest."""
     seeds: dict[str, int] = {}
     for one in asked:

@@ -21,7 +21,7 @@ from response_tuning.report.tables import (
     p_value,
     shares,
 )
-from response_tuning.report.unreadable import Unknown, sentences
+from response_tuning.report.unreadable import UnknownRates, sentences
 
 if TYPE_CHECKING:
     import jinja2
@@ -38,7 +38,7 @@ class ReportContents(NamedTuple):
     findings: Findings
     missing: Sequence[str]
     """Sentences on scores that are not there."""
-    unknown: Unknown
+    unknown: UnknownRates
     """Of which variants and benchmarks too much could not be read."""
 
 

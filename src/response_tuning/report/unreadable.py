@@ -10,11 +10,11 @@ from response_tuning.report.joined import BenchmarkScores
 from response_tuning.report.tables import Result
 from response_tuning.unread import Unread
 
-Unknown = Mapping[tuple[str, str], Unread]
+UnknownRates = Mapping[tuple[str, str], Unread]
 """(Variant, benchmark) -> how much could not be read, where that is too much."""
 
 
-def unknown_rates(benchmarks: Sequence[BenchmarkScores]) -> Unknown:
+def unknown_rates(benchmarks: Sequence[BenchmarkScores]) -> UnknownRates:
     """Find the variants and benchmarks of which too much could not be read."""
     found = {
         (variant, benchmark.name): _unread(benchmark, place)
@@ -24,7 +24,7 @@ def unknown_rates(benchmarks: Sequence[BenchmarkScores]) -> Unknown:
     return {cell: unread for cell, unread in found.items() if unread.too_many}
 
 
-def without(benchmark: BenchmarkScores, unknown: Unknown) -> BenchmarkScores:
+def without(benchmark: BenchmarkScores, unknown: UnknownRates) -> BenchmarkScores:
     """Return a benchmark without the rates that are not known."""
     gone = [name for name in benchmark.variants if (name, benchmark.name) in unknown]
     if not gone:
@@ -49,7 +49,7 @@ def without(benchmark: BenchmarkScores, unknown: Unknown) -> BenchmarkScores:
     )
 
 
-def as_results(benchmarks: Sequence[BenchmarkScores], unknown: Unknown) -> list[Result]:
+def as_results(benchmarks: Sequence[BenchmarkScores], unknown: UnknownRates) -> list[Result]:
     """Return the lines of what is not known: every number in them is NaN."""
     nan = float("nan")
     return [
@@ -62,7 +62,7 @@ def as_results(benchmarks: Sequence[BenchmarkScores], unknown: Unknown) -> list[
     ]
 
 
-def sentences(unknown: Unknown) -> list[str]:
+def sentences(unknown: UnknownRates) -> list[str]:
     """Say of each what is not known, and how much could not be read."""
     return [
         f"{benchmark}, {variant}: {unread} ({100 * unread.share:.0f} % of verdicts): rates are n/a."

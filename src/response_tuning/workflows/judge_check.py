@@ -22,7 +22,7 @@ from response_tuning.artifacts import (
 from response_tuning.configs import GradeConfig, JudgeConfig
 from response_tuning.errors import ConfigError, EngineError
 from response_tuning.grade.agreement.comparison import (
-    NOT_READ,
+    UNREAD_LABEL,
     Counts,
     Figures,
     by_rule,
@@ -33,7 +33,7 @@ from response_tuning.grade.agreement.comparison import (
 )
 from response_tuning.grade.agreement.labelled_sets import (
     SETS,
-    Labelled,
+    LabelledRow,
     LabelledSet,
     limited,
     open_set,
@@ -61,12 +61,12 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 
-JOURNAL = "judge-check.journal"
+JUDGE_CHECK_JOURNAL = "judge-check.journal"
 SHOWN_EVERY = 500
 """Rows between two steps of the bar of the rules, which need microseconds for a row."""
-HEAD = f"{'n':>8}{'agreement':>11}  {'95 %':<14}{'kappa':>9}  {'95 %':<14}{'unread':>9}"
+FIGURES_HEAD = f"{'n':>8}{'agreement':>11}  {'95 %':<14}{'kappa':>9}  {'95 %':<14}{'unread':>9}"
 
-Judged = Iterator[tuple[Labelled, Judgement]]
+Judged = Iterator[tuple[LabelledRow, Judgement]]
 
 
 class Wanted(NamedTuple):
@@ -87,11 +87,15 @@ class Wanted(NamedTuple):
     def journal(self) -> Path:
         """File that keeps the judge's replies as they come."""
         if self.save is not None:
-            return self.save / JOURNAL
-        return self.out.with_name(f"{self.out.name}.journal") if self.out else Path(JOURNAL)
+            return self.save / JUDGE_CHECK_JOURNAL
+        return (
+            self.out.with_name(f"{self.out.name}.journal")
+            if self.out
+            else Path(JUDGE_CHECK_JOURNAL)
+        )
 
 
-class Verdict(Record):
+class RowVerdict(Record):
     """What the judge said about one row."""
 
     verdict: str | None
@@ -121,7 +125,7 @@ def run_judge_check(wanted: Wanted, config: GradeConfig, console: "Console") -> 
     check_retry(config.judge, retry_filtered=wanted.retry_filtered)
     sets = [limited(labelled, config.limit) for labelled in _open(wanted, config)]
     began = time.monotonic()
-    asking = _Asking(config.judge, wanted, console)
+    asking = _CountingJudge(config.judge, wanted, console)
     counts: dict[str, Counts] = {}
     with _verdicts_file(wanted.out) as keep:
         for labelled in sets:
@@ -129,7 +133,7 @@ def run_judge_check(wanted: Wanted, config: GradeConfig, console: "Console") -> 
             for number, (row, said) in enumerate(asking.judged(labelled)):
                 counts[labelled.name][row.part, row.label, said.label] += 1
                 keep(
-                    Verdict(
+                    RowVerdict(
                         verdict=said.label,
                         label=row.label,
                         set=labelled.name,
@@ -149,7 +153,7 @@ def run_judge_check(wanted: Wanted, config: GradeConfig, console: "Console") -> 
     return check
 
 
-class _Asking:
+class _CountingJudge:
     """Has rows judged, by rules or by a model, and keeps count of what it takes."""
 
     def __init__(self, config: JudgeConfig, wanted: Wanted, console: "Console") -> None:
@@ -229,7 +233,7 @@ def unread_sentences(check: Check) -> list[str]:
     found = {}
     for name, one in check.sets.items():
         apart = one.apart.values()
-        lost = one.figures.parse_failures + sum(said.get(NOT_READ, 0) for said in apart)
+        lost = one.figures.parse_failures + sum(said.get(UNREAD_LABEL, 0) for said in apart)
         of = one.figures.n + sum(sum(said.values()) for said in apart)
         found[name] = Unread(lost, of, lost / of)
     return [
@@ -244,7 +248,7 @@ def print_check(check: Check, console: "Console") -> None:
     """Print the figures, and what the judge said where people said something else."""
     names = [*check.sets, *(f"  {part}" for found in check.sets.values() for part in found.parts)]
     width = 2 + max(map(len, names))
-    lines = [f"judge: {name_of(check.judge.config)}", "", " " * width + HEAD]
+    lines = [f"judge: {name_of(check.judge.config)}", "", " " * width + FIGURES_HEAD]
     for name, found in check.sets.items():
         lines.append(f"{name:<{width}}{_line(found.figures)}")
         lines += [f"{f'  {part}':<{width}}{_line(found.parts[part])}" for part in found.parts]
@@ -281,13 +285,13 @@ def _open(wanted: Wanted, config: GradeConfig) -> list[LabelledSet]:
 
 
 @contextmanager
-def _verdicts_file(path: Path | None) -> Iterator[Callable[[Verdict], None]]:
+def _verdicts_file(path: Path | None) -> Iterator[Callable[[RowVerdict], None]]:
     if path is None:
         yield lambda verdict: None
         return
     with written_aside(path) as out:
 
-        def keep(verdict: Verdict) -> None:
+        def keep(verdict: RowVerdict) -> None:
             out.write(verdict.model_dump_json() + "\n")
 
         yield keep

@@ -11,7 +11,7 @@ from response_tuning.grade.judges.levels import Level
 from response_tuning.grade.raters.study import (
     Session,
     Side,
-    Verdict,
+    TaskRating,
     make_study,
     raters,
     read_tasks,
@@ -45,8 +45,8 @@ def study(tmp_path: Path, answers: Answers) -> Path:
     return tmp_path / "study"
 
 
-def said(*levels: Level, better: Side | None = "tie", comment: str = "") -> Verdict:
-    return Verdict(levels=levels, more_helpful=better, comment=comment)
+def said(*levels: Level, better: Side | None = "tie", comment: str = "") -> TaskRating:
+    return TaskRating(levels=levels, more_helpful=better, comment=comment)
 
 
 def shown(tasks: Sequence[object]) -> list[tuple[str, tuple[str, ...]]]:
@@ -202,7 +202,7 @@ def test_the_next_task_is_the_first_unrated_one_after_this_and_then_from_the_sta
 )
 def test_half_a_verdict_is_none(levels: list[Level], better: Side | None) -> None:
     with pytest.raises(ValueError, match="a level for each answer"):
-        Verdict(levels=tuple(levels), more_helpful=better)
+        TaskRating(levels=tuple(levels), more_helpful=better)
 
 
 def test_a_verdict_on_one_answer_is_none_on_a_pair(study: Path) -> None:

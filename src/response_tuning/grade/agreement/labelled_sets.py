@@ -19,13 +19,13 @@ from response_tuning.grade.sources import BenchmarkSource, SourceRows, cell, rea
 from response_tuning.readers import read, shown
 from response_tuning.registry import unknown
 
-REFUSALS = {"refusal": "refusal", "compliance": "compliance"}
-BEHAVIOUR = {"refusal": "absent", "compliance": "present"}
-PAIRS = {"1": "1", "2": "2", "tie": "tie"}
+REFUSAL_WORDS = {"refusal": "refusal", "compliance": "compliance"}
+BEHAVIOUR_WORDS = {"refusal": "absent", "compliance": "present"}
+PAIR_WORDS = {"1": "1", "2": "2", "tie": "tie"}
 WITHOUT_MAJORITY = "no majority"
 
 
-class Labelled(NamedTuple):
+class LabelledRow(NamedTuple):
     """One thing that people labelled."""
 
     part: str
@@ -42,7 +42,7 @@ class LabelledSet:
 
     name: str
     size: int
-    rows: Callable[[], Iterator[Labelled]]
+    rows: Callable[[], Iterator[LabelledRow]]
     origin: Sequence[dict[str, Any]]
     """Path and SHA-256 of each file."""
     words: Mapping[str, str]
@@ -52,7 +52,7 @@ class LabelledSet:
     @property
     def pairwise(self) -> bool:
         """Whether a row is a pair."""
-        return self.words is PAIRS
+        return self.words is PAIR_WORDS
 
 
 class _Row(BaseModel):
@@ -125,14 +125,14 @@ def read_labels(path: Path) -> LabelledSet:
     if size == 0:
         raise DataError(f"{path}: it has no rows, so there is nothing to check a judge with")
 
-    def rows() -> Iterator[Labelled]:
+    def rows() -> Iterator[LabelledRow]:
         for row in read(path):
             if row.fault:
                 raise DataError(f"{row.where}: {row.fault}")
             own = _valid(_Own, row.fields, row.where)
-            yield Labelled(own.model, own.prompt, (own.completion,), own.label)
+            yield LabelledRow(own.model, own.prompt, (own.completion,), own.label)
 
-    return LabelledSet(path.stem, size, rows, [_origin(path)], REFUSALS)
+    return LabelledSet(path.stem, size, rows, [_origin(path)], REFUSAL_WORDS)
 
 
 def open_set(name: str, data: Path | None) -> LabelledSet:
@@ -155,7 +155,7 @@ def limited(labelled: LabelledSet, limit: int | None) -> LabelledSet:
         return labelled
     chosen = {*spread(range(labelled.size), limit)}
 
-    def rows() -> Iterator[Labelled]:
+    def rows() -> Iterator[LabelledRow]:
         return (row for number, row in enumerate(labelled.rows()) if number in chosen)
 
     return replace(labelled, size=len(chosen), rows=rows)
@@ -177,8 +177,8 @@ def _xstest(data: Path) -> LabelledSet:
         for row in found.rows:
             said = _valid(_XSTest, row.fields, row.where)
             model, label = stem.removeprefix("completions_"), labels[said.final_label]
-            rows.append(Labelled(model, said.prompt, (said.completion,), label))
-    return _held("xstest", rows, origin, REFUSALS)
+            rows.append(LabelledRow(model, said.prompt, (said.completion,), label))
+    return _held("xstest", rows, origin, REFUSAL_WORDS)
 
 
 def _harmbench(data: Path) -> LabelledSet:
@@ -203,9 +203,9 @@ def _harmbench(data: Path) -> LabelledSet:
             present = said.human_0 + said.human_1 + said.human_2 > 1
             model = said.model.removesuffix(".json") or said.experiment
             prompt = behaviours.get(said.behavior_id, said.test_case)
-            label = BEHAVIOUR["compliance" if present else "refusal"]
-            rows.append(Labelled(model, prompt, (said.generation,), label))
-    return _held("harmbench", rows, origin, BEHAVIOUR)
+            label = BEHAVIOUR_WORDS["compliance" if present else "refusal"]
+            rows.append(LabelledRow(model, prompt, (said.generation,), label))
+    return _held("harmbench", rows, origin, BEHAVIOUR_WORDS)
 
 
 def _llmbar(data: Path) -> LabelledSet:
@@ -216,8 +216,10 @@ def _llmbar(data: Path) -> LabelledSet:
         origin.append(found.origin)
         for row in found.rows:
             said = _valid(_LLMBar, row.fields, row.where)
-            rows.append(Labelled(part, said.input, (said.output_1, said.output_2), str(said.label)))
-    return _held("llmbar", rows, origin, PAIRS)
+            rows.append(
+                LabelledRow(part, said.input, (said.output_1, said.output_2), str(said.label))
+            )
+    return _held("llmbar", rows, origin, PAIR_WORDS)
 
 
 def _pandalm(data: Path) -> LabelledSet:
@@ -235,8 +237,8 @@ def _pandalm(data: Path) -> LabelledSet:
             votes = Counter((said.annotator1, said.annotator2, said.annotator3))
             [(most, count)] = votes.most_common(1)
             label = ("tie", "1", "2")[most] if count > 1 else WITHOUT_MAJORITY
-            rows.append(Labelled(said.cmp_key, prompt, pair, label))
-    return _held("pandalm", rows, origin, PAIRS)
+            rows.append(LabelledRow(said.cmp_key, prompt, pair, label))
+    return _held("pandalm", rows, origin, PAIR_WORDS)
 
 
 SETS: dict[str, Callable[[Path], LabelledSet]] = {
@@ -252,11 +254,11 @@ _ADDRESSES = {
     "pandalm": "github.com/WeOpenML/PandaLM",
 }
 
-Kind = TypeVar("Kind", bound=BaseModel)
+RowModel = TypeVar("Kind", bound=BaseModel)
 
 
 def _held(
-    name: str, rows: list[Labelled], origin: list[dict[str, Any]], words: Mapping[str, str]
+    name: str, rows: list[LabelledRow], origin: list[dict[str, Any]], words: Mapping[str, str]
 ) -> LabelledSet:
     return LabelledSet(name, len(rows), lambda: iter(rows), origin, words)
 
@@ -281,7 +283,7 @@ def _origin(path: Path) -> dict[str, Any]:
     return {"path": str(path), "sha256": file_digest(path)}
 
 
-def _valid(kind: type[Kind], fields: object, where: str) -> Kind:
+def _valid(kind: type[RowModel], fields: object, where: str) -> RowModel:
     try:
         return kind.model_validate(fields)
     except ValidationError as error:

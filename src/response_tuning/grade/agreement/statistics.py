@@ -8,7 +8,7 @@ from typing import Literal
 
 from response_tuning.artifacts import Record
 
-UNREAD = ""
+NO_LABEL = ""
 """The label that a judge gives, for Cohen's kappa, where its reply could not be read."""
 
 
@@ -95,7 +95,7 @@ def compare_labels(
     return LabelAgreement(
         n=len(pairs),
         agreement=sum(one == other for one, other in pairs) / len(pairs),
-        kappa=_cohen(truth, [UNREAD if one is None else one for one in said]) if varied else None,
+        kappa=_cohen(truth, [NO_LABEL if one is None else one for one in said]) if varied else None,
         parse_failures=sum(one is None for one in said),
         confusion={one: {other: counts[one, other] for other in labels} for one in labels},
     )

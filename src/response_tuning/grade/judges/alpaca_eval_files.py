@@ -14,7 +14,7 @@ from response_tuning.grade.benchmark import Item
 from response_tuning.grade.sources import cell
 from response_tuning.readers import Row, read, shown
 
-TIE = 0
+TIED_PREFERENCE = 0
 """A preference of 0 in annotations of AlpacaEval 1; later ones say 1.5."""
 
 
@@ -128,7 +128,7 @@ def _preference(row: Row) -> float | None:
     if row.fields.get("preference") is None:
         return None
     value = _number(row, "preference")
-    if value == TIE:
+    if value == TIED_PREFERENCE:
         return 0.5
     if not 1 <= value <= 2:
         raise DataError(f"{row.where}: expected a preference of 0, or from 1 to 2; found {value}")

@@ -33,7 +33,7 @@ class AspectScore(NamedTuple):
     """The judge's reason for the score. Without a score: the text in its place."""
 
 
-class _Found(NamedTuple):
+class _JsonObject(NamedTuple):
     start: int
     end: int
     value: dict[str, Any]
@@ -105,7 +105,9 @@ def read_score(value: object) -> float | None:
     return float(value) if LOWEST <= value <= HIGHEST else None
 
 
-def _own(reply: str, objects: Sequence[_Found], keys: Iterable[str], material: str) -> list[_Found]:
+def _own(
+    reply: str, objects: Sequence[_JsonObject], keys: Iterable[str], material: str
+) -> list[_JsonObject]:
     """Return the objects with any of ``keys`` that are no quotations."""
     names = {*keys}
     found = [one for one in objects if one.value.keys() & names]
@@ -119,17 +121,17 @@ def _own(reply: str, objects: Sequence[_Found], keys: Iterable[str], material: s
     ]
 
 
-def _is_whole(reply: str, one: _Found) -> bool:
+def _is_whole(reply: str, one: _JsonObject) -> bool:
     """Whether a reply is nothing but one object, in a fence or not."""
     around = (reply[: one.start], reply[one.end :])
     return all(_WRAPPING.fullmatch(text.strip()) is not None for text in around)
 
 
-def _in_block_quote(reply: str, one: _Found) -> bool:
+def _in_block_quote(reply: str, one: _JsonObject) -> bool:
     return reply[: one.start].rpartition("\n")[2].lstrip().startswith(">")
 
 
-def _shares(judged: str, one: _Found, names: Iterable[str]) -> bool:
+def _shares(judged: str, one: _JsonObject, names: Iterable[str]) -> bool:
     """Whether the words of what was judged say of any of ``names`` what an object says of it."""
     for name in names:
         value = one.value.get(name)
@@ -144,7 +146,7 @@ def _shares(judged: str, one: _Found, names: Iterable[str]) -> bool:
     return False
 
 
-def _objects(text: str) -> list[_Found]:
+def _objects(text: str) -> list[_JsonObject]:
     """Return the outermost JSON objects of a text; none where its nesting has no end."""
     decoder = json.JSONDecoder(object_pairs_hook=_lowered, strict=False)  # line breaks in strings
     found = []
@@ -152,7 +154,7 @@ def _objects(text: str) -> list[_Found]:
     while at >= 0:
         try:
             value, end = decoder.raw_decode(text, at)
-            found.append(_Found(at, end, value))
+            found.append(_JsonObject(at, end, value))
         except ValueError:  # not JSON, or a huge integer
             end = at + 1
         except RecursionError:  # each of its braces would begin it again
@@ -161,7 +163,7 @@ def _objects(text: str) -> list[_Found]:
     return found
 
 
-def _between(text: str, objects: Sequence[_Found], start: int) -> Iterator[str]:
+def _between(text: str, objects: Sequence[_JsonObject], start: int) -> Iterator[str]:
     """Yield what stands around ``objects`` from ``start`` on."""
     for one in objects:
         yield text[start : one.start]

@@ -22,12 +22,12 @@ from response_tuning.grade.judges.verdicts import (
 from response_tuning.readers import shown
 from response_tuning.thoughts import answer, without_thoughts
 
-LABELS = ("A", "B", "tie")
-FIRST = {"A": 1.0, "tie": 0.5, "B": 0.0}
+PAIR_LABELS = ("A", "B", "tie")
+WORTH_OF_FIRST = {"A": 1.0, "tie": 0.5, "B": 0.0}
 """What a verdict is worth to the answer that was shown first."""
-RESAMPLES = 1000
+WIN_RATE_RESAMPLES = 1000
 
-PROMPT = f"""\
+PAIR_PROMPT = f"""\
 Two assistants were given the same request. Compare their answers and decide which of the two is \
 more helpful to the person who made the request.
 
@@ -93,7 +93,7 @@ class Pairwise:
         answer, reference = completion.response or "", self._reference[item.item_id]
         if reference is None or answer == reference:
             return ()
-        form = verdict_form(LABELS)
+        form = verdict_form(PAIR_LABELS)
         return (
             ask(f"{item.item_id}:first", _prompt(item, answer, reference), form),
             ask(f"{item.item_id}:second", _prompt(item, reference, answer), form),
@@ -119,14 +119,14 @@ class Pairwise:
             yield score("unclassified", 1, "the reference has no answer")
             return
         yield score("reference_length", len(reference))
-        said = [verdict(reply, LABELS) for reply in replies]
+        said = [verdict(reply, PAIR_LABELS) for reply in replies]
         explanation = "shown first: {}, shown second: {}".format(*said) if said else "equal answers"
         yield score("unclassified", None in said, explanation)
         if None in said:
             return
         preference = 0.5
         if said:
-            first, second = (FIRST[label] for label in said if label is not None)
+            first, second = (WORTH_OF_FIRST[label] for label in said if label is not None)
             preference = (first + 1 - second) / 2
             yield score("order_consistent", first == 1 - second, explanation)
         yield score("win_rate", preference, explanation)
@@ -150,7 +150,7 @@ class Pairwise:
             np.array([value[one, "length"] - value[one, "reference_length"] for one in ids]),
             np.array([hard[one] if hard else 0.0 for one in ids]),
         )
-        low, high = interval(data, RESAMPLES)
+        low, high = interval(data, WIN_RATE_RESAMPLES)
         yield Total(
             metric="length_controlled_win_rate",
             value=fit(data).rate,
@@ -159,7 +159,7 @@ class Pairwise:
             n=len(ids),
             note=f"logistic model of the preference on the length difference, "
             f"{'with' if hard else 'without'} instruction difficulty; 95 % interval from "
-            f"{RESAMPLES:,} resamples of the items",
+            f"{WIN_RATE_RESAMPLES:,} resamples of the items",
         )
 
 
@@ -238,7 +238,7 @@ def answers_by_id(
 
 
 def _prompt(item: Item, first: str, second: str) -> str:
-    return PROMPT.format(
+    return PAIR_PROMPT.format(
         request=fenced("request", _request(item)),
         first=fenced("answer", first),
         second=fenced("answer", second),

@@ -25,10 +25,10 @@ DATA_NOT_ORDERS = (
 _MATERIAL = re.compile(r"<([a-z]+-[0-9a-f]{16})>\n(.*?)\n</\1>", re.DOTALL)
 _LINES = re.compile(r"\r\n|\r|\n")
 """What ends a line. Python's ``splitlines`` also ends one where Unicode and old printers do."""
-_KEYS = ("verdict",)
+_VERDICT_KEYS = ("verdict",)
 _INDENTED = re.compile(r" {4}| {0,3}\t")
 """Code, as Markdown has it."""
-_FENCE = re.compile(r"\s*(```+|~~~+)")
+_CODE_FENCE = re.compile(r"\s*(```+|~~~+)")
 _PAIRS = (("", ""), ("[", "]"), ("(", ")"), ('"', '"'), ("'", "'"), ("\u201c", "\u201d"))
 
 
@@ -88,8 +88,8 @@ def verdict(reply: Completion, labels: Sequence[str], lead: str = "Verdict") -> 
     quoted = {label for label in labels if says(judged, lead, label)}
     given = [_label(line, labels, lead) for line in _own_lines(said)]
     own = {*given} - quoted - {None}
-    if has_object(said, _KEYS, shown):
-        found = _in_form(only_object(said, _KEYS, shown) or {}, labels)
+    if has_object(said, _VERDICT_KEYS, shown):
+        found = _in_form(only_object(said, _VERDICT_KEYS, shown) or {}, labels)
         return found if own <= {found} else None
     return given[-1] if own == {given[-1]} else None
 
@@ -106,7 +106,7 @@ def _own_lines(said: str) -> list[str]:
     lines: list[str] = []
     fence = ""
     for line in _LINES.split(_MATERIAL.sub("", said)):
-        mark = _FENCE.match(line)
+        mark = _CODE_FENCE.match(line)
         if mark and (not fence or mark[1].startswith(fence)):
             fence = "" if fence else mark[1]
             lines.append("")

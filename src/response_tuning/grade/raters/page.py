@@ -13,7 +13,7 @@ from urllib.parse import parse_qs
 
 from response_tuning.errors import ConfigError
 from response_tuning.grade.judges.levels import LEVELS
-from response_tuning.grade.raters.study import Session, Verdict
+from response_tuning.grade.raters.study import Session, TaskRating
 from response_tuning.pages import environment, palette
 
 if TYPE_CHECKING:
@@ -123,7 +123,7 @@ class _Pages:
         if said.get("task") != task.digest:
             return _refusal(409, "This was another session's page; reload it and rate again.")
         try:
-            verdict = Verdict.model_validate(
+            verdict = TaskRating.model_validate(
                 {
                     "levels": [said[name] for name in ("level-0", "level-1") if name in said],
                     "more_helpful": said.get("more_helpful"),
