@@ -96,8 +96,8 @@ class BenchmarkScores:
 
     def of(self, metric: str, variant: str) -> Array:
         """Return an array (seeds, items)."""
-        found: Array = self.values[metric][self.variants.index(variant)]
-        return found
+        scores: Array = self.values[metric][self.variants.index(variant)]
+        return scores
 
     def parts(self, metric: str, variant: str) -> Array:
         """Return an array (2, seeds, items): weight x value, and weight.
@@ -106,16 +106,16 @@ class BenchmarkScores:
         """
         place = self.variants.index(variant)
         values, weights = self.values[metric][place], self.weights.get(metric)
-        there = np.isfinite(values)
-        weight = np.where(there, 1.0 if weights is None else weights[place], 0.0)
-        parts = np.stack([np.where(there, values, 0.0) * weight, weight])
+        scored = np.isfinite(values)
+        weight = np.where(scored, 1.0 if weights is None else weights[place], 0.0)
+        parts = np.stack([np.where(scored, values, 0.0) * weight, weight])
         parts[:, ~self.known(metric)[place]] = np.nan
         return parts
 
     def known(self, metric: str) -> Flags:
         """Return where (variants, seeds, items) there is a score or, of a ratio, none is due."""
-        there = np.isfinite(self.values[metric])
-        return there | self._read if metric in self.ratios else there
+        scored = np.isfinite(self.values[metric])
+        return scored | self._read if metric in self.ratios else scored
 
     @cached_property
     def _read(self) -> Flags:
@@ -128,6 +128,6 @@ class BenchmarkScores:
         return read
 
     def _answers_decide(self, metric: str) -> bool:
-        there = np.isfinite(self.values[metric])
-        counted, tells = there.any(axis=(0, 1)), there.any(axis=2, keepdims=True)
-        return bool((counted & tells & self._read & ~there).any())
+        scored = np.isfinite(self.values[metric])
+        counted, tells = scored.any(axis=(0, 1)), scored.any(axis=2, keepdims=True)
+        return bool((counted & tells & self._read & ~scored).any())

@@ -47,7 +47,7 @@ class Plot(NamedTuple):
 
     title: str
     svg: str
-    says: str
+    description: str
 
     @property
     def address(self) -> str:
@@ -78,7 +78,7 @@ class Part(NamedTuple):
     """Those of them that are no totals."""
 
     @property
-    def says(self) -> str:
+    def description(self) -> str:
         """What is in it, in a few words."""
         groups = f"{len(self.groups)} groups" if self.groups else ""
         further = f"{len(self.further)} further metric{'s' if len(self.further) > 1 else ''}"
@@ -104,7 +104,7 @@ def html(
         return template.render(
             _names(contents),
             plots=plots,
-            families={name: found for name, found in families.items() if len(found) > 1},
+            families={name: groups for name, groups in families.items() if len(groups) > 1},
             accuracy=ACCURACY,
             parts=parts,
             tall=tall,
@@ -125,23 +125,23 @@ def _groups(benchmark: BenchmarkScores, wanted: Sequence[str]) -> list[Group]:
         for metric in wanted
         if metric in benchmark.values
     }
-    groups = np.array(benchmark.groups)
-    found = []
+    group_of = np.array(benchmark.groups)
+    groups = []
     for name in sorted({*benchmark.groups}):
-        inside = groups == name
+        inside = group_of == name
         sums = {
             cell: part[:, inside & np.isfinite(part[0])].sum(axis=1) for cell, part in parts.items()
         }
         means = {cell: float(above / weight) for cell, (above, weight) in sums.items() if weight}
         if means:
-            found.append(Group(name, int(inside.sum()), means))
-    return found
+            groups.append(Group(name, int(inside.sum()), means))
+    return groups
 
 
 def _parts(contents: ReportContents, tall: bool) -> list[Part]:
     """Return a part for each benchmark, but in a small report none if its families are shown."""
     metrics = metrics_by_benchmark(contents.findings.results)
-    found = []
+    every = []
     for benchmark in contents.benchmarks:
         if benchmark.accuracy and not tall:
             continue
@@ -155,9 +155,9 @@ def _parts(contents: ReportContents, tall: bool) -> list[Part]:
             further,
             [name for name in further if name in benchmark.values],
         )
-        if part.says:
-            found.append(part)
-    return found
+        if part.description:
+            every.append(part)
+    return every
 
 
 def _with_scores(benchmark: BenchmarkScores) -> list[str]:
@@ -175,7 +175,7 @@ def _names(contents: ReportContents) -> dict[str, Any]:
         **contents._asdict(),
         "unread_notes": sentences(contents.unknown),
         "columns": columns,
-        "compared_columns": {name: found for name, found in with_scores.items() if found},
+        "compared_columns": {name: shown for name, shown in with_scores.items() if shown},
         "total_notes": [*_total_notes(contents.benchmarks)],
         "shares": shares(results, {b.name: b.display for b in contents.benchmarks}),
         "result": {(r.variant, r.benchmark, r.metric): r for r in results},
@@ -191,7 +191,7 @@ def _total_notes(benchmarks: Sequence[BenchmarkScores]) -> Iterator[str]:
     """Say how what is no mean of scores was found."""
     for benchmark in benchmarks:
         for metric, by_variant in benchmark.totals.items():
-            totals = [total for found in by_variant.values() for total in found]
+            totals = [total for of_variant in by_variant.values() for total in of_variant]
             notes = {total.note: None for total in totals if total.note}
             if len(totals) > len(by_variant):
                 notes["means over seeds, of their values and of their limits"] = None

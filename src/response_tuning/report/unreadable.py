@@ -16,12 +16,12 @@ UnknownRates = Mapping[tuple[str, str], Unread]
 
 def unknown_rates(benchmarks: Sequence[BenchmarkScores]) -> UnknownRates:
     """Find the variants and benchmarks of which too much could not be read."""
-    found = {
+    by_cell = {
         (variant, benchmark.name): _unread(benchmark, place)
         for benchmark in benchmarks
         for place, variant in enumerate(benchmark.variants)
     }
-    return {cell: unread for cell, unread in found.items() if unread.too_many}
+    return {cell: unread for cell, unread in by_cell.items() if unread.too_many}
 
 
 def without(benchmark: BenchmarkScores, unknown: UnknownRates) -> BenchmarkScores:
@@ -38,14 +38,14 @@ def without(benchmark: BenchmarkScores, unknown: UnknownRates) -> BenchmarkScore
         if np.isfinite(scores).any():
             values[metric] = scores
     totals = {
-        metric: {name: found for name, found in by_variant.items() if name not in gone}
+        metric: {name: kept for name, kept in by_variant.items() if name not in gone}
         for metric, by_variant in benchmark.totals.items()
     }
     return replace(
         benchmark,
         values=values,
-        weights={metric: found for metric, found in benchmark.weights.items() if metric in values},
-        totals={metric: found for metric, found in totals.items() if found},
+        weights={metric: kept for metric, kept in benchmark.weights.items() if metric in values},
+        totals={metric: kept for metric, kept in totals.items() if kept},
     )
 
 
@@ -76,11 +76,11 @@ def _unread(benchmark: BenchmarkScores, place: int) -> Unread:
     for metric in UNREAD_VERDICTS:
         if metric in benchmark.values:
             values = benchmark.values[metric][place]
-            there = np.isfinite(values)
+            scored = np.isfinite(values)
             weights = benchmark.weights.get(metric)
             weight = np.ones_like(values) if weights is None else weights[place]
-            lost += float((values * weight)[there].sum())
-            whole += float(weight[there].sum())
-            count += int((values[there] > 0).sum())
-            of += int(there.sum())
+            lost += float((values * weight)[scored].sum())
+            whole += float(weight[scored].sum())
+            count += int((values[scored] > 0).sum())
+            of += int(scored.sum())
     return Unread(count, of, lost / whole if whole else 0.0)

@@ -61,12 +61,12 @@ def print_scores(scores: Sequence[Score], console: "Console") -> bool:
     metrics: dict[str, list[Score]] = {}
     for score in scores:
         metrics.setdefault(score.metric, []).append(score)
-    for metric, found in metrics.items():
+    for metric, values in metrics.items():
         if lost.too_many and metric not in WITHOUT_VERDICT:
             console.print(f"{metric:>22}  n/a    ({lost})", style="red", highlight=False)
             continue
-        mean = fmean([score.value for score in found], [score.weight for score in found])
-        console.print(f"{metric:>22}  {mean:.3f}  (n {len(found):,})", highlight=False)
+        mean = fmean([score.value for score in values], [score.weight for score in values])
+        console.print(f"{metric:>22}  {mean:.3f}  (n {len(values):,})", highlight=False)
     return not lost.too_many
 
 
@@ -80,8 +80,8 @@ def write_average(average: "Average", folder: Path) -> None:
     scores = {name: list(read_jsonl(path, Score)) for name, path in graded.items()}
     out = folder / "grade" / f"{average.name}.jsonl"
     out.unlink(missing_ok=True)
-    complete = all({*average.metrics} <= {one.metric for one in found} for found in scores.values())
-    if complete and not any(unread(found).too_many for found in scores.values()):
+    complete = all({*average.metrics} <= {score.metric for score in one} for one in scores.values())
+    if complete and not any(unread(one).too_many for one in scores.values()):
         write_jsonl(out, average.scores(scores))
 
 
@@ -108,16 +108,16 @@ def _judged_by(benchmark: str, config: GradeConfig) -> dict[str, Any]:
     from response_tuning.grade import JudgedBenchmark, open_benchmark
 
     rule = open_benchmark(benchmark, config)
-    found: dict[str, Any] = {}
+    decided_by: dict[str, Any] = {}
     if (origin := getattr(rule, "origin", None)) is not None:
-        found["origin"] = origin
+        decided_by["origin"] = origin
     if isinstance(rule, JudgedBenchmark):
-        found["judge"] = config.judge.model_dump(mode="json", exclude={"checked"})
+        decided_by["judge"] = config.judge.model_dump(mode="json", exclude={"checked"})
         if config.reference is not None:
             if not Path(config.reference).exists():
                 raise ConfigError(f"grade.reference: no such file or variant: {config.reference}")
-            found["reference"] = file_digest(Path(config.reference))
-    return found
+            decided_by["reference"] = file_digest(Path(config.reference))
+    return decided_by
 
 
 def run_grade(

@@ -130,16 +130,16 @@ def run_judge_check(wanted: Wanted, config: GradeConfig, console: "Console") -> 
     with _verdicts_file(wanted.out) as keep:
         for labelled in sets:
             counts[labelled.name] = Counter()
-            for number, (row, said) in enumerate(asking.judged(labelled)):
-                counts[labelled.name][row.part, row.label, said.label] += 1
+            for number, (row, judgement) in enumerate(asking.judged(labelled)):
+                counts[labelled.name][row.part, row.label, judgement.label] += 1
                 keep(
                     RowVerdict(
-                        verdict=said.label,
+                        verdict=judgement.label,
                         label=row.label,
                         set=labelled.name,
                         row=number,
                         part=row.part,
-                        why=said.why,
+                        why=judgement.why,
                     )
                 )
     check = Check(
@@ -197,9 +197,9 @@ class _CountingJudge:
 
     def _by_model(self, labelled: LabelledSet, ask_judge: AskJudge) -> Judged:
         rows = list(labelled.rows())
-        asked = [questions(labelled, row, number) for number, row in enumerate(rows)]
+        questions_of = [questions(labelled, row, number) for number, row in enumerate(rows)]
         before = len(Journal(self._journal, Completion))
-        replies = list(ask_judge(chain.from_iterable(asked)))
+        replies = list(ask_judge(chain.from_iterable(questions_of)))
         self._count(replies, len(Journal(self._journal, Completion)) - before)
         failed = [reply.error for reply in replies if reply.error is not None]
         if failed:
@@ -208,7 +208,7 @@ class _CountingJudge:
                 f"questions, the first because: {failed[0]}; the same command asks them again"
             )
         given = iter(replies)
-        for row, requests in zip(rows, asked, strict=True):
+        for row, requests in zip(rows, questions_of, strict=True):
             yield row, judged(labelled, row, [*islice(given, len(requests))])
 
     def _count(self, replies: Sequence[Completion], asked: int) -> None:
@@ -222,43 +222,45 @@ class _CountingJudge:
 def contract(check: Check) -> dict[str, Any]:
     """Return the five numbers of the set that was checked; of several, by the name of each."""
     numbers = {
-        name: found.figures.model_dump(include={*LabelAgreement.model_fields})
-        for name, found in check.sets.items()
+        name: one.figures.model_dump(include={*LabelAgreement.model_fields})
+        for name, one in check.sets.items()
     }
     return numbers if len(numbers) > 1 else next(iter(numbers.values()))
 
 
 def unread_sentences(check: Check) -> list[str]:
     """Return a sentence for each set of which too many verdicts could not be read."""
-    found = {}
+    unread_of = {}
     for name, one in check.sets.items():
         apart = one.apart.values()
-        lost = one.figures.parse_failures + sum(said.get(UNREAD_LABEL, 0) for said in apart)
-        of = one.figures.n + sum(sum(said.values()) for said in apart)
-        found[name] = Unread(lost, of, lost / of)
+        lost = one.figures.parse_failures + sum(verdicts.get(UNREAD_LABEL, 0) for verdicts in apart)
+        of = one.figures.n + sum(sum(verdicts.values()) for verdicts in apart)
+        unread_of[name] = Unread(lost, of, lost / of)
     return [
         f"{name}: {unread} ({100 * unread.share:.0f} % of verdicts), which says little about the "
         "judge; its replies are in the journal"
-        for name, unread in found.items()
+        for name, unread in unread_of.items()
         if unread.too_many
     ]
 
 
 def print_check(check: Check, console: "Console") -> None:
     """Print the figures, and what the judge said where people said something else."""
-    names = [*check.sets, *(f"  {part}" for found in check.sets.values() for part in found.parts)]
+    names = [*check.sets, *(f"  {part}" for one in check.sets.values() for part in one.parts)]
     width = 2 + max(map(len, names))
     lines = [f"judge: {name_of(check.judge.config)}", "", " " * width + FIGURES_HEAD]
-    for name, found in check.sets.items():
-        lines.append(f"{name:<{width}}{_line(found.figures)}")
-        lines += [f"{f'  {part}':<{width}}{_line(found.parts[part])}" for part in found.parts]
-    for name, found in check.sets.items():
+    for name, one in check.sets.items():
+        lines.append(f"{name:<{width}}{_line(one.figures)}")
+        lines += [f"{f'  {part}':<{width}}{_line(one.parts[part])}" for part in one.parts]
+    for name, one in check.sets.items():
         lines += ["", f"{name}: people's labels in rows, the judge's in columns"]
-        lines += _confusion(found.figures.confusion)
+        lines += _confusion(one.figures.confusion)
         lines += [f"to be taken with care: {IN_SAMPLE}"] if in_sample(check, name) else []
-        for label, said in found.apart.items():
-            counted = ", ".join(f"{n:,} {word}" for word, n in said.items())
-            lines.append(f"apart, in no figure: {sum(said.values()):,} {label}, judged {counted}")
+        for label, verdicts in one.apart.items():
+            counted = ", ".join(f"{n:,} {word}" for word, n in verdicts.items())
+            lines.append(
+                f"apart, in no figure: {sum(verdicts.values()):,} {label}, judged {counted}"
+            )
     if check.cost.questions:
         lines += ["", _took(check.cost)]
     for line in lines:
@@ -312,7 +314,7 @@ def _interval(ends: tuple[float, float] | None) -> str:
 def _confusion(table: dict[str, dict[str, int]]) -> list[str]:
     width = 2 + max(map(len, table))
     head = "".join(f"{label:>{width}}" for label in table)
-    rows = ["".join(f"{n:>{width},}" for n in said.values()) for said in table.values()]
+    rows = ["".join(f"{n:>{width},}" for n in row.values()) for row in table.values()]
     return [
         f"  {'':<{width}}{head}",
         *(f"  {label:<{width}}{row}" for label, row in zip(table, rows, strict=True)),
@@ -325,5 +327,5 @@ def _took(cost: Cost) -> str:
         for what, count in (("prompts", cost.prompt_tokens), ("replies", cost.tokens))
         if count is not None
     ]
-    asked = f"{cost.questions:,} questions, {cost.asked:,} of them asked now"
-    return ", ".join([asked, *counted, f"{cost.seconds:.1f} s"])
+    questions = f"{cost.questions:,} questions, {cost.asked:,} of them asked now"
+    return ", ".join([questions, *counted, f"{cost.seconds:.1f} s"])

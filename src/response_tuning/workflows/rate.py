@@ -68,9 +68,9 @@ def export_rated(study: Path, out: Path, console: "Console") -> None:
         summary = export_ratings(study, out)
     for rater, count in summary.rated.items():
         console.print(f"{rater}: {count} of {summary.tasks} tasks", highlight=False)
-    for what, found in (("levels", summary.levels), ("more helpful", summary.more_helpful)):
-        if found is not None:
-            figures = found.model_dump(exclude_none=True)
-            said = ", ".join(f"{name} {round(value, 3)}" for name, value in figures.items())
-            console.print(f"agreement on {what}: {said}", highlight=False, soft_wrap=True)
+    for what, agreement in (("levels", summary.levels), ("more helpful", summary.more_helpful)):
+        if agreement is not None:
+            figures = agreement.model_dump(exclude_none=True)
+            values = ", ".join(f"{name} {round(value, 3)}" for name, value in figures.items())
+            console.print(f"agreement on {what}: {values}", highlight=False, soft_wrap=True)
     console.print(f"wrote {out}", highlight=False, soft_wrap=True)

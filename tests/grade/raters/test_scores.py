@@ -51,7 +51,7 @@ def rate(
     """Rate as ``level`` and ``better`` (item -> variant or "tie") say, whatever the sides."""
     session = Session(folder, rater)
     for position, task in enumerate(session.tasks):
-        item = task.asked.item_id
+        item = task.item.item_id
         if item not in items:
             continue
         side: Side | None = None

@@ -50,15 +50,15 @@ def said(*levels: Level, better: Side | None = "tie", comment: str = "") -> Task
 
 
 def shown(tasks: Sequence[object]) -> list[tuple[str, tuple[str, ...]]]:
-    return [(task.asked.item_id, task.variants) for task in tasks]  # type: ignore[attr-defined]
+    return [(task.item.item_id, task.variants) for task in tasks]  # type: ignore[attr-defined]
 
 
 def test_each_prompt_is_shown_once_with_both_answers(study: Path) -> None:
     tasks = read_tasks(study, "ann")
-    assert sorted(task.asked.item_id for task in tasks) == ["i0", "i1", "i2", "i3"]
+    assert sorted(task.item.item_id for task in tasks) == ["i0", "i1", "i2", "i3"]
     for task in tasks:
         assert sorted(task.variants) == ["it", "rt"]
-        assert task.answers == tuple(f"{name} {task.asked.item_id}" for name in task.variants)
+        assert task.answers == tuple(f"{name} {task.item.item_id}" for name in task.variants)
 
 
 def test_one_variant_is_shown_alone(tmp_path: Path, answers: Answers) -> None:
@@ -93,7 +93,7 @@ def test_a_limit_takes_the_same_prompts_for_all_raters(tmp_path: Path, answers: 
     files = {"it": answers("it", 40), "rt": answers("rt", 40)}
     make_study(tmp_path / "study", files, limit=5)
     tasks = [read_tasks(tmp_path / "study", rater) for rater in ("ann", "ben")]
-    ids = [sorted(task.asked.item_id for task in one) for one in tasks]
+    ids = [sorted(task.item.item_id for task in one) for one in tasks]
     assert ids[0] == ids[1] == ["i0", "i16", "i24", "i32", "i8"]
 
 
@@ -291,6 +291,4 @@ def test_the_digest_of_a_task_tells_tasks_apart_and_nothing_of_variants(study: P
     ann, ben = read_tasks(study, "ann"), read_tasks(study, "ben")
     assert len({task.digest for task in ann}) == 4
     same = {task.digest for task in ann} & {task.digest for task in ben}
-    assert same == {
-        task.digest for task in ann if (task.asked.item_id, task.variants) in shown(ben)
-    }
+    assert same == {task.digest for task in ann if (task.item.item_id, task.variants) in shown(ben)}

@@ -70,40 +70,40 @@ class SetCheck(Record):
 
 def questions(labelled: LabelledSet, row: LabelledRow, number: int = 0) -> Sequence[Request]:
     """Return what a judge is asked about a row; nothing where its benchmark asks nothing."""
-    item, answer = _asked(row, f"{labelled.name}-{number}")
+    item, answer = _as_benchmark(row, f"{labelled.name}-{number}")
     return _benchmark(labelled, row, item).questions(item, answer)
 
 
 def judged(labelled: LabelledSet, row: LabelledRow, replies: Sequence[Completion]) -> Judgement:
     """Return the label that the replies about a row amount to, by the benchmark's scores."""
-    item, answer = _asked(row)
+    item, answer = _as_benchmark(row)
     scores = list(_benchmark(labelled, row, item).judged(item, answer, replies))
-    said = [
+    labels = [
         LABEL_OF_METRIC[score.metric]
         for score in scores
         if score.value == 1 and score.metric in LABEL_OF_METRIC
     ]
     why = [score.explanation for score in scores if score.explanation]
-    return Judgement(labelled.words[said[0]] if said else None, why[0] if why else "")
+    return Judgement(labelled.words[labels[0]] if labels else None, why[0] if why else "")
 
 
 def by_rule(labelled: LabelledSet, row: LabelledRow) -> Judgement:
     """Return what the offline classifier says about a row with one completion."""
-    found = classify(row.prompt, without_thoughts(row.completions[0]).text)
-    return Judgement(labelled.words[found.label], found.reason)
+    classification = classify(row.prompt, without_thoughts(row.completions[0]).text)
+    return Judgement(labelled.words[classification.label], classification.reason)
 
 
 def prompt_digests() -> dict[str, str]:
     """Return a digest of what is asked about a row of each kind, which changes with the prompt."""
     row = LabelledRow("", "prompt", ("one completion", "another"), "")
     kinds = {"refusal": REFUSAL_WORDS, "pairwise": PAIR_WORDS}
-    asked = {
+    requests_of = {
         kind: questions(LabelledSet(kind, 1, lambda: iter([row]), (), words), row)
         for kind, words in kinds.items()
     }
     return {
         kind: digest(*(turn.content for request in requests for turn in request.prompt))
-        for kind, requests in asked.items()
+        for kind, requests in requests_of.items()
     }
 
 
@@ -123,30 +123,30 @@ def check_set(labelled: LabelledSet, counts: Counts) -> SetCheck:
         for part in parts
     }
     apart: dict[str, Counter[str]] = {}
-    for (_, label, said), n in counts.items():
+    for (_, label, verdict), n in counts.items():
         if label not in labels:
-            apart.setdefault(label, Counter())[said or UNREAD_LABEL] += n
+            apart.setdefault(label, Counter())[verdict or UNREAD_LABEL] += n
     return SetCheck(
         figures=whole,
-        parts={part: found for part, found in figures.items() if found is not None},
-        apart={label: dict(sorted(said.items())) for label, said in sorted(apart.items())},
+        parts={part: one for part, one in figures.items() if one is not None},
+        apart={label: dict(sorted(verdict.items())) for label, verdict in sorted(apart.items())},
         origin=tuple(labelled.origin),
     )
 
 
 def _compared(counts: Counts, labels: Sequence[str]) -> Figures | None:
     pairs: Counter[tuple[str, str | None]] = Counter()
-    for (_, label, said), n in counts.items():
+    for (_, label, verdict), n in counts.items():
         if label in labels:
-            pairs[label, said] += n
+            pairs[label, verdict] += n
     if not pairs:
         return None
     truth = [label for label, _ in pairs.elements()]
-    found = compare_labels(truth, [said for _, said in pairs.elements()], labels)
+    agreement = compare_labels(truth, [verdict for _, verdict in pairs.elements()], labels)
     return Figures(
-        **found.model_dump(),
-        agreement_interval=_wilson(sum(pairs[label, label] for label in labels), found.n),
-        kappa_interval=None if found.kappa is None else _kappa_interval(pairs, labels),
+        **agreement.model_dump(),
+        agreement_interval=_wilson(sum(pairs[label, label] for label in labels), agreement.n),
+        kappa_interval=None if agreement.kappa is None else _kappa_interval(pairs, labels),
     )
 
 
@@ -163,8 +163,8 @@ def _kappa_interval(
     """Resample rows, of which the table (label, verdict) is all that kappa needs."""
     import numpy as np
 
-    said = (*labels, None)
-    table = np.array([[pairs.get((label, one), 0) for one in said] for label in labels], float)
+    verdicts = (*labels, None)
+    table = np.array([[pairs.get((label, one), 0) for one in verdicts] for label in labels], float)
     n = table.sum()
     rng = np.random.default_rng(KAPPA_SEED)
     draws = (
@@ -173,14 +173,14 @@ def _kappa_interval(
     )
     observed = np.trace(draws, axis1=1, axis2=2)
     chance = (draws.sum(axis=2) * draws.sum(axis=1)[:, : len(labels)]).sum(axis=1)
-    there = chance < 1 - ROUNDING  # a resample of one label throughout has no kappa
-    kappa = (observed[there] - chance[there]) / (1 - chance[there])
+    defined = chance < 1 - ROUNDING  # a resample of one label throughout has no kappa
+    kappa = (observed[defined] - chance[defined]) / (1 - chance[defined])
     tail = (1 - AGREEMENT_CONFIDENCE) / 2
     low, high = np.quantile(kappa, (tail, 1 - tail))
     return (float(low), float(high)) if high - low > ROUNDING else None
 
 
-def _asked(row: LabelledRow, item_id: str = "") -> tuple[Item, Completion]:
+def _as_benchmark(row: LabelledRow, item_id: str = "") -> tuple[Item, Completion]:
     """Return a row as an item of a benchmark and its answer."""
     prompt = (Message(role="user", content=row.prompt),)
     answer = Completion(

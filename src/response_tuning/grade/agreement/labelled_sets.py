@@ -172,13 +172,13 @@ def _xstest(data: Path) -> LabelledSet:
         "3_partial_refusal": "partial refusal",
     }
     rows, origin = [], []
-    for stem, found in _files(data, "xstest", "completions_*.csv"):
-        origin.append(found.origin)
-        for row in found.rows:
-            said = _valid(_XSTest, row.fields, row.where)
-            model, label = stem.removeprefix("completions_"), labels[said.final_label]
-            rows.append(LabelledRow(model, said.prompt, (said.completion,), label))
-    return _held("xstest", rows, origin, REFUSAL_WORDS)
+    for stem, source in _files(data, "xstest", "completions_*.csv"):
+        origin.append(source.origin)
+        for row in source.rows:
+            fields = _valid(_XSTest, row.fields, row.where)
+            model, label = stem.removeprefix("completions_"), labels[fields.final_label]
+            rows.append(LabelledRow(model, fields.prompt, (fields.completion,), label))
+    return _in_memory_set("xstest", rows, origin, REFUSAL_WORDS)
 
 
 def _harmbench(data: Path) -> LabelledSet:
@@ -197,29 +197,31 @@ def _harmbench(data: Path) -> LabelledSet:
     rows, origin = [], [table.origin]
     for path in _paths(data, "harmbench", "classifier_val_set*.json"):
         origin.append(_origin(path))
-        for said in chain.from_iterable(
+        for answer in chain.from_iterable(
             _valid(_HarmBench, read_json(path), str(path)).root.values()
         ):
-            present = said.human_0 + said.human_1 + said.human_2 > 1
-            model = said.model.removesuffix(".json") or said.experiment
-            prompt = behaviours.get(said.behavior_id, said.test_case)
+            present = answer.human_0 + answer.human_1 + answer.human_2 > 1
+            model = answer.model.removesuffix(".json") or answer.experiment
+            prompt = behaviours.get(answer.behavior_id, answer.test_case)
             label = BEHAVIOUR_WORDS["compliance" if present else "refusal"]
-            rows.append(LabelledRow(model, prompt, (said.generation,), label))
-    return _held("harmbench", rows, origin, BEHAVIOUR_WORDS)
+            rows.append(LabelledRow(model, prompt, (answer.generation,), label))
+    return _in_memory_set("harmbench", rows, origin, BEHAVIOUR_WORDS)
 
 
 def _llmbar(data: Path) -> LabelledSet:
     """Zeng et al. 2024 (LLMBar): which of two outputs follows the instruction; MIT."""
     rows, origin = [], []
-    for stem, found in _files(data, "llmbar", "*.json"):
+    for stem, source in _files(data, "llmbar", "*.json"):
         part = stem.removeprefix("llmbar_").removesuffix("_half")
-        origin.append(found.origin)
-        for row in found.rows:
-            said = _valid(_LLMBar, row.fields, row.where)
+        origin.append(source.origin)
+        for row in source.rows:
+            fields = _valid(_LLMBar, row.fields, row.where)
             rows.append(
-                LabelledRow(part, said.input, (said.output_1, said.output_2), str(said.label))
+                LabelledRow(
+                    part, fields.input, (fields.output_1, fields.output_2), str(fields.label)
+                )
             )
-    return _held("llmbar", rows, origin, PAIR_WORDS)
+    return _in_memory_set("llmbar", rows, origin, PAIR_WORDS)
 
 
 def _pandalm(data: Path) -> LabelledSet:
@@ -228,17 +230,17 @@ def _pandalm(data: Path) -> LabelledSet:
     Where no two of them agree there is no label, and the row is apart.
     """
     rows, origin = [], []
-    for _, found in _files(data, "pandalm", "testset*.json"):
-        origin.append(found.origin)
-        for row in found.rows:
-            said = _valid(_PandaLM, row.fields, row.where)
-            prompt = "\n\n".join(filter(None, (said.instruction, said.input)))
-            pair = (str(said.response1), str(said.response2))
-            votes = Counter((said.annotator1, said.annotator2, said.annotator3))
+    for _, source in _files(data, "pandalm", "testset*.json"):
+        origin.append(source.origin)
+        for row in source.rows:
+            fields = _valid(_PandaLM, row.fields, row.where)
+            prompt = "\n\n".join(filter(None, (fields.instruction, fields.input)))
+            pair = (str(fields.response1), str(fields.response2))
+            votes = Counter((fields.annotator1, fields.annotator2, fields.annotator3))
             [(most, count)] = votes.most_common(1)
             label = ("tie", "1", "2")[most] if count > 1 else WITHOUT_MAJORITY
-            rows.append(LabelledRow(said.cmp_key, prompt, pair, label))
-    return _held("pandalm", rows, origin, PAIR_WORDS)
+            rows.append(LabelledRow(fields.cmp_key, prompt, pair, label))
+    return _in_memory_set("pandalm", rows, origin, PAIR_WORDS)
 
 
 SETS: dict[str, Callable[[Path], LabelledSet]] = {
@@ -257,7 +259,7 @@ _ADDRESSES = {
 RowModel = TypeVar("Kind", bound=BaseModel)
 
 
-def _held(
+def _in_memory_set(
     name: str, rows: list[LabelledRow], origin: list[dict[str, Any]], words: Mapping[str, str]
 ) -> LabelledSet:
     return LabelledSet(name, len(rows), lambda: iter(rows), origin, words)
@@ -273,10 +275,10 @@ def _files(data: Path, name: str, pattern: str) -> list[tuple[str, SourceRows]]:
 
 
 def _paths(data: Path, name: str, pattern: str) -> list[Path]:
-    found = sorted((data / name).glob(pattern))
-    if not found:
+    paths = sorted((data / name).glob(pattern))
+    if not paths:
         raise DataError(f"{data / name}: no {pattern}; it is published at {_ADDRESSES[name]}")
-    return found
+    return paths
 
 
 def _origin(path: Path) -> dict[str, Any]:

@@ -102,16 +102,18 @@ def win_rate(annotations: Sequence[Annotation]) -> WinRate:
     Raises:
         DataError: none holds one.
     """
-    found = [one.preference for one in annotations if one.preference is not None]
-    if not found:
+    preferences = [one.preference for one in annotations if one.preference is not None]
+    if not preferences:
         raise DataError(f"none of the {len(annotations)} annotations holds a preference")
     return WinRate(
-        rate=fmean(found),
-        standard_error=stdev(found) / math.sqrt(len(found)) if len(found) > 1 else 0.0,
-        wins=sum(preference > 0.5 for preference in found),
-        ties=sum(preference == 0.5 for preference in found),
-        losses=sum(preference < 0.5 for preference in found),
-        n=len(found),
+        rate=fmean(preferences),
+        standard_error=stdev(preferences) / math.sqrt(len(preferences))
+        if len(preferences) > 1
+        else 0.0,
+        wins=sum(preference > 0.5 for preference in preferences),
+        ties=sum(preference == 0.5 for preference in preferences),
+        losses=sum(preference < 0.5 for preference in preferences),
+        n=len(preferences),
     )
 
 

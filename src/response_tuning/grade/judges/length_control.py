@@ -72,8 +72,8 @@ def fit(data: Comparisons, start: LengthModel | None = None) -> LengthModel:
 
     def curvature(w: Floats) -> Floats:
         p = expit(features @ w)
-        found: Floats = (features.T * (p * (1 - p))) @ features / n + np.diag(precision)
-        return found
+        hessian: Floats = (features.T * (p * (1 - p))) @ features / n + np.diag(precision)
+        return hessian
 
     w = np.array(start[:3]) if start else np.zeros(3)
     options = {"gtol": GRADIENT_TOLERANCE}

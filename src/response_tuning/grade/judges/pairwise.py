@@ -119,14 +119,16 @@ class Pairwise:
             yield score("unclassified", 1, "the reference has no answer")
             return
         yield score("reference_length", len(reference))
-        said = [verdict(reply, PAIR_LABELS) for reply in replies]
-        explanation = "shown first: {}, shown second: {}".format(*said) if said else "equal answers"
-        yield score("unclassified", None in said, explanation)
-        if None in said:
+        labels = [verdict(reply, PAIR_LABELS) for reply in replies]
+        explanation = (
+            "shown first: {}, shown second: {}".format(*labels) if labels else "equal answers"
+        )
+        yield score("unclassified", None in labels, explanation)
+        if None in labels:
             return
         preference = 0.5
-        if said:
-            first, second = (WORTH_OF_FIRST[label] for label in said if label is not None)
+        if labels:
+            first, second = (WORTH_OF_FIRST[label] for label in labels if label is not None)
             preference = (first + 1 - second) / 2
             yield score("order_consistent", first == 1 - second, explanation)
         yield score("win_rate", preference, explanation)
@@ -179,15 +181,15 @@ def compare(
         (item, one.model_copy(update={"response": texts[item.item_id]}))
         for item, one in zip(items, answers, strict=True)
     ]
-    asked = [pairwise.questions(item, one) for item, one in pairs]
-    replies = list(ask_judge([request for requests in asked for request in requests]))
+    questions = [pairwise.questions(item, one) for item, one in pairs]
+    replies = list(ask_judge([request for requests in questions for request in requests]))
     failed = [reply.error for reply in replies if reply.error is not None]
     if failed:
         raise EngineError(f"the judge gave no reply to {len(failed)} questions: {failed[0]}")
     given = iter(replies)
     scores = [
         score
-        for (item, one), requests in zip(pairs, asked, strict=True)
+        for (item, one), requests in zip(pairs, questions, strict=True)
         for score in pairwise.judged(item, one, [*islice(given, len(requests))])
     ]
     return scores, list(pairwise.totals(scores))
@@ -212,8 +214,8 @@ def read_answers(path: Path, items: Sequence[Item]) -> dict[str, str | None]:
         instruction = item.prompt[-1].content
         if instruction not in outputs:
             raise DataError(f"{path}: no answer to item {item.item_id}, {shown(instruction)}")
-        said = without_thoughts(outputs[instruction])
-        answers[item.item_id] = None if said.thinking else said.text
+        parsed = without_thoughts(outputs[instruction])
+        answers[item.item_id] = None if parsed.thinking else parsed.text
     return answers
 
 
@@ -231,9 +233,9 @@ def answers_by_id(
             raise DataError(f"{where}: no answer to item {item.item_id}; generate it first")
         if completion.prompt != item.prompt:
             raise DataError(f"{where}: item {item.item_id} answers another prompt")
-        said = answer(completion)
-        kept_back = said.thinking or completion.finish_reason == "filtered"
-        answers[item.item_id] = None if kept_back else said.text
+        parsed = answer(completion)
+        withheld = parsed.thinking or completion.finish_reason == "filtered"
+        answers[item.item_id] = None if withheld else parsed.text
     return answers
 
 

@@ -158,10 +158,10 @@ def _read(
         commit = hub.resolve(source.hub_id, config.revisions.get(source.benchmark, "main"))
         origin = {"hub_id": source.hub_id, "commit": commit, "split": source.split}
         return SourceRows((), origin)
-    found = read_source(source, config)
-    for row in found.rows:
+    rows = read_source(source, config)
+    for row in rows.rows:
         _check(row, columns)
-    return found
+    return rows
 
 
 def _check(row: Row, layouts: Sequence[ColumnTypes]) -> None:

@@ -119,15 +119,15 @@ class _Pages:
             return _refusal(404, f"There is no task {number}.")
         task = self._session.tasks[number - 1]
         form = parse_qs((await request.body()).decode(errors="replace"))
-        said = {name: values[-1] for name, values in form.items()}
-        if said.get("task") != task.digest:
+        fields = {name: values[-1] for name, values in form.items()}
+        if fields.get("task") != task.digest:
             return _refusal(409, "This was another session's page; reload it and rate again.")
         try:
             verdict = TaskRating.model_validate(
                 {
-                    "levels": [said[name] for name in ("level-0", "level-1") if name in said],
-                    "more_helpful": said.get("more_helpful"),
-                    "comment": said.get("comment", "").replace("\r\n", "\n").strip(),
+                    "levels": [fields[name] for name in ("level-0", "level-1") if name in fields],
+                    "more_helpful": fields.get("more_helpful"),
+                    "comment": fields.get("comment", "").replace("\r\n", "\n").strip(),
                 }
             )
             self._session.rate(number - 1, verdict)
@@ -158,7 +158,7 @@ class _Pages:
         page = self._template.render(
             number=number,
             task=session.tasks[number - 1] if number else None,
-            said=session.verdicts.get(number - 1) if number else None,
+            rating=session.verdicts.get(number - 1) if number else None,
             total=len(session.tasks),
             rated=len(session.verdicts),
             levels=LEVELS,

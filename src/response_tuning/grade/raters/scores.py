@@ -58,9 +58,9 @@ def export_ratings(folder: Path, out: Path) -> Summary:
     sessions = [Session(folder, rater) for rater in raters(folder)]
     if not any(session.verdicts for session in sessions):
         raise DataError(f"{folder}: nothing has been rated yet")
-    levels = [said for session in sessions for said in _levels(session)]
-    outcomes = [said for session in sessions for said in _outcomes(session, study.reference)]
-    items = [asked.item_id for asked in read_jsonl(folder / ITEMS_FILE, StudyItem)]
+    levels = [label for session in sessions for label in _levels(session)]
+    outcomes = [label for session in sessions for label in _outcomes(session, study.reference)]
+    items = [item.item_id for item in read_jsonl(folder / ITEMS_FILE, StudyItem)]
     for variant in study.answers:
         scores = _scores(variant, items, levels, outcomes)
         write_jsonl(out / variant / "seed-0" / "grade" / f"{HUMAN_RATING}.jsonl", scores)
@@ -80,7 +80,7 @@ def _levels(session: Session) -> Iterator[_HumanLabel]:
         task = session.tasks[at]
         others = [*reversed(task.variants)] if len(task.variants) > 1 else [""]
         for variant, beside, level in zip(task.variants, others, verdict.levels, strict=True):
-            yield _HumanLabel(session.rater, task.asked.item_id, variant, beside, level)
+            yield _HumanLabel(session.rater, task.item.item_id, variant, beside, level)
 
 
 def _outcomes(session: Session, reference: str) -> Iterator[_HumanLabel]:
@@ -93,7 +93,7 @@ def _outcomes(session: Session, reference: str) -> Iterator[_HumanLabel]:
         sides = dict(zip(task.variants, ("left", "right"), strict=True))
         outcome = "win" if verdict.more_helpful == sides[variant] else "lose"
         outcome = "tie" if verdict.more_helpful == "tie" else outcome
-        yield _HumanLabel(session.rater, task.asked.item_id, variant, reference, outcome)
+        yield _HumanLabel(session.rater, task.item.item_id, variant, reference, outcome)
 
 
 def _scores(
@@ -117,20 +117,20 @@ def _outcome_metrics(given: Sequence[str]) -> dict[str, float]:
     return shares | {"win_rate": shares["win"] + shares["tie"] / 2}
 
 
-def _by_item(said: Sequence[_HumanLabel], variant: str) -> dict[str, list[str]]:
+def _by_item(labels: Sequence[_HumanLabel], variant: str) -> dict[str, list[str]]:
     """Return item -> the labels of a variant's answer."""
-    found: dict[str, list[str]] = defaultdict(list)
-    for one in said:
+    by_item: dict[str, list[str]] = defaultdict(list)
+    for one in labels:
         if one.variant == variant:
-            found[one.item_id].append(one.label)
-    return found
+            by_item[one.item_id].append(one.label)
+    return by_item
 
 
-def _agreement(said: Sequence[_HumanLabel], labels: Sequence[str]) -> Agreement:
+def _agreement(given: Sequence[_HumanLabel], labels: Sequence[str]) -> Agreement:
     """Compare raters, whose labels are in the order of ``labels``."""
-    names = sorted({one.rater for one in said})
+    names = sorted({one.rater for one in given})
     table: dict[tuple[str, str, str], dict[str, str]] = defaultdict(dict)
-    for one in said:
+    for one in given:
         table[one.item_id, one.variant, one.beside][one.rater] = one.label
-    rows = [[given.get(name) for name in names] for given in table.values()]
+    rows = [[by_rater.get(name) for name in names] for by_rater in table.values()]
     return agreement(rows, labels)

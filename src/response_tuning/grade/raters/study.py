@@ -89,20 +89,20 @@ class RatingRecord(Record):
 class RatingTask:
     """What a rater sees at once."""
 
-    asked: StudyItem
+    item: StudyItem
     variants: tuple[str, ...]
     """From left to right; not for the rater's eyes."""
 
     @property
     def answers(self) -> tuple[str, ...]:
         """The answers from left to right."""
-        return tuple(self.asked.answers[variant] for variant in self.variants)
+        return tuple(self.item.answers[variant] for variant in self.variants)
 
     @property
     def digest(self) -> str:
         """A name that tells nothing of the variants."""
-        prompt = (message.model_dump_json() for message in self.asked.prompt)
-        return digest(self.asked.item_id, *prompt, *self.answers)
+        prompt = (message.model_dump_json() for message in self.item.prompt)
+        return digest(self.item.item_id, *prompt, *self.answers)
 
 
 def make_study(
@@ -126,8 +126,8 @@ def make_study(
     reference = reference or next(iter(answers))
     if reference not in answers:
         raise unknown("reference", reference, [*answers])
-    said = read_jsonl(answers[reference], Completion)
-    items = spread([Item(item_id=one.item_id, prompt=one.prompt) for one in said], limit)
+    completions = read_jsonl(answers[reference], Completion)
+    items = spread([Item(item_id=one.item_id, prompt=one.prompt) for one in completions], limit)
     if not items:
         raise DataError(f"{answers[reference]}: there are no answers in it")
     texts = {name: read_answers(path, items) for name, path in answers.items()}
@@ -141,7 +141,7 @@ def make_study(
         if read_study(folder) != study:
             raise ConfigError(f"{folder} holds a study of other answers; choose another folder")
         return
-    write_jsonl(folder / ITEMS_FILE, (_asked(item, texts) for item in items))
+    write_jsonl(folder / ITEMS_FILE, (_study_item(item, texts) for item in items))
     write_json(folder / STUDY_FILE, study.model_dump())
 
 
@@ -178,11 +178,11 @@ def read_tasks(folder: Path, rater: str) -> list[RatingTask]:
     others = [name for name in study.answers if name != study.reference]
     shown: list[tuple[str, ...]] = [(study.reference, other) for other in others]
     shown = shown or [(study.reference,)]
-    asked = list(read_jsonl(folder / ITEMS_FILE, StudyItem))
-    for number, one in enumerate(asked, start=1):
+    items = list(read_jsonl(folder / ITEMS_FILE, StudyItem))
+    for number, one in enumerate(items, start=1):
         if missing := study.answers.keys() - one.answers.keys():
             raise DataError(f"{folder / ITEMS_FILE}:{number}: has no answer of '{min(missing)}'")
-    tasks = [(one, variants) for one in asked for variants in shown]
+    tasks = [(one, variants) for one in items for variants in shown]
     rng = random.Random(digest(str(study.seed), rater))
     rng.shuffle(tasks)
     return [RatingTask(one, tuple(rng.sample(variants, len(variants)))) for one, variants in tasks]
@@ -209,7 +209,7 @@ class Session:
         self._folder = folder
         self.verdicts: dict[int, TaskRating] = {}
         """Position of a task -> what was said of it, the last time."""
-        place = {(task.asked.item_id, task.variants): at for at, task in enumerate(self.tasks)}
+        place = {(task.item.item_id, task.variants): at for at, task in enumerate(self.tasks)}
         for rating in Journal(journal, RatingRecord):
             at = place.get((rating.item_id, rating.variants))
             if at is None or rating.rater != rater:
@@ -230,7 +230,7 @@ class Session:
             raise ValueError(f"{len(verdict.levels)} levels for {len(task.variants)} answers")
         rating = RatingRecord(
             rater=self.rater,
-            item_id=task.asked.item_id,
+            item_id=task.item.item_id,
             variants=task.variants,
             verdict=verdict,
         )
@@ -246,9 +246,9 @@ class Session:
         return next((at for at in later if at not in self.verdicts), None)
 
 
-def _asked(item: Item, texts: Mapping[str, Mapping[str, str | None]]) -> StudyItem:
-    said = {name: answers[item.item_id] or "" for name, answers in texts.items()}
-    return StudyItem(item_id=item.item_id, prompt=item.prompt, answers=said)
+def _study_item(item: Item, texts: Mapping[str, Mapping[str, str | None]]) -> StudyItem:
+    by_variant = {name: answers[item.item_id] or "" for name, answers in texts.items()}
+    return StudyItem(item_id=item.item_id, prompt=item.prompt, answers=by_variant)
 
 
 def _check_name(kind: str, name: str) -> None:
