@@ -26,6 +26,7 @@ from response_tuning.models.loading import (
     load_tokenizer,
     load_weights,
 )
+from response_tuning.models.location import ModelFolder, locate
 
 WEIGHTS, ADAPTER = "model.safetensors", "adapter_model.safetensors"
 Weights = dict[str, torch.Tensor]
@@ -48,7 +49,7 @@ def configure(folder: Path, **changes: Any) -> None:
 
 def refusal(load: Callable[..., object], folder: Path) -> str:
     with pytest.raises(ModelError) as error:
-        load(folder, folder.name)
+        load(ModelFolder(folder.name, folder))
     assert "\n" not in str(error.value)
     return str(error.value)
 
@@ -84,10 +85,30 @@ def in_place(*suffixes: str) -> Callable[[Weights], Weights]:
 
 
 def test_a_whole_model_is_loaded_with_every_weight(folder: Path) -> None:
-    model = load_weights(folder, "base", dtype=torch.float32)
+    model = load_weights(ModelFolder("base", folder), dtype=torch.float32)
     stored = load_file(folder / WEIGHTS)
     assert all(torch.equal(model.state_dict()[name], value) for name, value in stored.items())
     assert len(stored) == len(model.state_dict())
+
+
+@pytest.mark.usefixtures("hub_model")
+def test_a_hub_model_keeps_its_id_as_its_name() -> None:
+    model = load_weights(locate("someone/tiny"))
+    assert model.name_or_path == model.config.name_or_path == "someone/tiny"
+
+
+@pytest.mark.parametrize("stored", [torch.float8_e4m3fn, torch.int8])
+def test_quantised_weights_in_the_hubs_cache_are_refused_as_those_in_a_folder_are(
+    hub_model: Path, stored: torch.dtype
+) -> None:
+    name = "model.layers.0.mlp.up_proj.weight"
+    rewrite(hub_model / WEIGHTS, lambda all_: all_ | {name: all_[name].to(stored)})
+    with pytest.raises(ModelError) as error:
+        load_weights(locate("someone/tiny"))
+    message = str(error.value)
+    assert message.startswith("someone/tiny: ")
+    assert f"its weights are quantised ({name} is stored as " in message
+    assert "\n" not in message
 
 
 @pytest.mark.parametrize(
@@ -115,7 +136,7 @@ def test_a_configuration_of_quantised_weights_is_refused(
 
 def test_a_configuration_that_says_it_is_not_quantised_is_believed(folder: Path) -> None:
     configure(folder, quantization_config=None)
-    load_weights(folder, "base")
+    load_weights(ModelFolder("base", folder))
 
 
 @pytest.mark.parametrize(
@@ -162,7 +183,7 @@ def test_a_weight_that_the_architecture_has_no_place_for_is_not_lost(
 )
 def test_what_follows_from_the_configuration_may_be_stored_too(folder: Path, name: str) -> None:
     rewrite(folder / WEIGHTS, lambda weights: weights | {name: torch.ones(4)})
-    load_weights(folder, "base")
+    load_weights(ModelFolder("base", folder))
 
 
 def test_causal_masks_that_gpt_neox_once_stored_are_harmless(
@@ -178,7 +199,7 @@ def test_causal_masks_that_gpt_neox_once_stored_are_harmless(
         "gpt_neox.layers.0.attention.masked_bias": torch.tensor(-1e9),
     }
     rewrite(tmp_path / WEIGHTS, lambda weights: weights | masks)
-    load_weights(tmp_path, "pythia")
+    load_weights(ModelFolder("pythia", tmp_path))
 
 
 def test_an_embedding_of_another_size_is_named_with_both(folder: Path) -> None:
@@ -210,7 +231,7 @@ def test_embeddings_that_are_tied_and_differ_are_both_kept(
         return weights | {"lm_head.weight": rows.clone() if same else rows.flip(0).contiguous()}
 
     rewrite(tmp_path / WEIGHTS, head)
-    model: Any = load_weights(tmp_path, "tied", dtype=torch.float32)
+    model: Any = load_weights(ModelFolder("tied", tmp_path), dtype=torch.float32)
     assert torch.equal(model.lm_head.weight, load_file(tmp_path / WEIGHTS)["lm_head.weight"])
     assert model.config.tie_word_embeddings == same
     assert ("they differ" in caplog.text) != same
@@ -258,7 +279,7 @@ def test_code_in_the_repository_is_not_needed_where_the_library_knows_the_type(
     folder: Path,
 ) -> None:
     configure(folder, auto_map={"AutoModelForCausalLM": "modeling.Own"})
-    load_weights(folder, "base")
+    load_weights(ModelFolder("base", folder))
 
 
 @pytest.mark.parametrize("content", ["{}", "[]", '{"model": 3, "added_tokens": []}'])
@@ -302,7 +323,7 @@ def lora(**more: Any) -> LoraConfig:
 
 
 def loaded(folder: Path, base: Path) -> Any:
-    return load_adapter(load_weights(base, "base", dtype=torch.float32), folder)
+    return load_adapter(load_weights(ModelFolder(str(base), base), dtype=torch.float32), folder)
 
 
 def misfit(folder: Path, base: Path) -> str:
@@ -436,4 +457,4 @@ def test_an_adapter_is_no_base(saved: Callable[..., Path]) -> None:
 
 def test_a_tokenizer_of_a_model_folder_is_loaded(folder: Path) -> None:
     expected = AutoTokenizer.from_pretrained(folder)
-    assert load_tokenizer(folder, "base").get_vocab() == expected.get_vocab()
+    assert load_tokenizer(ModelFolder("base", folder)).get_vocab() == expected.get_vocab()

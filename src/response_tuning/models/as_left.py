@@ -5,19 +5,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from response_tuning.artifacts import file_digest, read_json
+from response_tuning.artifacts import read_json
 from response_tuning.errors import DataError, ModelError
+from response_tuning.models.location import ModelFolder, is_of_folder, sha256
 
 logger = logging.getLogger(__name__)
-
-Digests = dict[Path, str]
-"""File -> its SHA-256, so that no file is read twice."""
 
 _MANIFEST = "manifest.json"
 _WEIGHTS = (".safetensors", ".safetensors.index.json")
 
 
-def check_weights(folder: Path, known: Digests) -> None:
+def check_weights(folder: Path) -> None:
     """Refuse a finished run whose weights are no longer those that its manifest has digests of.
 
     Raises:
@@ -31,14 +29,14 @@ def check_weights(folder: Path, known: Digests) -> None:
         # Other files may be edited on purpose, and ``adapter/`` of a merged model is not loaded.
         if not name.endswith(_WEIGHTS) or "/" in name or not isinstance(recorded, Mapping):
             continue
-        if not _is_as_recorded(folder / name, recorded, known):
+        if not _is_as_recorded(folder / name, recorded):
             raise ModelError(
                 f"{folder}: {name} is no longer what the run left; put the file back, or delete "
                 f"{folder / _MANIFEST} to use the model as it is"
             )
 
 
-def check_base(adapter: Path, base: Path, known: Digests) -> None:
+def check_base(adapter: Path, base: ModelFolder) -> None:
     """Refuse an adapter over another base folder than the one that its manifest names.
 
     Raises:
@@ -46,15 +44,15 @@ def check_base(adapter: Path, base: Path, known: Digests) -> None:
     """
     manifest = _manifest(adapter)
     tuned = manifest.get("base")
-    if manifest.get("status") == "running" or not isinstance(tuned, str):
+    if manifest.get("status") == "running" or not isinstance(tuned, str) or base.commit:
         return
-    if not tuned.startswith("sha256:"):  # a model of the hub, of which this is a copy
+    if not is_of_folder(tuned):  # a model of the hub, of which this is a copy
         return
-    if (now := f"sha256:{file_digest(base, known)}") != tuned:
+    if not base.is_known_as(tuned):
         raise ModelError(
-            f"{adapter}: its base model {base} is no longer the one that it was tuned on ({now}, "
-            f"and not {tuned}); put that base back, tune again, or delete {adapter / _MANIFEST} to "
-            "use the adapter as it is"
+            f"{adapter}: its base model {base.path} is no longer the one that it was tuned on (it "
+            f"was {tuned}, and is {base.identity}); put that base back, tune again, or delete "
+            f"{adapter / _MANIFEST} to use the adapter as it is"
         )
 
 
@@ -68,7 +66,7 @@ def _manifest(folder: Path) -> dict[str, Any]:
         return {}
 
 
-def _is_as_recorded(path: Path, recorded: Mapping[str, Any], known: Digests) -> bool:
+def _is_as_recorded(path: Path, recorded: Mapping[str, Any]) -> bool:
     if not path.is_file() or path.stat().st_size != recorded.get("bytes"):
         return False
-    return file_digest(path, known) == recorded.get("sha256")
+    return sha256(path) == recorded.get("sha256")

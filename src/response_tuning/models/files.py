@@ -13,10 +13,11 @@ ADAPTER_WEIGHTS, WEIGHTS, INDEX = (
     "model.safetensors.index.json",
 )
 TOKENIZER = ["tokenizer*", "*.model", "vocab*", "merges.txt"]
-FILES = [
-    *["*config.json", ADAPTER_WEIGHTS, "model*.safetensors*"],
-    *[*TOKENIZER, "special_tokens_map.json", "added_tokens.json", "chat_template*"],
+WITHOUT_WEIGHTS = [
+    *["*config.json", *TOKENIZER],
+    *["special_tokens_map.json", "added_tokens.json", "chat_template*"],
 ]
+FILES = [*WITHOUT_WEIGHTS, ADAPTER_WEIGHTS, "model*.safetensors*"]
 """All that decides what a model says. Of a hub repository, nothing else is downloaded."""
 
 _POINTER = b"version https://git-lfs"

@@ -1,22 +1,18 @@
-"""Finding and loading a model: a local folder, an adapter on its base, or a hub id."""
+"""A model is loaded to generate: whole, or as an adapter on its base."""
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from response_tuning import miniature, templates
-from response_tuning.artifacts import Message, Sampling, digest, file_digest, read_json
+from response_tuning import templates
+from response_tuning.artifacts import Message, Sampling
 from response_tuning.errors import ModelError, TemplateError
 from response_tuning.models import as_left, checks, files, loading
 from response_tuning.models.decoding import Weights
 from response_tuning.models.local import LocalModel, PromptError, quiet
+from response_tuning.models.location import ModelFolder, locate, locate_base
 from response_tuning.templates import Chat
 
 if TYPE_CHECKING:
     from transformers import GenerationConfig
-
-
-_LOCAL = "local@"
-"""How the identity of a folder begins; that of a hub model begins with its id."""
 
 
 def load(
@@ -35,29 +31,25 @@ def load(
         ConfigError: there is no such template.
         TemplateError: the model has no chat template and none is named.
     """
-    known: as_left.Digests = {}
-    folder, identity = _locate(model, revision, known)
-    base, adapted = folder, files.kind(folder) == files.ADAPTER
-    if adapted:
-        base, base_identity = _locate_base(folder, known)
-        identity = f"{identity}+{base_identity}"
-        if base_identity.startswith(_LOCAL):
-            as_left.check_base(folder, base, known)
-    as_left.check_weights(folder, known)
+    found = locate(model, revision)
+    adapted = files.kind(found.path) == files.ADAPTER
     # Errors name the model that the user gave, or, where its base is at fault, that base.
-    name = str(base) if adapted else model
+    base = locate_base(found) if adapted else found
+    if adapted:
+        as_left.check_base(found.path, base)
+    as_left.check_weights(found.path)
+    identity = f"{found.identity}+{base.identity}" if adapted else found.identity
     with quiet():
-        loading.load_config(base, name)  # a tokenizer that is asked first says it in other words
-        own = files.has_tokenizer(folder)
-        tokenizer = loading.load_tokenizer(folder if own else base, model if own else name)
+        loading.load_config(base)  # a tokenizer that is asked first says it in other words
+        tokenizer = loading.load_tokenizer(found if files.has_tokenizer(found.path) else base)
         templates.install(tokenizer, template or templates.NATIVE)
         chat = Chat(tokenizer)
-        weights = _load_weights(base, name, device)
+        weights = _load_weights(base, device)
         rows = weights.get_input_embeddings().weight.shape[0]
         _check_vocabulary(chat, rows, model)
         if adapted:
-            weights = loading.load_adapter(weights, folder)
-        stop_ids = _stop_ids(chat, weights.generation_config, name)
+            weights = loading.load_adapter(weights, found.path)
+        stop_ids = _stop_ids(chat, weights.generation_config, base.name)
         _forget_taste(weights)
     local = LocalModel(
         identity=identity,
@@ -71,58 +63,13 @@ def load(
     return local
 
 
-def identity(model: str, revision: str = "main") -> str:
-    """Return what a model is, without loading it.
-
-    Raises:
-        ModelError: it cannot be found.
-    """
-    folder, found = _locate(model, revision, {})
-    if files.kind(folder) == files.ADAPTER:
-        return f"{found}+{_locate_base(folder, {})[1]}"
-    return found
-
-
-def _locate(model: str, revision: str, known: as_left.Digests) -> tuple[Path, str]:
-    """Return a local folder and its identity; ``known`` gets the digests of its files."""
-    folder = Path(miniature.resolved(model))
-    if folder.is_dir():
-        found = files.files(folder)
-        known |= {file: file_digest(file) for file in found}
-        return folder, _LOCAL + digest(*(f"{file.name} {known[file]}" for file in found))
-    if folder.exists():
-        raise ModelError(f"{model}: a file; give the folder that holds the model")
-    if model.startswith((".", "/", "~")) or model.count("/") > 1:
-        raise ModelError(f"{model}: no such folder")
-    folder = loading.snapshot(model, revision)
-    return folder, f"{model}@{folder.name}"
-
-
-def _locate_base(adapter: Path, known: as_left.Digests) -> tuple[Path, str]:
-    """Return the folder and the identity of the model that ``adapter`` was trained on."""
-    where = adapter / files.ADAPTER
-    settings = read_json(where)
-    named = settings.get("base_model_name_or_path")
-    if not (named and isinstance(named, str)):
-        raise ModelError(f"{where}: it names no base model; set base_model_name_or_path")
-    try:
-        base, identity = _locate(named, settings.get("revision") or "main", known)
-        kind = files.kind(base)
-    except ModelError as error:
-        raise ModelError(f"{where}: its base model: {error}") from error
-    if kind == files.ADAPTER:
-        raise ModelError(f"{where}: its base model {base} is an adapter: merge that")
-    return base, identity
-
-
-def _load_weights(folder: Path, name: str, device: Literal["auto", "cpu"]) -> Weights:
+def _load_weights(base: ModelFolder, device: Literal["auto", "cpu"]) -> Weights:
     import torch
 
     on_gpu = device == "auto" and torch.cuda.is_available()
     short = on_gpu and torch.cuda.is_bf16_supported()
     return loading.load_weights(
-        folder,
-        name,
+        base,
         dtype=torch.bfloat16 if short else torch.float32,
         device_map="cuda" if on_gpu else "cpu",
     )

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 from response_tuning.errors import ModelError, ResponseTuningError
 from response_tuning.models import files
 from response_tuning.models.checks import check_finite
+from response_tuning.models.location import ModelFolder
+from response_tuning.readers import one_line
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
@@ -47,16 +49,16 @@ def explained(name: object, what: str = "cannot be loaded") -> Iterator[None]:
         raise ModelError(f"{name}: {what}: {reason(error)}") from error
 
 
-def reason(error: BaseException) -> str:
+def reason(error: Exception) -> str:
     """Return what a library says, on one line of bearable length."""
-    text = " ".join(str(error).split())[:300].rstrip(".")
+    text = one_line(error).rstrip(".")
     if isinstance(error, KeyError):
         return f"{text} is asked for and not there"
     told = isinstance(error, (OSError, ValueError, RuntimeError)) and bool(text)
     return text if told else f"{type(error).__name__}: {text}".removesuffix(": ")
 
 
-def load_config(source: str | Path, name: object, revision: str = "main") -> "PretrainedConfig":
+def load_config(model: ModelFolder) -> "PretrainedConfig":
     """Return the configuration of a causal language model; no weights are read.
 
     Raises:
@@ -64,20 +66,21 @@ def load_config(source: str | Path, name: object, revision: str = "main") -> "Pr
     """
     from transformers import AutoConfig, PreTrainedConfig
 
-    files.check_folder(Path(source))
-    if Path(source).is_dir() and files.kind(Path(source)) == files.ADAPTER:
+    name, folder = model.name, model.path
+    with _by_its_name(model):
+        files.check_folder(folder)
+        kind = files.kind(folder)
+    if kind == files.ADAPTER:
         raise ModelError(
             f"{name}: cannot be loaded: an adapter, and not a whole model; give its base, or merge "
             "it first"
         )
     with explained(name):
-        raw: object = PreTrainedConfig.get_config_dict(source, revision=revision)[0]
+        raw: object = PreTrainedConfig.get_config_dict(folder)[0]
         if not isinstance(raw, dict):
             raise ModelError(f"{name}: cannot be loaded: its {files.CONFIG} is no JSON object")
         _check_kind(raw, name)
-        found: PretrainedConfig = AutoConfig.from_pretrained(
-            source, revision=revision, trust_remote_code=False
-        )
+        found: PretrainedConfig = AutoConfig.from_pretrained(folder, trust_remote_code=False)
     if getattr(found, "is_encoder_decoder", False):
         raise ModelError(
             f"{name}: cannot be loaded: '{found.model_type}' is an encoder-decoder model, and not "
@@ -87,7 +90,7 @@ def load_config(source: str | Path, name: object, revision: str = "main") -> "Pr
 
 
 def load_tokenizer(
-    source: str | Path, name: object, revision: str = "main", what: str = "no usable tokenizer"
+    model: ModelFolder, what: str = "no usable tokenizer"
 ) -> "PreTrainedTokenizerBase":
     """Return a tokenizer.
 
@@ -96,20 +99,29 @@ def load_tokenizer(
     """
     from transformers import AutoTokenizer
 
-    files.check_folder(Path(source))
-    if Path(source).is_dir() and not files.has_tokenizer(Path(source)):
-        raise ModelError(f"{name}: {what}: it has no tokenizer.json; copy it there")
-    with explained(name, what):
+    with _by_its_name(model):
+        files.check_folder(model.path)
+    if not files.has_tokenizer(model.path):
+        raise ModelError(f"{model.name}: {what}: it has no tokenizer.json; copy it there")
+    with explained(model.name, what):
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
-            source, revision=revision, trust_remote_code=False
+            model.path, trust_remote_code=False
         )
     return tokenizer
 
 
+def check_weights(model: ModelFolder) -> None:
+    """Refuse weights that cannot be loaded as they are; only their headers are read.
+
+    Raises:
+        ModelError: they are absent, cut short or quantised.
+    """
+    with _by_its_name(model):
+        files.check_weights(model.path)
+
+
 def load_weights(
-    source: str | Path,
-    name: object,
-    revision: str = "main",
+    model: ModelFolder,
     **how: Any,  # noqa: ANN401 - dtype, device, quantisation
 ) -> "PreTrainedModel":
     """Return a model with all of its weights and nothing else, from safetensors only.
@@ -119,16 +131,12 @@ def load_weights(
     """
     from transformers import AutoModelForCausalLM
 
-    if Path(source).is_dir():
-        files.check_weights(Path(source))
-    config = load_config(source, name, revision)
-    if not Path(source).is_dir():
-        _check_snapshot(str(source), name, revision)
-    with explained(name):
+    check_weights(model)
+    config = load_config(model)
+    with explained(model.name):
         loaded: Any = AutoModelForCausalLM.from_pretrained(
-            source,
+            model.path,
             config=config,
-            revision=revision,
             use_safetensors=True,
             trust_remote_code=False,
             # Reported below in one line; weights that are absent would silently be random.
@@ -136,37 +144,23 @@ def load_weights(
             output_loading_info=True,
             **how,
         )
-    model: PreTrainedModel
-    model, found = loaded
-    _check_keys(found, name)
-    _check_tied(model, name)
-    check_finite(model, name)
-    return model
+    whole: PreTrainedModel
+    whole, found = loaded
+    # An adapter that is saved later names its base so: by its hub id, not by a folder of the cache.
+    whole.name_or_path = whole.config.name_or_path = model.source
+    _check_keys(found, model.name)
+    _check_tied(whole, model.name)
+    check_finite(whole, model.name)
+    return whole
 
 
-def snapshot(model: str, revision: str = "main") -> Path:
-    """Return the folder with all that is needed of a hub model, downloaded unless it is cached.
-
-    Raises:
-        ModelError: neither the hub nor its cache can give it.
-    """
-    from huggingface_hub import snapshot_download
-
+@contextmanager
+def _by_its_name(model: ModelFolder) -> Iterator[None]:
+    """Begin messages about files of the hub's cache with the id that the user knows."""
     try:
-        return Path(snapshot_download(model, revision=revision, allow_patterns=files.FILES))
-    except (OSError, ValueError) as error:
-        raise ModelError(
-            f"{model}: neither a folder nor a model that the hub can give: {reason(error)}"
-        ) from error
-
-
-def _check_snapshot(model: str, name: object, revision: str) -> None:
-    """Refuse weights of the hub that would be refused in a folder."""
-    try:
-        files.check_weights(snapshot(model, revision))
+        yield
     except ModelError as error:
-        said = str(error)
-        raise ModelError(said if said.startswith(f"{name}: ") else f"{name}: {said}") from error
+        raise ModelError(f"{model.name}: {error}") if model.commit else error from error
 
 
 def load_adapter(base: "PreTrainedModel", folder: Path) -> Any:  # noqa: ANN401 - PEFT's

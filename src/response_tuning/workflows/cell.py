@@ -184,7 +184,7 @@ def engine_config(cell: Cell, folder: Path) -> "EngineConfig":
 
 
 def _identity(cell: Cell, settings: "EngineConfig") -> str | dict[str, Any]:
-    from response_tuning.models.inference import identity
+    from response_tuning.models.location import identity
 
     if cell.local:
         return identity(str(settings.model), settings.revision)

@@ -104,7 +104,7 @@ def _asked(
     settings: "EngineConfig", config: GradeConfig, data: Mapping[str, "Rows"], *, chat: bool
 ) -> dict[str, Any]:
     """Return all that decides the scores of a benchmark."""
-    from response_tuning.models.inference import identity
+    from response_tuning.models.location import identity
 
     return {
         "rules": package_versions()["response-tuning"],
