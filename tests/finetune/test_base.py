@@ -86,14 +86,14 @@ def test_weights_that_are_absent_are_not_made_up(folder: Path) -> None:
     del weights["model.layers.1.mlp.up_proj.weight"]
     save_file(weights, folder / WEIGHTS, {"format": "pt"})
     message = refusal(base.load_model, folder)
-    assert "1 weights that config.json asks for are absent or of another shape" in message
+    assert "1 weights that config.json requires are missing or have another shape" in message
     assert "such as model.layers.1.mlp.up_proj.weight" in message
 
 
 def test_weights_of_another_shape_are_refused(folder: Path) -> None:
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(config | {"intermediate_size": 128}))
-    assert "6 weights that config.json asks for are absent" in refusal(base.load_model, folder)
+    assert "6 weights that config.json requires are missing" in refusal(base.load_model, folder)
 
 
 @pytest.mark.parametrize(

@@ -142,7 +142,7 @@ def test_a_model_that_is_not_there_or_not_whole_has_no_identity(
     (adapter / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": "/gone/x"}))
     with pytest.raises(ModelError, match=r"adapter_config\.json: its base model: /gone/x"):
         identity(str(adapter))
-    with pytest.raises(ModelError, match="so it is no model folder"):
+    with pytest.raises(ModelError, match="not a model folder: it has no config"):
         identity(str(tmp_path))
 
 

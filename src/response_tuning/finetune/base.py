@@ -126,13 +126,13 @@ def with_known_ids(config: FinetuneConfig, chat: Chat, rows: "Iterable[Row]") ->
         ModelError: an id has none.
     """
     embedded = architecture(config).get_text_config().vocab_size
-    strange = checks.beyond(chat.tokenizer, embedded)
+    without_row = checks.tokens_without_row(chat.tokenizer, embedded)
     template = f"{config.base_model}: the chat template '{config.template}' uses"
-    checks.check_ids(chat.encode(chat.opening), strange, template)
-    checks.check_ids([chat.turn_end.stop_id], strange, template)
+    checks.check_ids(chat.encode(chat.opening), without_row, template)
+    checks.check_ids([chat.turn_end.stop_id], without_row, template)
     for row in rows:
         where = f"{config.base_model}: row {row.example.row} has"
-        checks.check_ids(row.input_ids if strange else [], strange, where)
+        checks.check_ids(row.input_ids if without_row else [], without_row, where)
         yield row
 
 

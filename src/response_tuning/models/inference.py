@@ -1,11 +1,11 @@
-"""A model is loaded to generate: whole, or as an adapter on its base."""
+"""Load a model to generate or to score: a whole one, or an adapter on its base."""
 
 from typing import TYPE_CHECKING, Literal
 
 from response_tuning import templates
 from response_tuning.artifacts import Message, Sampling
 from response_tuning.errors import ModelError, TemplateError
-from response_tuning.models import as_left, checks, files, loading
+from response_tuning.models import checks, files, integrity, loading
 from response_tuning.models.decoding import Weights
 from response_tuning.models.local import LocalModel, PromptError, quiet
 from response_tuning.models.location import ModelFolder, locate, locate_base
@@ -23,34 +23,36 @@ def load(
 ) -> LocalModel:
     """Load a model folder, a PEFT adapter folder or a hub model, on the first GPU or the CPU.
 
-    Weights are bfloat16 on a GPU that has it, else float32. ``template`` names the chat template
-    for a model that has none, or in place of its own.
+    Weights are bfloat16 on a GPU that supports it, else float32. ``template`` names the chat
+    template for a model that has none, or replaces its own.
 
     Raises:
-        ModelError: the model cannot be found, is not complete, or no longer what its run left.
+        ModelError: the model cannot be found, is incomplete, or changed after its run.
         ConfigError: there is no such template.
-        TemplateError: the model has no chat template and none is named.
+        TemplateError: the model has no chat template and ``template`` is None.
     """
-    found = locate(model, revision)
-    adapted = files.kind(found.path) == files.ADAPTER
-    # Errors name the model that the user gave, or, where its base is at fault, that base.
-    base = locate_base(found) if adapted else found
-    if adapted:
-        as_left.check_base(found.path, base)
-    as_left.check_weights(found.path)
-    identity = f"{found.identity}+{base.identity}" if adapted else found.identity
+    folder = locate(model, revision)
+    is_adapter = files.kind(folder.path) == files.ADAPTER
+    base = locate_base(folder) if is_adapter else folder
+    # Before gigabytes are loaded. The digests are kept, so the identity reads no file again.
+    if is_adapter:
+        integrity.check_base(folder.path, base)
+    integrity.check_weights(folder.path)
+    identity = f"{folder.identity}+{base.identity}" if is_adapter else folder.identity
     with quiet():
-        loading.load_config(base)  # a tokenizer that is asked first says it in other words
-        tokenizer = loading.load_tokenizer(found if files.has_tokenizer(found.path) else base)
+        # The configuration first: the tokenizer's loader reads it too, and explains errors worse.
+        loading.load_config(base)
+        tokenizer = loading.load_tokenizer(folder if files.has_tokenizer(folder.path) else base)
         templates.install(tokenizer, template or templates.NATIVE)
         chat = Chat(tokenizer)
         weights = _load_weights(base, device)
         rows = weights.get_input_embeddings().weight.shape[0]
-        _check_vocabulary(chat, rows, model)
-        if adapted:
-            weights = loading.load_adapter(weights, found.path)
+        _check_template_tokens(chat, rows, model)
+        if is_adapter:
+            weights = loading.load_adapter(weights, folder.path)
+        # Read before the reset, which drops the folder's own stop tokens.
         stop_ids = _stop_ids(chat, weights.generation_config, base.name)
-        _forget_taste(weights)
+        reset_generation_config(weights)
     local = LocalModel(
         identity=identity,
         model=weights,
@@ -59,43 +61,50 @@ def load(
         context=getattr(weights.config.get_text_config(), "max_position_embeddings", None),
         rows=rows,
     )
-    _try(local, model)
+    _try_generating(local, model)
     return local
+
+
+def reset_generation_config(model: Weights) -> None:
+    """Drop the folder's temperature, penalties and the like: ``Sampling`` alone decides."""
+    from transformers import GenerationConfig
+
+    model.generation_config = GenerationConfig.from_dict({})
 
 
 def _load_weights(base: ModelFolder, device: Literal["auto", "cpu"]) -> Weights:
     import torch
 
     on_gpu = device == "auto" and torch.cuda.is_available()
-    short = on_gpu and torch.cuda.is_bf16_supported()
+    in_bfloat16 = on_gpu and torch.cuda.is_bf16_supported()
     return loading.load_weights(
         base,
-        dtype=torch.bfloat16 if short else torch.float32,
+        dtype=torch.bfloat16 if in_bfloat16 else torch.float32,
         device_map="cuda" if on_gpu else "cpu",
     )
 
 
-def _check_vocabulary(chat: Chat, rows: int, name: str) -> None:
-    """Refuse a template that uses tokens for which the model has no embedding."""
-    strange = checks.beyond(chat.tokenizer, rows)
-    if strange:
+def _check_template_tokens(chat: Chat, rows: int, name: str) -> None:
+    """Refuse a template that uses tokens the model's embedding of ``rows`` rows has none for."""
+    without_row = checks.tokens_without_row(chat.tokenizer, rows)
+    if without_row:
         used = chat.encode(chat.prompt([Message(role="user", content="")]))
-        checks.check_ids(used, strange, f"{name}: the chat template uses")
+        checks.check_ids(used, without_row, f"{name}: the chat template uses")
 
 
-def _try(local: LocalModel, name: str) -> None:
-    """Have the model say two words, of which nothing is kept: what is wrong shows before the work.
+def _try_generating(local: LocalModel, name: str) -> None:
+    """Generate two tokens and drop them: a model that cannot generate fails before the work.
 
     Raises:
-        ModelError: it is no causal language model, or cannot say anything.
+        ModelError: it is no causal language model, or cannot generate.
     """
     sampling = Sampling(max_new_tokens=2)
-    with loading.explained(name, "cannot say anything"):
+    with loading.explained(name, "cannot generate"):
         checks.check_causal(local.model, name)
         try:
             draft = local.draft([Message(role="user", content="Hello")], sampling)
         except (TemplateError, PromptError):
-            return  # then every prompt has that to say of itself
+            return  # each real prompt then reports it as its own error
         local.extend([draft], sampling)
 
 
@@ -107,13 +116,6 @@ def _stop_ids(chat: Chat, generation_config: "GenerationConfig", name: str) -> t
         raise ModelError(f"{name}: eos_token_id in {files.GENERATION} is no token id: {declared!r}")
     try:
         turn_end = [chat.turn_end.stop_id]
-    except TemplateError:  # turns end in text, as in a prompt of examples: stop strings see to it
+    except TemplateError:  # turns end in text, as in a prompt of examples: stop strings end them
         turn_end = []
     return tuple(dict.fromkeys([*turn_end, *own]))
-
-
-def _forget_taste(model: Weights) -> None:
-    """Drop the folder's temperature, penalties and the like: ``Sampling`` alone decides."""
-    from transformers import GenerationConfig
-
-    model.generation_config = GenerationConfig.from_dict({})

@@ -1,7 +1,7 @@
-"""The one way in which models are loaded, to be tuned and to be asked alike.
+"""The one loader of models and tokenizers: for tuning, generation, lm-eval, the probe and data.
 
-Every weight is accounted for: none made up, none left out, none without its scale, none that is no
-number. What a library cannot read is one line that names the model.
+It accounts for every weight: none is invented, dropped, quantised, NaN or infinite. When a library
+cannot read a file, the error is one line that names the model.
 """
 
 import logging
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-# Tasks that end no text; heads for them take the place of the one that predicts the next token.
+# Tasks whose head replaces the one that predicts the next token.
 _OTHER_TASKS = re.compile(r"For(MaskedLM|\w*Classification|QuestionAnswering|MultipleChoice)$")
 # What GPTQ, AWQ, bitsandbytes, FP8, compressed-tensors, HQQ and MXFP4 store beside their weights.
 _SCALES = re.compile(
@@ -34,10 +34,11 @@ _SCALES = re.compile(
 
 @contextmanager
 def explained(name: object, what: str = "cannot be loaded") -> Iterator[None]:
-    """Say in one line why a library cannot use the files of the model ``name``.
+    """Turn a library's error about the files of the model ``name`` into one line.
 
     Raises:
-        ModelError: whatever else the block raises; memory that runs out is somebody else's matter.
+        ModelError: the block raised something. Running out of memory passes through, because
+            callers can react to it, and so do this package's own errors.
     """
     import torch
 
@@ -45,24 +46,25 @@ def explained(name: object, what: str = "cannot be loaded") -> Iterator[None]:
         yield
     except (ResponseTuningError, torch.OutOfMemoryError):
         raise
-    except Exception as error:  # libraries raise anything at files that they did not write
+    except Exception as error:  # libraries raise any class at files that they did not write
         raise ModelError(f"{name}: {what}: {reason(error)}") from error
 
 
 def reason(error: Exception) -> str:
-    """Return what a library says, on one line of bearable length."""
+    """Return the message of a library's error on one short line."""
     text = one_line(error).rstrip(".")
     if isinstance(error, KeyError):
-        return f"{text} is asked for and not there"
-    told = isinstance(error, (OSError, ValueError, RuntimeError)) and bool(text)
-    return text if told else f"{type(error).__name__}: {text}".removesuffix(": ")
+        return f"{text} is unknown or missing"
+    # Messages of other classes, such as TypeError, mean little without the class.
+    speaks_for_itself = isinstance(error, (OSError, ValueError, RuntimeError)) and bool(text)
+    return text if speaks_for_itself else f"{type(error).__name__}: {text}".removesuffix(": ")
 
 
 def load_config(model: ModelFolder) -> "PretrainedConfig":
     """Return the configuration of a causal language model; no weights are read.
 
     Raises:
-        ModelError: there is none, or it is that of another kind of model, or of quantised weights.
+        ModelError: it is missing, or describes another kind of model or quantised weights.
     """
     from transformers import AutoConfig, PreTrainedConfig
 
@@ -72,30 +74,31 @@ def load_config(model: ModelFolder) -> "PretrainedConfig":
         kind = files.kind(folder)
     if kind == files.ADAPTER:
         raise ModelError(
-            f"{name}: cannot be loaded: an adapter, and not a whole model; give its base, or merge "
-            "it first"
+            f"{name}: cannot be loaded: it is an adapter, not a whole model; give its base, or "
+            "merge it first"
         )
     with explained(name):
+        # As plain JSON first: AutoConfig explains an unknown or a quantised model worse than we do.
         raw: object = PreTrainedConfig.get_config_dict(folder)[0]
         if not isinstance(raw, dict):
             raise ModelError(f"{name}: cannot be loaded: its {files.CONFIG} is no JSON object")
         _check_kind(raw, name)
-        found: PretrainedConfig = AutoConfig.from_pretrained(folder, trust_remote_code=False)
-    if getattr(found, "is_encoder_decoder", False):
+        config: PretrainedConfig = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+    if getattr(config, "is_encoder_decoder", False):
         raise ModelError(
-            f"{name}: cannot be loaded: '{found.model_type}' is an encoder-decoder model, and not "
-            "a causal language model"
+            f"{name}: cannot be loaded: '{config.model_type}' is an encoder-decoder model, not a "
+            "causal language model"
         )
-    return found
+    return config
 
 
 def load_tokenizer(
     model: ModelFolder, what: str = "no usable tokenizer"
 ) -> "PreTrainedTokenizerBase":
-    """Return a tokenizer.
+    """Return the model's tokenizer.
 
     Raises:
-        ModelError: there is none that can be used.
+        ModelError: the folder has no usable one; the message says ``what``.
     """
     from transformers import AutoTokenizer
 
@@ -124,10 +127,10 @@ def load_weights(
     model: ModelFolder,
     **how: Any,  # noqa: ANN401 - dtype, device, quantisation
 ) -> "PreTrainedModel":
-    """Return a model with all of its weights and nothing else, from safetensors only.
+    """Return a model with exactly the weights in its files, from safetensors only.
 
     Raises:
-        ModelError: it cannot be loaded so.
+        ModelError: it cannot be loaded, or its files lack weights or hold others.
     """
     from transformers import AutoModelForCausalLM
 
@@ -139,19 +142,20 @@ def load_weights(
             config=config,
             use_safetensors=True,
             trust_remote_code=False,
-            # Reported below in one line; weights that are absent would silently be random.
+            # transformers fills absent weights with random numbers; ``_check_keys`` refuses them
+            # below, in one line.
             ignore_mismatched_sizes=True,
             output_loading_info=True,
             **how,
         )
-    whole: PreTrainedModel
-    whole, found = loaded
-    # An adapter that is saved later names its base so: by its hub id, not by a folder of the cache.
-    whole.name_or_path = whole.config.name_or_path = model.source
-    _check_keys(found, model.name)
-    _check_tied(whole, model.name)
-    check_finite(whole, model.name)
-    return whole
+    weights: PreTrainedModel
+    weights, key_report = loaded
+    # PEFT writes this into the adapter's settings: the hub id, not a folder of this cache.
+    weights.name_or_path = weights.config.name_or_path = model.source
+    _check_keys(key_report, model.name)
+    _untie_if_different(weights, model.name)
+    check_finite(weights, model.name)
+    return weights
 
 
 @contextmanager
@@ -167,7 +171,7 @@ def load_adapter(base: "PreTrainedModel", folder: Path) -> Any:  # noqa: ANN401 
     """Return ``base`` under the adapter in ``folder``.
 
     Raises:
-        ModelError: it is of a kind that is not supported, or does not fit the base.
+        ModelError: its kind is not supported, or it does not fit the base.
     """
     from peft import MODEL_TYPE_TO_PEFT_MODEL_MAPPING, PeftConfig, PeftModel
 
@@ -177,25 +181,27 @@ def load_adapter(base: "PreTrainedModel", folder: Path) -> Any:  # noqa: ANN401 
     kind = getattr(settings.peft_type, "value", settings.peft_type)
     if settings.is_prompt_learning or getattr(settings, "is_adaption_prompt", False):
         raise ModelError(
-            f"{folder}: an adapter of the kind {kind} puts tokens of its own in front of every "
+            f"{folder}: an adapter of the kind {kind} puts its own tokens in front of every "
             "prompt, which is not supported; give a LoRA adapter"
         )
     settings.inference_mode = True
+    # ``PeftModel.from_pretrained`` only warns of absent weights and drops those without a place. So
+    # wrap first, then load, and refuse both.
     wrapper = MODEL_TYPE_TO_PEFT_MODEL_MAPPING.get(settings.task_type, PeftModel)
     misfit = f"the adapter does not fit the base {base.name_or_path} (was it trained on another?)"
     with explained(folder, misfit):
         model = wrapper(base, settings)
-        found = model.load_adapter(
+        loaded = model.load_adapter(
             str(folder),
             "default",
             torch_device=str(base.device),
             key_mapping=getattr(base, "_checkpoint_conversion_mapping", {}),
         )
-    wrong = sorted([*found.missing_keys, *found.unexpected_keys])
+    wrong = sorted([*loaded.missing_keys, *loaded.unexpected_keys])
     if wrong:
         raise ModelError(
-            f"{folder}: {misfit}: {len(wrong)} of its weights have names that the base has no "
-            f"place for, or are absent, such as {wrong[0]}"
+            f"{folder}: {misfit}: {len(wrong)} of its weights are missing or have no place in the "
+            f"base, such as {wrong[0]}"
         )
     check_finite(model, folder)
     return model
@@ -208,28 +214,32 @@ def _check_kind(raw: Mapping[str, Any], name: object) -> None:
     if how := _quantisation(raw):
         raise ModelError(
             f"{name}: its weights are quantised ({how}), and only unquantised weights are loaded; "
-            "give the unquantised model (to ask this one, serve it with vLLM: --engine openai)"
+            "give the unquantised model (to generate with this one, serve it with vLLM: --engine "
+            "openai)"
         )
     kind = raw.get("model_type")
     if not isinstance(kind, str):
         raise ModelError(f"{name}: cannot be loaded: its {files.CONFIG} names no model_type")
     if kind not in CONFIG_MAPPING:
-        own = "; it has code of its own, which is never run" if raw.get("auto_map") else ""
+        own = "; it ships its own code, which rtune never runs" if raw.get("auto_map") else ""
         raise ModelError(
-            f"{name}: cannot be loaded: transformers {__version__} knows no model type "
+            f"{name}: cannot be loaded: transformers {__version__} does not know the model type "
             f"{kind!r}{own}"
         )
     saved = [str(one) for one in raw.get("architectures") or []]
     other = [one for one in saved if _OTHER_TASKS.search(one)]
     if kind not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES or (saved and len(other) == len(saved)):
         raise ModelError(
-            f"{name}: cannot be loaded: it is a {saved[0] if saved else repr(kind)}, and not a "
-            "causal language model"
+            f"{name}: cannot be loaded: it is a {saved[0] if saved else repr(kind)}, not a causal "
+            "language model"
         )
 
 
 def _quantisation(raw: Mapping[str, Any]) -> str:
-    """Return how a configuration says that its weights are quantised; empty where they are not."""
+    """Return the quantisation that a configuration names; empty if it names none.
+
+    Multimodal models keep it inside ``text_config`` or the like, so one level down counts too.
+    """
     parts = [raw, *(part for part in raw.values() if isinstance(part, Mapping))]
     for part in parts:
         settings = part.get("quantization_config") or part.get("compression_config")
@@ -241,14 +251,18 @@ def _quantisation(raw: Mapping[str, Any]) -> str:
     return ""
 
 
-def _check_keys(found: Mapping[str, Any], name: object) -> None:
-    """Refuse weights that were made up, left out or cut to size."""
+def _check_keys(report: Mapping[str, Any], name: object) -> None:
+    """Refuse weights that are absent, have no place, or have another shape.
+
+    ``report`` is transformers' ``output_loading_info``.
+    """
     shapes = {
-        weight: f"{weight} is {list(stored)} and not {list(asked)}"
-        for weight, stored, asked in found["mismatched_keys"]
+        weight: f"{weight} is {list(stored)} and not {list(expected)}"
+        for weight, stored, expected in report["mismatched_keys"]
     }
-    wrong = [shapes.get(weight, weight) for weight in sorted({*found["missing_keys"], *shapes})]
-    left = sorted(found["unexpected_keys"])
+    wrong = [shapes.get(weight, weight) for weight in sorted({*report["missing_keys"], *shapes})]
+    left = sorted(report["unexpected_keys"])
+    # Scales first: a quantised model also lacks weights, and "save it again" would not help.
     if left and any(map(_SCALES.search, left)):
         scale = next(weight for weight in left if _SCALES.search(weight))
         raise ModelError(
@@ -257,7 +271,7 @@ def _check_keys(found: Mapping[str, Any], name: object) -> None:
         )
     if wrong:
         raise ModelError(
-            f"{name}: {len(wrong)} weights that config.json asks for are absent or of another "
+            f"{name}: {len(wrong)} weights that config.json requires are missing or have another "
             f"shape, such as {wrong[0]}; save the model again"
         )
     if left:
@@ -267,14 +281,14 @@ def _check_keys(found: Mapping[str, Any], name: object) -> None:
         )
 
 
-def _check_tied(model: "PreTrainedModel", name: object) -> None:
-    """Correct a configuration that ties embeddings which differ: saved so, one would be lost."""
+def _untie_if_different(model: "PreTrainedModel", name: object) -> None:
+    """Correct a configuration that ties embeddings which differ: saving would lose one of them."""
     config = model.config.get_text_config()
-    read: Any = model.get_input_embeddings()
-    spoken: Any = model.get_output_embeddings()  # type: ignore[no-untyped-call]
-    if not getattr(config, "tie_word_embeddings", False) or spoken is None:
+    inputs: Any = model.get_input_embeddings()
+    outputs: Any = model.get_output_embeddings()  # type: ignore[no-untyped-call]
+    if not getattr(config, "tie_word_embeddings", False) or outputs is None:
         return
-    if read.weight is not spoken.weight:
+    if inputs.weight is not outputs.weight:
         logger.warning(
             "%s: config.json ties the embeddings of its input and output, but they differ; both "
             "are used (tie_word_embeddings: false)",

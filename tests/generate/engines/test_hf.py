@@ -479,10 +479,10 @@ def damaged(folder: Path, how: str) -> None:
 @pytest.mark.parametrize(
     ("how", "said"),
     [
-        ("no weights", "no model.safetensors, only pytorch_model.bin, and other formats"),
+        ("no weights", "no model.safetensors, only pytorch_model.bin, and only safetensors"),
         ("no config", "no config.json or adapter_config.json"),
         ("cut weights", "cannot be loaded"),
-        ("more layers", "9 weights that config.json asks for are absent"),
+        ("more layers", "9 weights that config.json requires are missing"),
         ("more words", "1 weights|2 weights"),
         ("new architecture", "nova"),
         ("no tokenizer", "no usable tokenizer"),
