@@ -199,7 +199,6 @@ def test_ctrl_c_during_a_reply_leaves_cleanly(llama: Path, monkeypatch: pytest.M
         raise KeyboardInterrupt
 
     monkeypatch.setattr("sys.stdin", io.StringIO("hello\n"))
-    monkeypatch.setattr("response_tuning.serve.chat._say", lambda text: None)
     loaded = load(str(llama))
     monkeypatch.setattr(LocalModel, "extend", interrupted)
     monkeypatch.setattr("response_tuning.serve.chat.load", lambda *_: loaded)
