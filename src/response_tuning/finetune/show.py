@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from response_tuning.artifacts import Dropped, read_json, read_jsonl
-from response_tuning.finetune.encoding import Row
 from response_tuning.finetune.objectives import IGNORED
+from response_tuning.finetune.rows import EncodedRow
 from response_tuning.templates import Chat
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ class Overview(NamedTuple):
     source_rows: int
 
 
-def entries(rows: Iterable[Row], data: Path) -> Iterator[Entry]:
+def entries(rows: Iterable[EncodedRow], data: Path) -> Iterator[Entry]:
     """Merge encoded rows with what the data stage dropped, in the order of the file."""
     encoded = (
         Entry(
