@@ -176,7 +176,7 @@ class Encoder:
         )
         for (_, example), arms, changed in zip(chunk, found, altered, strict=True):
             if isinstance(arms, str):
-                yield EncodedRow(example, arms, [], [])
+                yield EncodedRow(example, arms, [], [], group=self._group(example))
             else:
                 row = self._row(example, [[(p, encoded[p]) for p in arm] for arm in arms])
                 noted = (*row.remarks, ALTERED) if changed and row.trained else row.remarks

@@ -26,8 +26,8 @@ class _PlacedDocuments(Dataset[Document]):
         return len(self._dataset)
 
     def __getitem__(self, place: Place) -> Document:
-        document = as_document(self._dataset[place.index])
-        example = place.index if document.example < 0 else document.example
+        document = as_document(self._dataset[place.document])
+        example = place.document if document.example < 0 else document.example
         return document._replace(example=example, group=place.group, seed=place.seed)
 
 
@@ -65,7 +65,7 @@ def lengths_of(dataset: Any) -> Sequence[int]:  # noqa: ANN401 - sized, with ite
     lengths: Sequence[int] | None = getattr(dataset, "lengths", None)
     if lengths is not None:
         return lengths
-    return [len(dataset[index]["input_ids"]) for index in range(len(dataset))]
+    return [len(as_document(dataset[index]).input_ids) for index in range(len(dataset))]
 
 
 def fixed_partners(dataset: Any) -> Partners | None:  # noqa: ANN401 - sized, with items by position

@@ -65,7 +65,7 @@ def _steps_and_tokens(config: FinetuneConfig, encoded: EncodedExamples) -> tuple
     epochs, rest = divmod(steps, len(sampler))
     sampler.set_epoch(epochs)
     begun = (place for step in islice(sampler.steps(), rest) for place in step)
-    return steps, epochs * sum(lengths) + sum(lengths[place.index] for place in begun)
+    return steps, epochs * sum(lengths) + sum(lengths[place.document] for place in begun)
 
 
 def flops_per_token(config: FinetuneConfig, size: Size) -> int:

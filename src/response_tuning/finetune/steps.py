@@ -80,7 +80,8 @@ class Documents(Dataset[Document]):
 class Place(NamedTuple):
     """A document in a step: which one, its partners, and the seed of what its loss draws."""
 
-    index: int
+    document: int
+    """Its position in the dataset."""
     group: int = ALONE
     seed: int = 0
 
@@ -132,7 +133,7 @@ class StepSampler(BatchSampler):
         self._epoch = epoch
         self._units = self._drawn_units()
 
-    def __iter__(self) -> Iterator[list[Place]]:
+    def __iter__(self) -> Iterator[list[Place]]:  # type: ignore[override] # not positions alone
         for step in self.steps():
             yield self._share(step)
 
@@ -167,7 +168,7 @@ class StepSampler(BatchSampler):
         if self._world == 1:
             return step
         units = gathered(step, lambda place: place.group)
-        totals = [sum(self._lengths[place.index] for place in unit) for unit in units]
+        totals = [sum(self._lengths[place.document] for place in unit) for unit in units]
         shares: list[list[Place]] = [[] for _ in range(self._world)]
         tokens = [0] * self._world
         for number in sorted(range(len(units)), key=lambda n: (-totals[n], units[n])):
