@@ -212,6 +212,8 @@ def test_tests_mirror_the_source_tree() -> None:
     sources = {path.relative_to(SOURCE).with_suffix("").as_posix() for path in modules()}
     benchmarks = (TESTS.parent / "benchmarks").glob("*.py")
     sources |= {f"benchmarks/{path.stem}" for path in benchmarks}
+    examples = (TESTS.parent / "examples").glob("*.py")
+    sources |= {f"examples/{path.stem}" for path in examples}
     about_the_whole = {
         "architecture",
         "bad_command_lines",

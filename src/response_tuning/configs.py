@@ -124,6 +124,8 @@ class FinetuneConfig(Config):
     random_init: bool = False
     """Control: the base's architecture with fresh weights."""
     objective: str = "response-tuning"
+    objective_settings: dict[str, Any] = Field(default_factory=dict)
+    """Settings of the objective, such as ``prompt_weight`` of ``weighted-instruction-tuning``."""
     twins: tuple[str, ...] = ()
     """Objectives whose arms must train on the same response tokens as this one."""
     template: str = "tulu"

@@ -50,7 +50,7 @@ def test_list_prints_what_is_registered(rtune: Run) -> None:
         "datasets: alpaca, dolly, lima, miniature, miniature-refusals, "
         "safety-tuned-llamas\n"
         "objectives: instruction-tuning, response-tuning, response-tuning-empty-user, "
-        "shuffled-pairs\n"
+        "shuffled-pairs, weighted-instruction-tuning\n"
         "templates: native, neutral-tags, tulu, urial, urial-r, zero-shot\n"
         "engines: hf, openai, scripted\n"
         "benchmarks: acceptability, advbench, alpaca-eval, harmbench, ifeval, infobench, "
