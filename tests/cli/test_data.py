@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from response_tuning.artifacts import Example, read_json, read_jsonl
+from response_tuning.configs import POLICIES
 from response_tuning.data.refinement.prompt import ask_for_rewrite
-from response_tuning.data.refinement.refine import POLICIES
 from response_tuning.recipe import make_recipe
 
 Run = Callable[..., Any]
