@@ -4,7 +4,7 @@ import pytest
 
 from response_tuning.artifacts import Message
 from response_tuning.configs import DataConfig
-from response_tuning.data.columns import RESPONSES, Columns, choose, not_used, row_turns
+from response_tuning.data.columns import RESPONSE_COLUMNS, Columns, choose, not_used, row_turns
 from response_tuning.data.conversations import Turn, UnusableRow
 from response_tuning.data.survey import survey
 from response_tuning.errors import ConfigError, DataError
@@ -27,10 +27,10 @@ def reason(row: dict[str, Any], columns: Columns) -> str:
     return str(raised.value)
 
 
-@pytest.mark.parametrize("place", range(len(RESPONSES)))
+@pytest.mark.parametrize("place", range(len(RESPONSE_COLUMNS)))
 def test_the_usual_response_names_are_found_in_their_order(place: int) -> None:
-    first = dict.fromkeys(reversed(RESPONSES[place:]), "x")
-    assert chosen(first).response == RESPONSES[place]
+    first = dict.fromkeys(reversed(RESPONSE_COLUMNS[place:]), "x")
+    assert chosen(first).response == RESPONSE_COLUMNS[place]
 
 
 @pytest.mark.parametrize("name", ["instruction", "prompt", "question", "query"])

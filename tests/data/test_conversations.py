@@ -2,7 +2,7 @@ import pytest
 
 from response_tuning.artifacts import Message
 from response_tuning.data.conversations import (
-    Said,
+    SourceMessage,
     Turn,
     UnusableRow,
     conversation,
@@ -17,8 +17,8 @@ def chat(*said: str) -> list[Message]:
     return [Message.model_validate({"role": roles[item[0]], "content": item[1:]}) for item in said]
 
 
-def spoken(*said: str) -> list[Said]:
-    return [Said(message.role, message.content) for message in chat(*said)]
+def spoken(*said: str) -> list[SourceMessage]:
+    return [SourceMessage(message.role, message.content) for message in chat(*said)]
 
 
 @pytest.mark.parametrize(

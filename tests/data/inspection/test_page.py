@@ -8,7 +8,7 @@ from rich.console import Console
 from response_tuning.configs import DataConfig
 from response_tuning.data.inspection.inspection import Inspection, inspect
 from response_tuning.data.inspection.page import print_inspection, tables, write_page
-from response_tuning.data.inspection.tallies import SHOWN, Text, Top
+from response_tuning.data.inspection.tallies import MOST_ENTRIES, Text, Top
 
 EVIL = "<script>alert(1)</script> & [bold]\x1b[31m"
 
@@ -71,14 +71,16 @@ def test_a_terminal_obeys_nothing_that_the_data_say(found: Inspection) -> None:
 
 
 def test_a_page_stays_small_whatever_the_data_are(tmp_path: Path, found: Inspection) -> None:
-    top = Top(texts=(Text(count=2, text="<" * 200, where="<" * 200),) * SHOWN, exact=False)
+    top = Top(texts=(Text(count=2, text="<" * 200, where="<" * 200),) * MOST_ENTRIES, exact=False)
     full = found.model_copy(
         update={
             "repeated": top,
             "openings": top,
             "endings": top,
             "restatement_examples": top.texts,
-            "personal_data_places": {k: ["<" * 200] * SHOWN for k in ("e-mail", "phone", "key")},
+            "personal_data_places": {
+                k: ["<" * 200] * MOST_ENTRIES for k in ("e-mail", "phone", "key")
+            },
             "languages": {f"{n:03}": 1 for n in range(150)},
         }
     )
@@ -90,7 +92,7 @@ def test_a_page_stays_small_whatever_the_data_are(tmp_path: Path, found: Inspect
 def test_many_languages_are_summed_up(found: Inspection) -> None:
     many = found.model_copy(update={"languages": {f"{n:03}": 1 for n in range(150)}})
     languages = next(table for table in tables(many) if table.title == "Languages")
-    assert len(languages.rows) == SHOWN + 1
+    assert len(languages.rows) == MOST_ENTRIES + 1
     assert (languages.rows[-1][0], languages.rows[-1][-1]) == ("140", "others")
 
 
