@@ -117,7 +117,7 @@ def test_a_page_that_would_be_too_large_shows_some_of_each_outcome_and_says_so(o
     number = text.count("<article")
     assert 50 < number < 603
     assert text.count('<article data-outcome="no-marker">') == 3
-    assert f"{number} of 603 are shown" in text
+    assert f"{number} of 603 responses are shown" in text
     assert f"refined ({number - 3} of 600)" in text
     assert text.index("row 0 ") < text.index("row 1 ") < text.index("row 602 ")
 
@@ -133,10 +133,10 @@ def test_the_terminal_shows_counts_and_two_short_diffs(out: Path) -> None:
     records += [refinement(4, "So.", None, **MISSED)]
     leave(out, records, dollars=0.0123)
     text = shown(out)
-    assert text.startswith("5 responses: 4 refined, 1 kept as they were, 0 dropped\n")
+    assert text.startswith("5 responses: 4 refined, 1 kept unchanged, 0 dropped\n")
     assert "        4  refined\n" in text
     assert "        1  no-marker  keep after retries\n" in text
-    assert "10.0 before, 12.5 after on average; median ratio 1.25\n" in text
+    assert "10.0 before, 12.5 after; median ratio 1.25\n" in text
     assert "refusals: 2 before, 1 after\n" in text
     assert "5 replies: 70 tokens in, 7 out; $0.0123\n" in text
     assert "row 1  It [-is-] {+is, I say,+} 1.\n" in text

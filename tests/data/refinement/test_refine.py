@@ -320,13 +320,13 @@ def test_policies_that_leave_no_example_are_refused_and_change_nothing(
 ) -> None:
     run(source, out, Refiner(lambda text, _: improved(text)))
     before = {path.name: path.read_bytes() for path in out.iterdir()}
-    with pytest.raises(DataError, match="nothing is left: refinement: no-marker 4"):
+    with pytest.raises(DataError, match="no example is left: refinement: no-marker 4"):
         run(source, out, Refiner(lambda *_: "no"), policies={"no-marker": "drop"})
     assert {path.name: path.read_bytes() for path in out.iterdir()} == before
 
 
 @pytest.mark.parametrize(
-    ("settings", "said"),
+    ("settings", "message"),
     [
         ({"policies": {"no-marker": "ignore"}}, "policies.no-marker"),
         ({"policies": {"lost": "keep"}}, "policies.lost"),
@@ -335,6 +335,6 @@ def test_policies_that_leave_no_example_are_refused_and_change_nothing(
         ({"after_retries": "retry"}, "after_retries"),
     ],
 )
-def test_impossible_settings_are_named(settings: dict[str, Any], said: str) -> None:
-    with pytest.raises(ConfigError, match=re.escape(said)):
+def test_impossible_settings_are_named(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(message)):
         build(RefinementConfig, settings, "here")

@@ -132,9 +132,9 @@ def test_a_megabyte_made_to_be_slow_is_looked_through(piece: str) -> None:
     ],
 )
 def test_a_number_in_any_notation_is_masked_before_it_is_shown(number: str) -> None:
-    said = masked(f"Call {number}, or write.")
-    assert said.endswith("[number], or write.")
-    assert not any(character.isdigit() for character in said)
+    output = masked(f"Call {number}, or write.")
+    assert output.endswith("[number], or write.")
+    assert not any(character.isdigit() for character in output)
 
 
 @pytest.mark.parametrize("address", ["max@firma.de", "MAX.M+x@firma.co.uk", "<max@localhost>"])
