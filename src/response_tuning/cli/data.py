@@ -271,7 +271,7 @@ def inspect(
 ) -> None:
     """Show what is in a source: lengths, languages, openings, refusals, duplicates."""
     from response_tuning.configs import DataConfig
-    from response_tuning.recipe import build
+    from response_tuning.validation import build
     from response_tuning.workflows import refine
 
     config = build(DataConfig, given(DataConfig, locals()), "rtune data inspect")
@@ -283,7 +283,7 @@ def _prepare(
 ) -> None:
     from response_tuning.configs import DataConfig
     from response_tuning.folders import locked
-    from response_tuning.recipe import build
+    from response_tuning.validation import build
     from response_tuning.workflows import data
 
     config = build(DataConfig, given(DataConfig, flags) | sections, where)

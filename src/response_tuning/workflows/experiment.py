@@ -213,9 +213,9 @@ def _cell(experiment: Experiment, name: str, variant: VariantConfig, seed: int) 
         variant=name,
         seed=seed,
         label=variant.label,
-        data=None if variant.finetune is None else build(DataConfig, data, f"{where}: data"),
-        finetune=build(FinetuneConfig, finetune, f"{where}: finetune"),
-        generate=build(GenerateConfig, generate, f"{where}: generate"),
+        data=None if variant.finetune is None else build(DataConfig, data, where, section=["data"]),
+        finetune=build(FinetuneConfig, finetune, where, section=["finetune"]),
+        generate=build(GenerateConfig, generate, where, section=["generate"]),
     )
 
 
