@@ -8,7 +8,7 @@ module is all that happens: it registers what it has, as the modules of this pac
 import re
 import sys
 from collections.abc import Callable, Iterable
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -54,7 +54,7 @@ def import_modules(modules: Iterable[str], where: str) -> None:
         # At the end: a file of the working directory must not take the place of a library.
         if (here := str(Path.cwd())) not in sys.path:
             sys.path.append(here)
-        _once(f"'{module}' ({where})", lambda: _import(module), "fix the module, or its name")
+        _once(f"'{module}' ({where})", partial(_import, module), "fix the module, or its name")
 
 
 def versions() -> dict[str, str]:
