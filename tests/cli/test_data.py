@@ -188,7 +188,10 @@ SCRIPTED = ("--engine", "scripted", "--table", "table.jsonl")
         (("refine", "rows.jsonl", "--engine", "gpt"), "unknown engine 'gpt'"),
         (("refine", "rows.jsonl", "--engine", "openai", "--model", "m"), "--base-url"),
         (("refine", "rows.jsonl", "--engine", "scripted"), "no such table"),
-        (("refine", "rows.jsonl", *SCRIPTED, "--retries", "-1"), "rtune: data refine: retries"),
+        (
+            ("refine", "rows.jsonl", *SCRIPTED, "--retries", "-1"),
+            "data refine: refinement.retries",
+        ),
         (("refine", "rows.jsonl", *SCRIPTED, "--after-retries", "x"), "after_retries"),
         (("refine", "rows.jsonl", *SCRIPTED, "--price-in", "-1"), "price_in"),
         (("refine", "rows.jsonl", *SCRIPTED, "--seed", "-1"), "seed"),

@@ -7,14 +7,8 @@ from typing import Any
 import pytest
 
 from response_tuning.artifacts import read_json, read_jsonl
-from response_tuning.data.passages import (
-    ExtractionConfig,
-    Passage,
-    extract,
-    passages,
-    sentences,
-    unfit,
-)
+from response_tuning.configs import DataConfig, ExtractionConfig
+from response_tuning.data.passages import Passage, extract, passages, sentences, unfit
 from response_tuning.errors import ConfigError, DataError
 from response_tuning.recipe import build
 
@@ -27,7 +21,12 @@ def sentence(words: int, name: str = "word") -> str:
 
 
 def settings(**values: Any) -> ExtractionConfig:
-    return ExtractionConfig.model_validate({"source": "", **values})
+    return ExtractionConfig.model_validate(values)
+
+
+def data(source: Path, **values: Any) -> DataConfig:
+    own = {name: values.pop(name) for name in [*values] if name in DataConfig.model_fields}
+    return DataConfig.model_validate({"source": str(source), **own, "extraction": values})
 
 
 @pytest.fixture
@@ -35,7 +34,7 @@ def take(tmp_path: Path) -> Extract:
     def run(source: Path, **values: Any) -> tuple[list[Passage], dict[str, Any]]:
         out = tmp_path / "out"
         values = {"min_words": 5, "max_words": 30, **values}
-        extract(ExtractionConfig.model_validate({"source": str(source), **values}), out)
+        extract(data(source, **values), out)
         return list(read_jsonl(out / "passages.jsonl", Passage)), read_json(out / "extraction.json")
 
     return run
@@ -226,7 +225,7 @@ def test_fewer_passages_than_asked_for_is_an_error_that_leaves_nothing(
     path.write_text(sentence(8))
     said = r"2 passages asked for \(--max-passages\), but its 1 documents hold 1 of 5 to 30 words"
     with pytest.raises(DataError, match=said):
-        take(path, max_passages=2)
+        take(path, max_examples=2)
     with pytest.raises(DataError, match="its 1 documents hold 0 of 9 to 30 words"):
         take(path, min_words=9)
     assert not list((tmp_path / "out").glob("*"))
@@ -255,13 +254,13 @@ def test_what_cannot_be_documents_is_refused_in_words(tmp_path: Path, take: Extr
 def test_passages_are_not_written_into_their_source(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text(sentence(8))
     with pytest.raises(ConfigError, match="lies in the source"):
-        extract(settings(source=str(tmp_path), min_words=5), tmp_path / "out")
+        extract(data(tmp_path, min_words=5), tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
 def test_impossible_lengths_are_named() -> None:
     with pytest.raises(ConfigError, match="min_words 50 is above max_words 10"):
-        build(ExtractionConfig, {"source": "x", "max_words": 10}, "here")
+        build(ExtractionConfig, {"max_words": 10}, "here")
 
 
 def test_the_column_of_texts_is_found_if_only_some_rows_have_it(

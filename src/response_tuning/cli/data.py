@@ -1,7 +1,7 @@
 """The commands of data: prepare, mix, refine, extract, inspect."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
@@ -25,9 +25,6 @@ from response_tuning.cli.options import (
 )
 from response_tuning.errors import ConfigError, unused
 from response_tuning.terminal import console
-
-if TYPE_CHECKING:
-    from response_tuning.workflows.refine import Refiner
 
 
 class _PrepareByDefault(TyperGroup):
@@ -130,23 +127,14 @@ def refine(
     modules: ImportOption = None,
 ) -> None:
     """Have an LLM rewrite responses. The same command continues where it stopped."""
-    from response_tuning.configs import DataConfig
-    from response_tuning.recipe import build
-    from response_tuning.workflows import refine
-
-    where = "rtune data refine"
-    config = build(DataConfig, {"source": source, **reading.given()}, where)
-    refiner = _refiner(
-        engine,
+    rewriting = _refinement(
         asked,
-        {**refinement.given(), **chosen(instruction_blind=instruction_blind)},
+        {**refinement.given(), **chosen(engine=engine, instruction_blind=instruction_blind)},
         on,
         chosen(max_new_tokens=max_new_tokens, temperature=temperature, seed=reading.seed),
-        where,
-        retry_filtered=retry_filtered,
     )
-    if refine.run_refine(config, refiner, out, console()):
-        raise typer.Exit(1)
+    settings = {"source": source, **reading.given(), "refinement": rewriting}
+    _rewrite(settings, out, "rtune data refine", retry_filtered=retry_filtered)
 
 
 @app.command()
@@ -195,30 +183,23 @@ def extract(
     modules: ImportOption = None,
 ) -> None:
     """Make training examples from passages of plain documents."""
-    from response_tuning.data.passages import ExtractionConfig
-    from response_tuning.recipe import build
-    from response_tuning.workflows import refine
-
-    where = "rtune data extract"
-    drawn = {"min_words": min_words, "max_words": max_words, "max_passages": max_passages}
-    read = {"text_column": text_column, "revision": revision, "split": split, "seed": seed}
-    config = build(ExtractionConfig, chosen(source=source, **drawn, **read), where)
-    refiner = None
+    settings = chosen(
+        source=source, revision=revision, split=split, max_examples=max_passages, seed=seed
+    )
+    settings["extraction"] = chosen(
+        text_column=text_column, min_words=min_words, max_words=max_words
+    )
     if engine is not None:
-        refiner = _refiner(
-            engine,
+        settings["refinement"] = _refinement(
             asked,
-            {**refinement.given(), "material": "passage"},
+            {**refinement.given(), "engine": engine},
             on,
             chosen(max_new_tokens=max_new_tokens, temperature=temperature, seed=seed),
-            where,
-            retry_filtered=retry_filtered,
         )
     else:
         idle = {**asked.given(), "on": on, **refinement.given(), "retry_filtered": retry_filtered}
         unused("passages are rewritten only with --engine", **idle)
-    if refine.run_extract(config, refiner, out, console()):
-        raise typer.Exit(1)
+    _rewrite(settings, out, "rtune data extract", retry_filtered=retry_filtered)
 
 
 @app.command()
@@ -233,7 +214,7 @@ def inspect(
 ) -> None:
     """Show what is in a source: lengths, languages, openings, refusals, duplicates."""
     from response_tuning.configs import DataConfig
-    from response_tuning.recipe import build
+    from response_tuning.validation import build
     from response_tuning.workflows import refine
 
     settings = {"source": source, **reading.given()}
@@ -243,43 +224,40 @@ def inspect(
 
 def _prepare(settings: dict[str, Any], out: Path, where: str) -> None:
     from response_tuning.configs import DataConfig
-    from response_tuning.recipe import build
+    from response_tuning.validation import build
     from response_tuning.workflows import library
 
     library.prepare(build(DataConfig, settings, where), out, console=console())
 
 
-def _refiner(
-    engine: str,
+def _rewrite(settings: dict[str, Any], out: Path, where: str, *, retry_filtered: bool) -> None:
+    from response_tuning.configs import DataConfig
+    from response_tuning.validation import build
+    from response_tuning.workflows import data
+
+    config = build(DataConfig, settings, where)
+    if data.run_rewriting(config, out, console(), retry_filtered=retry_filtered):
+        raise typer.Exit(1)
+
+
+def _refinement(
     asked: EngineFlags,
-    refinement: dict[str, Any],
+    settings: dict[str, Any],
     policies: list[str] | None,
     sampling: dict[str, Any],
-    where: str,
-    *,
-    retry_filtered: bool,
-) -> "Refiner":
-    from response_tuning.data.refinement.refine import RefinementConfig
-    from response_tuning.generate import EngineConfig
-    from response_tuning.recipe import build
-    from response_tuning.workflows.refine import Refiner
-
-    warmer = refinement.get("retry_temperature")
-    if refinement.get("retries") == 0:
+) -> dict[str, Any]:
+    """Return the section ``data.refinement`` that the flags stand for."""
+    warmer = settings.get("retry_temperature")
+    if settings.get("retries") == 0:
         unused("--retries 0 asks nothing again", retry_temperature=warmer)
     if warmer is not None and warmer < sampling["temperature"]:
         unused("--temperature is higher, and a retry is never colder", retry_temperature=warmer)
-    settings = {**refinement, "policies": _policies(policies or []), "sampling": sampling}
-    return Refiner(
-        engine,
-        build(EngineConfig, asked.given(), where),
-        build(RefinementConfig, settings, where),
-        retry_filtered,
-    )
+    made = {"settings": asked.given(), "sampling": sampling}
+    return {**settings, **made, "policies": _policies(policies or [])}
 
 
 def _policies(texts: list[str]) -> dict[str, str]:
-    from response_tuning.data.refinement.refine import POLICIES
+    from response_tuning.configs import POLICIES
 
     policies: dict[str, str] = {}
     for text in texts:

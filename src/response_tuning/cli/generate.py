@@ -85,7 +85,7 @@ def chat(
 ) -> None:
     """Talk with a model. Type 'clear' to forget the conversation and 'exit' to leave."""
     from response_tuning.artifacts import Sampling
-    from response_tuning.recipe import build
+    from response_tuning.validation import build
     from response_tuning.workflows.serve import run_chat
 
     sampling = {"max_new_tokens": max_new_tokens, "temperature": temperature}

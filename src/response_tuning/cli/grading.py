@@ -23,7 +23,8 @@ def grade_config(
         ConfigError: a setting is unknown or impossible, or of another section.
     """
     from response_tuning.configs import GradeConfig
-    from response_tuning.recipe import build, laid_over
+    from response_tuning.recipe import laid_over
+    from response_tuning.validation import build
 
     judge = chosen(model=judging.judge_model, base_url=judging.judge_url, table=judging.judge_table)
     content = {

@@ -38,10 +38,9 @@ def probe(
     modules: ImportOption = None,
 ) -> None:
     """Measure how well a base matches responses to instructions."""
-    from response_tuning.configs import DataConfig
+    from response_tuning.configs import DataConfig, EngineConfig
     from response_tuning.folders import locked
-    from response_tuning.generate import EngineConfig
-    from response_tuning.recipe import build
+    from response_tuning.validation import build
     from response_tuning.workflows.probe import ProbeConfig, run_probe
 
     engines = [
@@ -73,10 +72,9 @@ def token_shift(
     modules: ImportOption = None,
 ) -> None:
     """Measure, token by token, how much tuning changed a base."""
-    from response_tuning.configs import DataConfig
+    from response_tuning.configs import DataConfig, EngineConfig
     from response_tuning.folders import locked
-    from response_tuning.generate import EngineConfig
-    from response_tuning.recipe import build
+    from response_tuning.validation import build
     from response_tuning.workflows.token_shift import run_token_shift
 
     of_tuned, of_base = (

@@ -9,13 +9,11 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from itertools import groupby
 from pathlib import Path
-from typing import Any, NamedTuple, Self
-
-from pydantic import Field, model_validator
+from typing import Any, NamedTuple
 
 from response_tuning import readers
 from response_tuning.artifacts import Record, file_digest, write_json, written_aside
-from response_tuning.configs import Config, DataConfig, Seed
+from response_tuning.configs import DataConfig, ExtractionConfig
 from response_tuning.data import columns, sources
 from response_tuning.errors import ConfigError, DataError
 from response_tuning.readers import Row, read_texts, shown
@@ -50,27 +48,6 @@ _ABBREVIATED = re.compile(
 _LIST_ITEM = re.compile(r"\s*(?:[-*+•]|\d+[.)]|#+)\s")
 
 
-class ExtractionConfig(Config):
-    """Which documents passages are taken from, and what a passage is."""
-
-    source: str
-    """A file, a folder of texts, or a hub dataset id."""
-    revision: str = "main"
-    split: str = "train"
-    text_column: str | None = None
-    min_words: int = Field(default=50, ge=1)
-    max_words: int = Field(default=250, ge=1)
-    max_passages: int | None = Field(default=None, ge=1)
-    """Drawn evenly from all passages; draws of one seed are nested."""
-    seed: Seed = 0
-
-    @model_validator(mode="after")
-    def _possible_together(self) -> Self:
-        if self.min_words > self.max_words:
-            raise ValueError(f"min_words {self.min_words} is above max_words {self.max_words}")
-        return self
-
-
 class Passage(Record):
     """A piece of a document."""
 
@@ -88,16 +65,18 @@ class Documents(NamedTuple):
     origin: dict[str, Any]
 
 
-def extract(config: ExtractionConfig, out: Path) -> None:
+def extract(config: DataConfig, out: Path) -> None:
     """Write the passages of all documents to ``out``, one a line, and what was left out.
 
-    Leaves ``passages.jsonl``, in the order of the documents, and ``extraction.json``.
+    ``config`` names the documents, and its section ``extraction`` says what a passage is. Leaves
+    ``passages.jsonl``, in the order of the documents, and ``extraction.json``.
 
     Raises:
         ConfigError: ``out`` lies in the source.
         DataError: the source is unusable, or has fewer passages than asked for.
     """
-    documents = find(config)
+    settings = config.extraction or ExtractionConfig()
+    documents = find(config, settings.text_column)
     folder = documents.origin.get("path")
     if folder and out.resolve().is_relative_to(folder):
         raise ConfigError(f"{out} lies in the source {documents.name}; write to another folder")
@@ -107,33 +86,33 @@ def extract(config: ExtractionConfig, out: Path) -> None:
         for row in documents.rows():
             counts["documents"] += 1
             before = counts["passages"]
-            for text in _of_row(row, config, left_out):
+            for text in _of_row(row, settings, left_out):
                 passage = Passage(text=text, words=len(text.split()), where=row.where)
                 kept.write(passage.model_dump_json() + "\n")
                 counts["passages"] += 1
             counts["documents_used"] += counts["passages"] > before
-        _check(counts, config, documents.name)
+        _check(counts, config.max_examples or 1, settings, documents.name)
     origin = {"name": config.source, **documents.origin}
-    content = {**counts, "left_out": dict(left_out.most_common()), "source": origin}
-    write_json(out / "extraction.json", content | {"config": config.model_dump(mode="json")})
+    content: dict[str, Any] = {**counts, "left_out": dict(left_out.most_common()), "source": origin}
+    used = {"source", "path", "revision", "split", "extraction"}
+    content["config"] = config.model_dump(mode="json", include=used)
+    write_json(out / "extraction.json", content)
 
 
-def find(config: ExtractionConfig) -> Documents:
-    """Find the documents that ``config`` asks for.
+def find(config: DataConfig, text_column: str | None) -> Documents:
+    """Find the documents that ``config`` asks for, and the column that holds their texts.
 
     Raises:
         DataError: there is no such source, it cannot be read, or has no column of texts.
     """
     path = Path(config.source)
     if config.source and path.is_file() and path.suffix.lower() in (".txt", ".md"):
-        if config.text_column is not None:
+        if text_column is not None:
             raise ConfigError(f"{path}: a text has no columns (--text-column)")
         origin = {"path": str(path.resolve()), "sha256": file_digest(path)}
         return Documents(config.source, lambda: _of_file(path), origin)
-    source = sources.find(
-        DataConfig(source=config.source, revision=config.revision, split=config.split)
-    )
-    column = _column(source, config.text_column)
+    source = sources.find(config)
+    column = _column(source, text_column)
 
     def rows() -> Iterator[Row]:
         return (
@@ -287,11 +266,11 @@ def _column(source: sources.Source, named: str | None) -> str:
     return column
 
 
-def _check(counts: Counter[str], config: ExtractionConfig, name: str) -> None:
-    found, wanted = counts["passages"], config.max_passages or 1
+def _check(counts: Counter[str], wanted: int, settings: ExtractionConfig, name: str) -> None:
+    found = counts["passages"]
     if found < wanted:
         asked = f"{wanted:,} passages asked for (--max-passages), but " if found else ""
         raise DataError(
             f"{name}: {asked}its {counts['documents']:,} documents hold {found:,} of "
-            f"{config.min_words} to {config.max_words} words; see --min-words and --max-words"
+            f"{settings.min_words} to {settings.max_words} words; see --min-words and --max-words"
         )

@@ -82,7 +82,7 @@ def check_offline(judge: JudgeConfig) -> None:
     """
     if judge.engine != OFFLINE:
         return
-    given = [f"settings.{key}" for key in judge.settings]
+    given = [f"settings.{key}" for key in sorted(judge.settings.model_fields_set)]
     asked = {"max_new_tokens": judge.max_new_tokens, "temperature": judge.temperature}
     for key, value in asked.items():
         given += [key] if value != JudgeConfig.model_fields[key].default else []

@@ -16,7 +16,8 @@ from pydantic import Field, PositiveInt, model_validator
 
 from response_tuning import seals
 from response_tuning.artifacts import digest, sync_folder
-from response_tuning.configs import Config, Seed
+from response_tuning.configs import Config
+from response_tuning.limits import Seed
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -51,7 +51,7 @@ def check_answering(cell: Cell, folder: Path) -> None:
             f"variant '{cell.variant}': generate.tokens_per_batch has no effect with engine "
             f"'{cell.generate.engine}'; remove it"
         )
-    check_engine(cell.generate.engine, config.model_dump(), f"variant '{cell.variant}'")
+    check_engine(cell.generate.engine, config)
 
 
 def answer(
@@ -180,7 +180,7 @@ def engine_config(cell: Cell, folder: Path) -> "EngineConfig":
             "tokens_per_batch": cell.generate.tokens_per_batch,
         }
     where = f"variant '{cell.variant}': generate.settings"
-    return build(EngineConfig, own | cell.generate.settings, where)
+    return build(EngineConfig, own | cell.generate.settings.model_dump(exclude_unset=True), where)
 
 
 def _identity(cell: Cell, settings: "EngineConfig") -> str | dict[str, Any]:

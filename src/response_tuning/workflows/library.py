@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from pydantic import BaseModel
 
 from response_tuning.artifacts import Completion, Sampling, Score, read_json, read_jsonl
-from response_tuning.configs import DataConfig, GradeConfig
+from response_tuning.configs import DataConfig, EngineConfig, GradeConfig
 from response_tuning.errors import ConfigError
 from response_tuning.folders import locked
-from response_tuning.generate import EngineConfig
-from response_tuning.recipe import Recipe, build, make_recipe, merged
+from response_tuning.recipe import Recipe, make_recipe, merged
 from response_tuning.registry import unknown
+from response_tuning.validation import build
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -113,12 +113,13 @@ def prepare(
         ResponseTuningError: the source or a setting is unusable, or ``out`` is in use.
     """
     from response_tuning.workflows.data import print_audit, run_data
+    from response_tuning.workflows.refine import Rewriting
 
     config = build(DataConfig, _data(source) | settings, "prepare")
-    folder = Path(out)
+    folder, shown = Path(out), _console(console)
     with locked(folder, config):
-        run_data(config, folder)
-        print_audit(folder, _console(console))
+        run_data(config, folder, Rewriting(shown))
+        print_audit(folder, shown)
     audit = read_json(folder / "audit.json", "rows", "rows_kept", "examples", "dropped")
     return Prepared(
         folder=folder,

@@ -22,8 +22,9 @@ from response_tuning.artifacts import (
     write_json,
     write_jsonl,
 )
-from response_tuning.configs import Config, DataConfig, ReportConfig, Seed
+from response_tuning.configs import Config, DataConfig, ReportConfig
 from response_tuning.errors import DataError
+from response_tuning.limits import Seed
 from response_tuning.probe.page import Contents, Figure, Model, Told, sentence, shown, write_page
 from response_tuning.terminal import progress_bar, quiet_libraries
 from response_tuning.workflows.data import run_data

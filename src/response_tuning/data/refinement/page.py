@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from response_tuning.artifacts import read_json, read_jsonl, written_aside
+from response_tuning.configs import RefinementOutcome
 from response_tuning.data.refinement.refine import OUTCOMES, Refinement
-from response_tuning.data.refinement.reply import Outcome
 from response_tuning.terminal import printable
 
 if TYPE_CHECKING:
@@ -136,10 +136,10 @@ def _is_short(one: Refinement) -> bool:
     return one.outcome == "refined" and length <= SHOWN_IN_A_TERMINAL
 
 
-def _alternating(path: Path, outcomes: Sequence[Outcome]) -> Iterator[Refinement]:
+def _alternating(path: Path, outcomes: Sequence[RefinementOutcome]) -> Iterator[Refinement]:
     """Yield the first refinement of each outcome, then the second of each, and so on."""
 
-    def read(outcome: Outcome) -> Iterator[Refinement]:
+    def read(outcome: RefinementOutcome) -> Iterator[Refinement]:
         return (one for one in read_jsonl(path, Refinement) if one.outcome == outcome)
 
     # One reader for each outcome: memory holds no more than a line of each.

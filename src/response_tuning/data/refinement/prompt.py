@@ -2,16 +2,14 @@
 
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from response_tuning.artifacts import Example, Message, Request, digest
+from response_tuning.configs import Material
 from response_tuning.data.refinement.reply import MARKER
 
 if TYPE_CHECKING:
     import jinja2
-
-
-Material = Literal["response", "passage"]
 
 
 def ask_for_rewrite(example: Example, material: Material) -> Request:

@@ -11,9 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import count
 from pathlib import Path
 from statistics import fmean, median
-from typing import Any, Literal, NamedTuple, Self, get_args
-
-from pydantic import Field, model_validator
+from typing import Any, Literal, NamedTuple, get_args
 
 from response_tuning.artifacts import (
     Completion,
@@ -22,78 +20,19 @@ from response_tuning.artifacts import (
     FinishReason,
     Record,
     Request,
-    Sampling,
     read_json,
     read_jsonl,
     write_json,
     written_aside,
 )
-from response_tuning.configs import Config
-from response_tuning.data.refinement.prompt import Material, ask_for_rewrite, prompt_digest
-from response_tuning.data.refinement.reply import Outcome, Verdict, judge
+from response_tuning.configs import POLICIES, RefinementConfig, RefinementOutcome
+from response_tuning.data.refinement.prompt import ask_for_rewrite, prompt_digest
+from response_tuning.data.refinement.reply import Verdict, judge
 from response_tuning.data.steps.refusals import is_refusal
 from response_tuning.errors import DataError, EngineError
-from response_tuning.limits import Temperature
 
-Policy = Literal["keep", "drop", "retry"]
-OUTCOMES: tuple[Outcome, ...] = get_args(Outcome)
-POLICIES: dict[Outcome, Policy] = {
-    "unchanged": "keep",
-    "no-marker": "retry",
-    "empty": "retry",
-    "truncated": "retry",
-    "refused": "keep",
-    "filtered": "keep",
-    "error": "retry",
-}
-"""What is done about an outcome other than ``refined``, unless the settings say otherwise."""
-
+OUTCOMES: tuple[RefinementOutcome, ...] = get_args(RefinementOutcome)
 Say = Callable[[Iterable[Request]], Iterator[Completion]]
-
-
-class RefinementConfig(Config):
-    """How responses are rewritten, and what happens where that fails."""
-
-    material: Material = "response"
-    """What is rewritten; a ``passage`` of a document is not in an assistant's voice yet."""
-    instruction_blind: bool = False
-    """The refiner sees the response alone, even where there is an instruction."""
-    policies: dict[Outcome, Policy] = Field(default_factory=dict)
-    """Over ``POLICIES``. ``keep`` keeps the original."""
-    after_retries: Literal["keep", "drop"] = "keep"
-    """What ``retry`` comes to in the end."""
-    retries: int = Field(default=2, ge=0)
-    retry_temperature: Temperature = Field(default=0.7, gt=0)
-    """Of the second and later questions; the greedy answer would come out as before."""
-    sampling: Sampling = Sampling(max_new_tokens=4096)
-    """Of the first question: greedy, as in the paper."""
-    price_in: float | None = Field(default=None, ge=0)
-    """Dollars for a million tokens of prompts."""
-    price_out: float | None = Field(default=None, ge=0)
-    """Dollars for a million tokens of replies."""
-
-    @model_validator(mode="after")
-    def _both_prices(self) -> Self:
-        prices = {"price_in": self.price_in, "price_out": self.price_out}
-        known = [name for name, price in prices.items() if price is not None]
-        if len(known) == 1:
-            (missing,) = prices.keys() - known
-            raise ValueError(f"{known[0]} has no effect without {missing}; give both, or neither")
-        return self
-
-    def policy(self, outcome: Outcome) -> Policy:
-        """Return what is done about an outcome other than ``refined``."""
-        return self.policies.get(outcome, POLICIES[outcome])
-
-    def attempts(self) -> list[Sampling]:
-        """Return the sampling of the first question and of each later one."""
-        first = self.sampling
-        warm = max(first.temperature, self.retry_temperature)
-        later = (
-            first.model_copy(update={"seed": first.seed + number, "temperature": warm})
-            for number in range(1, self.retries + 1)
-        )
-        return [first, *later]
 
 
 class Refinement(Record):
@@ -101,7 +40,7 @@ class Refinement(Record):
 
     row: int
     turn: int
-    outcome: Outcome
+    outcome: RefinementOutcome
     """Of the last reply."""
     used: Literal["refined", "original", "nothing"]
     """What is among the examples."""
@@ -226,7 +165,7 @@ class _Tally:
     """Counts, example by example, what a refinement came to."""
 
     def __init__(self) -> None:
-        self.outcomes: Counter[Outcome] = Counter(dict.fromkeys(OUTCOMES, 0))
+        self.outcomes: Counter[RefinementOutcome] = Counter(dict.fromkeys(OUTCOMES, 0))
         self.used = Counter({"refined": 0, "original": 0, "nothing": 0})
         self.rows: set[int] = set()
         """Rows that have an example left."""

@@ -1,15 +1,12 @@
 """What a refiner's reply holds: the rewrite after the last marker line, or why there is none."""
 
 import re
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 from response_tuning.artifacts import Completion
+from response_tuning.configs import RefinementOutcome
 from response_tuning.data.steps.refusals import is_refusal
 from response_tuning.thoughts import answer
-
-Outcome = Literal[
-    "refined", "unchanged", "no-marker", "empty", "truncated", "refused", "filtered", "error"
-]
 
 MARKER = "Refined response:"
 """The line that the prompts ask for, between the review and the rewrite (paper, appendix G)."""
@@ -37,7 +34,7 @@ _WRAPPINGS = (
 class Verdict(NamedTuple):
     """What came of a request for a rewrite."""
 
-    outcome: Outcome
+    outcome: RefinementOutcome
     text: str | None = None
     """The rewrite, with nothing around it: set if there is one, usable or not."""
 
