@@ -26,6 +26,8 @@ _SECTIONS: dict[str, type[Config]] = {
 """Sections that a recipe may give in part, because a variant or a preset gives the rest; the
 experiment therefore holds them as plain mappings until all parts are laid over each other."""
 _REFERENCE = "#/$defs/"
+_EACH = "NAME"
+"""Stands for the name of a variant in a dotted key."""
 _LARGEST_SHOWN = 2**31
 """Bounds from here on are limits of the machine, not of the setting."""
 
@@ -93,20 +95,23 @@ def _whole() -> Schema:
 
 
 def _settings(schema: Schema) -> Iterator[tuple[str, Schema, bool]]:
-    """Yield (dotted key, schema, whether it is required) of every setting; each model once."""
+    """Yield (dotted key, schema, whether it is required) of every setting.
+
+    A variant holds whole sections of the recipe again; their settings are not repeated.
+    """
     seen: set[str] = set()
 
     def walk(model: Schema, path: str) -> Iterator[tuple[str, Schema, bool]]:
         for name, part in model.get("properties", {}).items():
             yield f"{path}{name}", part, name in model.get("required", ())
-            # The settings of each value of a mapping, such as of every variant.
+            # A mapping has one model for all its values, as for all variants.
             of_each = part.get("additionalProperties")
             inner = _model(schema, of_each if isinstance(of_each, dict) else part)
             title = inner.get("title", "")
-            if title and title not in seen:
+            if title and (title not in seen or _EACH not in path):
                 seen.add(title)
-                key = f"{path}{name}.NAME." if isinstance(of_each, dict) else f"{path}{name}."
-                yield from walk(inner, key)
+                each = f"{_EACH}." if isinstance(of_each, dict) else ""
+                yield from walk(inner, f"{path}{name}.{each}")
 
     yield from walk(_model(schema, schema), "")
 
