@@ -12,35 +12,51 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from response_tuning.artifacts import Completion, Example, Message, Request, Sampling
-    from response_tuning.configs import DataConfig, FinetuneConfig, GradeConfig
+    from response_tuning.artifacts import Completion, Example, Message, Request, Sampling, Score
+    from response_tuning.configs import DataConfig, EngineConfig, FinetuneConfig, GradeConfig
+    from response_tuning.data import DATASETS, Dataset
     from response_tuning.errors import ResponseTuningError
     from response_tuning.finetune.encoding import Encoder
+    from response_tuning.finetune.objectives import OBJECTIVES, Segment, UnfitError
     from response_tuning.finetune.steps import Documents
     from response_tuning.finetune.trainer import ResponseTrainer
-    from response_tuning.generate import EngineConfig, open_engine
+    from response_tuning.generate import ENGINES, open_engine
+    from response_tuning.generate.engine import answered, failed
+    from response_tuning.grade import BENCHMARKS, Item
     from response_tuning.recipe import Recipe
-    from response_tuning.templates import Chat, install
+    from response_tuning.templates import TEMPLATES, Chat, install
     from response_tuning.workflows.library import finetune, generate, grade, prepare, report
 
     __version__: str
 
 __all__ = [
+    "BENCHMARKS",
+    "DATASETS",
+    "ENGINES",
+    "OBJECTIVES",
+    "TEMPLATES",
     "Chat",
     "Completion",
     "DataConfig",
+    "Dataset",
     "Documents",
     "Encoder",
     "EngineConfig",
     "Example",
     "FinetuneConfig",
     "GradeConfig",
+    "Item",
     "Message",
     "Recipe",
     "Request",
     "ResponseTrainer",
     "ResponseTuningError",
     "Sampling",
+    "Score",
+    "Segment",
+    "UnfitError",
+    "answered",
+    "failed",
     "finetune",
     "generate",
     "grade",
@@ -52,15 +68,19 @@ __all__ = [
 
 _VERBS = ("finetune", "generate", "grade", "prepare", "report")
 _HOMES = {
-    "artifacts": ("Completion", "Example", "Message", "Request", "Sampling"),
-    "configs": ("DataConfig", "FinetuneConfig", "GradeConfig"),
+    "artifacts": ("Completion", "Example", "Message", "Request", "Sampling", "Score"),
+    "configs": ("DataConfig", "EngineConfig", "FinetuneConfig", "GradeConfig"),
+    "data": ("DATASETS", "Dataset"),
     "errors": ("ResponseTuningError",),
     "finetune.encoding": ("Encoder",),
+    "finetune.objectives": ("OBJECTIVES", "Segment", "UnfitError"),
     "finetune.steps": ("Documents",),
     "finetune.trainer": ("ResponseTrainer",),
-    "generate": ("EngineConfig", "open_engine"),
+    "generate": ("ENGINES", "open_engine"),
+    "generate.engine": ("answered", "failed"),
+    "grade": ("BENCHMARKS", "Item"),
     "recipe": ("Recipe",),
-    "templates": ("Chat", "install"),
+    "templates": ("TEMPLATES", "Chat", "install"),
     "workflows.library": _VERBS,
 }
 

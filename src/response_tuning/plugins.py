@@ -46,7 +46,7 @@ def import_modules(modules: Iterable[str], where: str) -> None:
         ConfigError: a module cannot be imported; one line that names it.
     """
     for module in modules:
-        if not re.fullmatch(r"[^\W\d]\w*(\.[^\W\d]\w*)*", module):
+        if module.endswith(".py") or not re.fullmatch(r"[^\W\d]\w*(\.[^\W\d]\w*)*", module):
             raise ConfigError(
                 f"{where}: '{module}' is not the name of a module; expected one such as tea or "
                 "tea.benchmarks, without .py"
@@ -55,6 +55,18 @@ def import_modules(modules: Iterable[str], where: str) -> None:
         if (here := str(Path.cwd())) not in sys.path:
             sys.path.append(here)
         _once(f"'{module}' ({where})", partial(_import, module), "fix the module, or its name")
+
+
+def import_named(recipe: dict[str, object], where: str) -> None:
+    """Take ``imports:`` out of a recipe and import the modules that it lists.
+
+    Raises:
+        ConfigError: it is not a list of names, or a module cannot be imported.
+    """
+    modules = recipe.pop("imports", [])
+    if not isinstance(modules, list) or not all(isinstance(name, str) for name in modules):
+        raise ConfigError(f"{where}: imports: expected a list of modules, such as [tea_plugin]")
+    import_modules(modules, f"{where}: imports")
 
 
 def versions() -> dict[str, str]:

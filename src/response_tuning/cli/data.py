@@ -59,7 +59,7 @@ def prepare(
     decontamination: DecontaminationFlags,
     modules: ImportOption = None,
 ) -> None:
-    """Turn a source into training examples, and report what was left out and why."""
+    """Turn a source into training examples; count what is dropped."""
     sections = {"curation": curation.given(), "decontamination": decontamination.given()}
     _prepare({"source": source, **reading.given(), **sections}, out, "rtune data prepare")
 
@@ -212,7 +212,7 @@ def inspect(
     json: JsonOption = False,
     modules: ImportOption = None,
 ) -> None:
-    """Show what is in a source: lengths, languages, openings, refusals, duplicates."""
+    """Show lengths, languages, openings, refusals and duplicates."""
     from response_tuning.configs import DataConfig
     from response_tuning.validation import build
     from response_tuning.workflows import refine

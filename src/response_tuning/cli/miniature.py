@@ -28,7 +28,7 @@ def build(
         ),
     ] = None,
 ) -> None:
-    """Pre-train a base model from a seed. The same command continues a run that was stopped."""
+    """Pre-train a base model. The same command continues a stopped run."""
     from response_tuning.workflows import miniature
 
     sizes = [f"pretrain.tokens={tokens}"] if tokens is not None else []

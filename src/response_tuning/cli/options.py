@@ -196,13 +196,15 @@ class RefinementFlags(Flags):
     """Settings of ``RefinementConfig``."""
 
     retries: Annotated[
-        int | None, typer.Option(help="Ask again this often where the policy is 'retry'.")
+        int | None,
+        typer.Option(help="Ask again this often on policy 'retry'; default: 2."),
     ] = None
     retry_temperature: Annotated[
-        float | None, typer.Option(help="Sample at this temperature when asking again.")
+        float | None, typer.Option(help="Sample retries at this temperature; default: 0.7.")
     ] = None
     after_retries: Annotated[
-        str | None, typer.Option(help="When every retry failed: keep the original, or drop it.")
+        str | None,
+        typer.Option(help="After the last retry, keep or drop it; default: keep."),
     ] = None
     price_in: Annotated[
         float | None, typer.Option(help="Dollars per million prompt tokens, to print the cost.")

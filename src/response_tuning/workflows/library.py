@@ -115,7 +115,7 @@ def prepare(
     from response_tuning.workflows.data import print_audit, run_data
     from response_tuning.workflows.refine import Rewriting
 
-    config = build(DataConfig, _data(source) | settings, "prepare")
+    config = build(DataConfig, _data(source) | _plain(settings), "prepare")
     folder, shown = Path(out), _console(console)
     with locked(folder, config):
         run_data(config, folder, Rewriting(shown))
@@ -165,7 +165,7 @@ def finetune(
 
     if out is None:
         raise ConfigError("finetune needs out=..., the folder for the tuned model")
-    layer: dict[str, dict[str, Any]] = {"finetune": dict(settings)}
+    layer: dict[str, dict[str, Any]] = {"finetune": _plain(settings)}
     layer["data"] = {} if data is None else _data(data)
     folder = Path(out)
     run_finetune(_recipe(recipe, preset, layer), folder, _console(console), resume=resume)
@@ -223,7 +223,7 @@ def generate(  # noqa: PLR0913 - the settings of one command
         (Sampling, drawn),
         (GradeConfig, benchmark),
     ]
-    for name, value in settings.items():
+    for name, value in _plain(settings).items():
         homes = [values for kind, values in sections if name in kind.model_fields]
         if not homes:
             known = [key for kind, _ in sections for key in kind.model_fields]
@@ -270,7 +270,7 @@ def grade(
     """
     from response_tuning.workflows.grade import run_grade
 
-    content = merged(_settings(config, ""), settings)
+    content = merged(_settings(config, ""), _plain(settings))
     known = run_grade(
         benchmark,
         Path(completions),
@@ -321,7 +321,7 @@ def _recipe(
 
 
 def _data(source: str | Path | DataConfig | Mapping[str, Any]) -> dict[str, Any]:
-    return dict(source) if isinstance(source, Mapping) else _settings(source, "source")
+    return _plain(source) if isinstance(source, Mapping) else _settings(source, "source")
 
 
 def _settings(given: object, name: str) -> dict[str, Any]:
@@ -332,6 +332,15 @@ def _settings(given: object, name: str) -> dict[str, Any]:
         return {name: str(given)}
     # Unset values are left out, so that "given by the user" means the same as in a recipe.
     return given.model_dump(exclude_unset=True)  # type: ignore[attr-defined, no-any-return]
+
+
+def _plain(settings: Mapping[str, object]) -> dict[str, Any]:
+    """Return settings as a recipe would hold them: a path as text."""
+    plain: dict[str, Any] = {}
+    for name, value in settings.items():
+        inner = _plain(value) if isinstance(value, Mapping) else value
+        plain[name] = str(inner) if isinstance(inner, Path) else inner
+    return plain
 
 
 def _last_loss(metrics: Path) -> float:

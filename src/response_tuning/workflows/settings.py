@@ -72,10 +72,26 @@ def described(section: str | None = None) -> Iterator[str]:
             yield fill(text, 96, initial_indent="    ", subsequent_indent="    ")
 
 
+_READ_FIRST: Schema = {
+    "extends": {
+        "type": "string",
+        "description": "Another recipe, relative to this one; the settings here win.",
+    },
+    "imports": {
+        "type": "array",
+        "items": {"type": "string"},
+        "description": "Modules of your own to import, because they register names.",
+    },
+}
+"""Keys of the file that are gone when its settings are validated."""
+
+
 def _whole() -> Schema:
     models: list[type[BaseModel]] = [Experiment, VariantConfig, *_SECTIONS.values()]
     _, schema = models_json_schema([(model, "validation") for model in models])
     definitions = schema["$defs"]
+    recipe = definitions[Experiment.__name__]
+    recipe["properties"] = {**_READ_FIRST, **recipe["properties"]}
     for name, model in _SECTIONS.items():
         for owner in (Experiment, VariantConfig):
             plain = definitions[owner.__name__]["properties"][name]
