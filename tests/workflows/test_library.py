@@ -199,9 +199,8 @@ def test_a_verb_stays_callable_after_its_package_is_imported() -> None:
 def test_the_page_about_the_library_runs(
     tiny_base: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
-    code = "".join(
-        re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), flags=re.DOTALL)
-    )
+    page = PAGE.read_text(encoding="utf-8")
+    code = "".join(re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL))
     answers = [{"response": f"Give this tea {n} minutes, and then take it out."} for n in range(9)]
     Path("answers.jsonl").write_text("".join(json.dumps(row) + "\n" for row in answers))
     few = {"template": "tulu", "max_new_tokens": 2}
