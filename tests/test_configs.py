@@ -5,7 +5,7 @@ from pydantic import ValidationError
 
 from response_tuning.configs import DataConfig, FinetuneConfig
 from response_tuning.errors import ConfigError
-from response_tuning.recipe import build
+from response_tuning.validation import build
 
 FLAGS: dict[str, dict[str, Any]] = {
     "data": {"source": "answers.jsonl"},

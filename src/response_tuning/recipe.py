@@ -1,8 +1,8 @@
 """The one reader of recipes: a preset, files, flags and ``--set``, laid over each other.
 
-``finetune``, ``run`` and ``eval`` read their settings here. A later layer wins, key by key, in
-sections of sections too, and an error names the layer that a value comes from. A recipe may build
-on another one with ``extends:``; the settings of a manifest are the resolved ones.
+``finetune``, ``run`` and ``eval`` read their settings here. Layers are deep-merged: a later one
+wins, key by key. An error names the layer that a value comes from. A recipe may build on another
+one with ``extends:``; manifests hold the resolved settings.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -17,8 +17,7 @@ from response_tuning.configs import Config, DataConfig, FinetuneConfig
 from response_tuning.errors import ConfigError
 from response_tuning.redaction import redacted
 from response_tuning.registry import unknown
-from response_tuning.validation import build as build
-from response_tuning.validation import settings_at
+from response_tuning.validation import build, settings_at
 
 Settings = dict[str, Any]
 """Settings that are not validated yet."""
@@ -83,7 +82,7 @@ class Layers:
         self._origins |= dict.fromkeys(_keys(values), origin)
 
     def add_setting(self, text: str, expected: str) -> None:
-        """Lay one ``KEY.KEY=VALUE`` of the command line over the layers so far.
+        """Set one ``KEY.KEY=VALUE`` of the command line; a section as a value replaces the section.
 
         Raises:
             ConfigError: it has another form, or a value on its way is not a section.
@@ -98,18 +97,20 @@ class Layers:
             inner = inner.get(section, {}) if isinstance(inner, Mapping) else inner
             if not isinstance(inner, Mapping):
                 raise ConfigError(f"{name}: '{section}' is a value and holds no settings")
-        values = {last: yaml_text.parse(value, name)}
-        for section in reversed(sections):
-            values = {section: values}
-        self.add("--set", values)
+        parsed = yaml_text.parse(value, name)
+        self.content = _replaced(self.content, [*sections, last], parsed)
+        layer = _replaced({}, [*sections, last], parsed)
+        self._layers.append(layer)
+        self._origins |= dict.fromkeys(_keys(layer), "--set")
 
-    def build(self, kind: type[C]) -> C:
-        """Validate the settings as a ``kind``.
+    def build(self, kind: type[C], section: Sequence[str] = ()) -> C:
+        """Validate the settings, or those of a section, as a ``kind``.
 
         Raises:
             ConfigError: one line with the layer, the key, the value and what is wrong.
         """
-        return build(kind, self.content, self.where, self._origins)
+        values = settings_at(self.content, section)
+        return build(kind, values, self.where, self._origins, section=section)
 
     def origin_of(self, key: str) -> str:
         """Return the layer that a dotted key comes from, as errors name it."""
@@ -231,7 +232,7 @@ def _check_mixture(layers: Layers) -> None:
         return
     # A recipe that mixes refusals in may be tried with 0 of them.
     given = layers.given_with(["data", "mixture"], "refusals")
-    key = idle_mixture({"mixture": given})
+    key = idle_mixture({"mixture": {**given, "refusals": 0}})
     if key is not None:
         origin = layers.origin_of(f"data.mixture.{key}")
         raise no_refusals(f"{origin}: data" if origin else "data", key)
@@ -244,15 +245,6 @@ def merged(under: Mapping[str, Any], over: Mapping[str, Any]) -> Settings:
         if isinstance(under[key], Mapping) and isinstance(over[key], Mapping):
             whole[key] = merged(under[key], over[key])
     return whole
-
-
-def laid_over(content: Settings, settings: Sequence[str]) -> Settings:
-    """Return ``content`` with ``KEY=VALUE`` settings laid over it, such as ``a.b.c=1``.
-
-    Raises:
-        ConfigError: one of them has another form.
-    """
-    return read_layers(None, content, settings).content
 
 
 def read_recipe(path: Path) -> Settings:
@@ -295,6 +287,16 @@ def _beneath(path: Path, named: object, above: Sequence[Path]) -> Path:
         circle = " extends ".join(str(file) for file in (*above, other))
         raise ConfigError(f"{path}: extends: a circle: {circle}; remove one of them")
     return other
+
+
+def _replaced(
+    content: Mapping[str, Any],
+    path: Sequence[str],
+    value: Any,  # noqa: ANN401 - whatever YAML can hold
+) -> Settings:
+    """Return ``content`` with another value at ``path``, in copies of the sections on the way."""
+    key, *rest = path
+    return {**content, key: _replaced(content.get(key, {}), rest, value) if rest else value}
 
 
 def _hidden(under: Mapping[str, Any], over: Mapping[str, Any], section: str = "") -> str | None:

@@ -5,13 +5,13 @@ from functools import cache
 
 MASK = "[key]"
 _WORDS = (
-    "a an and any as at absent authentication authorization be been by can cannot could denied "
+    "a an and any as at absent authentication authorization be been by can cannot could denied did "
     "disabled does empty environment error expected expired extra failed failure false field "
     "fields for forbidden found from given has have header if in incorrect input inputs invalid is "
-    "it malformed may missing must needed nil no none not null of on only or permission please "
-    "provided required revoked set should str string that the this to true unable unauthorized "
-    "undefined unexpected unknown unset unsupported use value values variable was when will with "
-    "wrong you your"
+    "it known malformed may missing must needed nil no none not null of on only or permission "
+    "please provided required revoked set should str string that the this to true unable "
+    "unauthorized undefined unexpected unknown unset unsupported use value values variable was "
+    "when will with wrong you your"
 )
 _ORDINARY = rf"(?:{_WORDS.replace(' ', '|')})(?=[.:!?)\]]*(?:[\s\\\"',;}}&]|$))"
 """What errors say after the name of a key. Any other word may be the key itself."""

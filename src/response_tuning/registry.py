@@ -77,7 +77,13 @@ def unknown(kind: str, name: str, known: Sequence[str]) -> ConfigError:
 
 
 def suggestion(name: str, known: Iterable[str]) -> str:
-    """Return "did you mean ...?" with the known name most similar to ``name``, or nothing."""
+    """Return "did you mean ...?" with the known name most similar to ``name``, or nothing.
+
+    A dotted name, such as ``section.key``, is similar to its own last part.
+    """
+    known = [*known]
+    if inside := [other for other in known if other.endswith(f".{name}")]:
+        return f"did you mean '{inside[0]}'?"
     spelt = {other.casefold(): other for other in known}
     near = difflib.get_close_matches(name.casefold(), spelt, n=1)
     return f"did you mean '{spelt[near[0]]}'?" if near else ""

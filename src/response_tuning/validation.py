@@ -20,9 +20,14 @@ _NO_SECTION = {"model_type", "model_attributes_type", "dict_type"}
 
 
 def build(
-    kind: type[C], values: Mapping[str, Any], where: str, origins: Mapping[str, str] | None = None
+    kind: type[C],
+    values: Mapping[str, Any],
+    where: str,
+    origins: Mapping[str, str] | None = None,
+    *,
+    section: Sequence[str] = (),
 ) -> C:
-    """Validate ``values`` as a ``kind``.
+    """Validate ``values``, which are those of a ``section``, as a ``kind``.
 
     ``origins`` holds, by dotted key, the layer that a value comes from. An error begins with the
     origin of its key or of the innermost section around it, or else with ``where``.
@@ -35,9 +40,11 @@ def build(
     except ValidationError as error:
         found = error.errors()
         path = [str(part) for part in found[0]["loc"] if part not in _UNION_TAGS]
+        outer = _model_at(kind, path[:-1])
+        path = [*section, *path]
         origin = _nearest(path, origins or {})
         place = where if origin is None else origin
-        parts = (place, *_explained(kind, path, found))
+        parts = (place, *_explained(outer, path, found))
         raise ConfigError(": ".join(filter(None, parts))) from error
 
 
@@ -50,14 +57,13 @@ def settings_at(content: Mapping[str, Any], path: Sequence[str]) -> Mapping[str,
 
 
 def _explained(
-    kind: type[BaseModel], path: Sequence[str], found: "Sequence[ErrorDetails]"
+    section: type[BaseModel], path: Sequence[str], found: "Sequence[ErrorDetails]"
 ) -> tuple[str, str]:
-    """Return the key of the first error and what is wrong with it."""
-    first, section = found[0], _model_at(kind, path[:-1])
-    key = ".".join(path)
+    """Return the key of the first error, which is in a ``section``, and what is wrong with it."""
+    first, key = found[0], ".".join(path)
     if first["type"] == "extra_forbidden":
         # The value of an unknown key is not repeated: it may be a secret, such as an api_key.
-        return ".".join(path[:-1]), str(unknown("key", path[-1], [*section.model_fields]))
+        return ".".join(path[:-1]), str(unknown("key", path[-1], _known(section, path[-1])))
     if first["type"] == "missing":
         flag = {"source": "--data"}.get(path[-1], f"--{path[-1].replace('_', '-')}")
         has_flags = getattr(section, "flags", True)
@@ -70,6 +76,18 @@ def _explained(
     hint = _literal_suggestion(first["input"], found)
     got = f"(got {redacted(repr(first['input']))})"
     return key, f"{message}; {hint} {got}" if hint else f"{message} {got}"
+
+
+def _known(section: type[BaseModel], key: str) -> list[str]:
+    """Return the keys of a section and, if none is similar, where ``key`` is one further inside."""
+    if suggestion(key, section.model_fields):
+        return [*section.model_fields]
+    inside = [
+        f"{name}.{key}"
+        for name, field in section.model_fields.items()
+        if (model := _model_in(field.annotation)) is not None and key in model.model_fields
+    ]
+    return [*section.model_fields, *inside]
 
 
 def _literal_suggestion(value: object, found: "Sequence[ErrorDetails]") -> str:

@@ -11,7 +11,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from response_tuning import miniature
 from response_tuning.errors import ConfigError
 from response_tuning.miniature.build import BuildConfig, build_base, corpus_tokens, make_tokenizer
-from response_tuning.recipe import build
+from response_tuning.validation import build
 
 TINY: dict[str, Any] = {
     "hidden_size": 32,

@@ -8,7 +8,7 @@ import torch
 
 from response_tuning.errors import ConfigError
 from response_tuning.miniature.pretrain import Muon, PretrainConfig, Run, new_model, orthogonal
-from response_tuning.recipe import build
+from response_tuning.validation import build
 
 TINY: dict[str, Any] = {
     "hidden_size": 32,

@@ -7,7 +7,8 @@ import pytest
 from response_tuning.configs import MixtureConfig
 from response_tuning.errors import ConfigError
 from response_tuning.miniature import DEMO
-from response_tuning.recipe import PAPER, build, laid_over
+from response_tuning.recipe import PAPER, read_layers
+from response_tuning.validation import build
 from response_tuning.workflows.experiment import Cell, Experiment, cells, read_experiment, series
 from response_tuning.workflows.names import check_names
 
@@ -154,10 +155,10 @@ def test_two_variants_of_one_dose_are_not_both_in_a_series() -> None:
             {"variants": {"rt": {"generate": {"top_q": 1}}}},
             "variant 'rt': generate: unknown key 'top_q'",
         ),
-        ({"variants": {"rt": {"doses": [-5]}}}, "variant 'rt--5': data: mixture.refusals"),
-        ({"variants": {"rt": {"finetune": {"epochs": 0}}}}, "variant 'rt': finetune: epochs"),
-        ({"data": {}}, "variant 'rt': data: source: not given"),
-        ({"finetune": {}}, "variant 'rt': finetune: base_model: not given"),
+        ({"variants": {"rt": {"doses": [-5]}}}, "variant 'rt--5': data.mixture.refusals"),
+        ({"variants": {"rt": {"finetune": {"epochs": 0}}}}, "variant 'rt': finetune.epochs"),
+        ({"data": {}}, "variant 'rt': data.source: not given"),
+        ({"finetune": {}}, "variant 'rt': finetune.base_model: not given"),
         (
             {"variants": {"rt": {"finetunes": {}}}},
             "recipe.yaml: variants.rt: unknown key 'finetunes': did you mean 'finetune'?",
@@ -171,6 +172,10 @@ def test_two_variants_of_one_dose_are_not_both_in_a_series() -> None:
         ({"benchmarks": ["a", "a"]}, "recipe.yaml: benchmarks: each may stand there once only"),
         ({"nots": ["x"]}, "recipe.yaml: unknown key 'nots': did you mean 'notes'?"),
         ({"preset": "papr"}, "unknown preset 'papr': did you mean 'paper'"),
+        (
+            {"grade": {"reference": "rd"}},
+            "grade.reference: no such file, and unknown variant 'rd': known are rt",
+        ),
         ({"report": {"baselines": ["rd"]}}, "unknown baseline 'rd': known are rt"),
         ({"report": {"margin": 2}}, "recipe.yaml: report.margin: "),
         ({"variants": {"rt": {"doses": [5, 5]}}}, "variant 'rt-5' is there twice"),
@@ -204,7 +209,8 @@ def test_a_name_of_letters_digits_and_signs_is_a_folder(name: str, tmp_path: Pat
 
 def test_a_setting_is_laid_over_however_deep_it_is_and_the_original_stays() -> None:
     content: dict[str, Any] = {"a": {"b": {"c": 0, "d": 1}}, "e": [1]}
-    whole = laid_over(content, ["a.b.c=1", "x.y.z={k: [2, 3]}", "e=null", "a.b.c=5", "s='1'"])
+    settings = ["a.b.c=1", "x.y.z={k: [2, 3]}", "e=null", "a.b.c=5", "s='1'"]
+    whole = read_layers(None, content, settings).content
     assert whole == {
         "a": {"b": {"c": 5, "d": 1}},
         "e": None,
@@ -228,7 +234,7 @@ def test_a_setting_is_laid_over_however_deep_it_is_and_the_original_stays() -> N
 )
 def test_a_setting_that_is_none_is_refused_in_one_line(setting: str, said: str) -> None:
     with pytest.raises(ConfigError) as caught:
-        laid_over({"n": 1, "null": None}, [setting])
+        read_layers(None, {"n": 1, "null": None}, [setting])
     assert said in str(caught.value)
     assert "\n" not in str(caught.value)
 

@@ -24,6 +24,7 @@ from response_tuning.cli.options import (
     TokenizerOption,
 )
 from response_tuning.errors import ConfigError, unused
+from response_tuning.registry import unknown
 from response_tuning.terminal import console
 
 
@@ -261,12 +262,15 @@ def _policies(texts: list[str]) -> dict[str, str]:
 
     policies: dict[str, str] = {}
     for text in texts:
-        outcome, _, policy = text.partition("=")
-        if outcome not in POLICIES or policy not in ("keep", "drop", "retry"):
-            raise ConfigError(
-                f"--on {text}: expected OUTCOME=POLICY, such as no-marker=drop; outcomes are "
-                f"{', '.join(POLICIES)}; policies are keep, drop, retry"
-            )
+        outcome, equals, policy = text.partition("=")
+        if not equals:
+            raise ConfigError(f"--on {text}: expected OUTCOME=POLICY, such as no-marker=drop")
+        for kind, name, known in (
+            ("outcome", outcome, [*POLICIES]),
+            ("policy", policy, ["keep", "drop", "retry"]),
+        ):
+            if name not in known:
+                raise ConfigError(f"--on {text}: {unknown(kind, name, known)}")
         if outcome in policies:
             raise ConfigError(f"--on {text}: {outcome} has a policy already; remove one of the two")
         policies[outcome] = policy

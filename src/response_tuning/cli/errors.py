@@ -9,6 +9,8 @@ import typer
 from typer.core import TyperGroup
 from typer.exceptions import TyperException
 
+from response_tuning.registry import suggestion
+
 _ELSEWHERE = {
     "mixture_path": "data.mixture.path",
     "judge": "grade.judge.engine",
@@ -28,9 +30,23 @@ def usage(error: TyperException) -> str:
         return error.format_message()
     context = getattr(error, "ctx", None)
     command = context.command_path if context is not None else "rtune"
-    cause = " ".join(error.format_message().split()).rstrip(".")
+    cause = _misspelt(error) or " ".join(error.format_message().split()).rstrip(".")
     where = "".join(f"{name}: " for name in [command.partition(" ")[2]] if name)
     return f"rtune: {where}{cause[:1].lower()}{cause[1:]}; run '{command} --help' for its options"
+
+
+def _misspelt(error: TyperException) -> str:
+    """Return the suggestion for an unknown option or command, if a known one is similar."""
+    context = getattr(error, "ctx", None)
+    if context is None:
+        return ""
+    known = {
+        "option": {flag for parameter in context.command.params for flag in parameter.opts},
+        "command": {*getattr(context.command, "commands", ())},
+    }
+    match = re.match(r"No such (option|command)\W+?(-*\w[\w-]*)", error.format_message())
+    hint = suggestion(match[2], sorted(known[match[1]])) if match else ""
+    return f"no such {match[1]} '{match[2]}': {hint}" if match and hint else ""
 
 
 def system(error: OSError) -> str:

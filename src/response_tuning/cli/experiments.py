@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from response_tuning.cli.flags import chosen, spread
-from response_tuning.cli.grading import grade_config
+from response_tuning.cli.grading import grade_config, grade_flags
 from response_tuning.cli.miniature import miniature
 from response_tuning.cli.options import (
     AskFlags,
@@ -125,18 +125,17 @@ def evaluate(
     """Have one model answer benchmarks, grade its answers, report."""
     from response_tuning.workflows.suites import evaluation_of
 
-    of_grading = [text for text in settings or [] if text.startswith("grade.")]
     experiment = evaluation_of(
         model,
         suite or ["refusal"],
-        grade_config(copies, judging, reference, of_grading),
+        grade_flags(copies, judging, reference),
         {
             "engine": engine,
             "template": asked.template,
             "max_new_tokens": max_new_tokens,
             "settings": chosen(base_url=asked.base_url, table=asked.table),
         },
-        [text for text in settings or [] if text not in of_grading],
+        settings or [],
     )
     for note in experiment.notes:
         console().print(note, highlight=False, soft_wrap=True, markup=False)

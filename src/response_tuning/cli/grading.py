@@ -1,7 +1,7 @@
 """How answers are graded, from the flags of a command."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from response_tuning.cli.flags import chosen
 from response_tuning.cli.options import BenchmarkFlags, JudgeFlags
@@ -23,16 +23,22 @@ def grade_config(
         ConfigError: a setting is unknown or impossible, or of another section.
     """
     from response_tuning.configs import GradeConfig
-    from response_tuning.recipe import laid_over
-    from response_tuning.validation import build
+    from response_tuning.recipe import read_layers
 
+    flags = {"grade": grade_flags(copies, judging, reference)}
+    layers = read_layers(None, flags, settings or [])
+    if others := layers.content.keys() - {"grade"}:
+        raise ConfigError(f"--set {min(others)}...: expected grade.KEY=VALUE")
+    return layers.build(GradeConfig, ["grade"])
+
+
+def grade_flags(
+    copies: BenchmarkFlags, judging: JudgeFlags, reference: str | None
+) -> dict[str, Any]:
+    """Return the section ``grade`` that the flags of a command stand for."""
     judge = chosen(model=judging.judge_model, base_url=judging.judge_url, table=judging.judge_table)
-    content = {
+    return {
         **copies.given(),
         **chosen(reference=reference),
         "judge": {**chosen(engine=judging.judge), "settings": judge},
     }
-    whole = laid_over({"grade": content}, settings or [])
-    if others := whole.keys() - {"grade"}:
-        raise ConfigError(f"--set {min(others)}...: expected grade.KEY=VALUE")
-    return build(GradeConfig, whole["grade"], "grade")

@@ -22,8 +22,8 @@ from response_tuning.artifacts import (
 )
 from response_tuning.configs import GenerateConfig, GradeConfig
 from response_tuning.errors import ConfigError, EngineError
-from response_tuning.recipe import build
 from response_tuning.terminal import progress_bar
+from response_tuning.validation import build
 from response_tuning.workflows.data import DATA
 from response_tuning.workflows.experiment import Cell, Experiment
 from response_tuning.workflows.generate import filtered_sentence
@@ -33,7 +33,7 @@ from response_tuning.workflows.suites import CORE
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from response_tuning.generate import EngineConfig
+    from response_tuning.configs import EngineConfig
     from response_tuning.grade import Item
 
 
@@ -166,7 +166,7 @@ def measure_core(
 
 def engine_config(cell: Cell, folder: Path) -> "EngineConfig":
     """Return what loads or finds the cell's model."""
-    from response_tuning.generate import EngineConfig
+    from response_tuning.configs import EngineConfig
 
     untuned = cell.generate.template or cell.finetune.template
     own: dict[str, Any] = {

@@ -41,12 +41,10 @@ DATA = "data"
 _DATA = ("examples.jsonl", "dropped.jsonl", "flagged.jsonl", "audit.json")
 
 
-def run_data(
-    config: DataConfig, out: Path, how: Rewriting | None = None, source: Path | None = None
-) -> None:
+def run_data(config: DataConfig, out: Path, how: Rewriting | None = None) -> None:
     """Turn a source into examples, unless ``out`` holds exactly that already.
 
-    Extraction and refinement come first, and leave their files in ``source``, by default
+    Extraction and refinement come first, and leave their files in the folder of ``how``, by default
     ``out/source``.
 
     Raises:
@@ -60,13 +58,13 @@ def run_data(
     if _is_there(config, config_digest, out):
         return
     prompts = {name: _prompts(name, config) for name in config.decontamination.against}
-    source = source or out / SOURCE
-    left, failed = source_of(config, source, run_data, how or Rewriting(terminal.console()))
+    how = how or Rewriting(out / SOURCE, terminal.console())
+    left, failed = source_of(config, run_data, how)
     if failed:
-        raise EngineError(f"{source}: of the responses to refine, {first_error(source, failed)}")
+        raise EngineError(f"{how.folder}: of the responses, {first_error(how.folder, failed)}")
     prepare(left, out, prompts)
     if left is not config:
-        record_source(config, source, out)
+        record_source(config, how.folder, out)
     seals.seal(out, [name for name in _DATA if (out / name).exists()], config=config_digest)
 
 
@@ -103,14 +101,14 @@ def run_rewriting(
     check_refiner(config)
     engines = [config.refinement.engine] if config.refinement else []
     check_retry(engines, retry_filtered=retry_filtered)
-    how = Rewriting(console, retry_filtered)
+    how = Rewriting(out, console, retry_filtered)
     with locked(out, config):
         if config.refinement is None:
-            run_data(config, out, how, out)
+            run_data(config, out, how)
             print_extraction(out, console)
             print_audit(out, console)
             return 0
-        _, failed = source_of(config, out, run_data, how)
+        _, failed = source_of(config, run_data, how)
         if config.extraction is not None:
             print_extraction(out, console)
         print_audit(out / ORIGINAL, console)

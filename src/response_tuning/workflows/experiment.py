@@ -128,6 +128,14 @@ def cells(experiment: Experiment) -> list[Cell]:
     for baseline in experiment.report.baselines:
         if baseline not in _arms(experiment):
             raise unknown("baseline", baseline, [*_arms(experiment)])
+    reference = experiment.grade.reference
+    if (
+        reference is not None
+        and reference not in _arms(experiment)
+        and not Path(reference).exists()
+    ):
+        error = unknown("variant", reference, [*_arms(experiment)])
+        raise ConfigError(f"grade.reference: no such file, and {error}")
     return found
 
 
@@ -213,9 +221,9 @@ def _cell(experiment: Experiment, name: str, variant: VariantConfig, seed: int) 
         variant=name,
         seed=seed,
         label=variant.label,
-        data=None if variant.finetune is None else build(DataConfig, data, f"{where}: data"),
-        finetune=build(FinetuneConfig, finetune, f"{where}: finetune"),
-        generate=build(GenerateConfig, generate, f"{where}: generate"),
+        data=None if variant.finetune is None else build(DataConfig, data, where, section=["data"]),
+        finetune=build(FinetuneConfig, finetune, where, section=["finetune"]),
+        generate=build(GenerateConfig, generate, where, section=["generate"]),
     )
 
 

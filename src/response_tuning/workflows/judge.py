@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from response_tuning.artifacts import Completion, Request, Sampling
 from response_tuning.configs import EngineConfig, JudgeConfig
 from response_tuning.errors import ConfigError, EngineError
+from response_tuning.registry import unknown
 from response_tuning.terminal import progress_bar
 
 if TYPE_CHECKING:
@@ -70,8 +71,12 @@ class Judge:
 
 def check_judge(config: JudgeConfig) -> None:
     """Refuse a judge that cannot be asked; see ``check_engine``."""
+    from response_tuning.generate import ENGINES
+
     if config.engine == OFFLINE:
         return
+    if config.engine not in ENGINES.names():
+        raise unknown("judge", config.engine, [OFFLINE, *ENGINES.names()])
     try:
         check_engine(config.engine, config.settings)
     except (ConfigError, EngineError) as error:  # which names the flags of what answers

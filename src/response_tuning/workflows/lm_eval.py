@@ -31,7 +31,7 @@ from response_tuning.terminal import progress_bar, quiet_libraries
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from response_tuning.generate import EngineConfig
+    from response_tuning.configs import EngineConfig
     from response_tuning.grade.lm_eval.model import HarnessModel
     from response_tuning.grade.sources import Rows
 

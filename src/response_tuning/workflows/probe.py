@@ -32,7 +32,7 @@ from response_tuning.workflows.data import run_data
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from response_tuning.generate import EngineConfig
+    from response_tuning.configs import EngineConfig
     from response_tuning.probe.ranking import Ranking
 
 

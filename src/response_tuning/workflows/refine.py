@@ -3,7 +3,7 @@
 A folder of them holds, as far as the recipe says so, ``passages.jsonl`` and ``extraction.json``;
 ``original``, the examples as they were; and the refined examples with ``refinements.jsonl``,
 ``refinement.json``, ``page.html`` and the journal of every reply. ``rtune data refine`` and ``rtune
-data extract`` make this folder, and a recipe has it inside its data, as ``source``.
+data extract`` make this folder; in a run it is ``source``, beside the data that are made from it.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -16,6 +16,7 @@ from response_tuning.configs import CurationConfig, DataConfig, DecontaminationC
 from response_tuning.folders import page_at
 from response_tuning.journals import Journal
 from response_tuning.terminal import printable, progress_bar, quiet_libraries
+from response_tuning.workflows.experiment import Cell
 from response_tuning.workflows.judge import check_engine
 
 if TYPE_CHECKING:
@@ -25,7 +26,8 @@ if TYPE_CHECKING:
 
 
 SOURCE = "source"
-"""Sub-folder of a run's data that holds what was extracted and refined."""
+"""Sub-folder of a run or a cell. It is not inside the data: data of a refused run are deleted, and
+replies of a refiner cost money."""
 ORIGINAL = "original"
 """Sub-folder of a refinement that holds the examples as they were."""
 REFINER_JOURNAL = "journal.jsonl"
@@ -34,13 +36,22 @@ Prepare = Callable[[DataConfig, Path], None]
 
 
 class Rewriting(NamedTuple):
-    """How a command extracts and refines, beside what the recipe says."""
+    """Where and how a command extracts and refines, beside what the recipe says."""
 
+    folder: Path
     console: "Console"
     retry_filtered: bool = False
     """Ask again what a content filter kept the refiner from answering."""
     journals: Sequence[Path] = ()
     """Journals of other cells, whose replies are used before a refiner is asked."""
+
+
+def rewriting_of(
+    cell: Cell, every: Iterable[Cell], run: Path, console: "Console", *, retry_filtered: bool
+) -> Rewriting:
+    """Return how a cell of a run extracts and refines: next to its data, and no question twice."""
+    journals = [other.folder(run) / SOURCE / REFINER_JOURNAL for other in every]
+    return Rewriting(cell.folder(run) / SOURCE, console, retry_filtered, journals)
 
 
 def check_refiner(data: DataConfig | None) -> None:
@@ -59,16 +70,14 @@ def unrefined(data: DataConfig, console: "Console") -> DataConfig:
     return data.model_copy(update={"refinement": None})
 
 
-def source_of(
-    config: DataConfig, folder: Path, prepare: Prepare, how: Rewriting
-) -> tuple[DataConfig, int]:
-    """Extract and refine into ``folder``, and return the data that are left to prepare.
+def source_of(config: DataConfig, prepare: Prepare, how: Rewriting) -> tuple[DataConfig, int]:
+    """Extract and refine into the folder of ``how``; return the data that are left to prepare.
 
     The second value is the number of responses without a reply. Passages and the draw of
     ``max_examples`` come first, so that no reply is paid for a response that is not used. Curation,
     decontamination and mixture are left: they apply to the texts that are trained on.
     """
-    extracted = config.extraction is not None
+    folder, extracted = how.folder, config.extraction is not None
     if extracted:
         config = _passages(config, folder)
     if config.refinement is None:
@@ -82,7 +91,7 @@ def source_of(
         }
     )
     prepare(drawn, folder / ORIGINAL)
-    failed = _refine(config, folder, how)
+    failed = _refine(config, how)
     if extracted:
         audit = read_json(folder / "audit.json")
         extraction = read_json(folder / "extraction.json")
@@ -117,13 +126,13 @@ def _passages(config: DataConfig, folder: Path) -> DataConfig:
     return config.model_copy(update=read | hub | {"extraction": None})
 
 
-def _refine(data: DataConfig, folder: Path, how: Rewriting) -> int:
-    """Rewrite the examples in ``folder/original``; return how many got no reply."""
+def _refine(data: DataConfig, how: Rewriting) -> int:
+    """Rewrite the examples in ``original``; return how many got no reply."""
     from response_tuning.data.refinement.page import write_page
     from response_tuning.data.refinement.refine import refine
     from response_tuning.generate import open_engine
 
-    config = data.refinement
+    folder, config = how.folder, data.refinement
     assert config is not None
     journal = folder / REFINER_JOURNAL
     _copy_replies(how.journals, journal)

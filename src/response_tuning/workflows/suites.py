@@ -1,18 +1,13 @@
 """Suites of benchmarks, and the experiment that ``rtune eval`` makes of them."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
 
 from response_tuning.configs import GradeConfig
 from response_tuning.errors import ConfigError
-from response_tuning.recipe import build, laid_over
+from response_tuning.recipe import Settings, read_layers
 from response_tuning.registry import unknown
 from response_tuning.workflows.experiment import Experiment
 from response_tuning.workflows.judge import OFFLINE
-
-if TYPE_CHECKING:
-    pass
-
 
 _OF_A_BASE = {"base_model", "base_revision", "template", "device"}
 """Settings of ``finetune`` that name the model where nothing is tuned."""
@@ -40,8 +35,8 @@ SUITES: dict[str, tuple[str, ...]] = {
 def evaluation_of(
     model: str,
     suites: Sequence[str],
-    config: GradeConfig,
-    generating: dict[str, Any],
+    grading: Settings,
+    generating: Settings,
     settings: Sequence[str] = (),
 ) -> Experiment:
     """Return the experiment that has one model, as it is, answer suites, or single benchmarks.
@@ -52,20 +47,18 @@ def evaluation_of(
     Raises:
         ConfigError: a suite is unknown, or nothing of it is left.
     """
-    found, notes = _possible(suites, config)
-    variant = {"finetune": None, "label": f"{model}, as it is"}
-    content = {
-        "benchmarks": found,
-        "variants": {"model": variant},
-        "finetune": {
-            "base_model": model,
-            "template": generating["template"]
-            or ("native" if generating["engine"] == "hf" else "tulu"),
-        },
+    native = "native" if generating["engine"] == "hf" else "tulu"
+    flags = {
+        "variants": {"model": {"finetune": None, "label": f"{model}, as it is"}},
+        "finetune": {"base_model": model, "template": generating["template"] or native},
         "generate": {key: value for key, value in generating.items() if value is not None},
-        "notes": notes,
+        "grade": grading,
     }
-    experiment = build(Experiment, laid_over(content, settings), "rtune eval")
+    layers = read_layers(None, flags, settings, where="rtune eval")
+    config = layers.build(GradeConfig, ["grade"])
+    found, notes = _possible(suites, config)
+    layers.content = {"benchmarks": found, "notes": notes, **layers.content}
+    experiment = layers.build(Experiment)
     if idle := sorted(experiment.finetune.keys() - _OF_A_BASE):
         raise ConfigError(f"--set finetune.{idle[0]} has no effect: eval tunes nothing; remove it")
     if experiment.data:

@@ -7,6 +7,7 @@ import pytest
 from rich.console import Console
 
 from response_tuning.artifacts import write_json, write_jsonl
+from response_tuning.configs import POLICIES, RefinementConfig
 from response_tuning.data.refinement.page import (
     PAGE_BYTES,
     Change,
@@ -14,7 +15,7 @@ from response_tuning.data.refinement.page import (
     word_diff,
     write_page,
 )
-from response_tuning.data.refinement.refine import POLICIES, Refinement, RefinementConfig
+from response_tuning.data.refinement.refine import Refinement
 
 
 def told(row: int, original: str, refined: str | None, **other: Any) -> Refinement:

@@ -16,18 +16,12 @@ from response_tuning.artifacts import (
     read_json,
     read_jsonl,
 )
-from response_tuning.configs import DataConfig
+from response_tuning.configs import POLICIES, DataConfig, RefinementConfig
 from response_tuning.data import prepare
-from response_tuning.data.refinement.refine import (
-    POLICIES,
-    Refinement,
-    RefinementConfig,
-    Say,
-    refine,
-)
+from response_tuning.data.refinement.refine import Refinement, Say, refine
 from response_tuning.data.refinement.reply import MARKER
 from response_tuning.errors import ConfigError, DataError, EngineError
-from response_tuning.recipe import build
+from response_tuning.validation import build
 
 Answer = Callable[[str, int], str | None]
 """(original, attempt) -> reply; None is an error."""

@@ -3,8 +3,9 @@
 from collections.abc import Iterator, Sequence
 
 from response_tuning.artifacts import Completion, Request, Sampling
+from response_tuning.configs import EngineConfig
 from response_tuning.errors import TemplateError
-from response_tuning.generate.engine import ENGINES, EngineConfig, Usage, answered, failed
+from response_tuning.generate.engine import ENGINES, Usage, answered, failed
 from response_tuning.likelihoods import Likelihood, Pair, Unscored
 from response_tuning.models.inference import load
 from response_tuning.models.likelihood import log_likelihoods
