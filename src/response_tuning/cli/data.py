@@ -24,7 +24,6 @@ from response_tuning.cli.options import (
     TokenizerOption,
 )
 from response_tuning.errors import ConfigError, unused
-from response_tuning.registry import unknown
 from response_tuning.terminal import console
 
 
@@ -259,6 +258,7 @@ def _refinement(
 
 def _policies(texts: list[str]) -> dict[str, str]:
     from response_tuning.configs import POLICIES
+    from response_tuning.registry import unknown
 
     policies: dict[str, str] = {}
     for text in texts:

@@ -9,8 +9,6 @@ import typer
 from typer.core import TyperGroup
 from typer.exceptions import TyperException
 
-from response_tuning.registry import suggestion
-
 _ELSEWHERE = {
     "mixture_path": "data.mixture.path",
     "judge": "grade.judge.engine",
@@ -37,6 +35,8 @@ def usage(error: TyperException) -> str:
 
 def _misspelt(error: TyperException) -> str:
     """Return the suggestion for an unknown option or command, if a known one is similar."""
+    from response_tuning.registry import suggestion
+
     context = getattr(error, "ctx", None)
     if context is None:
         return ""

@@ -92,7 +92,7 @@ ImportOption = Annotated[
 ]
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False, repr=False)
 class ReadFlags(Flags):
     """Settings of ``DataConfig`` that decide what is read."""
 
@@ -114,7 +114,7 @@ class ReadFlags(Flags):
     ] = None
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False, repr=False)
 class DataFlags(ReadFlags):
     """Settings of ``DataConfig``: what is read, and how much of it is used."""
 
@@ -129,7 +129,7 @@ class DataFlags(ReadFlags):
     ] = None
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False, repr=False)
 class CurationFlags(Flags):
     """Settings of ``CurationConfig``."""
 
@@ -167,7 +167,7 @@ class CurationFlags(Flags):
     ] = None
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False, repr=False)
 class DecontaminationFlags(Flags):
     """Settings of ``DecontaminationConfig``."""
 
@@ -191,7 +191,7 @@ class DecontaminationFlags(Flags):
     ] = None
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False, repr=False)
 class RefinementFlags(Flags):
     """Settings of ``RefinementConfig``."""
 
@@ -225,7 +225,7 @@ PolicyOption = Annotated[
 ]
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False, repr=False)
 class AskFlags(Flags):
     """Settings of ``EngineConfig`` that ``rtune eval`` has too, which names its model first."""
 
@@ -243,7 +243,7 @@ class AskFlags(Flags):
     ] = None
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False, repr=False)
 class EngineFlags(AskFlags):
     """Settings of ``EngineConfig``."""
 
@@ -275,7 +275,7 @@ class EngineFlags(AskFlags):
     ] = None
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False, repr=False)
 class MaskFlags(Flags):
     """Settings of ``FinetuneConfig`` that decide which tokens carry loss."""
 
@@ -307,7 +307,7 @@ class MaskFlags(Flags):
         return settings | ({"twins": tuple(twins)} if twins else {})
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False, repr=False)
 class FinetuneFlags(MaskFlags):
     """Settings of ``FinetuneConfig``."""
 
@@ -354,7 +354,7 @@ class FinetuneFlags(MaskFlags):
     ] = None
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False, repr=False)
 class BenchmarkFlags(Flags):
     """Settings of ``GradeConfig`` that decide what a benchmark asks."""
 
@@ -371,7 +371,7 @@ class BenchmarkFlags(Flags):
     ] = None
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False, repr=False)
 class JudgeFlags(Flags):
     """Settings of ``JudgeConfig``."""
 
