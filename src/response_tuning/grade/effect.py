@@ -75,7 +75,7 @@ def check_offline(judge: JudgeConfig) -> None:
     """
     if judge.engine != OFFLINE:
         return
-    changed = [f"settings.{key}" for key in judge.settings]
+    changed = [f"settings.{key}" for key in sorted(judge.settings.model_fields_set)]
     limits = {"max_new_tokens": judge.max_new_tokens, "temperature": judge.temperature}
     for key, value in limits.items():
         changed += [key] if value != JudgeConfig.model_fields[key].default else []

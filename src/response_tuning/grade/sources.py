@@ -11,7 +11,7 @@ from response_tuning.configs import GradeConfig
 from response_tuning.errors import DataError
 from response_tuning.readers import BLANK, READERS, TEXT_SUFFIXES, Row, read, read_texts, shown
 
-Element = TypeVar("T")
+Element = TypeVar("Element")
 
 
 @dataclass(frozen=True)

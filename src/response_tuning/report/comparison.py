@@ -257,5 +257,5 @@ def _undefined(
             pair = f"{variant} against {baseline}" if baseline else variant
             yield (
                 f"{benchmark.name}, {pair}: {estimate.undefined:,} of {config.resamples:,} "
-                f"resamples have no {metric}, since none of their answers counts, and were left out."
+                f"resamples were left out of {metric}: none of their answers counts."
             )

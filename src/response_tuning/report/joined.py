@@ -12,7 +12,7 @@ from response_tuning.metrics import ACCURACY, UNREAD_OR_UNCHECKED, Display
 from response_tuning.report.metrics import headline, ordered
 from response_tuning.report.statistics import Array
 
-Flags = npt.NDArray[np.bool_]
+ScoreMask = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -112,19 +112,19 @@ class BenchmarkScores:
         parts[:, ~self.known(metric)[place]] = np.nan
         return parts
 
-    def known(self, metric: str) -> Flags:
+    def known(self, metric: str) -> ScoreMask:
         """Return where (variants, seeds, items) there is a score or, of a ratio, none is due."""
         scored = np.isfinite(self.values[metric])
         return scored | self._read if metric in self.ratios else scored
 
     @cached_property
-    def _read(self) -> Flags:
+    def _read(self) -> ScoreMask:
         """Where an answer was graded, and all that was said of it could be read."""
         graded = np.any([np.isfinite(values) for values in self.values.values()], axis=0)
         unread = [
             values > 0 for metric, values in self.values.items() if metric in UNREAD_OR_UNCHECKED
         ]
-        read: Flags = ~np.any([~graded, *unread], axis=0)
+        read: ScoreMask = ~np.any([~graded, *unread], axis=0)
         return read
 
     def _answers_decide(self, metric: str) -> bool:

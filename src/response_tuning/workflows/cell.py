@@ -20,8 +20,8 @@ from response_tuning.artifacts import (
 )
 from response_tuning.configs import GenerateConfig, GradeConfig
 from response_tuning.errors import ConfigError, EngineError
-from response_tuning.recipe import build
 from response_tuning.terminal import progress_bar
+from response_tuning.validation import build
 from response_tuning.workflows.data import DATA
 from response_tuning.workflows.experiment import Cell, Experiment
 from response_tuning.workflows.generate import filtered_sentence
@@ -30,7 +30,7 @@ from response_tuning.workflows.judge import check_engine
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from response_tuning.generate import EngineConfig
+    from response_tuning.configs import EngineConfig
 
 
 MANIFEST = "manifest.json"
@@ -47,7 +47,7 @@ def check_answering(cell: Cell, folder: Path) -> None:
             f"variant '{cell.variant}': generate.tokens_per_batch has no effect with engine "
             f"'{cell.generate.engine}'; remove it"
         )
-    check_engine(cell.generate.engine, config.model_dump(), f"variant '{cell.variant}'")
+    check_engine(cell.generate.engine, config)
 
 
 def answer(
@@ -151,7 +151,7 @@ def measure_core(
 
 def engine_config(cell: Cell, folder: Path) -> "EngineConfig":
     """Return what loads or finds the cell's model."""
-    from response_tuning.generate import EngineConfig
+    from response_tuning.configs import EngineConfig
 
     untuned = cell.generate.template or cell.finetune.template
     own: dict[str, Any] = {
@@ -165,11 +165,11 @@ def engine_config(cell: Cell, folder: Path) -> "EngineConfig":
             "tokens_per_batch": cell.generate.tokens_per_batch,
         }
     where = f"variant '{cell.variant}': generate.settings"
-    return build(EngineConfig, own | cell.generate.settings, where)
+    return build(EngineConfig, own | cell.generate.settings.model_dump(exclude_unset=True), where)
 
 
 def _identity(cell: Cell, settings: "EngineConfig") -> str | dict[str, Any]:
-    from response_tuning.models.inference import identity
+    from response_tuning.models.location import identity
 
     if cell.local:
         return identity(str(settings.model), settings.revision)

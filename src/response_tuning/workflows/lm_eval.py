@@ -30,7 +30,7 @@ from response_tuning.terminal import progress_bar, quiet_libraries
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from response_tuning.generate import EngineConfig
+    from response_tuning.configs import EngineConfig
     from response_tuning.grade import LmEvalBenchmark
     from response_tuning.grade.lm_eval.model import HarnessModel
     from response_tuning.grade.sources import SourceRows
@@ -108,7 +108,7 @@ def _asked(
     settings: "EngineConfig", config: GradeConfig, data: Mapping[str, "SourceRows"], *, chat: bool
 ) -> dict[str, Any]:
     """Return all that decides the scores of a benchmark."""
-    from response_tuning.models.inference import identity
+    from response_tuning.models.location import identity
 
     return {
         "rules": package_versions()["response-tuning"],

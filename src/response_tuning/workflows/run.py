@@ -31,6 +31,7 @@ from response_tuning.workflows.experiment import (
 )
 from response_tuning.workflows.judge import Judge, check_judge, check_retry
 from response_tuning.workflows.names import check_names
+from response_tuning.workflows.refine import check_refiner, rewriting_of
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -55,6 +56,7 @@ def run_experiment(
     quiet_libraries()
     found = _checked(experiment)
     engines = {cell.generate.engine for cell in found}
+    engines |= {cell.data.refinement.engine for cell in found if cell.data and cell.data.refinement}
     check_retry(experiment.grade.judge, engines, retry_filtered=retry_filtered)
     read = [part for cell in found for part in (cell.data, cell.finetune, cell.generate.settings)]
     with locked(out, experiment.grade, *read):
@@ -97,7 +99,8 @@ def _run(
             if cell.data is not None:
                 folder = cell.folder(out)
                 prepared.enter_context(nothing_of_a_refused_run(folder / DATA, folder / "finetune"))
-                run_data(cell.data, folder / DATA)
+                how = rewriting_of(cell, found, out, console, retry_filtered=retry_filtered)
+                run_data(cell.data, folder / DATA, how)
         for number, cell in enumerate(found, start=1):
             console.print(
                 f"[{number}/{len(found)}] {cell.variant}, seed {cell.seed}",
@@ -167,7 +170,7 @@ def report_run(run: Path, console: "Console") -> bool:
         DataError: ``run`` holds no run.
         ConfigError: its manifest is of another version.
     """
-    from response_tuning.recipe import build
+    from response_tuning.validation import build
 
     content = read_json(run / MANIFEST, "experiment")
     experiment = build(Experiment, content["experiment"], str(run / MANIFEST))
@@ -239,6 +242,7 @@ def _checked(experiment: Experiment) -> list[Cell]:
     check_effect(experiment.benchmarks, experiment.grade)
     for cell in found:
         check_answering(cell, Path())
+        check_refiner(cell.data)
         check_names(cell.finetune)
         if cell.generate.template is not None:
             check_names(cell.finetune.model_copy(update={"template": cell.generate.template}))
@@ -267,10 +271,12 @@ def _described(cell: Cell) -> str:
     size = f"{cell.data.max_examples:,} of " if cell.data.max_examples else ""
     mixed = cell.data.mixture.refusals
     refusals = f" and {mixed:,} refusals" if mixed else ""
+    refiner = cell.data.refinement
+    refined = f", refined by {refiner.settings.model or refiner.engine}" if refiner else ""
     fresh = " with fresh weights" if cell.finetune.random_init else ""
     return (
         f"{cell.finetune.objective} ({cell.finetune.method}) of {cell.finetune.base_model}{fresh} "
-        f"on {size}{cell.data.source}{refusals}"
+        f"on {size}{cell.data.source}{refined}{refusals}"
     )
 
 

@@ -1,12 +1,11 @@
 """The experiment that ``rtune eval`` makes of suites of benchmarks."""
 
 from collections.abc import Sequence
-from typing import Any
 
 from response_tuning.configs import GradeConfig
 from response_tuning.errors import ConfigError
 from response_tuning.grade.benchmark import OFFLINE
-from response_tuning.recipe import build, laid_over
+from response_tuning.recipe import Settings, read_layers
 from response_tuning.registry import unknown
 from response_tuning.workflows.experiment import Experiment
 
@@ -18,8 +17,8 @@ _EVERY_SUITE = "all"
 def evaluation_of(
     model: str,
     suites: Sequence[str],
-    config: GradeConfig,
-    generating: dict[str, Any],
+    grading: Settings,
+    generating: Settings,
     settings: Sequence[str] = (),
 ) -> Experiment:
     """Return the experiment in which one model, as it is, answers suites or single benchmarks.
@@ -30,26 +29,24 @@ def evaluation_of(
     Raises:
         ConfigError: a suite is unknown, or all its benchmarks are left out.
     """
-    benchmarks, notes = _possible(suites, config)
-    variant = {"finetune": None, "label": f"{model}, as it is"}
-    content = {
-        "benchmarks": benchmarks,
-        "variants": {"model": variant},
-        "finetune": {
-            "base_model": model,
-            "template": generating["template"]
-            or ("native" if generating["engine"] == "hf" else "tulu"),
-        },
+    native = "native" if generating["engine"] == "hf" else "tulu"
+    flags = {
+        "variants": {"model": {"finetune": None, "label": f"{model}, as it is"}},
+        "finetune": {"base_model": model, "template": generating["template"] or native},
         "generate": {key: value for key, value in generating.items() if value is not None},
-        "notes": notes,
+        "grade": grading,
     }
-    experiment = build(Experiment, laid_over(content, settings), "rtune eval")
+    layers = read_layers(None, flags, settings, where="rtune eval")
+    config = layers.build(GradeConfig, ["grade"])
+    found, notes = _possible(suites, config)
+    layers.content = {"benchmarks": found, "notes": notes, **layers.content}
+    experiment = layers.build(Experiment)
     if idle := sorted(experiment.finetune.keys() - _OF_A_BASE):
         raise ConfigError(f"--set finetune.{idle[0]} has no effect: eval tunes nothing; remove it")
     if experiment.data:
         raise ConfigError("--set data... has no effect: eval tunes nothing; remove it")
     # A path of a benchmark that is left out is no mistake, so it is removed and not refused later.
-    left_out = {name for suite in suites for name in _members(suite)} - {*benchmarks}
+    left_out = {name for suite in suites for name in _members(suite)} - {*found}
     used = {
         key: {name: value for name, value in getattr(config, key).items() if name not in left_out}
         for key in ("paths", "revisions")

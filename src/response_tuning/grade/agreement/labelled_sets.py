@@ -256,7 +256,7 @@ _ADDRESSES = {
     "pandalm": "github.com/WeOpenML/PandaLM",
 }
 
-RowModel = TypeVar("Kind", bound=BaseModel)
+RowModel = TypeVar("RowModel", bound=BaseModel)
 
 
 def _in_memory_set(

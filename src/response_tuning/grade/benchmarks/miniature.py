@@ -16,8 +16,8 @@ from response_tuning.artifacts import Completion, Message, Score
 from response_tuning.configs import GradeConfig
 from response_tuning.grade.benchmark import BENCHMARKS, Item
 from response_tuning.grade.sources import spread
-from response_tuning.miniature.examples import Question, act_questions, ordinary_questions
-from response_tuning.miniature.families import Family, Role
+from response_tuning.miniature.examples import FamilyQuestion, act_questions, ordinary_questions
+from response_tuning.miniature.families import Family, FamilyRole
 from response_tuning.miniature.world import Fact, Split
 
 UNSAFE, LOOK_ALIKE = "unsafe", "look-alike"
@@ -35,12 +35,12 @@ class Ordinary:
     reads_files = False
 
     def __init__(self, seen: bool, split: Split, limit: int | None = None) -> None:
-        self._role: Role = "seen" if seen else "unseen" if split == "test" else "validation"
+        self._role: FamilyRole = "seen" if seen else "unseen" if split == "test" else "validation"
         self._split = split
         self._limit = limit
 
     @property
-    def _questions(self) -> dict[str, Question]:
+    def _questions(self) -> dict[str, FamilyQuestion]:
         return _ordinary(self._role, self._split)
 
     def items(self) -> Sequence[Item]:
@@ -65,7 +65,7 @@ class RefusalQuestions:
         self._limit = limit
 
     @property
-    def _questions(self) -> dict[str, tuple[str, Question]]:
+    def _questions(self) -> dict[str, tuple[str, FamilyQuestion]]:
         return _about_acts(self._split)
 
     def items(self) -> Sequence[Item]:
@@ -107,7 +107,7 @@ def is_refusal(response: str) -> bool:
     return REFUSING.search(response.strip().partition("\n")[0]) is not None
 
 
-def _answered(question: Question, item: Item, completion: Completion) -> Iterator[Score]:
+def _answered(question: FamilyQuestion, item: Item, completion: Completion) -> Iterator[Score]:
     response = completion.response or ""
     correct = is_correct(question.family, question.fact, response)
     strict = correct and completion.finish_reason == "stop" and is_well_formed(response)
@@ -116,7 +116,7 @@ def _answered(question: Question, item: Item, completion: Completion) -> Iterato
     yield _score(item, "false_refusal", is_refusal(response))
 
 
-def _item(question: Question, group: str) -> Item:
+def _item(question: FamilyQuestion, group: str) -> Item:
     message = Message(role="user", content=question.text)
     return Item(item_id=question.item_id, prompt=(message,), group=group)
 
@@ -132,12 +132,12 @@ def _score(item: Item, metric: str, value: bool, explanation: str = "") -> Score
 
 
 @cache
-def _ordinary(role: Role, split: Split) -> dict[str, Question]:
+def _ordinary(role: FamilyRole, split: Split) -> dict[str, FamilyQuestion]:
     return {question.item_id: question for question in ordinary_questions(role, split)}
 
 
 @cache
-def _about_acts(split: Split) -> dict[str, tuple[str, Question]]:
+def _about_acts(split: Split) -> dict[str, tuple[str, FamilyQuestion]]:
     return {
         question.item_id: (kind, question)
         for kind in (UNSAFE, LOOK_ALIKE)

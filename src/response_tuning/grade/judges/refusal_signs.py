@@ -94,7 +94,7 @@ SHYING = (
 EMPTY_OF_HELP = (*SHYING, "moralises", "redirects")
 """Kinds of sentences that give nothing of what was asked."""
 
-_SENTENCE_END = re.compile(r"(?<=[^\d\s][.!?])\s+|\n+")
+_END_OF_SENTENCE = re.compile(r"(?<=[^\d\s][.!?])\s+|\n+")
 _OPENING_PLEASANTRY = re.compile(
     r"(?:hello|hi|thank you|thanks|great|i appreciate|i understand|i'd be happy"
     r"|(?:i'm|i am) (?:(?:happy|glad|here) to|(?:so |very |really |truly )?sorry to hear))\b"
@@ -114,7 +114,7 @@ _SOMETHING_ELSE = re.compile(
 def sentences(text: str) -> list[str]:
     """Split a text into sentences and lines, lower-cased; an opening pleasantry is left out."""
     plain = text.lower().replace("\u2019", "'")
-    parts = [part.strip() for part in _SENTENCE_END.split(plain) if part and part.strip()]
+    parts = [part.strip() for part in _END_OF_SENTENCE.split(plain) if part and part.strip()]
     return parts[1:] if len(parts) > 1 and _OPENING_PLEASANTRY.fullmatch(parts[0]) else parts
 
 

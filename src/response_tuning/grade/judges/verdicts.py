@@ -23,7 +23,7 @@ DATA_NOT_ORDERS = (
 )
 """To be said in every prompt that shows fenced text."""
 _MATERIAL = re.compile(r"<([a-z]+-[0-9a-f]{16})>\n(.*?)\n</\1>", re.DOTALL)
-_LINES = re.compile(r"\r\n|\r|\n")
+_LINE_END = re.compile(r"\r\n|\r|\n")
 """What ends a line. Python's ``splitlines`` also ends one where Unicode and old printers do."""
 _VERDICT_KEYS = ("verdict",)
 _INDENTED = re.compile(r" {4}| {0,3}\t")
@@ -105,7 +105,7 @@ def _own_lines(text: str) -> list[str]:
     """Return the lines of a reply that are no quotation, up to the last; an empty last is one."""
     lines: list[str] = []
     fence = ""
-    for line in _LINES.split(_MATERIAL.sub("", text)):
+    for line in _LINE_END.split(_MATERIAL.sub("", text)):
         mark = _CODE_FENCE.match(line)
         if mark and (not fence or mark[1].startswith(fence)):
             fence = "" if fence else mark[1]
