@@ -27,6 +27,8 @@ _RECORD = re.compile(rb'\{"(item_id|verdict)":')
 _PAGE = re.compile(rb"<!doctype html>", re.IGNORECASE)
 MARK = ".rtune.json"
 """The file that a folder made by rtune holds; hidden, so that it is no part of a model's digest."""
+STAGE_MANIFEST = "manifest.json"
+"""In ``generate/`` and ``grade/`` of a cell: what their files were made from."""
 _MADE_BEFORE = {
     "manifest.json": ("settings", "experiment"),
     "audit.json": ("dropped",),

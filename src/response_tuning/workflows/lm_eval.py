@@ -25,6 +25,7 @@ from response_tuning.artifacts import (
 )
 from response_tuning.configs import GradeConfig
 from response_tuning.errors import ConfigError, TemplateError
+from response_tuning.folders import STAGE_MANIFEST, folder_state
 from response_tuning.registry import unknown
 from response_tuning.terminal import progress_bar, quiet_libraries
 
@@ -36,9 +37,8 @@ if TYPE_CHECKING:
     from response_tuning.grade.sources import Rows
 
 
-MANIFEST = "manifest.json"
-ANY = "tulu"
-"""A template for the loader, which wants one; without ``chat`` it is never used."""
+_ANY_TEMPLATE = "tulu"
+"""For the loader, which needs one; without ``chat`` it is never used."""
 
 
 def run_core(
@@ -66,8 +66,8 @@ def run_core(
     quiet_libraries()
     check_core(benchmarks)
     data = {name: read_data(name, config) for name in benchmarks}
-    asked = {name: _asked(settings, config, data[name], chat=chat) for name in benchmarks}
-    missing = [name for name in benchmarks if not _is_there(name, asked[name], out)]
+    inputs = {name: _inputs(settings, config, data[name], chat=chat) for name in benchmarks}
+    missing = [name for name in benchmarks if not _is_measured(name, inputs[name], out)]
     if not missing:
         console.print("core capabilities: there already", highlight=False)
         return
@@ -77,9 +77,9 @@ def run_core(
         with progress_bar(name, console) as model.hear, _quiet():
             found, notes = _evaluate(model, name, data[name], config, chat=chat)
         write_jsonl(out / "grade" / f"{name}.jsonl", found)
-        manifest = out / "grade" / MANIFEST
-        there = read_json(manifest) if manifest.exists() else {}
-        write_json(manifest, there | {name: asked[name] | notes})
+        manifest = out / "grade" / STAGE_MANIFEST
+        measured = read_json(manifest) if manifest.exists() else {}
+        write_json(manifest, measured | {name: inputs[name] | notes})
         _print(name, found, notes, console)
 
 
@@ -100,7 +100,7 @@ def check_core(benchmarks: Sequence[str]) -> None:
         )
 
 
-def _asked(
+def _inputs(
     settings: "EngineConfig", config: GradeConfig, data: Mapping[str, "Rows"], *, chat: bool
 ) -> dict[str, Any]:
     """Return all that decides the scores of a benchmark."""
@@ -116,19 +116,17 @@ def _asked(
     }
 
 
-def _is_there(name: str, asked: Mapping[str, Any], out: Path) -> bool:
-    scores, manifest = out / "grade" / f"{name}.jsonl", out / "grade" / MANIFEST
-    if not scores.exists() or not manifest.exists():
-        return False
-    there = read_json(manifest).get(name, {})
-    return {key: there.get(key) for key in asked} == asked
+def _is_measured(name: str, inputs: Mapping[str, Any], out: Path) -> bool:
+    folder = out / "grade"
+    recorded = read_json(folder / STAGE_MANIFEST) if (folder / STAGE_MANIFEST).exists() else {}
+    return folder_state(folder, recorded.get(name), inputs, [f"{name}.jsonl"]).whole
 
 
 def _load(settings: "EngineConfig", *, chat: bool) -> "HarnessModel":
     from response_tuning.grade.lm_eval.model import HarnessModel
     from response_tuning.models.inference import load
 
-    template = settings.template if chat else ANY
+    template = settings.template if chat else _ANY_TEMPLATE
     local = load(str(settings.model), template, settings.revision, settings.device)
     return HarnessModel(local, settings.tokens_per_batch)
 
