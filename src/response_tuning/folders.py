@@ -99,14 +99,18 @@ def locked(out: Path, *read: object, inside: bool = False) -> Iterator[None]:
         FolderInUseError: another process is at work in ``out``.
         ConfigError: it holds files that rtune did not make, or overlaps with an input.
     """
-    with _place(out, *read) as first:
-        if not first:
+    with _place(out, *read) as is_first:
+        if not is_first:
             yield
             return
+        made = _make(out)
         with lock(out / MARK, out):
-            _claim(out, inside=inside)
-            _sweep(_own_files(out))
-            yield
+            try:
+                _claim(out, inside=inside)
+                _sweep(_own_files(out))
+                yield
+            finally:  # with the lock: another process may want the folder next
+                _leave(out, made)
 
 
 @contextmanager
@@ -119,12 +123,18 @@ def shared(out: Path, *read: object) -> Iterator[None]:
     Raises:
         ConfigError: ``out`` holds files that rtune did not make, or overlaps with an input.
     """
-    with _place(out, *read) as first:
-        if first:
-            with turn(out):
-                _claim(out, inside=False)
-                _sweep(_own_files(out))
-        yield
+    with _place(out, *read) as is_first:
+        made = _make(out) if is_first else []
+        try:
+            if is_first:
+                with lock(out / MARK, out, wait=True):
+                    _claim(out, inside=False)
+                    _sweep(_own_files(out))
+            yield
+        finally:
+            if is_first and out.exists():
+                with lock(out / MARK, out, wait=True):
+                    _leave(out, made)
 
 
 @contextmanager
@@ -150,25 +160,23 @@ def free_folder(out: Path) -> Iterator[bool]:
 
 @contextmanager
 def _place(out: Path, *read: object) -> Iterator[bool]:
-    """Check and make a folder, and leave no empty one; yield whether this process is the first.
+    """Refuse a folder that overlaps with inputs; yield whether this process is the first.
 
-    torchrun starts several, of which the others write nothing but what the first one shares out.
+    torchrun starts several, of which the others write only what the first one asks them for.
     """
     inputs = inputs_of(*read)
     check_apart(out, inputs)
-    if os.environ.get("RANK", "0") != "0":
-        with keeping(inputs):
-            yield False
-        return
+    with keeping(inputs):
+        yield os.environ.get("RANK", "0") == "0"
+
+
+def _make(out: Path) -> list[Path]:
+    """Make a folder, and return which it and those above it are new, the innermost first."""
     if out.exists() and not out.is_dir():
         raise ConfigError(f"{out}: is no folder; choose another")
     made = _missing(out)
     out.mkdir(parents=True, exist_ok=True)
-    try:
-        with keeping(inputs):
-            yield True
-    finally:
-        _leave(out, made)
+    return made
 
 
 @contextmanager

@@ -1,6 +1,6 @@
 """A report on a run: read, compare, and write tables, plots and a page."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from math import isnan
 from pathlib import Path
 
@@ -21,14 +21,14 @@ def report(
     variants: Sequence[Variant],
     config: ReportConfig,
     notes: Sequence[str] = (),
-    seeds: Sequence[int] | None = None,
+    seeds: Mapping[str, Sequence[int]] | None = None,
     benchmarks: Sequence[str] | None = None,
 ) -> list[str]:
     """Compare the graded ``variants`` of a run and write ``run/report/``.
 
-    ``notes`` are sentences that stand at the top of the page; ``seeds`` and
-    ``benchmarks``, in this order, are those to read, by default all. Returns a sentence for each
-    variant and benchmark of which so much could not be read that its rates are not known.
+    ``notes`` are sentences at the top of the page. ``seeds`` of each variant, and ``benchmarks``,
+    in this order, are those to read, by default all. Returns a sentence for each variant and
+    benchmark with so many unreadable verdicts that its rates are not known.
 
     Raises:
         ConfigError: a baseline is no variant, or two variants of a series have the same dose.

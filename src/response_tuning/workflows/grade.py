@@ -16,10 +16,9 @@ from response_tuning.artifacts import (
 )
 from response_tuning.configs import GradeConfig
 from response_tuning.errors import ConfigError
-from response_tuning.folders import locked_file
+from response_tuning.folders import STAGE_MANIFEST, folder_state, locked_file
 from response_tuning.unread import KNOWN_ANYHOW, unread
-from response_tuning.workflows.cell import MANIFEST
-from response_tuning.workflows.judge import Judge
+from response_tuning.workflows.judge import Judge, check_retry
 from response_tuning.workflows.suites import CORE, REFUSAL, REFUSAL_SUITE
 
 if TYPE_CHECKING:
@@ -34,45 +33,42 @@ def grade_answers(benchmark: str, config: GradeConfig, folder: Path, judge: Judg
     from response_tuning.grade import grade
 
     completions = folder / "generate" / f"{benchmark}.jsonl"
-    scores, manifest = folder / "grade" / f"{benchmark}.jsonl", folder / "grade" / MANIFEST
+    scores, manifest = folder / "grade" / f"{benchmark}.jsonl", folder / "grade" / STAGE_MANIFEST
     graded: dict[str, Any] = read_json(manifest) if manifest.exists() else {}
-    now = {
+    inputs = {
         "completions": file_digest(completions),
         "rules": package_versions()["response-tuning"],
         **_judged_by(benchmark, config),
     }
-    if scores.exists() and graded.get(benchmark) == now and not judge.retry_filtered:
+    state = folder_state(scores.parent, graded.get(benchmark), inputs, [scores.name])
+    if state.whole and not judge.retry_filtered:
         return
-    grade(
-        benchmark,
-        completions,
-        scores,
-        config,
-        judge.say(folder / "grade" / JUDGE_JOURNAL, benchmark),
-    )
-    write_json(manifest, graded | {benchmark: now})
+    say = judge.say(folder / "grade" / JUDGE_JOURNAL, benchmark)
+    grade(benchmark, completions, scores, config, say)
+    recorded = {name: value for name, value in inputs.items() if value is not None}
+    write_json(manifest, graded | {benchmark: recorded})
 
 
 def print_scores(scores: Sequence[Score], console: "Console") -> bool:
-    """Print every metric, and return whether so much could be read that its rates are known."""
+    """Print every metric; return False if too many verdicts were unreadable to give rates."""
     lost = unread(scores)
     metrics: dict[str, list[Score]] = {}
     for score in scores:
         metrics.setdefault(score.metric, []).append(score)
-    for metric, found in metrics.items():
+    for metric, of_metric in metrics.items():
         if lost.too_many and metric not in KNOWN_ANYHOW:
             console.print(f"{metric:>22}  n/a    ({lost})", style="red", highlight=False)
             continue
-        mean = fmean([score.value for score in found], [score.weight for score in found])
-        console.print(f"{metric:>22}  {mean:.3f}  (n {len(found):,})", highlight=False)
+        mean = fmean([s.value for s in of_metric], [s.weight for s in of_metric])
+        console.print(f"{metric:>22}  {mean:.3f}  (n {len(of_metric):,})", highlight=False)
     return not lost.too_many
 
 
 def average_refusals(folder: Path) -> None:
-    """Leave the mean of the four refusal benchmarks of a cell as a benchmark of its own.
+    """Write the mean of a cell's four refusal benchmarks as a fifth one.
 
-    A few items of XSTest (``grade.limit``) may hold no unsafe one, and of one of the four too much
-    may be unread: then there is no mean.
+    It is left out where one of the four has no rate: too many verdicts are unreadable, or the few
+    items of XSTest under ``grade.limit`` include no unsafe one.
     """
     from response_tuning.grade.judges.refusals import suite_average
 
@@ -86,7 +82,7 @@ def average_refusals(folder: Path) -> None:
 
 
 def about_judge(benchmarks: Sequence[str], config: GradeConfig) -> list[str]:
-    """Return a sentence on who judged and how far people agree; none where rules know it all."""
+    """Return a sentence on who judged and how far people agree; none where only rules decide."""
     from response_tuning.grade import JudgedBenchmark, open_benchmark
     from response_tuning.grade.agreement.record import judge_sentence
 
@@ -101,13 +97,12 @@ def about_judge(benchmarks: Sequence[str], config: GradeConfig) -> list[str]:
 
 
 def _judged_by(benchmark: str, config: GradeConfig) -> dict[str, Any]:
-    """Return what else decides the scores: files, the reference, the judge. Rules have none."""
+    """Return what else decides the scores; None for what does not apply to the benchmark."""
     from response_tuning.grade import JudgedBenchmark, open_benchmark
 
     rule = open_benchmark(benchmark, config)
-    found: dict[str, Any] = {}
-    if (origin := getattr(rule, "origin", None)) is not None:
-        found["origin"] = origin
+    found: dict[str, Any] = {"origin": getattr(rule, "origin", None)}
+    found |= {"judge": None, "reference": None}
     if isinstance(rule, JudgedBenchmark):
         found["judge"] = config.judge.model_dump(mode="json", exclude={"checked"})
         if config.reference is not None:
@@ -126,12 +121,11 @@ def run_grade(
     *,
     retry_filtered: bool = False,
 ) -> bool:
-    """Run stage 4 on one file of completions, and print every metric.
+    """Grade one file of completions, and print every metric.
 
-    Returns whether so much could be read that its rates are known.
+    Returns False if too many verdicts were unreadable to give rates.
     """
     from response_tuning.grade import check_effect, grade
-    from response_tuning.workflows.judge import Judge, check_retry
 
     check_effect([benchmark], config)
     check_retry(config.judge, retry_filtered=retry_filtered)

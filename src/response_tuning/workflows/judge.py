@@ -10,7 +10,7 @@ from response_tuning.artifacts import Completion, Request, Sampling
 from response_tuning.configs import JudgeConfig
 from response_tuning.errors import ConfigError, EngineError
 from response_tuning.recipe import build
-from response_tuning.terminal import progress_bar
+from response_tuning.workflows.generate import Sampler
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -50,22 +50,13 @@ class Judge:
 
     def say(self, journal: Path, about: str) -> Say | None:
         """Return what asks the judge and keeps its replies in ``journal``; None without a model."""
-        from response_tuning.generate import generate
-
         if self.config.engine == OFFLINE:
             return None
         sampling = Sampling(**self.config.model_dump(include={"max_new_tokens", "temperature"}))
 
         def ask(requests: Iterable[Request]) -> Iterator[Completion]:
-            with progress_bar(f"verdicts on {about}", self._console) as advance:
-                return generate(
-                    self.engine,
-                    requests,
-                    journal,
-                    sampling,
-                    progress=advance,
-                    retry_filtered=self.retry_filtered,
-                )
+            sampler = Sampler(self.engine, sampling, self._console, self.retry_filtered)
+            return sampler.complete(requests, journal, f"verdicts on {about}")
 
         return ask
 

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from response_tuning.artifacts import Completion, Request, Sampling, read_json, write_json
 from response_tuning.configs import DataConfig
 from response_tuning.folders import locked, page_at
-from response_tuning.terminal import printable, progress_bar, quiet_libraries
+from response_tuning.terminal import printable, quiet_libraries
 from response_tuning.workflows.data import print_audit, run_data
+from response_tuning.workflows.generate import Sampler
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -132,20 +133,8 @@ def _refine(engine: "Engine", refiner: Refiner, out: Path, console: "Console") -
 def _asking(
     engine: "Engine", sampling: Sampling, out: Path, console: "Console", retry_filtered: bool
 ) -> Callable[[Iterable[Request]], Iterator[Completion]]:
-    from response_tuning.generate import generate
-
-    def say(requests: Iterable[Request]) -> Iterator[Completion]:
-        with progress_bar("rewrites", console) as advance:
-            return generate(
-                engine,
-                requests,
-                out / JOURNAL,
-                sampling,
-                progress=advance,
-                retry_filtered=retry_filtered,
-            )
-
-    return say
+    sampler = Sampler(engine, sampling, console, retry_filtered)
+    return lambda requests: sampler.complete(requests, out / JOURNAL, "rewrites")
 
 
 def _print_extraction(extraction: dict[str, Any], console: "Console") -> None:
