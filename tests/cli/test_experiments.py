@@ -51,7 +51,7 @@ def test_run_goes_through_the_stages_and_ends_in_a_report(
     assert (tmp_path / out / "report" / "report.html").exists()
     again = rtune("run", recipe)
     assert again.code == 0
-    assert again.out.count("answers: there already") == 2
+    assert again.out.count("answers: already complete") == 2
     assert "already finished, nothing to do" in again.out
 
 

@@ -1,5 +1,6 @@
 """The command line of whole experiments: run, grade, report, and the demo."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -34,6 +35,15 @@ Settings = Annotated[
     typer.Option("--set", metavar="KEY=VALUE", help="Any setting, such as finetune.epochs=2."),
 ]
 
+Only = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="CELL",
+        help="Run this cell alone, such as rt/seed-0, or all seeds of a variant, such as rt; may "
+        "be repeated.",
+    ),
+]
+
 
 @app.command()
 def run(
@@ -41,13 +51,18 @@ def run(
     out: Annotated[
         Path | None, typer.Option(help="Folder of the run; by default runs/<name of the recipe>.")
     ] = None,
+    only: Only = None,
     settings: Settings = None,
     dry_run: DryRun = False,
     retry_filtered: RetryFiltered = False,
 ) -> None:
-    """Tune, ask and grade every variant at every seed, and report; go on where it stopped."""
+    """Tune, ask and grade every variant at every seed, and report; go on where it stopped.
+
+    The same command may run several times at once, also on other machines with the same disk: each
+    process takes the next cell that is free.
+    """
     folder = out or Path("runs") / recipe.stem
-    _run(recipe, folder, settings or [], dry_run, retry_filtered=retry_filtered)
+    _run(recipe, folder, settings or [], dry_run, only or (), retry_filtered=retry_filtered)
 
 
 @app.command()
@@ -158,13 +173,21 @@ def evaluate(
 
 
 def _run(
-    recipe: Path, out: Path, settings: list[str], dry_run: bool, *, retry_filtered: bool = False
+    recipe: Path,
+    out: Path,
+    settings: list[str],
+    dry_run: bool,
+    only: Sequence[str] = (),
+    *,
+    retry_filtered: bool = False,
 ) -> None:
     from response_tuning.workflows import run
     from response_tuning.workflows.experiment import read_experiment
 
     experiment = read_experiment(recipe, settings)
     if dry_run:
-        run.plan_experiment(experiment, console())
-    elif not run.run_experiment(experiment, out, console(), retry_filtered=retry_filtered):
+        run.plan_experiment(experiment, console(), only)
+        return
+    known = run.run_experiment(experiment, out, console(), only=only, retry_filtered=retry_filtered)
+    if not known:
         raise typer.Exit(1)
