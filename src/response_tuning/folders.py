@@ -276,7 +276,8 @@ def _sweep(found: Iterable[Path]) -> None:
 def _leave(out: Path, made: Sequence[Path]) -> None:
     """Take the mark, and empty folders, away again if nothing came of the command."""
     mark = out / MARK
-    if any(path != mark and not path.is_dir() for path in out.rglob("*")):
+    files = (Path(folder, name) for folder, _, names in os.walk(out) for name in names)
+    if any(file != mark for file in files):
         return
     with suppress(OSError):
         mark.unlink(missing_ok=True)
@@ -325,7 +326,10 @@ def _locked_descriptor(path: Path, out: Path, *, wait: bool) -> int:
     how = fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB
     while True:
         path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        except FileNotFoundError:  # a command that made nothing has just removed the folder
+            continue
         try:
             fcntl.flock(descriptor, how)
         except BlockingIOError:

@@ -77,6 +77,16 @@ def test_settings_on_the_command_line_are_laid_over_the_recipe(
     assert "seeds: 4\n" in out
 
 
+def test_single_cells_can_be_named(rtune: Run, recipe: Path) -> None:
+    seeds = ["--set", "seeds=[0, 1]", "--dry-run"]
+    out = rtune("run", recipe, *seeds, "--only", "rt/seed-1", "--only", "base").out
+    assert "seeds: 0, 1\n" in out
+    assert "3 cells: 1 to tune, " in out
+    result = rtune("run", recipe, *seeds, "--only", "rt/sed-1")
+    assert result.code == 2
+    assert "unknown cell 'rt/sed-1': did you mean 'rt/seed-1'" in result.err
+
+
 @pytest.mark.parametrize("flags", [[], ["--out", "somewhere"]])
 def test_a_dry_run_prints_the_plan_and_writes_nothing(
     rtune: Run, recipe: Path, tmp_path: Path, flags: list[str]

@@ -2,13 +2,13 @@ import csv
 import json
 import re
 import shutil
-from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
 
 import pytest
+from fixtures.experiments import BENCHMARK, CELLS, ITEMS, Make, contents, quiet, settings
 from rich.console import Console
 
 from response_tuning.artifacts import Completion, Score, read_json, read_jsonl
@@ -24,70 +24,7 @@ from response_tuning.workflows.experiment import Experiment, cells
 from response_tuning.workflows.run import plan_experiment, report_run, run_experiment
 from response_tuning.workflows.show import show_run
 
-BENCHMARK = "miniature-unseen-validation"
-ITEMS = 79
 MADE = {"source": "miniature-refusals", "selector": "all"}
-CELLS = ["rt/seed-0", "rt/seed-1", "base/seed-0", "base/seed-1"]
-Make = Callable[..., Experiment]
-
-
-def settings(base: Path) -> dict[str, Any]:
-    return {
-        "seeds": [0, 1],
-        "data": {"source": "miniature", "max_examples": 64},
-        "finetune": {
-            "base_model": str(base),
-            "device": "cpu",
-            "method": "full",
-            "learning_rate": 2e-3,
-            "epochs": 1,
-            "examples_per_step": 4,
-            "window": 64,
-        },
-        "generate": {"max_new_tokens": 8},
-        "benchmarks": [BENCHMARK],
-        "variants": {
-            "rt": {"label": "response tuning"},
-            "base": {"label": "not tuned", "finetune": None},
-        },
-        "report": {"baselines": ["base"], "resamples": 100},
-        "notes": ["A note."],
-    }
-
-
-def quiet() -> Console:
-    return Console(quiet=True)
-
-
-@pytest.fixture(scope="module")
-def make(miniature_base: Path) -> Make:
-    def experiment(**changes: Any) -> Experiment:
-        values = settings(miniature_base)
-        for name, change in changes.items():
-            whole = isinstance(change, dict) and name != "variants"
-            values[name] = values[name] | change if whole else change
-        return build(Experiment, values, "recipe.yaml")
-
-    return experiment
-
-
-@pytest.fixture(scope="module")
-def uninterrupted(make: Make, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    run = tmp_path_factory.mktemp("uninterrupted") / "run"
-    run_experiment(make(), run, quiet())
-    return run
-
-
-@pytest.fixture
-def run(uninterrupted: Path, tmp_path: Path) -> Path:
-    """A finished run to play with."""
-    shutil.copytree(uninterrupted, tmp_path / "run")
-    return tmp_path / "run"
-
-
-def contents(run: Path) -> dict[str, bytes]:
-    files = (path for path in run.rglob("*") if path.is_file())
-    return {path.relative_to(run).as_posix(): path.read_bytes() for path in files}
 
 
 def test_a_run_is_a_folder_for_each_cell_a_report_and_a_manifest(uninterrupted: Path) -> None:
