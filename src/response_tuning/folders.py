@@ -82,7 +82,7 @@ def folder_state(
     }
     if changed:  # nobody needs these files, and hashing weights takes minutes
         return FolderState(recorded=True, changed=changed)
-    if isinstance(files, Mapping):
+    if isinstance(files, dict):
         return FolderState(recorded=True, changed={}, flaw=seals.flaw(folder, files))
     gone = [f"{name} is gone" for name in files if not (folder / name).is_file()]
     return FolderState(recorded=True, changed={}, flaw=gone[0] if gone else "")

@@ -3,11 +3,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fixtures.experiments import Make, quiet, settings
 
 from response_tuning.recipe import build
 from response_tuning.workflows.experiment import Experiment
 from response_tuning.workflows.run import run_experiment
+from tests.fixtures.experiments import Make, quiet, settings
 
 
 @pytest.fixture(scope="session")

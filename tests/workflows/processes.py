@@ -9,7 +9,7 @@ import sys
 import traceback
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
+sys.path.insert(0, str(Path(__file__).parents[2]))
 
 
 def run(arguments: list[str], log: Path) -> None:
@@ -34,7 +34,7 @@ def run(arguments: list[str], log: Path) -> None:
 
 
 def main() -> None:
-    from crashes import import_everything
+    from tests.crashes import import_everything
 
     import_everything()
     count, logs, *arguments = sys.argv[1:]

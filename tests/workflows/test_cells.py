@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import pytest
-from fixtures.experiments import BENCHMARK, CELLS, Make, contents, quiet, settings
 from rich.console import Console
 
 from response_tuning.artifacts import Completion, read_json
@@ -19,6 +18,7 @@ from response_tuning.folders import free_folder, locked, shared
 from response_tuning.generate.engines.hf import HfEngine
 from response_tuning.journals import Journal
 from response_tuning.workflows.run import report_run, run_experiment
+from tests.fixtures.experiments import BENCHMARK, CELLS, Make, contents, quiet, settings
 
 TABLES = ("report/results.csv", "report/comparisons.csv")
 

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import pytest
-from fixtures.experiments import BENCHMARK, CELLS, ITEMS, Make, contents, quiet, settings
 from rich.console import Console
 
 from response_tuning.artifacts import Completion, Score, read_json, read_jsonl
@@ -23,6 +22,7 @@ from response_tuning.workflows import run as workflow
 from response_tuning.workflows.experiment import Experiment, cells
 from response_tuning.workflows.run import plan_experiment, report_run, run_experiment
 from response_tuning.workflows.show import show_run
+from tests.fixtures.experiments import BENCHMARK, CELLS, ITEMS, Make, contents, quiet, settings
 
 MADE = {"source": "miniature-refusals", "selector": "all"}
 
