@@ -1,7 +1,8 @@
-"""What a command may write: a place of its own, that no other command uses, and never its inputs.
+"""Folders that commands write: made from which inputs, whole, in use by which process.
 
-A folder is new, empty, or one that rtune made before, which a hidden file says. The system drops a
-lock with the process, however that ends, so that none is left behind.
+A command writes into a new folder, an empty one, or one that rtune made before, which a hidden file
+marks. While it works there, it holds the lock of that file. The system drops a lock when its
+process ends, however that ends, so that no stale lock is left behind.
 """
 
 import glob
@@ -148,9 +149,9 @@ def turn(out: Path) -> Iterator[None]:
 @contextmanager
 def free_folder(out: Path) -> Iterator[bool]:
     """Lock a folder inside one that is shared, unless another process has; yield whether so."""
-    with ExitStack() as held:
+    with ExitStack() as lock_of_folder:
         try:
-            held.enter_context(locked(out, inside=True))
+            lock_of_folder.enter_context(locked(out, inside=True))
         except FolderInUseError:
             is_free = False
         else:
@@ -181,7 +182,9 @@ def _make(out: Path) -> list[Path]:
 
 @contextmanager
 def locked_file(out: Path, *read: object) -> Iterator[Path]:
-    """Have the file ``out`` to oneself, and yield its journal, which is ``<out>.journal``.
+    """Lock the file ``out`` for this process, and yield its journal, ``<out>.journal``.
+
+    The journal is what is locked: ``out`` appears by a rename, which would replace a lock's file.
 
     Raises:
         ConfigError: another process writes ``out``, or it must not be written.
@@ -205,7 +208,7 @@ def locked_file(out: Path, *read: object) -> Iterator[Path]:
 
 @contextmanager
 def page_at(page: Path | None, *read: object) -> Iterator[None]:
-    """Keep what is read from being written over by a page, before any work is done for it.
+    """Refuse a page in place of what is read, or of a user's file, before any work is done.
 
     Raises:
         ConfigError: the page must not be written.
@@ -266,15 +269,15 @@ def _own_files(out: Path) -> Iterator[Path]:
         yield from (Path(folder, name) for name in names)
 
 
-def _sweep(found: Iterable[Path]) -> None:
-    """Delete what killed commands were writing aside; the caller has the place to itself."""
-    for path in found:
+def _sweep(paths: Iterable[Path]) -> None:
+    """Delete the unfinished files of killed commands among ``paths``; the caller has the lock."""
+    for path in paths:
         if _ASIDE.fullmatch(path.name) and path.is_file():
             path.unlink(missing_ok=True)
 
 
 def _leave(out: Path, made: Sequence[Path]) -> None:
-    """Take the mark, and empty folders, away again if nothing came of the command."""
+    """Delete the mark and empty folders if the command left no file."""
     mark = out / MARK
     files = (Path(folder, name) for folder, _, names in os.walk(out) for name in names)
     if any(file != mark for file in files):
@@ -286,12 +289,12 @@ def _leave(out: Path, made: Sequence[Path]) -> None:
 
 
 def _missing(folder: Path) -> list[Path]:
-    """Return which of a folder and those above it are not there, the innermost first."""
+    """Return which of a folder and those above it do not exist, the innermost first."""
     return [path for path in (folder, *folder.parents) if not path.exists()]
 
 
 def _remove_empty(folders: Sequence[Path]) -> None:
-    with suppress(OSError):  # one that holds something, and so all above it, are kept
+    with suppress(OSError):  # a folder with files, and so all above it, stay
         for folder in folders:
             folder.rmdir()
 
@@ -300,8 +303,8 @@ def _remove_empty(folders: Sequence[Path]) -> None:
 def lock(path: Path, out: Path, *, wait: bool = False) -> Iterator[None]:
     """Lock the file ``path``, which is made for it and goes again if it stays empty.
 
-    A file, open for writing, because NFS lets clients lock nothing else. The system drops the lock
-    with the process, however that ends. Windows, and file systems without locks, have none.
+    It is opened for writing, because NFS grants an exclusive lock on nothing else. On Windows, and
+    on file systems without locks, nothing is locked.
 
     Raises:
         FolderInUseError: another process has the lock, and this one does not ``wait``; the message

@@ -22,30 +22,30 @@ def inputs_of(*read: object) -> list[Path]:
     The sub-folders of a folder of benchmark copies (``data``) are inputs, and not the folder
     itself: answers may be written beside them.
     """
-    found: list[Path] = []
+    inputs: list[Path] = []
     for each in read:
         if isinstance(each, Path):
-            found += [each] if each.exists() else []
+            inputs += [each] if each.exists() else []
         elif isinstance(each, BaseModel):
-            found += _named({name: getattr(each, name) for name in type(each).model_fields})
+            inputs += _named({name: getattr(each, name) for name in type(each).model_fields})
         elif isinstance(each, Mapping):
-            found += _named(each)
-    return found
+            inputs += _named(each)
+    return inputs
 
 
 def _named(settings: Mapping[str, object]) -> list[Path]:
-    found = []
+    inputs = []
     for name, value in settings.items():
         if isinstance(value, BaseModel) or (isinstance(value, Mapping) and name != "paths"):
-            found += inputs_of(value)
+            inputs += inputs_of(value)
         elif name in _PATHS:
             values = value.values() if isinstance(value, Mapping) else value
             several = values if isinstance(values, list | tuple) else [values]
             paths = [path for path in map(_existing, several) if path is not None]
-            found += (
+            inputs += (
                 [child for path in paths for child in _copies(path)] if name == "data" else paths
             )
-    return found
+    return inputs
 
 
 def _existing(value: object) -> Path | None:
