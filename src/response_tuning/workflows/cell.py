@@ -178,7 +178,7 @@ def _earlier_completions(name: str, cell: Cell, folder: Path) -> Iterator[Comple
         try:
             yield from read_jsonl(path, Completion)
         except DataError:
-            continue  # a damaged file of another cell is an error there, and no use here
+            continue  # the damage is an error of that cell; this one asks the model itself
 
 
 def _reuse(
@@ -190,13 +190,13 @@ def _reuse(
     keys = [key(sampler.engine, request, sampler.sampling) for request in requests]
     kept = Journal(journal, Completion)
     missing = {*keys} - {one.key for one in kept if one.error is None}
-    found = {one.key: one for one in earlier if one.key in missing and one.error is None}
-    if not found:
+    copies = {one.key: one for one in earlier if one.key in missing and one.error is None}
+    if not copies:
         return
     with kept.appending() as append:
         for known_by in dict.fromkeys(keys):
-            if known_by in found:
-                append(found[known_by])
+            if known_by in copies:
+                append(copies[known_by])
 
 
 def _write(

@@ -68,8 +68,8 @@ def _inputs(cell: Cell, experiment: Experiment) -> dict[str, Any]:
     from response_tuning.finetune.manifest import FREE
 
     def settings(config: Any, **but: Any) -> dict[str, Any]:  # noqa: ANN401 - any section
-        found: dict[str, Any] = config.model_dump(mode="json", exclude_defaults=True, **but)
-        return found
+        changed: dict[str, Any] = config.model_dump(mode="json", exclude_defaults=True, **but)
+        return changed
 
     tuned = {"exclude": FREE} if cell.tuned else {"include": _OF_UNTUNED}
     return {

@@ -63,8 +63,8 @@ class Worker:
             EngineError: some prompts got no answer; the same command asks them again.
         """
         with self._nothing_left_if_refused():
-            # All data first: unusable sources show before hours of training.
-            for cell in chosen:
+            for cell in (cell for cell in chosen if cell.data is not None):
+                # All data first: unusable sources show before hours of training.
                 with free_folder(cell.folder(self.run)) as is_free:
                     if is_free:
                         self._prepare(cell)
@@ -79,9 +79,9 @@ class Worker:
                     on_answered()
                 else:
                     self._in_use.add(cell.name)
-        # With a judge, grades come last: it may be a model that needs the memory that training
-        # takes, a variant may be its reference, and a judge that fails must not stop training.
-        return [cell.name for cell in chosen if not self._complete(cell)]
+            # With a judge, grades come last: it may be a model that needs the memory that training
+            # takes, a variant may be its reference, and a judge that fails must not stop training.
+            return [cell.name for cell in chosen if not self._complete(cell)]
 
     def _in_turn(self, chosen: Sequence[Cell]) -> Iterator[Cell]:
         """Yield cells; last those whose answers another process is getting at another seed.

@@ -26,16 +26,16 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 DATA = "data"
-"""Sub-folder of a run that holds what the data stage left."""
+"""Sub-folder of a run with the output of the data stage."""
 _FILES = ("examples.jsonl", "dropped.jsonl", "flagged.jsonl", "audit.json")
 
 
 def run_data(config: DataConfig, out: Path) -> None:
-    """Turn a source into examples, unless ``out`` holds exactly that already.
+    """Turn a source into examples, unless ``out`` already holds exactly these.
 
     Raises:
-        ConfigError: ``out`` belongs to a run on other data, or what the examples are to be
-            decontaminated against is neither a benchmark nor a file.
+        ConfigError: ``out`` belongs to a run on other data, or ``decontamination.against`` names
+            neither a benchmark nor a file.
     """
     from response_tuning.data import prepare
 
@@ -109,14 +109,14 @@ def _config_digest(config: DataConfig) -> str:
 
 
 def print_audit(out: Path, console: "Console") -> None:
-    """Print what became of the rows that ``run_data`` read, and what was found in them."""
+    """Print how many rows ``run_data`` kept, why it dropped others, and what it flagged."""
     audit = read_json(out / "audit.json", "rows", "rows_kept", "examples", "dropped")
-    held, flagged = audit.get("contaminated", {}), audit.get("flagged", {})
+    contaminated, flagged = audit.get("contaminated", {}), audit.get("flagged", {})
     lines = [f"{audit['rows']:,} rows: {audit['rows_kept']:,} kept, {audit['examples']:,} examples"]
     lines += [f"{count:>9,}  {reason}" for reason, count in audit["dropped"].items()]
     lines += ["flagged, one by one in flagged.jsonl:"] if flagged else []
     lines += [f"{count:>9,}  {what}" for what, count in flagged.items()]
-    lines += [f"no prompt of {name}" for name, kinds in held.items() if not any(kinds.values())]
+    lines += [f"no prompt of {n}" for n, kinds in contaminated.items() if not any(kinds.values())]
     for line in [*lines, f"wrote {out}"]:
         console.print(printable(line), highlight=False, soft_wrap=True, markup=False)
 
@@ -135,7 +135,7 @@ def _prompts_digest(name: str, config: DataConfig) -> str:
 
 
 def _prompts(name: str, config: DataConfig) -> dict[str, str]:
-    """Return what a benchmark or a file asks by its ids: the user's last message."""
+    """Return id -> the user's last message, of the prompts of a benchmark or a file."""
     from response_tuning.data import read_prompts
     from response_tuning.grade import BENCHMARKS, open_benchmark
 
@@ -150,7 +150,7 @@ def _prompts(name: str, config: DataConfig) -> dict[str, str]:
             f"decontamination.against: '{name}' is no file, and "
             f"{unknown('benchmark', name, BENCHMARKS.names())}"
         )
-    return {  # a later message takes the place of an earlier one
+    return {  # of several messages with one id, the last one stays
         request.item_id: message.content
         for request in requests
         for message in request.prompt

@@ -1,4 +1,7 @@
-"""``rtune generate``: a model answers a file of prompts, or a benchmark."""
+"""``rtune generate``: a model answers a file of prompts, or a benchmark.
+
+``Sampler`` is the one place where workflows ask a model: for answers, rewrites and verdicts.
+"""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence

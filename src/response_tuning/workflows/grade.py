@@ -76,8 +76,10 @@ def average_refusals(folder: Path) -> None:
     scores = {name: list(read_jsonl(path, Score)) for name, path in graded.items()}
     out = folder / "grade" / f"{REFUSAL_SUITE}.jsonl"
     out.unlink(missing_ok=True)
-    whole = all(any(score.metric == "refusal" for score in found) for found in scores.values())
-    if whole and not any(unread(found).too_many for found in scores.values()):
+    whole = all(
+        any(score.metric == "refusal" for score in of_benchmark) for of_benchmark in scores.values()
+    )
+    if whole and not any(unread(one).too_many for one in scores.values()):
         write_jsonl(out, suite_average(scores))
 
 
@@ -101,15 +103,15 @@ def _judged_by(benchmark: str, config: GradeConfig) -> dict[str, Any]:
     from response_tuning.grade import JudgedBenchmark, open_benchmark
 
     rule = open_benchmark(benchmark, config)
-    found: dict[str, Any] = {"origin": getattr(rule, "origin", None)}
-    found |= {"judge": None, "reference": None}
+    inputs: dict[str, Any] = {"origin": getattr(rule, "origin", None)}
+    inputs |= {"judge": None, "reference": None}
     if isinstance(rule, JudgedBenchmark):
-        found["judge"] = config.judge.model_dump(mode="json", exclude={"checked"})
+        inputs["judge"] = config.judge.model_dump(mode="json", exclude={"checked"})
         if config.reference is not None:
             if not Path(config.reference).exists():
                 raise ConfigError(f"grade.reference: no such file or variant: {config.reference}")
-            found["reference"] = file_digest(Path(config.reference))
-    return found
+            inputs["reference"] = file_digest(Path(config.reference))
+    return inputs
 
 
 def run_grade(

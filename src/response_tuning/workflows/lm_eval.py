@@ -1,8 +1,8 @@
-"""Core capabilities: lm-eval asks the model itself, in this process, and its results become scores.
+"""Core capabilities: lm-eval runs the model itself, in this process; its results become scores.
 
 The paper's preset (section 4.1, Table 12): MMLU, OpenBookQA, HellaSwag, ARC and PIQA without
 examples, by the log-likelihood of the choices; GSM8K with eight, as turns of a conversation, by a
-generated answer. These are the only benchmarks that are not answered through ``generate``.
+generated answer. These are the only benchmarks without completions of ``generate``.
 """
 
 import io
@@ -50,13 +50,13 @@ def run_core(
     *,
     chat: bool,
 ) -> None:
-    """Leave ``out/grade/<benchmark>.jsonl`` of each core benchmark, unless it is there already.
+    """Write ``out/grade/<benchmark>.jsonl`` of each core benchmark, unless it exists already.
 
-    With ``chat``, prompts are put into the template that ``settings`` name, or else the model's
-    own; without, they are plain text, as for a base model.
+    With ``chat``, prompts are in the template that ``settings`` name, or else the model's own;
+    without, they are plain text, as for a base model.
 
     Raises:
-        ConfigError: lm-eval is not installed, or there is no such benchmark.
+        ConfigError: lm-eval is not installed, or a benchmark is unknown.
         DataError: data cannot be found or used.
         ModelError: the model cannot be loaded, or its context is too short.
         EngineError: a batch does not fit into the GPU's memory.
@@ -69,25 +69,25 @@ def run_core(
     inputs = {name: _inputs(settings, config, data[name], chat=chat) for name in benchmarks}
     missing = [name for name in benchmarks if not _is_measured(name, inputs[name], out)]
     if not missing:
-        console.print("core capabilities: there already", highlight=False)
+        console.print("core capabilities: already complete", highlight=False)
         return
     with _quiet():
         model = _load(settings, chat=chat)
     for name in missing:
         with progress_bar(name, console) as model.hear, _quiet():
-            found, notes = _evaluate(model, name, data[name], config, chat=chat)
-        write_jsonl(out / "grade" / f"{name}.jsonl", found)
+            measured, notes = _evaluate(model, name, data[name], config, chat=chat)
+        write_jsonl(out / "grade" / f"{name}.jsonl", measured)
         manifest = out / "grade" / STAGE_MANIFEST
-        measured = read_json(manifest) if manifest.exists() else {}
-        write_json(manifest, measured | {name: inputs[name] | notes})
-        _print(name, found, notes, console)
+        recorded = read_json(manifest) if manifest.exists() else {}
+        write_json(manifest, recorded | {name: inputs[name] | notes})
+        _print(name, measured, notes, console)
 
 
 def check_core(benchmarks: Sequence[str]) -> None:
-    """Refuse what cannot be run, before anything is read.
+    """Refuse benchmarks that cannot run here, before anything is read.
 
     Raises:
-        ConfigError: lm-eval is not installed, or there is no such benchmark.
+        ConfigError: lm-eval is not installed, or a benchmark is unknown.
     """
     from response_tuning.grade.lm_eval.tasks import CORE
 
@@ -139,7 +139,7 @@ def _evaluate(
     *,
     chat: bool,
 ) -> tuple[list[Score], dict[str, Any]]:
-    """Return the scores of a benchmark, and what is to be known about them."""
+    """Return the scores of a benchmark, and how they were measured."""
     from lm_eval.evaluator import evaluate
 
     from response_tuning.grade.lm_eval.tasks import METRICS, chosen, load_tasks, scores
@@ -159,35 +159,37 @@ def _evaluate(
         apply_chat_template=chat,
         fewshot_as_multiturn=chat,
     )
-    found = list(scores(name, result["samples"]))
+    measured = list(scores(name, result["samples"]))
     notes = {
         "items": sum(map(len, places.values())),
         "requests_cut": model.cut - cut,
         "tasks": {name: task.VERSION for name, task in tasks.items()},
         "few_shot": max(result["n-shot"].values()),
-        "metrics": {name: METRICS[name] for name in sorted({score.metric for score in found})},
+        "metrics": {name: METRICS[name] for name in sorted({score.metric for score in measured})},
     }
     if generated:
         notes["max_new_tokens"] = model.max_gen_toks
     if chat and any(task.config.description for task in tasks.values()):
         notes["description"] = _place_of_description(model.local.chat)
-    return found, notes
+    return measured, notes
 
 
 def _place_of_description(chat: templates.Chat) -> str:
-    """Say what lm-eval does with the sentence that introduces a task, as MMLU's."""
-    said = [Message(role="system", content="About."), Message(role="user", content="Question.")]
+    """Return what lm-eval does with the sentence that introduces a task, such as MMLU's."""
+    messages = [Message(role="system", content="About."), Message(role="user", content="Question.")]
     try:
-        chat.prompt(said)
+        chat.prompt(messages)
     except TemplateError:
         return "left out: the template has no place for a system message"
     return "the system message"
 
 
-def _print(name: str, found: Sequence[Score], notes: Mapping[str, Any], console: "Console") -> None:
+def _print(
+    name: str, measured: Sequence[Score], notes: Mapping[str, Any], console: "Console"
+) -> None:
     means = []
     for metric in notes["metrics"]:
-        values = [(score.value, score.weight) for score in found if score.metric == metric]
+        values = [(score.value, score.weight) for score in measured if score.metric == metric]
         total = sum(weight for _, weight in values)
         means.append(f"{metric} {sum(value * weight for value, weight in values) / total:.3f}")
     console.print(f"{name}: {', '.join(means)} (n {notes['items']:,})", highlight=False)
@@ -202,7 +204,7 @@ def _print(name: str, found: Sequence[Score], notes: Mapping[str, Any], console:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep lm-eval's bars and notices away: there is a bar of ours, and errors are raised."""
+    """Silence lm-eval's bars and notices; we print a bar of our own, and errors are raised."""
     logger = logging.getLogger("lm_eval")
     level = logger.level
     logger.setLevel(logging.ERROR)

@@ -142,14 +142,14 @@ def _manifest_before(out: Path) -> dict[str, Any]:
 
 def _costs(every: Sequence[Cell], out: Path) -> dict[str, dict[str, float]]:
     """Return the seconds of the stages of each cell that has any."""
-    found = {cell.name: cell_cost(cell, out) for cell in every}
-    return {name: cost for name, cost in found.items() if cost}
+    costs = {cell.name: cell_cost(cell, out) for cell in every}
+    return {name: cost for name, cost in costs.items() if cost}
 
 
 def _gaps(experiment: Experiment, every: Sequence[Cell], out: Path) -> dict[str, str]:
     """Return the cells that are not whole, and what each lacks."""
-    found = {cell.name: lacking(cell, experiment, out) for cell in every}
-    return {name: reason for name, reason in found.items() if reason}
+    reasons = {cell.name: lacking(cell, experiment, out) for cell in every}
+    return {name: reason for name, reason in reasons.items() if reason}
 
 
 def plan_experiment(experiment: Experiment, console: "Console", only: Sequence[str] = ()) -> None:
@@ -294,11 +294,11 @@ def _described(cell: Cell) -> str:
     )
 
 
-def _device(found: Sequence[Cell]) -> str:
-    """Say what the run computes on and in which precision."""
+def _device(chosen: Sequence[Cell]) -> str:
+    """Return the device of the run, and the precision in which it computes."""
     import torch
 
-    on_gpu = torch.cuda.is_available() and any(cell.finetune.device != "cpu" for cell in found)
+    on_gpu = torch.cuda.is_available() and any(cell.finetune.device != "cpu" for cell in chosen)
     if on_gpu:
         short = torch.cuda.is_bf16_supported()
         return f"{torch.cuda.get_device_name()}, {'bfloat16' if short else 'float32'}"
@@ -306,6 +306,6 @@ def _device(found: Sequence[Cell]) -> str:
 
 
 def _peak_memory_gib() -> float:
-    """Return the largest resident set of this process, which does all the work."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    """Return the largest resident set of this process."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # KiB on Linux, bytes on macOS
     return round(peak / (2**30 if sys.platform == "darwin" else 2**20), 2)
