@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from response_tuning.recipe import build
+from response_tuning.validation import build
 from response_tuning.workflows.experiment import Experiment
 from response_tuning.workflows.run import run_experiment
 from tests.fixtures.experiments import Make, quiet, settings

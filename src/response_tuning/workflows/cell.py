@@ -26,17 +26,16 @@ from response_tuning.configs import GenerateConfig, GradeConfig
 from response_tuning.errors import ConfigError, DataError, EngineError
 from response_tuning.folders import STAGE_MANIFEST, folder_state
 from response_tuning.journals import Journal
-from response_tuning.recipe import build
+from response_tuning.validation import build
 from response_tuning.workflows.data import DATA
 from response_tuning.workflows.experiment import Cell, Experiment
 from response_tuning.workflows.generate import Sampler, filtered_sentence
 from response_tuning.workflows.judge import check_engine
-from response_tuning.workflows.suites import CORE
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from response_tuning.generate import EngineConfig
+    from response_tuning.configs import EngineConfig
     from response_tuning.grade import Item
 
 
@@ -52,7 +51,7 @@ def check_answering(cell: Cell, folder: Path) -> None:
             f"variant '{cell.variant}': generate.tokens_per_batch has no effect with engine "
             f"'{cell.generate.engine}'; remove it"
         )
-    check_engine(cell.generate.engine, config.model_dump(), f"variant '{cell.variant}'")
+    check_engine(cell.generate.engine, config)
 
 
 def tune_and_answer(
@@ -84,7 +83,7 @@ def answer(
     *,
     retry_filtered: bool = False,
 ) -> None:
-    """Have the cell's model answer every benchmark but the core ones, unless it has already.
+    """Have the cell's model answer every benchmark but those of lm-eval, unless it has already.
 
     An answer that a content filter withheld counts, and is asked for again with ``retry_filtered``.
 
@@ -92,9 +91,11 @@ def answer(
         EngineError: some prompts got no answer; the same call asks them again.
     """
     from response_tuning.generate import open_engine
-    from response_tuning.grade import open_benchmark
+    from response_tuning.grade import open_benchmark, open_lm_eval
 
-    items = {name: open_benchmark(name, config).items() for name in benchmarks if name not in CORE}
+    by_words = [name for name in benchmarks if open_lm_eval(name) is None]
+    rules = {name: open_benchmark(name, config) for name in by_words}
+    items = {name: rule.items() for name, rule in rules.items()}
     if not items:
         return
     settings, sampling = engine_config(cell, folder), _sampling(cell)
@@ -106,7 +107,7 @@ def answer(
     sampler = Sampler(engine, sampling, console, retry_filtered)
     for name, requests in items.items():
         completions = _completions(sampler, name, requests, cell, folder)
-        _write(name, requests, completions, cell, folder)
+        _write(name, rules[name], completions, cell, folder)
         if sentence := filtered_sentence(completions):
             console.print(f"{name}: {sentence}", highlight=False, soft_wrap=True)
     write_json(folder / "generate" / STAGE_MANIFEST, inputs)
@@ -200,37 +201,22 @@ def _reuse(
 
 
 def _write(
-    name: str,
-    requests: "Sequence[Item]",
-    completions: Sequence[Completion],
-    cell: Cell,
-    folder: Path,
+    name: str, rule: object, completions: Sequence[Completion], cell: Cell, folder: Path
 ) -> None:
+    """Write the completions, and in a benchmark's own format where it has one."""
+    from response_tuning.grade import Exporting
+
     path = folder / "generate" / f"{name}.jsonl"
     write_jsonl(path, completions)
-    _write_for_others(name, requests, path, cell.variant)
-
-
-def _write_for_others(
-    benchmark: str, items: "Sequence[Item]", completions: Path, generator: str
-) -> None:
-    """Leave the answers as the benchmark's own package reads them, beside the completions."""
-    from response_tuning.grade.benchmarks.just_eval import write_outputs
-    from response_tuning.grade.judges.alpaca_eval_files import write_model_outputs
-    from response_tuning.grade.judges.pairwise import read_answers
-
-    if benchmark == "alpaca-eval":
-        out = completions.with_name("alpaca-eval.model_outputs.json")
-        write_model_outputs(out, items, read_answers(completions, items), generator)
-    if benchmark == "just-eval":
-        out = completions.with_name("just-eval.outputs.json")
-        write_outputs(out, read_jsonl(completions, Completion))
+    exported = rule.export(completions, cell.variant) if isinstance(rule, Exporting) else {}
+    for suffix, content in exported.items():
+        write_json(path.with_name(f"{name}.{suffix}"), content)
 
 
 def measure_core(
     cell: Cell, benchmarks: Sequence[str], config: GradeConfig, folder: Path, console: "Console"
 ) -> None:
-    """Have lm-eval measure the core capabilities among ``benchmarks``.
+    """Have lm-eval measure those of ``benchmarks`` that are its own.
 
     A tuned model, or one with a chat template of its own, gets prompts in that template. A base
     model, which borrows a template for the other benchmarks, gets plain text, as in the paper.
@@ -238,9 +224,10 @@ def measure_core(
     Raises:
         ConfigError: the model is behind a server, or lm-eval is not installed.
     """
+    from response_tuning.grade import open_lm_eval
     from response_tuning.workflows.lm_eval import run_core
 
-    wanted = [name for name in benchmarks if name in CORE]
+    wanted = [name for name in benchmarks if open_lm_eval(name)]
     if not wanted:
         return
     if not cell.local:
@@ -254,7 +241,7 @@ def measure_core(
 
 def engine_config(cell: Cell, folder: Path) -> "EngineConfig":
     """Return what loads or finds the cell's model."""
-    from response_tuning.generate import EngineConfig
+    from response_tuning.configs import EngineConfig
 
     untuned = cell.generate.template or cell.finetune.template
     own: dict[str, Any] = {
@@ -268,11 +255,11 @@ def engine_config(cell: Cell, folder: Path) -> "EngineConfig":
             "tokens_per_batch": cell.generate.tokens_per_batch,
         }
     where = f"variant '{cell.variant}': generate.settings"
-    return build(EngineConfig, own | cell.generate.settings, where)
+    return build(EngineConfig, own | cell.generate.settings.model_dump(exclude_unset=True), where)
 
 
 def _identity(cell: Cell, settings: "EngineConfig") -> str | dict[str, Any]:
-    from response_tuning.models.inference import identity
+    from response_tuning.models.location import identity
 
     if cell.local:
         return identity(str(settings.model), settings.revision)

@@ -11,7 +11,6 @@ from response_tuning.artifacts import file_digest, read_json, write_json
 from response_tuning.errors import DataError
 from response_tuning.folders import STAGE_MANIFEST, folder_state
 from response_tuning.workflows.experiment import Cell, Experiment, with_reference
-from response_tuning.workflows.suites import CORE
 
 CELL_MANIFEST = "manifest.json"
 ANSWERED, GRADED = "answered", "graded"
@@ -94,9 +93,7 @@ def _outdated(cell: Cell, experiment: Experiment, run: Path) -> str:
     folder = cell.folder(run)
     manifest = folder / "grade" / STAGE_MANIFEST
     graded = read_json(manifest) if manifest.exists() else {}
-    for name in experiment.benchmarks:
-        if name in CORE:
-            continue  # lm-eval asks the model itself and leaves no answers
+    for name in experiment.benchmarks:  # those of lm-eval have no answers, and pass
         reference = with_reference(experiment, cell, name, run).reference
         recorded = graded.get(name, {})
         for key, path in (

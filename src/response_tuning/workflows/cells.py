@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 
 from response_tuning.errors import EngineError, ResponseTuningError
 from response_tuning.folders import free_folder
-from response_tuning.workflows import grade, suites
+from response_tuning.grade.benchmark import OFFLINE
+from response_tuning.workflows import grade
 from response_tuning.workflows.cell import tune_and_answer
 from response_tuning.workflows.cell_manifest import (
     ANSWERED,
@@ -26,7 +27,8 @@ from response_tuning.workflows.cell_manifest import (
 )
 from response_tuning.workflows.data import DATA, run_data
 from response_tuning.workflows.experiment import Cell, Experiment, with_reference
-from response_tuning.workflows.judge import OFFLINE, Judge
+from response_tuning.workflows.judge import Judge
+from response_tuning.workflows.refine import rewriting_of
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -110,7 +112,10 @@ class Worker:
             return
         if not folder.exists():
             self._new.append(cell)
-        run_data(cell.data, folder)
+        how = rewriting_of(
+            cell, self.every, self.run, self.console, retry_filtered=self.retry_filtered
+        )
+        run_data(cell.data, folder, how)
         self._prepared.add(cell.name)
 
     def _answer(self, cell: Cell) -> None:
@@ -136,6 +141,8 @@ class Worker:
         return is_free or not lacking(cell, self.experiment, self.run)
 
     def _grade(self, cell: Cell) -> None:
+        from response_tuning.grade import averages, open_lm_eval
+
         reference = self._reference(cell)
         if reference is not None and not is_answered(reference, self.experiment, self.run):
             self.console.print(
@@ -146,11 +153,11 @@ class Worker:
             return
         folder = cell.folder(self.run)
         for benchmark in self.experiment.benchmarks:
-            if benchmark not in suites.CORE:
+            if open_lm_eval(benchmark) is None:
                 config = with_reference(self.experiment, cell, benchmark, self.run)
                 grade.grade_answers(benchmark, config, folder, self.judge)
-        if {*suites.REFUSAL} <= {*self.experiment.benchmarks}:
-            grade.average_refusals(folder)
+        for average in averages(self.experiment.benchmarks, self.experiment.grade):
+            grade.write_average(average, folder)
         self._record(cell, GRADED)
         self._graded.add(cell.name)
 

@@ -23,7 +23,8 @@ from response_tuning.terminal import printable, progress_bar
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from response_tuning.generate import Engine, EngineConfig
+    from response_tuning.configs import EngineConfig
+    from response_tuning.generate import Engine
 
 
 @dataclass(frozen=True)

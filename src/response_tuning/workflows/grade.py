@@ -17,12 +17,14 @@ from response_tuning.artifacts import (
 from response_tuning.configs import GradeConfig
 from response_tuning.errors import ConfigError
 from response_tuning.folders import STAGE_MANIFEST, folder_state, locked_file
-from response_tuning.unread import KNOWN_ANYHOW, unread
+from response_tuning.metrics import WITHOUT_VERDICT
+from response_tuning.unread import unread
 from response_tuning.workflows.judge import Judge, check_retry
-from response_tuning.workflows.suites import CORE, REFUSAL, REFUSAL_SUITE
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+    from response_tuning.grade import Average
 
 
 JUDGE_JOURNAL = "judge.journal"
@@ -56,7 +58,7 @@ def print_scores(scores: Sequence[Score], console: "Console") -> bool:
     for score in scores:
         metrics.setdefault(score.metric, []).append(score)
     for metric, of_metric in metrics.items():
-        if lost.too_many and metric not in KNOWN_ANYHOW:
+        if lost.too_many and metric not in WITHOUT_VERDICT:
             console.print(f"{metric:>22}  n/a    ({lost})", style="red", highlight=False)
             continue
         mean = fmean([s.value for s in of_metric], [s.weight for s in of_metric])
@@ -64,35 +66,37 @@ def print_scores(scores: Sequence[Score], console: "Console") -> bool:
     return not lost.too_many
 
 
-def average_refusals(folder: Path) -> None:
-    """Write the mean of a cell's four refusal benchmarks as a fifth one.
+def write_average(average: "Average", folder: Path) -> None:
+    """Write the average of a cell's benchmarks as one more benchmark.
 
-    It is left out where one of the four has no rate: too many verdicts are unreadable, or the few
-    items of XSTest under ``grade.limit`` include no unsafe one.
+    With ``grade.limit``, a benchmark may have no item with one of the metrics, and one of them may
+    have too many unread verdicts. In both cases there is no average.
     """
-    from response_tuning.grade.judges.refusals import suite_average
-
-    graded = {name: folder / "grade" / f"{name}.jsonl" for name in REFUSAL}
+    graded = {name: folder / "grade" / f"{name}.jsonl" for name in average.benchmarks}
     scores = {name: list(read_jsonl(path, Score)) for name, path in graded.items()}
-    out = folder / "grade" / f"{REFUSAL_SUITE}.jsonl"
+    out = folder / "grade" / f"{average.name}.jsonl"
     out.unlink(missing_ok=True)
-    whole = all(
-        any(score.metric == "refusal" for score in of_benchmark) for of_benchmark in scores.values()
+    complete = all(
+        {*average.metrics} <= {one.metric for one in of_benchmark}
+        for of_benchmark in scores.values()
     )
-    if whole and not any(unread(one).too_many for one in scores.values()):
-        write_jsonl(out, suite_average(scores))
+    if complete and not any(unread(of_benchmark).too_many for of_benchmark in scores.values()):
+        write_jsonl(out, average.scores(scores))
 
 
 def about_judge(benchmarks: Sequence[str], config: GradeConfig) -> list[str]:
-    """Return a sentence on who judged and how far people agree; none where only rules decide."""
-    from response_tuning.grade import JudgedBenchmark, open_benchmark
+    """Return a sentence on who judged and how far people agree; empty if nothing was judged."""
+    from response_tuning.grade import JudgedBenchmark, facts, open_benchmark, open_lm_eval
     from response_tuning.grade.agreement.record import judge_sentence
 
     judged = [
         name
         for name in benchmarks
-        if name in REFUSAL
-        or (name not in CORE and isinstance(open_benchmark(name, config), JudgedBenchmark))
+        if open_lm_eval(name) is None
+        and (
+            facts(name, config).is_judged
+            or isinstance(open_benchmark(name, config), JudgedBenchmark)
+        )
     ]
     sentence = judge_sentence(config.judge, judged)
     return [sentence] if sentence else []

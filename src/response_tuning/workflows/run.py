@@ -19,13 +19,14 @@ from response_tuning.errors import DataError
 from response_tuning.folders import shared, turn
 from response_tuning.registry import unknown
 from response_tuning.terminal import quiet_libraries
-from response_tuning.workflows import grade, suites
+from response_tuning.workflows import grade
 from response_tuning.workflows.cell import check_answering
 from response_tuning.workflows.cell_manifest import cell_cost, lacking
 from response_tuning.workflows.cells import Worker
 from response_tuning.workflows.experiment import Cell, Experiment, cells, check_mixtures, series
 from response_tuning.workflows.judge import Judge, check_judge, check_retry
 from response_tuning.workflows.names import check_names
+from response_tuning.workflows.refine import check_refiner
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -57,6 +58,8 @@ def run_experiment(
     every = _checked(experiment)
     chosen = _chosen(every, only)
     engines = {cell.generate.engine for cell in chosen}
+    refined = [cell.data.refinement for cell in chosen if cell.data and cell.data.refinement]
+    engines |= {refinement.engine for refinement in refined}
     check_retry(experiment.grade.judge, engines, retry_filtered=retry_filtered)
     read = [part for cell in every for part in (cell.data, cell.finetune, cell.generate.settings)]
     with shared(out, experiment.grade, *read):
@@ -96,7 +99,7 @@ def _run(worker: Worker, chosen: Sequence[Cell], before: Mapping[str, Any]) -> b
         status = {"status": "running", "incomplete": gaps} if gaps else {"status": "finished"}
         manifest |= {"cells": _costs(worker.every, out)} | status
         write_json(out / RUN_MANIFEST, manifest | {"peak_memory_gib": _peak_memory_gib()})
-        _print_report(worker.every, out, gaps, unknown_rates, console)
+        _print_report(experiment, worker.every, out, gaps, unknown_rates, console)
     if in_use:
         console.print(
             f"in use by other processes: {', '.join(in_use)}; the last process to finish reports "
@@ -154,7 +157,7 @@ def _gaps(experiment: Experiment, every: Sequence[Cell], out: Path) -> dict[str,
 
 def plan_experiment(experiment: Experiment, console: "Console", only: Sequence[str] = ()) -> None:
     """Print what ``run_experiment`` would do; nothing is written."""
-    from response_tuning.grade import open_benchmark
+    from response_tuning.grade import open_benchmark, open_lm_eval
 
     planned = _chosen(_checked(experiment), only)
     first_seeds = {cell.variant: cell for cell in reversed(planned)}
@@ -164,9 +167,9 @@ def plan_experiment(experiment: Experiment, console: "Console", only: Sequence[s
     items = {
         name: len(open_benchmark(name, experiment.grade).items())
         for name in experiment.benchmarks
-        if name not in suites.CORE
+        if open_lm_eval(name) is None
     }
-    by_lm_eval = [name for name in experiment.benchmarks if name in suites.CORE]
+    by_lm_eval = [name for name in experiment.benchmarks if open_lm_eval(name)]
     tuned = sum(cell.tuned for cell in planned)
     for line in (
         f"seeds: {', '.join(map(str, dict.fromkeys(cell.seed for cell in planned)))}",
@@ -184,7 +187,7 @@ def report_run(run: Path, console: "Console") -> bool:
         DataError: ``run`` holds no run, or no cell of it is whole.
         ConfigError: its manifest is of another version.
     """
-    from response_tuning.recipe import build
+    from response_tuning.validation import build
 
     content = read_json(run / RUN_MANIFEST, "experiment")
     experiment = build(Experiment, content["experiment"], str(run / RUN_MANIFEST))
@@ -198,7 +201,7 @@ def report_run(run: Path, console: "Console") -> bool:
                 "with 'rtune run'"
             )
         unknown_rates = _report(experiment, every, run, gaps)
-    _print_report(every, run, gaps, unknown_rates, console)
+    _print_report(experiment, every, run, gaps, unknown_rates, console)
     return not unknown_rates
 
 
@@ -206,6 +209,7 @@ def _report(
     experiment: Experiment, every: Sequence[Cell], run: Path, gaps: Mapping[str, str]
 ) -> list[str]:
     """Write the report of the cells without ``gaps``; return a sentence per unknown rate."""
+    from response_tuning.grade import displays
     from response_tuning.report import report
 
     whole = [cell for cell in every if cell.name not in gaps]
@@ -218,7 +222,7 @@ def _report(
         experiment.report,
         (*_gap_sentences(gaps), *experiment.notes, *judged),
         {cell.variant: [c.seed for c in whole if c.variant == cell.variant] for cell in every},
-        suites.reported(experiment.benchmarks),
+        displays(experiment.benchmarks, experiment.grade),
     )
 
 
@@ -232,16 +236,19 @@ def _gap_sentences(gaps: Mapping[str, str]) -> list[str]:
 
 
 def _print_report(
+    experiment: Experiment,
     every: Sequence[Cell],
     run: Path,
     gaps: Mapping[str, str],
     unknown_rates: Sequence[str],
     console: "Console",
 ) -> None:
+    from response_tuning.grade import displays
     from response_tuning.report import summary
 
     if len(gaps) < len(every):
-        console.print(summary(run, _variants(every)), highlight=False, soft_wrap=True)
+        shown = displays(experiment.benchmarks, experiment.grade)
+        console.print(summary(run, _variants(every), shown), highlight=False, soft_wrap=True)
     for sentence in (*_gap_sentences(gaps), *unknown_rates):
         console.print(sentence, style="red", highlight=False, soft_wrap=True)
     if len(gaps) < len(every):
@@ -250,7 +257,7 @@ def _print_report(
 
 def _checked(experiment: Experiment) -> list[Cell]:
     """Return the cells, after every name and setting in them has been checked."""
-    from response_tuning.grade import check_effect, check_metrics, open_benchmark
+    from response_tuning.grade import check_effect, check_metrics, open_benchmark, open_lm_eval
     from response_tuning.workflows.lm_eval import check_core
 
     every = cells(experiment)
@@ -259,12 +266,13 @@ def _checked(experiment: Experiment) -> list[Cell]:
     check_effect(experiment.benchmarks, experiment.grade)
     for cell in every:
         check_answering(cell, Path())
+        check_refiner(cell.data)
         check_names(cell.finetune)
         if cell.generate.template is not None:
             check_names(cell.finetune.model_copy(update={"template": cell.generate.template}))
-    check_core([name for name in experiment.benchmarks if name in suites.CORE])
+    check_core([name for name in experiment.benchmarks if open_lm_eval(name)])
     for benchmark in experiment.benchmarks:
-        if benchmark not in suites.CORE:
+        if open_lm_eval(benchmark) is None:
             open_benchmark(benchmark, experiment.grade)
     check_metrics(experiment.benchmarks, experiment.grade, experiment.report)
     return every
@@ -287,10 +295,12 @@ def _described(cell: Cell) -> str:
     size = f"{cell.data.max_examples:,} of " if cell.data.max_examples else ""
     mixed = cell.data.mixture.refusals
     refusals = f" and {mixed:,} refusals" if mixed else ""
+    refiner = cell.data.refinement
+    refined = f", refined by {refiner.settings.model or refiner.engine}" if refiner else ""
     fresh = " with fresh weights" if cell.finetune.random_init else ""
     return (
         f"{cell.finetune.objective} ({cell.finetune.method}) of {cell.finetune.base_model}{fresh} "
-        f"on {size}{cell.data.source}{refusals}"
+        f"on {size}{cell.data.source}{refined}{refusals}"
     )
 
 
