@@ -60,6 +60,7 @@ def check_folder(folder: Path) -> None:
     """
     if folder.is_file():
         raise ModelError(f"{folder}: a file; give the folder that holds the model")
+    # Every file that is read later: a tokenizer may be stored in LFS as well as the weights.
     for file in files(folder):
         with file.open("rb") as content:
             if content.read(len(_POINTER)) == _POINTER:
@@ -150,6 +151,7 @@ def _other_format(folder: Path) -> str:
 def _check_types(paths: list[Path]) -> None:
     from safetensors import SafetensorError
 
+    # transformers would load 8-bit integers as if they were weights, without their scales.
     for path in paths:
         try:
             types = dict(_types(path))

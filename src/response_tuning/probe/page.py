@@ -132,6 +132,7 @@ def write_page(report: ProbeReport, path: Path) -> None:
     template = jinja2.Environment(
         autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
     ).from_string(source)
+    # The page's own names replace the report's: ``verdict`` is a sentence, ``examples`` are tables.
     by_pmi = sorted(report.examples, key=lambda example: example.pmi)
     values = [example.pmi for example in by_pmi]
     page = template.render(
