@@ -139,6 +139,6 @@ def _snapshot(model: str, revision: str, patterns: list[str]) -> Path:
     except (OSError, ValueError) as error:
         raise ModelError(
             f"{model}: no such folder, and the hub cannot give it: {one_line(error).rstrip('.')}; "
-            "check the name and --revision, or log in with 'hf auth login' and accept the model's "
-            "licence"
+            "check the name and the revision, or log in with 'hf auth login' and accept the "
+            "model's licence"
         ) from error

@@ -33,13 +33,13 @@ _RANKED = (
 VERDICT_SENTENCES = {
     "strong": "Strong. "
     + _RANKED
-    + "The CI is not more than 5 points below the words, and an instruction makes its response "
-    "more probable: response tuning has something to bring out.",
+    + "The CI's lower end is at most 5 points below the words, and an instruction makes its "
+    "response more probable: response tuning has something to bring out.",
     "weak": "Weak. "
     + _RANKED
-    + "The CI is above chance, but it is more than 5 points below the words, or an instruction "
-    "makes its response no more probable (mean {pmi} nats): do not expect response tuning to make "
-    "this model follow instructions.",
+    + "The CI's lower end is above chance, but more than 5 points below the words, or an "
+    "instruction makes its response no more probable (mean {pmi} nats): do not expect response "
+    "tuning to make this model follow instructions.",
     "none": "No sign. "
     + _RANKED
     + "The CI includes chance: response tuning will teach this model to write responses, not to "
