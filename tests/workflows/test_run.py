@@ -18,7 +18,7 @@ from response_tuning.generate import EngineConfig
 from response_tuning.generate.engine import failed
 from response_tuning.generate.engines.hf import HfEngine
 from response_tuning.journals import Journal
-from response_tuning.recipe import build
+from response_tuning.validation import build
 from response_tuning.workflows import run as workflow
 from response_tuning.workflows.experiment import Experiment, cells
 from response_tuning.workflows.run import plan_experiment, report_run, run_experiment

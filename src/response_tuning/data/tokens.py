@@ -1,4 +1,4 @@
-"""How many tokens texts have, by a tokenizer that the user names."""
+"""Token counts by a tokenizer that the user names."""
 
 from collections.abc import Callable
 
@@ -8,7 +8,7 @@ from response_tuning.models.location import locate
 
 
 def token_counter(name: str) -> Callable[[list[str]], list[int]]:
-    """Load a tokenizer and return what counts the tokens of texts, special ones left out.
+    """Load a tokenizer; return a function that counts the tokens of texts, without special ones.
 
     Raises:
         ModelError: ``name`` is no folder or hub id that holds a tokenizer.
@@ -20,7 +20,7 @@ def token_counter(name: str) -> Callable[[list[str]], list[int]]:
         raise ModelError(f"{error}; or give a folder or hub id that holds one") from error
 
     def count(texts: list[str]) -> list[int]:
-        if not texts:  # an empty batch is an error to some tokenizers
+        if not texts:  # some tokenizers fail on an empty batch
             return []
         encoded = tokenizer(texts, add_special_tokens=False, verbose=False)
         return [len(ids) for ids in encoded["input_ids"]]

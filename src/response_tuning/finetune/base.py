@@ -24,7 +24,7 @@ if TYPE_CHECKING:
         PreTrainedTokenizerBase,
     )
 
-    from response_tuning.finetune.encoding import Row
+    from response_tuning.finetune.rows import EncodedRow
 
 
 logger = logging.getLogger(__name__)
@@ -119,7 +119,9 @@ def try_saving(model: "PreTrainedModel", name: str) -> None:
         )
 
 
-def with_known_ids(config: FinetuneConfig, chat: Chat, rows: "Iterable[Row]") -> "Iterator[Row]":
+def with_known_ids(
+    config: FinetuneConfig, chat: Chat, rows: "Iterable[EncodedRow]"
+) -> "Iterator[EncodedRow]":
     """Yield ``rows``, of which each id has a row in the base model's embedding.
 
     Raises:

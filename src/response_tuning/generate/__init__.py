@@ -7,10 +7,10 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
 
 from response_tuning.artifacts import Completion, Request, Sampling
+from response_tuning.configs import EngineConfig
 from response_tuning.generate.engine import (
     ENGINES,
     Engine,
-    EngineConfig,
     check_retry,
     key,
     open_engine,

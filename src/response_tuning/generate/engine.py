@@ -1,18 +1,14 @@
 """The one protocol through which the rest of the package runs a model."""
 
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Protocol
-from urllib.parse import unquote
 
-from pydantic import ConfigDict, Field, field_validator
 from pydantic_core import PydanticSerializationError
 
 from response_tuning.artifacts import Completion, Request, Sampling, digest
-from response_tuning.configs import Config
+from response_tuning.configs import EngineConfig
 from response_tuning.errors import ConfigError, DataError, unused
-from response_tuning.redaction import is_key
 from response_tuning.registry import Registry
 
 
@@ -40,64 +36,6 @@ class Engine(Protocol):
         ...
 
 
-_KEY_ALONE = re.compile(r"(?=[^_]*[0-9]|[a-fA-F]+$)[^_]{16,}")
-"""What names no variable: many letters and digits without a break, as hex and base64 are."""
-
-
-class EngineConfig(Config):
-    """The settings of all engines; each reads those that it has a use for."""
-
-    model_config = ConfigDict(hide_input_in_errors=True)
-
-    model: str | None = None
-    """``hf``: a model folder, an adapter folder or a hub id; ``openai``: a name on the server."""
-    revision: str = "main"
-    """``hf``: revision of a hub id."""
-    template: str | None = None
-    """``hf``: chat template for a model that has none, or in place of its own."""
-    device: Literal["auto", "cpu"] = "auto"
-    """``hf``: ``auto`` is the first GPU if there is one."""
-    tokens_per_batch: int = Field(default=32768, ge=1)
-    """``hf``: memory knob: rows x (prompt + new tokens) that go through the model at once."""
-    base_url: str | None = None
-    """``openai``: address of the server, such as ``http://127.0.0.1:8000/v1``; it holds no key."""
-    concurrency: int = Field(default=8, ge=1)
-    """``openai``: requests in flight."""
-    timeout_s: float = Field(default=600, gt=0)
-    """``openai``: seconds in which a whole reply has to come."""
-    max_retries: int = Field(default=5, ge=0)
-    """``openai``: how often a request is sent again, with exponential back-off."""
-    api_key_env: str = "OPENAI_API_KEY"
-    """``openai``: environment variable that holds the key."""
-    table: Path | None = None
-    """``scripted``: JSONL with ``prompt`` and ``response``."""
-
-    # What these refuse may be a secret, so it is not repeated.
-    @field_validator("base_url")
-    @classmethod
-    def _holds_no_key(cls, url: str | None) -> str | None:
-        plain = url or ""
-        while (decoded := unquote(plain)) != plain:
-            plain = decoded
-        if any(sign in plain for sign in "@?#;=") or is_key(plain):
-            raise ValueError(
-                "a server's address is http(s)://HOST/PATH and must not hold a key; put the key "
-                "into an environment variable and name that (api_key_env)"
-            )
-        return url
-
-    @field_validator("api_key_env")
-    @classmethod
-    def _is_a_name(cls, name: str) -> str:
-        named = re.fullmatch(r"[A-Za-z_]\w*", name, re.ASCII)
-        if not named or is_key(name) or _KEY_ALONE.fullmatch(name):
-            raise ValueError(
-                "expected the name of an environment variable, such as OPENAI_API_KEY, and not "
-                "the key that it holds"
-            )
-        return name
-
-
 ENGINES: Registry[Callable[[EngineConfig], Engine]] = Registry(
     "engine", package="response_tuning.generate.engines"
 )
@@ -112,7 +50,7 @@ def open_engine(name: str, config: EngineConfig) -> Engine:
         TemplateError: the model has no chat template and the settings name none.
     """
     engine = ENGINES.get(name)
-    check_effect(name, config)
+    check_settings(name, config)
     return engine(config)
 
 
@@ -141,12 +79,14 @@ def check_retry(engines: Iterable[str], *, retry_filtered: bool) -> None:
         unused("no server is used, so there is no filter", retry_filtered=retry_filtered)
 
 
-def check_effect(name: str, config: EngineConfig) -> None:
-    """Refuse settings that the engine ``name`` has no use for, for whoever gave them expects one.
+def check_settings(name: str, config: EngineConfig) -> None:
+    """Refuse settings that have no effect on the engine ``name``, and a model that is missing.
 
     Raises:
         ConfigError: one line that names the first of them.
     """
+    if name == "hf" and config.model is None:
+        raise ConfigError("engine 'hf': give it a model folder or a hub id (--model)")
     for key, field in EngineConfig.model_fields.items():
         given = getattr(config, key) != field.default
         if given and key not in _READ_BY.get(name, EngineConfig.model_fields):

@@ -18,8 +18,9 @@ from response_tuning.artifacts import (
     write_json,
     write_jsonl,
 )
-from response_tuning.configs import Config, DataConfig, ReportConfig, Seed
+from response_tuning.configs import Config, DataConfig, ReportConfig
 from response_tuning.errors import DataError
+from response_tuning.limits import Seed
 from response_tuning.probe.page import (
     Interval,
     ProbedModel,
@@ -35,7 +36,7 @@ from response_tuning.workflows.data import run_data
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from response_tuning.generate import EngineConfig
+    from response_tuning.configs import EngineConfig
     from response_tuning.probe.ranking import Ranking
 
 

@@ -27,7 +27,7 @@ from response_tuning.workflows.probe import (
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from response_tuning.generate import EngineConfig
+    from response_tuning.configs import EngineConfig
     from response_tuning.models.local import LocalModel
     from response_tuning.probe.token_shift import ByPosition, LeftOut, Reply, Shift
 

@@ -17,7 +17,7 @@ from response_tuning.artifacts import Completion, Message, Question, Request, Sa
 from response_tuning.errors import ConfigError, EngineError
 from response_tuning.generate import Engine, EngineConfig, generate, open_engine
 from response_tuning.journals import Journal
-from response_tuning.recipe import build
+from response_tuning.validation import build
 
 Ask = Callable[..., Request]
 KEY = "sk-very-secret-0123456789"

@@ -3,8 +3,9 @@
 from collections.abc import Iterator, Sequence
 
 from response_tuning.artifacts import Completion, Request, Sampling
-from response_tuning.errors import ConfigError, TemplateError
-from response_tuning.generate.engine import ENGINES, EngineConfig, Usage, answered, failed
+from response_tuning.configs import EngineConfig
+from response_tuning.errors import TemplateError
+from response_tuning.generate.engine import ENGINES, Usage, answered, failed
 from response_tuning.likelihoods import Likelihood, Pair, Unscored
 from response_tuning.models.inference import load
 from response_tuning.models.likelihood import log_likelihoods
@@ -105,7 +106,6 @@ def connect(config: EngineConfig) -> HfEngine:
         ModelError: the model cannot be found, or is not complete.
         TemplateError: the model has no chat template and none is named.
     """
-    if config.model is None:
-        raise ConfigError("engine 'hf': give it a model folder or a hub id (--model)")
+    assert config.model is not None  # see check_settings
     local = load(config.model, config.template, config.revision, config.device)
     return HfEngine(local, config.tokens_per_batch)

@@ -15,10 +15,11 @@ from urllib.parse import urlsplit
 from pydantic import ValidationError
 
 from response_tuning.artifacts import Completion, Request, Sampling, cut
+from response_tuning.configs import EngineConfig
 from response_tuning.errors import ConfigError, EngineError
 from response_tuning.generate import dialect
 from response_tuning.generate.chat_reply import ChatReply, Unusable, filter_named, read_reply
-from response_tuning.generate.engine import ENGINES, EngineConfig, failed, one_line, recorded
+from response_tuning.generate.engine import ENGINES, failed, one_line, recorded
 from response_tuning.redaction import masked, redacted
 from response_tuning.terminal import printable
 

@@ -5,8 +5,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from response_tuning.artifacts import Completion, Record, Request, Sampling, cut, digest, read_jsonl
+from response_tuning.configs import EngineConfig
 from response_tuning.errors import ConfigError, DataError
-from response_tuning.generate.engine import ENGINES, EngineConfig, answered, failed
+from response_tuning.generate.engine import ENGINES, answered, failed
 
 
 class ScriptedAnswer(Record):
