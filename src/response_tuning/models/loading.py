@@ -72,7 +72,7 @@ def load_config(model: ModelFolder) -> "PretrainedConfig":
     with _by_its_name(model):
         files.check_folder(folder)
         kind = files.kind(folder)
-    if kind == files.ADAPTER:
+    if kind == files.ADAPTER_CONFIG:
         raise ModelError(
             f"{name}: cannot be loaded: it is an adapter, not a whole model; give its base, or "
             "merge it first"

@@ -14,7 +14,7 @@ from response_tuning.errors import ModelError
 from response_tuning.models import files
 from response_tuning.readers import one_line
 
-_LOCAL, _WHOLE_FOLDER = "local@", "sha256:"
+_FOLDER, _WHOLE_FOLDER = "local@", "sha256:"
 """How the identity of a folder begins now, and how it began in earlier versions."""
 
 
@@ -37,7 +37,7 @@ class ModelFolder:
         """
         if self.commit:
             return f"{self.name}@{self.commit}"
-        return _LOCAL + digest(*(f"{f.name} {sha256(f)}" for f in files.files(self.path)))
+        return _FOLDER + digest(*(f"{f.name} {sha256(f)}" for f in files.files(self.path)))
 
     @property
     def source(self) -> str:
@@ -81,7 +81,7 @@ def locate_base(adapter: ModelFolder) -> ModelFolder:
     Raises:
         ModelError: the adapter names no base, or the base is missing or an adapter itself.
     """
-    where = adapter.path / files.ADAPTER
+    where = adapter.path / files.ADAPTER_CONFIG
     settings = read_json(where)
     named = settings.get("base_model_name_or_path")
     if not (named and isinstance(named, str)):
@@ -92,7 +92,7 @@ def locate_base(adapter: ModelFolder) -> ModelFolder:
         kind = files.kind(base.path)
     except ModelError as error:
         raise ModelError(f"{where}: its base model: {error}") from error
-    if kind == files.ADAPTER:
+    if kind == files.ADAPTER_CONFIG:
         raise ModelError(f"{where}: its base model {base.path} is an adapter: merge that")
     return base
 
@@ -104,14 +104,14 @@ def identity(model: str, revision: str = "main") -> str:
         ModelError: the model is missing.
     """
     folder = locate(model, revision)
-    if files.kind(folder.path) == files.ADAPTER:
+    if files.kind(folder.path) == files.ADAPTER_CONFIG:
         return f"{folder.identity}+{locate_base(folder).identity}"
     return folder.identity
 
 
 def is_of_folder(identity: str) -> bool:
     """Say whether an identity is that of a folder, and not of a hub model."""
-    return identity.startswith((_LOCAL, _WHOLE_FOLDER))
+    return identity.startswith((_FOLDER, _WHOLE_FOLDER))
 
 
 def sha256(file: Path) -> str:
