@@ -68,7 +68,7 @@ class Load(NamedTuple):
     """Share of the tokens that carry loss."""
 
 
-class Fit(NamedTuple):
+class MemoryFit(NamedTuple):
     """How much goes through the model at once."""
 
     tokens: int
@@ -149,27 +149,27 @@ def token_bytes(config: FinetuneConfig, size: Size, load: Load, *, checkpointing
     return max(training, logits * (number + 8))
 
 
-def fit(config: FinetuneConfig, load: Load, free: int | None) -> Fit:
+def fit(config: FinetuneConfig, load: Load, free: int | None) -> MemoryFit:
     """Choose what ``auto`` leaves open; ``free`` is the device's memory in bytes, None on a CPU."""
     tokens, checkpointing = config.tokens_per_micro_batch, config.gradient_checkpointing
     if tokens != "auto" and checkpointing != "auto":
-        return Fit(tokens, checkpointing)
+        return MemoryFit(tokens, checkpointing)
     if free is None:
-        return Fit(CPU_TOKENS if tokens == "auto" else tokens, checkpointing is True)
+        return MemoryFit(CPU_TOKENS if tokens == "auto" else tokens, checkpointing is True)
     size = measure(config)
     room = SHARE * (free - RESERVE - state_bytes(config, size) / _shards())
-    found = Fit(load.longest, checkpointing=True)
+    best = MemoryFit(load.longest, checkpointing=True)
     for computed_twice in (False, True) if checkpointing == "auto" else (checkpointing,):
         holds = int(room / token_bytes(config, size, load, checkpointing=computed_twice))
         most = max(load.longest, min(MOST_TOKENS, load.step))
         wanted = max(load.longest, min(ENOUGH_TOKENS, most) if tokens == "auto" else tokens)
         chosen = max(min(holds, most), load.longest) if tokens == "auto" else tokens
-        found = Fit(chosen, computed_twice)
+        best = MemoryFit(chosen, computed_twice)
         if holds >= wanted:
             break
-    how = "computed twice (gradient checkpointing)" if found.checkpointing else "kept"
-    return found._replace(
-        reason=f"{found.tokens:,} tokens at once, activations {how}: by estimate "
+    how = "computed twice (gradient checkpointing)" if best.checkpointing else "kept"
+    return best._replace(
+        reason=f"{best.tokens:,} tokens at once, activations {how}: by estimate "
         f"{max(room, 0) / 2**30:.1f} of {free / 2**30:.1f} GiB are for them"
     )
 

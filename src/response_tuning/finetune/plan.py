@@ -73,7 +73,9 @@ def flops_per_token(config: FinetuneConfig, size: Size) -> int:
     return (6 if config.method == "full" else 4) * size.total
 
 
-def _memory(config: FinetuneConfig, size: Size, encoded: EncodedExamples, fit: memory.Fit) -> float:
+def _memory(
+    config: FinetuneConfig, size: Size, encoded: EncodedExamples, fit: memory.MemoryFit
+) -> float:
     """Return bytes: weights, gradients, the optimiser's moments, activations, logits."""
     load = load_of(config, encoded)
     at_once = min(max(fit.tokens, load.longest), sum(encoded.train.lengths))

@@ -9,13 +9,13 @@ from response_tuning.artifacts import sync_folder
 from response_tuning.errors import EngineError, ResponseTuningError
 
 MANIFEST = "manifest.json"
-"""Says ``running`` until everything else is in place, then ``finished``."""
-METRICS = "metrics.jsonl"
+"""Its status is ``running`` until everything else is in place, then ``finished``."""
+METRICS_FILE = "metrics.jsonl"
 CHECKPOINTS = "checkpoints"
 TOKENS = "tokens"
-"""Encoded examples, kept as the checkpoints are: until the run has finished."""
+"""Encoded examples; deleted with the checkpoints when the run has finished."""
 PARTIAL = ".partial"
-"""The model's folder while it is written."""
+"""The model folder while it is written."""
 CARD = "README.md"
 
 _WEIGHTS = ("adapter_config.json", "adapter_model.safetensors", "model*.safetensors*")
@@ -24,10 +24,10 @@ _WEIGHTS = ("adapter_config.json", "adapter_model.safetensors", "model*.safetens
 def forget(out: Path) -> None:
     """Delete what a run would resume from, or be known as finished by.
 
-    The manifest goes last: without it, nobody would know whose checkpoints these are.
+    The manifest goes last: without it, nothing would tell whose checkpoints these are.
     """
     tidy(out)
-    (out / METRICS).unlink(missing_ok=True)
+    (out / METRICS_FILE).unlink(missing_ok=True)
     (out / MANIFEST).unlink(missing_ok=True)
 
 

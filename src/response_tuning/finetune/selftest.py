@@ -25,11 +25,11 @@ if TYPE_CHECKING:
 
 # Largest difference of a logit, relative to the largest logit, that rounding may explain; and how
 # much more than that a step without boundaries must differ, or the test would have shown nothing.
-TOLERANCE = {torch.float32: (1e-4, 10.0), torch.float64: (1e-6, 10.0)}
+LOGIT_TOLERANCE = {torch.float32: (1e-4, 10.0), torch.float64: (1e-6, 10.0)}
 HALF_PRECISION = (5e-2, 2.0)
 
 # What a model's code raises when it cannot take flattened documents.
-_REFUSALS = (NotImplementedError, ValueError, TypeError, RuntimeError, KeyError, IndexError)
+_LAYOUT_ERRORS = (NotImplementedError, ValueError, TypeError, RuntimeError, KeyError, IndexError)
 
 
 class Choice(NamedTuple):
@@ -75,7 +75,7 @@ def attending(model: "PreTrainedModel", layout: BatchLayout) -> Iterator[None]:
         yield
         return
     stock = model.config._attn_implementation
-    model.set_attn_implementation(attention.NAME)
+    model.set_attn_implementation(attention.ATTENTION)
     try:
         yield
     finally:
@@ -127,7 +127,7 @@ def _logits_alone(model: "PreTrainedModel", document: Document) -> Tensor:
 
 def _tolerance(alone: Sequence[Tensor]) -> tuple[float, float]:
     """Return the entry for the precision in which the logits were computed."""
-    return TOLERANCE.get(alone[0].dtype, HALF_PRECISION)
+    return LOGIT_TOLERANCE.get(alone[0].dtype, HALF_PRECISION)
 
 
 def _flattened_fault(
@@ -168,7 +168,7 @@ def _fault(
     """Say what is wrong with ``layout`` on this model, or None."""
     try:
         difference = _difference(model, layout.build(documents), documents, alone)
-    except _REFUSALS as refusal:
+    except _LAYOUT_ERRORS as refusal:
         return str(refusal).splitlines()[0] if str(refusal) else type(refusal).__name__
     if not difference <= _tolerance(alone)[0]:
         return f"logits differ by {difference:.1e} of the largest from one document at a time"
@@ -208,8 +208,8 @@ def _counted_calls() -> Iterator[list[int]]:
         calls.append(id(module))
         return attention.document_attention(module, *args, **kwargs)  # type: ignore[arg-type]
 
-    AttentionInterface.register(attention.NAME, counted)
+    AttentionInterface.register(attention.ATTENTION, counted)
     try:
         yield calls
     finally:
-        AttentionInterface.register(attention.NAME, attention.document_attention)
+        AttentionInterface.register(attention.ATTENTION, attention.document_attention)
