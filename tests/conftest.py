@@ -22,9 +22,9 @@ from response_tuning.cli.main import main
 from response_tuning.configs import DataConfig
 from response_tuning.data import prepare
 from response_tuning.miniature.build import BuildConfig, build_base
-from response_tuning.recipe import build
 from response_tuning.templates import Chat, install
 from response_tuning.terminal import quiet_libraries
+from response_tuning.validation import build
 
 pytest_plugins = ["fixtures.language_models"]
 

@@ -134,10 +134,8 @@ def test_what_the_miniature_is_for_is_known_to_few() -> None:
     assert users == {
         "cli/experiments.py",
         "data/sources.py",
-        "data/tokens.py",
-        "finetune/base.py",
         "grade/benchmarks/miniature.py",
-        "models/inference.py",
+        "models/location.py",
         "workflows/miniature.py",
         "workflows/names.py",
     }

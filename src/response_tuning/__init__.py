@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from response_tuning.artifacts import Completion, Example, Message, Request, Sampling
-    from response_tuning.configs import DataConfig, FinetuneConfig
+    from response_tuning.configs import DataConfig, EngineConfig, FinetuneConfig
     from response_tuning.errors import ResponseTuningError
     from response_tuning.finetune.encoding import Encoder
     from response_tuning.finetune.steps import Documents
     from response_tuning.finetune.trainer import ResponseTrainer
-    from response_tuning.generate import EngineConfig, open_engine
+    from response_tuning.generate import open_engine
     from response_tuning.recipe import Recipe
     from response_tuning.templates import Chat, install
 
@@ -42,12 +42,12 @@ __all__ = [
 
 _HOMES = {
     "artifacts": ("Completion", "Example", "Message", "Request", "Sampling"),
-    "configs": ("DataConfig", "FinetuneConfig"),
+    "configs": ("DataConfig", "EngineConfig", "FinetuneConfig"),
     "errors": ("ResponseTuningError",),
     "finetune.encoding": ("Encoder",),
     "finetune.steps": ("Documents",),
     "finetune.trainer": ("ResponseTrainer",),
-    "generate": ("EngineConfig", "open_engine"),
+    "generate": ("open_engine",),
     "recipe": ("Recipe",),
     "templates": ("Chat", "install"),
 }

@@ -3,10 +3,11 @@
 import difflib
 import importlib
 import pkgutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Generic, TypeVar
 
 from response_tuning.errors import ConfigError
+from response_tuning.redaction import redacted
 
 T = TypeVar("T")
 
@@ -58,8 +59,28 @@ class Registry(Generic[T]):
         self._package = None  # only now: after a failure the next look-up fails again
 
 
-def unknown(kind: str, name: str, known: list[str]) -> ConfigError:
-    """Return the error for a name that is not in ``known``, with the nearest one that is."""
-    near = difflib.get_close_matches(name, known, n=1)
-    hint = f"did you mean '{near[0]}'? " if near else ""
-    return ConfigError(f"unknown {kind} '{name}': {hint}known are {', '.join(known)}")
+LISTED = 12
+"""How many known names follow a suggestion; without a suggestion, all of them are listed."""
+
+
+def unknown(kind: str, name: str, known: Sequence[str]) -> ConfigError:
+    """Return the error for a name that is not in ``known``, with the most similar name that is."""
+    hint = suggestion(name, known)
+    shown = [hint] if hint else []
+    if not hint or len(known) <= LISTED:
+        shown.append(f"known are {', '.join(known)}")
+    # Someone may have pasted a key where a name belongs.
+    return ConfigError(f"unknown {kind} '{redacted(name)}': {' '.join(shown)}")
+
+
+def suggestion(name: str, known: Iterable[str]) -> str:
+    """Return "did you mean ...?" with the known name most similar to ``name``, or nothing.
+
+    A dotted name, such as ``section.key``, is similar to its own last part.
+    """
+    known = [*known]
+    if inside := [other for other in known if other.endswith(f".{name}")]:
+        return f"did you mean '{inside[0]}'?"
+    spelt = {other.casefold(): other for other in known}
+    near = difflib.get_close_matches(name.casefold(), spelt, n=1)
+    return f"did you mean '{spelt[near[0]]}'?" if near else ""

@@ -8,9 +8,8 @@ from typing import Any
 import pytest
 
 from response_tuning.artifacts import Example, read_json, read_jsonl
+from response_tuning.configs import POLICIES
 from response_tuning.data.refinement.prompt import ask_for_rewrite
-from response_tuning.data.refinement.refine import POLICIES
-from response_tuning.recipe import make_recipe
 
 Run = Callable[..., Any]
 COMMANDS = ("prepare", "mix", "refine", "extract", "inspect")
@@ -181,14 +180,17 @@ SCRIPTED = ("--engine", "scripted", "--table", "table.jsonl")
         (("mix", "rows.jsonl", "--refusals", "1", "--selector", "x"), "mixture.selector"),
         (
             ("mix", "rows.jsonl", "--refusals", "9", "--mixture-source", "refusals.jsonl"),
-            "9 examples asked for",
+            "9 examples requested",
         ),
         (("refine", "no.jsonl", *SCRIPTED), "'no.jsonl': no such file or folder"),
         (("refine", "rows.jsonl"), "--model"),
         (("refine", "rows.jsonl", "--engine", "gpt"), "unknown engine 'gpt'"),
         (("refine", "rows.jsonl", "--engine", "openai", "--model", "m"), "--base-url"),
         (("refine", "rows.jsonl", "--engine", "scripted"), "no such table"),
-        (("refine", "rows.jsonl", *SCRIPTED, "--retries", "-1"), "rtune: data refine: retries"),
+        (
+            ("refine", "rows.jsonl", *SCRIPTED, "--retries", "-1"),
+            "data refine: refinement.retries",
+        ),
         (("refine", "rows.jsonl", *SCRIPTED, "--after-retries", "x"), "after_retries"),
         (("refine", "rows.jsonl", *SCRIPTED, "--price-in", "-1"), "price_in"),
         (("refine", "rows.jsonl", *SCRIPTED, "--seed", "-1"), "seed"),
@@ -259,10 +261,3 @@ def test_an_inspection_that_cannot_be_is_one_line(
     assert said in result.err
     assert result.err.count("\n") == 1
     assert not Path("page.html").exists()
-
-
-def test_the_recipe_of_the_news_experiment_is_one() -> None:
-    path = Path(__file__).parents[2] / "recipes" / "cc-news-response-tuning.yaml"
-    recipe = make_recipe(path, None, {}, [])
-    assert recipe.finetune.objective == "response-tuning"
-    assert recipe.data.source == "cc-news/examples.jsonl"

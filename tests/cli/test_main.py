@@ -53,12 +53,12 @@ def test_list_prints_what_is_registered(rtune: Run) -> None:
         "shuffled-pairs, weighted-instruction-tuning\n"
         "templates: native, neutral-tags, tulu, urial, urial-r, zero-shot\n"
         "engines: hf, openai, scripted\n"
-        "benchmarks: acceptability, advbench, alpaca-eval, harmbench, ifeval, infobench, "
+        "benchmarks: acceptability, advbench, alpaca-eval, core-arc, core-gsm8k, core-hellaswag, "
+        "core-mmlu, core-openbookqa, core-piqa, harmbench, ifeval, infobench, "
         "just-eval, just-eval-safety, malicious-instruct, miniature-refusal, "
         "miniature-refusal-validation, miniature-seen, miniature-seen-validation, "
-        "miniature-unseen, miniature-unseen-validation, xstest, core-mmlu, core-openbookqa, "
-        "core-hellaswag, core-arc, core-gsm8k, core-piqa\n"
-        "suites: refusal, helpfulness, instructions, core\n"
+        "miniature-unseen, miniature-unseen-validation, xstest\n"
+        "suites: core, helpfulness, instructions, refusal\n"
         "presets: paper, small\n"
     )
 

@@ -78,7 +78,7 @@ def mixup() -> DocumentLoss:
     """The tokens' loss and that of mixed logits, of partners drawn anew each epoch (SFTMix)."""
 
     def total(scored: Scored) -> Tensor:
-        logits, targets = scored.logits.split(scored.counts), scored.targets.split(scored.counts)
+        logits, targets = scored.logits.split(scored.counts), scored.targets.split(scored.counts)  # type: ignore[no-untyped-call]
         mixed = []
         for place, document in enumerate(scored.documents[::2]):
             first, second = 2 * place, 2 * place + 1

@@ -515,7 +515,7 @@ def test_the_manifest_and_the_card_tell_what_was_trained(uninterrupted: dict[str
         "tokens": 0,
         "supervised_tokens": 0,
     }
-    assert manifest["base"].startswith("sha256:")
+    assert manifest["base"].startswith("local@")
     assert manifest["packages"]["torch"] == torch.__version__
     card = (uninterrupted["full"] / "README.md").read_text()
     assert "| rows or turns dropped: empty response | 1 |" in card

@@ -1,7 +1,7 @@
 """The command line of data: prepare, mix, refine, extract, inspect."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
@@ -33,9 +33,6 @@ from response_tuning.cli.options import (
 )
 from response_tuning.errors import ConfigError, unused
 from response_tuning.terminal import console
-
-if TYPE_CHECKING:
-    from response_tuning.workflows.refine import Refiner
 
 
 class _PrepareUnlessNamed(TyperGroup):
@@ -196,15 +193,10 @@ def refine(
     seed: Seed = None,
 ) -> None:
     """Have an LLM rewrite responses; the same command again goes on where it stopped."""
-    from response_tuning.configs import DataConfig
-    from response_tuning.recipe import build
-    from response_tuning.workflows import refine
-
     flags = locals()
-    config = build(DataConfig, given(DataConfig, flags), "rtune data refine")
-    refiner = _refiner(engine, flags, "rtune data refine")
-    if refine.run_refine(config, refiner, out, console()):
-        raise typer.Exit(1)
+    from response_tuning.configs import DataConfig
+
+    _rewrite(given(DataConfig, flags) | {"refinement": _refinement(flags)}, flags, "refine")
 
 
 @app.command()
@@ -246,15 +238,13 @@ def extract(
     seed: Seed = None,
 ) -> None:
     """Make training examples of the passages of plain documents, which nobody asked for."""
-    from response_tuning.data.passages import ExtractionConfig
-    from response_tuning.recipe import build
-    from response_tuning.workflows import refine
-
     flags = locals()
-    config = build(ExtractionConfig, given(ExtractionConfig, flags), "rtune data extract")
-    refiner = None
+    from response_tuning.configs import DataConfig, ExtractionConfig
+
+    config = given(DataConfig, flags, max_examples=max_passages)
+    config["extraction"] = given(ExtractionConfig, flags)
     if engine is not None:
-        refiner = _refiner(engine, {**flags, "material": "passage"}, "rtune data extract")
+        config["refinement"] = _refinement(flags)
     else:
         asking = [
             *("model", "base_url", "table", "template", "on", "retries", "retry_temperature"),
@@ -262,8 +252,7 @@ def extract(
             *("timeout_s", "max_retries", "api_key_env", "retry_filtered"),
         ]
         unused("passages are rewritten only with --engine", **{key: flags[key] for key in asking})
-    if refine.run_extract(config, refiner, out, console()):
-        raise typer.Exit(1)
+    _rewrite(config, flags, "extract")
 
 
 @app.command()
@@ -282,7 +271,7 @@ def inspect(
 ) -> None:
     """Show what is in a source: lengths, languages, openings, refusals, duplicates."""
     from response_tuning.configs import DataConfig
-    from response_tuning.recipe import build
+    from response_tuning.validation import build
     from response_tuning.workflows import refine
 
     config = build(DataConfig, given(DataConfig, locals()), "rtune data inspect")
@@ -294,7 +283,7 @@ def _prepare(
 ) -> None:
     from response_tuning.configs import DataConfig
     from response_tuning.folders import locked
-    from response_tuning.recipe import build
+    from response_tuning.validation import build
     from response_tuning.workflows import data
 
     config = build(DataConfig, given(DataConfig, flags) | sections, where)
@@ -303,11 +292,20 @@ def _prepare(
         data.print_audit(out, console())
 
 
-def _refiner(engine: str, flags: dict[str, Any], where: str) -> "Refiner":
-    from response_tuning.data.refinement.refine import RefinementConfig
-    from response_tuning.generate import EngineConfig
-    from response_tuning.recipe import build
-    from response_tuning.workflows.refine import Refiner
+def _rewrite(values: dict[str, Any], flags: dict[str, Any], name: str) -> None:
+    from response_tuning.configs import DataConfig
+    from response_tuning.validation import build
+    from response_tuning.workflows import data
+
+    config = build(DataConfig, values, f"rtune data {name}")
+    retry_filtered = flags["retry_filtered"]
+    if data.run_rewriting(config, flags["out"], console(), retry_filtered=retry_filtered):
+        raise typer.Exit(1)
+
+
+def _refinement(flags: dict[str, Any]) -> dict[str, Any]:
+    """Return the section of ``data`` that the flags of a refiner stand for."""
+    from response_tuning.configs import EngineConfig, RefinementConfig
 
     sampling = {name: flags[name] for name in ("max_new_tokens", "temperature", "seed")}
     values = given(RefinementConfig, flags, policies=_policies(flags["on"] or []))
@@ -317,16 +315,13 @@ def _refiner(engine: str, flags: dict[str, Any], where: str) -> "Refiner":
     if warmer is not None and warmer < flags["temperature"]:
         unused("--temperature is higher, and asking again is no colder", retry_temperature=warmer)
     values["sampling"] = {name: value for name, value in sampling.items() if value is not None}
-    return Refiner(
-        engine,
-        build(EngineConfig, {**given(EngineConfig, flags), "revision": "main"}, where),
-        build(RefinementConfig, values, where),
-        flags["retry_filtered"],
-    )
+    settings = given(EngineConfig, flags)
+    settings.pop("revision", None)  # --revision is that of the data
+    return values | {"settings": settings}
 
 
 def _policies(texts: list[str]) -> dict[str, str]:
-    from response_tuning.data.refinement.refine import POLICIES
+    from response_tuning.configs import POLICIES
 
     policies: dict[str, str] = {}
     for text in texts:

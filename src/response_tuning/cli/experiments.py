@@ -18,7 +18,7 @@ from response_tuning.cli.options import (
     RetryFiltered,
     given_settings,
     grade_config,
-    split_settings,
+    grade_flags,
 )
 from response_tuning.terminal import console
 
@@ -134,18 +134,17 @@ def evaluate(
     from response_tuning.workflows import run
     from response_tuning.workflows.suites import evaluation_of
 
-    own, of_grading = split_settings(settings)
     experiment = evaluation_of(
         model,
         suite or ["refusal"],
-        grade_config(locals(), of_grading),
+        grade_flags(locals()),
         {
             "engine": engine,
             "template": template,
             "max_new_tokens": max_new_tokens,
             "settings": given_settings(base_url=base_url, table=table),
         },
-        own,
+        settings or [],
     )
     for note in experiment.notes:
         console().print(note, highlight=False, soft_wrap=True, markup=False)

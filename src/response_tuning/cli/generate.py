@@ -54,9 +54,8 @@ def generate(
 ) -> None:
     """Have a model answer a file of prompts; the same command again goes on where it stopped."""
     from response_tuning.artifacts import Sampling
-    from response_tuning.configs import GradeConfig
-    from response_tuning.generate import EngineConfig
-    from response_tuning.recipe import build
+    from response_tuning.configs import EngineConfig, GradeConfig
+    from response_tuning.validation import build
     from response_tuning.workflows import generate
 
     config = given(EngineConfig, locals())
@@ -89,8 +88,8 @@ def chat(
 ) -> None:
     """Talk with a model; 'clear' forgets the conversation, 'exit' leaves."""
     from response_tuning.artifacts import Sampling
-    from response_tuning.recipe import build
     from response_tuning.serve.chat import run_chat
+    from response_tuning.validation import build
 
     sampling = {"max_new_tokens": max_new_tokens, "temperature": temperature}
     run_chat(model, template, build(Sampling, sampling, "rtune chat"))

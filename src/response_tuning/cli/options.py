@@ -50,30 +50,28 @@ DryRun = Annotated[
 def grade_config(flags: Mapping[str, Any], settings: Sequence[str] | None) -> "GradeConfig":
     """Return how answers are graded, from a command's flags and its ``--set`` settings."""
     from response_tuning.configs import GradeConfig
-    from response_tuning.recipe import build, laid_over
+    from response_tuning.recipe import read_layers
 
+    layers = read_layers(None, {"grade": grade_flags(flags)}, settings or [])
+    if others := layers.content.keys() - {"grade"}:
+        raise ConfigError(f"--set {min(others)}...: expected grade.KEY=VALUE")
+    return layers.build(GradeConfig, ["grade"])
+
+
+def grade_flags(flags: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the section ``grade`` that a command's flags stand for."""
     judge = given_settings(
         model=flags["judge_model"], base_url=flags["judge_url"], table=flags["judge_table"]
     )
-    content = {
+    return {
         **given_settings(**{key: flags[key] for key in ("data", "reference", "limit")}),
         "judge": {**given_settings(engine=flags["judge"]), "settings": judge},
     }
-    whole = laid_over({"grade": content}, settings or [])
-    if others := whole.keys() - {"grade"}:
-        raise ConfigError(f"--set {min(others)}...: expected grade.KEY=VALUE")
-    return build(GradeConfig, whole["grade"], "grade")
 
 
 def given_settings(**values: object) -> dict[str, Any]:
     """Return the settings that were given."""
     return {key: value for key, value in values.items() if value is not None}
-
-
-def split_settings(settings: Sequence[str] | None) -> tuple[list[str], list[str]]:
-    """Return the settings of other sections, and those of ``grade``."""
-    of_grading = [text for text in settings or [] if text.startswith("grade.")]
-    return [text for text in settings or [] if text not in of_grading], of_grading
 
 
 Device = Annotated[str, typer.Option(help="auto (the first GPU, if there is one) or cpu.")]

@@ -32,10 +32,9 @@ def probe(
     device: Device = "auto",
 ) -> None:
     """Say, before any training, how well a base model knows which response is whose."""
-    from response_tuning.configs import DataConfig
+    from response_tuning.configs import DataConfig, EngineConfig
     from response_tuning.folders import locked
-    from response_tuning.generate import EngineConfig
-    from response_tuning.recipe import build
+    from response_tuning.validation import build
     from response_tuning.workflows.probe import ProbeConfig, run_probe
 
     engines = [
@@ -64,10 +63,9 @@ def token_shift(
     device: Device = "auto",
 ) -> None:
     """Measure, token by token, how much tuning changed a base model on replies."""
-    from response_tuning.configs import DataConfig
+    from response_tuning.configs import DataConfig, EngineConfig
     from response_tuning.folders import locked
-    from response_tuning.generate import EngineConfig
-    from response_tuning.recipe import build
+    from response_tuning.validation import build
     from response_tuning.workflows.token_shift import run_token_shift
 
     of_tuned, of_base = (

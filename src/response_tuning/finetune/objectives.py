@@ -15,9 +15,9 @@ from pydantic import Field
 from response_tuning.artifacts import Example, Message
 from response_tuning.configs import Config
 from response_tuning.errors import ConfigError
-from response_tuning.recipe import build
 from response_tuning.registry import Registry
 from response_tuning.templates import Chat
+from response_tuning.validation import build
 
 if TYPE_CHECKING:
     from response_tuning.finetune.losses import DocumentLoss

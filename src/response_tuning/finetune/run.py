@@ -26,6 +26,7 @@ from response_tuning.finetune.dataset import (
 from response_tuning.finetune.manifest import (
     FINISHED,
     is_finished,
+    known_as,
     manifest_of,
     matched,
     model_files,
@@ -67,9 +68,8 @@ def finetune(config: FinetuneConfig, data: Path, out: Path, console: "Console") 
         DataError: no example is left to train on.
         ModelError: the base cannot be loaded or trained exactly.
     """
-    identity = base.identity(config)
     config = base.fitted(config)
-    manifest = manifest_of(config, identity, data)
+    manifest = manifest_of(config, known_as(base.located(config), out), data)
     manifest["rows_in_clear"] = data.is_relative_to(out)
     if is_finished(out, manifest):
         if is_first():

@@ -1,25 +1,21 @@
 """Who judges: a model that is asked through its engine, or rules alone."""
 
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from response_tuning.artifacts import Completion, Request, Sampling
-from response_tuning.configs import JudgeConfig
+from response_tuning.configs import EngineConfig, JudgeConfig
 from response_tuning.errors import ConfigError, EngineError
-from response_tuning.recipe import build
+from response_tuning.grade.benchmark import OFFLINE, AskJudge
 from response_tuning.terminal import progress_bar
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from response_tuning.generate import Engine
-
-
-OFFLINE = "offline"
-Say = Callable[[Iterable[Request]], Iterator[Completion]]
 
 
 class Judge:
@@ -43,12 +39,11 @@ class Judge:
     @cached_property
     def engine(self) -> "Engine":
         """Load or connect to the judge's model."""
-        from response_tuning.generate import EngineConfig, open_engine
+        from response_tuning.generate import open_engine
 
-        settings = build(EngineConfig, self.config.settings, "grade.judge.settings")
-        return open_engine(self.config.engine, settings)
+        return open_engine(self.config.engine, self.config.settings)
 
-    def say(self, journal: Path, about: str) -> Say | None:
+    def say(self, journal: Path, about: str) -> AskJudge | None:
         """Return what asks the judge and keeps its replies in ``journal``; None without a model."""
         from response_tuning.generate import generate
 
@@ -75,7 +70,7 @@ def check_judge(config: JudgeConfig) -> None:
     if config.engine == OFFLINE:
         return
     try:
-        check_engine(config.engine, config.settings, "grade.judge.settings")
+        check_engine(config.engine, config.settings)
     except (ConfigError, EngineError) as error:  # which names the flags of what answers
         raise type(error)(_ANSWERING.sub(_of_the_judge, str(error))) from error
 
@@ -101,21 +96,20 @@ def check_retry(judge: JudgeConfig, engines: Iterable[str] = (), *, retry_filter
     generate.check_retry(judging.union(engines), retry_filtered=retry_filtered)
 
 
-def check_engine(name: str, settings: dict[str, Any], where: str) -> None:
+def check_engine(name: str, settings: EngineConfig) -> None:
     """Refuse settings that an engine has no use for, and a server that cannot be asked.
 
     Before anything runs, and without loading a model.
 
     Raises:
-        ConfigError: there is no such engine, or a setting is unknown, impossible or without effect.
+        ConfigError: there is no such engine, or a setting has no effect on it.
         EngineError: there is no key for the server.
     """
-    from response_tuning.generate import ENGINES, EngineConfig, open_engine
-    from response_tuning.generate.engine import check_effect
+    from response_tuning.generate import ENGINES, open_engine
+    from response_tuning.generate.engine import check_settings
 
     ENGINES.get(name)
-    config = build(EngineConfig, settings, where)
-    if name == "hf":  # which loads its model; the others are cheap
-        check_effect(name, config)
+    if name == "hf":  # opening it would load the model; the other engines only connect
+        check_settings(name, settings)
     else:
-        open_engine(name, config)
+        open_engine(name, settings)

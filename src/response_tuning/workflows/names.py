@@ -16,17 +16,16 @@ def registered() -> dict[str, list[str]]:
     from response_tuning.data import DATASETS
     from response_tuning.finetune.objectives import OBJECTIVES
     from response_tuning.generate import ENGINES
-    from response_tuning.grade import BENCHMARKS
+    from response_tuning.grade import BENCHMARKS, suites
     from response_tuning.recipe import PRESETS
-    from response_tuning.workflows.suites import CORE, SUITES
 
     return {
         "datasets": DATASETS.names(),
         "objectives": OBJECTIVES.names(),
         "templates": templates.names(),
         "engines": ENGINES.names(),
-        "benchmarks": [*BENCHMARKS.names(), *CORE],
-        "suites": [*SUITES],
+        "benchmarks": BENCHMARKS.names(),
+        "suites": [*suites()],
         "presets": sorted(PRESETS),
     }
 
