@@ -74,6 +74,7 @@ class Metrics(TrainerCallback):
         strict = {k: v if math.isfinite(v) else None for k, v in line.items()}
         written = json.dumps(strict, allow_nan=False).encode() + b"\n"
         with self._path.open("ab", buffering=0) as journal:
+            # Unbuffered, so a full disk may write a part of the line.
             if journal.write(written) != len(written):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self._path))
         if not math.isfinite(logs.get("loss", 0.0)):

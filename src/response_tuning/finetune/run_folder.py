@@ -1,4 +1,4 @@
-"""Names inside a run's folder, how a model gets there whole, and what a kill may leave there."""
+"""Names inside a run's folder, and how a model appears there whole."""
 
 import shutil
 from collections.abc import Iterator
@@ -22,7 +22,7 @@ _WEIGHTS = ("adapter_config.json", "adapter_model.safetensors", "model*.safetens
 
 
 def forget(out: Path) -> None:
-    """Delete what a run would resume from, or be known as finished by.
+    """Delete what a run would resume from, and the manifest that marks it as finished.
 
     The manifest goes last: without it, nothing would tell whose checkpoints these are.
     """
@@ -32,16 +32,16 @@ def forget(out: Path) -> None:
 
 
 def tidy(out: Path) -> None:
-    """Delete what only an unfinished run has a use for."""
+    """Delete what only an unfinished run needs."""
     for name in (CHECKPOINTS, TOKENS, PARTIAL):
         shutil.rmtree(out / name, ignore_errors=True)
 
 
 @contextmanager
 def nothing_of_a_refused_run(data: Path, out: Path) -> Iterator[None]:
-    """Delete what was prepared if the run in ``out`` is refused before its manifest is written.
+    """Delete the prepared data if the run in ``out`` is refused before its manifest is written.
 
-    An engine that gives no answer refuses nothing: the same command asks again.
+    An engine that does not answer refuses nothing: the same command tries again.
     """
     prepared_before = data.exists()
     try:

@@ -98,6 +98,7 @@ def overview(all_entries: Iterable[Entry], data: Path, show: int) -> Overview:
     """Count all entries and keep ``show`` of them, preferring those that are trained on."""
     statuses, remarks, lengths = Counter[str](), Counter[str](), array("i")
     supervised = 0
+    # Only `show` entries of either kind are in memory, however many there are.
     first: dict[bool, list[Entry]] = {True: [], False: []}
     for entry in all_entries:
         if len(first[entry.trained]) < show:
