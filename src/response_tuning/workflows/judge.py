@@ -10,6 +10,7 @@ from response_tuning.artifacts import Completion, Request, Sampling
 from response_tuning.configs import EngineConfig, JudgeConfig
 from response_tuning.errors import ConfigError, EngineError
 from response_tuning.grade.benchmark import OFFLINE, AskJudge
+from response_tuning.registry import unknown
 from response_tuning.terminal import progress_bar
 
 if TYPE_CHECKING:
@@ -67,8 +68,12 @@ class Judge:
 
 def check_judge(config: JudgeConfig) -> None:
     """Refuse a judge that cannot be asked; see ``check_engine``."""
+    from response_tuning.generate import ENGINES
+
     if config.engine == OFFLINE:
         return
+    if config.engine not in ENGINES.names():
+        raise unknown("judge", config.engine, [OFFLINE, *ENGINES.names()])
     try:
         check_engine(config.engine, config.settings)
     except (ConfigError, EngineError) as error:  # which names the flags of what answers
@@ -90,10 +95,10 @@ def check_retry(judge: JudgeConfig, engines: Iterable[str] = (), *, retry_filter
     Raises:
         ConfigError: one line that names the flag.
     """
-    from response_tuning import generate
+    from response_tuning.generate import check_retry as check_engines
 
     judging = {judge.engine} - {OFFLINE}
-    generate.check_retry(judging.union(engines), retry_filtered=retry_filtered)
+    check_engines(judging.union(engines), retry_filtered=retry_filtered)
 
 
 def check_engine(name: str, settings: EngineConfig) -> None:
