@@ -33,7 +33,7 @@ _MASKS = (".attn.bias", ".attention.bias", ".masked_bias", "position_ids")
 
 
 def kind(folder: Path) -> str:
-    """Return ``ADAPTER_CONFIG`` or ``CONFIG``: whether ``folder`` holds an adapter or a whole model.
+    """Return whether ``folder`` holds an adapter (``ADAPTER_CONFIG``) or a whole model (``CONFIG``).
 
     Raises:
         ModelError: it holds neither, or both.
