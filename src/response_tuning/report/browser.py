@@ -69,7 +69,8 @@ def browser_json(
 def _read(run: Path, benchmark: BenchmarkScores) -> _BenchmarkAnswers:
     answered = _BenchmarkAnswers(benchmark, {}, {}, {})
     for variant in benchmark.variants:
-        folders = [one for one in seed_folders(run, variant) if one[0] in benchmark.seeds]
+        graded = benchmark.seeds_of(variant)
+        folders = [one for one in seed_folders(run, variant) if one[0] in graded]
         for seed, folder in folders[:1]:
             path = folder / "generate" / f"{benchmark.name}.jsonl"
             answered.seeds[variant] = seed
