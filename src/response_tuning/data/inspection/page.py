@@ -79,6 +79,7 @@ def headline(inspection: Inspection) -> str:
 
 def tables(inspection: Inspection) -> Iterator[InspectionTable]:
     """Yield all tables, the most general first."""
+    # The order of the questions a person has: how much, how long, what is unwanted, what style.
     yield _rows(inspection)
     yield from _lengths(inspection.lengths)
     yield from _repeats(inspection)

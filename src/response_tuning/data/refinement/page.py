@@ -82,6 +82,7 @@ def print_refinement(out: Path, console: "Console") -> None:
     for line in _lines(read_json(out / "refinement.json")):
         console.print(line, highlight=False, soft_wrap=True)
     refined = (one for one in read_jsonl(out / "refinements.jsonl", Refinement) if _is_short(one))
+    # Without colours, brackets mark the changes.
     styles = {"same": "", "removed": "red strike", "added": "green"}
     marks = {"same": ("", ""), "removed": ("[-", "-]"), "added": ("{+", "+}")}
     for one in islice(refined, 2):
