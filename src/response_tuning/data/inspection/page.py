@@ -50,18 +50,16 @@ def print_inspection(inspection: Inspection, console: "Console") -> None:
             show(row)
 
 
-def write_page(inspection: Inspection, path: Path) -> None:
-    """Write one self-contained page; all texts of the data are escaped."""
+def write_page(found: Inspection, path: Path) -> None:
+    """Write one self-contained page; all text of the data is escaped."""
     import jinja2
 
     source = Path(__file__).with_name("page.html.jinja").read_text(encoding="utf-8")
     template = jinja2.Environment(
         autoescape=True, trim_blocks=True, lstrip_blocks=True
     ).from_string(source)
-    name = Path(inspection.source["name"]).name
-    page = template.render(
-        name=name, headline=headline(inspection), tables=list(tables(inspection))
-    )
+    name = Path(found.source["name"]).name
+    page = template.render(name=name, headline=headline(found), tables=list(tables(found)))
     with written_aside(path) as out:
         out.write(page)
 
