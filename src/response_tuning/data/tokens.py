@@ -3,8 +3,8 @@
 from collections.abc import Callable
 
 from response_tuning.errors import ModelError
-from response_tuning.miniature import resolved
 from response_tuning.models.loading import load_tokenizer
+from response_tuning.models.location import locate
 
 
 def token_counter(name: str) -> Callable[[list[str]], list[int]]:
@@ -14,7 +14,8 @@ def token_counter(name: str) -> Callable[[list[str]], list[int]]:
         ModelError: ``name`` is no folder or hub id that holds a tokenizer.
     """
     try:
-        tokenizer = load_tokenizer(resolved(name), name, what="no usable tokenizer (--tokenizer)")
+        folder = locate(name, weights=False)
+        tokenizer = load_tokenizer(folder, what="no usable tokenizer (--tokenizer)")
     except ModelError as error:
         raise ModelError(f"{error}; or give a folder or hub id that holds one") from error
 

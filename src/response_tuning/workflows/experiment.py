@@ -128,6 +128,14 @@ def cells(experiment: Experiment) -> list[Cell]:
     for baseline in experiment.report.baselines:
         if baseline not in _arms(experiment):
             raise unknown("baseline", baseline, [*_arms(experiment)])
+    reference = experiment.grade.reference
+    if (
+        reference is not None
+        and reference not in _arms(experiment)
+        and not Path(reference).exists()
+    ):
+        error = unknown("variant", reference, [*_arms(experiment)])
+        raise ConfigError(f"grade.reference: no such file, and {error}")
     return found
 
 

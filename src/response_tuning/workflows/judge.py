@@ -1,7 +1,7 @@
 """Who judges: a model that is asked through its engine, or rules alone."""
 
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -9,16 +9,14 @@ from typing import TYPE_CHECKING
 from response_tuning.artifacts import Completion, Request, Sampling
 from response_tuning.configs import EngineConfig, JudgeConfig
 from response_tuning.errors import ConfigError, EngineError
+from response_tuning.grade.benchmark import OFFLINE, AskJudge
+from response_tuning.registry import unknown
 from response_tuning.terminal import progress_bar
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from response_tuning.generate import Engine
-
-
-OFFLINE = "offline"
-Say = Callable[[Iterable[Request]], Iterator[Completion]]
 
 
 class Judge:
@@ -46,7 +44,7 @@ class Judge:
 
         return open_engine(self.config.engine, self.config.settings)
 
-    def say(self, journal: Path, about: str) -> Say | None:
+    def say(self, journal: Path, about: str) -> AskJudge | None:
         """Return what asks the judge and keeps its replies in ``journal``; None without a model."""
         from response_tuning.generate import generate
 
@@ -70,8 +68,12 @@ class Judge:
 
 def check_judge(config: JudgeConfig) -> None:
     """Refuse a judge that cannot be asked; see ``check_engine``."""
+    from response_tuning.generate import ENGINES
+
     if config.engine == OFFLINE:
         return
+    if config.engine not in ENGINES.names():
+        raise unknown("judge", config.engine, [OFFLINE, *ENGINES.names()])
     try:
         check_engine(config.engine, config.settings)
     except (ConfigError, EngineError) as error:  # which names the flags of what answers
@@ -93,10 +95,10 @@ def check_retry(judge: JudgeConfig, engines: Iterable[str] = (), *, retry_filter
     Raises:
         ConfigError: one line that names the flag.
     """
-    from response_tuning import generate
+    from response_tuning.generate import check_retry as check_engines
 
     judging = {judge.engine} - {OFFLINE}
-    generate.check_retry(judging.union(engines), retry_filtered=retry_filtered)
+    check_engines(judging.union(engines), retry_filtered=retry_filtered)
 
 
 def check_engine(name: str, settings: EngineConfig) -> None:
