@@ -147,7 +147,7 @@ def unfit(paragraph: str) -> str | None:
     Four rules are those of C4 (Raffel et al. 2020, section 2.2): prose ends in a terminal
     punctuation mark, has at least five words, no braces and no "javascript".
     """
-    # The first reason counts, so the most specific come first: code also has too many digits.
+    # The first reason counts, so the most specific come first: code may also have too many digits.
     words = paragraph.split()
     if _MARKUP.search(paragraph):
         return "code or markup"

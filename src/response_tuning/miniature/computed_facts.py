@@ -1,4 +1,4 @@
-"""Facts that are not two columns of a table: arithmetic, lists of words, and tables read anew.
+"""Facts that are not two columns of a table: arithmetic, lists of words, and derived tables.
 
 Facts about the same number, pair of numbers or list share a split: whatever one family holds out,
 all hold out.

@@ -107,7 +107,7 @@ def _questions(
         if reserved(text)
     ]
     # Reserved questions only: the corpus holds none of them, so that the base has not read a test
-    # question. A generator a family keeps the items of one when another changes.
+    # question. Each family has its own generator: a change in one keeps the items of the others.
     drawn = random.Random(f"{split} {name}").sample(candidates, min(limit, len(candidates)))
     return [
         FamilyQuestion(f"{name}-{number:03d}", family, fact, text)

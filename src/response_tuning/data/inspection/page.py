@@ -50,16 +50,18 @@ def print_inspection(inspection: Inspection, console: "Console") -> None:
             show(row)
 
 
-def write_page(found: Inspection, path: Path) -> None:
-    """Write one self-contained page; all text of the data is escaped."""
+def write_page(inspection: Inspection, path: Path) -> None:
+    """Write one self-contained page; all texts of the data are escaped."""
     import jinja2
 
     source = Path(__file__).with_name("page.html.jinja").read_text(encoding="utf-8")
     template = jinja2.Environment(
         autoescape=True, trim_blocks=True, lstrip_blocks=True
     ).from_string(source)
-    name = Path(found.source["name"]).name
-    page = template.render(name=name, headline=headline(found), tables=list(tables(found)))
+    name = Path(inspection.source["name"]).name
+    page = template.render(
+        name=name, headline=headline(inspection), tables=list(tables(inspection))
+    )
     with written_aside(path) as out:
         out.write(page)
 
@@ -77,7 +79,6 @@ def headline(inspection: Inspection) -> str:
 
 def tables(inspection: Inspection) -> Iterator[InspectionTable]:
     """Yield all tables, the most general first."""
-    # The order of the questions a person has: how much, how long, what is unwanted, what style.
     yield _rows(inspection)
     yield from _lengths(inspection.lengths)
     yield from _repeats(inspection)

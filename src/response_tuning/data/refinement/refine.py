@@ -31,7 +31,7 @@ from response_tuning.data.refinement.reply import ParsedReply, parse_reply
 from response_tuning.data.steps.refusals import is_refusal
 from response_tuning.errors import DataError, EngineError
 
-OUTCOMES: tuple[RefinementOutcome, ...] = get_args(RefinementOutcome)
+REFINEMENT_OUTCOMES: tuple[RefinementOutcome, ...] = get_args(RefinementOutcome)
 Rewriter = Callable[[Iterable[Request]], Iterator[Completion]]
 """Yields a completion for each request, with one sampling."""
 
@@ -178,7 +178,7 @@ class _Tally:
     """Counts the outcomes of a refinement, example by example."""
 
     def __init__(self) -> None:
-        self.outcomes: Counter[RefinementOutcome] = Counter(dict.fromkeys(OUTCOMES, 0))
+        self.outcomes: Counter[RefinementOutcome] = Counter(dict.fromkeys(REFINEMENT_OUTCOMES, 0))
         self.used = Counter({"refined": 0, "original": 0, "nothing": 0})
         self.rows: set[int] = set()
         """Rows that still have an example."""
