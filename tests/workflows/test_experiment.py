@@ -172,10 +172,6 @@ def test_two_variants_of_one_dose_are_not_both_in_a_series() -> None:
         ({"benchmarks": ["a", "a"]}, "recipe.yaml: benchmarks: each may stand there once only"),
         ({"nots": ["x"]}, "recipe.yaml: unknown key 'nots': did you mean 'notes'?"),
         ({"preset": "papr"}, "unknown preset 'papr': did you mean 'paper'"),
-        (
-            {"grade": {"reference": "rd"}},
-            "grade.reference: no such file, and unknown variant 'rd': known are rt",
-        ),
         ({"report": {"baselines": ["rd"]}}, "unknown baseline 'rd': known are rt"),
         ({"report": {"margin": 2}}, "recipe.yaml: report.margin: "),
         ({"variants": {"rt": {"doses": [5, 5]}}}, "variant 'rt-5' is there twice"),

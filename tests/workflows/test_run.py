@@ -65,7 +65,7 @@ def make(miniature_base: Path) -> Make:
         values = settings(miniature_base)
         for name, change in changes.items():
             whole = isinstance(change, dict) and name != "variants"
-            values[name] = values[name] | change if whole else change
+            values[name] = values.get(name, {}) | change if whole else change
         return build(Experiment, values, "recipe.yaml")
 
     return experiment
@@ -371,6 +371,7 @@ def test_a_variant_more_costs_that_variant_alone(
     ("changes", "said"),
     [
         ({"benchmarks": ["miniature-sen"]}, "did you mean 'miniature-seen'"),
+        ({"grade": {"reference": "bas"}}, "no such file, and unknown variant 'bas': did you mean"),
         ({"finetune": {"objective": "response-tunning"}}, "did you mean 'response-tuning'"),
         ({"finetune": {"template": "tulip"}}, "unknown template 'tulip'"),
         ({"finetune": {"twins": ["it"]}}, "unknown objective 'it'"),

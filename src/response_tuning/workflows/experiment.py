@@ -128,25 +128,20 @@ def cells(experiment: Experiment) -> list[Cell]:
     for baseline in experiment.report.baselines:
         if baseline not in _arms(experiment):
             raise unknown("baseline", baseline, [*_arms(experiment)])
-    reference = experiment.grade.reference
-    if (
-        reference is not None
-        and reference not in _arms(experiment)
-        and not Path(reference).exists()
-    ):
-        error = unknown("variant", reference, [*_arms(experiment)])
-        raise ConfigError(f"grade.reference: no such file, and {error}")
     return found
 
 
-def check_mixtures(experiment: Experiment, found: Sequence[Cell]) -> None:
-    """Refuse settings of a mixture where no refusals are mixed in.
-
-    The recipe's own are settings of any variant that has refusals.
+def check_experiment(experiment: Experiment, found: Sequence[Cell]) -> None:
+    """Refuse a reference that does not exist, and settings of a mixture that have no effect.
 
     Raises:
         ConfigError: one line that names the first of them.
     """
+    arms, reference = _arms(experiment), experiment.grade.reference
+    if reference is not None and reference not in arms and not Path(reference).exists():
+        error = unknown("variant", reference, [*arms])
+        raise ConfigError(f"grade.reference: no such file, and {error}")
+    # The recipe's own mixture is for every variant with refusals, so one such variant is enough.
     mixing = {cell.variant for cell in found if cell.data and cell.data.mixture.refusals}
     key = idle_mixture(experiment.data)
     if key is not None and not mixing:

@@ -25,7 +25,7 @@ from response_tuning.workflows.experiment import (
     Cell,
     Experiment,
     cells,
-    check_mixtures,
+    check_experiment,
     series,
     with_reference,
 )
@@ -222,7 +222,7 @@ def _checked(experiment: Experiment) -> list[Cell]:
     from response_tuning.workflows.lm_eval import check_core
 
     found = cells(experiment)
-    check_mixtures(experiment, found)
+    check_experiment(experiment, found)
     check_judge(experiment.grade.judge)
     check_effect(experiment.benchmarks, experiment.grade)
     for cell in found:
