@@ -50,15 +50,15 @@ def test_list_prints_what_is_registered(rtune: Run) -> None:
         "datasets: alpaca, dolly, lima, miniature, miniature-refusals, "
         "safety-tuned-llamas\n"
         "objectives: instruction-tuning, response-tuning, response-tuning-empty-user, "
-        "shuffled-pairs\n"
+        "shuffled-pairs, weighted-instruction-tuning\n"
         "templates: native, neutral-tags, tulu, urial, urial-r, zero-shot\n"
         "engines: hf, openai, scripted\n"
-        "benchmarks: acceptability, advbench, alpaca-eval, harmbench, ifeval, infobench, "
+        "benchmarks: acceptability, advbench, alpaca-eval, core-arc, core-gsm8k, core-hellaswag, "
+        "core-mmlu, core-openbookqa, core-piqa, harmbench, ifeval, infobench, "
         "just-eval, just-eval-safety, malicious-instruct, miniature-refusal, "
         "miniature-refusal-validation, miniature-seen, miniature-seen-validation, "
-        "miniature-unseen, miniature-unseen-validation, xstest, core-mmlu, core-openbookqa, "
-        "core-hellaswag, core-arc, core-gsm8k, core-piqa\n"
-        "suites: refusal, helpfulness, instructions, core\n"
+        "miniature-unseen, miniature-unseen-validation, xstest\n"
+        "suites: core, helpfulness, instructions, refusal\n"
         "presets: paper, small\n"
     )
 
@@ -245,7 +245,7 @@ def test_a_full_disk_is_one_line(
     def full(*_: object, **__: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr("response_tuning.workflows.data.run_data", full)
+    monkeypatch.setattr("response_tuning.workflows.finetune.run_data", full)
     result = rtune("finetune", *small, "--out", tmp_path / "run")
     assert result.code == 2
     assert result.err.startswith("rtune: No space left on device; check the path")
