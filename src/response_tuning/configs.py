@@ -24,6 +24,7 @@ class Config(BaseModel):
     """A frozen set of settings; an unknown key is an error."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, defer_build=True)
+    model_config["use_attribute_docstrings"] = True  # rtune config prints them
     flags: ClassVar[bool] = True
     """Whether the command line has a flag for each key."""
 

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel
 
-from response_tuning import yaml_text
+from response_tuning import plugins, yaml_text
 from response_tuning.configs import Config, DataConfig, FinetuneConfig
 from response_tuning.errors import ConfigError
 from response_tuning.redaction import redacted
@@ -143,6 +143,7 @@ def read_layers(
     """
     layers = Layers(str(path) if path else where)
     for file, content in _extended(path, ()) if path else ():
+        plugins.import_named(content, str(file))
         layers.add(str(file), content)
     layers.add("", flags)
     for text in settings:

@@ -95,10 +95,10 @@ def check_retry(judge: JudgeConfig, engines: Iterable[str] = (), *, retry_filter
     Raises:
         ConfigError: one line that names the flag.
     """
-    from response_tuning import generate
+    from response_tuning.generate import check_retry as check_engines
 
     judging = {judge.engine} - {OFFLINE}
-    generate.check_retry(judging.union(engines), retry_filtered=retry_filtered)
+    check_engines(judging.union(engines), retry_filtered=retry_filtered)
 
 
 def check_engine(name: str, settings: EngineConfig) -> None:

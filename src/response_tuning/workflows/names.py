@@ -30,6 +30,14 @@ def registered() -> dict[str, list[str]]:
     }
 
 
+def loaded_plugins() -> dict[str, str]:
+    """Return the plug-ins that are loaded, and the version of each."""
+    from response_tuning import plugins
+
+    plugins.load_installed()
+    return plugins.versions()
+
+
 def check_names(config: FinetuneConfig) -> None:
     """Refuse a name that nothing is registered under, before anything is read or written."""
     from response_tuning import templates
