@@ -1,8 +1,8 @@
-"""An experiment: variants times seeds, laid out in one recipe and checked before anything runs.
+"""An experiment: variants times seeds in one recipe, checked before anything runs.
 
-A *variant* is one arm. What it does not say itself it takes from the recipe's own sections. A
-variant with ``doses`` stands for one variant for each number of refusals. A *cell* is one variant
-at one seed, and has a folder of its own.
+A *variant* is one arm; its sections are laid over those of the recipe. A variant with ``doses``
+stands for one variant for each number of refusals. A *cell* is one variant at one seed, and has its
+own folder.
 """
 
 import re
@@ -37,10 +37,10 @@ from response_tuning.validation import build
 
 
 class VariantConfig(Config):
-    """One arm: what it does differently, section by section."""
+    """One arm: its sections override those of the recipe."""
 
     label: str = ""
-    """What it is, in a line for the report."""
+    """A description in one line, for the report."""
     data: Settings = Field(default_factory=dict)
     finetune: Settings | None = Field(default_factory=dict)
     """None: the base model as it is, under the same chat template."""
@@ -62,8 +62,8 @@ class Experiment(Config):
     benchmarks: tuple[str, ...] = Field(min_length=1)
     variants: dict[str, VariantConfig] = Field(min_length=1)
     threads: int | None = Field(default=None, ge=1, le=4096)
-    """CPU threads; None is torch's choice. One is best for a tiny model: it is fastest where other
-    work shares the cores, and gives the same bits whatever their number."""
+    """CPU threads; None is torch's choice. Use one for a tiny model: it is the fastest where other
+    work shares the cores, and results do not depend on the number of cores."""
     grade: GradeConfig = Field(default_factory=GradeConfig)
     report: ReportConfig = Field(default_factory=ReportConfig)
     notes: tuple[str, ...] = ()

@@ -50,7 +50,7 @@ def grade_answers(benchmark: str, config: GradeConfig, folder: Path, judge: Judg
         completions,
         scores,
         config,
-        judge.say(folder / "grade" / JUDGE_JOURNAL, benchmark),
+        judge.with_journal(folder / "grade" / JUDGE_JOURNAL, benchmark),
     )
     write_json(manifest, graded | {benchmark: now})
 
@@ -139,7 +139,9 @@ def run_grade(
     check_effect([benchmark], config)
     check_retry(config.judge, retry_filtered=retry_filtered)
     with locked_file(out, completions, config) as journal:
-        say = Judge(config.judge, console, retry_filtered=retry_filtered).say(journal, benchmark)
+        say = Judge(config.judge, console, retry_filtered=retry_filtered).with_journal(
+            journal, benchmark
+        )
         count = grade(benchmark, completions, out, config, say)
     known = print_scores(list(read_jsonl(out, Score)), console)
     console.print(f"wrote {out}: {count:,} scores", highlight=False, soft_wrap=True)
