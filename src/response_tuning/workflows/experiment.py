@@ -91,6 +91,11 @@ class Cell:
     generate: GenerateConfig
 
     @property
+    def name(self) -> str:
+        """The cell's folder below the run's, which ``--only`` takes as well."""
+        return f"{self.variant}/seed-{self.seed}"
+
+    @property
     def tuned(self) -> bool:
         """Whether there is anything to train."""
         return self.data is not None
@@ -102,7 +107,7 @@ class Cell:
 
     def folder(self, run: Path) -> Path:
         """Return the cell's folder in a run."""
-        return run / self.variant / f"seed-{self.seed}"
+        return run / self.name
 
 
 def read_experiment(path: Path, settings: Sequence[str] = ()) -> Experiment:
@@ -147,9 +152,9 @@ def check_experiment(experiment: Experiment, found: Sequence[Cell]) -> None:
     if key is not None and not mixing:
         raise no_refusals("data", key)
     for name, variant in experiment.variants.items():
-        arms = {f"{name}-{dose}" for dose in variant.doses} or {name}
+        dosed = {f"{name}-{dose}" for dose in variant.doses} or {name}
         own = idle_mixture({"mixture": {**(variant.data.get("mixture") or {}), "refusals": 0}})
-        if own is not None and not mixing & arms:
+        if own is not None and not mixing & dosed:
             raise no_refusals(f"variant '{name}': data", own)
 
 
