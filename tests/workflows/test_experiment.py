@@ -337,6 +337,13 @@ def test_the_demo_is_a_part_of_the_recipe_with_its_arms_as_they_are_there() -> N
     assert {cell.seed for cell in whole} == {0, 1, 2}
 
 
+def test_a_manifest_holds_the_resolved_recipe() -> None:
+    recorded = read_experiment(RECIPES / "miniature.yaml").model_dump(mode="json")
+    assert recorded["data"] == read_experiment(DEMO).model_dump(mode="json")["data"]
+    assert recorded["variants"]["rt-refusals"]["doses"] == [20, 50, 100, 200]
+    assert "extends" not in recorded
+
+
 def test_the_search_gives_both_arms_the_same_budget_on_validation_questions_alone() -> None:
     search = read_experiment(RECIPES / "miniature-search.yaml")
     assert all(name.endswith("-validation") for name in search.benchmarks)
