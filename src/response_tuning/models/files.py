@@ -33,7 +33,7 @@ _MASKS = (".attn.bias", ".attention.bias", ".masked_bias", "position_ids")
 
 
 def kind(folder: Path) -> str:
-    """Return ``ADAPTER_CONFIG`` or ``CONFIG``: whether ``folder`` holds an adapter or a whole model.
+    """Return ``ADAPTER_CONFIG`` for the folder of an adapter, ``CONFIG`` for a whole model's.
 
     Raises:
         ModelError: it holds neither, or both.
