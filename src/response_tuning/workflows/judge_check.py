@@ -21,7 +21,6 @@ from response_tuning.artifacts import (
 from response_tuning.configs import GradeConfig, JudgeConfig
 from response_tuning.errors import ConfigError, EngineError
 from response_tuning.grade.agreement.comparison import (
-    NOT_READ,
     Counts,
     Figures,
     by_rule,
@@ -32,7 +31,7 @@ from response_tuning.grade.agreement.comparison import (
 )
 from response_tuning.grade.agreement.labelled_sets import (
     SETS,
-    Labelled,
+    LabelledRow,
     LabelledSet,
     limited,
     open_set,
@@ -65,7 +64,7 @@ ROWS_PER_STEP = 500
 """Rows between two steps of the progress bar of the rules, which take microseconds a row."""
 TABLE_HEAD = f"{'n':>8}{'agreement':>11}  {'95 %':<14}{'kappa':>9}  {'95 %':<14}{'unread':>9}"
 
-JudgedRows = Iterator[tuple[Labelled, Judgement]]
+JudgedRows = Iterator[tuple[LabelledRow, Judgement]]
 
 
 class CheckOptions(NamedTuple):
