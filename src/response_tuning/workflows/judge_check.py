@@ -21,6 +21,7 @@ from response_tuning.artifacts import (
 from response_tuning.configs import GradeConfig, JudgeConfig
 from response_tuning.errors import ConfigError, EngineError
 from response_tuning.grade.agreement.comparison import (
+    UNREAD_LABEL,
     Counts,
     Figures,
     by_rule,
@@ -236,7 +237,7 @@ def unread_sentences(check: Check) -> list[str]:
     shares = {}
     for name, one in check.sets.items():
         apart = one.apart.values()
-        lost = one.figures.parse_failures + sum(verdicts.get(NOT_READ, 0) for verdicts in apart)
+        lost = one.figures.parse_failures + sum(verdicts.get(UNREAD_LABEL, 0) for verdicts in apart)
         total = one.figures.n + sum(sum(verdicts.values()) for verdicts in apart)
         shares[name] = Unread(lost, total, lost / total)
     return [
