@@ -57,6 +57,7 @@ def read_source(source: BenchmarkSource, config: GradeConfig) -> SourceRows:
             f"{source.benchmark}: download {source.address} and name your copy with "
             f"--set grade.paths.{source.benchmark}=FILE"
         )
+    # Resolved before loading, so that the recorded commit is the one that was read.
     commit = hub.resolve(source.hub_id, config.revisions.get(source.benchmark, "main"))
     dataset = hub.load(source.hub_id, commit, source.split, source.hub_config)
     return SourceRows(

@@ -46,6 +46,7 @@ def check(variants: Sequence[Variant], config: ReportConfig) -> None:
     for baseline in config.baselines:
         if baseline not in names:
             raise unknown("baseline", baseline, names)
+    # Neighbours suffice: the members of a series are sorted by dose.
     for name, members in dose_series(variants).items():
         for one, other in pairwise(members):
             if one.dose == other.dose:

@@ -142,6 +142,7 @@ def _groups(benchmark: BenchmarkScores, wanted: Sequence[str]) -> list[Group]:
 
 def _parts(contents: ReportContents, tall: bool) -> list[Part]:
     """Return a part for each benchmark; a small report has none where it shows families."""
+    # A small report shows families of accurate benchmarks instead, which say more than groups.
     metrics = metrics_by_benchmark(contents.findings.results)
     every = []
     for benchmark in contents.benchmarks:

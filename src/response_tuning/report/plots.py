@@ -46,6 +46,7 @@ def accuracy(
     names = [v.name for v in variants if any(r.variant == v.name for r in results)]
 
     def draw(axes: "Axes", benchmark: str) -> None:
+        # The second metric of a panel is drawn below the first, hollow, so that both can be seen.
         for place, metric in enumerate(panels[benchmark]):
             points = _points(results, benchmark, metric)
             shown = [(y + 0.24 * place, points[n]) for y, n in enumerate(names) if n in points]
@@ -145,6 +146,7 @@ def _svg(
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
+    # A figure without pyplot: no global state, and no display is needed.
     columns = min(3, len(titles))
     rows = -(-len(titles) // columns)
     with rc_context(STYLE):

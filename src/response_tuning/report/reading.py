@@ -65,6 +65,7 @@ def read_scores(
         raise DataError(
             f"{run}: no variant has scores in seed-*/grade/*.jsonl; grade the run first"
         )
+    # One benchmark at a time, so that memory holds the scores of one file beside the arrays.
     names = {file.path.stem for file in files}
     joined = [
         replace(
@@ -112,6 +113,7 @@ def _read(path: Path, groups: dict[str, str]) -> dict[str, tuple[npt.NDArray[np.
 
     The latter are the values and their weights.
     """
+    # ``groups`` is shared by all files of a benchmark: an item has the same place in each.
     position = {item: place for place, item in enumerate(groups)}
     by_metric: dict[str, dict[int, tuple[float, float]]] = {}
     for score in read_jsonl(path, Score):
@@ -142,7 +144,7 @@ def _totals(files: Sequence[_File], metrics: Collection[str]) -> dict[str, dict[
     by_metric: dict[str, dict[str, list[Total]]] = {}
     for file in files:
         path = file.path.with_name(f"{file.path.stem}.totals.json")
-        names = {*metrics}
+        names = {*metrics}  # a total by the name of a mean would be two values of one metric
         for total in _total_file(path).totals if path.exists() else ():
             fault = "a second value" if total.metric in names else ""
             if not all(map(math.isfinite, (total.value, total.low, total.high))):
@@ -180,6 +182,7 @@ def _gaps(benchmark: BenchmarkScores) -> Iterator[str]:
         for row, seed in enumerate(benchmark.seeds):
             gaps: dict[str, list[str]] = {}
             for metric in benchmark.metrics:
+                # A ratio has no score where the answer does not count; that is not a gap.
                 known = benchmark.known(metric)
                 expected = np.isfinite(benchmark.values[metric]).any(axis=(0, 1))
                 gap = int((expected & ~known[place, row]).sum())

@@ -76,6 +76,7 @@ def bootstrap(units: Array, config: ReportConfig, rng: np.random.Generator) -> l
     interval. A one-sided p-value of the equivalence test is (b + 1) / (B + 1), with b the number
     of means at or beyond that margin.
     """
+    # (resamples, k), and per column: value, two limits, two p-values.
     means = resampled_means(units, config.resamples, rng)
     rows = _intervals(units.mean(axis=0), means, config)
     constant, n = np.ptp(units, axis=0) < TINY, len(units)
@@ -191,6 +192,7 @@ def constant_difference(estimate: Estimate, config: ReportConfig) -> Estimate:
         share = abs(value - mean) / abs(value - end) if mean != value else 0.0
         return float((1 - share) ** estimate.effective)
 
+    # Outside the margin there is nothing to show, whatever the chance.
     inside = -config.margin < value < config.margin
     return unvaried(estimate, -1.0, config)._replace(
         p_value=min(1.0, 2 * chance(0.0)),

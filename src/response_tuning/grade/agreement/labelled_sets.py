@@ -232,6 +232,7 @@ def _pandalm(data: Path) -> LabelledSet:
     If no two of them agree, the row has no label and is in no figure.
     """
     rows, origin = [], []
+    # The file codes a tie as 0 and the better response as 1 or 2.
     for _, source in _files(data, "pandalm", "testset*.json"):
         origin.append(source.origin)
         for row in source.rows:

@@ -91,6 +91,7 @@ def compare_labels(
         raise ValueError("there are no labels to compare")
     _check((label for pair in pairs for label in pair if label is not None), labels)
     counts = Counter(pairs)
+    # With a single label throughout, chance agreement is 1 and kappa is 0 / 0.
     varied = len({label for pair in pairs for label in pair}) > 1
     return LabelAgreement(
         n=len(pairs),

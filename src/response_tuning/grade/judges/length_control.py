@@ -10,8 +10,8 @@ instruction is. The rate is the mean of the predictions without the length term.
 
 Swapping the two sides turns the rate into 1 - rate, and where no length differs it is the mean
 preference: the latter because the identity is not penalised. The other two coefficients have a
-standard normal prior, which keeps them finite where length alone tells who wins; it stands in
-place of the penalty that the published fit chooses by cross-validation.
+standard normal prior, which keeps them finite if length alone decides who wins; it replaces
+the penalty that the published fit chooses by cross-validation.
 """
 
 from typing import NamedTuple
@@ -33,7 +33,7 @@ class Comparisons(NamedTuple):
     preference: Floats
     """Preference for the model over the reference, 0..1."""
     difference: Floats
-    """Length of the model's answer less that of the reference's, in characters."""
+    """Length of the model's answer minus length of the reference's, in characters."""
     difficulty: Floats
     """Difficulty of the instruction; zeros if it is not known."""
 

@@ -211,6 +211,7 @@ def read_answers(path: Path, items: Sequence[Item]) -> dict[str, str | None]:
     """
     if path.suffix == ".jsonl":
         return answers_by_id(list(read_jsonl(path, Completion)), items, str(path))
+    # The package's files have no ids, so instructions are the keys.
     outputs = read_model_outputs(path)
     answers: dict[str, str | None] = {}
     for item in items:
@@ -226,6 +227,7 @@ def answers_by_id(
     given: Sequence[Completion], items: Sequence[Item], where: str
 ) -> dict[str, str | None]:
     """Return the answer to each item, without thoughts, by the item's id; see ``read_answers``."""
+    # Every item is checked before a judge is asked: a missing answer would cost the whole batch.
     by_id = {completion.item_id: completion for completion in given}
     if len(by_id) < len(given):
         raise DataError(f"{where}: an item is answered twice; remove one answer")

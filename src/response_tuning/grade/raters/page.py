@@ -121,7 +121,7 @@ class _Pages:
         task = self._session.tasks[number - 1]
         form = parse_qs((await request.body()).decode(errors="replace"))
         fields = {name: values[-1] for name, values in form.items()}
-        # A page that was opened before the study was made anew shows other answers.
+        # A page that was opened in an earlier session may show another task under this number.
         if fields.get("task") != task.digest:
             return _refusal(409, "This was another session's page; reload it and rate again.")
         try:

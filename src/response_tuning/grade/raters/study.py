@@ -211,6 +211,7 @@ class Session:
         self._folder = folder
         self.verdicts: dict[int, TaskRating] = {}
         """Position of a task -> its latest rating."""
+        # By content, not by position: the journal of a rater stays valid if the order ever changes.
         place = {(task.item.item_id, task.variants): at for at, task in enumerate(self.tasks)}
         for rating in Journal(journal, RatingRecord):
             at = place.get((rating.item_id, rating.variants))
@@ -265,7 +266,7 @@ def journal_of(folder: Path, rater: str) -> Path:
     """Return the journal of a rater.
 
     Raises:
-        ConfigError: the name cannot be that of a file.
+        ConfigError: the name cannot be a file name.
     """
     _check_name("rater", rater)
     return folder / RATINGS_FOLDER / f"{rater}.jsonl"
