@@ -17,7 +17,7 @@ from response_tuning.folders import page_at
 from response_tuning.journals import Journal
 from response_tuning.terminal import printable, quiet_libraries
 from response_tuning.workflows.experiment import Cell
-from response_tuning.workflows.generate import Sampler
+from response_tuning.workflows.generate import Sampler, copy_completions
 from response_tuning.workflows.judge import check_engine
 
 if TYPE_CHECKING:
@@ -157,15 +157,9 @@ def _copy_replies(others: Iterable[Path], journal: Path) -> None:
     Cells of one run refine the same responses, and each has a journal of its own so that any
     machine can take it. Copying first means that no question is asked twice.
     """
-    known = {reply.key for reply in Journal(journal, Completion) if reply.error is None}
-    for other in others:
-        if not other.exists() or other.resolve() == journal.resolve():
-            continue
-        with Journal(journal, Completion).appending() as append:
-            for reply in Journal(other, Completion):
-                if reply.error is None and reply.key not in known:
-                    append(reply)
-                    known.add(reply.key)
+    own = journal.resolve()
+    written = (other for other in others if other.exists() and other.resolve() != own)
+    copy_completions((Journal(other, Completion) for other in written), journal)
 
 
 def _asking(
