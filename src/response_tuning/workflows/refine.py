@@ -62,7 +62,7 @@ def check_refiner(data: DataConfig | None) -> None:
 
 
 def unrefined(data: DataConfig, console: "Console") -> DataConfig:
-    """Return the data for a look at them, for which no refiner is asked; the console notes it."""
+    """Return the data without refinement, for a plan or a page, and print that it is left out."""
     if data.refinement is None:
         return data
     console.print(
@@ -185,14 +185,14 @@ def run_inspect(
 
     quiet_libraries()
     with page_at(html, config, {"tokenizer": tokenizer}):
-        found = inspect(config, token_counter(tokenizer) if tokenizer else None)
+        inspection = inspect(config, token_counter(tokenizer) if tokenizer else None)
         if html is not None:
-            write_page(found, html)
+            write_page(inspection, html)
     if json:
         # In ASCII, so that no control character of the data reaches a terminal.
-        print(dumps(found.model_dump(mode="json"), indent=2))  # noqa: T201 - this is the output
+        print(dumps(inspection.model_dump(mode="json"), indent=2))  # noqa: T201 - this is the output
         return
-    print_inspection(found, console)
+    print_inspection(inspection, console)
     if html is not None:
         console.print(f"wrote {html}", highlight=False, soft_wrap=True)
 
