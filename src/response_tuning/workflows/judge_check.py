@@ -21,7 +21,7 @@ from response_tuning.artifacts import (
 from response_tuning.configs import GradeConfig, JudgeConfig
 from response_tuning.errors import ConfigError, EngineError
 from response_tuning.grade.agreement.comparison import (
-    NOT_READ,
+    UNREAD_LABEL,
     Counts,
     Figures,
     by_rule,
@@ -32,7 +32,7 @@ from response_tuning.grade.agreement.comparison import (
 )
 from response_tuning.grade.agreement.labelled_sets import (
     SETS,
-    Labelled,
+    LabelledRow,
     LabelledSet,
     limited,
     open_set,
@@ -65,7 +65,7 @@ ROWS_PER_STEP = 500
 """Rows between two steps of the progress bar of the rules, which take microseconds a row."""
 TABLE_HEAD = f"{'n':>8}{'agreement':>11}  {'95 %':<14}{'kappa':>9}  {'95 %':<14}{'unread':>9}"
 
-JudgedRows = Iterator[tuple[Labelled, Judgement]]
+JudgedRows = Iterator[tuple[LabelledRow, Judgement]]
 
 
 class CheckOptions(NamedTuple):
@@ -237,7 +237,7 @@ def unread_sentences(check: Check) -> list[str]:
     shares = {}
     for name, one in check.sets.items():
         apart = one.apart.values()
-        lost = one.figures.parse_failures + sum(verdicts.get(NOT_READ, 0) for verdicts in apart)
+        lost = one.figures.parse_failures + sum(verdicts.get(UNREAD_LABEL, 0) for verdicts in apart)
         total = one.figures.n + sum(sum(verdicts.values()) for verdicts in apart)
         shares[name] = Unread(lost, total, lost / total)
     return [
