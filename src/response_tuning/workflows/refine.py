@@ -6,6 +6,7 @@ A folder of them holds, as far as the recipe says so, ``passages.jsonl`` and ``e
 data extract`` make this folder; in a run it is ``source``, beside the data that are made from it.
 """
 
+import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from json import dumps
 from pathlib import Path
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 
     from response_tuning.generate import Engine
 
+
+logger = logging.getLogger(__name__)
 
 SOURCE_FOLDER = "source"
 """Sub-folder of a run or a cell. It is not inside the data: data of a refused run are deleted, and
@@ -61,13 +64,11 @@ def check_refiner(data: DataConfig | None) -> None:
         check_engine(data.refinement.engine, data.refinement.settings)
 
 
-def unrefined(data: DataConfig, console: "Console") -> DataConfig:
-    """Return the data without refinement, for a plan or a page, and print that it is left out."""
+def unrefined(data: DataConfig) -> DataConfig:
+    """Return the data without refinement, for a plan or a page, and log that it is left out."""
     if data.refinement is None:
         return data
-    console.print(
-        "responses are shown before their refinement, which needs the refiner", highlight=False
-    )
+    logger.warning("responses are shown before their refinement, which needs the refiner")
     return data.model_copy(update={"refinement": None})
 
 
