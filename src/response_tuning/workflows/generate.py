@@ -20,6 +20,7 @@ from response_tuning.configs import GradeConfig
 from response_tuning.errors import ConfigError, DataError, unused
 from response_tuning.folders import locked_file
 from response_tuning.journals import Journal
+from response_tuning.registry import unknown
 from response_tuning.terminal import printable, progress_bar
 
 if TYPE_CHECKING:
@@ -134,6 +135,9 @@ def run_generate(  # noqa: PLR0913 - the settings of one command
 
     if not prompts.strip():
         raise ConfigError("the name of the prompts is empty; give a file, or a benchmark's name")
+    if prompts not in BENCHMARKS.names() and not Path(prompts).exists():
+        error = unknown("benchmark", prompts, BENCHMARKS.names())
+        raise ConfigError(f"'{prompts}': no such file, and {error}")
     check_retry([engine], retry_filtered=retry_filtered)
     grading = grading or GradeConfig()
     _check_settings(prompts, column, sampling, grading)

@@ -6,6 +6,7 @@ A folder of them holds, as far as the recipe says so, ``passages.jsonl`` and ``e
 data extract`` make this folder; in a run it is ``source``, beside the data that are made from it.
 """
 
+import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from json import dumps
 from pathlib import Path
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 
     from response_tuning.generate import Engine
 
+
+logger = logging.getLogger(__name__)
 
 SOURCE_FOLDER = "source"
 """Sub-folder of a run or a cell. It is not inside the data: data of a refused run are deleted, and
@@ -61,13 +64,11 @@ def check_refiner(data: DataConfig | None) -> None:
         check_engine(data.refinement.engine, data.refinement.settings)
 
 
-def unrefined(data: DataConfig, console: "Console") -> DataConfig:
-    """Return the data for a look at them, for which no refiner is asked; the console notes it."""
+def unrefined(data: DataConfig) -> DataConfig:
+    """Return the data without refinement, for a plan or a page, and log that it is left out."""
     if data.refinement is None:
         return data
-    console.print(
-        "responses are shown before their refinement, which needs the refiner", highlight=False
-    )
+    logger.warning("responses are shown before their refinement, which needs the refiner")
     return data.model_copy(update={"refinement": None})
 
 
@@ -179,14 +180,14 @@ def run_inspect(
 
     quiet_libraries()
     with page_at(html, config, {"tokenizer": tokenizer}):
-        found = inspect(config, token_counter(tokenizer) if tokenizer else None)
+        inspection = inspect(config, token_counter(tokenizer) if tokenizer else None)
         if html is not None:
-            write_page(found, html)
+            write_page(inspection, html)
     if json:
         # In ASCII, so that no control character of the data reaches a terminal.
-        print(dumps(found.model_dump(mode="json"), indent=2))  # noqa: T201 - this is the output
+        print(dumps(inspection.model_dump(mode="json"), indent=2))  # noqa: T201 - this is the output
         return
-    print_inspection(found, console)
+    print_inspection(inspection, console)
     if html is not None:
         console.print(f"wrote {html}", highlight=False, soft_wrap=True)
 
