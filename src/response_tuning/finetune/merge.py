@@ -66,7 +66,8 @@ def is_merging(out: Path) -> bool:
 def _merge(config: FinetuneConfig, manifest: dict[str, Any], out: Path) -> None:
     """Write the merged weights to ``out`` and the adapter to a folder in it."""
     files = manifest.get("files", {})
-    check_model(out, {name: files[name] for name in _ADAPTER_FILES if name in files})
+    adapter = {name: files[name] for name in _ADAPTER_FILES if name in files}
+    check_model(out, adapter, seals.flaw(out, adapter))
     base: Any = load_model(config)
     model = loading.load_adapter(base, out)
     with loading.explained(out, "the adapter cannot be merged"):
