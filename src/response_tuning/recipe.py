@@ -161,12 +161,14 @@ def make_recipe(
     Raises:
         ConfigError: a name is unknown, or a value is impossible or has no effect.
     """
+    # A key without a section would be a new section; the likely mistake is a missing "finetune.".
     expected = "SECTION.KEY=VALUE, such as finetune.lora_r=8"
     for text in settings:
         if "." not in text.partition("=")[0]:
             raise ConfigError(f"--set {redacted(text.partition('=')[0])}: expected {expected}")
     layers = read_layers(path, {**flags}, settings, expected=expected)
     name = preset or layers.content.get("preset", "small")
+    # The preset lies beneath all layers, but only they can name it, so it comes last.
     beneath = preset_called(name, "" if preset else layers.origin_of("preset"))
     layers.content.pop("preset", None)
     tuning = settings_at(layers.content, ["finetune"])

@@ -190,6 +190,17 @@ def test_a_response_without_a_reply_stops_a_run_before_anything_is_tuned(
     assert Path("run/rt-refined/seed-0/source/journal.jsonl").exists(), "replies cost money"
 
 
+def test_too_few_passages_are_an_error_in_the_words_of_a_recipe(
+    rtune: Run, miniature_base: Path
+) -> None:
+    command = miniature("cc-news-response-tuning.yaml", miniature_base, "news", [])
+    unrefined = ["--set", "variants={rt: {}}", "--set", "report.baselines=[]"]
+    result = rtune(*command, *unrefined)
+    assert result.code == 2
+    assert "--set data.extraction.min_words=..." in result.err
+    assert not Path("run/rt/seed-0/data").exists()
+
+
 @pytest.mark.parametrize(
     ("setting", "message"),
     [
