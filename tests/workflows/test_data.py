@@ -155,7 +155,7 @@ def test_a_recipe_does_what_the_commands_do_one_after_the_other(
 
 
 def test_a_dry_run_asks_no_refiner_and_writes_nothing(
-    rtune: Run, miniature_base: Path, asked: Counter[str]
+    rtune: Run, miniature_base: Path, asked: Counter[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     write_table(rows_as_examples(), "response")
     recipe = Path("recipe.yaml")
@@ -167,7 +167,7 @@ def test_a_dry_run_asks_no_refiner_and_writes_nothing(
     before = sorted(Path().rglob("*"))
     result = rtune("finetune", "--recipe", recipe, "--dry-run")
     assert result.code == 0
-    assert "responses are shown before their refinement" in result.out
+    assert "responses are shown before their refinement" in caplog.text
     plan = rtune(
         *miniature("refinement.yaml", miniature_base, "rows.jsonl", ["rt-refined", "it-refined"]),
         "--dry-run",
