@@ -150,8 +150,8 @@ def test_a_character_of_several_tokens_is_shown_whole(byte_tokenizer: Any) -> No
     assert [piece for piece in said if piece] == ["n", "é", " ", "☃", "\n"]
 
 
-def test_a_sentencepiece_reply_keeps_its_spaces(stories: Path) -> None:
-    local = load(str(stories), "tulu")
+def test_a_sentencepiece_reply_keeps_its_spaces(tiny_lm: Path) -> None:
+    local = load(str(tiny_lm), "tulu")
     sampling = Sampling(max_new_tokens=60)
     draft = local.draft([Message(role="user", content="Once upon a time")], sampling)
     local.extend([draft], sampling)
