@@ -195,15 +195,19 @@ def test_ctrl_c_and_ctrl_d_leave_cleanly(
 
 
 def test_ctrl_c_during_a_reply_leaves_cleanly(llama: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    printed: list[str] = []
+
     def interrupted(*_: object) -> None:
+        printed.append("[interrupted]")
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("sys.stdin", io.StringIO("hello\n"))
-    monkeypatch.setattr("response_tuning.serve.chat._say", lambda text: None)
+    monkeypatch.setattr("sys.stdin", io.StringIO("hello\nhow are you?\n"))
+    monkeypatch.setattr("response_tuning.serve.chat._say", printed.append)
     loaded = load(str(llama))
     monkeypatch.setattr(LocalModel, "extend", interrupted)
     monkeypatch.setattr("response_tuning.serve.chat.load", lambda *_: loaded)
     run_chat(str(llama), None, SHORT)
+    assert printed == ["[interrupted]", "\n"], "the second line is not answered"
 
 
 def test_run_chat_names_a_model_that_does_not_exist() -> None:
