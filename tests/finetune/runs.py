@@ -1,5 +1,6 @@
 """A run in a process of its own, which kills itself where a test says; see ``test_run.py``."""
 
+import io
 import json
 import os
 import signal
@@ -55,17 +56,20 @@ def kill_while_encoding(row: int) -> None:
     Encoder._row = encode_or_die  # type: ignore[method-assign, assignment]
 
 
-if __name__ == "__main__":
-    torch.set_num_threads(1)
+KILLS = {"step": kill_after_step, "saving": kill_while_saving, "encoding": kill_while_encoding}
+
+
+def run(config: FinetuneConfig, data: Path, out: Path, kill: tuple[str, int] | None) -> None:
+    """Fine-tune; ``kill`` names where this process kills itself."""
     quiet_libraries()
+    if kill is not None:
+        where, place = kill
+        KILLS[where](place)
+    finetune(config, data, out, Console(file=io.StringIO()))
+
+
+if __name__ == "__main__":  # under torchrun
     order = json.loads(sys.argv[1])
-    if order["kill"]:
-        name, place = order["kill"]
-        kills = {
-            "step": kill_after_step,
-            "saving": kill_while_saving,
-            "encoding": kill_while_encoding,
-        }
-        kills[name](place)
-    config = FinetuneConfig.model_validate(order["config"])
-    finetune(config, Path(order["data"]), Path(order["out"]), Console())
+    torch.set_num_threads(1)
+    settings = FinetuneConfig.model_validate(order["config"])
+    run(settings, Path(order["data"]), Path(order["out"]), None)

@@ -22,6 +22,8 @@ from response_tuning.finetune.progress import Metrics
 from response_tuning.finetune.run import finetune
 from response_tuning.finetune.trainer import ResponseTrainer
 from response_tuning.templates import Chat
+from tests.finetune import runs
+from tests.fixtures.processes import run_in_processes
 
 SAVE_STEPS, STEPS = 4, 14
 
@@ -70,22 +72,23 @@ def in_a_process(
     *,
     processes: int = 1,
 ) -> int:
-    """Run in one process, or in several under torchrun; return the exit code, -9 if killed."""
+    """Run in a process of its own, or in several; return their exit code, -9 if killed."""
+    codes = run_in_processes(runs.run, config, data, out, kill, count=processes)
+    return min(codes)
+
+
+def under_torchrun(config: FinetuneConfig, data: Path, out: Path, processes: int) -> None:
     order = {"config": config.model_dump(mode="json"), "data": str(data), "out": str(out)}
-    script = str(Path(__file__).with_name("runs.py"))
     launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
     done = subprocess.run(
-        [
-            *(sys.executable, *(launcher if processes > 1 else []), script),
-            json.dumps(order | {"kill": kill}),
-        ],
+        [sys.executable, *launcher, runs.__file__, json.dumps(order)],
         env=os.environ | {"OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
         timeout=300,
+        check=False,
     )
-    assert done.returncode in (0, -9) or kill, done.stderr
-    return done.returncode
+    assert done.returncode == 0, done.stderr
 
 
 def metrics(out: Path) -> list[dict[str, Any]]:
@@ -500,7 +503,7 @@ def test_two_processes_make_the_model_that_one_makes(
 ) -> None:
     config = configured(tiny_base, eval_fraction=0.1, max_steps=7, learning_rate=1e-4)
     finetune(config, data, tmp_path / "one", console)
-    assert in_a_process(config, data, tmp_path / "two", processes=2) == 0
+    under_torchrun(config, data, tmp_path / "two", processes=2)
     one, two = (metrics(tmp_path / name) for name in ("one", "two"))
     for first, second in zip(one, two, strict=True):
         assert first == pytest.approx(second, abs=5e-6)
