@@ -160,7 +160,7 @@ def import_everything() -> None:
     import transformers.models.llama.modeling_llama  # noqa: F401
     from transformers import AutoModelForCausalLM, AutoTokenizer, Trainer  # noqa: F401
 
-    import response_tuning.cli
+    import response_tuning.cli.main
     import response_tuning.finetune.checkpoints
     import response_tuning.finetune.checks
     import response_tuning.finetune.merge

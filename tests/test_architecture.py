@@ -172,7 +172,6 @@ def test_importing_a_part_loads_no_deep_learning_framework(module: str) -> None:
 def test_every_extension_point_is_one_place() -> None:
     places = {
         "data/sources.py",
-        "data/tokens.py",
         "finetune/objectives.py",
         "generate/engine.py",
         "grade/benchmark.py",

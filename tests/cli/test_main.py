@@ -245,7 +245,7 @@ def test_a_full_disk_is_one_line(
     def full(*_: object, **__: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr("response_tuning.workflows.data.run_data", full)
+    monkeypatch.setattr("response_tuning.workflows.finetune.run_data", full)
     result = rtune("finetune", *small, "--out", tmp_path / "run")
     assert result.code == 2
     assert result.err.startswith("rtune: No space left on device; check the path")

@@ -14,7 +14,7 @@ SCRIPT = """
 import resource
 from pathlib import Path
 import torch
-from response_tuning.finetune import heap
+from response_tuning.finetune import malloc
 
 def resident():
     pages = Path("/proc/self/statm").read_text(encoding="utf-8").split()[1]
@@ -28,7 +28,7 @@ def after_a_large_tensor():
 
 torch.ones(9)
 before = resident()
-with heap.kept(torch.device("{device}")):
+with malloc.kept(torch.device("{device}")):
     print(after_a_large_tensor())
     kept = resident()
     tensor = torch.ones(2**23)
@@ -58,9 +58,9 @@ def test_afterwards_tensors_of_middling_size_still_take_the_place_of_those_befor
     script = """
 import resource
 import torch
-from response_tuning.finetune import heap
+from response_tuning.finetune import malloc
 
-with heap.kept(torch.device("cpu")):
+with malloc.kept(torch.device("cpu")):
     torch.ones(2**20)
 for _ in range(3):
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt

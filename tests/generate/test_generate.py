@@ -211,7 +211,7 @@ def test_progress_counts_distinct_requests_from_those_already_answered(
 def test_importing_the_stage_and_its_engines_loads_nothing_heavy() -> None:
     code = (
         "import sys; from response_tuning.generate import ENGINES, generate; "
-        "import response_tuning.generate.chat; names = ENGINES.names(); "
+        "import response_tuning.serve.chat; names = ENGINES.names(); "
         "print(names, {'torch', 'transformers', 'openai', 'peft'} & set(sys.modules))"
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -45,7 +45,7 @@ def test_a_model_is_known_without_being_loaded_as_it_is_known_when_it_is(
 
 def test_asking_what_a_model_is_loads_no_framework(llama: Path) -> None:
     code = (
-        "import sys; from response_tuning.generate.loading import identity; "
+        "import sys; from response_tuning.models.inference import identity; "
         f"print(identity({str(llama)!r}), {{'torch', 'transformers', 'peft'}} & set(sys.modules))"
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -38,6 +38,6 @@ def test_half_a_surrogate_pair_is_borne() -> None:
 
 
 def test_the_model_is_loaded_when_it_is_first_needed() -> None:
-    probe = "import sys, response_tuning.data.language; print('py3langid' in sys.modules)"
+    probe = "import sys, response_tuning.data.steps.language; print('py3langid' in sys.modules)"
     run = subprocess.run([sys.executable, "-c", probe], check=True, capture_output=True, text=True)
     assert run.stdout == "False\n"

@@ -266,8 +266,8 @@ def test_serving_ends_at_an_interrupt_and_says_where_the_page_is(
     make_study(tmp_path / "study", {"rt": tmp_path / "rt.jsonl"})
     script = (
         "import sys; from pathlib import Path\n"
-        "from response_tuning.grade.rating import Session\n"
-        "from response_tuning.grade.rating_page import serve_rating\n"
+        "from response_tuning.grade.raters.study import Session\n"
+        "from response_tuning.grade.raters.page import serve_rating\n"
         "serve_rating(Session(Path(sys.argv[1]), 'ann'), 0, lambda url: print(url, flush=True))\n"
         "print('ended well', flush=True)\n"
     )
@@ -287,7 +287,7 @@ def test_serving_ends_at_an_interrupt_and_says_where_the_page_is(
 
 
 def test_importing_the_page_loads_no_server() -> None:
-    probe = "import sys, response_tuning.grade.rating_page; print(*sys.modules)"
+    probe = "import sys, response_tuning.grade.raters.page; print(*sys.modules)"
     loaded = subprocess.run(
         [sys.executable, "-c", probe], capture_output=True, text=True, check=True
     )
@@ -492,7 +492,9 @@ def test_a_key_that_the_browser_knows_too_saves_once(site: Site, page: Browser) 
     page.press("Enter")
     page.loaded()
     assert page.run("location.pathname") == "/2"
-    assert len((site.folder / "ratings" / "ann.jsonl").read_text().splitlines()) == 1
+    header, *ratings = (site.folder / "ratings" / "ann.jsonl").read_text().splitlines()
+    assert "journal" in header
+    assert len(ratings) == 1
 
 
 def test_the_mouse_chooses_and_scrolling_keys_change_nothing(site: Site, page: Browser) -> None:

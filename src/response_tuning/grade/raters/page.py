@@ -32,7 +32,7 @@ HEADERS = {
     "Referrer-Policy": "same-origin",  # under no-referrer, browsers send "Origin: null"
     "X-Content-Type-Options": "nosniff",
 }
-ASSETS = {"page.css": "text/css", "page.js": "text/javascript"}
+ASSETS = {"rating.css": "text/css", "rating.js": "text/javascript"}
 
 
 def serve_rating(
