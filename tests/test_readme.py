@@ -45,6 +45,8 @@ def test_every_command_of_the_readme_runs(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
+    monkeypatch.setattr("response_tuning.miniature.build.TOKENIZER_DOCUMENTS", 500)
+    monkeypatch.setattr("response_tuning.miniature.build.ENCODED_AT_ONCE", 500)
     for command in COMMANDS:
         small = command.replace("BASE", str(tiny_base)).replace(
             "--data alpaca", "--data alpaca.json"

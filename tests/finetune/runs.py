@@ -1,14 +1,11 @@
 """A run in a process of its own, which kills itself where a test says; see ``test_run.py``."""
 
 import io
-import json
 import os
 import signal
-import sys
 from pathlib import Path
 from typing import Any
 
-import torch
 from rich.console import Console
 
 from response_tuning.artifacts import Example
@@ -66,10 +63,3 @@ def run(config: FinetuneConfig, data: Path, out: Path, kill: tuple[str, int] | N
         where, place = kill
         KILLS[where](place)
     finetune(config, data, out, Console(file=io.StringIO()))
-
-
-if __name__ == "__main__":  # under torchrun
-    order = json.loads(sys.argv[1])
-    torch.set_num_threads(1)
-    settings = FinetuneConfig.model_validate(order["config"])
-    run(settings, Path(order["data"]), Path(order["out"]), None)

@@ -1,8 +1,5 @@
 import json
-import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -75,20 +72,6 @@ def in_a_process(
     """Run in a process of its own, or in several; return their exit code, -9 if killed."""
     codes = run_in_processes(runs.run, config, data, out, kill, count=processes)
     return min(codes)
-
-
-def under_torchrun(config: FinetuneConfig, data: Path, out: Path, processes: int) -> None:
-    order = {"config": config.model_dump(mode="json"), "data": str(data), "out": str(out)}
-    launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
-    done = subprocess.run(
-        [sys.executable, *launcher, runs.__file__, json.dumps(order)],
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
 
 
 def metrics(out: Path) -> list[dict[str, Any]]:
@@ -503,7 +486,7 @@ def test_two_processes_make_the_model_that_one_makes(
 ) -> None:
     config = configured(tiny_base, eval_fraction=0.1, max_steps=7, learning_rate=1e-4)
     finetune(config, data, tmp_path / "one", console)
-    under_torchrun(config, data, tmp_path / "two", processes=2)
+    assert in_a_process(config, data, tmp_path / "two", processes=2) == 0
     one, two = (metrics(tmp_path / name) for name in ("one", "two"))
     for first, second in zip(one, two, strict=True):
         assert first == pytest.approx(second, abs=5e-6)
