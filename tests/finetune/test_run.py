@@ -106,8 +106,15 @@ METHODS: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("kill", [("step", 6), ("saving", 8)])  # others: tests/test_crashes.py
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize(
+    ("method", "kill"),
+    [
+        ("full", ("saving", 8)),
+        ("lora", ("step", 6)),
+        pytest.param("full", ("step", 6), marks=pytest.mark.exhaustive),
+        pytest.param("lora", ("saving", 8), marks=pytest.mark.exhaustive),
+    ],
+)  # kills at other places: tests/test_crashes.py
 def test_a_killed_run_ends_in_the_weights_of_an_uninterrupted_one(
     tiny_base: Path,
     data: Path,
