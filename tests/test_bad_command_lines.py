@@ -28,7 +28,12 @@ TABLE = f"""
 nope
 list extra
 list --nope
+list --import {{no_such_module|../tea|tea.py|''|broken}}
 --nope
+--import {{no_such_module|broken}} list
+--import
+config {{nope|finetune.nope|finetune extra|--nope}}
+config nope --json-schema
 {{finetune|show|generate|chat|run|report|grade|eval|rate|probe|token-shift}} --nope
 {{show|generate|chat|run|report|grade|eval|rate|probe|token-shift}}
 {{data prepare|data mix|data refine|data extract|data inspect|miniature build}} --nope
@@ -103,7 +108,7 @@ finetune --data answers.jsonl --out run
 {TUNE} --out run --template {{nope|none.jinja|mine|bad.jinja}}
 {TUNE} --out run --preset nope
 {TUNE} --out run --recipe {{none.yaml|.|fifo|bad.jsonl|twice.yaml|bomb.yaml|loop.yaml|/dev/zero}}
-{TUNE} --out run --recipe {{list.yaml|section.yaml|unknown.yaml|deep.yaml|latin.yaml}}
+{TUNE} --out run --recipe {{list.yaml|section.yaml|unknown.yaml|deep.yaml|latin.yaml|imports.yaml}}
 {TUNE} --out run --report-to {{nope|all}}
 {TUNE} --out run --merge
 {TUNE} --out run --path answers.jsonl
@@ -196,6 +201,7 @@ data inspect answers.jsonl --html {{answers.jsonl|.|/dev/null}}
 data inspect answers.jsonl --response-column nope
 
 run {{none.yaml|.|fifo|twice.yaml|bomb.yaml|loop.yaml|list.yaml|unknown.yaml|latin.yaml|deep.yaml}}
+run {{imports.yaml|good.yaml --import no_such_module|good.yaml --set imports=[broken]}}
 run good.yaml --set {{x|seeds=[]|seeds=[0,0]|seeds=[-1]|benchmarks=[]|benchmarks=[nope]}}
 run good.yaml --set {{variants={{}}|variants.a/b.label=x|variants.rt.nope=1}}
 run good.yaml --set variants.report.label=x
@@ -319,6 +325,8 @@ FILES: dict[str, str | bytes] = {
     "unknown.yaml": "nope: {}\n",
     "deep.yaml": "a: " + "[" * 5000,
     "idle.yaml": "data: {mixture: {refusals: 0, selector: all}}\n",
+    "imports.yaml": "imports: [no_such_module]\nbenchmarks: [miniature-seen]\n",
+    "broken.py": "1 / 0\n",
     "latin.yaml": b"data: {source: caf\xe9}\n",
     "good.yaml": (
         "data: {source: miniature, max_examples: 4}\n"

@@ -230,7 +230,7 @@ def test_a_signal_at_any_file_operation_is_answered_in_a_line_and_changes_no_byt
         shutil.rmtree(tmp_path / "out", ignore_errors=True)
         stopped = commands(tmp_path / "out", arguments["full"], signal, at)
         said = [line for line in stopped.said if line.startswith(("rtune:", "Traceback"))]
-        told = [line for line in said if line.endswith("the same command goes on")]
+        told = [line for line in said if line.endswith("run the same command to continue")]
         if stopped.code != code or len(told) != (code != 0) or not said or len(said) > 2:
             wrong[at] = stopped.said[-5:]
             continue

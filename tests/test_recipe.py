@@ -5,7 +5,7 @@ import pytest
 
 from response_tuning.configs import DataConfig, FinetuneConfig, MixtureConfig
 from response_tuning.errors import ConfigError
-from response_tuning.recipe import PRESETS, Recipe, make_recipe, merged, read_recipe
+from response_tuning.recipe import PRESETS, Recipe, make_recipe, merged, read_layers, read_recipe
 
 FLAGS: dict[str, dict[str, Any]] = {
     "data": {"source": "answers.jsonl"},
@@ -80,15 +80,17 @@ def test_a_value_in_a_section_of_a_section_is_reported_of_where_it_comes_from(
 ) -> None:
     path = written(tmp_path, "data: {mixture: {refusals: -1}}")
     later = "data.mixture.selector=all"
-    assert refusal(path, None, later).startswith("recipe.yaml: data: mixture.refusals: ")
+    assert refusal(path, None, later).startswith("recipe.yaml: data.mixture.refusals: ")
     assert refusal(path, None, "data.mixture.refusals=-2").startswith(
-        "--set: data: mixture.refusals: "
+        "--set: data.mixture.refusals: "
     )
     fine = written(tmp_path, "data: {mixture: {refusals: 1}}")
-    assert refusal(fine, None, "data.curation.min_tokens=3").startswith("--set: data: curation: ")
-    assert refusal(fine, None, "data.mixture=3").startswith("--set: data: mixture: ")
-    assert refusal(fine, None, "data.source.deeper=3").startswith("--set: data: source: ")
-    assert refusal(fine, None, "finetune.twins=[1]").startswith("--set: finetune: twins.0: ")
+    assert refusal(fine, None, "data.curation.min_tokens=3").startswith("--set: data.curation: ")
+    assert refusal(fine, None, "data.mixture=3").startswith("--set: data.mixture: ")
+    assert refusal(fine, None, "data.source.deeper=3").startswith(
+        "--set data.source.deeper: 'source' is a value "
+    )
+    assert refusal(fine, None, "finetune.twins=[1]").startswith("--set: finetune.twins.0: ")
 
 
 def test_merging_changes_neither_of_the_two() -> None:
@@ -131,19 +133,18 @@ def test_the_value_of_set_is_yaml(setting: str, value: object) -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("finetune: {lora_r: 0}", "finetune: lora_r: Input should be greater .* (got 0)"),
-        ("finetune: {lora_rank: 8}", "finetune: lora_rank: Extra inputs are not permitted (got 8)"),
-        ("finetune: {twins: [1]}", "finetune: twins.0: Input should be a valid string (got 1)"),
-        ("finetune: {1: 2}", "finetune: 1: Keys should be strings (got 1)"),
-        ("finetun: {}", "unknown section 'finetun': did you mean 'finetune'? known are "),
-        ("1: {}", "unknown section '1': known are data, finetune"),
-        ("finetune: 3", "finetune: expected settings, found 3"),
-        ("finetune:", "finetune: expected settings, found None"),
+        ("finetune: {lora_r: 0}", "finetune.lora_r: Input should be greater .* (got 0)"),
+        ("finetune: {lora_rank: 8}", "finetune: unknown key 'lora_rank': did you mean 'lora_r'?"),
+        ("finetune: {twins: [1]}", "finetune.twins.0: Input should be a valid string (got 1)"),
+        ("finetune: {1: 2}", "finetune.1: Keys should be strings (got 1)"),
+        ("finetun: {}", "unknown key 'finetun': did you mean 'finetune'? known are "),
+        ("1: {}", "1: Keys should be strings (got 1)"),
+        ("finetune: 3", "finetune: expected settings, found a value"),
         ("preset: papr", "unknown preset 'papr': did you mean 'paper'? known are paper, small"),
         ("preset: [paper]", "unknown preset '['paper']': did you mean 'paper'? known are"),
         ("", "expected sections such as 'data:' and 'finetune:'"),
         ("- data", "expected sections such as 'data:' and 'finetune:'"),
-        ("data: [", "not YAML: while parsing a flow node "),
+        ("data: [", "not YAML: while parsing a flow node: "),
         ("data: {\n\tsource: a}", "not YAML: .* line 2, column 1"),
         ("day: 2026-13-45", "not YAML: month must be in 1..12"),
         (b"data: \xe9", "not YAML: "),
@@ -159,7 +160,7 @@ def test_a_fault_in_a_recipe_is_one_line_with_file_key_and_value(
 
 def test_what_a_recipe_lacks_is_said_of_the_recipe(tmp_path: Path) -> None:
     path = written(tmp_path, "data: {source: a}\n")
-    with pytest.raises(ConfigError, match=r"recipe\.yaml: finetune: base_model: not given"):
+    with pytest.raises(ConfigError, match=r"recipe\.yaml: finetune\.base_model: not given"):
         make_recipe(path, None, {}, [])
 
 
@@ -171,16 +172,19 @@ def test_a_recipe_that_is_not_there_is_one_line(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("setting", "said"),
     [
-        ("lora_r=8", "--set lora_r=8: expected SECTION.KEY=VALUE, such as finetune.lora_r=8"),
+        ("lora_r=8", "--set lora_r: expected SECTION.KEY=VALUE, such as finetune.lora_r=8"),
         ("finetune.lora_r", "--set finetune.lora_r: expected SECTION.KEY=VALUE"),
-        ("finetune.=8", "--set finetune.=8: expected SECTION.KEY=VALUE"),
-        ("data.mixture.=8", "--set data.mixture.=8: expected SECTION.KEY=VALUE"),
-        ("data..refusals=8", "--set data..refusals=8: expected SECTION.KEY=VALUE"),
-        ("finetune.twins=[a", "--set finetune.twins=[a: not YAML: while parsing a flow sequence"),
-        ("finetune.lora_r=0", "--set: finetune: lora_r: Input should be greater than or equal"),
-        ("finetune.lora_r=", "--set: finetune: lora_r: Input should be a valid integer (got None)"),
-        ("finetune.lora_rank=8", "--set: finetune: lora_rank: Extra inputs are not permitted"),
-        ("tune.lora_r=8", "--set: unknown section 'tune': did you mean 'finetune'?"),
+        ("finetune.=8", "--set finetune.: expected SECTION.KEY=VALUE"),
+        ("data.mixture.=8", "--set data.mixture.: expected SECTION.KEY=VALUE"),
+        ("data..refusals=8", "--set data..refusals: expected SECTION.KEY=VALUE"),
+        ("finetune.twins=[a", "--set finetune.twins: not YAML: while parsing a flow sequence"),
+        ("finetune.lora_r=0", "--set: finetune.lora_r: Input should be greater than or equal"),
+        ("finetune.lora_r=", "--set: finetune.lora_r: Input should be a valid integer (got None)"),
+        (
+            "finetune.lora_rank=8",
+            "--set: finetune: unknown key 'lora_rank': did you mean 'lora_r'?",
+        ),
+        ("tune.lora_r=8", "--set: unknown key 'tune': did you mean 'finetune'?"),
     ],
 )
 def test_a_fault_in_a_setting_is_one_line_with_key_and_value(setting: str, said: str) -> None:
@@ -189,7 +193,7 @@ def test_a_fault_in_a_setting_is_one_line_with_key_and_value(setting: str, said:
 
 def test_a_value_is_reported_of_where_it_comes_from_last(tmp_path: Path) -> None:
     path = written(tmp_path, "finetune: {lora_r: 0}\n")
-    with pytest.raises(ConfigError, match=r"^finetune: lora_r: .* \(got -1\)$"):
+    with pytest.raises(ConfigError, match=r"^finetune\.lora_r: .* \(got -1\)$"):
         made(path, lora_r=-1)
     assert made(path, lora_r=1).finetune.lora_r == 1
 
@@ -250,3 +254,112 @@ def test_the_recipe_of_the_papers_refusals_is_one_of_its_cells_and_can_be_made_a
         update={"refusals": 500, "path": None}
     )
     assert more.finetune == plain.finetune
+
+
+def write(folder: Path, **files: str) -> Path:
+    """Write ``NAME.yaml`` for each name, and return the first."""
+    folder.mkdir(exist_ok=True)
+    for name, text in files.items():
+        (folder / f"{name}.yaml").write_text(text)
+    return folder / f"{next(iter(files))}.yaml"
+
+
+def extends_error(path: Path) -> str:
+    with pytest.raises(ConfigError) as error:
+        read_layers(path, {})
+    assert "\n" not in str(error.value)
+    return str(error.value).replace(str(path.parent), "DIR")
+
+
+def test_the_extending_recipe_wins_key_by_key(tmp_path: Path) -> None:
+    path = write(
+        tmp_path,
+        top="extends: middle.yaml\nfinetune: {epochs: 3}\n",
+        middle="extends: bottom.yaml\nfinetune: {epochs: 2, window: 64}\ndata: {seed: 1}\n",
+        bottom="preset: paper\ndata: {source: a, seed: 0}\nfinetune: {base_model: b, window: 32}\n",
+    )
+    recipe = make_recipe(path, None, {}, [])
+    assert (recipe.data.source, recipe.data.seed) == ("a", 1)
+    tuned = recipe.finetune
+    assert (tuned.epochs, tuned.window, tuned.base_model, tuned.lora_r) == (3, 64, "b", 64)
+
+
+def test_a_list_of_the_extending_recipe_replaces_the_list(tmp_path: Path) -> None:
+    path = write(tmp_path, top="extends: low.yaml\nseeds: [5]\n", low="seeds: [0, 1]\n")
+    assert read_layers(path, {}).content == {"seeds": [5]}
+
+
+def test_a_recipe_is_found_relative_to_the_one_that_extends_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path / "below", low="data: {source: a}\n")
+    path = write(tmp_path, top="extends: below/low.yaml\n")
+    monkeypatch.chdir("/")
+    assert read_layers(path, {}).content == {"data": {"source": "a"}}
+
+
+def test_a_recipe_can_extend_the_packaged_demo(tmp_path: Path) -> None:
+    path = write(tmp_path, top="extends: demo\nseeds: [7]\n")
+    layers = read_layers(path, {})
+    assert layers.content["seeds"] == [7]
+    assert layers.content["data"]["source"] == "miniature"
+
+
+def test_an_error_names_the_file_that_the_value_comes_from(tmp_path: Path) -> None:
+    path = write(
+        tmp_path,
+        top="extends: low.yaml\nfinetune: {base_model: b}\n",
+        low="data: {source: a}\nfinetune: {lora_r: 0}\n",
+    )
+    low = path.with_name("low.yaml")
+    assert refusal(path).startswith(f"{low}: finetune.lora_r: Input should be greater")
+    low.write_text("data: {source: a}\nfinetune: {lora_rank: 8}\n")
+    assert refusal(path).startswith(f"{low}: finetune: unknown key 'lora_rank': did you mean")
+    low.write_text("data: [a\n")
+    assert extends_error(path).startswith("DIR/low.yaml: not YAML: while parsing a flow sequence")
+
+
+def test_a_circle_of_recipes_is_one_line(tmp_path: Path) -> None:
+    path = write(tmp_path, a="extends: b.yaml\n", b="extends: ./a.yaml\n")
+    assert extends_error(path) == (
+        "DIR/b.yaml: extends: a circle: DIR/a.yaml extends DIR/b.yaml extends DIR/a.yaml; "
+        "remove one of them"
+    )
+    alone = write(tmp_path, alone="extends: alone.yaml\n")
+    assert "a circle: DIR/alone.yaml extends DIR/alone.yaml" in extends_error(alone)
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ("none.yaml", "no such file; give a path relative to "),
+        (
+            "[a.yaml, b.yaml]",
+            "expected one recipe, such as 'other.yaml', found ['a.yaml', 'b",
+        ),
+        ("", "expected one recipe, such as 'other.yaml', found None"),
+        ("3", "expected one recipe, such as 'other.yaml', found 3"),
+    ],
+)
+def test_what_cannot_be_extended_is_one_line(tmp_path: Path, value: str, message: str) -> None:
+    path = write(tmp_path, top=f"extends: {value}\n")
+    error = extends_error(path)
+    assert error.startswith("DIR/top.yaml: extends: ")
+    assert message in error
+
+
+def test_extends_is_no_setting(tmp_path: Path) -> None:
+    path = write(tmp_path, top="data: {source: a, extends: b.yaml}\n")
+    assert "recipe.yaml: data: unknown key 'extends'" in refusal(path)
+
+
+def test_set_replaces_the_section_that_it_names(tmp_path: Path) -> None:
+    path = write(tmp_path, top="variants: {a: {doses: [1]}, b: {}}\ngrade: {limit: 3}\n")
+    content = read_layers(path, {}, ["variants={c: {}}", "grade={}", "grade.limit=5"]).content
+    assert content == {"variants": {"c": {}}, "grade": {"limit": 5}}
+
+
+@pytest.mark.parametrize("text", ["data.source=[sk-planted012345678", "sk-planted012345678"])
+def test_the_value_of_a_setting_is_never_repeated(text: str) -> None:
+    message = refusal(None, None, text)
+    assert "planted" not in message

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from response_tuning.errors import ConfigError
-from response_tuning.registry import Registry
+from response_tuning.redaction import redacted
+from response_tuning.registry import LISTED, Registry, suggestion, unknown
 
 
 @pytest.fixture
@@ -66,6 +67,8 @@ def test_a_name_is_given_once(things: Registry[str]) -> None:
     [
         ("frist", "unknown thing 'frist': did you mean 'first'? known are first, second"),
         ("other", "unknown thing 'other': known are first, second"),
+        ("FIRST", "unknown thing 'FIRST': did you mean 'first'? known are first, second"),
+        ("sk-planted0123456789", "unknown thing '[key]': known are first, second"),
     ],
 )
 def test_an_unknown_name_is_answered_with_the_nearest_and_all(
@@ -74,6 +77,25 @@ def test_an_unknown_name_is_answered_with_the_nearest_and_all(
     with pytest.raises(ConfigError) as error:
         things.get(asked)
     assert str(error.value) == said
+
+
+def test_many_names_are_listed_only_if_none_is_similar() -> None:
+    known = [f"name-{number}" for number in range(LISTED + 1)]
+    assert (
+        str(unknown("thing", "name-7x", known)) == "unknown thing 'name-7x': did you mean 'name-7'?"
+    )
+    assert str(unknown("thing", "other", known)).endswith(f"known are {', '.join(known)}")
+
+
+def test_a_name_is_found_inside_the_section_that_has_it() -> None:
+    assert suggestion("lora_r", ["data", "finetune.lora_r"]) == "did you mean 'finetune.lora_r'?"
+    assert suggestion("nothing", ["data", "finetune.lora_r"]) == ""
+
+
+def test_a_suggestion_survives_the_redaction_of_keys() -> None:
+    for key in ("api_key", "authorization", "x-api-key"):
+        message = str(unknown("key", key, ["api_key_env", "model"]))
+        assert redacted(message) == message
 
 
 def test_a_file_joins_the_table_of_its_folder_by_existing(folder: Path) -> None:

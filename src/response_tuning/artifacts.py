@@ -16,6 +16,7 @@ from typing import Annotated, Any, Literal, TextIO, TypeAlias, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from response_tuning import plugins
 from response_tuning.errors import ConfigError, DataError
 from response_tuning.limits import MaxNewTokens, Temperature
 
@@ -368,7 +369,7 @@ def file_digest(path: Path, known: Mapping[Path, str] | None = None) -> str:
 
 
 def package_versions() -> dict[str, str]:
-    """Return the versions of Python and of the installed packages that can change a result."""
+    """Return the versions of Python, packages and loaded plug-ins: what can change a result."""
     import platform
     from importlib import metadata
 
@@ -381,7 +382,7 @@ def package_versions() -> dict[str, str]:
             found[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
             found[name] = "not installed"
-    return found
+    return found | {f"plug-in {name}": what for name, what in plugins.versions().items()}
 
 
 def cut(text: str, stop: Sequence[str]) -> str | None:

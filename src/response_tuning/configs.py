@@ -1,41 +1,163 @@
-"""What can be asked for: one frozen model for each stage, closed against unknown keys.
+"""Every setting: one frozen model for each stage, closed against unknown keys.
 
-A recipe is a YAML file with a section for each stage; the command line's flags override it.
+A recipe is a YAML file with a section for each stage; flags of the command line override it.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, model_validator
 
-from response_tuning.limits import MaxNewTokens, Temperature
+from response_tuning.artifacts import Sampling
+from response_tuning.limits import (
+    COUNT_LIMIT,
+    KeyVariable,
+    MaxNewTokens,
+    Seed,
+    ServerAddress,
+    Temperature,
+)
 
 
 class Config(BaseModel):
     """A frozen set of settings; an unknown key is an error."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, defer_build=True)
+    model_config["use_attribute_docstrings"] = True  # rtune config prints them
     flags: ClassVar[bool] = True
     """Whether the command line has a flag for each key."""
 
 
-Seed = Annotated[int, Field(ge=0, lt=2**32)]
-"""NumPy's range, the narrowest of the generators that a run seeds."""
+class EngineConfig(Config):
+    """Settings of the engines. Each engine reads some of them and refuses the others."""
+
+    # A value may be a secret by mistake, so no message repeats it.
+    model_config = ConfigDict(hide_input_in_errors=True)
+
+    model: str | None = None
+    """``hf``: a model folder, an adapter folder or a hub id; ``openai``: a name on the server."""
+    revision: str = "main"
+    """``hf``: revision of a hub id."""
+    template: str | None = None
+    """``hf``: chat template for a model that has none, or instead of its own."""
+    device: Literal["auto", "cpu"] = "auto"
+    """``hf``: ``auto`` is the first GPU if there is one."""
+    tokens_per_batch: int = Field(default=32768, ge=1)
+    """``hf``: memory knob: rows x (prompt + new tokens) that go through the model at once."""
+    base_url: ServerAddress | None = None
+    """``openai``: address of the server, such as ``http://127.0.0.1:8000/v1``, without a key."""
+    concurrency: int = Field(default=8, ge=1)
+    """``openai``: requests in flight."""
+    timeout_s: float = Field(default=600, gt=0)
+    """``openai``: seconds until a whole reply must have arrived."""
+    max_retries: int = Field(default=5, ge=0)
+    """``openai``: how often a request is sent again, with exponential back-off."""
+    api_key_env: KeyVariable = "OPENAI_API_KEY"
+    """``openai``: environment variable that holds the key."""
+    table: Path | None = None
+    """``scripted``: JSONL with ``prompt`` and ``response``."""
 
 
-_COUNTED = 2**31
-"""More than anything that is counted here; torch and Trainer fail on much larger integers."""
+EngineSettings = Annotated[
+    EngineConfig,
+    PlainSerializer(lambda settings: settings.model_dump(mode="json", exclude_unset=True)),
+]
+"""A section for an engine. Manifests record what the recipe sets and not the other defaults, so
+that a new setting of some engine changes no manifest."""
+
+
+class ExtractionConfig(Config):
+    """Passages of plain documents as responses (the paper's appendix F)."""
+
+    text_column: str | None = None
+    """Column that holds the text of a document."""
+    min_words: int = Field(default=50, ge=1)
+    max_words: int = Field(default=250, ge=1)
+
+    @model_validator(mode="after")
+    def _possible_together(self) -> Self:
+        if self.min_words > self.max_words:
+            raise ValueError(f"min_words {self.min_words} is above max_words {self.max_words}")
+        return self
+
+
+Material = Literal["response", "passage"]
+RefinementOutcome = Literal[
+    "refined", "unchanged", "no-marker", "empty", "truncated", "refused", "filtered", "error"
+]
+Policy = Literal["keep", "drop", "retry"]
+POLICIES: dict[RefinementOutcome, Policy] = {
+    "unchanged": "keep",
+    "no-marker": "retry",
+    "empty": "retry",
+    "truncated": "retry",
+    "refused": "keep",
+    "filtered": "keep",
+    "error": "retry",
+}
+"""Default policy for each outcome other than ``refined``."""
+
+
+class RefinementConfig(Config):
+    """How an LLM rewrites responses before they are prepared (the paper's appendix G)."""
+
+    engine: str = "hf"
+    """The engine that runs the refiner; ``rtune list`` names them."""
+    settings: EngineSettings = Field(default_factory=EngineConfig)
+    """Settings of that engine, such as ``model`` and ``base_url``."""
+    material: Material = "response"
+    """What is rewritten. A ``passage`` of a document is not in an assistant's voice yet; with
+    ``data.extraction``, ``passage`` is the default."""
+    instruction_blind: bool = False
+    """Show the refiner the response alone, even where there is an instruction."""
+    policies: dict[RefinementOutcome, Policy] = Field(default_factory=dict)
+    """Outcome -> ``keep`` the original, ``drop`` the example or ``retry``; overrides defaults."""
+    after_retries: Literal["keep", "drop"] = "keep"
+    """What happens to an example whose last retry failed."""
+    retries: int = Field(default=2, ge=0)
+    retry_temperature: Temperature = Field(default=0.7, gt=0)
+    """Temperature of the second and later attempts; a greedy one would repeat the first reply."""
+    sampling: Sampling = Sampling(max_new_tokens=4096)
+    """Sampling of the first attempt: greedy, as in the paper."""
+    price_in: float | None = Field(default=None, ge=0)
+    """Dollars for a million tokens of prompts."""
+    price_out: float | None = Field(default=None, ge=0)
+    """Dollars for a million tokens of replies."""
+
+    @model_validator(mode="after")
+    def _both_prices(self) -> Self:
+        prices = {"price_in": self.price_in, "price_out": self.price_out}
+        known = [name for name, price in prices.items() if price is not None]
+        if len(known) == 1:
+            (missing,) = prices.keys() - known
+            raise ValueError(f"{known[0]} has no effect without {missing}; give both, or neither")
+        return self
+
+    def policy(self, outcome: RefinementOutcome) -> Policy:
+        """Return what happens to a response with this outcome, which is not ``refined``."""
+        return self.policies.get(outcome, POLICIES[outcome])
+
+    def attempts(self) -> list[Sampling]:
+        """Return the sampling of the first attempt and of each retry."""
+        first = self.sampling
+        warm = max(first.temperature, self.retry_temperature)
+        later = (
+            first.model_copy(update={"seed": first.seed + number, "temperature": warm})
+            for number in range(1, self.retries + 1)
+        )
+        return [first, *later]
 
 
 class MixtureConfig(Config):
     """Refusals that are mixed into the examples (the paper's section 5)."""
 
     refusals: int = Field(default=0, ge=0)
-    """How many; of one seed, nested: 100 lie inside 200. None, and the source is not read."""
+    """How many. Draws of one seed are nested: 100 lie inside 200. With 0, no source is read."""
     source: str = "safety-tuned-llamas"
-    """Where they come from: a named dataset, a file, a folder, or a hub dataset id."""
+    """A named dataset, a file, a folder, or a hub dataset id."""
     path: Path | None = None
-    """A local copy of a named dataset, in the format that the hub has."""
+    """A local copy of a named dataset, in the format of the hub."""
     revision: str = "main"
     split: str = "train"
     response_column: str | None = None
@@ -45,16 +167,16 @@ class MixtureConfig(Config):
 
 
 class DecontaminationConfig(Config):
-    """Which examples hold a prompt of an evaluation."""
+    """Which examples contain a prompt of an evaluation."""
 
     against: tuple[str, ...] = ()
     """Benchmarks (``rtune list``) and files of prompts."""
     data: Path | None = None
-    """Folder with local copies of the benchmarks; without it, from the hub."""
+    """Folder with local copies of the benchmarks. By default, the hub is read."""
     threshold: float = Field(default=0.8, gt=0, le=1)
-    """Jaccard similarity of word triples from which an instruction is near a prompt."""
+    """Jaccard similarity of word triples at which an instruction counts as a prompt."""
     remove: bool = False
-    """Drop such examples; else they are only counted and listed."""
+    """Drop such examples. Otherwise they are only counted and listed."""
 
     @model_validator(mode="after")
     def _possible_together(self) -> Self:
@@ -67,7 +189,7 @@ class DecontaminationConfig(Config):
 
 
 class CurationConfig(Config):
-    """What is done about answers that one would not want to learn. Every step is optional."""
+    """Steps that drop, flag or change unwanted responses. All are off by default."""
 
     near_duplicates: float | None = Field(default=None, gt=0, le=1)
     """Drop a response this similar to an earlier one (Jaccard of word triples, by MinHash)."""
@@ -76,11 +198,11 @@ class CurationConfig(Config):
     min_tokens: int | None = Field(default=None, ge=0)
     max_tokens: int | None = Field(default=None, ge=1)
     language: str | None = Field(default=None, pattern="^[a-z]{2,3}$")
-    """Keep responses in this language alone: its ISO 639 code, such as ``en``."""
+    """Keep only responses in this language: its ISO 639 code, such as ``en``."""
     personal_data: Literal["keep", "flag", "drop"] = "keep"
-    """E-mail addresses, telephone numbers and keys. Nothing is changed silently."""
+    """E-mail addresses, telephone numbers and keys. No text is changed."""
     restatements: Literal["keep", "flag", "strip", "drop"] = "keep"
-    """Openings that give the instruction away, such as "Sure, here is a recipe for ..."."""
+    """Openings that repeat the instruction, such as "Sure, here is a recipe for ..."."""
 
     @model_validator(mode="after")
     def _possible_together(self) -> Self:
@@ -94,73 +216,108 @@ class CurationConfig(Config):
         return self
 
 
+def _is_absent(section: object) -> bool:
+    return section is None
+
+
 class DataConfig(Config):
-    """Where the answers come from, and which of them are used."""
+    """Where the responses come from, and which of them are used.
+
+    Documents become passages (``extraction``), responses are rewritten (``refinement``), and then
+    the examples are prepared, in this order.
+    """
 
     source: str
     """A named dataset (``rtune list``), a file, a folder of texts, or a hub dataset id."""
     path: Path | None = None
-    """A local copy of a named dataset, in the format that the hub has."""
+    """A local copy of a named dataset, in the format of the hub."""
     revision: str = "main"
-    """Hub revision; the commit that it stands for is resolved at load time and recorded."""
+    """Hub revision. The commit is resolved at load time and recorded."""
     split: str = "train"
-    """Of a hub dataset, or of a folder whose file names say which split they hold."""
+    """Split of a hub dataset, or of a folder whose file names say which split they hold."""
     response_column: str | None = None
     instruction_column: str | None = None
     max_examples: int | None = Field(default=None, ge=1)
-    """A random subset of this size; subsets of one seed are nested."""
+    """Use a random subset of this size. Subsets of one seed are nested."""
     keep_duplicates: bool = False
+    # Absent sections stay out of manifests, so that folders of earlier versions still match.
+    extraction: ExtractionConfig | None = Field(default=None, exclude_if=_is_absent)
+    """Take passages of documents as responses."""
+    refinement: RefinementConfig | None = Field(default=None, exclude_if=_is_absent)
+    """Have an LLM rewrite the responses."""
     curation: CurationConfig = Field(default_factory=CurationConfig)
     mixture: MixtureConfig = Field(default_factory=MixtureConfig)
     decontamination: DecontaminationConfig = Field(default_factory=DecontaminationConfig)
     seed: Seed = 0
 
+    @model_validator(mode="before")
+    @classmethod
+    def _passages_are_the_material(cls, values: object) -> object:
+        if not isinstance(values, Mapping):
+            return values
+        refinement = values.get("refinement")
+        if values.get("extraction") is None or not isinstance(refinement, Mapping):
+            return values
+        return {**values, "refinement": {"material": "passage", **refinement}}
+
+    @model_validator(mode="after")
+    def _passages_have_one_column(self) -> Self:
+        for name in ("response_column", "instruction_column"):
+            if self.extraction is not None and getattr(self, name) is not None:
+                raise ValueError(
+                    f"{name} has no effect with extraction, which reads extraction.text_column; "
+                    "remove it"
+                )
+        return self
+
 
 class FinetuneConfig(Config):
-    """How a base model is tuned. The defaults are the preset ``small``."""
+    """How a base model is tuned. The defaults are those of the preset ``small``."""
 
     base_model: str
     base_revision: str = "main"
     random_init: bool = False
-    """Control: the base's architecture with fresh weights."""
+    """Control: use the architecture of the base with fresh weights."""
     objective: str = "response-tuning"
+    objective_settings: dict[str, Any] = Field(default_factory=dict)
+    """Settings of the objective, such as ``prompt_weight`` of ``weighted-instruction-tuning``."""
     twins: tuple[str, ...] = ()
-    """Objectives whose arms must train on the same response tokens as this one."""
+    """Objectives whose variants must train on the same response tokens as this one."""
     template: str = "tulu"
     train_on_final_newline: bool = False
-    """Also learn the newline that the template prints after the stop token, as the paper did."""
+    """Also train on the newline after the stop token, as the paper did."""
     method: Literal["full", "lora", "qlora"] = "lora"
-    lora_r: int = Field(default=16, ge=1, lt=_COUNTED)
-    lora_alpha: int = Field(default=32, ge=1, lt=_COUNTED)
+    lora_r: int = Field(default=16, ge=1, lt=COUNT_LIMIT)
+    lora_alpha: int = Field(default=32, ge=1, lt=COUNT_LIMIT)
     lora_dropout: float = Field(default=0.0, ge=0, lt=1)
     learning_rate: float = Field(default=2e-4, gt=0)
     scheduler: Literal["constant", "linear", "cosine"] = "constant"
-    warmup_steps: int = Field(default=0, ge=0, lt=_COUNTED)
+    warmup_steps: int = Field(default=0, ge=0, lt=COUNT_LIMIT)
     optimizer: str = "adamw_torch_fused"
-    """Any name that ``transformers.TrainingArguments.optim`` knows."""
+    """A name of an optimiser, as in ``transformers.TrainingArguments.optim``."""
     weight_decay: float = Field(default=0.0, ge=0)
     max_grad_norm: float = Field(default=1.0, gt=0)
     epochs: float = Field(default=3, gt=0, le=1e6)
-    max_steps: int | None = Field(default=None, ge=1, lt=_COUNTED)
-    """Stop after this many optimiser steps, whatever ``epochs`` says."""
-    examples_per_step: int = Field(default=16, ge=1, lt=_COUNTED)
-    """Examples in one optimiser step, over all processes."""
-    window: int = Field(default=1024, ge=8, lt=_COUNTED)
-    """Longest example in tokens, prefix included; responses are cut to it."""
-    tokens_per_micro_batch: Annotated[int, Field(ge=1, lt=_COUNTED)] | Literal["auto"] = "auto"
-    """Memory knob: tokens through the model at once; no step changes. ``auto``: what fits."""
+    max_steps: int | None = Field(default=None, ge=1, lt=COUNT_LIMIT)
+    """Stop after this many optimiser steps; overrides ``epochs``."""
+    examples_per_step: int = Field(default=16, ge=1, lt=COUNT_LIMIT)
+    """Batch size of an optimiser step, over all processes."""
+    window: int = Field(default=1024, ge=8, lt=COUNT_LIMIT)
+    """Longest example in tokens, prefix included. Longer responses are truncated."""
+    tokens_per_micro_batch: Annotated[int, Field(ge=1, lt=COUNT_LIMIT)] | Literal["auto"] = "auto"
+    """Memory knob: tokens through the model at once. Results do not change. ``auto``: what fits."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    """``auto``: bfloat16 where the GPU has it, else float32."""
+    """``auto``: bfloat16 if the GPU supports it, else float32."""
     gradient_checkpointing: bool | Literal["auto"] = "auto"
-    """Compute activations twice, to keep fewer. ``auto``: where a GPU's memory asks for it."""
+    """Recompute activations to save memory. ``auto``: if the GPU's memory requires it."""
     device: Literal["auto", "cpu"] = "auto"
     eval_fraction: float = Field(default=0.0, ge=0, lt=1)
-    """Share of the examples held out; their loss is reported and never used to choose."""
-    save_steps: int = Field(default=50, ge=1, lt=_COUNTED)
+    """Share of the examples in the validation split. Its loss is logged and selects nothing."""
+    save_steps: int = Field(default=50, ge=1, lt=COUNT_LIMIT)
     report_to: str = "none"
-    """A tracker that ``transformers.TrainingArguments.report_to`` knows."""
+    """A tracker, as in ``transformers.TrainingArguments.report_to``."""
     merge: bool = False
-    """Merge the adapter into its base at the end, so that any server can load the folder."""
+    """Merge the adapter into its base after training, so that any server can load the folder."""
     seed: Seed = 0
 
     @model_validator(mode="after")
@@ -179,61 +336,62 @@ class GenerateConfig(Config):
     """How the models of a run answer its benchmarks."""
 
     engine: str = "hf"
-    """Another one, such as ``openai``, only for a variant that is not tuned."""
-    settings: dict[str, Any] = Field(default_factory=dict)
-    """Of the engine, such as ``base_url``."""
+    """Only a variant that is not tuned may use another one, such as ``openai``."""
+    settings: EngineSettings = Field(default_factory=EngineConfig)
+    """Settings of the engine, such as ``base_url``."""
     template: str | None = None
-    """Chat template of a variant that is not tuned; None is the one that the others train with."""
+    """Chat template of a variant that is not tuned. By default, that of ``finetune.template``."""
     max_new_tokens: MaxNewTokens = 2048
     temperature: Temperature = 0.0
     top_p: float = Field(default=1.0, gt=0, le=1)
     stop: tuple[str, ...] = ()
-    """Strings that end an answer."""
+    """Strings that end a completion."""
     tokens_per_batch: int = Field(default=32768, ge=1)
 
 
 class JudgeConfig(Config):
-    """Who judges what no rule can."""
+    """Which model judges completions where no rule can."""
 
     flags: ClassVar[bool] = False
     engine: str = "offline"
-    """``offline``: rules alone, which know refusals and nothing else; or an engine."""
-    settings: dict[str, Any] = Field(default_factory=dict)
-    """Of that engine, such as ``model`` and ``base_url``."""
+    """An engine, or ``offline``: rules, which detect refusals and nothing else."""
+    settings: EngineSettings = Field(default_factory=EngineConfig)
+    """Settings of that engine, such as ``model`` and ``base_url``."""
     max_new_tokens: MaxNewTokens = 2048
     temperature: Temperature = 0.0
     checked: tuple[Path, ...] = ()
-    """What ``rtune judge-check`` left about this judge; it travels with the report."""
+    """Records of ``rtune judge-check`` about this judge; the report quotes them."""
 
 
 class GradeConfig(Config):
-    """Where benchmarks are read from, and how answers to them are judged."""
+    """Where benchmarks are read from, and how completions are judged."""
 
     flags: ClassVar[bool] = False
     data: Path | None = None
-    """Folder with local copies, laid out as docs/benchmarks says; without it, from the hub."""
+    """Folder with local copies (layout: docs/benchmarks). By default, the hub is read."""
     paths: dict[str, Path] = Field(default_factory=dict)
-    """Benchmark -> a local copy of it: a file, or a folder of its files."""
+    """Benchmark -> a local copy: a file, or a folder of its files."""
     revisions: dict[str, str] = Field(default_factory=dict)
-    """Benchmark -> hub revision, by default ``main``; the commit that it stands for is recorded."""
+    """Benchmark -> hub revision, by default ``main``. The commit is recorded."""
     limit: int | None = Field(default=None, ge=1)
-    """Only so many items of each benchmark, evenly spread: to try something out."""
+    """Use only so many items of each benchmark, evenly spread, for a quick try."""
     reference: str | None = None
-    """Pairwise: whose answers the others are compared with: a variant, or a file of answers."""
+    """Pairwise benchmarks: the variant, or the file of completions, to compare with."""
     difficulties: Path | None = None
-    """Pairwise: a file of instructions and their ``difficulty``, for the length-controlled rate."""
+    """Pairwise benchmarks: a file of instructions and their ``difficulty``, for the
+    length-controlled win rate."""
     judge: JudgeConfig = Field(default_factory=JudgeConfig)
 
 
 class ReportConfig(Config):
-    """What is compared with what, and how surely."""
+    """Which variants are compared, and with which statistics."""
 
     baselines: tuple[str, ...] = ()
-    """Variants that every other variant is compared with, item by item."""
+    """Every other variant is compared with each of these variants, item by item."""
     margin: float = Field(default=0.10, gt=0, lt=1)
-    """Equivalence margin of the two one-sided tests, in the unit of the metric."""
+    """Equivalence margin of the two one-sided tests (TOST), in the unit of the metric."""
     equivalence: tuple[str, ...] = ("strict",)
-    """Metrics whose equivalence is tested; fixed before the run."""
+    """Metrics that are tested for equivalence; choose them before the run."""
     confidence: float = Field(default=0.95, gt=0.5, lt=1)
     resamples: int = Field(default=10_000, ge=100)
     """Bootstrap resamples, each of whole prompts."""

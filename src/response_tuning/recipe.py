@@ -1,24 +1,30 @@
-"""A recipe for one tuned model: a preset, a file, flags and settings laid over each other."""
+"""The one reader of recipes: a preset, files, flags and ``--set``, laid over each other.
+
+``finetune``, ``run`` and ``eval`` read their settings here. Layers are deep-merged: a later one
+wins, key by key. An error names the layer that a value comes from. A recipe may build on another
+one with ``extends:``; manifests hold the resolved settings.
+"""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import reduce
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
-from response_tuning import yaml_text
-from response_tuning.configs import (
-    Config,
-    DataConfig,
-    FinetuneConfig,
-)
+from response_tuning import plugins, yaml_text
+from response_tuning.configs import Config, DataConfig, FinetuneConfig
 from response_tuning.errors import ConfigError
 from response_tuning.redaction import redacted
 from response_tuning.registry import unknown
+from response_tuning.validation import build, settings_at
+
+Settings = dict[str, Any]
+"""Settings that are not validated yet."""
 
 
 class Recipe(Config):
-    """One experiment: a section for each stage that it uses."""
+    """The recipe of one tuned model."""
 
     data: DataConfig
     finetune: FinetuneConfig
@@ -26,7 +32,7 @@ class Recipe(Config):
 
 # The paper's section 4.1 and its released settings (QLoRA on one GPU); r, alpha, dropout and the
 # constant schedule without warm-up are as published.
-PAPER: dict[str, Any] = {
+PAPER: Settings = {
     "method": "qlora",
     "lora_r": 64,
     "lora_alpha": 16,
@@ -45,57 +51,143 @@ PAPER: dict[str, Any] = {
     "merge": True,
 }
 
-PRESETS: dict[str, dict[str, Any]] = {"paper": PAPER, "small": {}}
+PRESETS: dict[str, Settings] = {"paper": PAPER, "small": {}}
+
+PACKAGED = {"demo": Path(__file__).parent / "miniature" / "demo.yaml"}
+"""Recipes inside the package, which ``extends`` takes by name."""
+
+C = TypeVar("C", bound=BaseModel)
+
+
+class Layers:
+    """Settings laid over each other, and where each of them comes from."""
+
+    def __init__(self, where: str) -> None:
+        self.where = where
+        """What an error names if no layer holds the key, such as the file of the recipe."""
+        self.content: Settings = {}
+        self._layers: list[Settings] = []
+        self._origins: dict[str, str] = {}
+
+    def add(self, origin: str, values: Settings) -> None:
+        """Lay ``values`` over the layers so far; errors about them begin with ``origin``.
+
+        Raises:
+            ConfigError: a section would hide a value of a lower layer, which is a mistake there.
+        """
+        if (key := _hidden(self.content, values)) is not None:
+            raise ConfigError(f"{self.origin_of(key)}: {key}: expected settings, found a value")
+        self._layers.append(values)
+        self.content = merged(self.content, values)
+        self._origins |= dict.fromkeys(_keys(values), origin)
+
+    def add_setting(self, text: str, expected: str) -> None:
+        """Set one ``KEY.KEY=VALUE`` of the command line; a section as a value replaces the section.
+
+        Raises:
+            ConfigError: it has another form, or a value on its way is not a section.
+        """
+        key, equals, value = text.partition("=")
+        name = f"--set {redacted(key)}"  # never the value: it may be a secret
+        *sections, last = key.split(".")
+        if not (equals and last and all(sections)):
+            raise ConfigError(f"{name}: expected {expected}")
+        inner: object = self.content
+        for section in sections:
+            inner = inner.get(section, {}) if isinstance(inner, Mapping) else inner
+            if not isinstance(inner, Mapping):
+                raise ConfigError(f"{name}: '{section}' is a value and holds no settings")
+        parsed = yaml_text.parse(value, name)
+        self.content = _replaced(self.content, [*sections, last], parsed)
+        layer = _replaced({}, [*sections, last], parsed)
+        self._layers.append(layer)
+        self._origins |= dict.fromkeys(_keys(layer), "--set")
+
+    def build(self, kind: type[C], section: Sequence[str] = ()) -> C:
+        """Validate the settings, or those of a section, as a ``kind``.
+
+        Raises:
+            ConfigError: one line with the layer, the key, the value and what is wrong.
+        """
+        values = settings_at(self.content, section)
+        return build(kind, values, self.where, self._origins, section=section)
+
+    def origin_of(self, key: str) -> str:
+        """Return the layer that a dotted key comes from, as errors name it."""
+        return self._origins.get(key, self.where)
+
+    def given_with(self, section: Sequence[str], key: str) -> Settings:
+        """Return what the topmost layer with ``key``, and all layers above, set in a section.
+
+        Whoever switches something off with ``key`` may leave the settings beneath as they are.
+        """
+        parts = [settings_at(layer, section) for layer in self._layers]
+        first = max((number for number, part in enumerate(parts) if key in part), default=0)
+        return reduce(merged, parts[first:], {})
+
+
+def read_layers(
+    path: Path | None,
+    flags: Settings,
+    settings: Sequence[str] = (),
+    *,
+    where: str = "",
+    expected: str = "KEY=VALUE, such as finetune.epochs=2",
+) -> Layers:
+    """Read a recipe with the recipes that it extends, and lay flags and ``--set`` over them.
+
+    ``where`` is what errors name for settings that no layer holds, if there is no file.
+
+    Raises:
+        ConfigError: a file cannot be used, or a setting is not ``KEY=VALUE``.
+    """
+    layers = Layers(str(path) if path else where)
+    for file, content in _extended(path, ()) if path else ():
+        plugins.import_named(content, str(file))
+        layers.add(str(file), content)
+    layers.add("", flags)
+    for text in settings:
+        layers.add_setting(text, expected)
+    return layers
 
 
 def make_recipe(
-    path: Path | None,
-    preset: str | None,
-    flags: dict[str, dict[str, Any]],
-    settings: Sequence[str],
+    path: Path | None, preset: str | None, flags: Mapping[str, Settings], settings: Sequence[str]
 ) -> Recipe:
-    """Lay a preset, a recipe file, flags and ``KEY=VALUE`` settings over each other, in this order.
+    """Return the recipe of one tuned model: preset, file, flags and ``--set``, in this order.
 
-    What one of them does not say is as the one beneath it says, in sections of sections too. The
-    recipe may name the preset under ``preset:``; the argument overrides it.
+    The recipe may name the preset under ``preset:``; the argument overrides it.
 
     Raises:
-        ConfigError: a name is unknown, or a value is impossible.
+        ConfigError: a name is unknown, or a value is impossible or has no effect.
     """
     expected = "SECTION.KEY=VALUE, such as finetune.lora_r=8"
-    if wrong := [text for text in settings if "." not in text.partition("=")[0]]:
-        raise ConfigError(f"--set {wrong[0]}: expected {expected}")
-    laid = yaml_text.with_settings({}, settings, expected)
-    recipe = read_recipe(path) if path else {}
-    file = f"{path}: " if path else ""
-    named = recipe.pop("preset", "small")
-    layers = [
-        ("", {"finetune": _preset(preset, "") if preset else _preset(named, file)}),
-        (file, recipe),
-        ("", flags),
-        ("--set: ", laid),
-    ]
-    sections: dict[str, dict[str, Any]] = {"data": {}, "finetune": {}}
-    origins: dict[str, dict[str, str]] = {"data": {}, "finetune": {}}
-    for origin, layer in layers:
-        for name, values in layer.items():
-            if name not in sections:
-                raise ConfigError(f"{origin}{unknown('section', str(name), [*sections])}")
-            if not isinstance(values, dict):
-                raise ConfigError(f"{origin}{name}: expected settings, found {values!r}")
-            sections[name] = merged(sections[name], values)
-            origins[name] |= dict.fromkeys(_keys(values), f"{origin}{name}")
-    said_here = {**flags.get("finetune", {}), **laid.get("finetune", {})}
-    # A recipe for an adapter may be tried with --method full.
-    said = said_here if "method" in said_here else {**recipe.get("finetune", {}), **said_here}
-    check_method(sections["finetune"], said, f"{file}finetune")
-    _check_mixture(sections["data"], origins["data"], file, [flags, laid])
-    return Recipe(
-        data=build(DataConfig, sections["data"], f"{file}data", origins["data"]),
-        finetune=build(
-            FinetuneConfig, sections["finetune"], f"{file}finetune", origins["finetune"]
-        ),
-    )
+    for text in settings:
+        if "." not in text.partition("=")[0]:
+            raise ConfigError(f"--set {redacted(text.partition('=')[0])}: expected {expected}")
+    layers = read_layers(path, {**flags}, settings, expected=expected)
+    name = preset or layers.content.get("preset", "small")
+    beneath = preset_called(name, "" if preset else layers.origin_of("preset"))
+    layers.content.pop("preset", None)
+    tuning = settings_at(layers.content, ["finetune"])
+    _check_method(layers, {**beneath, **tuning})
+    _check_mixture(layers)
+    if isinstance(layers.content.setdefault("finetune", {}), Mapping):  # else build refuses it
+        layers.content["finetune"] = {**beneath, **tuning}
+    layers.content.setdefault("data", {})
+    return layers.build(Recipe)
+
+
+def preset_called(name: object, where: str = "") -> Settings:
+    """Return the settings of a preset.
+
+    Raises:
+        ConfigError: there is no such preset; the message begins with ``where``.
+    """
+    if str(name) not in PRESETS:
+        error = unknown("preset", str(name), sorted(PRESETS))
+        raise ConfigError(f"{where}: {error}" if where else str(error))
+    return PRESETS[str(name)]
 
 
 def check_method(settings: Mapping[str, Any], given: Iterable[str], where: str) -> None:
@@ -113,8 +205,15 @@ def check_method(settings: Mapping[str, Any], given: Iterable[str], where: str) 
                 )
 
 
+def _check_method(layers: Layers, tuning: Mapping[str, Any]) -> None:
+    # A recipe for an adapter may be tried with --method full, so only what is set together with
+    # the method counts.
+    given = layers.given_with(["finetune"], "method")
+    check_method(tuning, given, f"{layers.where}: finetune" if layers.where else "finetune")
+
+
 def idle_mixture(data: Mapping[str, Any]) -> str | None:
-    """Return the first setting of ``data.mixture`` that has no effect, for it mixes in nothing."""
+    """Return the first setting of ``data.mixture`` that has no effect because 0 are mixed in."""
     mixture = data.get("mixture")
     if not isinstance(mixture, Mapping) or mixture.get("refusals"):
         return None
@@ -128,72 +227,19 @@ def no_refusals(place: str, key: str) -> ConfigError:
     )
 
 
-def _check_mixture(
-    data: Mapping[str, Any],
-    origins: Mapping[str, str],
-    file: str,
-    over: Sequence[Mapping[str, Mapping[str, Any]]],
-) -> None:
-    key = idle_mixture(data)
-    if key is None:
+def _check_mixture(layers: Layers) -> None:
+    if idle_mixture(settings_at(layers.content, ["data"])) is None:
         return
-    mixtures = [layer.get("data", {}).get("mixture") or {} for layer in over]
     # A recipe that mixes refusals in may be tried with 0 of them.
-    if any("refusals" in mixture for mixture in mixtures):
-        key = idle_mixture({"mixture": merged(*mixtures)})
+    given = layers.given_with(["data", "mixture"], "refusals")
+    key = idle_mixture({"mixture": {**given, "refusals": 0}})
     if key is not None:
-        raise no_refusals(origins.get(f"mixture.{key}", f"{file}data"), key)
+        origin = layers.origin_of(f"data.mixture.{key}")
+        raise no_refusals(f"{origin}: data" if origin else "data", key)
 
 
-def _preset(name: object, origin: str) -> dict[str, Any]:
-    if str(name) not in PRESETS:
-        raise ConfigError(f"{origin}{unknown('preset', str(name), sorted(PRESETS))}")
-    return PRESETS[str(name)]
-
-
-def _keys(values: Mapping[str, Any], section: str = "") -> Iterator[str]:
-    """Yield every key, those of sections inside as ``section.key``."""
-    for key, value in values.items():
-        yield f"{section}{key}"
-        if isinstance(value, Mapping):
-            yield from _keys(value, f"{section}{key}.")
-
-
-C = TypeVar("C", bound=BaseModel)
-
-
-def build(
-    kind: type[C], values: dict[str, Any], where: str, origins: Mapping[str, str] | None = None
-) -> C:
-    """Validate ``values`` as a ``kind``.
-
-    Raises:
-        ConfigError: one line naming where the value is from (``where``, unless ``origins`` holds
-            another place for its key, or for the section that it is in), the key, its value and
-            what is wrong.
-    """
-    try:
-        return kind.model_validate(values)
-    except ValidationError as error:
-        first = error.errors()[0]
-        tried = {"bool", "constrained-int"}  # what a setting that may be "auto" was taken for
-        key = ".".join(str(part) for part in first["loc"] if part not in tried)
-        place = _nearest(key, origins or {}) or where
-        message = first["msg"].removeprefix("Value error, ")
-        if first["type"] == "missing":
-            flag = {"source": "--data"}.get(key, f"--{key.replace('_', '-')}")
-            flags = getattr(kind, "flags", True)
-            message = f"not given; name it with {flag}, or in a recipe" if flags else "missing"
-        silent = first["type"] in {"missing", "value_error"}
-        if first["type"] == "extra_forbidden":
-            # What a key that nobody knows holds may be a secret, such as an api_key.
-            silent = not isinstance(first["input"], int | float)
-        got = "" if silent else f" (got {redacted(repr(first['input']))})"
-        raise ConfigError(": ".join(filter(None, (place, key, message))) + got) from error
-
-
-def merged(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """Lay settings over others; a section of both keeps what the upper one does not say."""
+def merged(under: Mapping[str, Any], over: Mapping[str, Any]) -> Settings:
+    """Deep-merge; values in ``over`` win."""
     whole = {**under, **over}
     for key in under.keys() & over.keys():
         if isinstance(under[key], Mapping) and isinstance(over[key], Mapping):
@@ -201,8 +247,8 @@ def merged(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     return whole
 
 
-def read_recipe(path: Path) -> dict[str, Any]:
-    """Read the sections of a YAML recipe, not yet validated.
+def read_recipe(path: Path) -> Settings:
+    """Read the sections of one YAML file, not yet validated.
 
     Raises:
         ConfigError: the file is missing, is no YAML, or is no mapping of sections.
@@ -213,21 +259,61 @@ def read_recipe(path: Path) -> dict[str, Any]:
     return content
 
 
-def _nearest(key: str, origins: Mapping[str, str]) -> str:
-    """Return the origin of ``key``, or else of the innermost section around it that has one."""
-    while key and key not in origins:
-        key = key.rpartition(".")[0]
-    return origins.get(key, "")
+def _extended(path: Path, above: tuple[Path, ...]) -> Iterator[tuple[Path, Settings]]:
+    """Yield the files that make up a recipe, the one that is extended first.
 
-
-Settings = dict[str, Any]
-"""Settings of a stage that are laid over others before they are checked."""
-
-
-def laid_over(content: Settings, settings: Sequence[str]) -> Settings:
-    """Return ``content`` with ``KEY=VALUE`` settings laid over it, such as ``a.b.c=1``.
-
-    Raises:
-        ConfigError: one of them is no setting.
+    ``above`` are the recipes that lead here, for finding a circle.
     """
-    return yaml_text.with_settings(content, settings)
+    content = read_recipe(path)
+    if "extends" in content:
+        above = (*above, path)
+        yield from _extended(_beneath(path, content.pop("extends"), above), above)
+    yield path, content
+
+
+def _beneath(path: Path, named: object, above: Sequence[Path]) -> Path:
+    """Return the recipe that ``path`` extends: a file relative to it, or one of ``PACKAGED``."""
+    if not isinstance(named, str) or not named:
+        raise ConfigError(
+            f"{path}: extends: expected one recipe, such as 'other.yaml', found {named!r}"
+        )
+    other = PACKAGED.get(named, path.parent / named)
+    if not other.exists():
+        raise ConfigError(
+            f"{path}: extends: {other}: no such file; give a path relative to {path.name}, or "
+            f"one of {', '.join(PACKAGED)}"
+        )
+    if other.resolve() in {file.resolve() for file in above}:
+        circle = " extends ".join(str(file) for file in (*above, other))
+        raise ConfigError(f"{path}: extends: a circle: {circle}; remove one of them")
+    return other
+
+
+def _replaced(
+    content: Mapping[str, Any],
+    path: Sequence[str],
+    value: Any,  # noqa: ANN401 - whatever YAML can hold
+) -> Settings:
+    """Return ``content`` with another value at ``path``, in copies of the sections on the way."""
+    key, *rest = path
+    return {**content, key: _replaced(content.get(key, {}), rest, value) if rest else value}
+
+
+def _hidden(under: Mapping[str, Any], over: Mapping[str, Any], section: str = "") -> str | None:
+    """Return the first key with a value in ``under`` and a section in ``over``."""
+    for key in under.keys() & over.keys():
+        lower, upper = under[key], over[key]
+        if isinstance(lower, Mapping) and isinstance(upper, Mapping):
+            if (inner := _hidden(lower, upper, f"{section}{key}.")) is not None:
+                return inner
+        elif isinstance(upper, Mapping) and lower is not None:
+            return f"{section}{key}"
+    return None
+
+
+def _keys(values: Mapping[str, Any], section: str = "") -> Iterator[str]:
+    """Yield every key, those of sections inside as ``section.key``."""
+    for key, value in values.items():
+        yield f"{section}{key}"
+        if isinstance(value, Mapping):
+            yield from _keys(value, f"{section}{key}.")

@@ -1,21 +1,24 @@
-"""A table of named things. One instance for each extension point, and no more."""
+"""A table of named things: one instance for each extension point."""
 
 import difflib
 import importlib
 import pkgutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Generic, TypeVar
 
+from response_tuning import plugins
 from response_tuning.errors import ConfigError
+from response_tuning.redaction import redacted
 
 T = TypeVar("T")
 
 
 class Registry(Generic[T]):
-    """Named things of one kind; a file joins its folder's table by existing.
+    """Named things of one kind, those of installed plug-ins included.
 
-    With ``package``, every module of that package is imported at the first look-up, so there is
-    no list to edit. An import that fails is heard, not suppressed.
+    With ``package``, the first look-up imports every module of that package, so a new file needs no
+    entry in a list. The first look-up imports the plug-ins too, never the start of a command. An
+    import that fails is an error of every look-up.
     """
 
     def __init__(self, kind: str, package: str | None = None) -> None:
@@ -38,7 +41,7 @@ class Registry(Generic[T]):
         """Return the entry called ``name``.
 
         Raises:
-            ConfigError: there is none; the message names those there are.
+            ConfigError: there is no such entry (the message lists all), or a plug-in is broken.
         """
         self._fill()
         if name not in self._entries:
@@ -51,15 +54,36 @@ class Registry(Generic[T]):
         return sorted(self._entries)
 
     def _fill(self) -> None:
-        if self._package is None:
-            return
-        for module in pkgutil.iter_modules(importlib.import_module(self._package).__path__):
-            importlib.import_module(f"{self._package}.{module.name}")
-        self._package = None  # only now: after a failure the next look-up fails again
+        if self._package is not None:
+            for module in pkgutil.iter_modules(importlib.import_module(self._package).__path__):
+                importlib.import_module(f"{self._package}.{module.name}")
+            self._package = None  # only now: after a failure the next look-up fails again
+        # After our own names: a plug-in that takes one of them is the one that is refused.
+        plugins.load_installed()
 
 
-def unknown(kind: str, name: str, known: list[str]) -> ConfigError:
-    """Return the error for a name that is not in ``known``, with the nearest one that is."""
-    near = difflib.get_close_matches(name, known, n=1)
-    hint = f"did you mean '{near[0]}'? " if near else ""
-    return ConfigError(f"unknown {kind} '{name}': {hint}known are {', '.join(known)}")
+LISTED = 12
+"""How many known names follow a suggestion; without a suggestion, all of them are listed."""
+
+
+def unknown(kind: str, name: str, known: Sequence[str]) -> ConfigError:
+    """Return the error for a name that is not in ``known``, with the most similar name that is."""
+    hint = suggestion(name, known)
+    shown = [hint] if hint else []
+    if not hint or len(known) <= LISTED:
+        shown.append(f"known are {', '.join(known)}")
+    # Someone may have pasted a key where a name belongs.
+    return ConfigError(f"unknown {kind} '{redacted(name)}': {' '.join(shown)}")
+
+
+def suggestion(name: str, known: Iterable[str]) -> str:
+    """Return "did you mean ...?" with the known name most similar to ``name``, or nothing.
+
+    A dotted name, such as ``section.key``, is similar to its own last part.
+    """
+    known = [*known]
+    if inside := [other for other in known if other.endswith(f".{name}")]:
+        return f"did you mean '{inside[0]}'?"
+    spelt = {other.casefold(): other for other in known}
+    near = difflib.get_close_matches(name.casefold(), spelt, n=1)
+    return f"did you mean '{spelt[near[0]]}'?" if near else ""

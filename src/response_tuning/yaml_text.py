@@ -1,10 +1,9 @@
-"""YAML as people write it: what would be read otherwise than it looks is refused.
+"""YAML as people write it; a text that YAML would read differently from how it looks is refused.
 
-A key that is there twice would lose its first value; aliases of aliases can stand for billions of
-values in a few lines; one inside itself has no end.
+A repeated key would lose its first value. Aliases of aliases can expand a few lines to billions of
+values, and an alias inside itself never ends.
 """
 
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,14 +17,14 @@ MAX_BYTES = 1 << 20
 MAX_VALUES = 100_000
 MAX_DEPTH = 50
 MAX_NUMBER = 1000
-"""Characters of a scalar that is no text."""
+"""Longest number or date, in characters."""
 
 
 def read(path: Path) -> Any:  # noqa: ANN401 - whatever YAML can hold
-    """Return what a YAML file says.
+    """Return the content of a YAML file.
 
     Raises:
-        ConfigError: it is no regular file of a sensible size, or no YAML; one line that says where.
+        ConfigError: it is not a regular file, too large, or not YAML; one line names the place.
     """
     try:
         if path.exists() and not path.is_file():
@@ -38,15 +37,15 @@ def read(path: Path) -> Any:  # noqa: ANN401 - whatever YAML can hold
 
 
 def parse(text: str | bytes, where: str) -> Any:  # noqa: ANN401
-    """Return what a YAML text says.
+    """Return the content of a YAML text.
 
     Raises:
-        ConfigError: one line that starts with ``where`` and says what is wrong in which line.
+        ConfigError: one line that starts with ``where`` and names the problem and its line.
     """
     import yaml
 
     if len(text) > MAX_BYTES:
-        raise ConfigError(f"{where}: longer than {MAX_BYTES:,} bytes, so it is no recipe")
+        raise ConfigError(f"{where}: longer than {MAX_BYTES:,} bytes; is it a recipe?")
     try:
         loader = yaml.SafeLoader(text)
         node = loader.get_single_node()
@@ -61,18 +60,34 @@ def parse(text: str | bytes, where: str) -> Any:  # noqa: ANN401
     except ConfigError:
         raise
     except (yaml.YAMLError, ValueError) as error:  # ValueError: a date that does not exist
-        raise ConfigError(f"{where}: not YAML: {' '.join(str(error).split())}") from error
+        raise ConfigError(f"{where}: not YAML: {_problem(error)}") from error
     except (AttributeError, LookupError, TypeError) as error:  # a tag that does not fit its value
         raise ConfigError(
             f"{where}: not YAML: a value does not fit its tag, such as '!!bool foo'"
         ) from error
 
 
+def _problem(error: Exception) -> str:
+    """Return what is wrong and where, without the snippet of YAML's own messages.
+
+    The text of a ``--set`` may hold a key.
+    """
+    problem, mark = getattr(error, "problem", None), getattr(error, "problem_mark", None)
+    if problem is None or mark is None:
+        return " ".join(str(error).split())
+    context = getattr(error, "context", None)
+    what = f"{context}: {problem}" if context else problem
+    return f"{what}, line {mark.line + 1}, column {mark.column + 1}"
+
+
 def _count(node: "yaml.Node", where: str, known: dict[int, int], above: tuple[int, ...]) -> int:
-    """Return how many values ``node`` stands for, its aliases' included.
+    """Return how many values ``node`` expands to, those of aliases included.
+
+    ``known`` holds the counts of finished nodes by id, so that an alias costs one look-up.
+    ``above`` holds the ids of the nodes around this one, which shows a circle.
 
     Raises:
-        ConfigError: they are too many, an alias is inside itself, or a key is there twice.
+        ConfigError: there are too many values, an alias contains itself, or a key is repeated.
     """
     import yaml
 
@@ -93,13 +108,13 @@ def _count(node: "yaml.Node", where: str, known: dict[int, int], above: tuple[in
         inside = node.value
     count = 1 + sum(_count(each, where, known, (*above, id(node))) for each in inside)
     if count > MAX_VALUES:
-        raise ConfigError(f"{place}: stands for more than {MAX_VALUES:,} values")
+        raise ConfigError(f"{place}: expands to more than {MAX_VALUES:,} values")
     known[id(node)] = count
     return count
 
 
 def _check_scalar(node: "yaml.ScalarNode", place: str) -> None:
-    """Refuse numbers that take long to read: of YAML's base 60, each digit costs all before it."""
+    """Refuse long numbers: reading one in YAML's base 60 takes time quadratic in its length."""
     if len(node.value) > MAX_NUMBER:
         raise ConfigError(
             f"{place}: a number or date of {len(node.value):,} characters; put text in quotes"
@@ -113,42 +128,7 @@ def _check_keys(node: "yaml.MappingNode", where: str) -> None:
         name = (key.tag, str(key.value))
         if name in first and key.tag != "tag:yaml.org,2002:merge":
             raise ConfigError(
-                f"{where}:{line}: '{key.value}' is there twice, first in line {first[name]}; "
+                f"{where}:{line}: '{key.value}' appears twice, first in line {first[name]}; "
                 "remove one of the two"
             )
         first[name] = line
-
-
-def with_settings(
-    content: Mapping[str, Any],
-    settings: Sequence[str],
-    expected: str = "KEY=VALUE, such as finetune.epochs=2",
-) -> dict[str, Any]:
-    """Return ``content`` with each ``KEY.KEY=VALUE`` laid over it in turn; the value is YAML.
-
-    Raises:
-        ConfigError: one of them is no setting.
-    """
-    whole = dict(content)
-    for text in settings:
-        path, equals, value = text.partition("=")
-        if not (equals and all(path.split("."))):
-            raise ConfigError(f"--set {text}: expected {expected}")
-        _set(whole, path.split("."), parse(value, f"--set {text}"), text)
-    return whole
-
-
-def _set(
-    place: dict[str, Any],
-    path: Sequence[str],
-    value: Any,  # noqa: ANN401 - whatever YAML can hold
-    text: str,
-) -> None:
-    """Set the value at ``path``, in copies of the sections on the way."""
-    for key in path[:-1]:
-        inner = place.get(key, {})
-        if not isinstance(inner, Mapping):
-            raise ConfigError(f"--set {text}: '{key}' holds no settings")
-        place[key] = dict(inner)
-        place = place[key]
-    place[path[-1]] = value

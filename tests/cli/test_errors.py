@@ -28,6 +28,6 @@ def test_an_error_names_flags_that_the_command_has(command: str, said: str, expe
 def test_too_many_open_files_have_a_next_step_of_their_own() -> None:
     assert "ulimit -n" in errors.system(OSError(errno.EMFILE, "Too many open files"))
     assert errors.system(OSError(errno.ENOSPC, "No space left on device", "x")) == (
-        "rtune: x: No space left on device; check the path, its permissions and the room on the "
-        "disk"
+        "rtune: x: No space left on device; check the path, its permissions and the free "
+        "space on the disk"
     )

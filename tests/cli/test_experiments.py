@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from response_tuning.grade import open_benchmark
-from response_tuning.miniature import families
 from response_tuning.miniature.examples import act_questions
+from response_tuning.miniature.families import refusal_forms
 
 Run = Callable[..., Any]
 BENCHMARK = "miniature-refusal-validation"
@@ -117,7 +117,7 @@ def test_the_demo_takes_settings_too(rtune: Run) -> None:
         (["run", "little.yaml", "--set", "preset=papr"], "did you mean 'paper'"),
         (["run", "little.yaml", "--set", "variants.a/b={}"], "variant 'a/b'"),
         (["run", "little.yaml", "--set", "report.baselines=[it]"], "unknown baseline 'it'"),
-        (["demo", "--set", "seed=1"], "demo.yaml: seed: Extra"),
+        (["demo", "--set", "seed=1"], "--set: unknown key 'seed': did you mean 'seeds'?"),
         (["report", "absent"], "absent/manifest.json: cannot be read as JSON"),
         (
             ["grade", "miniature-sen", "c.jsonl", "--out", "s.jsonl"],
@@ -127,8 +127,14 @@ def test_the_demo_takes_settings_too(rtune: Run) -> None:
         (["miniature", "build", "--out", "b", "--tokens", "0"], "pretrain.tokens: "),
         (["miniature", "build", "--out", "b", "--tokens", "9"], "a step takes 4,096 tokens"),
         (["miniature", "build", "--out", "b", "--seed", "-1"], "pretrain.seed: "),
-        (["miniature", "build", "--out", "b", "--set", "tokens=9"], "build: tokens: Extra"),
-        (["miniature", "build", "--out", "b", "--set", "mixture.any=1"], "mixture.any: Extra"),
+        (
+            ["miniature", "build", "--out", "b", "--set", "tokens=9"],
+            "did you mean 'pretrain.tokens'?",
+        ),
+        (
+            ["miniature", "build", "--out", "b", "--set", "mixture.any=1"],
+            "mixture: unknown key 'any'",
+        ),
     ],
 )
 def test_what_the_user_can_mend_is_one_line_and_leaves_nothing(
@@ -146,7 +152,7 @@ def test_a_benchmark_is_answered_and_graded_by_name(rtune: Run, tmp_path: Path) 
     table = tmp_path / "table.jsonl"
     with table.open("w") as out:
         for question in act_questions("unsafe", "validation"):
-            line = {"prompt": question.text, "response": families.REFUSALS[4]}
+            line = {"prompt": question.text, "response": refusal_forms()[4]}
             out.write(json.dumps(line) + "\n")
         for question in act_questions("look-alike", "validation"):
             said = question.family.fill(question.family.answers[0], question.fact)
@@ -200,7 +206,7 @@ def test_a_base_model_is_built_from_a_seed_and_can_answer(
     assert again.out.splitlines()[-1] == first.out.splitlines()[-1]
     other = rtune(*build[:-2], "--set", "pretrain.context=32")
     assert (other.code, other.err.count("\n")) == (2, 1)
-    assert "is of another build; choose another --out" in other.err
+    assert "belongs to another build; choose another --out" in other.err
     prompts = tmp_path / "p.jsonl"
     prompts.write_text('{"prompt": "What is 3 and 8?"}\n')
     flags = ["--model", "base", "--template", "tulu", "--max-new-tokens", "3", "--out", "c.jsonl"]

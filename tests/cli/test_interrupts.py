@@ -10,9 +10,9 @@ from response_tuning.cli.interrupts import ending_well
 @pytest.mark.parametrize(
     ("ended", "said", "code"),
     [
-        (KeyboardInterrupt(), "rtune: interrupted; the same command goes on\n", 130),
-        (SystemExit(130), "rtune: interrupted; the same command goes on\n", 130),
-        (SystemExit(143), "rtune: ended by SIGTERM; the same command goes on\n", 143),
+        (KeyboardInterrupt(), "rtune: interrupted; run the same command to continue\n", 130),
+        (SystemExit(130), "rtune: interrupted; run the same command to continue\n", 130),
+        (SystemExit(143), "rtune: ended by SIGTERM; run the same command to continue\n", 143),
         (SystemExit(2), "", 2),
         (SystemExit(), "", None),
     ],
@@ -45,5 +45,5 @@ def test_sigusr1_ends_nothing(caplog: pytest.LogCaptureFixture) -> None:
     with ending_well():
         os.kill(os.getpid(), signal.SIGUSR1)
     assert [record.message for record in caplog.records] == [
-        "SIGUSR1: what is done is on the disk already; going on"
+        "SIGUSR1: finished work is on disk; continuing"
     ]

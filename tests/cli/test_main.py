@@ -7,12 +7,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import pytest
 from safetensors.torch import load_file
 
+import response_tuning
 from response_tuning.finetune.objectives import IGNORED
 from response_tuning.folders import locked, locked_file
 
@@ -50,15 +52,15 @@ def test_list_prints_what_is_registered(rtune: Run) -> None:
         "datasets: alpaca, dolly, lima, miniature, miniature-refusals, "
         "safety-tuned-llamas\n"
         "objectives: instruction-tuning, response-tuning, response-tuning-empty-user, "
-        "shuffled-pairs\n"
+        "shuffled-pairs, weighted-instruction-tuning\n"
         "templates: native, neutral-tags, tulu, urial, urial-r, zero-shot\n"
         "engines: hf, openai, scripted\n"
-        "benchmarks: acceptability, advbench, alpaca-eval, harmbench, ifeval, infobench, "
+        "benchmarks: acceptability, advbench, alpaca-eval, core-arc, core-gsm8k, core-hellaswag, "
+        "core-mmlu, core-openbookqa, core-piqa, harmbench, ifeval, infobench, "
         "just-eval, just-eval-safety, malicious-instruct, miniature-refusal, "
         "miniature-refusal-validation, miniature-seen, miniature-seen-validation, "
-        "miniature-unseen, miniature-unseen-validation, xstest, core-mmlu, core-openbookqa, "
-        "core-hellaswag, core-arc, core-gsm8k, core-piqa\n"
-        "suites: refusal, helpfulness, instructions, core\n"
+        "miniature-unseen, miniature-unseen-validation, xstest\n"
+        "suites: core, helpfulness, instructions, refusal\n"
         "presets: paper, small\n"
     )
 
@@ -299,7 +301,7 @@ def test_a_folder_at_work_is_refused_to_a_second_command(
         (["--template", "tulip"], "did you mean 'tulu'"),
         (["--set", "finetune.lora_rank=8"], "finetune: lora_rank"),
         (["--set", "lora_r=8"], "expected SECTION.KEY=VALUE"),
-        (["--window", "4"], "finetune: window"),
+        (["--window", "4"], "finetune.window"),
         (["--method", "qlora"], "--method lora"),
         (["--merge"], "already leaves a whole model"),
         (["--set", "finetune.optimizer=adamm"], "unknown optimizer 'adamm'"),
@@ -430,3 +432,29 @@ def test_a_process_that_is_killed_and_started_again_ends_in_the_same_weights(
     steps = [json.loads(line)["step"] for line in metrics.read_text().splitlines()]
     assert sorted(set(steps)) == list(range(1, 301))
     assert len(steps) - 300 <= 2
+
+
+def test_the_version_is_that_of_the_package(rtune: Run) -> None:
+    result = rtune("--version")
+    assert (result.code, result.out) == (0, f"rtune {version('response-tuning')}\n")
+    assert response_tuning.__version__ == version("response-tuning")
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_can_be_installed_and_completes_commands_and_flags(
+    rtune: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shell: str
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setattr("shellingham.detect_shell", lambda: (shell, f"/bin/{shell}"))
+    result = rtune("--install-completion")
+    assert (result.code, result.err) == (0, "")
+    assert result.out.startswith(f"{shell} completion installed in {tmp_path}")
+    scripts = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert any("_RTUNE_COMPLETE" in path.read_text() for path in scripts)
+    monkeypatch.setenv("_RTUNE_COMPLETE", "complete_bash")
+    monkeypatch.setenv("COMP_WORDS", "rtune finet")
+    monkeypatch.setenv("COMP_CWORD", "1")
+    assert rtune().out.split() == ["finetune"]
+    monkeypatch.setenv("COMP_WORDS", "rtune finetune --base")
+    monkeypatch.setenv("COMP_CWORD", "2")
+    assert rtune().out.split() == ["--base-model"]

@@ -6,14 +6,15 @@ from pathlib import Path
 import torch
 
 from response_tuning.finetune.trainer import ResponseTrainer
-from tests.finetune import test_trainer
+from tests.finetune import test_losses, test_trainer
 
 
 def train_and_evaluate(base: Path, out: Path) -> None:
+    distributed = {"ddp_find_unused_parameters": False, "ddp_backend": "gloo"}
     trainer = ResponseTrainer(
         test_trainer.load(base),
         # 7 examples in the last step of an epoch, over 2 processes, in micro-batches of 100 tokens.
-        test_trainer.arguments(out, ddp_find_unused_parameters=False, ddp_backend="gloo"),
+        test_trainer.arguments(out, **distributed),
         train_dataset=test_trainer.drawn(),
         examples_per_step=test_trainer.EXAMPLES,
         tokens_per_micro_batch=100,
@@ -26,4 +27,8 @@ def train_and_evaluate(base: Path, out: Path) -> None:
         model = trainer.accelerator.unwrap_model(trainer.model)
         assert isinstance(model, torch.nn.Module)
         torch.save({n: p.data for n, p in model.named_parameters()}, out / "weights.pt")
+    for case in test_losses.CASES:
+        history, weights = test_losses.tuned(base, out, case, arguments=distributed)
+        if trainer.is_world_process_zero():
+            torch.save((history, weights), out / f"{case}.pt")
     torch.distributed.destroy_process_group()

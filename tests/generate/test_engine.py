@@ -4,7 +4,7 @@ import pytest
 
 from response_tuning.errors import ConfigError
 from response_tuning.generate import EngineConfig, open_engine
-from response_tuning.generate.engine import check_effect
+from response_tuning.generate.engine import check_settings
 
 
 @pytest.mark.parametrize(
@@ -25,5 +25,5 @@ def test_a_setting_that_an_engine_has_no_use_for_is_refused(
 
 
 def test_a_setting_at_its_default_is_no_setting() -> None:
-    check_effect("hf", EngineConfig(model="m", concurrency=8, base_url=None))
-    check_effect("an engine of the user's", EngineConfig(concurrency=9, table=Path("t.jsonl")))
+    check_settings("hf", EngineConfig(model="m", concurrency=8, base_url=None))
+    check_settings("an engine of the user's", EngineConfig(concurrency=9, table=Path("t.jsonl")))

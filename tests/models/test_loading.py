@@ -26,6 +26,7 @@ from response_tuning.models.loading import (
     load_tokenizer,
     load_weights,
 )
+from response_tuning.models.location import ModelFolder, locate
 
 WEIGHTS, ADAPTER = "model.safetensors", "adapter_model.safetensors"
 Weights = dict[str, torch.Tensor]
@@ -48,7 +49,7 @@ def configure(folder: Path, **changes: Any) -> None:
 
 def refusal(load: Callable[..., object], folder: Path) -> str:
     with pytest.raises(ModelError) as error:
-        load(folder, folder.name)
+        load(ModelFolder(folder.name, folder))
     assert "\n" not in str(error.value)
     return str(error.value)
 
@@ -60,7 +61,7 @@ def sums_on_disk(folder: Path) -> dict[str, float]:
 
 def sums_in_memory(folder: Path) -> dict[str, float]:
     """The sum of each parameter of the model, under its name in the file."""
-    model = load_weights(folder, folder.name)
+    model = load_weights(ModelFolder(folder.name, folder))
     return {name: float(weight.detach().sum()) for name, weight in model.named_parameters()}
 
 
@@ -95,10 +96,30 @@ def in_place(*suffixes: str) -> Callable[[Weights], Weights]:
 
 
 def test_a_whole_model_is_loaded_with_every_weight(folder: Path) -> None:
-    model = load_weights(folder, "base", dtype=torch.float32)
+    model = load_weights(ModelFolder("base", folder), dtype=torch.float32)
     stored = load_file(folder / WEIGHTS)
     assert all(torch.equal(model.state_dict()[name], value) for name, value in stored.items())
     assert len(stored) == len(model.state_dict())
+
+
+@pytest.mark.usefixtures("hub_model")
+def test_a_hub_model_keeps_its_id_as_its_name() -> None:
+    model = load_weights(locate("someone/tiny"))
+    assert model.name_or_path == model.config.name_or_path == "someone/tiny"
+
+
+@pytest.mark.parametrize("stored", [torch.float8_e4m3fn, torch.int8])
+def test_quantised_weights_in_the_hubs_cache_are_refused_as_those_in_a_folder_are(
+    hub_model: Path, stored: torch.dtype
+) -> None:
+    name = "model.layers.0.mlp.up_proj.weight"
+    rewrite(hub_model / WEIGHTS, lambda all_: all_ | {name: all_[name].to(stored)})
+    with pytest.raises(ModelError) as error:
+        load_weights(locate("someone/tiny"))
+    message = str(error.value)
+    assert message.startswith("someone/tiny: ")
+    assert f"its weights are quantised ({name} is stored as " in message
+    assert "\n" not in message
 
 
 @pytest.mark.parametrize(
@@ -224,7 +245,7 @@ def test_embeddings_that_are_tied_and_differ_are_both_kept(
         return weights | {"lm_head.weight": rows.clone() if same else rows.flip(0).contiguous()}
 
     rewrite(tmp_path / WEIGHTS, head)
-    model: Any = load_weights(tmp_path, "tied", dtype=torch.float32)
+    model: Any = load_weights(ModelFolder("tied", tmp_path), dtype=torch.float32)
     assert torch.equal(model.lm_head.weight, load_file(tmp_path / WEIGHTS)["lm_head.weight"])
     assert model.config.tie_word_embeddings == same
     assert ("they differ" in caplog.text) != same
@@ -235,10 +256,13 @@ def test_embeddings_that_are_tied_and_differ_are_both_kept(
     [
         ({"model_type": None}, "names no model_type"),
         ({"model_type": ["llama"]}, "names no model_type"),
-        ({"model_type": "nova"}, "knows no model type 'nova'"),
-        ({"model_type": "nova", "auto_map": {"AutoConfig": "c.C"}}, "code of its own, which is"),
-        ({"model_type": "vit", "architectures": ["ViTModel"]}, "it is a ViTModel, and not a"),
-        ({"model_type": "t5", "architectures": None}, "it is a 't5', and not a causal"),
+        ({"model_type": "nova"}, "does not know the model type 'nova'"),
+        (
+            {"model_type": "nova", "auto_map": {"AutoConfig": "c.C"}},
+            "its own code, which rtune never runs",
+        ),
+        ({"model_type": "vit", "architectures": ["ViTModel"]}, "it is a ViTModel, not a"),
+        ({"model_type": "t5", "architectures": None}, "it is a 't5', not a causal"),
         ({"model_type": "bart"}, "'bart' is an encoder-decoder model"),
         ({"architectures": ["LlamaForSequenceClassification"]}, "it is a LlamaForSequenceClass"),
         ({"model_type": "bert", "architectures": ["BertForMaskedLM"]}, "it is a BertForMaskedLM"),
@@ -259,7 +283,7 @@ def test_a_name_that_the_library_does_not_know_is_repeated(
     folder: Path, changes: dict[str, Any]
 ) -> None:
     configure(folder, **changes)
-    assert "'nova' is asked for and not there" in refusal(load_weights, folder)
+    assert "'nova' is unknown or missing" in refusal(load_weights, folder)
 
 
 @pytest.mark.parametrize("content", ["[]", "3", '"llama"', "{", ""])
@@ -316,7 +340,7 @@ def lora(**more: Any) -> LoraConfig:
 
 
 def loaded(folder: Path, base: Path) -> Any:
-    return load_adapter(load_weights(base, "base", dtype=torch.float32), folder)
+    return load_adapter(load_weights(ModelFolder(str(base), base), dtype=torch.float32), folder)
 
 
 def misfit(folder: Path, base: Path) -> str:
@@ -367,7 +391,7 @@ def test_an_adapter_that_prompts_is_refused(
     saved: Callable[..., Path], tiny_base: Path, settings: Any
 ) -> None:
     message = misfit(saved(settings), tiny_base)
-    assert "puts tokens of its own in front of every prompt" in message
+    assert "puts its own tokens in front of every prompt" in message
 
 
 @pytest.mark.parametrize(
@@ -390,7 +414,7 @@ def test_an_adapter_whose_names_do_not_fit_does_not_pass_for_its_base(
     )
     message = misfit(folder, tiny_base)
     assert message.startswith(f"the adapter does not fit the base {tiny_base} ")
-    assert "of its weights have names that the base has no place for, or are absent" in message
+    assert "of its weights are missing or have no place in the base" in message
 
 
 def test_an_adapter_on_another_base_is_one_line(saved: Callable[..., Path], tmp_path: Path) -> None:
@@ -445,9 +469,9 @@ def test_an_adapter_that_holds_no_numbers_is_refused(
 
 
 def test_an_adapter_is_no_base(saved: Callable[..., Path]) -> None:
-    assert "an adapter, and not a whole model" in refusal(load_config, saved())
+    assert "an adapter, not a whole model" in refusal(load_config, saved())
 
 
 def test_a_tokenizer_of_a_model_folder_is_loaded(folder: Path) -> None:
     expected = AutoTokenizer.from_pretrained(folder)
-    assert load_tokenizer(folder, "base").get_vocab() == expected.get_vocab()
+    assert load_tokenizer(ModelFolder("base", folder)).get_vocab() == expected.get_vocab()

@@ -215,7 +215,7 @@ def test_core_capabilities_need_a_model_that_is_loaded_here(
         *("--data", copies, "--out", "run"),
     )
     assert result.code == 2
-    assert "core-mmlu: needs the probabilities of a model that is loaded here" in result.err
+    assert "core-arc: needs the probabilities of a model that is loaded here" in result.err
 
 
 def refusing(copies: Path) -> list[object]:
@@ -337,9 +337,12 @@ def test_generate_counts_what_was_filtered_and_ends_well(
 @pytest.mark.parametrize(
     ("setting", "said"),
     [
-        ("grade.judge.settings.concurency=4", "grade.judge.settings: concurency"),
-        ("grade.judge.settings.timeout_s=-1", "grade.judge.settings: timeout_s"),
-        ("generate.settings.concurency=4", "generate.settings: concurency"),
+        ("grade.judge.settings.concurency=4", "grade.judge.settings: unknown key 'concurency'"),
+        ("grade.judge.settings.timeout_s=-1", "grade.judge.settings.timeout_s: "),
+        (
+            "generate.settings.concurency=4",
+            "generate.settings: unknown key 'concurency': did you mean",
+        ),
         ("grade.judge.engine=opennai", "did you mean 'openai'"),
     ],
 )

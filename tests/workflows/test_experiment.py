@@ -7,7 +7,8 @@ import pytest
 from response_tuning.configs import MixtureConfig
 from response_tuning.errors import ConfigError
 from response_tuning.miniature import DEMO
-from response_tuning.recipe import PAPER, build, laid_over
+from response_tuning.recipe import PAPER, read_layers
+from response_tuning.validation import build
 from response_tuning.workflows.experiment import Cell, Experiment, cells, read_experiment, series
 from response_tuning.workflows.names import check_names
 
@@ -142,14 +143,26 @@ def test_two_variants_of_one_dose_are_not_both_in_a_series() -> None:
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"variants": {"rt": {"finetune": {"lora_rank": 8}}}}, "variant 'rt': finetune: lora_rank"),
-        ({"variants": {"rt": {"data": {"sauce": 8}}}}, "variant 'rt': data: sauce"),
-        ({"variants": {"rt": {"generate": {"top_q": 1}}}}, "variant 'rt': generate: top_q"),
-        ({"variants": {"rt": {"doses": [-5]}}}, "variant 'rt--5': data: mixture.refusals"),
-        ({"variants": {"rt": {"finetune": {"epochs": 0}}}}, "variant 'rt': finetune: epochs"),
-        ({"data": {}}, "variant 'rt': data: source: not given"),
-        ({"finetune": {}}, "variant 'rt': finetune: base_model: not given"),
-        ({"variants": {"rt": {"finetunes": {}}}}, "recipe.yaml: variants.rt.finetunes: Extra"),
+        (
+            {"variants": {"rt": {"finetune": {"lora_rank": 8}}}},
+            "variant 'rt': finetune: unknown key 'lora_rank': did you mean 'lora_r'?",
+        ),
+        (
+            {"variants": {"rt": {"data": {"sauce": 8}}}},
+            "variant 'rt': data: unknown key 'sauce': did you mean 'source'?",
+        ),
+        (
+            {"variants": {"rt": {"generate": {"top_q": 1}}}},
+            "variant 'rt': generate: unknown key 'top_q'",
+        ),
+        ({"variants": {"rt": {"doses": [-5]}}}, "variant 'rt--5': data.mixture.refusals"),
+        ({"variants": {"rt": {"finetune": {"epochs": 0}}}}, "variant 'rt': finetune.epochs"),
+        ({"data": {}}, "variant 'rt': data.source: not given"),
+        ({"finetune": {}}, "variant 'rt': finetune.base_model: not given"),
+        (
+            {"variants": {"rt": {"finetunes": {}}}},
+            "recipe.yaml: variants.rt: unknown key 'finetunes': did you mean 'finetune'?",
+        ),
         ({"variants": {}}, "recipe.yaml: variants: "),
         ({"variants": {"rt": None}}, "recipe.yaml: variants.rt: "),
         ({"benchmarks": []}, "recipe.yaml: benchmarks: "),
@@ -157,8 +170,12 @@ def test_two_variants_of_one_dose_are_not_both_in_a_series() -> None:
         ({"seeds": [-1]}, "recipe.yaml: seeds.0: "),
         ({"seeds": [0, 1, 0]}, "recipe.yaml: seeds: each may stand there once only"),
         ({"benchmarks": ["a", "a"]}, "recipe.yaml: benchmarks: each may stand there once only"),
-        ({"nots": ["x"]}, "recipe.yaml: nots: Extra"),
+        ({"nots": ["x"]}, "recipe.yaml: unknown key 'nots': did you mean 'notes'?"),
         ({"preset": "papr"}, "unknown preset 'papr': did you mean 'paper'"),
+        (
+            {"grade": {"reference": "rd"}},
+            "grade.reference: no such file, and unknown variant 'rd': known are rt",
+        ),
         ({"report": {"baselines": ["rd"]}}, "unknown baseline 'rd': known are rt"),
         ({"report": {"margin": 2}}, "recipe.yaml: report.margin: "),
         ({"variants": {"rt": {"doses": [5, 5]}}}, "variant 'rt-5' is there twice"),
@@ -192,7 +209,8 @@ def test_a_name_of_letters_digits_and_signs_is_a_folder(name: str, tmp_path: Pat
 
 def test_a_setting_is_laid_over_however_deep_it_is_and_the_original_stays() -> None:
     content: dict[str, Any] = {"a": {"b": {"c": 0, "d": 1}}, "e": [1]}
-    whole = laid_over(content, ["a.b.c=1", "x.y.z={k: [2, 3]}", "e=null", "a.b.c=5", "s='1'"])
+    settings = ["a.b.c=1", "x.y.z={k: [2, 3]}", "e=null", "a.b.c=5", "s='1'"]
+    whole = read_layers(None, content, settings).content
     assert whole == {
         "a": {"b": {"c": 5, "d": 1}},
         "e": None,
@@ -206,17 +224,17 @@ def test_a_setting_is_laid_over_however_deep_it_is_and_the_original_stays() -> N
     ("setting", "said"),
     [
         ("seeds", "--set seeds: expected KEY=VALUE"),
-        ("=1", "--set =1: expected KEY=VALUE"),
-        ("a.=1", "--set a.=1: expected KEY=VALUE"),
-        ("n.deeper=1", "'n' holds no settings"),
-        ("null.a=1", "'null' holds no settings"),
-        ("a=[1", "--set a=[1: not YAML"),
-        ("a=2024-13-45", "--set a=2024-13-45: not YAML"),
+        ("=1", "--set : expected KEY=VALUE"),
+        ("a.=1", "--set a.: expected KEY=VALUE"),
+        ("n.deeper=1", "--set n.deeper: 'n' is a value and holds no settings"),
+        ("null.a=1", "--set null.a: 'null' is a value and holds no settings"),
+        ("a=[1", "--set a: not YAML"),
+        ("a=2024-13-45", "--set a: not YAML"),
     ],
 )
 def test_a_setting_that_is_none_is_refused_in_one_line(setting: str, said: str) -> None:
     with pytest.raises(ConfigError) as caught:
-        laid_over({"n": 1, "null": None}, [setting])
+        read_layers(None, {"n": 1, "null": None}, [setting])
     assert said in str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -231,7 +249,7 @@ def test_settings_are_laid_over_the_recipe_and_then_checked(tmp_path: Path) -> N
     found = by_name(cells(read_experiment(path, settings)))
     assert (found["rt"].finetune.epochs, found["it"].finetune.epochs) == (3, 4)
     assert (found["it"].finetune.lora_r, found["it"].seed) == (8, 1)
-    with pytest.raises(ConfigError, match=r"recipe\.yaml: epochs: Extra"):
+    with pytest.raises(ConfigError, match=r"^--set: unknown key 'epochs': known are"):
         read_experiment(path, ["epochs=4"])
 
 

@@ -77,7 +77,7 @@ def verdicts(path: Path) -> list[str | None]:
 
 def judged_by(server: Any) -> GradeConfig:
     settings = {"model": "judge", "base_url": server.url, "max_retries": 0, "concurrency": 2}
-    return GradeConfig(judge=JudgeConfig(engine="openai", settings=settings))
+    return GradeConfig(judge=JudgeConfig.model_validate({"engine": "openai", "settings": settings}))
 
 
 def test_rules_are_compared_with_labels(rtune: Rtune, labels: Path, tmp_path: Path) -> None:

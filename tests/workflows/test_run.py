@@ -18,7 +18,7 @@ from response_tuning.generate import EngineConfig
 from response_tuning.generate.engine import failed
 from response_tuning.generate.engines.hf import HfEngine
 from response_tuning.journals import Journal
-from response_tuning.recipe import build
+from response_tuning.validation import build
 from response_tuning.workflows import run as workflow
 from response_tuning.workflows.experiment import Experiment, cells
 from response_tuning.workflows.run import plan_experiment, report_run, run_experiment
@@ -421,7 +421,7 @@ def test_a_model_that_is_not_tuned_is_asked_at_the_revision_that_the_others_are_
     monkeypatch.setattr("response_tuning.generate.open_engine", note)
     monkeypatch.setattr("response_tuning.workflows.run._checked", cells)  # the hub is not asked
     monkeypatch.setattr("response_tuning.finetune.base.architecture", lambda config: None)
-    monkeypatch.setattr("response_tuning.models.inference.identity", lambda *_: "identity")
+    monkeypatch.setattr("response_tuning.models.location.identity", lambda *_: "identity")
     experiment = make(
         variants={"base": {"finetune": None}},
         finetune={"base_model": "an/id", "base_revision": "step-1000"},

@@ -1,341 +1,276 @@
-"""The command line of data: prepare, mix, refine, extract, inspect."""
+"""The commands of data: prepare, mix, refine, extract, inspect."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
+from response_tuning.cli.flags import chosen, spread
 from response_tuning.cli.options import (
-    Against,
-    ApiKeyEnv,
-    BaseUrl,
-    Concurrency,
-    InstructionColumn,
-    KeepDuplicates,
-    LocalCopy,
-    MaxExamples,
-    MaxRetries,
-    Model,
-    Out,
-    Remove,
-    ResponseColumn,
-    RetryFiltered,
-    Revision,
-    Seed,
-    Source,
-    Split,
-    Table,
-    Threshold,
-    TimeoutS,
-    TokensPerBatch,
-    given,
+    CurationFlags,
+    DataFlags,
+    DecontaminationFlags,
+    EngineFlags,
+    ExamplesOutOption,
+    HtmlOption,
+    ImportOption,
+    JsonOption,
+    PolicyOption,
+    ReadFlags,
+    RefinementFlags,
+    RetryFilteredOption,
+    SourceArgument,
+    TokenizerOption,
 )
 from response_tuning.errors import ConfigError, unused
 from response_tuning.terminal import console
 
-if TYPE_CHECKING:
-    from response_tuning.workflows.refine import Refiner
 
-
-class _PrepareUnlessNamed(TyperGroup):
-    """Takes a first word that is no command for the source of ``prepare``."""
+class _PrepareByDefault(TyperGroup):
+    """Takes a first word that is not a command as the source of ``prepare``."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:  # noqa: ANN401 - typer's own click
-        if args and args[0] not in (*self.commands, "--help"):
+        if args and args[0] not in (*self.commands, *ctx.help_option_names):
             args = ["prepare", *args]
         return super().parse_args(ctx, args)
 
 
 app = typer.Typer(
-    cls=_PrepareUnlessNamed,
+    cls=_PrepareByDefault,
     help="Turn a pile of answers into training examples. 'rtune data SOURCE' prepares.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
 
-
-Template = Annotated[str | None, typer.Option(help="Chat template of a model that has none.")]
-MaxNewTokens = Annotated[int, typer.Option(min=1, help="Longest reply in tokens.")]
-Temperature = Annotated[float, typer.Option(min=0, help="Of the first question; 0 is greedy.")]
-On = Annotated[
-    list[str] | None,
-    typer.Option(
-        metavar="OUTCOME=POLICY",
-        help="keep the original, drop it, or retry, where the outcome is no-marker, empty, "
-        "truncated or error (retry by default), refused, filtered or unchanged (keep).",
-    ),
+ReplyTokensOption = Annotated[int, typer.Option(min=1, help="Stop a reply after this many tokens.")]
+FirstTemperatureOption = Annotated[
+    float, typer.Option(min=0, help="Sample the first attempt at this temperature; 0 is greedy.")
 ]
-Retries = Annotated[int | None, typer.Option(help="How often 'retry' asks again.")]
-RetryTemperature = Annotated[float | None, typer.Option(help="Temperature of asking again.")]
-AfterRetries = Annotated[
-    str | None, typer.Option(help="What 'retry' comes to in the end: keep or drop.")
-]
-PriceIn = Annotated[float | None, typer.Option(help="Dollars for a million tokens of prompts.")]
-PriceOut = Annotated[float | None, typer.Option(help="Dollars for a million tokens of replies.")]
 
 
 @app.command()
+@spread
 def prepare(
-    source: Source,
-    out: Out,
-    path: LocalCopy = None,
-    revision: Revision = None,
-    split: Split = None,
-    response_column: ResponseColumn = None,
-    instruction_column: InstructionColumn = None,
-    max_examples: MaxExamples = None,
-    keep_duplicates: KeepDuplicates = None,
-    near_duplicates: Annotated[
-        float | None, typer.Option(help="Drop a response this similar to an earlier one, 0 to 1.")
-    ] = None,
-    tokenizer: Annotated[
-        str | None, typer.Option(help="Tokenizer that counts for --min-tokens and --max-tokens.")
-    ] = None,
-    min_tokens: Annotated[int | None, typer.Option(help="Shortest response in tokens.")] = None,
-    max_tokens: Annotated[int | None, typer.Option(help="Longest response in tokens.")] = None,
-    language: Annotated[
-        str | None, typer.Option(help="Keep responses in this language, such as en.")
-    ] = None,
-    personal_data: Annotated[
-        str | None, typer.Option(help="Addresses, telephone numbers, keys: keep, flag or drop.")
-    ] = None,
-    restatements: Annotated[
-        str | None,
-        typer.Option(help="Openings that repeat the instruction: keep, flag, strip or drop."),
-    ] = None,
-    against: Against = None,
-    threshold: Threshold = None,
-    remove: Remove = None,
-    seed: Seed = None,
+    source: SourceArgument,
+    out: ExamplesOutOption,
+    reading: DataFlags,
+    curation: CurationFlags,
+    decontamination: DecontaminationFlags,
+    modules: ImportOption = None,
 ) -> None:
-    """Turn a pile of answers into training examples, and say what was left out and why."""
-    from response_tuning.configs import CurationConfig, DecontaminationConfig
-
-    sections = {
-        "curation": given(CurationConfig, locals()),
-        "decontamination": given(DecontaminationConfig, locals()),
-    }
-    _prepare(locals(), sections, out, "rtune data prepare")
+    """Turn a source into training examples; count what is dropped."""
+    sections = {"curation": curation.given(), "decontamination": decontamination.given()}
+    _prepare({"source": source, **reading.given(), **sections}, out, "rtune data prepare")
 
 
 @app.command()
+@spread
 def mix(
-    source: Annotated[str, typer.Argument(metavar="BASE", help="As the source of 'prepare'.")],
-    out: Out,
-    refusals: Annotated[int, typer.Option(help="How many refusals; nested for one seed.")],
+    source: Annotated[
+        str, typer.Argument(metavar="BASE", help="The examples to mix into: a source.")
+    ],
+    out: ExamplesOutOption,
+    refusals: Annotated[
+        int, typer.Option(help="Mix in this many refusals; of one seed, 100 are among the 200.")
+    ],
+    reading: DataFlags,
+    decontamination: DecontaminationFlags,
     mixture_source: Annotated[
-        str | None, typer.Option(help="Where the refusals come from; a source as BASE is.")
+        str | None,
+        typer.Option(help="Read refusals from this source; default: safety-tuned-llamas."),
     ] = None,
     mixture_path: Annotated[
-        Path | None, typer.Option(help="A local copy of the refusals, if they are a named dataset.")
+        Path | None, typer.Option(help="Read a named dataset of refusals from this copy.")
     ] = None,
     selector: Annotated[
-        str | None, typer.Option(help="Which rows are refusals: phrases, paper-regex or all.")
+        str | None,
+        typer.Option(
+            help="Choose the rows that refuse: phrases, paper-regex or all; default: phrases."
+        ),
     ] = None,
-    path: LocalCopy = None,
-    revision: Revision = None,
-    split: Split = None,
-    response_column: ResponseColumn = None,
-    instruction_column: InstructionColumn = None,
-    max_examples: MaxExamples = None,
-    keep_duplicates: KeepDuplicates = None,
-    against: Against = None,
-    threshold: Threshold = None,
-    remove: Remove = None,
-    seed: Seed = None,
+    modules: ImportOption = None,
 ) -> None:
     """Mix refusals into examples, as the paper does for safety."""
-    from response_tuning.configs import DecontaminationConfig
-
     if not refusals:
-        unmixed = {"mixture_source": mixture_source, "mixture_path": mixture_path}
-        unused("no refusals are mixed in", **unmixed, selector=selector)
-    mixture = {"refusals": refusals, "source": mixture_source, "path": mixture_path}
-    mixture |= {"selector": selector}
+        idle = {"mixture_source": mixture_source, "mixture_path": mixture_path}
+        unused("no refusals are mixed in", **idle, selector=selector)
     sections = {
-        "mixture": {name: value for name, value in mixture.items() if value is not None},
-        "decontamination": given(DecontaminationConfig, locals()),
+        "mixture": chosen(
+            refusals=refusals, source=mixture_source, path=mixture_path, selector=selector
+        ),
+        "decontamination": decontamination.given(),
     }
-    _prepare(locals(), sections, out, "rtune data mix")
+    _prepare({"source": source, **reading.given(), **sections}, out, "rtune data mix")
 
 
 @app.command()
+@spread
 def refine(
-    source: Source,
-    out: Annotated[Path, typer.Option(help="Folder for examples, counts, journal and page.")],
-    engine: Annotated[str, typer.Option(help="hf, openai or scripted.")] = "hf",
-    model: Model = None,
-    base_url: BaseUrl = None,
-    table: Table = None,
-    template: Template = None,
+    source: SourceArgument,
+    out: Annotated[
+        Path, typer.Option(help="Write examples, counts, journal and page to this folder.")
+    ],
+    asked: EngineFlags,
+    refinement: RefinementFlags,
+    reading: DataFlags,
+    engine: Annotated[
+        str, typer.Option(help="Rewrite with 'hf', 'openai', 'scripted' or a plug-in's engine.")
+    ] = "hf",
     instruction_blind: Annotated[
-        bool | None, typer.Option("--instruction-blind", help="Show the refiner responses alone.")
+        bool | None, typer.Option("--instruction-blind", help="Hide instructions from the refiner.")
     ] = None,
-    on: On = None,
-    retries: Retries = None,
-    retry_temperature: RetryTemperature = None,
-    after_retries: AfterRetries = None,
-    price_in: PriceIn = None,
-    price_out: PriceOut = None,
-    max_new_tokens: MaxNewTokens = 4096,
-    temperature: Temperature = 0.0,
-    tokens_per_batch: TokensPerBatch = None,
-    concurrency: Concurrency = None,
-    timeout_s: TimeoutS = None,
-    max_retries: MaxRetries = None,
-    retry_filtered: RetryFiltered = False,
-    api_key_env: ApiKeyEnv = None,
-    path: LocalCopy = None,
-    revision: Revision = None,
-    split: Split = None,
-    response_column: ResponseColumn = None,
-    instruction_column: InstructionColumn = None,
-    max_examples: MaxExamples = None,
-    keep_duplicates: KeepDuplicates = None,
-    seed: Seed = None,
+    on: PolicyOption = None,
+    max_new_tokens: ReplyTokensOption = 4096,
+    temperature: FirstTemperatureOption = 0.0,
+    retry_filtered: RetryFilteredOption = False,
+    modules: ImportOption = None,
 ) -> None:
-    """Have an LLM rewrite responses; the same command again goes on where it stopped."""
-    from response_tuning.configs import DataConfig
-    from response_tuning.recipe import build
-    from response_tuning.workflows import refine
-
-    flags = locals()
-    config = build(DataConfig, given(DataConfig, flags), "rtune data refine")
-    refiner = _refiner(engine, flags, "rtune data refine")
-    if refine.run_refine(config, refiner, out, console()):
-        raise typer.Exit(1)
+    """Have an LLM rewrite responses. The same command continues where it stopped."""
+    rewriting = _refinement(
+        asked,
+        {**refinement.given(), **chosen(engine=engine, instruction_blind=instruction_blind)},
+        on,
+        chosen(max_new_tokens=max_new_tokens, temperature=temperature, seed=reading.seed),
+    )
+    settings = {"source": source, **reading.given(), "refinement": rewriting}
+    _rewrite(settings, out, "rtune data refine", retry_filtered=retry_filtered)
 
 
 @app.command()
+@spread
 def extract(
     source: Annotated[
         str, typer.Argument(help="A folder of texts, a text or data file, or a hub dataset id.")
     ],
-    out: Annotated[Path, typer.Option(help="Folder for passages, examples and the audit.")],
-    min_words: Annotated[int | None, typer.Option(help="Shortest passage.")] = None,
-    max_words: Annotated[int | None, typer.Option(help="Longest passage.")] = None,
-    max_passages: Annotated[
-        int | None, typer.Option(help="Draw this many; nested for one seed.")
+    out: Annotated[
+        Path, typer.Option(help="Write passages, examples and the audit to this folder.")
+    ],
+    asked: EngineFlags,
+    refinement: RefinementFlags,
+    min_words: Annotated[
+        int | None, typer.Option(help="Drop passages of fewer words; default: 50.")
     ] = None,
-    text_column: Annotated[str | None, typer.Option(help="Column that holds the text.")] = None,
+    max_words: Annotated[
+        int | None, typer.Option(help="Drop passages of more words; default: 250.")
+    ] = None,
+    max_passages: Annotated[
+        int | None, typer.Option(help="Draw this many; nested for one seed; default: all.")
+    ] = None,
+    text_column: Annotated[
+        str | None, typer.Option(help="Read texts from this column; default: found by its name.")
+    ] = None,
+    revision: Annotated[
+        str | None, typer.Option(help="Read this hub revision of the data; default: main.")
+    ] = None,
+    split: Annotated[
+        str | None, typer.Option(help="Read this split of a hub dataset; default: train.")
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option(help="Seed every random choice with this; default: 0.")
+    ] = None,
     engine: Annotated[
         str | None,
-        typer.Option(help="Rewrite in an assistant's voice, with hf, openai or scripted."),
+        typer.Option(
+            help="Rewrite passages in an assistant's voice with 'hf', 'openai' or 'scripted'; "
+            "default: do not rewrite."
+        ),
     ] = None,
-    model: Model = None,
-    base_url: BaseUrl = None,
-    table: Table = None,
-    template: Template = None,
-    on: On = None,
-    retries: Retries = None,
-    retry_temperature: RetryTemperature = None,
-    after_retries: AfterRetries = None,
-    price_in: PriceIn = None,
-    price_out: PriceOut = None,
-    max_new_tokens: MaxNewTokens = 4096,
-    temperature: Temperature = 0.0,
-    tokens_per_batch: TokensPerBatch = None,
-    concurrency: Concurrency = None,
-    timeout_s: TimeoutS = None,
-    max_retries: MaxRetries = None,
-    retry_filtered: RetryFiltered = False,
-    api_key_env: ApiKeyEnv = None,
-    revision: Revision = None,
-    split: Split = None,
-    seed: Seed = None,
+    on: PolicyOption = None,
+    max_new_tokens: ReplyTokensOption = 4096,
+    temperature: FirstTemperatureOption = 0.0,
+    retry_filtered: RetryFilteredOption = False,
+    modules: ImportOption = None,
 ) -> None:
-    """Make training examples of the passages of plain documents, which nobody asked for."""
-    from response_tuning.data.passages import ExtractionConfig
-    from response_tuning.recipe import build
-    from response_tuning.workflows import refine
-
-    flags = locals()
-    config = build(ExtractionConfig, given(ExtractionConfig, flags), "rtune data extract")
-    refiner = None
+    """Make training examples from passages of plain documents."""
+    settings = chosen(
+        source=source, revision=revision, split=split, max_examples=max_passages, seed=seed
+    )
+    settings["extraction"] = chosen(
+        text_column=text_column, min_words=min_words, max_words=max_words
+    )
     if engine is not None:
-        refiner = _refiner(engine, {**flags, "material": "passage"}, "rtune data extract")
+        settings["refinement"] = _refinement(
+            asked,
+            {**refinement.given(), "engine": engine},
+            on,
+            chosen(max_new_tokens=max_new_tokens, temperature=temperature, seed=seed),
+        )
     else:
-        asking = [
-            *("model", "base_url", "table", "template", "on", "retries", "retry_temperature"),
-            *("after_retries", "price_in", "price_out", "tokens_per_batch", "concurrency"),
-            *("timeout_s", "max_retries", "api_key_env", "retry_filtered"),
-        ]
-        unused("passages are rewritten only with --engine", **{key: flags[key] for key in asking})
-    if refine.run_extract(config, refiner, out, console()):
-        raise typer.Exit(1)
+        idle = {**asked.given(), "on": on, **refinement.given(), "retry_filtered": retry_filtered}
+        unused("passages are rewritten only with --engine", **idle)
+    _rewrite(settings, out, "rtune data extract", retry_filtered=retry_filtered)
 
 
 @app.command()
+@spread
 def inspect(
-    source: Source,
-    tokenizer: Annotated[
-        str | None, typer.Option(help="Folder or hub id of a tokenizer, to count tokens.")
-    ] = None,
-    html: Annotated[Path | None, typer.Option(help="Write a self-contained page here.")] = None,
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
-    path: LocalCopy = None,
-    revision: Revision = None,
-    split: Split = None,
-    response_column: ResponseColumn = None,
-    instruction_column: InstructionColumn = None,
+    source: SourceArgument,
+    reading: ReadFlags,
+    tokenizer: TokenizerOption = None,
+    html: HtmlOption = None,
+    json: JsonOption = False,
+    modules: ImportOption = None,
 ) -> None:
-    """Show what is in a source: lengths, languages, openings, refusals, duplicates."""
+    """Show lengths, languages, openings, refusals and duplicates."""
     from response_tuning.configs import DataConfig
-    from response_tuning.recipe import build
+    from response_tuning.validation import build
     from response_tuning.workflows import refine
 
-    config = build(DataConfig, given(DataConfig, locals()), "rtune data inspect")
+    settings = {"source": source, **reading.given()}
+    config = build(DataConfig, settings, "rtune data inspect")
     refine.run_inspect(config, tokenizer, html, console(), json=json)
 
 
-def _prepare(
-    flags: dict[str, Any], sections: dict[str, dict[str, Any]], out: Path, where: str
-) -> None:
+def _prepare(settings: dict[str, Any], out: Path, where: str) -> None:
     from response_tuning.configs import DataConfig
-    from response_tuning.folders import locked
-    from response_tuning.recipe import build
+    from response_tuning.validation import build
+    from response_tuning.workflows import library
+
+    library.prepare(build(DataConfig, settings, where), out, console=console())
+
+
+def _rewrite(settings: dict[str, Any], out: Path, where: str, *, retry_filtered: bool) -> None:
+    from response_tuning.configs import DataConfig
+    from response_tuning.validation import build
     from response_tuning.workflows import data
 
-    config = build(DataConfig, given(DataConfig, flags) | sections, where)
-    with locked(out, config):
-        data.run_data(config, out)
-        data.print_audit(out, console())
+    config = build(DataConfig, settings, where)
+    if data.run_rewriting(config, out, console(), retry_filtered=retry_filtered):
+        raise typer.Exit(1)
 
 
-def _refiner(engine: str, flags: dict[str, Any], where: str) -> "Refiner":
-    from response_tuning.data.refinement.refine import RefinementConfig
-    from response_tuning.generate import EngineConfig
-    from response_tuning.recipe import build
-    from response_tuning.workflows.refine import Refiner
-
-    sampling = {name: flags[name] for name in ("max_new_tokens", "temperature", "seed")}
-    values = given(RefinementConfig, flags, policies=_policies(flags["on"] or []))
-    warmer = flags["retry_temperature"]
-    if flags["retries"] == 0:
+def _refinement(
+    asked: EngineFlags,
+    settings: dict[str, Any],
+    policies: list[str] | None,
+    sampling: dict[str, Any],
+) -> dict[str, Any]:
+    """Return the section ``data.refinement`` that the flags stand for."""
+    warmer = settings.get("retry_temperature")
+    if settings.get("retries") == 0:
         unused("--retries 0 asks nothing again", retry_temperature=warmer)
-    if warmer is not None and warmer < flags["temperature"]:
-        unused("--temperature is higher, and asking again is no colder", retry_temperature=warmer)
-    values["sampling"] = {name: value for name, value in sampling.items() if value is not None}
-    return Refiner(
-        engine,
-        build(EngineConfig, {**given(EngineConfig, flags), "revision": "main"}, where),
-        build(RefinementConfig, values, where),
-        flags["retry_filtered"],
-    )
+    if warmer is not None and warmer < sampling["temperature"]:
+        unused("--temperature is higher, and a retry is never colder", retry_temperature=warmer)
+    made = {"settings": asked.given(), "sampling": sampling}
+    return {**settings, **made, "policies": _policies(policies or [])}
 
 
 def _policies(texts: list[str]) -> dict[str, str]:
-    from response_tuning.data.refinement.refine import POLICIES
+    from response_tuning.configs import POLICIES
+    from response_tuning.registry import unknown
 
     policies: dict[str, str] = {}
     for text in texts:
-        outcome, _, policy = text.partition("=")
-        if outcome not in POLICIES or policy not in ("keep", "drop", "retry"):
-            raise ConfigError(
-                f"--on {text}: expected OUTCOME=POLICY, such as no-marker=drop; outcomes are "
-                f"{', '.join(POLICIES)}; policies are keep, drop, retry"
-            )
+        outcome, equals, policy = text.partition("=")
+        if not equals:
+            raise ConfigError(f"--on {text}: expected OUTCOME=POLICY, such as no-marker=drop")
+        for kind, name, known in (
+            ("outcome", outcome, [*POLICIES]),
+            ("policy", policy, ["keep", "drop", "retry"]),
+        ):
+            if name not in known:
+                raise ConfigError(f"--on {text}: {unknown(kind, name, known)}")
         if outcome in policies:
             raise ConfigError(f"--on {text}: {outcome} has a policy already; remove one of the two")
         policies[outcome] = policy

@@ -1,4 +1,4 @@
-"""What a command line says when something is wrong: one line, in terms of the command that ran."""
+"""The one line that a command prints when something is wrong, in terms of the command that ran."""
 
 import errno
 import re
@@ -23,21 +23,37 @@ _FLAG = re.compile(r"(?<![\w-])--[a-z][a-z-]+")
 
 
 def usage(error: TyperException) -> str:
-    """Return what is wrong with a command line, and where its help is."""
+    """Return what is wrong with a command line, and which help to read."""
     if error.format_message().startswith("Usage:"):  # no arguments at all
         return error.format_message()
     context = getattr(error, "ctx", None)
     command = context.command_path if context is not None else "rtune"
-    said = " ".join(error.format_message().split()).rstrip(".")
+    cause = _misspelt(error) or " ".join(error.format_message().split()).rstrip(".")
     where = "".join(f"{name}: " for name in [command.partition(" ")[2]] if name)
-    return f"rtune: {where}{said[:1].lower()}{said[1:]}; '{command} --help' shows what it takes"
+    return f"rtune: {where}{cause[:1].lower()}{cause[1:]}; run '{command} --help' for its options"
+
+
+def _misspelt(error: TyperException) -> str:
+    """Return the suggestion for an unknown option or command, if a known one is similar."""
+    from response_tuning.registry import suggestion
+
+    context = getattr(error, "ctx", None)
+    if context is None:
+        return ""
+    known = {
+        "option": {flag for parameter in context.command.params for flag in parameter.opts},
+        "command": {*getattr(context.command, "commands", ())},
+    }
+    match = re.match(r"No such (option|command)\W+?(-*\w[\w-]*)", error.format_message())
+    hint = suggestion(match[2], sorted(known[match[1]])) if match else ""
+    return f"no such {match[1]} '{match[2]}': {hint}" if match and hint else ""
 
 
 def system(error: OSError) -> str:
     """Return what the system refused, with a next step."""
-    path = error.filename2 or error.filename  # of a file that is moved, where it should go
+    path = error.filename2 or error.filename  # for a move, the destination
     where = f"{path}: " if path else ""
-    hint = "check the path, its permissions and the room on the disk"
+    hint = "check the path, its permissions and the free space on the disk"
     if error.errno in (errno.EMFILE, errno.ENFILE):
         hint = "allow more, such as with 'ulimit -n 1024'"
     return f"rtune: {where}{error.strerror}; {hint}"
@@ -46,15 +62,15 @@ def system(error: OSError) -> str:
 def ours(error: Exception, app: typer.Typer, arguments: Sequence[str]) -> str:
     """Return an error of this package, with flags that the command has.
 
-    What several commands share names the flags of one of them. A flag that the command that ran
-    does not have becomes its ``--set``, if that reaches the same setting, or else says whose it is.
+    Code that several commands share names the flags of one of them. If the command that ran lacks
+    such a flag, the line names the ``--set`` for the same setting, or else the flag's command.
     """
-    said = " ".join(str(error).split()).removeprefix("rtune ")
-    if _FLAG.search(said):
+    line = " ".join(str(error).split()).removeprefix("rtune ")
+    if _FLAG.search(line):
         commands = dict(_commands(typer.main.get_command(app)))
         ran = commands.get(_name(arguments, commands), set())
-        said = _FLAG.sub(lambda found: _in_terms_of(ran, commands, found[0]), said)
-    return f"rtune: {said}"
+        line = _FLAG.sub(lambda match: _in_terms_of(ran, commands, match[0]), line)
+    return f"rtune: {line}"
 
 
 def _in_terms_of(ran: set[str], commands: dict[str, set[str]], flag: str) -> str:
@@ -68,7 +84,7 @@ def _in_terms_of(ran: set[str], commands: dict[str, set[str]], flag: str) -> str
 
 
 def _setting(name: str) -> str:
-    """Return the key of a recipe that a flag sets; empty if there is none."""
+    """Return the key of a recipe that a flag sets; empty if no key does."""
     from response_tuning.configs import Config, DataConfig, FinetuneConfig, GenerateConfig
 
     if name in _ELSEWHERE:

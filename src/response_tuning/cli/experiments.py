@@ -1,169 +1,167 @@
-"""The command line of whole experiments: run, grade, report, and the demo."""
+"""The commands of whole experiments: run, demo, report, grade, eval."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from response_tuning.cli.flags import chosen, spread
+from response_tuning.cli.grading import grade_config, grade_flags
 from response_tuning.cli.miniature import miniature
 from response_tuning.cli.options import (
-    Copies,
-    DryRun,
-    Judge,
-    JudgeModel,
-    JudgeTable,
-    JudgeUrl,
-    Limit,
-    Reference,
-    RetryFiltered,
-    given_settings,
-    grade_config,
-    split_settings,
+    AskFlags,
+    BenchmarkFlags,
+    DryRunOption,
+    EngineOption,
+    ImportOption,
+    JudgeFlags,
+    MaxNewTokensOption,
+    ReferenceOption,
+    RetryFilteredOption,
+    SetOption,
 )
 from response_tuning.terminal import console
 
 if TYPE_CHECKING:
-    pass
-
+    from response_tuning.workflows.experiment import Experiment
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(miniature, name="miniature")
-
-Settings = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Any setting, such as finetune.epochs=2."),
-]
 
 
 @app.command()
 def run(
     recipe: Annotated[Path, typer.Argument(help="YAML file with variants, seeds, benchmarks.")],
     out: Annotated[
-        Path | None, typer.Option(help="Folder of the run; by default runs/<name of the recipe>.")
+        Path | None,
+        typer.Option(help="Write the run to this folder; default: runs/<name of the recipe>."),
     ] = None,
-    settings: Settings = None,
-    dry_run: DryRun = False,
-    retry_filtered: RetryFiltered = False,
+    settings: SetOption = None,
+    dry_run: DryRunOption = False,
+    retry_filtered: RetryFilteredOption = False,
+    modules: ImportOption = None,
 ) -> None:
-    """Tune, ask and grade every variant at every seed, and report; go on where it stopped."""
+    """Tune, ask and grade every variant at every seed, then report. Continues a stopped run."""
     folder = out or Path("runs") / recipe.stem
-    _run(recipe, folder, settings or [], dry_run, retry_filtered=retry_filtered)
+    _run(recipe, folder, settings, dry_run=dry_run, retry_filtered=retry_filtered)
 
 
 @app.command()
 def demo(
-    out: Annotated[Path, typer.Option(help="Folder of the run.")] = Path("runs/demo"),
-    settings: Settings = None,
-    dry_run: DryRun = False,
+    out: Annotated[Path, typer.Option(help="Write the run to this folder.")] = Path("runs/demo"),
+    settings: SetOption = None,
+    dry_run: DryRunOption = False,
 ) -> None:
-    """Show response tuning beside its controls on the embedded miniature, in a few minutes."""
+    """Run response tuning and its controls on the miniature. Takes a few minutes."""
     from response_tuning.miniature import DEMO
 
-    _run(DEMO, out, settings or [], dry_run)
+    _run(DEMO, out, settings, dry_run=dry_run)
 
 
 @app.command()
 def report(
-    run: Annotated[Path, typer.Argument(help="Folder of a run.")],
+    run: Annotated[Path, typer.Argument(help="The folder of a run.")],
+    modules: ImportOption = None,
 ) -> None:
-    """Compare the graded variants of a run again: tables, plots and one page."""
-    from response_tuning.workflows.run import report_run
+    """Compare the graded variants of a run: tables, plots, one page."""
+    from response_tuning.workflows import library
 
-    if not report_run(run, console()):
+    if not library.report(run, console=console()).rates_known:
         raise typer.Exit(1)
 
 
 @app.command()
+@spread
 def grade(
-    benchmark: Annotated[str, typer.Argument(help="'rtune list' names them.")],
-    completions: Annotated[Path, typer.Argument(help="What 'rtune generate BENCHMARK' left.")],
-    out: Annotated[Path, typer.Option(help="JSONL file for the scores.")],
-    data: Copies = None,
-    judge: Judge = None,
-    judge_model: JudgeModel = None,
-    judge_url: JudgeUrl = None,
-    judge_table: JudgeTable = None,
-    reference: Reference = None,
-    limit: Limit = None,
-    settings: Settings = None,
-    retry_filtered: RetryFiltered = False,
+    benchmark: Annotated[str, typer.Argument(help="A benchmark of 'rtune list'.")],
+    completions: Annotated[Path, typer.Argument(help="What 'rtune generate BENCHMARK' wrote.")],
+    out: Annotated[Path, typer.Option(help="Write the scores to this JSONL file.")],
+    copies: BenchmarkFlags,
+    judging: JudgeFlags,
+    reference: ReferenceOption = None,
+    settings: SetOption = None,
+    retry_filtered: RetryFilteredOption = False,
+    modules: ImportOption = None,
 ) -> None:
-    """Score a model's answers to a benchmark, by its rules or with a judge."""
-    from response_tuning.workflows import grade
+    """Score answers to a benchmark, by its rules or with a judge."""
+    from response_tuning.workflows import library
 
-    config = grade_config(locals(), settings)
-    known = grade.run_grade(
-        benchmark, completions, out, config, console(), retry_filtered=retry_filtered
+    config = grade_config(copies, judging, reference, settings)
+    graded = library.grade(
+        benchmark, completions, out, config, retry_filtered=retry_filtered, console=console()
     )
-    if not known:
+    if not graded.rates_known:
         raise typer.Exit(1)
 
 
 @app.command("eval")
+@spread
 def evaluate(
-    model: Annotated[str, typer.Argument(help="Folder or hub id; with openai, its name there.")],
+    model: Annotated[
+        str, typer.Argument(help="A folder, a hub id, or with openai its server's name.")
+    ],
+    asked: AskFlags,
+    copies: BenchmarkFlags,
+    judging: JudgeFlags,
     suite: Annotated[
         list[str] | None,
         typer.Option(
-            help="refusal (default), helpfulness, instructions, core, all, or a benchmark by its "
-            "name; may be repeated."
+            help="Ask refusal, helpfulness, instructions, core, all, or one benchmark; repeat for "
+            "several; default: refusal."
         ),
     ] = None,
     out: Annotated[
-        Path | None, typer.Option(help="Folder of the run; by default runs/eval-<model>.")
+        Path | None, typer.Option(help="Write the run to this folder; default: runs/eval-<model>.")
     ] = None,
-    engine: Annotated[str, typer.Option(help="hf, openai or scripted.")] = "hf",
-    base_url: Annotated[str | None, typer.Option(help="Address of an OpenAI server.")] = None,
-    table: Annotated[Path | None, typer.Option(help="Answers of the scripted engine.")] = None,
-    template: Annotated[
-        str | None, typer.Option(help="Chat template of a model that has none.")
-    ] = None,
-    max_new_tokens: Annotated[int, typer.Option(help="Longest answer in tokens.")] = 2048,
-    data: Copies = None,
-    judge: Judge = None,
-    judge_model: JudgeModel = None,
-    judge_url: JudgeUrl = None,
-    judge_table: JudgeTable = None,
-    reference: Reference = None,
-    limit: Limit = None,
-    settings: Settings = None,
-    dry_run: DryRun = False,
-    retry_filtered: RetryFiltered = False,
+    engine: EngineOption = "hf",
+    max_new_tokens: MaxNewTokensOption = 2048,
+    reference: ReferenceOption = None,
+    settings: SetOption = None,
+    dry_run: DryRunOption = False,
+    retry_filtered: RetryFilteredOption = False,
+    modules: ImportOption = None,
 ) -> None:
-    """Have one model answer suites of benchmarks, grade its answers, and report."""
-    from response_tuning.workflows import run
+    """Have one model answer benchmarks, grade its answers, report."""
     from response_tuning.workflows.suites import evaluation_of
 
-    own, of_grading = split_settings(settings)
     experiment = evaluation_of(
         model,
         suite or ["refusal"],
-        grade_config(locals(), of_grading),
+        grade_flags(copies, judging, reference),
         {
             "engine": engine,
-            "template": template,
+            "template": asked.template,
             "max_new_tokens": max_new_tokens,
-            "settings": given_settings(base_url=base_url, table=table),
+            "settings": chosen(base_url=asked.base_url, table=asked.table),
         },
-        own,
+        settings or [],
     )
     for note in experiment.notes:
         console().print(note, highlight=False, soft_wrap=True, markup=False)
-    if dry_run:
-        run.plan_experiment(experiment, console())
-    else:
-        folder = out or Path("runs") / f"eval-{Path(model).name or 'model'}"
-        if not run.run_experiment(experiment, folder, console(), retry_filtered=retry_filtered):
-            raise typer.Exit(1)
+    folder = out or Path("runs") / f"eval-{Path(model).name or 'model'}"
+    _run_or_plan(experiment, folder, dry_run=dry_run, retry_filtered=retry_filtered)
 
 
 def _run(
-    recipe: Path, out: Path, settings: list[str], dry_run: bool, *, retry_filtered: bool = False
+    recipe: Path,
+    out: Path,
+    settings: Sequence[str] | None,
+    *,
+    dry_run: bool,
+    retry_filtered: bool = False,
 ) -> None:
-    from response_tuning.workflows import run
     from response_tuning.workflows.experiment import read_experiment
 
-    experiment = read_experiment(recipe, settings)
+    experiment = read_experiment(recipe, settings or [])
+    _run_or_plan(experiment, out, dry_run=dry_run, retry_filtered=retry_filtered)
+
+
+def _run_or_plan(
+    experiment: "Experiment", out: Path, *, dry_run: bool, retry_filtered: bool
+) -> None:
+    from response_tuning.workflows import run
+
     if dry_run:
         run.plan_experiment(experiment, console())
     elif not run.run_experiment(experiment, out, console(), retry_filtered=retry_filtered):

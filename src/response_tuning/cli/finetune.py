@@ -1,26 +1,22 @@
-"""The command line of tuning: ``finetune`` and ``show``."""
+"""The commands of tuning: ``finetune`` and ``show``."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from response_tuning.cli.flags import chosen, spread
 from response_tuning.cli.options import (
-    BaseModel,
-    Data,
-    InstructionColumn,
-    KeepDuplicates,
-    LocalCopy,
-    MaxExamples,
-    Objective,
-    ResponseColumn,
-    Revision,
-    Seed,
-    Settings,
-    Template,
-    Twin,
-    Window,
-    given,
+    DataFlags,
+    DataOption,
+    DryRunOption,
+    FinetuneFlags,
+    HtmlOption,
+    ImportOption,
+    MaskFlags,
+    PresetOption,
+    SetOption,
+    TokenizerOption,
 )
 from response_tuning.errors import ConfigError, unused
 from response_tuning.terminal import console
@@ -29,140 +25,101 @@ app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 
 
 @app.command()
+@spread
 def finetune(
-    out: Annotated[Path | None, typer.Option(help="Folder for the tuned model.")] = None,
-    base_model: BaseModel = None,
-    data: Data = None,
-    objective: Objective = None,
-    twin: Twin = None,
-    template: Template = None,
-    preset: Annotated[
-        str | None, typer.Option(help="Starting point: 'small' (default) or 'paper'.")
-    ] = None,
+    tuning: FinetuneFlags,
+    reading: DataFlags,
+    out: Annotated[Path | None, typer.Option(help="Write the tuned model to this folder.")] = None,
+    data: DataOption = None,
+    preset: PresetOption = None,
     recipe: Annotated[
-        Path | None, typer.Option(help="YAML file with sections 'data:' and 'finetune:'.")
+        Path | None,
+        typer.Option(help="Read settings from this YAML file; 'rtune config' prints its keys."),
     ] = None,
-    method: Annotated[str | None, typer.Option(help="full, lora or qlora.")] = None,
-    learning_rate: Annotated[float | None, typer.Option(help="Peak learning rate.")] = None,
-    epochs: Annotated[float | None, typer.Option(help="Passes over the examples.")] = None,
-    max_steps: Annotated[int | None, typer.Option(help="Stop after this many steps.")] = None,
-    examples_per_step: Annotated[
-        int | None, typer.Option(help="Examples in one optimiser step, over all processes.")
-    ] = None,
-    tokens_per_micro_batch: Annotated[
-        str | None,
-        typer.Option(help="Tokens through the model at once, or 'auto': memory, not result."),
-    ] = None,
-    window: Window = None,
-    eval_fraction: Annotated[
-        float | None, typer.Option(help="Share held out; its loss is reported, never used.")
-    ] = None,
-    save_steps: Annotated[int | None, typer.Option(help="Steps between checkpoints.")] = None,
-    seed: Seed = None,
-    random_init: Annotated[
-        bool | None, typer.Option("--random-init", help="Control: fresh weights.")
-    ] = None,
-    merge: Annotated[
-        bool | None, typer.Option("--merge", help="Merge the adapter into its base.")
-    ] = None,
-    report_to: Annotated[str | None, typer.Option(help="A tracker, such as tensorboard.")] = None,
-    path: LocalCopy = None,
-    revision: Revision = None,
-    response_column: ResponseColumn = None,
-    instruction_column: InstructionColumn = None,
-    max_examples: MaxExamples = None,
-    keep_duplicates: KeepDuplicates = None,
-    settings: Settings = None,
+    settings: SetOption = None,
     resume: Annotated[
-        bool, typer.Option(help="Go on where a killed run stopped, or start over.")
+        bool, typer.Option(help="Continue a run that was stopped, or start over.")
     ] = True,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Print the plan and the first row; train nothing.")
-    ] = False,
+    dry_run: DryRunOption = False,
+    modules: ImportOption = None,
 ) -> None:
-    """Tune a base model on responses, alone or with their instructions."""
-    from response_tuning.configs import DataConfig, FinetuneConfig
+    """Tune a base model on responses, alone or with instructions."""
     from response_tuning.recipe import make_recipe
     from response_tuning.workflows import finetune
 
-    flags = {
-        "data": given(DataConfig, locals(), source=data),
-        "finetune": given(FinetuneConfig, locals(), twins=tuple(twin or ()) or None),
-    }
     if out is None and not dry_run:
         raise ConfigError("finetune needs --out DIR, the folder for the tuned model")
+    flags = {
+        "data": {**reading.given(), **chosen(source=data)},
+        "finetune": {**tuning.settings(), **chosen(seed=reading.seed)},
+    }
     whole = make_recipe(recipe, preset, flags, settings or [])
-    if dry_run:
+    if out is None or dry_run:
         finetune.plan_finetune(whole, console())
-        return
-    assert out is not None
-    finetune.run_finetune(whole, out, console(), resume=resume)
+    else:
+        finetune.run_finetune(whole, out, console(), resume=resume)
 
 
 @app.command()
+@spread
 def show(
-    what: Annotated[str, typer.Argument(metavar="FILE|RUN", help="A source, or a run's folder.")],
-    base_model: BaseModel = None,
-    tokenizer: Annotated[
-        str | None, typer.Option(help="Folder or hub id of a tokenizer, instead of a model.")
-    ] = None,
-    objective: Objective = None,
-    twin: Twin = None,
-    template: Template = None,
-    preset: Annotated[str | None, typer.Option(help="As in 'rtune finetune'.")] = None,
-    window: Window = None,
-    rows: Annotated[int, typer.Option(min=1, help="How many rows to show.")] = 5,
-    html: Annotated[Path | None, typer.Option(help="Write a self-contained page here.")] = None,
+    what: Annotated[
+        str, typer.Argument(metavar="SOURCE|RUN", help="A source, or the folder of a run.")
+    ],
+    mask: MaskFlags,
+    reading: DataFlags,
+    tokenizer: TokenizerOption = None,
+    preset: PresetOption = None,
+    rows: Annotated[int, typer.Option(min=1, help="Show this many rows.")] = 5,
+    html: HtmlOption = None,
     jsonl: Annotated[
-        bool, typer.Option("--jsonl", help="Print ids and labels, one object a row.")
+        bool, typer.Option("--jsonl", help="Print token ids and labels, one JSON object per row.")
     ] = False,
-    seed: Seed = None,
-    path: LocalCopy = None,
-    revision: Revision = None,
-    response_column: ResponseColumn = None,
-    instruction_column: InstructionColumn = None,
-    max_examples: MaxExamples = None,
-    keep_duplicates: KeepDuplicates = None,
-    settings: Settings = None,
+    settings: SetOption = None,
+    modules: ImportOption = None,
 ) -> None:
-    """Show which tokens carry loss, how long rows are, and what became of each."""
-    flags = dict(locals())
-    from response_tuning.configs import DataConfig, FinetuneConfig
+    """Show which tokens carry loss and what happened to each row."""
     from response_tuning.recipe import make_recipe
     from response_tuning.workflows import show
 
     if html is not None:
-        unused("--jsonl prints every row, and writes no page", html=html if jsonl else None)
+        unused("--jsonl prints every row and writes no page", html=html if jsonl else None)
     if (Path(what) / "manifest.json").exists():
-        shown = {"what", "rows", "html", "jsonl"}
-        own = {name: value for name, value in flags.items() if name not in shown}
-        unused("a run has its own settings", set=own.pop("settings"), **own)
+        _refuse_settings(mask, reading, tokenizer, preset, settings)
         show.show_run(Path(what), console(), rows=rows, html=html, jsonl=jsonl)
         return
-    if base_model is not None:
+    if mask.base_model is not None:
         unused("--base-model has a tokenizer", tokenizer=tokenizer)
-    if base_model is None and tokenizer is None:
+    if mask.base_model is None and tokenizer is None:
         raise ConfigError("show needs --base-model or --tokenizer to know the tokens of a file")
-    layers = {
-        "data": given(DataConfig, flags, source=what),
-        "finetune": given(
-            FinetuneConfig,
-            flags,
-            base_model=base_model or tokenizer,
-            twins=tuple(twin or ()) or None,
-        ),
-    }
     _check_shown(settings or [])
+    base = mask.base_model or tokenizer
+    layers = {
+        "data": {**reading.given(), "source": what},
+        "finetune": {**mask.settings(), **chosen(base_model=base, seed=reading.seed)},
+    }
     whole = make_recipe(None, preset, layers, settings or [])
     show.show_file(
         whole.data,
         whole.finetune,
         console(),
-        tokenizer_alone=base_model is None,
+        tokenizer_alone=mask.base_model is None,
         rows=rows,
         html=html,
         jsonl=jsonl,
     )
+
+
+def _refuse_settings(
+    mask: MaskFlags,
+    reading: DataFlags,
+    tokenizer: str | None,
+    preset: str | None,
+    settings: list[str] | None,
+) -> None:
+    """Refuse settings of a file, because a run was made with its own."""
+    flags = {**mask.given(), **reading.given(), "tokenizer": tokenizer, "preset": preset}
+    unused("a run has its own settings", set=settings or None, **flags)
 
 
 _SHOWN = frozenset(
@@ -173,7 +130,7 @@ _SHOWN = frozenset(
 
 
 def _check_shown(settings: list[str]) -> None:
-    """Refuse settings of training, of which ``show`` shows nothing."""
+    """Refuse settings of training that change nothing of what ``show`` prints."""
     from response_tuning.configs import FinetuneConfig
 
     for text in settings:

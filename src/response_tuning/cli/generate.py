@@ -1,17 +1,19 @@
-"""The command line of answers: ``generate`` and ``chat``."""
+"""The commands of answers: ``generate`` and ``chat``."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from response_tuning.cli.flags import spread
 from response_tuning.cli.options import (
-    Copies,
-    Limit,
-    MaxNewTokens,
-    RetryFiltered,
-    Temperature,
-    given,
+    BenchmarkFlags,
+    EngineFlags,
+    EngineOption,
+    ImportOption,
+    MaxNewTokensOption,
+    RetryFilteredOption,
+    TemperatureOption,
 )
 from response_tuning.terminal import console
 
@@ -19,62 +21,54 @@ app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 
 
 @app.command()
+@spread
 def generate(
     prompts: Annotated[
-        str, typer.Argument(help="JSONL, JSON, CSV or Parquet file of prompts, or a benchmark.")
+        str,
+        typer.Argument(
+            help="JSONL, JSON, CSV or Parquet file of prompts, or a benchmark of 'rtune list'."
+        ),
     ],
-    out: Annotated[Path, typer.Option(help="JSONL file for the completions.")],
-    engine: Annotated[str, typer.Option(help="hf, openai or scripted.")] = "hf",
-    model: Annotated[
-        str | None, typer.Option(help="Folder or hub id; with openai, a name on the server.")
+    out: Annotated[Path, typer.Option(help="Write the completions to this JSONL file.")],
+    asked: EngineFlags,
+    benchmark: BenchmarkFlags,
+    engine: EngineOption = "hf",
+    column: Annotated[
+        str | None,
+        typer.Option(help="Read prompts from this column; default: found by its usual names."),
     ] = None,
-    base_url: Annotated[str | None, typer.Option(help="Address of an OpenAI server.")] = None,
-    table: Annotated[Path | None, typer.Option(help="Answers of the scripted engine.")] = None,
-    template: Annotated[
-        str | None, typer.Option(help="Chat template of a model that has none.")
+    max_new_tokens: MaxNewTokensOption = 2048,
+    temperature: TemperatureOption = 0.0,
+    top_p: Annotated[
+        float, typer.Option(help="Sample from the smallest set of tokens with this probability.")
+    ] = 1.0,
+    seed: Annotated[int, typer.Option(help="Seed the sampling with this.")] = 0,
+    stop: Annotated[
+        list[str] | None,
+        typer.Option(help="End a completion at this text; repeat for several; default: none."),
     ] = None,
-    column: Annotated[str | None, typer.Option(help="Column that holds the prompt.")] = None,
-    data: Copies = None,
-    limit: Limit = None,
-    max_new_tokens: MaxNewTokens = 2048,
-    temperature: Temperature = 0.0,
-    top_p: Annotated[float, typer.Option(help="Nucleus of the sampling.")] = 1.0,
-    seed: Annotated[int, typer.Option(help="Seed of the sampling.")] = 0,
-    stop: Annotated[list[str] | None, typer.Option(help="Text that ends a completion.")] = None,
-    tokens_per_batch: Annotated[
-        int | None, typer.Option(help="hf: tokens through the model at once.")
-    ] = None,
-    concurrency: Annotated[int | None, typer.Option(help="openai: requests in flight.")] = None,
-    timeout_s: Annotated[float | None, typer.Option(help="openai: seconds for a reply.")] = None,
-    max_retries: Annotated[int | None, typer.Option(help="openai: repeats of a request.")] = None,
-    api_key_env: Annotated[
-        str | None, typer.Option(help="openai: environment variable that holds the key.")
-    ] = None,
-    retry_filtered: RetryFiltered = False,
+    retry_filtered: RetryFilteredOption = False,
+    modules: ImportOption = None,
 ) -> None:
-    """Have a model answer a file of prompts; the same command again goes on where it stopped."""
-    from response_tuning.artifacts import Sampling
-    from response_tuning.configs import GradeConfig
-    from response_tuning.generate import EngineConfig
-    from response_tuning.recipe import build
-    from response_tuning.workflows import generate
+    """Have a model answer a file of prompts. The same command continues where it stopped."""
+    from response_tuning.workflows import library
 
-    config = given(EngineConfig, locals())
-    grading = build(GradeConfig, given(GradeConfig, locals()), "rtune generate")
-    drawn = {"temperature": temperature, "top_p": top_p, "seed": seed, "stop": tuple(stop or ())}
-    sampling = build(Sampling, {"max_new_tokens": max_new_tokens, **drawn}, "rtune generate")
-    failed = generate.run_generate(
-        engine,
-        build(EngineConfig, config, "rtune generate"),
+    generated = library.generate(
         prompts,
-        column,
-        sampling,
         out,
-        console(),
-        grading,
+        engine=engine,
+        column=column,
         retry_filtered=retry_filtered,
+        console=console(),
+        **asked.given(),
+        **benchmark.given(),
+        max_new_tokens=max_new_tokens,
+        temperature=temperature,
+        top_p=top_p,
+        seed=seed,
+        stop=tuple(stop or ()),
     )
-    if failed:
+    if generated.errors:
         raise typer.Exit(1)
 
 
@@ -82,15 +76,17 @@ def generate(
 def chat(
     model: Annotated[str, typer.Argument(help="Folder or hub id of a model or an adapter.")],
     template: Annotated[
-        str | None, typer.Option(help="Chat template of a model that has none.")
+        str | None,
+        typer.Option(help="Chat template for a model without one; example: tulu."),
     ] = None,
-    max_new_tokens: MaxNewTokens = 2048,
-    temperature: Temperature = 0.0,
+    max_new_tokens: MaxNewTokensOption = 2048,
+    temperature: TemperatureOption = 0.0,
+    modules: ImportOption = None,
 ) -> None:
-    """Talk with a model; 'clear' forgets the conversation, 'exit' leaves."""
+    """Talk with a model. Type 'clear' to forget the conversation and 'exit' to leave."""
     from response_tuning.artifacts import Sampling
-    from response_tuning.recipe import build
-    from response_tuning.serve.chat import run_chat
+    from response_tuning.validation import build
+    from response_tuning.workflows.serve import run_chat
 
     sampling = {"max_new_tokens": max_new_tokens, "temperature": temperature}
     run_chat(model, template, build(Sampling, sampling, "rtune chat"))

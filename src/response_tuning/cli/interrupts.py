@@ -1,7 +1,7 @@
-"""How a command ends when it is stopped from outside: in order, and with one line.
+"""A command that is stopped from outside cleans up and prints one line.
 
-What is done is on the disk by then: journals grow line by line, and every other file is written
-aside. A run that trains saves a checkpoint first; see ``finetune.checkpoints``.
+Finished work is on disk by then: journals grow line by line, and every other file is written under
+another name first. A run that trains saves a checkpoint; see ``finetune.checkpoints``.
 """
 
 import logging
@@ -13,44 +13,46 @@ from contextlib import contextmanager
 
 logger = logging.getLogger(__name__)
 
-_GOES_ON = "the same command goes on"
-_SAID: dict[object, str] = {
-    128 + signal.SIGINT: f"interrupted; {_GOES_ON}",
-    128 + signal.SIGTERM: f"ended by SIGTERM; {_GOES_ON}",
+_NEXT = "run the same command to continue"
+_LINES: dict[object, str] = {
+    128 + signal.SIGINT: f"interrupted; {_NEXT}",
+    128 + signal.SIGTERM: f"ended by SIGTERM; {_NEXT}",
 }
+"""Exit code -> the line that is printed."""
 
 
 @contextmanager
 def ending_well() -> Iterator[None]:
     """End with one line and the shell's exit code on Ctrl-C (130) and SIGTERM (143).
 
-    SIGUSR1, which batch systems send ahead of a time limit, ends nothing.
+    SIGUSR1, which batch systems send before a time limit, ends nothing.
     """
-    handlers = {"SIGTERM": _end, "SIGUSR1": _go_on}
+    handlers = {"SIGTERM": _end, "SIGUSR1": _ignore}
+    # Python sets signal handlers in the main thread only, and Windows has no SIGUSR1.
     main = threading.current_thread() is threading.main_thread()
     names = [name for name in handlers if main and hasattr(signal, name)]
     before = {name: signal.signal(signal.Signals[name], handlers[name]) for name in names}
     try:
         yield
     except KeyboardInterrupt:
-        _say(130)
+        _print_line(130)
         sys.exit(130)
     except SystemExit as ended:
-        if ended.code in _SAID:  # by Typer, which turns Ctrl-C into 130, or by a handler
-            _say(ended.code)
+        if ended.code in _LINES:  # from Typer, which turns Ctrl-C into 130, or from a handler
+            _print_line(ended.code)
         raise
     finally:
         for name, handler in before.items():
             signal.signal(signal.Signals[name], handler)
 
 
-def _say(code: object) -> None:
-    sys.stderr.write(f"rtune: {_SAID[code]}\n")
+def _print_line(code: object) -> None:
+    sys.stderr.write(f"rtune: {_LINES[code]}\n")
 
 
 def _end(number: int, frame: object) -> None:
     sys.exit(128 + number)
 
 
-def _go_on(number: int, frame: object) -> None:
-    logger.warning("SIGUSR1: what is done is on the disk already; going on")
+def _ignore(number: int, frame: object) -> None:
+    logger.warning("SIGUSR1: finished work is on disk; continuing")

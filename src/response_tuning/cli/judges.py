@@ -1,4 +1,4 @@
-"""The command line of judges and raters."""
+"""The commands of judges and raters."""
 
 import json as jsonlib
 from contextlib import ExitStack
@@ -7,13 +7,15 @@ from typing import Annotated
 
 import typer
 
+from response_tuning.cli.flags import spread
+from response_tuning.cli.grading import grade_config
 from response_tuning.cli.options import (
-    Judge,
-    JudgeModel,
-    JudgeTable,
-    JudgeUrl,
-    RetryFiltered,
-    grade_config,
+    BenchmarkFlags,
+    ImportOption,
+    JsonOption,
+    JudgeFlags,
+    RetryFilteredOption,
+    SetOption,
 )
 from response_tuning.errors import ConfigError, unused
 from response_tuning.terminal import console
@@ -22,42 +24,45 @@ app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 
 
 @app.command("judge-check")
+@spread
 def judge_check(
+    judging: JudgeFlags,
     sets: Annotated[
         list[str] | None,
-        typer.Argument(help="Public sets below --data: xstest, harmbench, llmbar, pandalm."),
+        typer.Argument(
+            help="Public sets in the folder --data: xstest, harmbench, llmbar, pandalm."
+        ),
     ] = None,
     labels: Annotated[
         Path | None,
         typer.Option(
-            help="In their place, a JSONL file of one's own: prompt, completion and label (refusal "
-            "or compliance) in each line."
+            help="Check on your own JSONL file instead: prompt, completion and label (refusal or "
+            "compliance) in each line."
         ),
     ] = None,
-    judge: Judge = None,
-    judge_model: JudgeModel = None,
-    judge_url: JudgeUrl = None,
-    judge_table: JudgeTable = None,
     data: Annotated[
-        Path | None, typer.Option(help="Folder with the public sets (docs/how-to/check-a-judge).")
+        Path | None,
+        typer.Option(help="Read the public sets from this folder (docs/how-to/check-a-judge)."),
     ] = None,
-    limit: Annotated[int | None, typer.Option(help="Only so many rows of each set.")] = None,
-    out: Annotated[Path | None, typer.Option(help="JSONL file for the verdicts.")] = None,
+    limit: Annotated[
+        int | None, typer.Option(help="Use only this many rows per set; default: all.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Write the verdicts to this JSONL file; default: nowhere.")
+    ] = None,
     save: Annotated[
-        Path | None, typer.Option(help="Folder for judge-check.json, which goes with reports.")
-    ] = None,
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
-    retry_filtered: RetryFiltered = False,
-    settings: Annotated[
-        list[str] | None,
+        Path | None,
         typer.Option(
-            "--set",
-            metavar="KEY=VALUE",
-            help="Any other setting, such as grade.judge.settings.concurrency=32.",
+            help="Write judge-check.json, which a report can include, to this folder; default: "
+            "nowhere."
         ),
     ] = None,
+    json: JsonOption = False,
+    retry_filtered: RetryFilteredOption = False,
+    settings: SetOption = None,
+    modules: ImportOption = None,
 ) -> None:
-    """Compare a judge with people's labels; the same command again goes on where it stopped."""
+    """Compare a judge with people's labels. The same command continues where it stopped."""
     from response_tuning.folders import locked, locked_file, page_at
     from response_tuning.workflows.judge_check import (
         Wanted,
@@ -67,18 +72,18 @@ def judge_check(
         unread_sentences,
     )
 
-    config = grade_config({**locals(), "reference": None}, settings)
+    config = grade_config(BenchmarkFlags(data=data, limit=limit), judging, None, settings)
     if labels is not None:
-        unused("--labels is a file of its own", data=data)
+        unused("--labels names the file to read", data=data)
     wanted = Wanted(tuple(sets or ()), labels, out, save, retry_filtered)
     to = console(stderr=json)
-    with ExitStack() as held:
+    with ExitStack() as locks:
         read = {"labels": labels, "config": config}
         if save is not None:
-            held.enter_context(locked(save, read))
-        held.enter_context(locked_file(out, read) if out is not None else page_at(None, read))
+            locks.enter_context(locked(save, read))
+        locks.enter_context(locked_file(out, read) if out is not None else page_at(None, read))
         check = run_judge_check(wanted, config, to)
-    if json:  # alone on standard output
+    if json:  # nothing else goes to standard output
         print(jsonlib.dumps(contract(check)))
     else:
         print_check(check, to)
@@ -91,27 +96,38 @@ def judge_check(
 
 @app.command()
 def rate(
-    study: Annotated[Path, typer.Argument(help="Folder of the study; made if it is not there.")],
+    study: Annotated[Path, typer.Argument(help="Folder of the study; created if missing.")],
     answers: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME=FILE", help="A variant's answers; once for each variant."),
+        typer.Option(
+            metavar="NAME=FILE",
+            help="Lay out a new study with a variant's completions; once per variant; example: "
+            "rt=rt.jsonl.",
+        ),
     ] = None,
-    rater: Annotated[str | None, typer.Option(help="Who rates; each has a journal.")] = None,
+    rater: Annotated[
+        str | None, typer.Option(help="Serve the page for this person, who has an own journal.")
+    ] = None,
     reference: Annotated[
-        str | None, typer.Option(help="The variant beside which others are shown; the first.")
+        str | None,
+        typer.Option(help="Show every other variant beside this one; default: the first."),
     ] = None,
     limit: Annotated[
-        int | None, typer.Option(min=1, help="Only so many prompts, evenly spread.")
+        int | None,
+        typer.Option(min=1, help="Use only this many prompts, evenly spread; default: all."),
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of the order and of left and right.")] = 0,
+    seed: Annotated[
+        int, typer.Option(min=0, help="Seed the order, and left and right, with this.")
+    ] = 0,
     port: Annotated[
-        int, typer.Option(min=0, max=65535, help="Port of the page; 0 is any that is free.")
+        int, typer.Option(min=0, max=65535, help="Serve the page on this port; 0: any free one.")
     ] = 0,
     export: Annotated[
-        Path | None, typer.Option(help="Write scores and agreement here; serve no page.")
+        Path | None,
+        typer.Option(help="Write scores and agreement to this folder, and serve no page."),
     ] = None,
 ) -> None:
-    """Have people rate answers, blind and side by side, on a page of this machine."""
+    """Rate answers in the browser, blind and side by side."""
     from response_tuning.workflows import rate
 
     if not answers:

@@ -1,34 +1,36 @@
-"""The command line of the miniature's base model."""
+"""The commands of the miniature's base model."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from response_tuning.terminal import console
 
-if TYPE_CHECKING:
-    pass
-
-
 miniature = typer.Typer(
-    help="The embedded world and its base model.", no_args_is_help=True, rich_markup_mode=None
+    help="Build a base model of the embedded world.", no_args_is_help=True, rich_markup_mode=None
 )
 
 
 @miniature.command()
 def build(
-    out: Annotated[Path, typer.Option(help="Folder for the base model.")],
-    seed: Annotated[int, typer.Option(help="Seed of corpus, order and fresh weights.")] = 0,
-    tokens: Annotated[int | None, typer.Option(help="Tokens to train on.")] = None,
+    out: Annotated[Path, typer.Option(help="Write the base model to this folder.")],
+    seed: Annotated[
+        int, typer.Option(help="Seed the corpus, the order and the fresh weights with this.")
+    ] = 0,
+    tokens: Annotated[
+        int | None, typer.Option(help="Train on this many tokens; default: as the embedded base.")
+    ] = None,
     settings: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Any setting, such as mixture.any_role=0."),
+        typer.Option(
+            "--set", metavar="KEY=VALUE", help="Change any setting; example: mixture.any_role=0."
+        ),
     ] = None,
 ) -> None:
-    """Pre-train a base model from nothing but a seed; the same command again goes on."""
+    """Pre-train a base model. The same command continues a stopped run."""
     from response_tuning.workflows import miniature
 
     sizes = [f"pretrain.tokens={tokens}"] if tokens is not None else []
-    given = [f"pretrain.seed={seed}", *sizes, *(settings or [])]
-    miniature.build_miniature(given, out, console())
+    every = [f"pretrain.seed={seed}", *sizes, *(settings or [])]
+    miniature.build_miniature(every, out, console())

@@ -1,126 +1,395 @@
-"""Options that several commands have, each defined once."""
+"""Every option that is a setting or that several commands have, each defined once.
 
-from collections.abc import Mapping, Sequence
+A group holds the options that become the settings of one model in ``configs``: a field has the
+name of its setting. The help names the setting's default; a test compares the two.
+"""
+
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
-from response_tuning.errors import ConfigError
+from response_tuning.cli.flags import Flags
 
-if TYPE_CHECKING:
-    from response_tuning.configs import Config, GradeConfig
-Data = Annotated[
+SourceArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="SOURCE",
+        help="A named dataset, a file, a folder of texts, or a hub dataset id; example: "
+        "answers.jsonl.",
+    ),
+]
+DataOption = Annotated[
     str | None,
-    typer.Option(help="A named dataset, a file, a folder of texts, or a hub dataset id."),
+    typer.Option(
+        help="Read the examples from this named dataset, file, folder of texts, or hub dataset "
+        "id; example: answers.jsonl."
+    ),
 ]
-BaseModel = Annotated[str | None, typer.Option(help="Folder or hub id of the base model.")]
-Objective = Annotated[str | None, typer.Option(help="What is learned; 'rtune list' names them.")]
-Twin = Annotated[
+ExamplesOutOption = Annotated[
+    Path, typer.Option("--out", help="Write the examples and the audit to this folder.")
+]
+SetOption = Annotated[
     list[str] | None,
-    typer.Option(help="Train on exactly the responses that this other objective can train on."),
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="Change any setting; example: finetune.lora_r=8. 'rtune config' prints all.",
+    ),
 ]
-Template = Annotated[str | None, typer.Option(help="Chat template; 'rtune list' names them.")]
-Window = Annotated[int | None, typer.Option(help="Longest example in tokens.")]
-MaxNewTokens = Annotated[int, typer.Option(help="Longest completion in tokens.")]
-Temperature = Annotated[float, typer.Option(help="0 is greedy.")]
-Settings = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Any other setting, such as data.split=test."),
+PresetOption = Annotated[
+    str | None,
+    typer.Option(help="Start from the settings of 'small' or 'paper'; default: small."),
 ]
-Copies = Annotated[
+LocalCopyOption = Annotated[
     Path | None,
-    typer.Option("--data", help="Folder with local copies of benchmarks (docs/benchmarks)."),
+    typer.Option("--path", help="Read a named dataset from this copy, in its published format."),
 ]
-Judge = Annotated[
-    str | None, typer.Option(help="offline (rules, for refusals alone), hf, openai or scripted.")
+DeviceOption = Annotated[
+    str, typer.Option(help="Compute on 'auto' (the first GPU, if there is one) or 'cpu'.")
 ]
-JudgeModel = Annotated[str | None, typer.Option(help="The judge: a folder, an id or a name.")]
-JudgeUrl = Annotated[str | None, typer.Option(help="Address of the judge's OpenAI server.")]
-JudgeTable = Annotated[Path | None, typer.Option(help="Verdicts of the scripted engine.")]
-Reference = Annotated[
-    str | None, typer.Option(help="Pairwise: the answers to compare with, as a file.")
+MaxNewTokensOption = Annotated[int, typer.Option(help="Stop after this many new tokens.")]
+TemperatureOption = Annotated[float, typer.Option(help="Sample at this temperature; 0 is greedy.")]
+EngineOption = Annotated[
+    str, typer.Option(help="Run the model with 'hf', 'openai', 'scripted' or a plug-in's engine.")
 ]
-Limit = Annotated[int | None, typer.Option(help="Only so many items of each benchmark.")]
-DryRun = Annotated[
-    bool, typer.Option("--dry-run", help="Check the recipe and print the plan; run nothing.")
+TokenizerOption = Annotated[
+    str | None,
+    typer.Option(help="Count tokens with this tokenizer: a folder or a hub id."),
 ]
-
-
-def grade_config(flags: Mapping[str, Any], settings: Sequence[str] | None) -> "GradeConfig":
-    """Return how answers are graded, from a command's flags and its ``--set`` settings."""
-    from response_tuning.configs import GradeConfig
-    from response_tuning.recipe import build, laid_over
-
-    judge = given_settings(
-        model=flags["judge_model"], base_url=flags["judge_url"], table=flags["judge_table"]
-    )
-    content = {
-        **given_settings(**{key: flags[key] for key in ("data", "reference", "limit")}),
-        "judge": {**given_settings(engine=flags["judge"]), "settings": judge},
-    }
-    whole = laid_over({"grade": content}, settings or [])
-    if others := whole.keys() - {"grade"}:
-        raise ConfigError(f"--set {min(others)}...: expected grade.KEY=VALUE")
-    return build(GradeConfig, whole["grade"], "grade")
-
-
-def given_settings(**values: object) -> dict[str, Any]:
-    """Return the settings that were given."""
-    return {key: value for key, value in values.items() if value is not None}
-
-
-def split_settings(settings: Sequence[str] | None) -> tuple[list[str], list[str]]:
-    """Return the settings of other sections, and those of ``grade``."""
-    of_grading = [text for text in settings or [] if text.startswith("grade.")]
-    return [text for text in settings or [] if text not in of_grading], of_grading
-
-
-Device = Annotated[str, typer.Option(help="auto (the first GPU, if there is one) or cpu.")]
-Source = Annotated[
-    str, typer.Argument(help="A named dataset, a file, a folder of texts, or a hub dataset id.")
+ReferenceOption = Annotated[
+    str | None,
+    typer.Option(help="Pairwise benchmarks: compare with the answers in this file."),
 ]
-Out = Annotated[Path, typer.Option(help="Folder for the examples and the audit.")]
-LocalCopy = Annotated[
-    Path | None, typer.Option("--path", help="A local copy of a named dataset, in its format.")
+DryRunOption = Annotated[
+    bool, typer.Option("--dry-run", help="Check everything, print the plan and stop.")
 ]
-Revision = Annotated[str | None, typer.Option(help="Hub revision of the data.")]
-Split = Annotated[str | None, typer.Option(help="Split of a hub dataset or of a folder.")]
-ResponseColumn = Annotated[str | None, typer.Option(help="Column that holds the response.")]
-InstructionColumn = Annotated[str | None, typer.Option(help="Column that holds the instruction.")]
-MaxExamples = Annotated[int | None, typer.Option(help="Use a random subset of this size.")]
-KeepDuplicates = Annotated[bool | None, typer.Option(help="Keep exact duplicates.")]
-Seed = Annotated[int | None, typer.Option(help="Seed of everything that is drawn.")]
-Against = Annotated[
+RetryFilteredOption = Annotated[
+    bool,
+    typer.Option("--retry-filtered", help="Ask again where a content filter withheld an answer."),
+]
+HtmlOption = Annotated[Path | None, typer.Option(help="Write a self-contained page to this file.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+
+
+def _import(modules: list[str] | None) -> list[str] | None:
+    from response_tuning.plugins import import_modules
+
+    import_modules(modules or [], "--import")
+    return modules
+
+
+ImportOption = Annotated[
     list[str] | None,
-    typer.Option(help="A benchmark, or a file of prompts, that no example may hold."),
-]
-Threshold = Annotated[
-    float | None, typer.Option(help="Similarity from which an example holds a prompt.")
-]
-Remove = Annotated[bool | None, typer.Option("--remove", help="Drop such examples; else count.")]
-Model = Annotated[
-    str | None, typer.Option(help="Folder or hub id; with openai, a name on the server.")
-]
-BaseUrl = Annotated[str | None, typer.Option(help="Address of an OpenAI server.")]
-Table = Annotated[Path | None, typer.Option(help="Answers of the scripted engine.")]
-TokensPerBatch = Annotated[int | None, typer.Option(help="hf: tokens through the model at once.")]
-Concurrency = Annotated[int | None, typer.Option(help="openai: requests in flight.")]
-TimeoutS = Annotated[float | None, typer.Option(help="openai: seconds for a reply.")]
-MaxRetries = Annotated[int | None, typer.Option(help="openai: repeats of a request.")]
-ApiKeyEnv = Annotated[
-    str | None, typer.Option(help="openai: environment variable that holds the key.")
-]
-RetryFiltered = Annotated[
-    bool, typer.Option("--retry-filtered", help="Ask again what a content filter kept back.")
+    typer.Option(
+        "--import",
+        metavar="MODULE",
+        callback=_import,
+        help="Import a module that registers names of your own; example: tea_plugin. Runs its "
+        "code.",
+    ),
 ]
 
 
-def given(
-    kind: "type[Config]",
-    arguments: dict[str, Any],
-    **renamed: Any,  # noqa: ANN401 - flags of any type
-) -> dict[str, Any]:
-    """Return the flags that were given for ``kind``, whose fields bear the same names."""
-    flags = {name: arguments[name] for name in kind.model_fields if name in arguments} | renamed
-    return {name: value for name, value in flags.items() if value is not None}
+@dataclass(eq=False, repr=False)
+class ReadFlags(Flags):
+    """Settings of ``DataConfig`` that decide what is read."""
+
+    path: LocalCopyOption = None
+    revision: Annotated[
+        str | None, typer.Option(help="Read this hub revision of the data; default: main.")
+    ] = None
+    split: Annotated[
+        str | None,
+        typer.Option(help="Read this split of a hub dataset or a folder; default: train."),
+    ] = None
+    response_column: Annotated[
+        str | None,
+        typer.Option(help="Read responses from this column; default: found by its usual names."),
+    ] = None
+    instruction_column: Annotated[
+        str | None,
+        typer.Option(help="Read instructions from this column; default: found by its usual names."),
+    ] = None
+
+
+@dataclass(eq=False, repr=False)
+class DataFlags(ReadFlags):
+    """Settings of ``DataConfig``: what is read, and how much of it is used."""
+
+    max_examples: Annotated[
+        int | None, typer.Option(help="Use a random subset of this many examples; default: all.")
+    ] = None
+    keep_duplicates: Annotated[
+        bool | None, typer.Option(help="Keep exact duplicates; default: drop them.")
+    ] = None
+    seed: Annotated[
+        int | None, typer.Option(help="Seed every random choice with this; default: 0.")
+    ] = None
+
+
+@dataclass(eq=False, repr=False)
+class CurationFlags(Flags):
+    """Settings of ``CurationConfig``."""
+
+    near_duplicates: Annotated[
+        float | None,
+        typer.Option(
+            help="Drop a response that is this similar to an earlier one, from 0 to 1; example: "
+            "0.8; default: off."
+        ),
+    ] = None
+    tokenizer: TokenizerOption = None
+    min_tokens: Annotated[
+        int | None, typer.Option(help="Drop responses of fewer tokens; needs --tokenizer.")
+    ] = None
+    max_tokens: Annotated[
+        int | None, typer.Option(help="Drop responses of more tokens; needs --tokenizer.")
+    ] = None
+    language: Annotated[
+        str | None,
+        typer.Option(help="Keep only responses in this language; example: en; default: any."),
+    ] = None
+    personal_data: Annotated[
+        str | None,
+        typer.Option(
+            help="For e-mail addresses, telephone numbers and keys: keep, flag or drop the "
+            "response; default: keep."
+        ),
+    ] = None
+    restatements: Annotated[
+        str | None,
+        typer.Option(
+            help="For openings that repeat the instruction: keep, flag, strip or drop; default: "
+            "keep."
+        ),
+    ] = None
+
+
+@dataclass(eq=False, repr=False)
+class DecontaminationFlags(Flags):
+    """Settings of ``DecontaminationConfig``."""
+
+    against: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Find examples that contain a prompt of this benchmark or file; repeat for "
+            "several."
+        ),
+    ] = None
+    threshold: Annotated[
+        float | None,
+        typer.Option(
+            help="Count an instruction as a copy from this similarity on, from 0 to 1; default: "
+            "0.8."
+        ),
+    ] = None
+    remove: Annotated[
+        bool | None,
+        typer.Option("--remove", help="Drop these examples; default: only count and list them."),
+    ] = None
+
+
+@dataclass(eq=False, repr=False)
+class RefinementFlags(Flags):
+    """Settings of ``RefinementConfig``."""
+
+    retries: Annotated[
+        int | None,
+        typer.Option(help="Ask again this often on policy 'retry'; default: 2."),
+    ] = None
+    retry_temperature: Annotated[
+        float | None, typer.Option(help="Sample retries at this temperature; default: 0.7.")
+    ] = None
+    after_retries: Annotated[
+        str | None,
+        typer.Option(help="After the last retry, keep or drop it; default: keep."),
+    ] = None
+    price_in: Annotated[
+        float | None, typer.Option(help="Dollars per million prompt tokens, to print the cost.")
+    ] = None
+    price_out: Annotated[
+        float | None, typer.Option(help="Dollars per million reply tokens, to print the cost.")
+    ] = None
+
+
+PolicyOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--on",
+        metavar="OUTCOME=POLICY",
+        help="Choose keep, drop or retry for an outcome; example: empty=drop. Default: retry "
+        "no-marker, empty, truncated and error; keep refused, filtered and unchanged.",
+    ),
+]
+
+
+@dataclass(eq=False, repr=False)
+class AskFlags(Flags):
+    """Settings of ``EngineConfig`` that ``rtune eval`` has too, which names its model first."""
+
+    base_url: Annotated[
+        str | None,
+        typer.Option(help="openai: address of the server; example: http://127.0.0.1:8000/v1."),
+    ] = None
+    table: Annotated[
+        Path | None,
+        typer.Option(help="scripted: JSONL file with a 'prompt' and a 'response' in each line."),
+    ] = None
+    template: Annotated[
+        str | None,
+        typer.Option(help="hf: chat template for a model without one; example: tulu."),
+    ] = None
+
+
+@dataclass(eq=False, repr=False)
+class EngineFlags(AskFlags):
+    """Settings of ``EngineConfig``."""
+
+    model: Annotated[
+        str | None,
+        typer.Option(help="Use this model: a folder, a hub id, or with openai its server's name."),
+    ] = None
+    tokens_per_batch: Annotated[
+        int | None,
+        typer.Option(
+            help="hf: run this many tokens through the model at once (memory, not result); "
+            "default: 32768."
+        ),
+    ] = None
+    concurrency: Annotated[
+        int | None, typer.Option(help="openai: keep this many requests in flight; default: 8.")
+    ] = None
+    timeout_s: Annotated[
+        float | None, typer.Option(help="openai: wait this many seconds for a reply; default: 600.")
+    ] = None
+    max_retries: Annotated[
+        int | None, typer.Option(help="openai: repeat a failed request this often; default: 5.")
+    ] = None
+    api_key_env: Annotated[
+        str | None,
+        typer.Option(
+            help="openai: read the key from this environment variable; default: OPENAI_API_KEY."
+        ),
+    ] = None
+
+
+@dataclass(eq=False, repr=False)
+class MaskFlags(Flags):
+    """Settings of ``FinetuneConfig`` that decide which tokens carry loss."""
+
+    base_model: Annotated[
+        str | None, typer.Option(help="Tune this base model: a folder or a hub id.")
+    ] = None
+    objective: Annotated[
+        str | None,
+        typer.Option(help="Train on this objective of 'rtune list'; default: response-tuning."),
+    ] = None
+    twin: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Keep only responses that this other objective can train on too; example: "
+            "instruction-tuning."
+        ),
+    ] = None
+    template: Annotated[
+        str | None, typer.Option(help="Use this chat template of 'rtune list'; default: tulu.")
+    ] = None
+    window: Annotated[
+        int | None, typer.Option(help="Cut examples to this many tokens; default: 1024.")
+    ] = None
+
+    def settings(self) -> dict[str, object]:
+        """Return the settings that the user gave."""
+        settings = self.given()
+        twins = settings.pop("twin", None)
+        return settings | ({"twins": tuple(twins)} if twins else {})
+
+
+@dataclass(eq=False, repr=False)
+class FinetuneFlags(MaskFlags):
+    """Settings of ``FinetuneConfig``."""
+
+    method: Annotated[
+        str | None, typer.Option(help="Train 'full', 'lora' or 'qlora'; default: lora.")
+    ] = None
+    learning_rate: Annotated[
+        float | None, typer.Option(help="Peak learning rate; default: 0.0002.")
+    ] = None
+    epochs: Annotated[
+        float | None, typer.Option(help="Pass over the examples this often; default: 3.")
+    ] = None
+    max_steps: Annotated[
+        int | None, typer.Option(help="Stop after this many steps; default: after all epochs.")
+    ] = None
+    examples_per_step: Annotated[
+        int | None,
+        typer.Option(help="Examples in one optimiser step, over all processes; default: 16."),
+    ] = None
+    tokens_per_micro_batch: Annotated[
+        str | None,
+        typer.Option(
+            help="Run this many tokens through the model at once (memory, not result); default: "
+            "auto."
+        ),
+    ] = None
+    eval_fraction: Annotated[
+        float | None,
+        typer.Option(help="Hold out this share and log its loss; example: 0.05; default: 0."),
+    ] = None
+    save_steps: Annotated[
+        int | None, typer.Option(help="Save a checkpoint every so many steps; default: 50.")
+    ] = None
+    random_init: Annotated[
+        bool | None,
+        typer.Option("--random-init", help="Control: start from fresh weights; default: off."),
+    ] = None
+    merge: Annotated[
+        bool | None,
+        typer.Option("--merge", help="Merge the adapter into its base at the end; default: off."),
+    ] = None
+    report_to: Annotated[
+        str | None, typer.Option(help="Log to this tracker; example: tensorboard; default: none.")
+    ] = None
+
+
+@dataclass(eq=False, repr=False)
+class BenchmarkFlags(Flags):
+    """Settings of ``GradeConfig`` that decide what a benchmark asks."""
+
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            help="Read benchmarks from local copies in this folder (docs/benchmarks); default: "
+            "from the hub."
+        ),
+    ] = None
+    limit: Annotated[
+        int | None,
+        typer.Option(help="Use only this many items per benchmark, evenly spread; default: all."),
+    ] = None
+
+
+@dataclass(eq=False, repr=False)
+class JudgeFlags(Flags):
+    """Settings of ``JudgeConfig``."""
+
+    judge: Annotated[
+        str | None,
+        typer.Option(
+            help="Judge with 'offline' (rules, for refusals only) or an engine: hf, openai or "
+            "scripted; default: offline."
+        ),
+    ] = None
+    judge_model: Annotated[
+        str | None,
+        typer.Option(help="Use this judge: a folder, a hub id, or its server's name for it."),
+    ] = None
+    judge_url: Annotated[
+        str | None,
+        typer.Option(help="Address of the judge's server; example: http://127.0.0.1:8000/v1."),
+    ] = None
+    judge_table: Annotated[
+        Path | None, typer.Option(help="scripted: JSONL file with the judge's replies.")
+    ] = None

@@ -12,7 +12,7 @@ from response_tuning.finetune.manifest import FINISHED, MERGING, check_model, re
 from response_tuning.finetune.model_card import model_card
 from response_tuning.finetune.run_folder import CARD, MANIFEST, PARTIAL, move_into
 from response_tuning.models import loading
-from response_tuning.recipe import build
+from response_tuning.validation import build
 
 if TYPE_CHECKING:
     from rich.console import Console

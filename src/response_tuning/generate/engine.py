@@ -1,27 +1,23 @@
-"""What the rest of the package knows about running a model: one protocol with one method."""
+"""The one protocol through which the rest of the package runs a model."""
 
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Protocol
-from urllib.parse import unquote
 
-from pydantic import ConfigDict, Field, field_validator
 from pydantic_core import PydanticSerializationError
 
 from response_tuning.artifacts import Completion, Request, Sampling, digest
-from response_tuning.configs import Config
+from response_tuning.configs import EngineConfig
 from response_tuning.errors import ConfigError, DataError, unused
-from response_tuning.redaction import is_key
 from response_tuning.registry import Registry
 
 
 class Engine(Protocol):
-    """A model that can be asked."""
+    """A model that completes prompts."""
 
     @property
     def model(self) -> str:
-        """Identity of the model: other weights have another one."""
+        """Identity of the model: other weights have another identity."""
         ...
 
     @property
@@ -30,72 +26,14 @@ class Engine(Protocol):
         ...
 
     def complete(self, requests: Sequence[Request], sampling: Sampling) -> Iterator[Completion]:
-        """Yield one completion for each request as it is finished, in any order.
+        """Yield one completion for each request when it is finished, in any order.
 
-        A request that cannot be answered is a completion with an ``error``.
+        A request that fails is a completion with an ``error``.
 
         Raises:
-            EngineError: nothing can be answered at all.
+            EngineError: the engine cannot answer any request.
         """
         ...
-
-
-_KEY_ALONE = re.compile(r"(?=[^_]*[0-9]|[a-fA-F]+$)[^_]{16,}")
-"""What names no variable: many letters and digits without a break, as hex and base64 are."""
-
-
-class EngineConfig(Config):
-    """The settings of all engines; each reads those that it has a use for."""
-
-    model_config = ConfigDict(hide_input_in_errors=True)
-
-    model: str | None = None
-    """``hf``: a model folder, an adapter folder or a hub id; ``openai``: a name on the server."""
-    revision: str = "main"
-    """``hf``: revision of a hub id."""
-    template: str | None = None
-    """``hf``: chat template for a model that has none, or in place of its own."""
-    device: Literal["auto", "cpu"] = "auto"
-    """``hf``: ``auto`` is the first GPU if there is one."""
-    tokens_per_batch: int = Field(default=32768, ge=1)
-    """``hf``: memory knob: rows x (prompt + new tokens) that go through the model at once."""
-    base_url: str | None = None
-    """``openai``: address of the server, such as ``http://127.0.0.1:8000/v1``; it holds no key."""
-    concurrency: int = Field(default=8, ge=1)
-    """``openai``: requests in flight."""
-    timeout_s: float = Field(default=600, gt=0)
-    """``openai``: seconds in which a whole reply has to come."""
-    max_retries: int = Field(default=5, ge=0)
-    """``openai``: how often a request is sent again, with exponential back-off."""
-    api_key_env: str = "OPENAI_API_KEY"
-    """``openai``: environment variable that holds the key."""
-    table: Path | None = None
-    """``scripted``: JSONL with ``prompt`` and ``response``."""
-
-    # What these refuse may be a secret, so it is not repeated.
-    @field_validator("base_url")
-    @classmethod
-    def _holds_no_key(cls, url: str | None) -> str | None:
-        plain = url or ""
-        while (decoded := unquote(plain)) != plain:
-            plain = decoded
-        if any(sign in plain for sign in "@?#;=") or is_key(plain):
-            raise ValueError(
-                "a server's address is http(s)://HOST/PATH and must not hold a key; put the key "
-                "into an environment variable and name that (api_key_env)"
-            )
-        return url
-
-    @field_validator("api_key_env")
-    @classmethod
-    def _is_a_name(cls, name: str) -> str:
-        named = re.fullmatch(r"[A-Za-z_]\w*", name, re.ASCII)
-        if not named or is_key(name) or _KEY_ALONE.fullmatch(name):
-            raise ValueError(
-                "expected the name of an environment variable, such as OPENAI_API_KEY, and not "
-                "the key that it holds"
-            )
-        return name
 
 
 ENGINES: Registry[Callable[[EngineConfig], Engine]] = Registry(
@@ -107,12 +45,12 @@ def open_engine(name: str, config: EngineConfig) -> Engine:
     """Load or connect to the model that ``config`` describes.
 
     Raises:
-        ConfigError: there is no such engine, or a setting that it needs is missing.
+        ConfigError: there is no such engine, or a required setting is missing.
         ModelError: the model cannot be loaded.
-        TemplateError: the model has no chat template and none is named.
+        TemplateError: the model has no chat template and the settings name none.
     """
     engine = ENGINES.get(name)
-    check_effect(name, config)
+    check_settings(name, config)
     return engine(config)
 
 
@@ -122,31 +60,33 @@ _READ_BY: dict[str, frozenset[str]] = {
     | {"timeout_s", "max_retries", "api_key_env"},
     "scripted": frozenset({"model", "table"}),
 }
-"""Settings that each engine of ours has a use for; one of the user's may have a use for any.
-``scripted`` is told a model by commands that need a name, and ``openai`` says itself why it takes
-no template."""
+"""Settings that each built-in engine uses; an engine of the user's may use any.
+Commands that need a name give ``scripted`` a model, and ``openai`` itself explains why it takes no
+template."""
 
 
 _UNFILTERED = frozenset({"hf", "scripted"})
-"""Engines of ours that answer whatever they are asked; one of the user's may have a filter."""
+"""Built-in engines without a content filter; an engine of the user's may have one."""
 
 
 def check_retry(engines: Iterable[str], *, retry_filtered: bool) -> None:
-    """Refuse to ask again what a filter kept back where none of ``engines`` can have a filter.
+    """Refuse ``retry_filtered`` if none of ``engines`` can have a content filter.
 
     Raises:
         ConfigError: one line that names the flag.
     """
     if _UNFILTERED.issuperset(engines):
-        unused("no server is asked, so there is no filter", retry_filtered=retry_filtered)
+        unused("no server is used, so there is no filter", retry_filtered=retry_filtered)
 
 
-def check_effect(name: str, config: EngineConfig) -> None:
-    """Refuse settings that the engine ``name`` has no use for, for whoever gave them expects one.
+def check_settings(name: str, config: EngineConfig) -> None:
+    """Refuse settings that have no effect on the engine ``name``, and a model that is missing.
 
     Raises:
         ConfigError: one line that names the first of them.
     """
+    if name == "hf" and config.model is None:
+        raise ConfigError("engine 'hf': give it a model folder or a hub id (--model)")
     for key, field in EngineConfig.model_fields.items():
         given = getattr(config, key) != field.default
         if given and key not in _READ_BY.get(name, EngineConfig.model_fields):
@@ -156,7 +96,9 @@ def check_effect(name: str, config: EngineConfig) -> None:
 
 
 def key(engine: Engine, request: Request, sampling: Sampling) -> str:
-    """Return the identity of a question: what is asked of which model, and how.
+    """Return the key of a completion: a digest of model, template, sampling and prompt.
+
+    Not of the item's id or the engine's settings: equal keys mean an interchangeable answer.
 
     Raises:
         DataError: the prompt cannot be written as UTF-8.
@@ -169,13 +111,13 @@ def key(engine: Engine, request: Request, sampling: Sampling) -> str:
 
 
 class Usage(NamedTuple):
-    """What an answer took, in tokens, as far as the engine says it."""
+    """Token counts of an answer, as far as the engine reports them."""
 
     tokens: int | None = None
     prompt_tokens: int | None = None
 
 
-UNSAID = Usage()
+NO_USAGE = Usage()
 
 
 def answered(
@@ -184,7 +126,7 @@ def answered(
     sampling: Sampling,
     response: str,
     finish_reason: Literal["stop", "length"],
-    usage: Usage = UNSAID,
+    usage: Usage = NO_USAGE,
 ) -> Completion:
     """Return the record of an answer."""
     answer = {"response": response, "finish_reason": finish_reason, **usage._asdict()}
@@ -192,15 +134,15 @@ def answered(
 
 
 def failed(engine: Engine, request: Request, sampling: Sampling, error: str) -> Completion:
-    """Return the record of a request that got no answer."""
-    nothing = {"response": None, "finish_reason": None, "error": error}
-    return recorded(engine, request, sampling, nothing)
+    """Return the record of a request that failed."""
+    failure = {"response": None, "finish_reason": None, "error": error}
+    return recorded(engine, request, sampling, failure)
 
 
 def recorded(
     engine: Engine, request: Request, sampling: Sampling, outcome: Mapping[str, Any]
 ) -> Completion:
-    """Return the record of a request, of which ``outcome`` says what came."""
+    """Return the record of a request; ``outcome`` holds the response or the error, and so on."""
     return Completion(
         item_id=request.item_id,
         prompt=request.prompt,
@@ -213,5 +155,5 @@ def recorded(
 
 
 def one_line(text: str) -> str:
-    """Return ``text`` short enough for a record or a terminal."""
+    """Return ``text`` on one line, at most 200 characters."""
     return " ".join(text.split())[:200]

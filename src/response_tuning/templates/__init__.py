@@ -9,20 +9,21 @@ turn in text instead of a special token, it carries the strings that end a reply
 
 import json
 import logging
-from collections.abc import Sequence
-from functools import cache, cached_property
+from collections.abc import Callable, Sequence
+from functools import cache, cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from response_tuning.artifacts import Message, digest
 from response_tuning.errors import TemplateError
-from response_tuning.registry import unknown
+from response_tuning.registry import Registry, unknown
 from response_tuning.templates import frame
 from response_tuning.templates.continuation import continuation_tokenizer
 from response_tuning.templates.in_context import (
     BYTE_ORDER_MARK,
     FOLDER,
     NAMED,
+    InContext,
     read_in_context,
     read_text,
 )
@@ -39,9 +40,23 @@ _IN_CONTEXT = (".txt", ".yaml", ".yml")
 _ASKED, _SAID = "question", "answer"
 
 
+TEMPLATES: Registry[Callable[[], str]] = Registry("template")
+"""Name -> a function that returns the Jinja text."""
+
+
+def _rendered(prompt: Callable[[], InContext]) -> str:
+    return prompt().jinja()
+
+
+for _file in sorted(FOLDER.glob("*.jinja")):
+    TEMPLATES.register(_file.stem)(partial(read_text, _file))
+for _name, _prompt in NAMED.items():
+    TEMPLATES.register(_name)(partial(_rendered, _prompt))
+
+
 def names() -> list[str]:
     """Return the names that ``install`` takes."""
-    return sorted([*(file.stem for file in FOLDER.glob("*.jinja")), *NAMED, NATIVE])
+    return sorted([*TEMPLATES.names(), NATIVE])
 
 
 def check(name: str) -> None:
@@ -76,10 +91,8 @@ def jinja(name: str) -> str:
         TemplateError: its file cannot be used.
     """
     path = Path(name)
-    if name in NAMED:
-        text = NAMED[name]().jinja()
-    elif name in names() and name != NATIVE:
-        text = read_text(FOLDER / f"{name}.jinja")
+    if name in TEMPLATES.names():
+        text = TEMPLATES.get(name)()
     elif path.suffix in _IN_CONTEXT:
         text = read_in_context(path).jinja()
     elif path.suffix == ".jinja":

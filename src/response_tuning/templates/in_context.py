@@ -18,7 +18,8 @@ from pydantic import Field
 
 from response_tuning.configs import Config
 from response_tuning.errors import ConfigError, TemplateError
-from response_tuning.recipe import build, read_recipe
+from response_tuning.recipe import read_recipe
+from response_tuning.validation import build
 
 FOLDER = Path(__file__).parent
 OURS = FOLDER / "urial.txt"

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from response_tuning import seals
+from response_tuning import seals, terminal
 from response_tuning.artifacts import (
     Request,
     digest,
@@ -13,9 +13,20 @@ from response_tuning.artifacts import (
     read_json,
 )
 from response_tuning.configs import DataConfig, GradeConfig
-from response_tuning.errors import ConfigError
+from response_tuning.errors import ConfigError, EngineError
+from response_tuning.folders import locked
 from response_tuning.registry import unknown
 from response_tuning.terminal import printable
+from response_tuning.workflows.refine import (
+    ORIGINAL,
+    SOURCE,
+    Rewriting,
+    check_refiner,
+    first_error,
+    print_extraction,
+    record_source,
+    source_of,
+)
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -30,12 +41,16 @@ DATA = "data"
 _DATA = ("examples.jsonl", "dropped.jsonl", "flagged.jsonl", "audit.json")
 
 
-def run_data(config: DataConfig, out: Path) -> None:
+def run_data(config: DataConfig, out: Path, how: Rewriting | None = None) -> None:
     """Turn a source into examples, unless ``out`` holds exactly that already.
+
+    Extraction and refinement come first, and leave their files in the folder of ``how``, by default
+    ``out/source``.
 
     Raises:
         ConfigError: ``out`` belongs to a run on other data, or what the examples are to be
             decontaminated against is neither a benchmark nor a file.
+        EngineError: some responses got no reply; the same call asks them again.
     """
     from response_tuning.data import prepare
 
@@ -43,7 +58,13 @@ def run_data(config: DataConfig, out: Path) -> None:
     if _is_there(config, config_digest, out):
         return
     prompts = {name: _prompts(name, config) for name in config.decontamination.against}
-    prepare(config, out, prompts)
+    how = how or Rewriting(out / SOURCE, terminal.console())
+    left, failed = source_of(config, run_data, how)
+    if failed:
+        raise EngineError(f"{how.folder}: of the responses, {first_error(how.folder, failed)}")
+    prepare(left, out, prompts)
+    if left is not config:
+        record_source(config, how.folder, out)
     seals.seal(out, [name for name in _DATA if (out / name).exists()], config=config_digest)
 
 
@@ -62,6 +83,39 @@ def _is_there(config: DataConfig, config_digest: str, out: Path) -> bool:
             f"{out.parent} holds a run on other data; choose another --out, or delete the folder"
         )
     return False
+
+
+def run_rewriting(
+    config: DataConfig, out: Path, console: "Console", *, retry_filtered: bool = False
+) -> int:
+    """Extract and refine a source into ``out``; return how many responses got no reply.
+
+    The same command again asks only for what is not in the journal.
+
+    Raises:
+        ConfigError: the source is among the files that are written, or a setting is impossible.
+    """
+    from response_tuning.data.refinement.page import print_refinement
+    from response_tuning.generate import check_retry
+
+    check_refiner(config)
+    engines = [config.refinement.engine] if config.refinement else []
+    check_retry(engines, retry_filtered=retry_filtered)
+    how = Rewriting(out, console, retry_filtered)
+    with locked(out, config):
+        if config.refinement is None:
+            run_data(config, out, how)
+            print_extraction(out, console)
+            print_audit(out, console)
+            return 0
+        _, failed = source_of(config, run_data, how)
+        if config.extraction is not None:
+            print_extraction(out, console)
+        print_audit(out / ORIGINAL, console)
+        print_refinement(out, console)
+    if failed:
+        console.print(first_error(out, failed), highlight=False, soft_wrap=True)
+    return failed
 
 
 def print_audit(out: Path, console: "Console") -> None:

@@ -20,21 +20,20 @@ from response_tuning.configs import (
     GenerateConfig,
     GradeConfig,
     ReportConfig,
-    Seed,
 )
 from response_tuning.errors import ConfigError
+from response_tuning.limits import Seed
 from response_tuning.recipe import (
-    PRESETS,
     Settings,
-    build,
     check_method,
     idle_mixture,
-    laid_over,
     merged,
     no_refusals,
-    read_recipe,
+    preset_called,
+    read_layers,
 )
 from response_tuning.registry import unknown
+from response_tuning.validation import build
 
 
 class VariantConfig(Config):
@@ -112,7 +111,7 @@ def read_experiment(path: Path, settings: Sequence[str] = ()) -> Experiment:
     Raises:
         ConfigError: the file is unusable, or a key or a value is; one line that names it.
     """
-    return build(Experiment, laid_over(read_recipe(path), settings), str(path))
+    return read_layers(path, {}, settings).build(Experiment)
 
 
 def cells(experiment: Experiment) -> list[Cell]:
@@ -129,6 +128,14 @@ def cells(experiment: Experiment) -> list[Cell]:
     for baseline in experiment.report.baselines:
         if baseline not in _arms(experiment):
             raise unknown("baseline", baseline, [*_arms(experiment)])
+    reference = experiment.grade.reference
+    if (
+        reference is not None
+        and reference not in _arms(experiment)
+        and not Path(reference).exists()
+    ):
+        error = unknown("variant", reference, [*_arms(experiment)])
+        raise ConfigError(f"grade.reference: no such file, and {error}")
     return found
 
 
@@ -202,9 +209,7 @@ def _dosed(variant: VariantConfig, refusals: int) -> VariantConfig:
 
 
 def _cell(experiment: Experiment, name: str, variant: VariantConfig, seed: int) -> Cell:
-    if experiment.preset not in PRESETS:
-        raise unknown("preset", experiment.preset, sorted(PRESETS))
-    preset = PRESETS[experiment.preset]
+    preset = preset_called(experiment.preset)
     where = f"variant '{name}'"
     _check_effect(experiment, variant, where)
     tuning = merged(experiment.finetune, variant.finetune or {})
@@ -216,9 +221,9 @@ def _cell(experiment: Experiment, name: str, variant: VariantConfig, seed: int) 
         variant=name,
         seed=seed,
         label=variant.label,
-        data=None if variant.finetune is None else build(DataConfig, data, f"{where}: data"),
-        finetune=build(FinetuneConfig, finetune, f"{where}: finetune"),
-        generate=build(GenerateConfig, generate, f"{where}: generate"),
+        data=None if variant.finetune is None else build(DataConfig, data, where, section=["data"]),
+        finetune=build(FinetuneConfig, finetune, where, section=["finetune"]),
+        generate=build(GenerateConfig, generate, where, section=["generate"]),
     )
 
 

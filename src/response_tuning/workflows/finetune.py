@@ -14,6 +14,7 @@ from response_tuning.recipe import Recipe
 from response_tuning.terminal import quiet_libraries
 from response_tuning.workflows.data import DATA, run_data
 from response_tuning.workflows.names import check_names
+from response_tuning.workflows.refine import SOURCE, Rewriting, check_refiner, unrefined
 from response_tuning.workflows.show import show_data
 
 if TYPE_CHECKING:
@@ -36,13 +37,14 @@ def run_finetune(recipe: Recipe, out: Path, console: "Console", *, resume: bool 
 
     quiet_libraries()
     check_names(recipe.finetune)
+    check_refiner(recipe.data)
     alone = locked(out, recipe.data, recipe.finetune)
     with alone, nothing_of_a_refused_run(out / DATA, out):
         check(recipe.finetune, out)
         if not resume and is_first():
             forget(out)
         with first_process_first(on_cpu=recipe.finetune.device == "cpu"):
-            run_data(recipe.data, out / DATA)
+            run_data(recipe.data, out / DATA, Rewriting(out / SOURCE, console))
         finetune(recipe.finetune, out / DATA, out, console)
 
 
@@ -54,8 +56,9 @@ def plan_finetune(recipe: Recipe, console: "Console") -> None:
 
     quiet_libraries()
     check_names(recipe.finetune)
+    check_refiner(recipe.data)
     with tempfile.TemporaryDirectory() as folder:
-        run_data(recipe.data, Path(folder))
+        run_data(unrefined(recipe.data, console), Path(folder))
         config = fitted(recipe.finetune)
         print_plan(config, read_examples(Path(folder)), console)
         show_data(config, Path(folder), console, rows=1)

@@ -19,7 +19,7 @@ from response_tuning.terminal import printable, progress_bar
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from response_tuning.generate import EngineConfig
+    from response_tuning.configs import EngineConfig
 
 
 def print_answers(out: Path, completions: Sequence[Completion], console: "Console") -> int:

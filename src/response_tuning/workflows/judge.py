@@ -1,25 +1,22 @@
 """Who judges: a model that is asked through its engine, or rules alone."""
 
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from response_tuning.artifacts import Completion, Request, Sampling
-from response_tuning.configs import JudgeConfig
+from response_tuning.configs import EngineConfig, JudgeConfig
 from response_tuning.errors import ConfigError, EngineError
-from response_tuning.recipe import build
+from response_tuning.grade.benchmark import OFFLINE, AskJudge
+from response_tuning.registry import unknown
 from response_tuning.terminal import progress_bar
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from response_tuning.generate import Engine
-
-
-OFFLINE = "offline"
-Say = Callable[[Iterable[Request]], Iterator[Completion]]
 
 
 class Judge:
@@ -43,12 +40,11 @@ class Judge:
     @cached_property
     def engine(self) -> "Engine":
         """Load or connect to the judge's model."""
-        from response_tuning.generate import EngineConfig, open_engine
+        from response_tuning.generate import open_engine
 
-        settings = build(EngineConfig, self.config.settings, "grade.judge.settings")
-        return open_engine(self.config.engine, settings)
+        return open_engine(self.config.engine, self.config.settings)
 
-    def say(self, journal: Path, about: str) -> Say | None:
+    def say(self, journal: Path, about: str) -> AskJudge | None:
         """Return what asks the judge and keeps its replies in ``journal``; None without a model."""
         from response_tuning.generate import generate
 
@@ -72,10 +68,14 @@ class Judge:
 
 def check_judge(config: JudgeConfig) -> None:
     """Refuse a judge that cannot be asked; see ``check_engine``."""
+    from response_tuning.generate import ENGINES
+
     if config.engine == OFFLINE:
         return
+    if config.engine not in ENGINES.names():
+        raise unknown("judge", config.engine, [OFFLINE, *ENGINES.names()])
     try:
-        check_engine(config.engine, config.settings, "grade.judge.settings")
+        check_engine(config.engine, config.settings)
     except (ConfigError, EngineError) as error:  # which names the flags of what answers
         raise type(error)(_ANSWERING.sub(_of_the_judge, str(error))) from error
 
@@ -95,27 +95,26 @@ def check_retry(judge: JudgeConfig, engines: Iterable[str] = (), *, retry_filter
     Raises:
         ConfigError: one line that names the flag.
     """
-    from response_tuning import generate
+    from response_tuning.generate import check_retry as check_engines
 
     judging = {judge.engine} - {OFFLINE}
-    generate.check_retry(judging.union(engines), retry_filtered=retry_filtered)
+    check_engines(judging.union(engines), retry_filtered=retry_filtered)
 
 
-def check_engine(name: str, settings: dict[str, Any], where: str) -> None:
+def check_engine(name: str, settings: EngineConfig) -> None:
     """Refuse settings that an engine has no use for, and a server that cannot be asked.
 
     Before anything runs, and without loading a model.
 
     Raises:
-        ConfigError: there is no such engine, or a setting is unknown, impossible or without effect.
+        ConfigError: there is no such engine, or a setting has no effect on it.
         EngineError: there is no key for the server.
     """
-    from response_tuning.generate import ENGINES, EngineConfig, open_engine
-    from response_tuning.generate.engine import check_effect
+    from response_tuning.generate import ENGINES, open_engine
+    from response_tuning.generate.engine import check_settings
 
     ENGINES.get(name)
-    config = build(EngineConfig, settings, where)
-    if name == "hf":  # which loads its model; the others are cheap
-        check_effect(name, config)
+    if name == "hf":  # opening it would load the model; the other engines only connect
+        check_settings(name, settings)
     else:
-        open_engine(name, config)
+        open_engine(name, settings)

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from response_tuning.folders import locked
-from response_tuning.recipe import build
 from response_tuning.terminal import progress_bar, quiet_libraries
 
 if TYPE_CHECKING:
@@ -19,10 +18,10 @@ def build_miniature(settings: Sequence[str], out: Path, console: "Console") -> N
         ConfigError: a setting is impossible.
     """
     from response_tuning.miniature.build import BuildConfig, build_base
-    from response_tuning.recipe import laid_over
+    from response_tuning.recipe import read_layers
 
     quiet_libraries()
-    config = build(BuildConfig, laid_over({}, settings), "rtune miniature build")
+    config = read_layers(None, {}, settings, where="rtune miniature build").build(BuildConfig)
     console.print(
         f"{config.pretrain.tokens:,} tokens, {config.pretrain.steps:,} steps, on the CPU",
         highlight=False,

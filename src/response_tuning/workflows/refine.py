@@ -1,93 +1,189 @@
-"""What ``rtune data`` does beyond preparing: responses are refined, extracted and inspected.
+"""Extraction and refinement: documents and responses become the source that is prepared.
 
-``DIR/original`` is what ``prepare`` left of the source, and ``DIR`` holds the same contract again,
-of the rewritten responses. Every reply of the refiner is in ``DIR/journal.jsonl`` as it came.
+A folder of them holds, as far as the recipe says so, ``passages.jsonl`` and ``extraction.json``;
+``original``, the examples as they were; and the refined examples with ``refinements.jsonl``,
+``refinement.json``, ``page.html`` and the journal of every reply. ``rtune data refine`` and ``rtune
+data extract`` make this folder; in a run it is ``source``, beside the data that are made from it.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from json import dumps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from response_tuning.artifacts import Completion, Request, Sampling, read_json, write_json
-from response_tuning.configs import DataConfig
-from response_tuning.folders import locked, page_at
+from response_tuning.configs import CurationConfig, DataConfig, DecontaminationConfig, MixtureConfig
+from response_tuning.folders import page_at
+from response_tuning.journals import Journal
 from response_tuning.terminal import printable, progress_bar, quiet_libraries
-from response_tuning.workflows.data import print_audit, run_data
+from response_tuning.workflows.experiment import Cell
+from response_tuning.workflows.judge import check_engine
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from response_tuning.data.passages import ExtractionConfig
-    from response_tuning.data.refinement.refine import RefinementConfig
-    from response_tuning.generate import Engine, EngineConfig
+    from response_tuning.generate import Engine
 
 
+SOURCE = "source"
+"""Sub-folder of a run or a cell. It is not inside the data: data of a refused run are deleted, and
+replies of a refiner cost money."""
 ORIGINAL = "original"
 """Sub-folder of a refinement that holds the examples as they were."""
-JOURNAL = "journal.jsonl"
+REFINER_JOURNAL = "journal.jsonl"
+
+Prepare = Callable[[DataConfig, Path], None]
 
 
-class Refiner(NamedTuple):
-    """Who rewrites, and how."""
+class Rewriting(NamedTuple):
+    """Where and how a command extracts and refines, beside what the recipe says."""
 
-    engine: str
-    engine_config: "EngineConfig"
-    refinement: "RefinementConfig"
+    folder: Path
+    console: "Console"
     retry_filtered: bool = False
-    """Ask again what a filter kept the engine from answering."""
+    """Ask again what a content filter kept the refiner from answering."""
+    journals: Sequence[Path] = ()
+    """Journals of other cells, whose replies are used before a refiner is asked."""
 
 
-def run_refine(config: DataConfig, refiner: Refiner, out: Path, console: "Console") -> int:
-    """Prepare a source and have its responses rewritten; return how many got no reply.
+def rewriting_of(
+    cell: Cell, every: Iterable[Cell], run: Path, console: "Console", *, retry_filtered: bool
+) -> Rewriting:
+    """Return how a cell of a run extracts and refines: next to its data, and no question twice."""
+    journals = [other.folder(run) / SOURCE / REFINER_JOURNAL for other in every]
+    return Rewriting(cell.folder(run) / SOURCE, console, retry_filtered, journals)
 
-    The same command again asks only for what is not in the journal.
 
-    Raises:
-        ConfigError: the source is among the files that are written, or a setting is impossible.
+def check_refiner(data: DataConfig | None) -> None:
+    """Refuse a refiner that cannot be asked, before anything runs; see ``check_engine``."""
+    if data is not None and data.refinement is not None:
+        check_engine(data.refinement.engine, data.refinement.settings)
+
+
+def unrefined(data: DataConfig, console: "Console") -> DataConfig:
+    """Return the data for a look at them, for which no refiner is asked; the console notes it."""
+    if data.refinement is None:
+        return data
+    console.print(
+        "responses are shown before their refinement, which needs the refiner", highlight=False
+    )
+    return data.model_copy(update={"refinement": None})
+
+
+def source_of(config: DataConfig, prepare: Prepare, how: Rewriting) -> tuple[DataConfig, int]:
+    """Extract and refine into the folder of ``how``; return the data that are left to prepare.
+
+    The second value is the number of responses without a reply. Passages and the draw of
+    ``max_examples`` come first, so that no reply is paid for a response that is not used. Curation,
+    decontamination and mixture are left: they apply to the texts that are trained on.
     """
-    from response_tuning.generate import check_retry, open_engine
+    folder, extracted = how.folder, config.extraction is not None
+    if extracted:
+        config = _passages(config, folder)
+    if config.refinement is None:
+        return config, 0
+    drawn = config.model_copy(
+        update={
+            "refinement": None,
+            "curation": CurationConfig(),
+            "mixture": MixtureConfig(),
+            "decontamination": DecontaminationConfig(),
+        }
+    )
+    prepare(drawn, folder / ORIGINAL)
+    failed = _refine(config, how)
+    if extracted:
+        audit = read_json(folder / "audit.json")
+        extraction = read_json(folder / "extraction.json")
+        write_json(folder / "audit.json", audit | {"extraction": extraction})
+    read = {"source": str(folder / "examples.jsonl"), "path": None, "refinement": None}
+    columns = {"response_column": None, "instruction_column": None, "max_examples": None}
+    hub = {"revision": "main", "split": "train"}
+    return config.model_copy(update=read | columns | hub), failed
 
-    check_retry([refiner.engine], retry_filtered=refiner.retry_filtered)
-    engine = open_engine(refiner.engine, refiner.engine_config)
-    with locked(out, config, refiner.engine_config):
-        run_data(config, out / ORIGINAL)
-        print_audit(out / ORIGINAL, console)
-        return _refine(engine, refiner, out, console)
+
+def record_source(config: DataConfig, folder: Path, out: Path) -> None:
+    """Have the audit in ``out`` name the original source, and how ``folder`` was made of it.
+
+    A later run compares the audit with its recipe, so the audit holds the recipe's own settings.
+    """
+    audit = read_json(out / "audit.json")
+    if config.refinement is not None:
+        refined = read_json(folder / "audit.json")
+        audit |= {"source": refined["source"], "refinement": refined["refinement"]}
+    if config.extraction is not None:
+        audit["extraction"] = read_json(folder / "extraction.json")
+        audit["source"] = audit["extraction"]["source"]
+    write_json(out / "audit.json", audit | {"config": config.model_dump(mode="json")})
 
 
-def run_extract(
-    config: "ExtractionConfig", refiner: Refiner | None, out: Path, console: "Console"
-) -> int:
-    """Make examples of the passages of documents; return how many a refiner did not reply to."""
-    from response_tuning.generate import check_retry, open_engine
-
-    if refiner:
-        check_retry([refiner.engine], retry_filtered=refiner.retry_filtered)
-    engine = open_engine(refiner.engine, refiner.engine_config) if refiner else None
-    with locked(out, config, refiner and refiner.engine_config):
-        prepared = _extract(config, out, console, refined=refiner is not None)
-        print_audit(prepared, console)
-        return _refine(engine, refiner, out, console) if engine and refiner else 0
-
-
-def _extract(config: "ExtractionConfig", out: Path, console: "Console", *, refined: bool) -> Path:
+def _passages(config: DataConfig, folder: Path) -> DataConfig:
     from response_tuning.data.passages import extract
 
-    extract(config, out)
-    extraction = read_json(out / "extraction.json")
-    _print_extraction(extraction, console)
-    data = DataConfig(
-        source=str(out / "passages.jsonl"),
-        response_column="text",
-        max_examples=config.max_passages,
-        seed=config.seed,
-    )
-    prepared = out / ORIGINAL if refined else out
-    run_data(data, prepared)
-    audit = read_json(prepared / "audit.json") | {"extraction": extraction}
-    write_json(prepared / "audit.json", audit)
-    return prepared
+    extract(config, folder)
+    read = {"source": str(folder / "passages.jsonl"), "path": None, "response_column": "text"}
+    hub = {"revision": "main", "split": "train"}
+    return config.model_copy(update=read | hub | {"extraction": None})
+
+
+def _refine(data: DataConfig, how: Rewriting) -> int:
+    """Rewrite the examples in ``original``; return how many got no reply."""
+    from response_tuning.data.refinement.page import write_page
+    from response_tuning.data.refinement.refine import refine
+    from response_tuning.generate import open_engine
+
+    folder, config = how.folder, data.refinement
+    assert config is not None
+    journal = folder / REFINER_JOURNAL
+    _copy_replies(how.journals, journal)
+    engine = open_engine(config.engine, config.settings)
+    attempts = [_asking(engine, sampling, journal, how) for sampling in config.attempts()]
+    refine(folder / ORIGINAL, attempts, config, folder)
+    write_page(folder)
+    failed: int = read_json(folder / "refinement.json", "outcomes")["outcomes"]["error"]
+    return failed
+
+
+def first_error(folder: Path, failed: int) -> str:
+    """Return a sentence on the responses that got no reply."""
+    cause = read_json(folder / "refinement.json")["first_error"]
+    return f"{failed:,} got no reply, the first because: {cause}; the same command asks them again"
+
+
+def _copy_replies(others: Iterable[Path], journal: Path) -> None:
+    """Copy the replies of other journals that ``journal`` lacks.
+
+    Cells of one run refine the same responses, and each has a journal of its own so that any
+    machine can take it. Copying first means that no question is asked twice.
+    """
+    known = {reply.key for reply in Journal(journal, Completion) if reply.error is None}
+    for other in others:
+        if not other.exists() or other.resolve() == journal.resolve():
+            continue
+        with Journal(journal, Completion).appending() as append:
+            for reply in Journal(other, Completion):
+                if reply.error is None and reply.key not in known:
+                    append(reply)
+                    known.add(reply.key)
+
+
+def _asking(
+    engine: "Engine", sampling: Sampling, journal: Path, how: Rewriting
+) -> Callable[[Iterable[Request]], Iterator[Completion]]:
+    from response_tuning.generate import generate
+
+    def ask(requests: Iterable[Request]) -> Iterator[Completion]:
+        with progress_bar("rewrites", how.console) as advance:
+            return generate(
+                engine,
+                requests,
+                journal,
+                sampling,
+                progress=advance,
+                retry_filtered=how.retry_filtered,
+            )
+
+    return ask
 
 
 def run_inspect(
@@ -112,43 +208,9 @@ def run_inspect(
         console.print(f"wrote {html}", highlight=False, soft_wrap=True)
 
 
-def _refine(engine: "Engine", refiner: Refiner, out: Path, console: "Console") -> int:
-    from response_tuning.data.refinement.page import print_refinement, write_page
-    from response_tuning.data.refinement.refine import refine
-
-    config, again = refiner.refinement, refiner.retry_filtered
-    attempts = [_asking(engine, one, out, console, again) for one in config.attempts()]
-    refine(out / ORIGINAL, attempts, config, out)
-    write_page(out)
-    print_refinement(out, console)
-    summary = read_json(out / "refinement.json", "outcomes", "first_error")
-    failed: int = summary["outcomes"]["error"]
-    if failed:
-        said = f"{failed:,} got no reply, the first because: {summary['first_error']}"
-        console.print(f"{said}; the same command asks them again", highlight=False, soft_wrap=True)
-    return failed
-
-
-def _asking(
-    engine: "Engine", sampling: Sampling, out: Path, console: "Console", retry_filtered: bool
-) -> Callable[[Iterable[Request]], Iterator[Completion]]:
-    from response_tuning.generate import generate
-
-    def say(requests: Iterable[Request]) -> Iterator[Completion]:
-        with progress_bar("rewrites", console) as advance:
-            return generate(
-                engine,
-                requests,
-                out / JOURNAL,
-                sampling,
-                progress=advance,
-                retry_filtered=retry_filtered,
-            )
-
-    return say
-
-
-def _print_extraction(extraction: dict[str, Any], console: "Console") -> None:
+def print_extraction(folder: Path, console: "Console") -> None:
+    """Print how many passages the documents gave, and what was left out and why."""
+    extraction = read_json(folder / "extraction.json")
     lines = [
         f"{extraction['documents']:,} documents: {extraction['documents_used']:,} used, "
         f"{extraction['passages']:,} passages",

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from response_tuning.artifacts import package_versions, read_json, write_json
 from response_tuning.folders import locked
 from response_tuning.terminal import quiet_libraries
-from response_tuning.workflows import grade, suites
+from response_tuning.workflows import grade
 from response_tuning.workflows.cell import check_answering, tune_and_ask
 from response_tuning.workflows.data import DATA, run_data
 from response_tuning.workflows.experiment import (
@@ -31,6 +31,7 @@ from response_tuning.workflows.experiment import (
 )
 from response_tuning.workflows.judge import Judge, check_judge, check_retry
 from response_tuning.workflows.names import check_names
+from response_tuning.workflows.refine import check_refiner, rewriting_of
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -55,6 +56,7 @@ def run_experiment(
     quiet_libraries()
     found = _checked(experiment)
     engines = {cell.generate.engine for cell in found}
+    engines |= {cell.data.refinement.engine for cell in found if cell.data and cell.data.refinement}
     check_retry(experiment.grade.judge, engines, retry_filtered=retry_filtered)
     read = [part for cell in found for part in (cell.data, cell.finetune, cell.generate.settings)]
     with locked(out, experiment.grade, *read):
@@ -97,7 +99,8 @@ def _run(
             if cell.data is not None:
                 folder = cell.folder(out)
                 prepared.enter_context(nothing_of_a_refused_run(folder / DATA, folder / "finetune"))
-                run_data(cell.data, folder / DATA)
+                how = rewriting_of(cell, found, out, console, retry_filtered=retry_filtered)
+                run_data(cell.data, folder / DATA, how)
         for number, cell in enumerate(found, start=1):
             console.print(
                 f"[{number}/{len(found)}] {cell.variant}, seed {cell.seed}",
@@ -115,7 +118,7 @@ def _run(
     unknown = _report(experiment, found, out)
     manifest |= {"status": "finished", "peak_memory_gib": _peak_memory_gib()}
     write_json(out / MANIFEST, manifest)
-    _print_report(found, out, unknown, console)
+    _print_report(experiment, found, out, unknown, console)
     console.print(
         f"{time.monotonic() - began:.0f} s, {_peak_memory_gib():.1f} GiB of memory at most",
         highlight=False,
@@ -138,7 +141,7 @@ def _dearer(now: dict[str, float], before: dict[str, float]) -> dict[str, float]
 
 def plan_experiment(experiment: Experiment, console: "Console") -> None:
     """Print what ``run_experiment`` would do; nothing is written."""
-    from response_tuning.grade import open_benchmark
+    from response_tuning.grade import open_benchmark, open_lm_eval
 
     found = _checked(experiment)
     for cell in found:
@@ -147,9 +150,9 @@ def plan_experiment(experiment: Experiment, console: "Console") -> None:
     items = {
         name: len(open_benchmark(name, experiment.grade).items())
         for name in experiment.benchmarks
-        if name not in suites.CORE
+        if open_lm_eval(name) is None
     }
-    by_lm_eval = [name for name in experiment.benchmarks if name in suites.CORE]
+    by_lm_eval = [name for name in experiment.benchmarks if open_lm_eval(name)]
     tuned = sum(cell.tuned for cell in found)
     for line in (
         f"seeds: {', '.join(map(str, experiment.seeds))}",
@@ -167,19 +170,20 @@ def report_run(run: Path, console: "Console") -> bool:
         DataError: ``run`` holds no run.
         ConfigError: its manifest is of another version.
     """
-    from response_tuning.recipe import build
+    from response_tuning.validation import build
 
     content = read_json(run / MANIFEST, "experiment")
     experiment = build(Experiment, content["experiment"], str(run / MANIFEST))
     found = cells(experiment)
     with locked(run):
         unknown = _report(experiment, found, run)
-    _print_report(found, run, unknown, console)
+    _print_report(experiment, found, run, unknown, console)
     return not unknown
 
 
 def _report(experiment: Experiment, found: Sequence[Cell], run: Path) -> list[str]:
     """Write the report, and return what it says of rates that are not known."""
+    from response_tuning.grade import displays
     from response_tuning.report import report
 
     return report(
@@ -188,34 +192,48 @@ def _report(experiment: Experiment, found: Sequence[Cell], run: Path) -> list[st
         experiment.report,
         (*experiment.notes, *grade.about_judge(experiment.benchmarks, experiment.grade)),
         experiment.seeds,
-        suites.reported(experiment.benchmarks),
+        displays(experiment.benchmarks, experiment.grade),
     )
 
 
 def _print_report(
-    found: Sequence[Cell], run: Path, unknown: Sequence[str], console: "Console"
+    experiment: Experiment,
+    found: Sequence[Cell],
+    run: Path,
+    unknown: Sequence[str],
+    console: "Console",
 ) -> None:
+    from response_tuning.grade import displays
     from response_tuning.report import summary
 
-    console.print(summary(run, _variants(found)), highlight=False, soft_wrap=True)
+    shown = displays(experiment.benchmarks, experiment.grade)
+    console.print(summary(run, _variants(found), shown), highlight=False, soft_wrap=True)
     for sentence in unknown:
         console.print(sentence, style="red", highlight=False, soft_wrap=True)
     console.print(f"report: {run / 'report' / 'report.html'}", highlight=False, soft_wrap=True)
 
 
 def _grade(experiment: Experiment, found: Sequence[Cell], out: Path, judge: Judge) -> None:
+    from response_tuning.grade import averages, open_lm_eval
+
+    answered = [name for name in experiment.benchmarks if open_lm_eval(name) is None]
     for cell in found:
         folder = cell.folder(out)
-        for benchmark in (name for name in experiment.benchmarks if name not in suites.CORE):
+        for benchmark in answered:
             config = with_reference(experiment, cell, benchmark, out)
             grade.grade_answers(benchmark, config, folder, judge)
-        if {*suites.REFUSAL} <= {*experiment.benchmarks}:
-            grade.average_refusals(folder)
+        for average in averages(experiment.benchmarks, experiment.grade):
+            grade.write_average(average, folder)
 
 
 def _checked(experiment: Experiment) -> list[Cell]:
     """Return the cells, once every name in them is known."""
-    from response_tuning.grade import check_effect, check_metrics, open_benchmark
+    from response_tuning.grade import (
+        check_effect,
+        check_metrics,
+        open_benchmark,
+        open_lm_eval,
+    )
     from response_tuning.workflows.lm_eval import check_core
 
     found = cells(experiment)
@@ -224,12 +242,13 @@ def _checked(experiment: Experiment) -> list[Cell]:
     check_effect(experiment.benchmarks, experiment.grade)
     for cell in found:
         check_answering(cell, Path())
+        check_refiner(cell.data)
         check_names(cell.finetune)
         if cell.generate.template is not None:
             check_names(cell.finetune.model_copy(update={"template": cell.generate.template}))
-    check_core([name for name in experiment.benchmarks if name in suites.CORE])
+    check_core([name for name in experiment.benchmarks if open_lm_eval(name)])
     for benchmark in experiment.benchmarks:
-        if benchmark not in suites.CORE:
+        if open_lm_eval(benchmark) is None:
             open_benchmark(benchmark, experiment.grade)
     check_metrics(experiment.benchmarks, experiment.grade, experiment.report)
     return found
@@ -252,10 +271,12 @@ def _described(cell: Cell) -> str:
     size = f"{cell.data.max_examples:,} of " if cell.data.max_examples else ""
     mixed = cell.data.mixture.refusals
     refusals = f" and {mixed:,} refusals" if mixed else ""
+    refiner = cell.data.refinement
+    refined = f", refined by {refiner.settings.model or refiner.engine}" if refiner else ""
     fresh = " with fresh weights" if cell.finetune.random_init else ""
     return (
         f"{cell.finetune.objective} ({cell.finetune.method}) of {cell.finetune.base_model}{fresh} "
-        f"on {size}{cell.data.source}{refusals}"
+        f"on {size}{cell.data.source}{refined}{refusals}"
     )
 
 

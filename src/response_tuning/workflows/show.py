@@ -9,9 +9,10 @@ from response_tuning.artifacts import (
 )
 from response_tuning.configs import DataConfig, FinetuneConfig
 from response_tuning.folders import page_at
-from response_tuning.recipe import build
 from response_tuning.terminal import quiet_libraries
+from response_tuning.validation import build
 from response_tuning.workflows.data import DATA, run_data
+from response_tuning.workflows.refine import unrefined
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -71,7 +72,7 @@ def show_file(
         page_at(page if isinstance(page, Path) else None, data, config),
         tempfile.TemporaryDirectory() as folder,
     ):
-        run_data(data, Path(folder))
+        run_data(unrefined(data, console), Path(folder))
         show_data(config, Path(folder), console, **how)  # type: ignore[arg-type]
 
 

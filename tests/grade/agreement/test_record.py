@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from response_tuning.artifacts import write_json
-from response_tuning.configs import JudgeConfig
+from response_tuning.configs import EngineConfig, JudgeConfig
 from response_tuning.errors import ConfigError, DataError
 from response_tuning.grade.agreement.comparison import Counts, check_set, prompt_digests
 from response_tuning.grade.agreement.labelled_sets import REFUSALS, LabelledSet
@@ -23,7 +23,9 @@ from response_tuning.grade.agreement.record import (
 from response_tuning.grade.judges.refusal_classifier import measured
 
 OFFLINE = JudgeConfig()
-MODEL = JudgeConfig(engine="openai", settings={"model": "m", "base_url": "http://127.0.0.1:1/v1"})
+MODEL = JudgeConfig.model_validate(
+    {"engine": "openai", "settings": {"model": "m", "base_url": "http://127.0.0.1:1/v1"}}
+)
 COUNTS: Counts = Counter(
     {
         ("", "refusal", "refusal"): 40,
@@ -117,7 +119,7 @@ def test_where_nothing_was_judged_there_is_nothing_to_say(tmp_path: Path) -> Non
     [
         (OFFLINE, "is about rules alone, offline, and the judge is m"),
         (
-            MODEL.model_copy(update={"settings": {"model": "other"}}),
+            MODEL.model_copy(update={"settings": EngineConfig(model="other")}),
             "is about other .engine openai",
         ),
         (MODEL.model_copy(update={"engine": "hf"}), "is about m .engine hf., and the judge is m"),
@@ -134,7 +136,7 @@ def test_a_check_of_another_judge_is_refused(
 
 def test_the_same_judge_at_another_address_is_the_same(left: Callable[[Check], Path]) -> None:
     elsewhere = {"model": "m", "base_url": "http://127.0.0.1:2/v1", "concurrency": 3}
-    config = MODEL.model_copy(update={"settings": elsewhere})
+    config = MODEL.model_copy(update={"settings": EngineConfig.model_validate(elsewhere)})
     assert "agreed" in judge_sentence(with_check(config, left(check_of(MODEL, "own"))), ["xstest"])
 
 
@@ -153,6 +155,6 @@ def test_what_is_no_check_is_named(tmp_path: Path, content: str) -> None:
 
 
 def test_a_scripted_judge_has_a_name_too() -> None:
-    assert name_of(JudgeConfig(engine="scripted", settings={"table": "t"})) == (
-        "a table (engine scripted)"
-    )
+    assert name_of(
+        JudgeConfig.model_validate({"engine": "scripted", "settings": {"table": "t"}})
+    ) == ("a table (engine scripted)")

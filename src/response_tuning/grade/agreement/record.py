@@ -10,10 +10,10 @@ from response_tuning.artifacts import Record, read_json
 from response_tuning.configs import JudgeConfig
 from response_tuning.errors import ConfigError, DataError
 from response_tuning.grade.agreement.comparison import SetCheck, prompt_digests
+from response_tuning.grade.benchmark import OFFLINE
 from response_tuning.grade.judges.refusal_classifier import measured
 
 CHECK = "judge-check.json"
-OFFLINE = "offline"
 FITTED_TO = "xstest"
 IN_SAMPLE = "its weights were fitted to these"
 
@@ -84,7 +84,7 @@ def name_of(config: JudgeConfig) -> str:
     """Return how a judge is called in a sentence."""
     if config.engine == OFFLINE:
         return "rules alone, offline"
-    return f"{config.settings.get('model') or 'a table'} (engine {config.engine})"
+    return f"{config.settings.model or 'a table'} (engine {config.engine})"
 
 
 def in_sample(check: Check, name: str) -> bool:
@@ -115,7 +115,9 @@ def _check_of(config: JudgeConfig, path: Path) -> Check:
 
 def _identity(config: JudgeConfig) -> tuple[Any, ...]:
     """Return what makes it another judge; the address of a server does not."""
-    return config.engine, *(config.settings.get(key) for key in ("model", "revision", "template"))
+    return config.engine, *(
+        getattr(config.settings, key) for key in ("model", "revision", "template")
+    )
 
 
 def _sentence(check: Check, subject: str) -> str:

@@ -1,0 +1,15 @@
+"""``rtune chat``: a model in a person's hands."""
+
+from response_tuning.artifacts import Sampling
+
+
+def run_chat(model: str, template: str | None, sampling: Sampling) -> None:
+    """Talk with ``model`` on standard input and output until ``exit``, Ctrl-D or Ctrl-C.
+
+    Raises:
+        ModelError: the model cannot be loaded.
+        TemplateError: it has no chat template, or one that cannot render a conversation.
+    """
+    from response_tuning.serve import chat
+
+    chat.run_chat(model, template, sampling)
