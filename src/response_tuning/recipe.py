@@ -198,7 +198,7 @@ def check_method(settings: Mapping[str, Any], given: Iterable[str], where: str) 
     """
     if settings.get("method") == "full":
         for key in sorted(given):
-            if key.startswith("lora_"):
+            if key.startswith("lora_") and key in FinetuneConfig.model_fields:
                 raise ConfigError(
                     f"{where}: {key}: has no effect with method 'full', which has no adapter; "
                     "remove it"

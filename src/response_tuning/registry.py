@@ -62,7 +62,7 @@ class Registry(Generic[T]):
         plugins.load_installed()
 
 
-LISTED = 12
+NAMES_LISTED = 12
 """How many known names follow a suggestion; without a suggestion, all of them are listed."""
 
 
@@ -70,7 +70,7 @@ def unknown(kind: str, name: str, known: Sequence[str]) -> ConfigError:
     """Return the error for a name that is not in ``known``, with the most similar name that is."""
     hint = suggestion(name, known)
     shown = [hint] if hint else []
-    if not hint or len(known) <= LISTED:
+    if not hint or len(known) <= NAMES_LISTED:
         shown.append(f"known are {', '.join(known)}")
     # Someone may have pasted a key where a name belongs.
     return ConfigError(f"unknown {kind} '{redacted(name)}': {' '.join(shown)}")

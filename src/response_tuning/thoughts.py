@@ -25,7 +25,7 @@ _MARK = re.compile(
 _CLOSES = {"/", "end", "end_", "end_of_"}
 # OpenAI's gpt-oss, as it is and as a tokenizer writes it that leaves special tokens out.
 _CHANNEL = re.compile(r"<\|channel\|>\s*(\w+)[^<]*(?:<\|[a-z_]+\|>[^<]*)*?<\|message\|>")
-_ENDS = re.compile(r"<\|(?:end|return|call|start)\|>")
+_CHANNEL_ENDS = re.compile(r"<\|(?:end|return|call|start)\|>")
 _BARE = re.compile(r"\s*(?:analysis|commentary)(?=[A-Z\"'])")
 _BARE_FINAL = "assistantfinal"
 _WRAPPERS = (
@@ -50,9 +50,9 @@ class Answer(NamedTuple):
 
 def answer(completion: Completion) -> Answer:
     """Return the answer that a completion holds."""
-    found = without_thoughts(completion.response or "")
-    thinking = found.thinking or (completion.reasoning is not None and not found.text.strip())
-    return Answer(found.text, thinking)
+    parsed = without_thoughts(completion.response or "")
+    thinking = parsed.thinking or (completion.reasoning is not None and not parsed.text.strip())
+    return Answer(parsed.text, thinking)
 
 
 def without_thoughts(text: str) -> Answer:
@@ -60,16 +60,16 @@ def without_thoughts(text: str) -> Answer:
     if "<|channel|>" in text:
         return _final_channel(text)
     if _BARE.match(text) and _BARE_FINAL in text:
-        said = text.rpartition(_BARE_FINAL)[2].strip()
-        return Answer(said, thinking=not said)
+        rest = text.rpartition(_BARE_FINAL)[2].strip()
+        return Answer(rest, thinking=not rest)
     outside = _outside(text)
     if outside is None:
         return Answer(text, thinking=False)
-    said = outside.strip()
+    rest = outside.strip()
     for wrapper in _WRAPPERS:
-        if whole := wrapper.fullmatch(said):
-            said = whole["in"]
-    return Answer(said, thinking=not said)
+        if whole := wrapper.fullmatch(rest):
+            rest = whole["in"]
+    return Answer(rest, thinking=not rest)
 
 
 def _outside(text: str) -> str | None:
@@ -83,7 +83,7 @@ def _outside(text: str) -> str | None:
     kept: list[str] = []
     opened: int | None = None
     end = 0
-    found = False
+    has_marks = False
     coded, begins = "`" in text, len(text) - len(text.lstrip())
     owed = 1  # closing marks that may yet end what no mark opened here
     for mark in _MARK.finditer(text):
@@ -96,7 +96,7 @@ def _outside(text: str) -> str | None:
             if opened is None:
                 kept.clear()
                 owed -= 1
-            opened, end, found = None, mark.end(), True
+            opened, end, has_marks = None, mark.end(), True
         elif opened is None:
             owed -= mark.start() == begins
             kept.append(text[end : mark.start()])
@@ -104,10 +104,10 @@ def _outside(text: str) -> str | None:
         else:
             owed += 1
     if opened is None:
-        return "".join([*kept, text[end:]]) if found else None
+        return "".join([*kept, text[end:]]) if has_marks else None
     if not text[end:opened].rpartition("\n")[2].strip():
         return "".join(kept)
-    return "".join([*kept, text[opened:]]) if found else None
+    return "".join([*kept, text[opened:]]) if has_marks else None
 
 
 def _closes(mark: "re.Match[str]") -> bool:
@@ -134,6 +134,6 @@ def _final_channel(text: str) -> Answer:
     final = None
     for channel in _CHANNEL.finditer(text):
         if channel[1].lower() == "final":
-            final = _ENDS.split(text[channel.end() :], maxsplit=1)[0]
-    said = (final or "").strip()
-    return Answer(said, thinking=not said)
+            final = _CHANNEL_ENDS.split(text[channel.end() :], maxsplit=1)[0]
+    rest = (final or "").strip()
+    return Answer(rest, thinking=not rest)

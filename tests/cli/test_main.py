@@ -299,7 +299,7 @@ def test_a_folder_at_work_is_refused_to_a_second_command(
         (["--preset", "papr"], "did you mean 'paper'"),
         (["--base-model", "nowhere/at-all"], "nowhere/at-all: no such folder"),
         (["--template", "tulip"], "did you mean 'tulu'"),
-        (["--set", "finetune.lora_rank=8"], "finetune: lora_rank"),
+        (["--set", "finetune.lora_rank=8"], "finetune: unknown key 'lora_rank'"),
         (["--set", "lora_r=8"], "expected SECTION.KEY=VALUE"),
         (["--window", "4"], "finetune.window"),
         (["--method", "qlora"], "--method lora"),

@@ -310,7 +310,7 @@ def test_resamples_without_a_ratio_are_counted_where_all_can_read_it(
         "quiz, rt against it",
     ]
     assert found.unjoined[0].endswith(
-        " of 500 resamples were left out of precision, for no answer in them counts."
+        " of 500 resamples were left out of precision: none of their answers counts."
     )
 
 

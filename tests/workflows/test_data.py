@@ -109,6 +109,8 @@ def test_the_refinement_recipe_runs_to_its_report_and_asks_the_refiner_once(
         audit = read_json(source.parent / "data" / "audit.json")
         assert audit["source"]["path"] == str(Path("rows.jsonl").resolve())
         assert audit["refinement"]["template"] == "scripted"
+    resolved = read_json(Path("run/manifest.json"))["experiment"]["variants"]["rt-refined"]["data"]
+    assert resolved["refinement"]["settings"] == {"table": "table.jsonl"}
     again = rtune(*command)
     assert again.code == 0
     assert asked.total() == len(ROWS)

@@ -228,14 +228,10 @@ def _classes(stretch: Stretch) -> str:
 
 def write_html(view: Overview, chat: Chat, path: Path, title: str) -> None:
     """Write one self-contained page; all text from the data is escaped."""
-    import jinja2
-
     from response_tuning.artifacts import written_aside
+    from response_tuning.pages import environment
 
-    source = Path(__file__).with_name("show.html.jinja").read_text(encoding="utf-8")
-    template = jinja2.Environment(
-        autoescape=True, trim_blocks=True, lstrip_blocks=True
-    ).from_string(source)
+    template = environment(Path(__file__).parent).get_template("show.html.jinja")
     examples: list[dict[str, Any]] = [
         {"entry": entry, "stretches": list(stretches(entry, chat))} for entry in view.shown
     ]

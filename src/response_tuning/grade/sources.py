@@ -11,7 +11,7 @@ from response_tuning.configs import GradeConfig
 from response_tuning.errors import DataError
 from response_tuning.readers import BLANK, READERS, TEXT_SUFFIXES, Row, read, read_texts, shown
 
-T = TypeVar("T")
+Element = TypeVar("Element")
 
 
 @dataclass(frozen=True)
@@ -49,9 +49,9 @@ def read_source(source: BenchmarkSource, config: GradeConfig) -> SourceRows:
     """
     path = local_copy(source, config)
     if path is not None:
-        found = tuple(_rows(path, source.column))
-        _check(found, path)
-        return SourceRows(found, {"path": str(path), "sha256": file_digest(path)})
+        rows = tuple(_rows(path, source.column))
+        _check(rows, path)
+        return SourceRows(rows, {"path": str(path), "sha256": file_digest(path)})
     if source.hub_id is None:
         raise DataError(
             f"{source.benchmark}: download {source.address} and name your copy with "
@@ -78,7 +78,7 @@ def local_copy(source: BenchmarkSource, config: GradeConfig) -> Path | None:
     else:
         return None
     if not path.exists():
-        raise DataError(f"{path}: no such file; it would be {source.benchmark}'s")
+        raise DataError(f"{path}: no such file; expected a copy of {source.benchmark} here")
     return path
 
 
@@ -90,19 +90,19 @@ def cell(row: Row, *columns: str) -> str:
     """
     column = next((column for column in columns if column in row.fields), None)
     if column is None:
-        there = ", ".join(map(shown, row.fields))
-        raise DataError(f"{row.where}: no column '{' or '.join(columns)}' among {there}")
+        known = ", ".join(map(shown, row.fields))
+        raise DataError(f"{row.where}: no column '{' or '.join(columns)}' among {known}")
     value = row.fields[column]
     if not isinstance(value, str):
         raise DataError(f"{row.where}: expected text in '{column}', found {shown(value)}")
     return value
 
 
-def spread(found: Sequence[T], limit: int | None) -> list[T]:
+def spread(items: Sequence[Element], limit: int | None) -> list[Element]:
     """Return ``limit`` of the items found, evenly spread; all of them without a limit."""
-    if limit is None or limit >= len(found):
-        return list(found)
-    return [found[place * len(found) // limit] for place in range(limit)]
+    if limit is None or limit >= len(items):
+        return list(items)
+    return [items[place * len(items) // limit] for place in range(limit)]
 
 
 def _rows(path: Path, column: str) -> Iterator[Row]:

@@ -19,7 +19,7 @@ class _Answer(NamedTuple):
     finish: str
 
 
-class _Asked(NamedTuple):
+class _BenchmarkAnswers(NamedTuple):
     """What a benchmark asked, and what each variant said in its first seed."""
 
     benchmark: BenchmarkScores
@@ -39,8 +39,8 @@ def browser_json(
     If it would be longer than ``room`` bytes, it holds the first prompts of each benchmark only,
     as many as there is room for.
     """
-    asked = [_read(run, benchmark) for benchmark in benchmarks]
-    items = [list(_items(place, one)) for place, one in enumerate(asked)]
+    answered = [_read(run, benchmark) for benchmark in benchmarks]
+    items = [list(_items(place, one)) for place, one in enumerate(answered)]
     shell = _safe(
         {
             "variants": benchmarks[0].variants,
@@ -60,43 +60,45 @@ def browser_json(
     joined = ",".join(item for part in kept for item in part)
     cut = {
         one.benchmark.name: f"{len(shown)} of {len(all_)}"
-        for one, shown, all_ in zip(asked, kept, items, strict=True)
+        for one, shown, all_ in zip(answered, kept, items, strict=True)
         if len(shown) < len(all_)
     }
-    return f"{shell[:-2]}{joined}]}}", [*_cut(cut), *_other_seeds(asked)]
+    return f"{shell[:-2]}{joined}]}}", [*_cut(cut), *_other_seeds(answered)]
 
 
-def _read(run: Path, benchmark: BenchmarkScores) -> _Asked:
-    asked = _Asked(benchmark, {}, {}, {})
+def _read(run: Path, benchmark: BenchmarkScores) -> _BenchmarkAnswers:
+    answered = _BenchmarkAnswers(benchmark, {}, {}, {})
     for variant in benchmark.variants:
         graded = benchmark.seeds_of(variant)
-        folders = [found for found in seed_folders(run, variant) if found[0] in graded]
+        folders = [one for one in seed_folders(run, variant) if one[0] in graded]
         for seed, folder in folders[:1]:
             path = folder / "generate" / f"{benchmark.name}.jsonl"
-            asked.seeds[variant] = seed
-            answers = asked.answers.setdefault(variant, {})
-            for said in read_jsonl(path, Completion) if path.exists() else ():
-                turns = [[message.role, message.content] for message in said.prompt]
+            answered.seeds[variant] = seed
+            answers = answered.answers.setdefault(variant, {})
+            for completion in read_jsonl(path, Completion) if path.exists() else ():
+                turns = [[message.role, message.content] for message in completion.prompt]
                 alone = len(turns) == 1 and turns[0][0] == "user"
-                asked.prompts.setdefault(said.item_id, turns[0][1] if alone else turns)
-                text = said.response if said.response is not None else said.error
-                answers[said.item_id] = _Answer(text or said.detail, FINISH[said.finish_reason])
-    return asked
+                answered.prompts.setdefault(completion.item_id, turns[0][1] if alone else turns)
+                text = completion.response if completion.response is not None else completion.error
+                answers[completion.item_id] = _Answer(
+                    text or completion.detail, FINISH[completion.finish_reason]
+                )
+    return answered
 
 
-def _items(place: int, asked: _Asked) -> Iterator[str]:
+def _items(place: int, answered: _BenchmarkAnswers) -> Iterator[str]:
     """Yield each prompt as JSON; an answer that several variants gave is there once."""
-    benchmark = asked.benchmark
+    benchmark = answered.benchmark
     positions = {item: position for position, item in enumerate(benchmark.items)}
-    for item, prompt in asked.prompts.items():
+    for item, prompt in answered.prompts.items():
         texts: dict[str, int] = {}
         which: list[int] = []
         marks: list[str] = []
         position = positions.get(item)
         for variant in benchmark.variants:
-            said = asked.answers.get(variant, {}).get(item)
-            which.append(texts.setdefault(said.text, len(texts)) if said else -1)
-            marks.append((said.finish if said else "-") + _scored(asked, variant, position))
+            answer = answered.answers.get(variant, {}).get(item)
+            which.append(texts.setdefault(answer.text, len(texts)) if answer else -1)
+            marks.append((answer.finish if answer else "-") + _scored(answered, variant, position))
         yield _safe(
             {
                 "benchmark": place,
@@ -115,12 +117,12 @@ def _marks(benchmark: BenchmarkScores) -> list[str]:
     return [metric for metric in benchmark.headline if metric in benchmark.binary]
 
 
-def _scored(asked: _Asked, variant: str, position: int | None) -> str:
+def _scored(answered: _BenchmarkAnswers, variant: str, position: int | None) -> str:
     """Return "1", "0" or, where there is no score, "-" for each of the marks."""
-    benchmark = asked.benchmark
-    if position is None or asked.seeds.get(variant) not in benchmark.seeds:
+    benchmark = answered.benchmark
+    if position is None or answered.seeds.get(variant) not in benchmark.seeds:
         return "-" * len(_marks(benchmark))
-    row = benchmark.seeds.index(asked.seeds[variant])
+    row = benchmark.seeds.index(answered.seeds[variant])
     values = (benchmark.of(metric, variant)[row, position] for metric in _marks(benchmark))
     return "".join({0.0: "0", 1.0: "1"}.get(float(value), "-") for value in values)
 
@@ -135,10 +137,10 @@ def _cut(shown: Mapping[str, str]) -> Iterator[str]:
         yield f"{name}: the first {count} prompts are shown, to keep this page small."
 
 
-def _other_seeds(asked: Sequence[_Asked]) -> Iterator[str]:
+def _other_seeds(answered: Sequence[_BenchmarkAnswers]) -> Iterator[str]:
     """Say whose answers are of another seed than the lowest."""
     seeds: dict[str, int] = {}
-    for one in asked:
+    for one in answered:
         seeds |= one.seeds
     for variant, seed in seeds.items():
         if seed != min(seeds.values()):

@@ -57,11 +57,11 @@ def check(variants: Sequence[Variant], config: ReportConfig) -> None:
 
 def dose_series(variants: Sequence[Variant]) -> dict[str, list[Variant]]:
     """Return the series of at least two doses, each with its lowest dose first."""
-    found: dict[str, list[Variant]] = {}
+    series: dict[str, list[Variant]] = {}
     for variant in sorted(variants, key=lambda v: v.dose or 0):
         if variant.series and variant.dose is not None:
-            found.setdefault(variant.series, []).append(variant)
-    return {name: members for name, members in found.items() if len(members) > 1}
+            series.setdefault(variant.series, []).append(variant)
+    return {name: members for name, members in series.items() if len(members) > 1}
 
 
 def compare(
@@ -69,24 +69,24 @@ def compare(
 ) -> Findings:
     """Estimate every metric of every variant, its differences from baselines, and its trends."""
     names = [variant.name for variant in variants]
-    found = Findings([], [], [], [])
+    findings = Findings([], [], [], [])
     for benchmark in benchmarks:
         more = _compare(benchmark, variants, config)
-        found.results.extend(more.results)
-        found.comparisons.extend(more.comparisons)
-        found.trends.extend(more.trends)
-        found.unjoined.extend(more.unjoined)
-    found.results.sort(key=lambda r: names.index(r.variant))
-    found.comparisons.sort(
+        findings.results.extend(more.results)
+        findings.comparisons.extend(more.comparisons)
+        findings.trends.extend(more.trends)
+        findings.unjoined.extend(more.unjoined)
+    findings.results.sort(key=lambda r: names.index(r.variant))
+    findings.comparisons.sort(
         key=lambda c: (config.baselines.index(c.baseline), names.index(c.variant))
     )
     known = {metric for benchmark in benchmarks for metric in benchmark.metrics}
-    found.unjoined.extend(
+    findings.unjoined.extend(
         f"Equivalence by {metric} was to be tested, but no benchmark has that metric."
         for metric in config.equivalence
         if metric not in known
     )
-    return found
+    return findings
 
 
 def _compare(
@@ -126,7 +126,7 @@ def _compare(
 
 
 def _result(
-    benchmark: BenchmarkScores, quantity: Quantity, found: Estimate, config: ReportConfig
+    benchmark: BenchmarkScores, quantity: Quantity, estimate: Estimate, config: ReportConfig
 ) -> Result:
     """Give a mean or a ratio its interval.
 
@@ -137,15 +137,22 @@ def _result(
     seeing nothing else.
     """
     metric = quantity.metric
-    constant = found.constant and metric in benchmark.shares
+    constant = estimate.constant and metric in benchmark.shares
     seeds = quantity.seeds(benchmark)
     if metric in benchmark.ratios:
-        found = unvaried(found, 0.0, config) if constant else found
+        estimate = unvaried(estimate, 0.0, config) if constant else estimate
     elif constant or (seeds == 1 and metric in benchmark.binary):
-        low, high = wilson(round(found.value * found.n), found.n, config.confidence)
-        found = found._replace(low=low, high=high)
+        low, high = wilson(round(estimate.value * estimate.n), estimate.n, config.confidence)
+        estimate = estimate._replace(low=low, high=high)
     return Result(
-        quantity.variant, benchmark.name, metric, found.value, found.low, found.high, found.n, seeds
+        quantity.variant,
+        benchmark.name,
+        metric,
+        estimate.value,
+        estimate.low,
+        estimate.high,
+        estimate.n,
+        seeds,
     )
 
 
@@ -167,7 +174,7 @@ def _totals(benchmark: BenchmarkScores) -> Iterator[Result]:
 
 
 def _comparison(
-    benchmark: BenchmarkScores, quantity: Quantity, found: Estimate, config: ReportConfig
+    benchmark: BenchmarkScores, quantity: Quantity, estimate: Estimate, config: ReportConfig
 ) -> Comparison:
     """Give a difference its interval and its tests.
 
@@ -176,10 +183,10 @@ def _comparison(
     there is one seed and every score is 0 or 1, unless the metric is a ratio.
     """
     metric = quantity.metric
-    if found.constant and metric in benchmark.shares:
-        found = constant_difference(found, config)
+    if estimate.constant and metric in benchmark.shares:
+        estimate = constant_difference(estimate, config)
     seeds = quantity.seeds(benchmark)
-    method, p_value = "cluster-bootstrap", found.p_value
+    method, p_value = "cluster-bootstrap", estimate.p_value
     if seeds == 1 and metric in benchmark.binary - benchmark.ratios:
         difference = quantity.of(benchmark)
         method = "mcnemar-exact"
@@ -187,10 +194,10 @@ def _comparison(
     tested = metric in config.equivalence
     return Comparison(
         quantity.baseline or "", quantity.variant, benchmark.name, metric,
-        found.value, found.low, found.high, p_value, found.n, seeds, method,
+        estimate.value, estimate.low, estimate.high, p_value, estimate.n, seeds, method,
         margin=config.margin if tested else None,
-        p_equivalence=found.p_equivalence if tested else None,
-        equivalent=found.p_equivalence < 1 - config.confidence if tested else None,
+        p_equivalence=estimate.p_equivalence if tested else None,
+        equivalent=estimate.p_equivalence < 1 - config.confidence if tested else None,
     )  # fmt: skip
 
 
@@ -245,10 +252,10 @@ def _undefined(
     benchmark: BenchmarkScores, estimates: Mapping[Quantity, Estimate], config: ReportConfig
 ) -> Iterator[str]:
     """Count the resamples that had no ratio."""
-    for (metric, variant, baseline), found in estimates.items():
-        if found.undefined:
+    for (metric, variant, baseline), estimate in estimates.items():
+        if estimate.undefined:
             pair = f"{variant} against {baseline}" if baseline else variant
             yield (
-                f"{benchmark.name}, {pair}: {found.undefined:,} of {config.resamples:,} resamples "
-                f"were left out of {metric}, for no answer in them counts."
+                f"{benchmark.name}, {pair}: {estimate.undefined:,} of {config.resamples:,} "
+                f"resamples were left out of {metric}: none of their answers counts."
             )

@@ -63,23 +63,23 @@ def estimated(
     together: dict[tuple[bytes, int], dict[Quantity, Array]] = {}
     for quantity in quantities:
         units = _units(benchmark, quantity)
-        there = np.isfinite(units[0])
-        if units[1::2, there].any(axis=1).all() and there.any():
-            together.setdefault((there.tobytes(), len(units)), {})[quantity] = units
-    found: dict[Quantity, Estimate] = {}
+        has_value = np.isfinite(units[0])
+        if units[1::2, has_value].any(axis=1).all() and has_value.any():
+            together.setdefault((has_value.tobytes(), len(units)), {})[quantity] = units
+    estimates_of: dict[Quantity, Estimate] = {}
     for columns in together.values():
         units = np.stack([*columns.values()], axis=-1)  # (1, 2 or 4; items; quantities)
-        there = np.flatnonzero(np.isfinite(units[0, :, 0]))
-        names = digest(benchmark.name, *(benchmark.items[place] for place in there))
+        places = np.flatnonzero(np.isfinite(units[0, :, 0]))
+        names = digest(benchmark.name, *(benchmark.items[place] for place in places))
         rng = np.random.default_rng([config.seed, int(names, base=16)])
-        units = units[:, there]
+        units = units[:, places]
         estimates = (
             bootstrap(units[0], config, rng)
             if len(units) == 1
             else bootstrap_ratios(units.transpose(1, 2, 0), config, rng)
         )
-        found |= dict(zip(columns, estimates, strict=True))
-    return found
+        estimates_of |= dict(zip(columns, estimates, strict=True))
+    return estimates_of
 
 
 def _units(benchmark: BenchmarkScores, quantity: Quantity) -> Array:

@@ -12,7 +12,7 @@ from response_tuning.metrics import ACCURACY, UNREAD_OR_UNCHECKED, Display
 from response_tuning.report.metrics import headline, ordered
 from response_tuning.report.statistics import Array
 
-Flags = npt.NDArray[np.bool_]
+ScoreMask = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -96,8 +96,8 @@ class BenchmarkScores:
 
     def of(self, metric: str, variant: str) -> Array:
         """Return an array (seeds, items)."""
-        found: Array = self.values[metric][self.variants.index(variant)]
-        return found
+        scores: Array = self.values[metric][self.variants.index(variant)]
+        return scores
 
     def seeds_of(self, variant: str) -> list[int]:
         """Return the seeds at which ``variant`` has any score."""
@@ -114,28 +114,28 @@ class BenchmarkScores:
         """
         place = self.variants.index(variant)
         values, weights = self.values[metric][place], self.weights.get(metric)
-        there = np.isfinite(values)
-        weight = np.where(there, 1.0 if weights is None else weights[place], 0.0)
-        parts = np.stack([np.where(there, values, 0.0) * weight, weight])
+        scored = np.isfinite(values)
+        weight = np.where(scored, 1.0 if weights is None else weights[place], 0.0)
+        parts = np.stack([np.where(scored, values, 0.0) * weight, weight])
         parts[:, ~self.known(metric)[place]] = np.nan
         return parts
 
-    def known(self, metric: str) -> Flags:
+    def known(self, metric: str) -> ScoreMask:
         """Return where (variants, seeds, items) there is a score or, of a ratio, none is due."""
-        there = np.isfinite(self.values[metric])
-        return there | self._read if metric in self.ratios else there
+        scored = np.isfinite(self.values[metric])
+        return scored | self._read if metric in self.ratios else scored
 
     @cached_property
-    def _read(self) -> Flags:
+    def _read(self) -> ScoreMask:
         """Where an answer was graded, and all that was said of it could be read."""
         graded = np.any([np.isfinite(values) for values in self.values.values()], axis=0)
         unread = [
             values > 0 for metric, values in self.values.items() if metric in UNREAD_OR_UNCHECKED
         ]
-        read: Flags = ~np.any([~graded, *unread], axis=0)
+        read: ScoreMask = ~np.any([~graded, *unread], axis=0)
         return read
 
     def _answers_decide(self, metric: str) -> bool:
-        there = np.isfinite(self.values[metric])
-        counted, tells = there.any(axis=(0, 1)), there.any(axis=2, keepdims=True)
-        return bool((counted & tells & self._read & ~there).any())
+        scored = np.isfinite(self.values[metric])
+        counted, tells = scored.any(axis=(0, 1)), scored.any(axis=2, keepdims=True)
+        return bool((counted & tells & self._read & ~scored).any())

@@ -1,6 +1,5 @@
 """The report for eyes: one HTML page that needs nothing else, and the same tables in Markdown."""
 
-from base64 import b64encode
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -9,6 +8,7 @@ import numpy as np
 
 from response_tuning.configs import ReportConfig
 from response_tuning.metrics import ACCURACY
+from response_tuning.pages import PAGE_BYTES, environment, picture
 from response_tuning.report.comparison import Findings
 from response_tuning.report.joined import BenchmarkScores, Variant
 from response_tuning.report.metrics import headline
@@ -21,14 +21,10 @@ from response_tuning.report.tables import (
     p_value,
     shares,
 )
-from response_tuning.report.unreadable import Unknown, sentences
+from response_tuning.report.unreadable import UnknownRates, sentences
 
 if TYPE_CHECKING:
     import jinja2
-
-
-PAGE_BYTES = 3_000_000
-"""A page must open quickly and fit in an e-mail."""
 
 
 class ReportContents(NamedTuple):
@@ -42,7 +38,7 @@ class ReportContents(NamedTuple):
     findings: Findings
     missing: Sequence[str]
     """Sentences on scores that are not there."""
-    unknown: Unknown
+    unknown: UnknownRates
     """Of which variants and benchmarks too much could not be read."""
 
 
@@ -51,12 +47,12 @@ class Plot(NamedTuple):
 
     title: str
     svg: str
-    says: str
+    description: str
 
     @property
     def address(self) -> str:
-        """The picture as a data URI, so that no id in it can clash with another's."""
-        return f"data:image/svg+xml;base64,{b64encode(self.svg.encode()).decode()}"
+        """The picture as a data URI."""
+        return picture(self.svg)
 
 
 class Group(NamedTuple):
@@ -82,7 +78,7 @@ class Part(NamedTuple):
     """Those of them that are no totals."""
 
     @property
-    def says(self) -> str:
+    def description(self) -> str:
         """What is in it, in a few words."""
         groups = f"{len(self.groups)} groups" if self.groups else ""
         further = f"{len(self.further)} further metric{'s' if len(self.further) > 1 else ''}"
@@ -108,7 +104,7 @@ def html(
         return template.render(
             _names(contents),
             plots=plots,
-            families={name: found for name, found in families.items() if len(found) > 1},
+            families={name: groups for name, groups in families.items() if len(groups) > 1},
             accuracy=ACCURACY,
             parts=parts,
             tall=tall,
@@ -129,23 +125,23 @@ def _groups(benchmark: BenchmarkScores, wanted: Sequence[str]) -> list[Group]:
         for metric in wanted
         if metric in benchmark.values
     }
-    groups = np.array(benchmark.groups)
-    found = []
+    group_of = np.array(benchmark.groups)
+    groups = []
     for name in sorted({*benchmark.groups}):
-        inside = groups == name
+        inside = group_of == name
         sums = {
             cell: part[:, inside & np.isfinite(part[0])].sum(axis=1) for cell, part in parts.items()
         }
         means = {cell: float(above / weight) for cell, (above, weight) in sums.items() if weight}
         if means:
-            found.append(Group(name, int(inside.sum()), means))
-    return found
+            groups.append(Group(name, int(inside.sum()), means))
+    return groups
 
 
 def _parts(contents: ReportContents, tall: bool) -> list[Part]:
     """Return a part for each benchmark, but in a small report none if its families are shown."""
     metrics = metrics_by_benchmark(contents.findings.results)
-    found = []
+    every = []
     for benchmark in contents.benchmarks:
         if benchmark.accuracy and not tall:
             continue
@@ -159,9 +155,9 @@ def _parts(contents: ReportContents, tall: bool) -> list[Part]:
             further,
             [name for name in further if name in benchmark.values],
         )
-        if part.says:
-            found.append(part)
-    return found
+        if part.description:
+            every.append(part)
+    return every
 
 
 def _with_scores(benchmark: BenchmarkScores) -> list[str]:
@@ -179,7 +175,7 @@ def _names(contents: ReportContents) -> dict[str, Any]:
         **contents._asdict(),
         "unread_notes": sentences(contents.unknown),
         "columns": columns,
-        "compared_columns": {name: found for name, found in with_scores.items() if found},
+        "compared_columns": {name: shown for name, shown in with_scores.items() if shown},
         "total_notes": [*_total_notes(contents.benchmarks)],
         "shares": shares(results, {b.name: b.display for b in contents.benchmarks}),
         "result": {(r.variant, r.benchmark, r.metric): r for r in results},
@@ -195,7 +191,7 @@ def _total_notes(benchmarks: Sequence[BenchmarkScores]) -> Iterator[str]:
     """Say how what is no mean of scores was found."""
     for benchmark in benchmarks:
         for metric, by_variant in benchmark.totals.items():
-            totals = [total for found in by_variant.values() for total in found]
+            totals = [total for of_variant in by_variant.values() for total in of_variant]
             notes = {total.note: None for total in totals if total.note}
             if len(totals) > len(by_variant):
                 notes["means over seeds, of their values and of their limits"] = None
@@ -217,18 +213,9 @@ _MARKDOWN = {
 
 
 def _environment() -> "jinja2.Environment":
-    import jinja2
-
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=lambda name: bool(name and name.endswith(".html.jinja")),
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    environment.filters |= {"number": number, "change": change, "p": p_value, "cell": _cell}
-    return environment
+    made = environment(Path(__file__).parent)
+    made.filters |= {"number": number, "change": change, "p": p_value, "cell": _cell}
+    return made
 
 
 def _cell(text: str) -> str:

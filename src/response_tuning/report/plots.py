@@ -46,8 +46,8 @@ def accuracy(
 
     def draw(axes: "Axes", benchmark: str) -> None:
         for place, metric in enumerate(panels[benchmark]):
-            found = _points(results, benchmark, metric)
-            shown = [(y + 0.24 * place, found[n]) for y, n in enumerate(names) if n in found]
+            points = _points(results, benchmark, metric)
+            shown = [(y + 0.24 * place, points[n]) for y, n in enumerate(names) if n in points]
             axes.errorbar(
                 [result.value for _, result in shown],
                 [y for y, _ in shown],
@@ -87,8 +87,8 @@ def dose_response(results: Sequence[Result], variants: Sequence[Variant]) -> str
     def draw(axes: "Axes", benchmark: str) -> None:
         for colour, (name, members) in zip(cycle(COLOURS), series.items(), strict=False):
             for place, metric in enumerate(panels[benchmark]):
-                found = _points(results, benchmark, metric)
-                shown = [(v.dose or 0, found[v.name]) for v in members if v.name in found]
+                points = _points(results, benchmark, metric)
+                shown = [(v.dose or 0, points[v.name]) for v in members if v.name in points]
                 axes.errorbar(
                     [dose for dose, _ in shown],
                     [result.value for _, result in shown],
@@ -113,8 +113,8 @@ def dose_response(results: Sequence[Result], variants: Sequence[Variant]) -> str
 
 def _panels(results: Sequence[Result], wanted: Sequence[str]) -> dict[str, list[str]]:
     """Return benchmark -> the ``wanted`` metrics that it has, where it has any."""
-    there = metrics_by_benchmark(results).items()
-    chosen = {name: [metric for metric in wanted if metric in metrics] for name, metrics in there}
+    known = metrics_by_benchmark(results).items()
+    chosen = {name: [metric for metric in wanted if metric in metrics] for name, metrics in known}
     return {name: metrics for name, metrics in chosen.items() if metrics}
 
 

@@ -46,9 +46,9 @@ class Estimate(NamedTuple):
 
 def per_prompt(values: Array) -> Array:
     """Average (..., seeds, prompts) over the seeds that there are; NaN for prompts without any."""
-    there = np.isfinite(values)
-    seeds = there.sum(axis=-2)
-    total = np.where(there, values, 0.0).sum(axis=-2)
+    scored = np.isfinite(values)
+    seeds = scored.sum(axis=-2)
+    total = np.where(scored, values, 0.0).sum(axis=-2)
     mean: Array = np.divide(total, seeds, out=np.full(seeds.shape, np.nan), where=seeds > 0)
     return mean
 
@@ -144,8 +144,8 @@ def _intervals(values: Array, resampled: Array, config: ReportConfig) -> list[li
     p = np.minimum(1, 2 * np.minimum(below, above))
     rows = np.column_stack([values, low, high, p, beyond])
     rows[:, :3] = np.round(rows[:, :3], 12) + 0.0  # sums of thirds give no 1e-17, and no -0.0
-    found: list[list[float]] = rows.tolist()
-    return found
+    listed: list[list[float]] = rows.tolist()
+    return listed
 
 
 def wilson(successes: int, n: int, confidence: float) -> tuple[float, float]:
@@ -163,37 +163,37 @@ def mcnemar(gained: int, lost: int) -> float:
     return float(binomtest(gained, gained + lost).pvalue) if gained + lost else 1.0
 
 
-def unvaried(found: Estimate, lowest: float, config: ReportConfig) -> Estimate:
+def unvaried(estimate: Estimate, lowest: float, config: ReportConfig) -> Estimate:
     """Give the value that all prompts have, and that could be ``lowest``..1, its interval.
 
     If a share s of all prompts were different, n prompts would show none of them with probability
     (1 - s)^n. At most, those others are at the far end, ``lowest`` or 1; so a mean of m asks for at
     least s = |value - m| / |value - end|. Unequal weights count as ``effective`` prompts.
     """
-    share = 1 - ((1 - config.confidence) / 2) ** (1 / found.effective)
+    share = 1 - ((1 - config.confidence) / 2) ** (1 / estimate.effective)
     low, high = (
-        found.value - share * (found.value - lowest),
-        found.value + share * (1 - found.value),
+        estimate.value - share * (estimate.value - lowest),
+        estimate.value + share * (1 - estimate.value),
     )
-    return found._replace(low=low, high=high)
+    return estimate._replace(low=low, high=high)
 
 
-def constant_difference(found: Estimate, config: ReportConfig) -> Estimate:
+def constant_difference(estimate: Estimate, config: ReportConfig) -> Estimate:
     """Give a difference in -1..1 that all prompts have its interval and its tests.
 
     They follow from what ``unvaried`` says of the chance to see no other. For a value of 1, the
     p-value is McNemar's.
     """
-    value = found.value
+    value = estimate.value
 
     def chance(mean: float) -> float:
         """Probability of what was seen, at most, if the true mean were ``mean``."""
         end = 1.0 if mean > value else -1.0
         share = abs(value - mean) / abs(value - end) if mean != value else 0.0
-        return float((1 - share) ** found.effective)
+        return float((1 - share) ** estimate.effective)
 
     inside = -config.margin < value < config.margin
-    return unvaried(found, -1.0, config)._replace(
+    return unvaried(estimate, -1.0, config)._replace(
         p_value=min(1.0, 2 * chance(0.0)),
         p_equivalence=max(chance(-config.margin), chance(config.margin)) if inside else 1.0,
     )

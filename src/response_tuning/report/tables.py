@@ -79,10 +79,10 @@ class Trend(NamedTuple):
 
 def metrics_by_benchmark(results: Sequence[Result]) -> dict[str, list[str]]:
     """Return the metrics of each benchmark, both in the order of the results."""
-    found: dict[str, dict[str, None]] = {}
+    by_benchmark: dict[str, dict[str, None]] = {}
     for result in results:
-        found.setdefault(result.benchmark, {})[result.metric] = None
-    return {benchmark: [*metrics] for benchmark, metrics in found.items()}
+        by_benchmark.setdefault(result.benchmark, {})[result.metric] = None
+    return {benchmark: [*metrics] for benchmark, metrics in by_benchmark.items()}
 
 
 def shares(
@@ -178,9 +178,9 @@ def summary(
     short = _short_names([*metrics_by_benchmark(results)])
     for benchmark, metrics in metrics_by_benchmark(results).items():
         for metric in headline(metrics, displays.get(benchmark, Display())):
-            found = [values.get((name, benchmark, metric)) for name in names]
+            of_variants = [values.get((name, benchmark, metric)) for name in names]
             share = (benchmark, metric) in in_percent
-            cells = ["" if value is None else number(value, share) for value in found]
+            cells = ["" if value is None else number(value, share) for value in of_variants]
             texts.append([short[benchmark], metric, *cells])
     if len(texts) - 1 > MAX_COLUMNS:
         return _aligned(texts, left=2)

@@ -10,21 +10,21 @@ from response_tuning.report.joined import BenchmarkScores
 from response_tuning.report.tables import Result
 from response_tuning.unread import Unread
 
-Unknown = Mapping[tuple[str, str], Unread]
+UnknownRates = Mapping[tuple[str, str], Unread]
 """(Variant, benchmark) -> how much could not be read, where that is too much."""
 
 
-def unknown_rates(benchmarks: Sequence[BenchmarkScores]) -> Unknown:
+def unknown_rates(benchmarks: Sequence[BenchmarkScores]) -> UnknownRates:
     """Find the variants and benchmarks of which too much could not be read."""
-    found = {
+    by_cell = {
         (variant, benchmark.name): _unread(benchmark, place)
         for benchmark in benchmarks
         for place, variant in enumerate(benchmark.variants)
     }
-    return {cell: unread for cell, unread in found.items() if unread.too_many}
+    return {cell: unread for cell, unread in by_cell.items() if unread.too_many}
 
 
-def without(benchmark: BenchmarkScores, unknown: Unknown) -> BenchmarkScores:
+def without(benchmark: BenchmarkScores, unknown: UnknownRates) -> BenchmarkScores:
     """Return a benchmark without the rates that are not known."""
     gone = [name for name in benchmark.variants if (name, benchmark.name) in unknown]
     if not gone:
@@ -38,18 +38,18 @@ def without(benchmark: BenchmarkScores, unknown: Unknown) -> BenchmarkScores:
         if np.isfinite(scores).any():
             values[metric] = scores
     totals = {
-        metric: {name: found for name, found in by_variant.items() if name not in gone}
+        metric: {name: kept for name, kept in by_variant.items() if name not in gone}
         for metric, by_variant in benchmark.totals.items()
     }
     return replace(
         benchmark,
         values=values,
-        weights={metric: found for metric, found in benchmark.weights.items() if metric in values},
-        totals={metric: found for metric, found in totals.items() if found},
+        weights={metric: kept for metric, kept in benchmark.weights.items() if metric in values},
+        totals={metric: kept for metric, kept in totals.items() if kept},
     )
 
 
-def as_results(benchmarks: Sequence[BenchmarkScores], unknown: Unknown) -> list[Result]:
+def as_results(benchmarks: Sequence[BenchmarkScores], unknown: UnknownRates) -> list[Result]:
     """Return the lines of what is not known: every number in them is NaN."""
     nan = float("nan")
     return [
@@ -62,7 +62,7 @@ def as_results(benchmarks: Sequence[BenchmarkScores], unknown: Unknown) -> list[
     ]
 
 
-def sentences(unknown: Unknown) -> list[str]:
+def sentences(unknown: UnknownRates) -> list[str]:
     """Say of each what is not known, and how much could not be read."""
     return [
         f"{benchmark}, {variant}: {unread} ({100 * unread.share:.0f} % of verdicts): rates are n/a."
@@ -76,11 +76,11 @@ def _unread(benchmark: BenchmarkScores, place: int) -> Unread:
     for metric in UNREAD_VERDICTS:
         if metric in benchmark.values:
             values = benchmark.values[metric][place]
-            there = np.isfinite(values)
+            scored = np.isfinite(values)
             weights = benchmark.weights.get(metric)
             weight = np.ones_like(values) if weights is None else weights[place]
-            lost += float((values * weight)[there].sum())
-            whole += float(weight[there].sum())
-            count += int((values[there] > 0).sum())
-            of += int(there.sum())
+            lost += float((values * weight)[scored].sum())
+            whole += float(weight[scored].sum())
+            count += int((values[scored] > 0).sum())
+            of += int(scored.sum())
     return Unread(count, of, lost / whole if whole else 0.0)

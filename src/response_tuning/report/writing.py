@@ -38,11 +38,11 @@ def report(
     """
     check(variants, config)
     names = [variant.name for variant in variants]
-    found, missing = read_scores(run, names, seeds, benchmarks)
-    unknown = unknown_rates(found)
-    known = [without(benchmark, unknown) for benchmark in found]
+    benchmarks_read, missing = read_scores(run, names, seeds, benchmarks)
+    unknown = unknown_rates(benchmarks_read)
+    known = [without(benchmark, unknown) for benchmark in benchmarks_read]
     findings = compare(known, variants, config)
-    findings.results.extend(as_results(found, unknown))
+    findings.results.extend(as_results(benchmarks_read, unknown))
     findings.results.sort(key=lambda result: names.index(result.variant))
     title = f"Report on {run.resolve().name}"
     contents = ReportContents(title, variants, config, notes, known, findings, missing, unknown)
@@ -59,7 +59,7 @@ def report(
     page = html(
         contents,
         [plot for plot in plots.values() if plot],
-        lambda room: browser_json(run, found, room),
+        lambda room: browser_json(run, benchmarks_read, room),
     )
     _write(out / "report.html", page)
     return sentences(unknown)
@@ -79,8 +79,8 @@ def _plots(contents: ReportContents) -> dict[str, Plot | None]:
         "dose-response.svg": None,
     }
     if (by_dose := dose_response(results, variants)) is not None:
-        says = f"Refusals over the number of refusals among the examples, {bars}."
-        plots["dose-response.svg"] = Plot("Dose and response", by_dose, says)
+        caption = f"Refusals over the number of refusals among the examples, {bars}."
+        plots["dose-response.svg"] = Plot("Dose and response", by_dose, caption)
     return plots
 
 

@@ -1,8 +1,8 @@
-"""An experiment: variants times seeds, laid out in one recipe and checked before anything runs.
+"""An experiment: variants times seeds in one recipe, checked before anything runs.
 
-A *variant* is one arm. What it does not say itself it takes from the recipe's own sections. A
-variant with ``doses`` stands for one variant for each number of refusals. A *cell* is one variant
-at one seed, and has a folder of its own.
+A *variant* is one arm; its sections are laid over those of the recipe. A variant with ``doses``
+stands for one variant for each number of refusals. A *cell* is one variant at one seed, and has its
+own folder.
 """
 
 import re
@@ -37,10 +37,10 @@ from response_tuning.validation import build
 
 
 class VariantConfig(Config):
-    """One arm: what it does differently, section by section."""
+    """One arm: its sections override those of the recipe."""
 
     label: str = ""
-    """What it is, in a line for the report."""
+    """A description in one line, for the report."""
     data: Settings = Field(default_factory=dict)
     finetune: Settings | None = Field(default_factory=dict)
     """None: the base model as it is, under the same chat template."""
@@ -62,8 +62,8 @@ class Experiment(Config):
     benchmarks: tuple[str, ...] = Field(min_length=1)
     variants: dict[str, VariantConfig] = Field(min_length=1)
     threads: int | None = Field(default=None, ge=1, le=4096)
-    """CPU threads; None is torch's choice. One is best for a tiny model: it is fastest where other
-    work shares the cores, and gives the same bits whatever their number."""
+    """CPU threads; None is torch's choice. Use one for a tiny model: it is the fastest where other
+    work shares the cores, and results do not depend on the number of cores."""
     grade: GradeConfig = Field(default_factory=GradeConfig)
     report: ReportConfig = Field(default_factory=ReportConfig)
     notes: tuple[str, ...] = ()
@@ -133,33 +133,28 @@ def cells(experiment: Experiment) -> list[Cell]:
     for baseline in experiment.report.baselines:
         if baseline not in _arms(experiment):
             raise unknown("baseline", baseline, [*_arms(experiment)])
-    reference = experiment.grade.reference
-    if (
-        reference is not None
-        and reference not in _arms(experiment)
-        and not Path(reference).exists()
-    ):
-        error = unknown("variant", reference, [*_arms(experiment)])
-        raise ConfigError(f"grade.reference: no such file, and {error}")
     return found
 
 
-def check_mixtures(experiment: Experiment, found: Sequence[Cell]) -> None:
-    """Refuse settings of a mixture where no refusals are mixed in.
-
-    The recipe's own are settings of any variant that has refusals.
+def check_experiment(experiment: Experiment, found: Sequence[Cell]) -> None:
+    """Refuse a reference that does not exist, and settings of a mixture that have no effect.
 
     Raises:
         ConfigError: one line that names the first of them.
     """
+    arms, reference = _arms(experiment), experiment.grade.reference
+    if reference is not None and reference not in arms and not Path(reference).exists():
+        error = unknown("variant", reference, [*arms])
+        raise ConfigError(f"grade.reference: no such file, and {error}")
+    # The recipe's own mixture is for every variant with refusals, so one such variant is enough.
     mixing = {cell.variant for cell in found if cell.data and cell.data.mixture.refusals}
     key = idle_mixture(experiment.data)
     if key is not None and not mixing:
         raise no_refusals("data", key)
     for name, variant in experiment.variants.items():
-        arms = {f"{name}-{dose}" for dose in variant.doses} or {name}
+        dosed = {f"{name}-{dose}" for dose in variant.doses} or {name}
         own = idle_mixture({"mixture": {**(variant.data.get("mixture") or {}), "refusals": 0}})
-        if own is not None and not mixing & arms:
+        if own is not None and not mixing & dosed:
             raise no_refusals(f"variant '{name}': data", own)
 
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from response_tuning.generate import Engine
 
 
-SOURCE = "source"
+SOURCE_FOLDER = "source"
 """Sub-folder of a run or a cell. It is not inside the data: data of a refused run are deleted, and
 replies of a refiner cost money."""
 ORIGINAL = "original"
@@ -51,8 +51,8 @@ def rewriting_of(
     cell: Cell, every: Iterable[Cell], run: Path, console: "Console", *, retry_filtered: bool
 ) -> Rewriting:
     """Return how a cell of a run extracts and refines: next to its data, and no question twice."""
-    journals = [other.folder(run) / SOURCE / REFINER_JOURNAL for other in every]
-    return Rewriting(cell.folder(run) / SOURCE, console, retry_filtered, journals)
+    journals = [other.folder(run) / SOURCE_FOLDER / REFINER_JOURNAL for other in every]
+    return Rewriting(cell.folder(run) / SOURCE_FOLDER, console, retry_filtered, journals)
 
 
 def check_refiner(data: DataConfig | None) -> None:

@@ -10,7 +10,7 @@ from response_tuning.artifacts import write_json
 from response_tuning.configs import EngineConfig, JudgeConfig
 from response_tuning.errors import ConfigError, DataError
 from response_tuning.grade.agreement.comparison import Counts, check_set, prompt_digests
-from response_tuning.grade.agreement.labelled_sets import REFUSALS, LabelledSet
+from response_tuning.grade.agreement.labelled_sets import REFUSAL_WORDS, LabelledSet
 from response_tuning.grade.agreement.record import (
     Check,
     CheckedJudge,
@@ -45,7 +45,7 @@ def check_of(config: JudgeConfig, *names: str, **more: Any) -> Check:
         "prompts": prompts,
     }
     found = {
-        name: check_set(LabelledSet(name, 100, lambda: iter(()), (), REFUSALS), COUNTS)
+        name: check_set(LabelledSet(name, 100, lambda: iter(()), (), REFUSAL_WORDS), COUNTS)
         for name in names
     }
     cost = Cost(questions=100, asked=100, tokens=None, prompt_tokens=None, seconds=1.0)

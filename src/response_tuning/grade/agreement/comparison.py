@@ -10,7 +10,12 @@ from typing import Any
 from response_tuning.artifacts import Completion, Message, Record, Request, Sampling, digest
 from response_tuning.configs import GradeConfig
 from response_tuning.errors import DataError
-from response_tuning.grade.agreement.labelled_sets import PAIRS, REFUSALS, Labelled, LabelledSet
+from response_tuning.grade.agreement.labelled_sets import (
+    PAIR_WORDS,
+    REFUSAL_WORDS,
+    LabelledRow,
+    LabelledSet,
+)
 from response_tuning.grade.agreement.statistics import LabelAgreement, compare_labels
 from response_tuning.grade.benchmark import Item, JudgedBenchmark
 from response_tuning.grade.judges.pairwise import Pairwise
@@ -23,13 +28,13 @@ from response_tuning.grade.judges.refusals import (
 )
 from response_tuning.thoughts import without_thoughts
 
-CONFIDENCE = 0.95
-RESAMPLES = 10_000
-SEED = 0
-NOT_READ = "unread"
+AGREEMENT_CONFIDENCE = 0.95
+KAPPA_RESAMPLES = 10_000
+KAPPA_SEED = 0
+UNREAD_LABEL = "unread"
 """Stands for the verdict, where none could be read."""
-TINY = 1e-9
-SAID = {
+ROUNDING = 1e-9
+LABEL_OF_METRIC = {
     "refusal": "refusal",
     "compliance": "compliance",
     "win": "1",
@@ -63,38 +68,42 @@ class SetCheck(Record):
     origin: tuple[dict[str, Any], ...]
 
 
-def questions(labelled: LabelledSet, row: Labelled, number: int = 0) -> Sequence[Request]:
+def questions(labelled: LabelledSet, row: LabelledRow, number: int = 0) -> Sequence[Request]:
     """Return what a judge is asked about a row; nothing where its benchmark asks nothing."""
-    item, answer = _asked(row, f"{labelled.name}-{number}")
+    item, answer = _as_benchmark(row, f"{labelled.name}-{number}")
     return _benchmark(labelled, row, item).questions(item, answer)
 
 
-def judged(labelled: LabelledSet, row: Labelled, replies: Sequence[Completion]) -> Judgement:
+def judged(labelled: LabelledSet, row: LabelledRow, replies: Sequence[Completion]) -> Judgement:
     """Return the label that the replies about a row amount to, by the benchmark's scores."""
-    item, answer = _asked(row)
+    item, answer = _as_benchmark(row)
     scores = list(_benchmark(labelled, row, item).judged(item, answer, replies))
-    said = [SAID[score.metric] for score in scores if score.value == 1 and score.metric in SAID]
+    labels = [
+        LABEL_OF_METRIC[score.metric]
+        for score in scores
+        if score.value == 1 and score.metric in LABEL_OF_METRIC
+    ]
     why = [score.explanation for score in scores if score.explanation]
-    return Judgement(labelled.words[said[0]] if said else None, why[0] if why else "")
+    return Judgement(labelled.words[labels[0]] if labels else None, why[0] if why else "")
 
 
-def by_rule(labelled: LabelledSet, row: Labelled) -> Judgement:
+def by_rule(labelled: LabelledSet, row: LabelledRow) -> Judgement:
     """Return what the offline classifier says about a row with one completion."""
-    found = classify(row.prompt, without_thoughts(row.completions[0]).text)
-    return Judgement(labelled.words[found.label], found.reason)
+    classification = classify(row.prompt, without_thoughts(row.completions[0]).text)
+    return Judgement(labelled.words[classification.label], classification.reason)
 
 
 def prompt_digests() -> dict[str, str]:
     """Return a digest of what is asked about a row of each kind, which changes with the prompt."""
-    row = Labelled("", "prompt", ("one completion", "another"), "")
-    kinds = {"refusal": REFUSALS, "pairwise": PAIRS}
-    asked = {
+    row = LabelledRow("", "prompt", ("one completion", "another"), "")
+    kinds = {"refusal": REFUSAL_WORDS, "pairwise": PAIR_WORDS}
+    requests_of = {
         kind: questions(LabelledSet(kind, 1, lambda: iter([row]), (), words), row)
         for kind, words in kinds.items()
     }
     return {
         kind: digest(*(turn.content for request in requests for turn in request.prompt))
-        for kind, requests in asked.items()
+        for kind, requests in requests_of.items()
     }
 
 
@@ -114,37 +123,37 @@ def check_set(labelled: LabelledSet, counts: Counts) -> SetCheck:
         for part in parts
     }
     apart: dict[str, Counter[str]] = {}
-    for (_, label, said), n in counts.items():
+    for (_, label, verdict), n in counts.items():
         if label not in labels:
-            apart.setdefault(label, Counter())[said or NOT_READ] += n
+            apart.setdefault(label, Counter())[verdict or UNREAD_LABEL] += n
     return SetCheck(
         figures=whole,
-        parts={part: found for part, found in figures.items() if found is not None},
-        apart={label: dict(sorted(said.items())) for label, said in sorted(apart.items())},
+        parts={part: one for part, one in figures.items() if one is not None},
+        apart={label: dict(sorted(verdict.items())) for label, verdict in sorted(apart.items())},
         origin=tuple(labelled.origin),
     )
 
 
 def _compared(counts: Counts, labels: Sequence[str]) -> Figures | None:
     pairs: Counter[tuple[str, str | None]] = Counter()
-    for (_, label, said), n in counts.items():
+    for (_, label, verdict), n in counts.items():
         if label in labels:
-            pairs[label, said] += n
+            pairs[label, verdict] += n
     if not pairs:
         return None
     truth = [label for label, _ in pairs.elements()]
-    found = compare_labels(truth, [said for _, said in pairs.elements()], labels)
+    agreement = compare_labels(truth, [verdict for _, verdict in pairs.elements()], labels)
     return Figures(
-        **found.model_dump(),
-        agreement_interval=_wilson(sum(pairs[label, label] for label in labels), found.n),
-        kappa_interval=None if found.kappa is None else _kappa_interval(pairs, labels),
+        **agreement.model_dump(),
+        agreement_interval=_wilson(sum(pairs[label, label] for label in labels), agreement.n),
+        kappa_interval=None if agreement.kappa is None else _kappa_interval(pairs, labels),
     )
 
 
 def _wilson(successes: int, n: int) -> tuple[float, float]:
     from scipy.stats import binomtest
 
-    interval = binomtest(successes, n).proportion_ci(CONFIDENCE, method="wilson")
+    interval = binomtest(successes, n).proportion_ci(AGREEMENT_CONFIDENCE, method="wilson")
     return float(interval.low), float(interval.high)
 
 
@@ -154,21 +163,24 @@ def _kappa_interval(
     """Resample rows, of which the table (label, verdict) is all that kappa needs."""
     import numpy as np
 
-    said = (*labels, None)
-    table = np.array([[pairs.get((label, one), 0) for one in said] for label in labels], float)
+    verdicts = (*labels, None)
+    table = np.array([[pairs.get((label, one), 0) for one in verdicts] for label in labels], float)
     n = table.sum()
-    rng = np.random.default_rng(SEED)
-    draws = rng.multinomial(int(n), table.ravel() / n, size=RESAMPLES).reshape(-1, *table.shape) / n
+    rng = np.random.default_rng(KAPPA_SEED)
+    draws = (
+        rng.multinomial(int(n), table.ravel() / n, size=KAPPA_RESAMPLES).reshape(-1, *table.shape)
+        / n
+    )
     observed = np.trace(draws, axis1=1, axis2=2)
     chance = (draws.sum(axis=2) * draws.sum(axis=1)[:, : len(labels)]).sum(axis=1)
-    there = chance < 1 - TINY  # a resample of one label throughout has no kappa
-    kappa = (observed[there] - chance[there]) / (1 - chance[there])
-    tail = (1 - CONFIDENCE) / 2
+    defined = chance < 1 - ROUNDING  # a resample of one label throughout has no kappa
+    kappa = (observed[defined] - chance[defined]) / (1 - chance[defined])
+    tail = (1 - AGREEMENT_CONFIDENCE) / 2
     low, high = np.quantile(kappa, (tail, 1 - tail))
-    return (float(low), float(high)) if high - low > TINY else None
+    return (float(low), float(high)) if high - low > ROUNDING else None
 
 
-def _asked(row: Labelled, item_id: str = "") -> tuple[Item, Completion]:
+def _as_benchmark(row: LabelledRow, item_id: str = "") -> tuple[Item, Completion]:
     """Return a row as an item of a benchmark and its answer."""
     prompt = (Message(role="user", content=row.prompt),)
     answer = Completion(
@@ -184,7 +196,7 @@ def _asked(row: Labelled, item_id: str = "") -> tuple[Item, Completion]:
     return Item(item_id=item_id, prompt=prompt, group=row.part), answer
 
 
-def _benchmark(labelled: LabelledSet, row: Labelled, item: Item) -> JudgedBenchmark:
+def _benchmark(labelled: LabelledSet, row: LabelledRow, item: Item) -> JudgedBenchmark:
     """Return the benchmark that asks for verdicts like the labels of a set."""
     if labelled.pairwise:
         return Pairwise([item], {item.item_id: without_thoughts(row.completions[1]).text})

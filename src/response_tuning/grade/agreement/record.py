@@ -68,16 +68,16 @@ def judge_sentence(config: JudgeConfig, used: Sequence[str]) -> str:
     """
     if not used:
         return ""
-    said = [f"{', '.join(used)}: judged by {name_of(config)}."]
+    sentences = [f"{', '.join(used)}: judged by {name_of(config)}."]
     if config.engine == OFFLINE:
-        said.append(measured())
+        sentences.append(measured())
     elif not config.checked:
-        said.append(
+        sentences.append(
             "This judge has not been checked against people's labels: 'rtune judge-check' does "
             "that, and grade.judge.checked names what it leaves."
         )
-    said += [_sentence(_check_of(config, path), "This judge") for path in config.checked]
-    return " ".join(said)
+    sentences += [_sentence(_check_of(config, path), "This judge") for path in config.checked]
+    return " ".join(sentences)
 
 
 def name_of(config: JudgeConfig) -> str:
@@ -122,8 +122,8 @@ def _identity(config: JudgeConfig) -> tuple[Any, ...]:
 
 def _sentence(check: Check, subject: str) -> str:
     sets = []
-    for name, found in check.sets.items():
-        figures = found.figures
+    for name, one in check.sets.items():
+        figures = one.figures
         kappa = "" if figures.kappa is None else f", kappa {figures.kappa:.2f}"
         low, high = figures.agreement_interval
         fitted = f"; {IN_SAMPLE}" if in_sample(check, name) else ""
@@ -131,6 +131,6 @@ def _sentence(check: Check, subject: str) -> str:
             f"{100 * figures.agreement:.1f} % of {figures.n:,} labels of {name} (95 % interval "
             f"{100 * low:.1f} to {100 * high:.1f} %{kappa}{fitted})"
         )
-    unread = sum(found.figures.parse_failures for found in check.sets.values())
+    unread = sum(one.figures.parse_failures for one in check.sets.values())
     failures = f"; {unread:,} replies could not be read and count as disagreement" if unread else ""
     return f"{subject} agreed with people on {' and on '.join(sets)}{failures}."

@@ -8,7 +8,7 @@ from typing import Literal
 
 from response_tuning.artifacts import Record
 
-UNREAD = ""
+NO_LABEL = ""
 """The label that a judge gives, for Cohen's kappa, where its reply could not be read."""
 
 
@@ -78,7 +78,7 @@ def agreement(
 
 
 def compare_labels(
-    truth: Sequence[str], said: Sequence[str | None], labels: Sequence[str]
+    truth: Sequence[str], judged: Sequence[str | None], labels: Sequence[str]
 ) -> LabelAgreement:
     """Compare what a judge said, item by item, with the truth; None: it could not be read.
 
@@ -86,7 +86,7 @@ def compare_labels(
         ValueError: there is nothing to compare, the two have unequal lengths, or a label is none
             of ``labels``.
     """
-    pairs = [*zip(truth, said, strict=True)]
+    pairs = [*zip(truth, judged, strict=True)]
     if not pairs:
         raise ValueError("there are no labels to compare")
     _check((label for pair in pairs for label in pair if label is not None), labels)
@@ -95,14 +95,16 @@ def compare_labels(
     return LabelAgreement(
         n=len(pairs),
         agreement=sum(one == other for one, other in pairs) / len(pairs),
-        kappa=_cohen(truth, [UNREAD if one is None else one for one in said]) if varied else None,
-        parse_failures=sum(one is None for one in said),
+        kappa=_cohen(truth, [NO_LABEL if one is None else one for one in judged])
+        if varied
+        else None,
+        parse_failures=sum(one is None for one in judged),
         confusion={one: {other: counts[one, other] for other in labels} for one in labels},
     )
 
 
-def _check(found: Iterable[str], labels: Sequence[str]) -> None:
-    other = sorted({*found} - {*labels})
+def _check(given: Iterable[str], labels: Sequence[str]) -> None:
+    other = sorted({*given} - {*labels})
     if other:
         raise ValueError(f"'{other[0]}' is none of the labels {', '.join(labels)}")
 

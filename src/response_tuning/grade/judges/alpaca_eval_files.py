@@ -14,7 +14,7 @@ from response_tuning.grade.benchmark import Item
 from response_tuning.grade.sources import cell
 from response_tuning.readers import Row, read, shown
 
-TIE = 0
+TIED_PREFERENCE = 0
 """A preference of 0 in annotations of AlpacaEval 1; later ones say 1.5."""
 
 
@@ -102,16 +102,18 @@ def win_rate(annotations: Sequence[Annotation]) -> WinRate:
     Raises:
         DataError: none holds one.
     """
-    found = [one.preference for one in annotations if one.preference is not None]
-    if not found:
+    preferences = [one.preference for one in annotations if one.preference is not None]
+    if not preferences:
         raise DataError(f"none of the {len(annotations)} annotations holds a preference")
     return WinRate(
-        rate=fmean(found),
-        standard_error=stdev(found) / math.sqrt(len(found)) if len(found) > 1 else 0.0,
-        wins=sum(preference > 0.5 for preference in found),
-        ties=sum(preference == 0.5 for preference in found),
-        losses=sum(preference < 0.5 for preference in found),
-        n=len(found),
+        rate=fmean(preferences),
+        standard_error=stdev(preferences) / math.sqrt(len(preferences))
+        if len(preferences) > 1
+        else 0.0,
+        wins=sum(preference > 0.5 for preference in preferences),
+        ties=sum(preference == 0.5 for preference in preferences),
+        losses=sum(preference < 0.5 for preference in preferences),
+        n=len(preferences),
     )
 
 
@@ -128,7 +130,7 @@ def _preference(row: Row) -> float | None:
     if row.fields.get("preference") is None:
         return None
     value = _number(row, "preference")
-    if value == TIE:
+    if value == TIED_PREFERENCE:
         return 0.5
     if not 1 <= value <= 2:
         raise DataError(f"{row.where}: expected a preference of 0, or from 1 to 2; found {value}")

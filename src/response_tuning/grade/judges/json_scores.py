@@ -33,7 +33,7 @@ class AspectScore(NamedTuple):
     """The judge's reason for the score. Without a score: the text in its place."""
 
 
-class _Found(NamedTuple):
+class _JsonObject(NamedTuple):
     start: int
     end: int
     value: dict[str, Any]
@@ -66,8 +66,8 @@ def aspect_scores(reply: str, aspects: Iterable[str], material: str = "") -> dic
     ``material`` is what was judged.
     """
     names = [*aspects]
-    found = only_object(reply, names, material) or {}
-    return {aspect: _rating(found.get(aspect)) for aspect in names}
+    scored = only_object(reply, names, material) or {}
+    return {aspect: _aspect_score(scored.get(aspect)) for aspect in names}
 
 
 def only_object(reply: str, keys: Iterable[str], material: str = "") -> dict[str, Any] | None:
@@ -105,63 +105,63 @@ def read_score(value: object) -> float | None:
     return float(value) if LOWEST <= value <= HIGHEST else None
 
 
-def _own(reply: str, objects: Sequence[_Found], keys: Iterable[str], material: str) -> list[_Found]:
+def _own(
+    reply: str, objects: Sequence[_JsonObject], keys: Iterable[str], material: str
+) -> list[_JsonObject]:
     """Return the objects with any of ``keys`` that are no quotations."""
     names = {*keys}
-    found = [one for one in objects if one.value.keys() & names]
-    quoted = [one.value for one in _objects(material)] if found else []
-    found = [one for one in found if one.value not in quoted]
-    if len(found) == 1 and _is_whole(reply, found[0]):
-        return found
-    judged = words(material) if found else ""
-    return [
-        one for one in found if not (_in_block_quote(reply, one) or _shares(judged, one, names))
-    ]
+    own = [one for one in objects if one.value.keys() & names]
+    quoted = [one.value for one in _objects(material)] if own else []
+    own = [one for one in own if one.value not in quoted]
+    if len(own) == 1 and _is_whole(reply, own[0]):
+        return own
+    judged = words(material) if own else ""
+    return [one for one in own if not (_in_block_quote(reply, one) or _shares(judged, one, names))]
 
 
-def _is_whole(reply: str, one: _Found) -> bool:
+def _is_whole(reply: str, one: _JsonObject) -> bool:
     """Whether a reply is nothing but one object, in a fence or not."""
     around = (reply[: one.start], reply[one.end :])
     return all(_WRAPPING.fullmatch(text.strip()) is not None for text in around)
 
 
-def _in_block_quote(reply: str, one: _Found) -> bool:
+def _in_block_quote(reply: str, one: _JsonObject) -> bool:
     return reply[: one.start].rpartition("\n")[2].lstrip().startswith(">")
 
 
-def _shares(judged: str, one: _Found, names: Iterable[str]) -> bool:
+def _shares(judged: str, one: _JsonObject, names: Iterable[str]) -> bool:
     """Whether the words of what was judged say of any of ``names`` what an object says of it."""
     for name in names:
         value = one.value.get(name)
         nested = isinstance(value, dict)
-        said = value.get("score") if isinstance(value, dict) else value
-        score = read_score(said)
-        said = said if score is None else f"{score:g}"
-        if said is None:
+        claimed = value.get("score") if isinstance(value, dict) else value
+        score = read_score(claimed)
+        claimed = claimed if score is None else f"{score:g}"
+        if claimed is None:
             continue
-        if says(judged, name, said) or (nested and says_within(judged, name, "score", said)):
+        if says(judged, name, claimed) or (nested and says_within(judged, name, "score", claimed)):
             return True
     return False
 
 
-def _objects(text: str) -> list[_Found]:
+def _objects(text: str) -> list[_JsonObject]:
     """Return the outermost JSON objects of a text; none where its nesting has no end."""
     decoder = json.JSONDecoder(object_pairs_hook=_lowered, strict=False)  # line breaks in strings
-    found = []
+    objects = []
     at = text.find("{")
     while at >= 0:
         try:
             value, end = decoder.raw_decode(text, at)
-            found.append(_Found(at, end, value))
+            objects.append(_JsonObject(at, end, value))
         except ValueError:  # not JSON, or a huge integer
             end = at + 1
         except RecursionError:  # each of its braces would begin it again
             return []
         at = text.find("{", end)
-    return found
+    return objects
 
 
-def _between(text: str, objects: Sequence[_Found], start: int) -> Iterator[str]:
+def _between(text: str, objects: Sequence[_JsonObject], start: int) -> Iterator[str]:
     """Yield what stands around ``objects`` from ``start`` on."""
     for one in objects:
         yield text[start : one.start]
@@ -169,10 +169,10 @@ def _between(text: str, objects: Sequence[_Found], start: int) -> Iterator[str]:
     yield text[start:]
 
 
-def _rating(said: object) -> AspectScore:
-    value, reason = said, ""
-    if isinstance(said, dict):
-        value, reason = said.get("score"), said.get("reason", "")
+def _aspect_score(given: object) -> AspectScore:
+    value, reason = given, ""
+    if isinstance(given, dict):
+        value, reason = given.get("score"), given.get("reason", "")
     score = read_score(value)
     if score is None:
         return AspectScore(None, "missing" if value is None else shown(value))

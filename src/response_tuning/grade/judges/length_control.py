@@ -19,22 +19,22 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-Array = npt.NDArray[np.float64]
+Floats = npt.NDArray[np.float64]
 
-PRECISION = np.array([0.0, 1.0, 1.0])
+PRIOR_PRECISION = np.array([0.0, 1.0, 1.0])
 """Of the prior of each coefficient, in the order of ``Fit``."""
-TOLERANCE = 1e-9
+GRADIENT_TOLERANCE = 1e-9
 """Largest slope of the mean loss at which a fit has converged."""
 
 
 class Comparisons(NamedTuple):
     """What is known of each of n items; all arrays have n values."""
 
-    preference: Array
+    preference: Floats
     """For the model over the reference, 0..1: a judge may weigh its verdict."""
-    difference: Array
+    difference: Floats
     """Length of the model's answer less that of the reference's, in characters."""
-    difficulty: Array
+    difficulty: Floats
     """Of the instruction; zeros where it is not known."""
 
     def at(self, rows: npt.NDArray[np.int64]) -> "Comparisons":
@@ -42,7 +42,7 @@ class Comparisons(NamedTuple):
         return Comparisons(self.preference[rows], self.difference[rows], self.difficulty[rows])
 
 
-class Fit(NamedTuple):
+class LengthModel(NamedTuple):
     """The coefficients, and the win rate without the length term."""
 
     identity: float
@@ -51,7 +51,7 @@ class Fit(NamedTuple):
     rate: float
 
 
-def fit(data: Comparisons, start: Fit | None = None) -> Fit:
+def fit(data: Comparisons, start: LengthModel | None = None) -> LengthModel:
     """Fit the model by maximum penalised likelihood, from ``start`` or from zero.
 
     A preference p counts as p wins and 1 - p losses. Where all preferences are 1, or all are 0,
@@ -62,24 +62,24 @@ def fit(data: Comparisons, start: Fit | None = None) -> Fit:
 
     n = len(data.preference)
     features = np.column_stack([np.ones(n), _standardised(data.difference), data.difficulty])
-    precision = PRECISION / n
+    precision = PRIOR_PRECISION / n
 
-    def loss(w: Array) -> tuple[float, Array]:
+    def loss(w: Floats) -> tuple[float, Floats]:
         z = features @ w
         mean = np.mean(np.logaddexp(0, z) - data.preference * z)
         slope = features.T @ (expit(z) - data.preference) / n + precision * w
         return float(mean + precision @ w**2 / 2), slope
 
-    def curvature(w: Array) -> Array:
+    def curvature(w: Floats) -> Floats:
         p = expit(features @ w)
-        found: Array = (features.T * (p * (1 - p))) @ features / n + np.diag(precision)
-        return found
+        hessian: Floats = (features.T * (p * (1 - p))) @ features / n + np.diag(precision)
+        return hessian
 
     w = np.array(start[:3]) if start else np.zeros(3)
-    options = {"gtol": TOLERANCE}
+    options = {"gtol": GRADIENT_TOLERANCE}
     w = minimize(loss, w, jac=True, hess=curvature, method="trust-exact", options=options).x
     rate = float(expit(w[0] + w[2] * data.difficulty).mean())
-    return Fit(float(w[0]), float(w[1]), float(w[2]), rate)
+    return LengthModel(float(w[0]), float(w[1]), float(w[2]), rate)
 
 
 def interval(
@@ -97,9 +97,9 @@ def interval(
     return float(low), float(high)
 
 
-def _standardised(difference: Array) -> Array:
+def _standardised(difference: Floats) -> Floats:
     """Return tanh(d / sd(d)); zeros where all differences are equal: nothing can be told then."""
     if np.ptp(difference) == 0:
         return np.zeros_like(difference)
-    term: Array = np.tanh(difference / difference.std(ddof=1))
+    term: Floats = np.tanh(difference / difference.std(ddof=1))
     return term

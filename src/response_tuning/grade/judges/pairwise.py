@@ -22,12 +22,12 @@ from response_tuning.grade.judges.verdicts import (
 from response_tuning.readers import shown
 from response_tuning.thoughts import answer, without_thoughts
 
-LABELS = ("A", "B", "tie")
-FIRST = {"A": 1.0, "tie": 0.5, "B": 0.0}
+PAIR_LABELS = ("A", "B", "tie")
+WORTH_OF_FIRST = {"A": 1.0, "tie": 0.5, "B": 0.0}
 """What a verdict is worth to the answer that was shown first."""
-RESAMPLES = 1000
+WIN_RATE_RESAMPLES = 1000
 
-PROMPT = f"""\
+PAIR_PROMPT = f"""\
 Two assistants were given the same request. Compare their answers and decide which of the two is \
 more helpful to the person who made the request.
 
@@ -93,7 +93,7 @@ class Pairwise:
         answer, reference = completion.response or "", self._reference[item.item_id]
         if reference is None or answer == reference:
             return ()
-        form = verdict_form(LABELS)
+        form = verdict_form(PAIR_LABELS)
         return (
             ask(f"{item.item_id}:first", _prompt(item, answer, reference), form),
             ask(f"{item.item_id}:second", _prompt(item, reference, answer), form),
@@ -119,14 +119,16 @@ class Pairwise:
             yield score("unclassified", 1, "the reference has no answer")
             return
         yield score("reference_length", len(reference))
-        said = [verdict(reply, LABELS) for reply in replies]
-        explanation = "shown first: {}, shown second: {}".format(*said) if said else "equal answers"
-        yield score("unclassified", None in said, explanation)
-        if None in said:
+        labels = [verdict(reply, PAIR_LABELS) for reply in replies]
+        explanation = (
+            "shown first: {}, shown second: {}".format(*labels) if labels else "equal answers"
+        )
+        yield score("unclassified", None in labels, explanation)
+        if None in labels:
             return
         preference = 0.5
-        if said:
-            first, second = (FIRST[label] for label in said if label is not None)
+        if labels:
+            first, second = (WORTH_OF_FIRST[label] for label in labels if label is not None)
             preference = (first + 1 - second) / 2
             yield score("order_consistent", first == 1 - second, explanation)
         yield score("win_rate", preference, explanation)
@@ -150,7 +152,7 @@ class Pairwise:
             np.array([value[one, "length"] - value[one, "reference_length"] for one in ids]),
             np.array([hard[one] if hard else 0.0 for one in ids]),
         )
-        low, high = interval(data, RESAMPLES)
+        low, high = interval(data, WIN_RATE_RESAMPLES)
         yield Total(
             metric="length_controlled_win_rate",
             value=fit(data).rate,
@@ -159,7 +161,7 @@ class Pairwise:
             n=len(ids),
             note=f"logistic model of the preference on the length difference, "
             f"{'with' if hard else 'without'} instruction difficulty; 95 % interval from "
-            f"{RESAMPLES:,} resamples of the items",
+            f"{WIN_RATE_RESAMPLES:,} resamples of the items",
         )
 
 
@@ -179,15 +181,15 @@ def compare(
         (item, one.model_copy(update={"response": texts[item.item_id]}))
         for item, one in zip(items, answers, strict=True)
     ]
-    asked = [pairwise.questions(item, one) for item, one in pairs]
-    replies = list(ask_judge([request for requests in asked for request in requests]))
+    questions = [pairwise.questions(item, one) for item, one in pairs]
+    replies = list(ask_judge([request for requests in questions for request in requests]))
     failed = [reply.error for reply in replies if reply.error is not None]
     if failed:
         raise EngineError(f"the judge gave no reply to {len(failed)} questions: {failed[0]}")
     given = iter(replies)
     scores = [
         score
-        for (item, one), requests in zip(pairs, asked, strict=True)
+        for (item, one), requests in zip(pairs, questions, strict=True)
         for score in pairwise.judged(item, one, [*islice(given, len(requests))])
     ]
     return scores, list(pairwise.totals(scores))
@@ -212,8 +214,8 @@ def read_answers(path: Path, items: Sequence[Item]) -> dict[str, str | None]:
         instruction = item.prompt[-1].content
         if instruction not in outputs:
             raise DataError(f"{path}: no answer to item {item.item_id}, {shown(instruction)}")
-        said = without_thoughts(outputs[instruction])
-        answers[item.item_id] = None if said.thinking else said.text
+        parsed = without_thoughts(outputs[instruction])
+        answers[item.item_id] = None if parsed.thinking else parsed.text
     return answers
 
 
@@ -231,14 +233,14 @@ def answers_by_id(
             raise DataError(f"{where}: no answer to item {item.item_id}; generate it first")
         if completion.prompt != item.prompt:
             raise DataError(f"{where}: item {item.item_id} answers another prompt")
-        said = answer(completion)
-        kept_back = said.thinking or completion.finish_reason == "filtered"
-        answers[item.item_id] = None if kept_back else said.text
+        parsed = answer(completion)
+        withheld = parsed.thinking or completion.finish_reason == "filtered"
+        answers[item.item_id] = None if withheld else parsed.text
     return answers
 
 
 def _prompt(item: Item, first: str, second: str) -> str:
-    return PROMPT.format(
+    return PAIR_PROMPT.format(
         request=fenced("request", _request(item)),
         first=fenced("answer", first),
         second=fenced("answer", second),

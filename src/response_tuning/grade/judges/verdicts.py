@@ -23,12 +23,12 @@ DATA_NOT_ORDERS = (
 )
 """To be said in every prompt that shows fenced text."""
 _MATERIAL = re.compile(r"<([a-z]+-[0-9a-f]{16})>\n(.*?)\n</\1>", re.DOTALL)
-_LINES = re.compile(r"\r\n|\r|\n")
+_LINE_END = re.compile(r"\r\n|\r|\n")
 """What ends a line. Python's ``splitlines`` also ends one where Unicode and old printers do."""
-_KEYS = ("verdict",)
+_VERDICT_KEYS = ("verdict",)
 _INDENTED = re.compile(r" {4}| {0,3}\t")
 """Code, as Markdown has it."""
-_FENCE = re.compile(r"\s*(```+|~~~+)")
+_CODE_FENCE = re.compile(r"\s*(```+|~~~+)")
 _PAIRS = (("", ""), ("[", "]"), ("(", ")"), ('"', '"'), ("'", "'"), ("\u201c", "\u201d"))
 
 
@@ -45,8 +45,8 @@ def fenced(name: str, text: str) -> str:
 
 def material(reply: Completion) -> str:
     """Return what the judge was shown to judge."""
-    asked = "\n".join(message.content for message in reply.prompt)
-    return "\n".join(text for _, text in _MATERIAL.findall(asked))
+    prompt = "\n".join(message.content for message in reply.prompt)
+    return "\n".join(text for _, text in _MATERIAL.findall(prompt))
 
 
 def own_reply(reply: Completion) -> str:
@@ -83,30 +83,30 @@ def verdict(reply: Completion, labels: Sequence[str], lead: str = "Verdict") -> 
     was judged gives as well, in any notation: it may be a quotation. An object that is all of a
     reply is the judge's own, unless what was judged holds the very same.
     """
-    said, shown = own_reply(reply), material(reply)
+    text, shown = own_reply(reply), material(reply)
     judged = words(shown)
-    quoted = {label for label in labels if says(judged, lead, label)}
-    given = [_label(line, labels, lead) for line in _own_lines(said)]
+    quoted = {one for one in labels if says(judged, lead, one)}
+    given = [_label(line, labels, lead) for line in _own_lines(text)]
     own = {*given} - quoted - {None}
-    if has_object(said, _KEYS, shown):
-        found = _in_form(only_object(said, _KEYS, shown) or {}, labels)
-        return found if own <= {found} else None
+    if has_object(text, _VERDICT_KEYS, shown):
+        label = _in_form(only_object(text, _VERDICT_KEYS, shown) or {}, labels)
+        return label if own <= {label} else None
     return given[-1] if own == {given[-1]} else None
 
 
-def _in_form(said: Mapping[str, Any], labels: Sequence[str]) -> str | None:
+def _in_form(fields: Mapping[str, Any], labels: Sequence[str]) -> str | None:
     """Return the label that a JSON object gives."""
-    value = said.get("verdict")
+    value = fields.get("verdict")
     name = value.strip().lower() if isinstance(value, str) else ""
     return next((label for label in labels if label.lower() == name), None)
 
 
-def _own_lines(said: str) -> list[str]:
+def _own_lines(text: str) -> list[str]:
     """Return the lines of a reply that are no quotation, up to the last; an empty last is one."""
     lines: list[str] = []
     fence = ""
-    for line in _LINES.split(_MATERIAL.sub("", said)):
-        mark = _FENCE.match(line)
+    for line in _LINE_END.split(_MATERIAL.sub("", text)):
+        mark = _CODE_FENCE.match(line)
         if mark and (not fence or mark[1].startswith(fence)):
             fence = "" if fence else mark[1]
             lines.append("")
@@ -120,7 +120,7 @@ def _own_lines(said: str) -> list[str]:
 def _label(line: str, labels: Sequence[str], lead: str) -> str | None:
     last = re.sub(r"[*_`]", "", line).strip()
     known = "|".join(map(re.escape, labels))
-    found = re.fullmatch(rf"{re.escape(lead)}:\s*(\W?)({known})(\W?)\s*\.?", last, re.IGNORECASE)
-    if found is None or (found[1].strip(), found[3].strip(" .")) not in _PAIRS:
+    match = re.fullmatch(rf"{re.escape(lead)}:\s*(\W?)({known})(\W?)\s*\.?", last, re.IGNORECASE)
+    if match is None or (match[1].strip(), match[3].strip(" .")) not in _PAIRS:
         return None
-    return next(label for label in labels if label.lower() == found[2].lower())
+    return next(label for label in labels if label.lower() == match[2].lower())

@@ -41,7 +41,7 @@ class HarnessModel(HFLM):  # type: ignore[misc]  # lm-eval has no types
         self.local = local
         self.cut = 0
         """Requests so far that lost their beginning, because the context is too short for them."""
-        self.hear: Callable[[int, int], None] = lambda done, total: None
+        self.on_progress: Callable[[int, int], None] = lambda done, total: None
         """Is told (done, all) of the requests of a call."""
         self._tokens_per_batch = tokens_per_batch
         self._logits_per_batch = LOGITS_PER_BATCH // local.model.config.get_text_config().vocab_size
@@ -77,16 +77,16 @@ class HarnessModel(HFLM):  # type: ignore[misc]  # lm-eval has no types
         self.cut += sum(length > window for length in lengths)
         budget = min(self._tokens_per_batch, self._logits_per_batch)
         with self._batches(len(requests), budget // longest):
-            found: list[tuple[float, bool]] = super()._loglikelihood_tokens(
+            scored: list[tuple[float, bool]] = super()._loglikelihood_tokens(
                 requests, disable_tqdm=True
             )
-        return found
+        return scored
 
     @contextmanager
     def _batches(self, requests: int, rows: int) -> Iterator[None]:
         """Ask ``rows`` requests at a time, and tell of each that is done."""
         self.batch_size_per_gpu = max(1, rows)
-        self.set_cache_hook(_Count(requests, self.hear))
+        self.set_cache_hook(_Count(requests, self.on_progress))
         try:
             yield
         except torch.OutOfMemoryError as error:
@@ -98,10 +98,10 @@ class HarnessModel(HFLM):  # type: ignore[misc]  # lm-eval has no types
 class _Count:
     """What lm-eval tells each result as it has it: a cache of its own, or this."""
 
-    def __init__(self, total: int, hear: Callable[[int, int], None]) -> None:
-        self._done, self._total, self._hear = 0, total, hear
+    def __init__(self, total: int, on_progress: Callable[[int, int], None]) -> None:
+        self._done, self._total, self._on_progress = 0, total, on_progress
 
     def add_partial(self, kind: str, request: object, result: object) -> None:
         """Count one result."""
         self._done += 1
-        self._hear(self._done, self._total)
+        self._on_progress(self._done, self._total)

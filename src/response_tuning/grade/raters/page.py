@@ -13,7 +13,8 @@ from urllib.parse import parse_qs
 
 from response_tuning.errors import ConfigError
 from response_tuning.grade.judges.levels import LEVELS
-from response_tuning.grade.raters.study import Session, Verdict
+from response_tuning.grade.raters.study import Session, TaskRating
+from response_tuning.pages import environment, palette
 
 if TYPE_CHECKING:
     from starlette.applications import Starlette
@@ -86,16 +87,7 @@ class _Pages:
     """What is answered to each request; tasks are numbered from 1, in the rater's order."""
 
     def __init__(self, session: Session) -> None:
-        import jinja2
-
-        environment = jinja2.Environment(
-            loader=jinja2.FileSystemLoader(Path(__file__).parent),
-            autoescape=True,
-            undefined=jinja2.StrictUndefined,
-            trim_blocks=True,
-            lstrip_blocks=True,
-        )
-        self._template = environment.get_template("page.html.jinja")
+        self._template = environment(Path(__file__).parent).get_template("page.html.jinja")
         self._session = session
 
     async def begin(self, request: "Request") -> "Response":
@@ -127,15 +119,15 @@ class _Pages:
             return _refusal(404, f"There is no task {number}.")
         task = self._session.tasks[number - 1]
         form = parse_qs((await request.body()).decode(errors="replace"))
-        said = {name: values[-1] for name, values in form.items()}
-        if said.get("task") != task.digest:
+        fields = {name: values[-1] for name, values in form.items()}
+        if fields.get("task") != task.digest:
             return _refusal(409, "This was another session's page; reload it and rate again.")
         try:
-            verdict = Verdict.model_validate(
+            verdict = TaskRating.model_validate(
                 {
-                    "levels": [said[name] for name in ("level-0", "level-1") if name in said],
-                    "more_helpful": said.get("more_helpful"),
-                    "comment": said.get("comment", "").replace("\r\n", "\n").strip(),
+                    "levels": [fields[name] for name in ("level-0", "level-1") if name in fields],
+                    "more_helpful": fields.get("more_helpful"),
+                    "comment": fields.get("comment", "").replace("\r\n", "\n").strip(),
                 }
             )
             self._session.rate(number - 1, verdict)
@@ -144,12 +136,13 @@ class _Pages:
         return self._onwards(after=number - 1)
 
     async def asset(self, request: "Request") -> "Response":
-        """Return the style sheet or the script."""
-        from starlette.responses import FileResponse
+        """Return the style sheet, with the palette of all pages before it, or the script."""
+        from starlette.responses import Response
 
         name = Path(request.url.path).name
-        path = Path(__file__).with_name(name)
-        return FileResponse(path, media_type=ASSETS[name], headers=HEADERS)
+        text = Path(__file__).with_name(name).read_text(encoding="utf-8")
+        text = palette() + text if name.endswith(".css") else text
+        return Response(text, media_type=ASSETS[name], headers=HEADERS)
 
     def _onwards(self, after: int) -> "Response":
         from starlette.responses import RedirectResponse
@@ -165,7 +158,7 @@ class _Pages:
         page = self._template.render(
             number=number,
             task=session.tasks[number - 1] if number else None,
-            said=session.verdicts.get(number - 1) if number else None,
+            rating=session.verdicts.get(number - 1) if number else None,
             total=len(session.tasks),
             rated=len(session.verdicts),
             levels=LEVELS,

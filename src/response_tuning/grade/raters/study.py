@@ -36,7 +36,7 @@ from response_tuning.registry import unknown
 
 Side: TypeAlias = Literal["left", "right", "tie"]
 
-STUDY, ASKED, RATINGS = "study.json", "asked.jsonl", "ratings"
+STUDY_FILE, ITEMS_FILE, RATINGS_FOLDER = "study.json", "asked.jsonl", "ratings"
 
 
 class Study(Record):
@@ -52,7 +52,7 @@ class Study(Record):
     """Number of prompts, evenly spread over those of the files; None: all."""
 
 
-class Asked(Record):
+class StudyItem(Record):
     """A prompt, and what each variant answered to it."""
 
     item_id: str
@@ -60,7 +60,7 @@ class Asked(Record):
     answers: dict[str, str]
 
 
-class Verdict(Record):
+class TaskRating(Record):
     """What a rater says of a task, in the order in which its answers are shown."""
 
     levels: tuple[Level, ...]
@@ -75,34 +75,34 @@ class Verdict(Record):
         return self
 
 
-class Rating(Record):
+class RatingRecord(Record):
     """One line of a journal."""
 
     rater: str
     item_id: str
     variants: tuple[str, ...]
     """As they were shown, from left to right."""
-    verdict: Verdict
+    verdict: TaskRating
 
 
 @dataclass(frozen=True)
-class Task:
+class RatingTask:
     """What a rater sees at once."""
 
-    asked: Asked
+    item: StudyItem
     variants: tuple[str, ...]
     """From left to right; not for the rater's eyes."""
 
     @property
     def answers(self) -> tuple[str, ...]:
         """The answers from left to right."""
-        return tuple(self.asked.answers[variant] for variant in self.variants)
+        return tuple(self.item.answers[variant] for variant in self.variants)
 
     @property
     def digest(self) -> str:
         """A name that tells nothing of the variants."""
-        prompt = (message.model_dump_json() for message in self.asked.prompt)
-        return digest(self.asked.item_id, *prompt, *self.answers)
+        prompt = (message.model_dump_json() for message in self.item.prompt)
+        return digest(self.item.item_id, *prompt, *self.answers)
 
 
 def make_study(
@@ -126,8 +126,8 @@ def make_study(
     reference = reference or next(iter(answers))
     if reference not in answers:
         raise unknown("reference", reference, [*answers])
-    said = read_jsonl(answers[reference], Completion)
-    items = spread([Item(item_id=one.item_id, prompt=one.prompt) for one in said], limit)
+    completions = read_jsonl(answers[reference], Completion)
+    items = spread([Item(item_id=one.item_id, prompt=one.prompt) for one in completions], limit)
     if not items:
         raise DataError(f"{answers[reference]}: there are no answers in it")
     texts = {name: read_answers(path, items) for name, path in answers.items()}
@@ -137,12 +137,12 @@ def make_study(
         seed=seed,
         limit=limit,
     )
-    if (folder / STUDY).exists():
+    if (folder / STUDY_FILE).exists():
         if read_study(folder) != study:
             raise ConfigError(f"{folder} holds a study of other answers; choose another folder")
         return
-    write_jsonl(folder / ASKED, (_asked(item, texts) for item in items))
-    write_json(folder / STUDY, study.model_dump())
+    write_jsonl(folder / ITEMS_FILE, (_study_item(item, texts) for item in items))
+    write_json(folder / STUDY_FILE, study.model_dump())
 
 
 def read_study(folder: Path) -> Study:
@@ -151,7 +151,7 @@ def read_study(folder: Path) -> Study:
     Raises:
         DataError: there is no study in ``folder``, or it is damaged.
     """
-    path = folder / STUDY
+    path = folder / STUDY_FILE
     try:
         study = Study.model_validate(read_json(path))
     except ValidationError as error:
@@ -168,7 +168,7 @@ def read_study(folder: Path) -> Study:
     return study
 
 
-def read_tasks(folder: Path, rater: str) -> list[Task]:
+def read_tasks(folder: Path, rater: str) -> list[RatingTask]:
     """Return the tasks of a rater, in an order of their own.
 
     Raises:
@@ -178,19 +178,19 @@ def read_tasks(folder: Path, rater: str) -> list[Task]:
     others = [name for name in study.answers if name != study.reference]
     shown: list[tuple[str, ...]] = [(study.reference, other) for other in others]
     shown = shown or [(study.reference,)]
-    asked = list(read_jsonl(folder / ASKED, Asked))
-    for number, one in enumerate(asked, start=1):
+    items = list(read_jsonl(folder / ITEMS_FILE, StudyItem))
+    for number, one in enumerate(items, start=1):
         if missing := study.answers.keys() - one.answers.keys():
-            raise DataError(f"{folder / ASKED}:{number}: has no answer of '{min(missing)}'")
-    tasks = [(one, variants) for one in asked for variants in shown]
+            raise DataError(f"{folder / ITEMS_FILE}:{number}: has no answer of '{min(missing)}'")
+    tasks = [(one, variants) for one in items for variants in shown]
     rng = random.Random(digest(str(study.seed), rater))
     rng.shuffle(tasks)
-    return [Task(one, tuple(rng.sample(variants, len(variants)))) for one, variants in tasks]
+    return [RatingTask(one, tuple(rng.sample(variants, len(variants)))) for one, variants in tasks]
 
 
 def raters(folder: Path) -> list[str]:
     """Return the names of all who have a journal."""
-    return sorted(path.stem for path in (folder / RATINGS).glob("*.jsonl"))
+    return sorted(path.stem for path in (folder / RATINGS_FOLDER).glob("*.jsonl"))
 
 
 class Session:
@@ -207,10 +207,10 @@ class Session:
         self.rater = rater
         self.tasks = read_tasks(folder, rater)
         self._folder = folder
-        self.verdicts: dict[int, Verdict] = {}
+        self.verdicts: dict[int, TaskRating] = {}
         """Position of a task -> what was said of it, the last time."""
-        place = {(task.asked.item_id, task.variants): at for at, task in enumerate(self.tasks)}
-        for rating in Journal(journal, Rating):
+        place = {(task.item.item_id, task.variants): at for at, task in enumerate(self.tasks)}
+        for rating in Journal(journal, RatingRecord):
             at = place.get((rating.item_id, rating.variants))
             if at is None or rating.rater != rater:
                 raise DataError(
@@ -219,7 +219,7 @@ class Session:
                 )
             self.verdicts[at] = rating.verdict
 
-    def rate(self, position: int, verdict: Verdict) -> None:
+    def rate(self, position: int, verdict: TaskRating) -> None:
         """Keep what the rater says of a task: it is on disk when this returns.
 
         Raises:
@@ -228,14 +228,14 @@ class Session:
         task = self.tasks[position]
         if len(verdict.levels) != len(task.variants):
             raise ValueError(f"{len(verdict.levels)} levels for {len(task.variants)} answers")
-        rating = Rating(
+        rating = RatingRecord(
             rater=self.rater,
-            item_id=task.asked.item_id,
+            item_id=task.item.item_id,
             variants=task.variants,
             verdict=verdict,
         )
         # Opened for each: a full disk may have cut the last line off.
-        journal = Journal(journal_of(self._folder, self.rater), Rating)
+        journal = Journal(journal_of(self._folder, self.rater), RatingRecord)
         with journal.appending(each_synced=True) as append:
             append(rating)
         self.verdicts[position] = verdict
@@ -246,9 +246,9 @@ class Session:
         return next((at for at in later if at not in self.verdicts), None)
 
 
-def _asked(item: Item, texts: Mapping[str, Mapping[str, str | None]]) -> Asked:
-    said = {name: answers[item.item_id] or "" for name, answers in texts.items()}
-    return Asked(item_id=item.item_id, prompt=item.prompt, answers=said)
+def _study_item(item: Item, texts: Mapping[str, Mapping[str, str | None]]) -> StudyItem:
+    by_variant = {name: answers[item.item_id] or "" for name, answers in texts.items()}
+    return StudyItem(item_id=item.item_id, prompt=item.prompt, answers=by_variant)
 
 
 def _check_name(kind: str, name: str) -> None:
@@ -266,4 +266,4 @@ def journal_of(folder: Path, rater: str) -> Path:
         ConfigError: the name cannot be that of a file.
     """
     _check_name("rater", rater)
-    return folder / RATINGS / f"{rater}.jsonl"
+    return folder / RATINGS_FOLDER / f"{rater}.jsonl"
