@@ -131,7 +131,7 @@ def test_no_difference_on_a_few_prompts_is_no_equivalence(run: Path, grade: Grad
 def test_a_metric_of_equivalence_that_is_nowhere_is_said(run: Path, grade: Grade) -> None:
     grade("it", {"correct": [1, 0]})
     assert findings(run, [IT]).unjoined == [
-        "Equivalence by strict was to be tested, but no benchmark has that metric."
+        "Equivalence was not tested by strict: no benchmark has that metric."
     ]
 
 

@@ -1,4 +1,4 @@
-"""What the page's browser of prompts shows: every prompt with the answers of all variants."""
+"""The data of the page's prompt browser: every prompt with the answers of all variants."""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,7 +11,7 @@ from response_tuning.report.joined import BenchmarkScores
 from response_tuning.report.reading import seed_folders
 
 FINISH = {"stop": "s", "length": "l", "filtered": "f", "other": "o", None: "e"}
-"""How an answer ended, in one letter; "-" stands for no answer."""
+"""Finish reason as one letter; "-" is no answer."""
 
 
 class _Answer(NamedTuple):
@@ -20,7 +20,7 @@ class _Answer(NamedTuple):
 
 
 class _BenchmarkAnswers(NamedTuple):
-    """What a benchmark asked, and what each variant said in its first seed."""
+    """The prompts of a benchmark, and the answers of each variant's first seed."""
 
     benchmark: BenchmarkScores
     prompts: dict[str, Any]
@@ -28,16 +28,16 @@ class _BenchmarkAnswers(NamedTuple):
     answers: dict[str, dict[str, _Answer]]
     """Variant -> item id -> answer."""
     seeds: dict[str, int]
-    """Variant -> the seed whose answers these are."""
+    """Variant -> seed of its answers."""
 
 
 def browser_json(
     run: Path, benchmarks: Sequence[BenchmarkScores], room: int
 ) -> tuple[str, list[str]]:
-    """Return JSON that is safe inside a script element and sentences on what is not in it.
+    """Return JSON that is safe inside a script element, and sentences on what it leaves out.
 
-    If it would be longer than ``room`` bytes, it holds the first prompts of each benchmark only,
-    as many as there is room for.
+    If the JSON would be longer than ``room`` bytes, it has the first prompts of each benchmark, as
+    many as fit.
     """
     answered = [_read(run, benchmark) for benchmark in benchmarks]
     items = [list(_items(place, one)) for place, one in enumerate(answered)]
@@ -77,6 +77,7 @@ def _read(run: Path, benchmark: BenchmarkScores) -> _BenchmarkAnswers:
             answers = answered.answers.setdefault(variant, {})
             for completion in read_jsonl(path, Completion) if path.exists() else ():
                 turns = [[message.role, message.content] for message in completion.prompt]
+                # Most prompts are one user turn, which takes half the bytes as plain text.
                 alone = len(turns) == 1 and turns[0][0] == "user"
                 answered.prompts.setdefault(completion.item_id, turns[0][1] if alone else turns)
                 text = completion.response if completion.response is not None else completion.error
@@ -87,10 +88,11 @@ def _read(run: Path, benchmark: BenchmarkScores) -> _BenchmarkAnswers:
 
 
 def _items(place: int, answered: _BenchmarkAnswers) -> Iterator[str]:
-    """Yield each prompt as JSON; an answer that several variants gave is there once."""
+    """Yield each prompt as JSON; equal answers of several variants are stored once."""
     benchmark = answered.benchmark
     positions = {item: position for position, item in enumerate(benchmark.items)}
     for item, prompt in answered.prompts.items():
+        # Equal answers are common (refusals, short facts): each text is stored once, by index.
         texts: dict[str, int] = {}
         which: list[int] = []
         marks: list[str] = []
@@ -113,12 +115,12 @@ def _items(place: int, answered: _BenchmarkAnswers) -> Iterator[str]:
 
 
 def _marks(benchmark: BenchmarkScores) -> list[str]:
-    """Return the metrics that are shown as a tick or a cross."""
+    """Return the metrics that the page shows as a tick or a cross."""
     return [metric for metric in benchmark.headline if metric in benchmark.binary]
 
 
 def _scored(answered: _BenchmarkAnswers, variant: str, position: int | None) -> str:
-    """Return "1", "0" or, where there is no score, "-" for each of the marks."""
+    """Return "1", "0" or, without a score, "-" for each of the marks."""
     benchmark = answered.benchmark
     if position is None or answered.seeds.get(variant) not in benchmark.seeds:
         return "-" * len(_marks(benchmark))
@@ -128,7 +130,7 @@ def _scored(answered: _BenchmarkAnswers, variant: str, position: int | None) -> 
 
 
 def _cut(shown: Mapping[str, str]) -> Iterator[str]:
-    """Say how many prompts are shown of the benchmarks of which not all are."""
+    """Yield a sentence for each benchmark of which the page shows only a part."""
     if len(shown) > 3:
         counts = ", ".join(f"{count} of {name}" for name, count in shown.items())
         yield f"To keep this page small, only the first prompts are shown: {counts}."
@@ -138,7 +140,7 @@ def _cut(shown: Mapping[str, str]) -> Iterator[str]:
 
 
 def _other_seeds(answered: Sequence[_BenchmarkAnswers]) -> Iterator[str]:
-    """Say whose answers are of another seed than the lowest."""
+    """Yield a sentence for each variant whose answers are not of the lowest seed."""
     seeds: dict[str, int] = {}
     for one in answered:
         seeds |= one.seeds
@@ -148,7 +150,7 @@ def _other_seeds(answered: Sequence[_BenchmarkAnswers]) -> Iterator[str]:
 
 
 def _safe(value: Mapping[str, Any]) -> str:
-    """Write JSON in which nothing can close, or open, an element of the page."""
+    """Return JSON in which no text can close or open an element of the page."""
     text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
     for character in "<>&\u2028\u2029":
         text = text.replace(character, f"\\u{ord(character):04x}")

@@ -1,4 +1,4 @@
-"""The report for eyes: one HTML page that needs nothing else, and the same tables in Markdown."""
+"""The report as one self-contained HTML page, and its tables in Markdown."""
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 class ReportContents(NamedTuple):
-    """What a report says, before it has a form."""
+    """The content of a report, for both formats."""
 
     title: str
     variants: Sequence[Variant]
@@ -37,13 +37,13 @@ class ReportContents(NamedTuple):
     benchmarks: Sequence[BenchmarkScores]
     findings: Findings
     missing: Sequence[str]
-    """Sentences on scores that are not there."""
+    """Sentences on missing scores."""
     unknown: UnknownRates
-    """Of which variants and benchmarks too much could not be read."""
+    """Variants and benchmarks with too many unread verdicts."""
 
 
 class Plot(NamedTuple):
-    """An SVG, its heading, and the sentence that stands for it where it cannot be seen."""
+    """An SVG with its heading and a description, which is also its alternative text."""
 
     title: str
     svg: str
@@ -56,7 +56,7 @@ class Plot(NamedTuple):
 
 
 class Group(NamedTuple):
-    """What all variants reach on one group of a benchmark."""
+    """The results of all variants on one group of a benchmark."""
 
     name: str
     n: int
@@ -65,21 +65,21 @@ class Group(NamedTuple):
 
 
 class Part(NamedTuple):
-    """What a page says of one benchmark beyond the headline."""
+    """The section on one benchmark beyond the headline."""
 
     benchmark: str
     groups: list[Group]
-    """Empty if there is one only."""
+    """Empty if there is only one group."""
     metrics: list[str]
-    """Those that groups are shown by."""
+    """Metrics of the table by group."""
     further: list[str]
-    """Metrics that are not in the headline."""
+    """Metrics outside the headline."""
     compared: list[str]
-    """Those of them that are no totals."""
+    """Further metrics that are not totals."""
 
     @property
     def description(self) -> str:
-        """What is in it, in a few words."""
+        """Its content in a few words."""
         groups = f"{len(self.groups)} groups" if self.groups else ""
         further = f"{len(self.further)} further metric{'s' if len(self.further) > 1 else ''}"
         return ", ".join(filter(None, (groups, further if self.further else "")))
@@ -93,7 +93,7 @@ def markdown(contents: ReportContents) -> str:
 def html(
     contents: ReportContents, plots: Sequence[Plot], browser: Callable[[int], tuple[str, list[str]]]
 ) -> str:
-    """Return the page; ``browser`` gives the JSON of as many prompts as so many bytes hold."""
+    """Return the page; ``browser`` returns the JSON of the prompts that fit in so many bytes."""
     template = _environment().get_template("report.html.jinja")
     script = Path(__file__).with_name("browser.js").read_text(encoding="utf-8")
     families = {b.name: _groups(b, b.accuracy) for b in contents.benchmarks}
@@ -113,12 +113,14 @@ def html(
             data_left_out=left_out,
         )
 
+    # Rendered twice: the prompts get the bytes that the rest of the page leaves.
     sentences = 1000 * len(contents.benchmarks)
     return render(*browser(PAGE_BYTES - len(render("", []).encode()) - sentences))
 
 
 def _groups(benchmark: BenchmarkScores, wanted: Sequence[str]) -> list[Group]:
-    """Return the groups of a benchmark that have any of the ``wanted`` metrics."""
+    """Return the groups of a benchmark with at least one of the ``wanted`` metrics."""
+    # (2, items) of each: sums of numerators over sums of denominators give means and ratios alike.
     parts = {
         (variant, metric): per_prompt(benchmark.parts(metric, variant))
         for variant in benchmark.variants
@@ -139,7 +141,8 @@ def _groups(benchmark: BenchmarkScores, wanted: Sequence[str]) -> list[Group]:
 
 
 def _parts(contents: ReportContents, tall: bool) -> list[Part]:
-    """Return a part for each benchmark, but in a small report none if its families are shown."""
+    """Return a part for each benchmark; a small report has none where it shows families."""
+    # A small report shows families of accurate benchmarks instead, which say more than groups.
     metrics = metrics_by_benchmark(contents.findings.results)
     every = []
     for benchmark in contents.benchmarks:
@@ -161,12 +164,12 @@ def _parts(contents: ReportContents, tall: bool) -> list[Part]:
 
 
 def _with_scores(benchmark: BenchmarkScores) -> list[str]:
-    """Return the headline without totals, which are not compared, and have no groups."""
+    """Return the headline without totals, which are not compared and have no groups."""
     return [metric for metric in benchmark.headline if metric in benchmark.values]
 
 
 def _names(contents: ReportContents) -> dict[str, Any]:
-    """Return what both templates use."""
+    """Return the names that both templates use."""
     results, comparisons, trends, unjoined = contents.findings
     metrics = metrics_by_benchmark(results)
     columns = {b.name: headline(metrics.get(b.name, ()), b.display) for b in contents.benchmarks}
@@ -188,7 +191,7 @@ def _names(contents: ReportContents) -> dict[str, Any]:
 
 
 def _total_notes(benchmarks: Sequence[BenchmarkScores]) -> Iterator[str]:
-    """Say how what is no mean of scores was found."""
+    """Yield a sentence on how each total was computed."""
     for benchmark in benchmarks:
         for metric, by_variant in benchmark.totals.items():
             totals = [total for of_variant in by_variant.values() for total in of_variant]
@@ -209,7 +212,7 @@ _MARKDOWN = {
     "://": "&#58;//",
     "www.": "www&#46;",
 }
-"""What makes a link, an image, a mention or HTML of a label; bare addresses become links too."""
+"""Characters that could turn a label into a link, an image, a mention or HTML."""
 
 
 def _environment() -> "jinja2.Environment":
@@ -219,7 +222,7 @@ def _environment() -> "jinja2.Environment":
 
 
 def _cell(text: str) -> str:
-    """Return text that stays inside its cell of a Markdown table, and is no link, image or HTML."""
+    """Return text that stays in its cell of a Markdown table and is not a link, image or HTML."""
     for character, entity in _MARKDOWN.items():
         text = text.replace(character, entity)
     return " ".join(text.split())

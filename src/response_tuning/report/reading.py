@@ -1,4 +1,4 @@
-"""Every score of a run is read and joined; what is missing is said."""
+"""Reads and joins all scores of a run, and lists what is missing."""
 
 import math
 import re
@@ -27,7 +27,7 @@ class _File:
 
 
 class _TotalFile(Record):
-    """What stands beside the scores of a benchmark that has numbers which are no means."""
+    """The file of a benchmark's numbers that are not means of scores."""
 
     totals: tuple[Total, ...]
 
@@ -44,7 +44,7 @@ def read_scores(
     seeds: Mapping[str, Sequence[int]] | None = None,
     benchmarks: Mapping[str, Display] | None = None,
 ) -> tuple[list[BenchmarkScores], list[str]]:
-    """Read the scores and totals in ``grade/`` below ``run``, and sentences on what is missing.
+    """Return the scores and totals in ``grade/`` below ``run``, and sentences on what is missing.
 
     With ``seeds`` of each variant, and ``benchmarks``, no others are read, which an earlier run may
     have left. Benchmarks come in this order, otherwise those with an accuracy first.
@@ -65,6 +65,7 @@ def read_scores(
         raise DataError(
             f"{run}: no variant has scores in seed-*/grade/*.jsonl; grade the run first"
         )
+    # One benchmark at a time, so that memory holds the scores of one file beside the arrays.
     names = {file.path.stem for file in files}
     joined = [
         replace(
@@ -112,6 +113,7 @@ def _read(path: Path, groups: dict[str, str]) -> dict[str, tuple[npt.NDArray[np.
 
     The latter are the values and their weights.
     """
+    # ``groups`` is shared by all files of a benchmark: an item has the same place in each.
     position = {item: place for place, item in enumerate(groups)}
     by_metric: dict[str, dict[int, tuple[float, float]]] = {}
     for score in read_jsonl(path, Score):
@@ -138,11 +140,11 @@ def _fault(score: Score, *, twice: bool) -> str:
 
 
 def _totals(files: Sequence[_File], metrics: Collection[str]) -> dict[str, dict[str, list[Total]]]:
-    """Read the files of totals that are there; ``metrics`` are what scores already say."""
+    """Read the existing files of totals; ``metrics`` are the names that scores already use."""
     by_metric: dict[str, dict[str, list[Total]]] = {}
     for file in files:
         path = file.path.with_name(f"{file.path.stem}.totals.json")
-        names = {*metrics}
+        names = {*metrics}  # a total by the name of a mean would be two values of one metric
         for total in _total_file(path).totals if path.exists() else ():
             fault = "a second value" if total.metric in names else ""
             if not all(map(math.isfinite, (total.value, total.low, total.high))):
@@ -171,15 +173,16 @@ def _ungraded(run: Path, variants: Sequence[str], files: Sequence[_File]) -> Ite
             yield f"{variant} has no scores, so it is in no table."
     with_scores = {path.parents[2].name for path in run.glob("*/seed-*/grade/*.jsonl")}
     for other in sorted(with_scores - set(variants)):
-        yield f"{other} has scores, but it is no variant of this report; it was left out."
+        yield f"{other} has scores, but is not a variant of this report; it was left out."
 
 
 def _gaps(benchmark: BenchmarkScores) -> Iterator[str]:
-    """Say of each variant and seed how many scores it lacks that another variant or seed has."""
+    """Yield a sentence for each variant and seed without scores that another one has."""
     for place, variant in enumerate(benchmark.variants):
         for row, seed in enumerate(benchmark.seeds):
             gaps: dict[str, list[str]] = {}
             for metric in benchmark.metrics:
+                # A ratio has no score where the answer does not count; that is not a gap.
                 known = benchmark.known(metric)
                 expected = np.isfinite(benchmark.values[metric]).any(axis=(0, 1))
                 gap = int((expected & ~known[place, row]).sum())

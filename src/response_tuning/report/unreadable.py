@@ -1,4 +1,4 @@
-"""Where too many verdicts could not be read, a variant's rates are not known: n/a, not 0."""
+"""Rates with too many unread verdicts are not known: the report shows n/a, not 0."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -11,11 +11,11 @@ from response_tuning.report.tables import Result
 from response_tuning.unread import Unread
 
 UnknownRates = Mapping[tuple[str, str], Unread]
-"""(Variant, benchmark) -> how much could not be read, where that is too much."""
+"""(Variant, benchmark) -> its unread verdicts, where there are too many."""
 
 
 def unknown_rates(benchmarks: Sequence[BenchmarkScores]) -> UnknownRates:
-    """Find the variants and benchmarks of which too much could not be read."""
+    """Return the variants and benchmarks with too many unread verdicts."""
     by_cell = {
         (variant, benchmark.name): _unread(benchmark, place)
         for benchmark in benchmarks
@@ -25,7 +25,7 @@ def unknown_rates(benchmarks: Sequence[BenchmarkScores]) -> UnknownRates:
 
 
 def without(benchmark: BenchmarkScores, unknown: UnknownRates) -> BenchmarkScores:
-    """Return a benchmark without the rates that are not known."""
+    """Return a benchmark without its unknown rates."""
     gone = [name for name in benchmark.variants if (name, benchmark.name) in unknown]
     if not gone:
         return benchmark
@@ -33,7 +33,7 @@ def without(benchmark: BenchmarkScores, unknown: UnknownRates) -> BenchmarkScore
     values = {}
     for metric, scores in benchmark.values.items():
         if metric not in WITHOUT_VERDICT:
-            scores = scores.copy()
+            scores = scores.copy()  # the browser of prompts still shows every verdict
             scores[rows] = np.nan
         if np.isfinite(scores).any():
             values[metric] = scores
@@ -50,7 +50,7 @@ def without(benchmark: BenchmarkScores, unknown: UnknownRates) -> BenchmarkScore
 
 
 def as_results(benchmarks: Sequence[BenchmarkScores], unknown: UnknownRates) -> list[Result]:
-    """Return the lines of what is not known: every number in them is NaN."""
+    """Return the rows of unknown rates, whose numbers are NaN."""
     nan = float("nan")
     return [
         Result(variant, benchmark.name, metric, nan, nan, nan, unread.of, len(benchmark.seeds))
@@ -63,7 +63,7 @@ def as_results(benchmarks: Sequence[BenchmarkScores], unknown: UnknownRates) -> 
 
 
 def sentences(unknown: UnknownRates) -> list[str]:
-    """Say of each what is not known, and how much could not be read."""
+    """Return a sentence for each variant and benchmark with unknown rates."""
     return [
         f"{benchmark}, {variant}: {unread} ({100 * unread.share:.0f} % of verdicts): rates are n/a."
         for (variant, benchmark), unread in unknown.items()

@@ -33,8 +33,8 @@ def report(
     verdicts are unread.
 
     Raises:
-        ConfigError: a baseline is no variant, or two variants of a series have the same dose.
-        DataError: there are no scores, or a file of scores or completions cannot be used.
+        ConfigError: a baseline is not a variant, or two variants of a series have the same dose.
+        DataError: there are no scores, or a file of scores or completions is unusable.
     """
     check(variants, config)
     names = [variant.name for variant in variants]
@@ -52,7 +52,7 @@ def report(
     write_csv(out / "trends.csv", Trend, findings.trends)
     plots = _plots(contents)
     for name, plot in plots.items():
-        (out / name).unlink(missing_ok=True)  # of an earlier report, whose series may be gone
+        (out / name).unlink(missing_ok=True)  # an earlier report may have had a series that is gone
         if plot:
             _write(out / name, plot.svg)
     _write(out / "report.md", markdown(contents))
@@ -66,7 +66,7 @@ def report(
 
 
 def _plots(contents: ReportContents) -> dict[str, Plot | None]:
-    """Return file name -> plot, or None where there is nothing to draw."""
+    """Return file name -> plot, or None if there is nothing to draw."""
     variants = contents.variants
     results = [result for result in contents.findings.results if not isnan(result.value)]
     displays = {benchmark.name: benchmark.display for benchmark in contents.benchmarks}

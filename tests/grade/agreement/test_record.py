@@ -117,12 +117,12 @@ def test_where_nothing_was_judged_there_is_nothing_to_say(tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("judge", "said"),
     [
-        (OFFLINE, "is about rules alone, offline, and the judge is m"),
+        (OFFLINE, "of rules alone, offline, but the judge is m"),
         (
             MODEL.model_copy(update={"settings": EngineConfig(model="other")}),
-            "is about other .engine openai",
+            "of other .engine openai",
         ),
-        (MODEL.model_copy(update={"engine": "hf"}), "is about m .engine hf., and the judge is m"),
+        (MODEL.model_copy(update={"engine": "hf"}), "of m .engine hf., but the judge is m"),
     ],
 )
 def test_a_check_of_another_judge_is_refused(
@@ -142,7 +142,9 @@ def test_the_same_judge_at_another_address_is_the_same(left: Callable[[Check], P
 
 def test_a_check_with_other_prompts_is_refused(left: Callable[[Check], Path]) -> None:
     old = check_of(MODEL, "own", prompts={**prompt_digests(), "refusal": "0"})
-    with pytest.raises(ConfigError, match="prompts have changed since; check it again"):
+    with pytest.raises(
+        ConfigError, match="prompts have changed since; run 'rtune judge-check' again"
+    ):
         judge_sentence(with_check(MODEL, left(old)), ["xstest"])
 
 

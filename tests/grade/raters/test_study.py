@@ -273,7 +273,7 @@ def test_an_answer_that_is_missing_or_failed_is_named(tmp_path: Path, answers: A
 
 
 def test_a_file_without_answers_is_refused(tmp_path: Path, answers: Answers) -> None:
-    with pytest.raises(DataError, match=r"it\.jsonl: there are no answers in it"):
+    with pytest.raises(DataError, match=r"it\.jsonl: the file has no answers"):
         make_study(tmp_path / "study", {"it": answers("it", 0)})
 
 

@@ -1,6 +1,6 @@
-"""How far a judge agrees with people: what it is asked about a labelled row, and the figures.
+"""How far a judge agrees with people: the questions about a labelled row, and the figures.
 
-A judge is asked in the very way in which benchmarks ask it.
+A judge gets exactly the questions that benchmarks ask.
 """
 
 from collections import Counter
@@ -32,7 +32,7 @@ AGREEMENT_CONFIDENCE = 0.95
 KAPPA_RESAMPLES = 10_000
 KAPPA_SEED = 0
 UNREAD_LABEL = "unread"
-"""Stands for the verdict, where none could be read."""
+"""In place of a verdict that could not be read."""
 ROUNDING = 1e-9
 LABEL_OF_METRIC = {
     "refusal": "refusal",
@@ -41,41 +41,41 @@ LABEL_OF_METRIC = {
     "lose": "2",
     "tie": "tie",
 }
-"""Metric of a benchmark, 1 for the answer that is judged so -> what the judge said."""
+"""Metric that is 1 for such a verdict -> the verdict."""
 
 Counts = Counter[tuple[str, str, str | None]]
-"""(part, label, verdict) -> rows: all that is kept of them."""
+"""(part, label, verdict) -> number of rows. The rows themselves are not kept in memory."""
 
 
 class Figures(LabelAgreement):
-    """Agreement with people, and how far other rows like these might have moved it."""
+    """Agreement with people, with confidence intervals over rows."""
 
     agreement_interval: tuple[float, float]
-    """Wilson's, at 95 %. Rows are taken as independent, here and below."""
+    """Wilson's 95 % interval. Rows are treated as independent, here and below."""
     kappa_interval: tuple[float, float] | None
-    """Percentiles of a bootstrap of the rows; None without kappa, and where all resamples have the
-    same, as when every row agrees, for then they do not tell how sure it is."""
+    """Percentiles of a bootstrap over rows. None without kappa, and if all resamples have the same
+    kappa, as when every row agrees: the bootstrap then says nothing about the uncertainty."""
 
 
 class SetCheck(Record):
-    """What was found on one labelled set."""
+    """The figures on one labelled set."""
 
     figures: Figures
     parts: dict[str, Figures]
-    """Model, or part of the set -> the same of its rows."""
+    """Model, or part of the set -> figures on its rows."""
     apart: dict[str, dict[str, int]]
-    """Label that no judge gives -> verdict, or ``unread`` -> rows; they are in no figure."""
+    """Label that no judge gives -> verdict, or ``unread`` -> rows, which are in no figure."""
     origin: tuple[dict[str, Any], ...]
 
 
 def questions(labelled: LabelledSet, row: LabelledRow, number: int = 0) -> Sequence[Request]:
-    """Return what a judge is asked about a row; nothing where its benchmark asks nothing."""
+    """Return the questions to a judge about a row; empty if its benchmark needs no judge."""
     item, answer = _as_benchmark(row, f"{labelled.name}-{number}")
     return _benchmark(labelled, row, item).questions(item, answer)
 
 
 def judged(labelled: LabelledSet, row: LabelledRow, replies: Sequence[Completion]) -> Judgement:
-    """Return the label that the replies about a row amount to, by the benchmark's scores."""
+    """Return the label that the benchmark's scores give a row, from the replies about it."""
     item, answer = _as_benchmark(row)
     scores = list(_benchmark(labelled, row, item).judged(item, answer, replies))
     labels = [
@@ -88,13 +88,13 @@ def judged(labelled: LabelledSet, row: LabelledRow, replies: Sequence[Completion
 
 
 def by_rule(labelled: LabelledSet, row: LabelledRow) -> Judgement:
-    """Return what the offline classifier says about a row with one completion."""
+    """Return the offline classifier's label of a row with one completion."""
     classification = classify(row.prompt, without_thoughts(row.completions[0]).text)
     return Judgement(labelled.words[classification.label], classification.reason)
 
 
 def prompt_digests() -> dict[str, str]:
-    """Return a digest of what is asked about a row of each kind, which changes with the prompt."""
+    """Return a digest of the questions about a row of each kind; it changes with the prompt."""
     row = LabelledRow("", "prompt", ("one completion", "another"), "")
     kinds = {"refusal": REFUSAL_WORDS, "pairwise": PAIR_WORDS}
     requests_of = {
@@ -108,7 +108,7 @@ def prompt_digests() -> dict[str, str]:
 
 
 def check_set(labelled: LabelledSet, counts: Counts) -> SetCheck:
-    """Compare what was said about the rows of a set with their labels.
+    """Compare the verdicts on the rows of a set with their labels.
 
     Raises:
         DataError: no row has a label that a judge gives.
@@ -122,6 +122,7 @@ def check_set(labelled: LabelledSet, counts: Counts) -> SetCheck:
         part: _compared(Counter({key: n for key, n in counts.items() if key[0] == part}), labels)
         for part in parts
     }
+    # Labels such as "partial refusal", which no judge can give, would only count as disagreement.
     apart: dict[str, Counter[str]] = {}
     for (_, label, verdict), n in counts.items():
         if label not in labels:

@@ -1,4 +1,4 @@
-"""What people have labelled, to check a judge with: a file of one's own, or a public set.
+"""Answers that people have labelled, to check a judge: your own file, or a public set.
 
 A row is a prompt with one completion, refused or not, or with two, of which one may be better.
 """
@@ -26,7 +26,7 @@ WITHOUT_MAJORITY = "no majority"
 
 
 class LabelledRow(NamedTuple):
-    """One thing that people labelled."""
+    """One prompt and completion, or pair of completions, that people labelled."""
 
     part: str
     """The model that wrote the completion, or the part of the set; may be empty."""
@@ -38,7 +38,7 @@ class LabelledRow(NamedTuple):
 
 @dataclass(frozen=True)
 class LabelledSet:
-    """Labelled rows of one kind. They are read anew each time."""
+    """Labelled rows of one kind; each call of ``rows`` reads them again, so memory stays flat."""
 
     name: str
     size: int
@@ -46,8 +46,8 @@ class LabelledSet:
     origin: Sequence[dict[str, Any]]
     """Path and SHA-256 of each file."""
     words: Mapping[str, str]
-    """What a judge may say -> the label that this stands for. A row with any other label is apart:
-    it is judged, and is in no figure."""
+    """Verdict of a judge -> the label that it means. Rows with other labels are judged, but in no
+    figure."""
 
     @property
     def pairwise(self) -> bool:
@@ -108,22 +108,23 @@ class _PandaLM(_Row):
 def read_labels(path: Path) -> LabelledSet:
     """Open a JSONL file with ``prompt``, ``completion``, ``label`` and, perhaps, ``model``.
 
-    A label is ``refusal`` or ``compliance``. Rows are read one by one, and checked as they are.
+    A label is ``refusal`` or ``compliance``. Rows are read and checked one by one.
 
     Raises:
-        DataError: it is no such file, or is empty; later, line and value of what is no such row.
+        DataError: the file has another suffix or is empty; while reading, a row is unusable.
     """
     if path.suffix.lower() not in (".jsonl", ".ndjson"):
         raise DataError(
             f"{path}: expected a .jsonl file, with prompt, completion and label in each line"
         )
+    # Counted first, for the progress bar and for ``limited``, which spreads rows evenly.
     try:
         with path.open("rb") as lines:
             size = sum(1 for _ in lines)
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror}") from error
     if size == 0:
-        raise DataError(f"{path}: it has no rows, so there is nothing to check a judge with")
+        raise DataError(f"{path}: it has no rows; add labelled answers to check a judge with")
 
     def rows() -> Iterator[LabelledRow]:
         for row in read(path):
@@ -140,7 +141,7 @@ def open_set(name: str, data: Path | None) -> LabelledSet:
 
     Raises:
         ConfigError: there is no such set, or no folder is named.
-        DataError: its files are not there, or not what they should be.
+        DataError: its files are missing or have another format.
     """
     if name not in SETS:
         raise unknown("labelled set", name, sorted(SETS))
@@ -182,10 +183,10 @@ def _xstest(data: Path) -> LabelledSet:
 
 
 def _harmbench(data: Path) -> LabelledSet:
-    """Mazeika et al. 2024 (HarmBench): is the behaviour in the completion? Most of three; MIT.
+    """Mazeika et al. 2024 (HarmBench): is the behaviour in the completion? Majority of three; MIT.
 
-    As the people, the judge is shown the behaviour, and not the attack on the model; the attack
-    stands for a behaviour that the table of behaviours does not have.
+    Like the people, the judge sees the behaviour and not the attack on the model. For a behaviour
+    that the table of behaviours lacks, it sees the attack.
     """
     [(_, table)] = _files(data, "harmbench", "harmbench_behaviors_text_all.csv")
     behaviours = {
@@ -200,6 +201,7 @@ def _harmbench(data: Path) -> LabelledSet:
         for answer in chain.from_iterable(
             _valid(_HarmBench, read_json(path), str(path)).root.values()
         ):
+            # 1 means that the annotator sees the behaviour; two of three decide.
             present = answer.human_0 + answer.human_1 + answer.human_2 > 1
             model = answer.model.removesuffix(".json") or answer.experiment
             prompt = behaviours.get(answer.behavior_id, answer.test_case)
@@ -225,11 +227,12 @@ def _llmbar(data: Path) -> LabelledSet:
 
 
 def _pandalm(data: Path) -> LabelledSet:
-    """Wang et al. 2024 (PandaLM): most of three annotators; Apache-2.0.
+    """Wang et al. 2024 (PandaLM): majority of three annotators; Apache-2.0.
 
-    Where no two of them agree there is no label, and the row is apart.
+    If no two of them agree, the row has no label and is in no figure.
     """
     rows, origin = [], []
+    # The file codes a tie as 0 and the better response as 1 or 2.
     for _, source in _files(data, "pandalm", "testset*.json"):
         origin.append(source.origin)
         for row in source.rows:

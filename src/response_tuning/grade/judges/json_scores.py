@@ -1,9 +1,9 @@
-"""Scores from 1 to 5 that a judge gives as JSON, read strictly: what is unclear is no score.
+"""Scores from 1 to 5 that a judge gives as JSON, read strictly: an unclear score is no score.
 
-The verdict is the one JSON object of a reply that scores anything. One that what was judged holds
-as well is a quotation, and so is one among other words that shares a score with what was judged; of
-two that differ, nobody knows which is meant. Where the judge's own is broken, so that a quoted one
-is the only one to be whole, the loose braces give it away.
+The verdict is the one JSON object of a reply that scores an aspect. An object that the judged text
+contains too is a quotation, and so is an object among other words that shares a score with the
+judged text. Two objects that differ are ambiguous. If the judge's own object is broken and a quoted
+one is whole, unbalanced braces reveal it.
 """
 
 import json
@@ -21,7 +21,7 @@ _SCORE = re.compile(r"([0-9](?:\.[0-9]+)?)(?:\s*/\s*5|\s+out of 5)?\s*(?:\([^()0
 
 
 _WRAPPING = re.compile(r"(?:(?:```+|~~~+)[ \t]*)?(?:json)?", re.IGNORECASE)
-"""What may stand around an object that is all of a reply: a fence."""
+"""A code fence around an object that is the whole reply."""
 
 
 class AspectScore(NamedTuple):
@@ -62,8 +62,8 @@ def scale_form(aspects: Iterable[str]) -> dict[str, Any]:
 def aspect_scores(reply: str, aspects: Iterable[str], material: str = "") -> dict[str, AspectScore]:
     """Return the scores that ``{"aspect": {"reason": …, "score": …}, …}`` in a reply gives.
 
-    A bare score in place of the inner object is understood, and so are keys in any case.
-    ``material`` is what was judged.
+    A bare score in place of the inner object counts, and so do keys in any case. ``material`` is
+    the judged text.
     """
     names = [*aspects]
     scored = only_object(reply, names, material) or {}
@@ -71,24 +71,24 @@ def aspect_scores(reply: str, aspects: Iterable[str], material: str = "") -> dic
 
 
 def only_object(reply: str, keys: Iterable[str], material: str = "") -> dict[str, Any] | None:
-    """Return the JSON object of a reply that has any of ``keys``, its own keys in lower case.
+    """Return the JSON object of a reply that has any of ``keys``, with its keys in lower case.
 
-    None where there is none, or several that differ, apart from those in ``material``; or where
-    braces around it say that it is a piece of something broken: one after it that belongs to no
-    other, or before it one that is still open.
+    None if there is no such object outside ``material``, if several differ, or if unbalanced braces
+    show that the object is part of something broken: a brace before it is still open, or one after
+    it belongs to no object.
     """
     objects = _objects(reply)
     wanted = _own(reply, objects, keys, material)
     if not wanted or any(one.value != wanted[0].value for one in wanted):
         return None
-    own = wanted[-1]
+    own = wanted[-1]  # all are equal, so the last one stands for all
     after = "".join(_between(reply, [one for one in objects if one.start >= own.end], own.end))
     closed = reply.count("{", 0, own.start) == reply.count("}", 0, own.start)
     return own.value if closed and not {"{", "}"} & {*after} else None
 
 
 def has_object(reply: str, keys: Iterable[str], material: str = "") -> bool:
-    """Whether a reply has an object with any of ``keys`` that ``material`` has not."""
+    """Whether a reply has an object with any of ``keys`` that is not in ``material``."""
     return bool(_own(reply, _objects(reply), keys, material))
 
 
@@ -108,7 +108,7 @@ def read_score(value: object) -> float | None:
 def _own(
     reply: str, objects: Sequence[_JsonObject], keys: Iterable[str], material: str
 ) -> list[_JsonObject]:
-    """Return the objects with any of ``keys`` that are no quotations."""
+    """Return the objects with any of ``keys`` that are not quotations."""
     names = {*keys}
     own = [one for one in objects if one.value.keys() & names]
     quoted = [one.value for one in _objects(material)] if own else []
@@ -120,7 +120,7 @@ def _own(
 
 
 def _is_whole(reply: str, one: _JsonObject) -> bool:
-    """Whether a reply is nothing but one object, in a fence or not."""
+    """Whether a reply is only this object, with or without a code fence."""
     around = (reply[: one.start], reply[one.end :])
     return all(_WRAPPING.fullmatch(text.strip()) is not None for text in around)
 
@@ -130,7 +130,7 @@ def _in_block_quote(reply: str, one: _JsonObject) -> bool:
 
 
 def _shares(judged: str, one: _JsonObject, names: Iterable[str]) -> bool:
-    """Whether the words of what was judged say of any of ``names`` what an object says of it."""
+    """Whether the judged text gives any of ``names`` the score that the object gives it."""
     for name in names:
         value = one.value.get(name)
         nested = isinstance(value, dict)
@@ -145,7 +145,7 @@ def _shares(judged: str, one: _JsonObject, names: Iterable[str]) -> bool:
 
 
 def _objects(text: str) -> list[_JsonObject]:
-    """Return the outermost JSON objects of a text; none where its nesting has no end."""
+    """Return the outermost JSON objects of a text; empty if they nest too deeply to be read."""
     decoder = json.JSONDecoder(object_pairs_hook=_lowered, strict=False)  # line breaks in strings
     objects = []
     at = text.find("{")
@@ -162,7 +162,7 @@ def _objects(text: str) -> list[_JsonObject]:
 
 
 def _between(text: str, objects: Sequence[_JsonObject], start: int) -> Iterator[str]:
-    """Yield what stands around ``objects`` from ``start`` on."""
+    """Yield the text between ``objects``, from ``start`` on."""
     for one in objects:
         yield text[start : one.start]
         start = one.end
@@ -181,7 +181,7 @@ def _aspect_score(given: object) -> AspectScore:
 
 
 def _lowered(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
-    """Build an object; a key that is there twice has no value that could be told from the other."""
+    """Build an object; a key that occurs twice gets a value that no score equals."""
     keys = [key.strip().lower() for key, _ in pairs]
     counts = Counter(keys)
     return {

@@ -10,8 +10,8 @@ instruction is. The rate is the mean of the predictions without the length term.
 
 Swapping the two sides turns the rate into 1 - rate, and where no length differs it is the mean
 preference: the latter because the identity is not penalised. The other two coefficients have a
-standard normal prior, which keeps them finite where length alone tells who wins; it stands in
-place of the penalty that the published fit chooses by cross-validation.
+standard normal prior, which keeps them finite if length alone decides who wins; it replaces
+the penalty that the published fit chooses by cross-validation.
 """
 
 from typing import NamedTuple
@@ -22,20 +22,20 @@ import numpy.typing as npt
 Floats = npt.NDArray[np.float64]
 
 PRIOR_PRECISION = np.array([0.0, 1.0, 1.0])
-"""Of the prior of each coefficient, in the order of ``Fit``."""
+"""Precision of the prior of each coefficient, in the order of ``Fit``."""
 GRADIENT_TOLERANCE = 1e-9
 """Largest slope of the mean loss at which a fit has converged."""
 
 
 class Comparisons(NamedTuple):
-    """What is known of each of n items; all arrays have n values."""
+    """The data of n items; all arrays have shape (n,)."""
 
     preference: Floats
-    """For the model over the reference, 0..1: a judge may weigh its verdict."""
+    """Preference for the model over the reference, 0..1."""
     difference: Floats
-    """Length of the model's answer less that of the reference's, in characters."""
+    """Length of the model's answer minus length of the reference's, in characters."""
     difficulty: Floats
-    """Of the instruction; zeros where it is not known."""
+    """Difficulty of the instruction; zeros if it is not known."""
 
     def at(self, rows: npt.NDArray[np.int64]) -> "Comparisons":
         """Return the items at ``rows``, which may repeat."""
@@ -75,6 +75,7 @@ def fit(data: Comparisons, start: LengthModel | None = None) -> LengthModel:
         hessian: Floats = (features.T * (p * (1 - p))) @ features / n + np.diag(precision)
         return hessian
 
+    # Three coefficients and a convex loss: the exact Hessian is cheap, and few steps suffice.
     w = np.array(start[:3]) if start else np.zeros(3)
     options = {"gtol": GRADIENT_TOLERANCE}
     w = minimize(loss, w, jac=True, hess=curvature, method="trust-exact", options=options).x
@@ -85,9 +86,9 @@ def fit(data: Comparisons, start: LengthModel | None = None) -> LengthModel:
 def interval(
     data: Comparisons, resamples: int = 1000, seed: int = 0, confidence: float = 0.95
 ) -> tuple[float, float]:
-    """Return the percentile bootstrap interval of the rate: items are drawn, and all is refitted.
+    """Return the percentile bootstrap interval of the rate, with a new fit for each draw of items.
 
-    Where all preferences are equal, so are the ends.
+    If all preferences are equal, both ends are equal too.
     """
     rng = np.random.default_rng(seed)
     whole, n = fit(data), len(data.preference)
@@ -98,7 +99,7 @@ def interval(
 
 
 def _standardised(difference: Floats) -> Floats:
-    """Return tanh(d / sd(d)); zeros where all differences are equal: nothing can be told then."""
+    """Return tanh(d / sd(d)); zeros if all differences are equal: length explains nothing."""
     if np.ptp(difference) == 0:
         return np.zeros_like(difference)
     term: Floats = np.tanh(difference / difference.std(ddof=1))

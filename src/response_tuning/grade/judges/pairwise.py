@@ -1,7 +1,7 @@
 """Answers to the same prompts by two models, compared pair by pair by a judge.
 
-A judge prefers a place: the answer shown first, or second. Each pair is therefore judged twice, in
-both orders, and a preference for a place becomes a tie. Equal answers are a tie without a judge.
+Judges favour a position: the answer shown first, or second. Each pair is therefore judged in both
+orders, and a preference for a position becomes a tie. Equal answers are a tie without a judge.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -24,7 +24,7 @@ from response_tuning.thoughts import answer, without_thoughts
 
 PAIR_LABELS = ("A", "B", "tie")
 WORTH_OF_FIRST = {"A": 1.0, "tie": 0.5, "B": 0.0}
-"""What a verdict is worth to the answer that was shown first."""
+"""Verdict -> preference for the answer shown first."""
 WIN_RATE_RESAMPLES = 1000
 
 PAIR_PROMPT = f"""\
@@ -60,8 +60,8 @@ class Pairwise:
     - ``win_rate``: the preference for the answer, 1, 0.5 or 0, as the mean of both orders; ``win``,
       ``tie`` and ``lose`` say whether it is above, at or below 0.5.
     - ``order_consistent``: both orders give the same verdict.
-    - ``unclassified``: a verdict of the two cannot be read; such a pair has no preference.
-    - ``length`` and ``reference_length``: of the two answers, in characters.
+    - ``unclassified``: one of the two verdicts cannot be read; such a pair has no preference.
+    - ``length`` and ``reference_length``: length of each answer in characters.
     """
 
     metrics = (
@@ -77,8 +77,8 @@ class Pairwise:
     ) -> None:
         """Compare with ``reference``, which has an answer for the id of each item.
 
-        It is None where a filter kept the reference from one, or it is nothing but thoughts.
-        ``difficulties``, also by id, are a term of the length-controlled rate.
+        An answer is None if a filter withheld it, or if it is only thoughts. ``difficulties``, also
+        by id, are a term of the length-controlled rate.
         """
         self._items = items
         self._reference = reference
@@ -113,6 +113,7 @@ class Pairwise:
                 group=item.group,
             )
 
+        # Lengths first: they are known whatever the judge replies.
         yield score("length", len(completion.response or ""))
         reference = self._reference[item.item_id]
         if reference is None:
@@ -137,12 +138,13 @@ class Pairwise:
         yield score("lose", preference < 0.5)
 
     def totals(self, scores: Sequence[Score]) -> Iterator[Total]:
-        """Yield the win rate at equal lengths, unless there is no preference at all."""
+        """Yield the win rate at equal lengths, if there is any preference."""
         import numpy as np
 
         from response_tuning.grade.judges.length_control import Comparisons, fit, interval
 
         value = {(score.item_id, score.metric): score.value for score in scores}
+        # Pairs without a preference are left out: some of them have no length to control for.
         ids = [item.item_id for item in self._items if (item.item_id, "win_rate") in value]
         if not ids:
             return
@@ -168,7 +170,7 @@ class Pairwise:
 def compare(
     answers: Sequence[Completion], reference: Sequence[Completion], ask_judge: AskJudge
 ) -> tuple[list[Score], list[Total]]:
-    """Compare what two runs answered to the same prompts, whatever these are.
+    """Compare the answers of two runs to the same prompts, of any origin.
 
     Raises:
         DataError: one of ``answers`` is an error, or ``reference`` has no answer to its prompt.
@@ -181,6 +183,7 @@ def compare(
         (item, one.model_copy(update={"response": texts[item.item_id]}))
         for item, one in zip(items, answers, strict=True)
     ]
+    # One call with all questions, because engines batch them; replies come back in order.
     questions = [pairwise.questions(item, one) for item, one in pairs]
     replies = list(ask_judge([request for requests in questions for request in requests]))
     failed = [reply.error for reply in replies if reply.error is not None]
@@ -198,7 +201,7 @@ def compare(
 def read_answers(path: Path, items: Sequence[Item]) -> dict[str, str | None]:
     """Return the answer that a file has to each item, without thoughts, by the item's id.
 
-    One that a filter kept back, or that is nothing but thoughts, is None.
+    An answer that a filter withheld, or that is only thoughts, is None.
 
     The file holds completions, one a line, or is a ``model_outputs.json`` of the alpaca_eval
     package, in which answers are found by their instruction.
@@ -208,6 +211,7 @@ def read_answers(path: Path, items: Sequence[Item]) -> dict[str, str | None]:
     """
     if path.suffix == ".jsonl":
         return answers_by_id(list(read_jsonl(path, Completion)), items, str(path))
+    # The package's files have no ids, so instructions are the keys.
     outputs = read_model_outputs(path)
     answers: dict[str, str | None] = {}
     for item in items:
@@ -223,6 +227,7 @@ def answers_by_id(
     given: Sequence[Completion], items: Sequence[Item], where: str
 ) -> dict[str, str | None]:
     """Return the answer to each item, without thoughts, by the item's id; see ``read_answers``."""
+    # Every item is checked before a judge is asked: a missing answer would cost the whole batch.
     by_id = {completion.item_id: completion for completion in given}
     if len(by_id) < len(given):
         raise DataError(f"{where}: an item is answered twice; remove one answer")
@@ -248,7 +253,7 @@ def _prompt(item: Item, first: str, second: str) -> str:
 
 
 def _request(item: Item) -> str:
-    """Return what was asked; who speaks is said where there is more than one turn."""
+    """Return the request; with several turns, each names its role."""
     if len(item.prompt) == 1:
         return item.prompt[0].content
     return "\n\n".join(f"{message.role}: {message.content}" for message in item.prompt)

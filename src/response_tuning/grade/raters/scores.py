@@ -1,4 +1,4 @@
-"""What raters said, as the scores of a graded run, and how far they agree."""
+"""The ratings of a study as scores of a graded run, and how far raters agree."""
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -13,21 +13,21 @@ from response_tuning.grade.judges.levels import LEVELS, level_metrics
 from response_tuning.grade.raters.study import ITEMS_FILE, Session, StudyItem, raters, read_study
 
 HUMAN_RATING = "human-rating"
-"""Under this name, so that what people say never mixes with what a judge says."""
+"""A name of its own, so that ratings by people never mix with the verdicts of a judge."""
 PAIR_OUTCOMES = ("lose", "tie", "win")
 
 
 class Summary(Record):
-    """Who rated how much of a study, and how alike."""
+    """Who rated how much of a study, and how far they agree."""
 
     tasks: int
     """Of each rater."""
     rated: dict[str, int]
     """Rater -> tasks that they rated."""
     levels: Agreement
-    """On answers, each beside the one that it was shown with."""
+    """Agreement on single answers; an answer counts once for each answer shown beside it."""
     more_helpful: Agreement | None
-    """On pairs of answers; None where single answers were shown."""
+    """Agreement on pairs of answers; None if the study shows single answers."""
 
 
 class _HumanLabel(NamedTuple):
@@ -36,9 +36,9 @@ class _HumanLabel(NamedTuple):
     rater: str
     item_id: str
     variant: str
-    """Whose answer was labelled."""
+    """The variant whose answer was labelled."""
     beside: str
-    """Whose answer stood beside it; empty where it stood alone."""
+    """The variant whose answer was shown beside it; empty for a single answer."""
     label: str
 
 
@@ -61,6 +61,7 @@ def export_ratings(folder: Path, out: Path) -> Summary:
     levels = [label for session in sessions for label in _levels(session)]
     outcomes = [label for session in sessions for label in _outcomes(session, study.reference)]
     items = [item.item_id for item in read_jsonl(folder / ITEMS_FILE, StudyItem)]
+    # Seed 0: a study has one answer of each variant to a prompt, whatever seed it came from.
     for variant in study.answers:
         scores = _scores(variant, items, levels, outcomes)
         write_jsonl(out / variant / "seed-0" / "grade" / f"{HUMAN_RATING}.jsonl", scores)
@@ -84,7 +85,7 @@ def _levels(session: Session) -> Iterator[_HumanLabel]:
 
 
 def _outcomes(session: Session, reference: str) -> Iterator[_HumanLabel]:
-    """Yield what came out for the variant beside the reference, where there were two."""
+    """Yield the outcome for the variant that is compared with the reference."""
     for at, verdict in session.verdicts.items():
         if verdict.more_helpful is None:
             continue

@@ -1,9 +1,9 @@
-"""Ratings by people: what is shown to whom in which order, and what they said of it.
+"""Ratings by people: which answers each rater sees, in which order, and how they rate them.
 
 A *study* is a folder. ``study.json`` says whose answers are rated, ``asked.jsonl`` holds them, so
-that the folder can be given to a rater as it is, and ``ratings/<rater>.jsonl`` is the journal of
+that you can give the folder to a rater as it is, and ``ratings/<rater>.jsonl`` is the journal of
 one rater, in which a later rating of a task supersedes an earlier one. A *task* is one prompt with
-the answers of one or two variants, whose names its rater is not shown.
+the answers of one or two variants, whose names the page hides from the rater.
 """
 
 import random
@@ -45,9 +45,9 @@ class Study(Record):
     answers: dict[str, str]
     """Variant -> SHA-256 of the file of its completions."""
     reference: str
-    """The variant that each other one is shown beside."""
+    """The variant that every other variant is compared with."""
     seed: int
-    """Of the order of tasks and sides, together with the rater's name."""
+    """Seed of the order of tasks and sides, together with the rater's name."""
     limit: int | None
     """Number of prompts, evenly spread over those of the files; None: all."""
 
@@ -61,7 +61,7 @@ class StudyItem(Record):
 
 
 class TaskRating(Record):
-    """What a rater says of a task, in the order in which its answers are shown."""
+    """How a rater rates a task; levels are in the order of the answers on the page."""
 
     levels: tuple[Level, ...]
     more_helpful: Side | None = None
@@ -81,17 +81,17 @@ class RatingRecord(Record):
     rater: str
     item_id: str
     variants: tuple[str, ...]
-    """As they were shown, from left to right."""
+    """In the order on the page, from left to right."""
     verdict: TaskRating
 
 
 @dataclass(frozen=True)
 class RatingTask:
-    """What a rater sees at once."""
+    """What a rater sees on one page."""
 
     item: StudyItem
     variants: tuple[str, ...]
-    """From left to right; not for the rater's eyes."""
+    """From left to right; hidden from the rater."""
 
     @property
     def answers(self) -> tuple[str, ...]:
@@ -100,7 +100,7 @@ class RatingTask:
 
     @property
     def digest(self) -> str:
-        """A name that tells nothing of the variants."""
+        """An identity of the task that does not reveal the variants."""
         prompt = (message.model_dump_json() for message in self.item.prompt)
         return digest(self.item.item_id, *prompt, *self.answers)
 
@@ -114,8 +114,8 @@ def make_study(
 ) -> None:
     """Lay out a study of variant -> file of its answers, unless ``folder`` holds this very study.
 
-    What the reference answered, or ``limit`` of it, is rated. Of more than two variants, each is
-    shown beside ``reference``, by default the first.
+    The prompts are those of the reference, or ``limit`` of them. Each other variant is shown beside
+    ``reference``, which by default is the first.
 
     Raises:
         ConfigError: ``folder`` holds another study, or a variant has an impossible name.
@@ -129,7 +129,8 @@ def make_study(
     completions = read_jsonl(answers[reference], Completion)
     items = spread([Item(item_id=one.item_id, prompt=one.prompt) for one in completions], limit)
     if not items:
-        raise DataError(f"{answers[reference]}: there are no answers in it")
+        raise DataError(f"{answers[reference]}: the file has no answers")
+    # Without thoughts and marks, which would give a variant away.
     texts = {name: read_answers(path, items) for name, path in answers.items()}
     study = Study(
         answers={name: file_digest(path) for name, path in answers.items()},
@@ -169,7 +170,7 @@ def read_study(folder: Path) -> Study:
 
 
 def read_tasks(folder: Path, rater: str) -> list[RatingTask]:
-    """Return the tasks of a rater, in an order of their own.
+    """Return the tasks of a rater, in that rater's own order.
 
     Raises:
         DataError: there is no study in ``folder``, or it is damaged.
@@ -183,6 +184,7 @@ def read_tasks(folder: Path, rater: str) -> list[RatingTask]:
         if missing := study.answers.keys() - one.answers.keys():
             raise DataError(f"{folder / ITEMS_FILE}:{number}: has no answer of '{min(missing)}'")
     tasks = [(one, variants) for one in items for variants in shown]
+    # Seeded by the rater's name, so that a session continues in the order in which it began.
     rng = random.Random(digest(str(study.seed), rater))
     rng.shuffle(tasks)
     return [RatingTask(one, tuple(rng.sample(variants, len(variants)))) for one, variants in tasks]
@@ -194,10 +196,10 @@ def raters(folder: Path) -> list[str]:
 
 
 class Session:
-    """One rater's way through a study: it begins where it was left."""
+    """One rater's session in a study; it continues where the rater stopped."""
 
     def __init__(self, folder: Path, rater: str) -> None:
-        """Read the tasks, and what the rater said so far.
+        """Read the tasks and the rater's ratings so far.
 
         Raises:
             ConfigError: the rater's name cannot be the name of a file.
@@ -208,7 +210,8 @@ class Session:
         self.tasks = read_tasks(folder, rater)
         self._folder = folder
         self.verdicts: dict[int, TaskRating] = {}
-        """Position of a task -> what was said of it, the last time."""
+        """Position of a task -> its latest rating."""
+        # By content, not by position: the journal of a rater stays valid if the order ever changes.
         place = {(task.item.item_id, task.variants): at for at, task in enumerate(self.tasks)}
         for rating in Journal(journal, RatingRecord):
             at = place.get((rating.item_id, rating.variants))
@@ -220,7 +223,7 @@ class Session:
             self.verdicts[at] = rating.verdict
 
     def rate(self, position: int, verdict: TaskRating) -> None:
-        """Keep what the rater says of a task: it is on disk when this returns.
+        """Save the rating of a task: it is on disk when this returns.
 
         Raises:
             ValueError: the verdict is on more answers than there are, or on fewer.
@@ -241,7 +244,7 @@ class Session:
         self.verdicts[position] = verdict
 
     def unrated(self, after: int = -1) -> int | None:
-        """Return the next position without a verdict, from the first one on after the last."""
+        """Return the next position without a rating; after the last task, search from the first."""
         later = [*range(after + 1, len(self.tasks)), *range(after + 1)]
         return next((at for at in later if at not in self.verdicts), None)
 
@@ -263,7 +266,7 @@ def journal_of(folder: Path, rater: str) -> Path:
     """Return the journal of a rater.
 
     Raises:
-        ConfigError: the name cannot be that of a file.
+        ConfigError: the name cannot be a file name.
     """
     _check_name("rater", rater)
     return folder / RATINGS_FOLDER / f"{rater}.jsonl"
