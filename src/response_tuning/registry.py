@@ -10,10 +10,10 @@ from response_tuning import plugins
 from response_tuning.errors import ConfigError
 from response_tuning.redaction import redacted
 
-T = TypeVar("T")
+Entry = TypeVar("Entry")
 
 
-class Registry(Generic[T]):
+class Registry(Generic[Entry]):
     """Named things of one kind, those of installed plug-ins included.
 
     With ``package``, the first look-up imports every module of that package, so a new file needs no
@@ -24,12 +24,12 @@ class Registry(Generic[T]):
     def __init__(self, kind: str, package: str | None = None) -> None:
         self.kind = kind
         self._package = package
-        self._entries: dict[str, T] = {}
+        self._entries: dict[str, Entry] = {}
 
-    def register(self, name: str) -> Callable[[T], T]:
+    def register(self, name: str) -> Callable[[Entry], Entry]:
         """Return a decorator that enters its argument as ``name``."""
 
-        def enter(entry: T) -> T:
+        def enter(entry: Entry) -> Entry:
             if name in self._entries:
                 raise ConfigError(f"{self.kind} '{name}' is registered twice")
             self._entries[name] = entry
@@ -37,7 +37,7 @@ class Registry(Generic[T]):
 
         return enter
 
-    def get(self, name: str) -> T:
+    def get(self, name: str) -> Entry:
         """Return the entry called ``name``.
 
         Raises:

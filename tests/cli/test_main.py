@@ -407,6 +407,7 @@ def test_the_same_command_under_torchrun_shares_the_steps(
         assert mine == pytest.approx(theirs, abs=5e-6)
 
 
+@pytest.mark.exhaustive  # by default: tests/test_crashes.py and tests/finetune/test_run.py
 def test_a_process_that_is_killed_and_started_again_ends_in_the_same_weights(
     rtune: Run, small: list[object], tmp_path: Path
 ) -> None:

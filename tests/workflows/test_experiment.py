@@ -168,14 +168,14 @@ def test_two_variants_of_one_dose_are_not_both_in_a_series() -> None:
         ({"benchmarks": []}, "recipe.yaml: benchmarks: "),
         ({"seeds": []}, "recipe.yaml: seeds: "),
         ({"seeds": [-1]}, "recipe.yaml: seeds.0: "),
-        ({"seeds": [0, 1, 0]}, "recipe.yaml: seeds: each may stand there once only"),
-        ({"benchmarks": ["a", "a"]}, "recipe.yaml: benchmarks: each may stand there once only"),
+        ({"seeds": [0, 1, 0]}, "recipe.yaml: seeds: each may appear only once"),
+        ({"benchmarks": ["a", "a"]}, "recipe.yaml: benchmarks: each may appear only once"),
         ({"nots": ["x"]}, "recipe.yaml: unknown key 'nots': did you mean 'notes'?"),
         ({"preset": "papr"}, "unknown preset 'papr': did you mean 'paper'"),
         ({"report": {"baselines": ["rd"]}}, "unknown baseline 'rd': known are rt"),
         ({"report": {"margin": 2}}, "recipe.yaml: report.margin: "),
-        ({"variants": {"rt": {"doses": [5, 5]}}}, "variant 'rt-5' is there twice"),
-        ({"variants": {"rt-5": {}, "rt": {"doses": [5]}}}, "variant 'rt-5' is there twice"),
+        ({"variants": {"rt": {"doses": [5, 5]}}}, "two variants are named 'rt-5'"),
+        ({"variants": {"rt-5": {}, "rt": {"doses": [5]}}}, "two variants are named 'rt-5'"),
     ],
 )
 def test_what_is_wrong_in_a_recipe_is_one_line(changes: dict[str, Any], said: str) -> None:

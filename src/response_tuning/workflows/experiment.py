@@ -73,7 +73,7 @@ class Experiment(Config):
     @classmethod
     def _each_once(cls, named: tuple[Any, ...]) -> tuple[Any, ...]:
         if len(set(named)) < len(named):
-            raise ValueError(f"each may stand there once only, not {named}")
+            raise ValueError(f"each may appear only once; remove the repeated one of {named}")
         return named
 
 
@@ -97,7 +97,7 @@ class Cell:
 
     @property
     def tuned(self) -> bool:
-        """Whether there is anything to train."""
+        """Whether the cell trains a model."""
         return self.data is not None
 
     @property
@@ -125,7 +125,7 @@ def cells(experiment: Experiment) -> list[Cell]:
     Raises:
         ConfigError: a variant's settings are impossible, or two variants have one name.
     """
-    found = [
+    every = [
         _cell(experiment, name, variant, seed)
         for name, variant in _arms(experiment).items()
         for seed in experiment.seeds
@@ -133,10 +133,10 @@ def cells(experiment: Experiment) -> list[Cell]:
     for baseline in experiment.report.baselines:
         if baseline not in _arms(experiment):
             raise unknown("baseline", baseline, [*_arms(experiment)])
-    return found
+    return every
 
 
-def check_experiment(experiment: Experiment, found: Sequence[Cell]) -> None:
+def check_experiment(experiment: Experiment, every: Sequence[Cell]) -> None:
     """Refuse a reference that does not exist, and settings of a mixture that have no effect.
 
     Raises:
@@ -147,7 +147,7 @@ def check_experiment(experiment: Experiment, found: Sequence[Cell]) -> None:
         error = unknown("variant", reference, [*arms])
         raise ConfigError(f"grade.reference: no such file, and {error}")
     # The recipe's own mixture is for every variant with refusals, so one such variant is enough.
-    mixing = {cell.variant for cell in found if cell.data and cell.data.mixture.refusals}
+    mixing = {cell.variant for cell in every if cell.data and cell.data.mixture.refusals}
     key = idle_mixture(experiment.data)
     if key is not None and not mixing:
         raise no_refusals("data", key)
@@ -167,11 +167,11 @@ def with_reference(experiment: Experiment, cell: Cell, benchmark: str, run: Path
     return experiment.grade.model_copy(update={"reference": str(answers)})
 
 
-def series(found: Sequence[Cell]) -> dict[str, tuple[str, int]]:
+def series(every: Sequence[Cell]) -> dict[str, tuple[str, int]]:
     """Return (series, dose) of the variants that differ in their number of refusals alone."""
     alike: dict[str, dict[int, str]] = {}
-    for cell in found:
-        if cell.data is not None and cell.seed == found[0].seed:
+    for cell in every:
+        if cell.data is not None and cell.seed == every[0].seed:
             mixture = cell.data.mixture
             same = cell.data.model_copy(
                 update={"mixture": mixture.model_copy(update={"refusals": 0})}
@@ -198,7 +198,7 @@ def _arms(experiment: Experiment) -> dict[str, VariantConfig]:
         dosed = [(f"{name}-{dose}", _dosed(variant, dose)) for dose in variant.doses]
         for arm, config in dosed or [(name, variant)]:
             if arm in arms:
-                raise ConfigError(f"variant '{arm}' is there twice")
+                raise ConfigError(f"two variants are named '{arm}'; rename one of them")
             arms[arm] = config
     return arms
 
@@ -240,7 +240,7 @@ def _check_effect(experiment: Experiment, variant: VariantConfig, where: str) ->
             )
         if merged(experiment.generate, variant.generate).get("engine", "hf") != "hf":
             raise ConfigError(
-                f"{where}: generate.engine: what is tuned here is asked in this process, by 'hf'"
+                f"{where}: generate.engine: a tuned model runs in this process; use engine 'hf'"
             )
     elif variant.data or variant.doses:
-        raise ConfigError(f"{where}: it is not tuned, so its data have no effect; remove them")
+        raise ConfigError(f"{where}: it is not tuned, so its data has no effect; remove it")

@@ -59,7 +59,7 @@ def plan_finetune(recipe: Recipe, console: "Console") -> None:
     check_names(recipe.finetune)
     check_refiner(recipe.data)
     with tempfile.TemporaryDirectory() as folder:
-        run_data(unrefined(recipe.data, console), Path(folder))
+        run_data(unrefined(recipe.data), Path(folder))
         config = fitted(recipe.finetune)
         print_plan(config, read_examples(Path(folder)), console)
         show_data(config, Path(folder), console, rows=1)
