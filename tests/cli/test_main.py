@@ -279,8 +279,9 @@ def test_whatever_is_at_work_is_refused_to_a_second_command(
 
 
 def test_a_folder_at_work_is_refused_to_a_second_command(
-    rtune: Run, small: list[object], tmp_path: Path
+    rtune: Run, small: list[object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("response_tuning.folders.CLAIM_S", 0.1)
     with locked(tmp_path / "run"):
         for command in (
             ["finetune", *small, "--no-resume", "--out", tmp_path / "run"],
