@@ -185,7 +185,7 @@ def shared(lengths: Sequence[int], world: int, size: int = STEP) -> dict[str, fl
 
     samplers = [StepSampler(lengths, size, seed=0, rank=rank, world=world) for rank in range(world)]
     steps = [
-        [sum(lengths[index] for index in share) for share in shares]
+        [sum(lengths[place.document] for place in share) for share in shares]
         for shares in zip(*samplers, strict=True)
     ]
     whole = [min(step) * world / sum(step) for step in steps[: len(lengths) // size] or steps]
@@ -204,8 +204,8 @@ def epoch(folder: Path, rows: int, arguments: argparse.Namespace) -> Result:
     documents, _ = read(folder / "tokens")
     with Watch() as watch:
         for step in StepSampler(documents.lengths, STEP, seed=0):
-            for index in step:
-                documents[index]
+            for place in step:
+                documents[place.document]
     return {"seconds": watch.seconds, "cpu": watch.cpu}
 
 

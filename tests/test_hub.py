@@ -211,7 +211,7 @@ def test_a_folder_saved_to_disk_is_read(
 def test_a_split_that_was_not_saved_is_refused_with_those_that_were(
     saved: Path, prepare_source: Prepare
 ) -> None:
-    with pytest.raises(DataError, match=r"no split 'dev' \(--split\) among train, test"):
+    with pytest.raises(DataError, match=r"no split 'dev' \(--split\); it has train, test"):
         prepare_source(saved / "dict", split="dev")
 
 
@@ -225,6 +225,6 @@ def test_a_damaged_folder_is_one_line(saved: Path, damage: str, prepare_source: 
     else:
         name = "train/state.json" if damage == "state" else "dataset_dict.json"
         (saved / "dict" / name).write_text("[")
-    with pytest.raises(DataError, match="a folder of save_to_disk, and cannot be loaded") as error:
+    with pytest.raises(DataError, match="a folder of save_to_disk, but cannot be loaded") as error:
         prepare_source(saved / "dict")
     assert "\n" not in str(error.value)

@@ -160,7 +160,7 @@ def test_a_file_of_another_format_than_its_name_says_is_refused(
 def test_a_json_file_that_is_too_large_to_be_read_whole_is_refused(tmp_path: Path) -> None:
     with (tmp_path / "a.json").open("wb") as sparse:
         sparse.truncate(3 * 2**30)
-    assert "3.0 GiB, and a .json file is read whole" in refusal(tmp_path / "a.json")
+    assert "3.0 GiB, and a .json file is read as a whole" in refusal(tmp_path / "a.json")
 
 
 @pytest.mark.parametrize("name", ["a.jsonl", "a.json", "a.csv", "a.parquet", "a.txt"])
@@ -230,8 +230,8 @@ def test_broken_csv_quotes_are_refused_with_their_line(tmp_path: Path, row: str)
     assert ":3: not CSV" in message
 
 
-def test_a_csv_column_that_is_there_twice_is_refused(tmp_path: Path) -> None:
-    assert "'a' is there twice" in refusal(written(tmp_path / "a.csv", "a,b,a\n1,2,3\n"))
+def test_a_repeated_csv_column_is_refused(tmp_path: Path) -> None:
+    assert "two columns are called 'a'" in refusal(written(tmp_path / "a.csv", "a,b,a\n1,2,3\n"))
 
 
 def test_a_blank_line_of_csv_is_a_row_with_a_fault(tmp_path: Path) -> None:
@@ -308,9 +308,9 @@ def test_a_text_with_windows_line_ends_never_ends_in_a_carriage_return(tmp_path:
 @pytest.mark.parametrize(
     "row", ['{"a": 1, "b": 2, "a": 3}', '{"m": [{"b": 0}, {"a": "x", "a": "y"}]}']
 )
-def test_a_key_that_is_there_twice_is_refused_with_its_line(tmp_path: Path, row: str) -> None:
+def test_a_repeated_key_is_refused_with_its_line(tmp_path: Path, row: str) -> None:
     message = refusal(written(tmp_path / "a.jsonl", f'{{"a": 1}}\n{row}\n'))
-    assert message.endswith("a.jsonl:2: the key 'a' is there twice in one object; remove one")
+    assert message.endswith("a.jsonl:2: an object has the key 'a' twice; remove one")
     message = refusal(written(tmp_path / "a.json", f'\n[{{"a": 1}},\n\n{row}]\n'))
-    assert message.endswith("a.json:4: the key 'a' is there twice in one object; remove one")
-    assert ":1: the key" in refusal(written(tmp_path / "b.json", row))
+    assert message.endswith("a.json:4: an object has the key 'a' twice; remove one")
+    assert ":1: an object has the key" in refusal(written(tmp_path / "b.json", row))

@@ -5,7 +5,7 @@ A recipe is a YAML file with a section for each stage; flags of the command line
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, model_validator
 
@@ -279,6 +279,8 @@ class FinetuneConfig(Config):
     random_init: bool = False
     """Control: use the architecture of the base with fresh weights."""
     objective: str = "response-tuning"
+    objective_settings: dict[str, Any] = Field(default_factory=dict)
+    """Settings of the objective, such as ``prompt_weight`` of ``weighted-instruction-tuning``."""
     twins: tuple[str, ...] = ()
     """Objectives whose variants must train on the same response tokens as this one."""
     template: str = "tulu"

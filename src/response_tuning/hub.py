@@ -1,4 +1,4 @@
-"""Datasets of the ``datasets`` library: on the hub, pinned to a commit, or saved to a disk."""
+"""Datasets of the ``datasets`` library: on the hub, at a commit, or from ``save_to_disk``."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def resolve(hub_id: str, revision: str) -> str:
-    """Return the commit that ``revision`` stands for now.
+    """Return the commit that ``revision`` names now.
 
     Raises:
         DataError: the hub cannot be reached, or has no such dataset or revision for this user.
@@ -27,24 +27,24 @@ def resolve(hub_id: str, revision: str) -> str:
 
 
 def load(hub_id: str, commit: str, split: str, name: str | None = None) -> "Dataset":
-    """Return a split as it is at ``commit``, downloaded or from the cache, memory-mapped.
+    """Return a split at ``commit``, downloaded or from the cache, memory-mapped.
 
-    ``name`` is its configuration, where a dataset has several.
+    ``name`` is the configuration, for datasets that have several.
 
     Raises:
-        DataError: it is gated, has no such split, or needs code of its own to load.
+        DataError: it is gated, has no such split, or can only be loaded by its own code.
     """
     import datasets
 
     with _explained(hub_id):
-        # The prefix keeps a local folder that happens to have the same name out of it.
+        # Without the prefix, a local folder of the same name would be loaded instead.
         return datasets.load_dataset(f"hf://datasets/{hub_id}", name, revision=commit, split=split)
 
 
 def saved(path: Path, split: str) -> "Dataset":
-    """Return a split of what ``save_to_disk`` left in a folder, memory-mapped.
+    """Return a split of a folder that ``save_to_disk`` wrote, memory-mapped.
 
-    A folder of one dataset has no splits.
+    A folder with a single dataset has no splits.
 
     Raises:
         DataError: it cannot be loaded, or has no such split.
@@ -52,18 +52,20 @@ def saved(path: Path, split: str) -> "Dataset":
     import datasets
 
     try:
-        found = datasets.load_from_disk(str(path))
+        loaded = datasets.load_from_disk(str(path))
     except Exception as error:
-        # A file of it may be missing, cut short or another one: whatever its parsers raise then.
+        # A file may be missing, truncated or foreign: the parsers raise any class then.
         raise DataError(
-            f"{path}: looks like a folder of save_to_disk, and cannot be loaded: "
+            f"{path}: looks like a folder of save_to_disk, but cannot be loaded: "
             f"{one_line(error)}; save it again, or write it with to_parquet"
         ) from error
-    if isinstance(found, datasets.Dataset):
-        return found
-    if split not in found:
-        raise DataError(f"{path}: no split '{split}' (--split) among {', '.join(found) or 'none'}")
-    return found[split]
+    if isinstance(loaded, datasets.Dataset):
+        return loaded
+    if split not in loaded:
+        raise DataError(
+            f"{path}: no split '{split}' (--split); it has {', '.join(loaded) or 'none'}"
+        )
+    return loaded[split]
 
 
 def rows(dataset: "Dataset", hub_id: str) -> Iterator[Row]:
@@ -76,7 +78,7 @@ def _explained(hub_id: str) -> Iterator[None]:
     from datasets.exceptions import DatasetsError
     from huggingface_hub import errors
 
-    # The error of its HTTP library, which is another one from version to version.
+    # huggingface_hub re-exports the error of its HTTP library, which differs between versions.
     http_error = errors.HTTPError  # type: ignore[attr-defined]
     try:
         yield

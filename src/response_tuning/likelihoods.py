@@ -1,6 +1,6 @@
-"""A reply and what it replies to, and how probable a model finds it.
+"""A prompt with a response, and how probable a model finds the response.
 
-What scores a pair (``generate``) and what makes something of the numbers (``grade``) meet here.
+``models/likelihood.py`` computes the numbers, and ``probe/`` uses them.
 """
 
 import math
@@ -10,23 +10,24 @@ from response_tuning.artifacts import Message
 
 
 class Pair(NamedTuple):
-    """A reply, and what it replies to."""
+    """A response and its prompt."""
 
     prompt: tuple[Message, ...]
-    """Empty: nothing but the assistant's opening, which is response tuning's prefix."""
+    """Empty: the prefix is the assistant's opening alone, as in response tuning."""
     response: str
 
 
 class Likelihood(NamedTuple):
-    """What a model gives a reply, in nats."""
+    """The log-probabilities that a model gives a response, in nats."""
 
     total: float
-    """log p(response | prompt): the sum over its tokens, without what ends it."""
+    """log p(response | prompt): the sum over its tokens, without the end."""
     tokens: int
+    """Tokens of the response, without the end."""
     ending: float
-    """log p(end | prompt, response), of the stop token or of the closing string."""
+    """log p(end | prompt, response), of the stop token or the closing string."""
     early: float
-    """Mean probability of ending at the response's own tokens, where it is too early: that of the
+    """Mean probability of ending before each token of the response, which is too early: of the
     stop token, or of the closing string's first token."""
 
     @property
@@ -36,6 +37,6 @@ class Likelihood(NamedTuple):
 
 
 class Unscored(NamedTuple):
-    """A pair that cannot be scored."""
+    """Why a pair cannot be scored."""
 
     reason: str

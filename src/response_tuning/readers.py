@@ -1,4 +1,4 @@
-"""File formats: each reader streams the rows of a file, and says where a person finds each."""
+"""Readers of file formats: each streams the rows of a file, with the place of each row."""
 
 import csv
 import io
@@ -22,11 +22,11 @@ SHOWN = 60
 BATCH_ROWS = 1000
 BLANK = "blank line"
 LINE_LIMIT = 2**28
-"""Bytes of the longest line that is read (256 MiB): a row has to fit into memory."""
+"""Bytes of the longest line (256 MiB): a row must fit into memory."""
 JSON_LIMIT = 2**31
-"""Bytes of the largest ``.json`` file (2 GiB), which is parsed whole."""
+"""Bytes of the largest ``.json`` file (2 GiB), which is parsed as a whole."""
 _SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs"}
-"""What stands between CSV cells: Excel writes semicolons where the comma is the decimal mark."""
+"""Separators of CSV cells. Excel writes semicolons where the comma is the decimal mark."""
 _NOT_FILES = {
     stat.S_IFDIR: "a folder",
     stat.S_IFIFO: "a named pipe",
@@ -43,7 +43,7 @@ class Row(NamedTuple):
     """File and line, or record number."""
     fields: dict[str, Any]
     fault: str = ""
-    """Why there is nothing to read in it; empty for a row with fields."""
+    """Why the row cannot be read; empty for a row with fields."""
 
 
 def read(path: Path) -> Iterator[Row]:
@@ -59,10 +59,10 @@ def read(path: Path) -> Iterator[Row]:
 
 
 def check_is_file(path: Path) -> None:
-    """Refuse what is no regular file: a pipe or a device may never end.
+    """Refuse anything but a regular file: a pipe or a device may never end.
 
     Raises:
-        DataError: it is not, or is not there.
+        DataError: ``path`` is not a regular file, or does not exist.
     """
     try:
         kind = stat.S_IFMT(path.stat().st_mode)
@@ -75,9 +75,8 @@ def check_is_file(path: Path) -> None:
 def read_texts(files: Sequence[Path]) -> Iterator[Row]:
     """Yield one row, with the column ``text``, for each file.
 
-    Every line end of a file becomes one line feed in the text. The last one ends the last line, as
-    editors write it, and is no part of the text.
-    A file that is no text is a row with a fault, so that it is counted.
+    Every line end becomes a line feed, and the last one is removed: editors write it to end the
+    last line. Any other file is a row with a fault, so that the audit counts it.
 
     Raises:
         DataError: a text is not UTF-8 or cannot be read.
@@ -91,7 +90,7 @@ def read_texts(files: Sequence[Path]) -> Iterator[Row]:
 
 
 def lines(path: Path) -> Iterator[str]:
-    """Yield lines with their ends, split at line feeds only: text may hold other separators.
+    """Yield lines with their ends, split at line feeds only: texts may contain other separators.
 
     UTF-8, or UTF-16 with a byte-order mark, as Excel and Notepad write it.
 
@@ -111,7 +110,7 @@ def table_rows(tables: "Iterable[pyarrow.RecordBatch | pyarrow.Table]", name: st
 
 
 def shown(value: object) -> str:
-    """Return ``repr(value)``, cut to what fits into an error of one line."""
+    """Return ``repr(value)``, shortened to fit into an error of one line."""
     # A long string is cut first, so that its whole repr is never built.
     try:
         text = repr(value[: SHOWN + 1] if isinstance(value, str) else value)
@@ -121,7 +120,7 @@ def shown(value: object) -> str:
 
 
 def one_line(error: Exception) -> str:
-    """Return the message of a library's error on one line."""
+    """Return the message of a library's error as one line."""
     return " ".join(str(error).split())[:300]
 
 
@@ -139,8 +138,8 @@ def _json(path: Path) -> Iterator[Row]:
     size = path.stat().st_size
     if size > JSON_LIMIT:
         raise DataError(
-            f"{path}: {size / 2**30:.1f} GiB, and a .json file is read whole; write one object a "
-            "line into a .jsonl file"
+            f"{path}: {size / 2**30:.1f} GiB, and a .json file is read as a whole; write one "
+            "object a line into a .jsonl file"
         )
     text = "".join(_lines(path, JSON_LIMIT))
     if not text or text.isspace():
@@ -174,9 +173,9 @@ def _csv(path: Path) -> Iterator[Row]:
 
 
 def _separated(content: Iterator[str]) -> tuple[str, int, Iterator[str]]:
-    """Return what separates cells, how many lines were only about that, and the other lines.
+    """Return the separator of cells, the number of lines that only name it, and the other lines.
 
-    Excel's first line may say it (``sep=;``); else it is what the header has most of.
+    Excel's first line may name it (``sep=;``); else it is the most frequent one in the header.
     """
     first = next(content, "")
     if named := re.fullmatch(r"sep=(.)\s*", first, re.IGNORECASE):
@@ -192,7 +191,7 @@ def _named(separator: str) -> str:
 def _header(cells: list[str], where: str) -> list[str]:
     repeated = [name for name in cells if cells.count(name) > 1]
     if repeated:
-        raise DataError(f"{where}: column {shown(repeated[0])} is there twice; rename one")
+        raise DataError(f"{where}: two columns are called {shown(repeated[0])}; rename one")
     return cells
 
 
@@ -217,7 +216,7 @@ def _parquet(path: Path) -> Iterator[Row]:
             yield from table_rows(table.iter_batches(batch_size=BATCH_ROWS), str(path))
     except (pyarrow.ArrowException, ValueError, OverflowError) as error:
         raise DataError(
-            f"{path}: cannot be read as Parquet: {one_line(error)}; write the file anew"
+            f"{path}: cannot be read as Parquet: {one_line(error)}; write the file again"
         ) from error
 
 
@@ -243,15 +242,14 @@ _OTHER_FORMATS = {
     b"\x28\xb5\x2f\xfd": "zstd",
     b"PAR1": "Parquet",
 }
-"""What a file begins with, whatever its name says."""
+"""First bytes of a file in another format than its name claims."""
 
 
 def _check_is_text(start: bytes, path: Path) -> None:
     for mark, name in _OTHER_FORMATS.items():
         if start.startswith(mark):
             raise DataError(
-                f"{path}: its content is {name}, not {path.suffix}; unpack it, or name it for "
-                "what it is"
+                f"{path}: its content is {name}, not {path.suffix}; unpack the file, or rename it"
             )
 
 
@@ -307,7 +305,7 @@ def _parse(text: str, path: Path, line: int) -> Any:  # noqa: ANN401 - whatever 
     try:
         return _DECODER.decode(text)
     except _RepeatedKeyError as error:
-        problem = f"the key {shown(error.key)} is there twice in one object; remove one"
+        problem = f"an object has the key {shown(error.key)} twice; remove one"
         raise DataError(f"{path}:{line + _line_of_repeated(text)}: {problem}") from error
     except json.JSONDecodeError as error:
         line += error.lineno - 1
@@ -328,18 +326,19 @@ class _RepeatedKeyError(Exception):
 
 
 def _with_single_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
+    fields = dict(pairs)
+    if len(fields) != len(pairs):
         keys = [key for key, _ in pairs]
         raise _RepeatedKeyError(next(key for key in keys if keys.count(key) > 1))
-    return found
+    return fields
 
 
 _DECODER = json.JSONDecoder(object_pairs_hook=_with_single_keys)
 
 
 def _line_of_repeated(text: str) -> int:
-    """Return how many lines stand before the object of an array in which a key is repeated."""
+    """Return the number of lines before the object of an array that repeats a key."""
+    # The decoder's hook does not know its position, so the objects are decoded again, one by one.
     start = len(text) - len(text.lstrip())
     if not text.startswith("[", start):
         return text.count("\n", 0, start)

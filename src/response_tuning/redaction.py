@@ -1,10 +1,10 @@
-"""Secrets are taken out of whatever is shown or kept: keys, tokens, passwords in addresses."""
+"""Removes secrets from everything that is shown or stored: keys, tokens, passwords in URLs."""
 
 import re
 from functools import cache
 
 MASK = "[key]"
-_WORDS = (
+_WORDS_OF_ERRORS = (
     "a an and any as at absent authentication authorization be been by can cannot could denied did "
     "disabled does empty environment error expected expired extra failed failure false field "
     "fields for forbidden found from given has have header if in incorrect input inputs invalid is "
@@ -13,10 +13,10 @@ _WORDS = (
     "unauthorized undefined unexpected unknown unset unsupported use value values variable was "
     "when will with wrong you your"
 )
-_ORDINARY = rf"(?:{_WORDS.replace(' ', '|')})(?=[.:!?)\]]*(?:[\s\\\"',;}}&]|$))"
-"""What errors say after the name of a key. Any other word may be the key itself."""
+_ORDINARY = rf"(?:{_WORDS_OF_ERRORS.replace(' ', '|')})(?=[.:!?)\]]*(?:[\s\\\"',;}}&]|$))"
+"""Words that errors put after the name of a key. Any other word may be the key itself."""
 _FORMS = (
-    # user:password@ in an address
+    # user:password@ in a URL
     re.compile(r"(?<=://)[^/\s@\"']+(?=@)"),
     # ?key=..., &token=...
     re.compile(
@@ -30,7 +30,7 @@ _FORMS = (
         rf"(?!{_ORDINARY})[^\s\"',;}}&]+"
     ),
     re.compile(r"(?i)\b(bearer)\s+[\w.~+/=-]{8,}"),
-    # Keys of the usual services
+    # Keys of common services
     re.compile(
         r"\b(?:(?:sk|pk|rk|xai|ak)-[\w-]{8,}|(?:gsk|hf|ghp|glpat|nvapi|r8)[_-]\w{12,}|AIza[\w-]{20,}"
         r"|AKIA\w{12,})"
@@ -39,21 +39,22 @@ _FORMS = (
 
 
 def redacted(text: str, *secrets: str) -> str:
-    """Return ``text`` without ``secrets``, and without anything that looks like one."""
+    """Return ``text`` without ``secrets`` and anything that looks like one."""
     for secret in sorted(filter(None, secrets), key=len, reverse=True):
         text = masked(text, secret)
     for form in _FORMS:
-        text = form.sub(lambda found: f"{found[1]}={MASK}" if found.re.groups else MASK, text)
+        text = form.sub(lambda match: f"{match[1]}={MASK}" if match.re.groups else MASK, text)
     return text
 
 
 def masked(text: str, secret: str) -> str:
-    """Return ``text`` without ``secret``, as it is or escaped as JSON, HTML and addresses do."""
-    return _spelt(secret).sub(MASK, text)
+    """Return ``text`` without ``secret``, plain or escaped as in JSON, HTML and URLs."""
+    return _pattern(secret).sub(MASK, text)
 
 
 @cache
-def _spelt(secret: str) -> "re.Pattern[str]":
+def _pattern(secret: str) -> "re.Pattern[str]":
+    # Each character may be escaped on its own, and several times over: a key in JSON in a log line.
     signs = [
         rf"\\{{0,8}}(?:{re.escape(sign)}"
         rf"|(?i:u{ord(sign):04x}|x{ord(sign):02x}|%(?:25)*{ord(sign):02x}"
@@ -64,5 +65,5 @@ def _spelt(secret: str) -> "re.Pattern[str]":
 
 
 def is_key(text: str) -> bool:
-    """Whether ``text`` looks like a key itself."""
+    """Whether ``text`` looks like a key."""
     return MASK in redacted(text)

@@ -1,4 +1,4 @@
-"""What a person sees while waiting: bars in a terminal, now and then a line elsewhere."""
+"""The console of every command: sanitised output, progress bars, warnings, usable streams."""
 
 import io
 import logging
@@ -18,34 +18,41 @@ if TYPE_CHECKING:
 
 PLAIN_EVERY_S = 10.0
 """Seconds between progress lines when the output is not a terminal."""
-_STEERING = {"Cc", "Cs", "Zl", "Zp"}
+_CONTROL_CATEGORIES = {"Cc", "Cs", "Zl", "Zp"}
 """Unicode categories: control characters, halves of surrogate pairs, exotic line breaks."""
 _REORDERING = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
-"""Marks that change the order in which a line is read; other format characters shape emoji."""
+"""Marks that change the reading order of a line; other format characters shape emoji."""
 
 
 def console(*, stderr: bool = False) -> "Console":
-    """Return the console that a command speaks through; what it prints cannot steer a terminal."""
+    """Return the console that a command prints to; it spells out control characters."""
     from rich.console import Console
     from rich.text import Text
 
-    class Plain(Console):
+    class Sanitised(Console):
         def print(self, *objects: Any, **how: Any) -> None:  # noqa: ANN401 - as Console's
-            super().print(*map(safe, objects), **how)
+            super().print(*map(sanitised, objects), **how)
 
-    def safe(printed: object) -> object:
+    def sanitised(printed: object) -> object:
         if isinstance(printed, str):
             return printable(printed)
+        # A Text's styles refer to positions, which spelling out would move: its base style remains.
         if isinstance(printed, Text) and printed.plain != printable(printed.plain):
             return Text(printable(printed.plain), style=printed.style)
         return printed
 
-    # Under torchrun only the first process speaks. Words of the data are never read as markup.
-    return Plain(markup=False, stderr=stderr, quiet=os.environ.get("RANK", "0") != "0")
+    # Under torchrun only the first process prints. Text of the data is never read as markup.
+    return Sanitised(markup=False, stderr=stderr, quiet=os.environ.get("RANK", "0") != "0")
+
+
+def write(text: str) -> None:
+    """Write a piece of a line, sanitised; the console would expand its tabs."""
+    sys.stdout.write(printable(text))
+    sys.stdout.flush()
 
 
 class _Printable(logging.Formatter):
-    """Warnings may quote what a file says."""
+    """Warnings may quote a file."""
 
     def format(self, record: logging.LogRecord) -> str:
         return printable(super().format(record))
@@ -53,14 +60,14 @@ class _Printable(logging.Formatter):
 
 def log_to_stderr() -> None:
     """Show warnings as lines that begin with ``rtune:``."""
-    shown = logging.StreamHandler()
-    shown.setFormatter(_Printable("rtune: %(message)s"))
-    logging.basicConfig(level=logging.WARNING, handlers=[shown])
+    handler = logging.StreamHandler()
+    handler.setFormatter(_Printable("rtune: %(message)s"))
+    logging.basicConfig(level=logging.WARNING, handlers=[handler])
 
 
 @contextmanager
 def progress_bar(what: str, console: "Console") -> Iterator[Callable[[int, int], None]]:
-    """Show (done, all) as a bar in a terminal, and as one line every ten seconds elsewhere."""
+    """Show (done, all) as a bar in a terminal, and as a line every ten seconds elsewhere."""
     from rich.progress import (
         BarColumn,
         MofNCompleteColumn,
@@ -70,23 +77,23 @@ def progress_bar(what: str, console: "Console") -> Iterator[Callable[[int, int],
     )
 
     columns = (TextColumn(what), MofNCompleteColumn(), BarColumn(), TimeRemainingColumn())
-    shown = time.monotonic()
+    printed_at = time.monotonic()
     with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
         task = bar.add_task(what, total=None)
 
         def advance(done: int, total: int) -> None:
-            nonlocal shown
+            nonlocal printed_at
             bar.update(task, completed=done, total=total)
-            if not console.is_terminal and time.monotonic() - shown >= PLAIN_EVERY_S:
-                shown = time.monotonic()
+            if not console.is_terminal and time.monotonic() - printed_at >= PLAIN_EVERY_S:
+                printed_at = time.monotonic()
                 console.print(f"{what}: {done:,} of {total:,}", highlight=False)
 
         yield advance
 
 
 def quiet_libraries() -> None:
-    """Leave the talking to us: no bars and no advice from the libraries underneath."""
-    # PEFT 0.21 asks transformers 5.23 under a name that it has deprecated.
+    """Hide the progress bars and the advice of the libraries."""
+    # PEFT 0.21 calls transformers 5.23 by a deprecated name.
     warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated")
     from transformers.utils import logging as transformers_logging
 
@@ -96,32 +103,34 @@ def quiet_libraries() -> None:
 
 
 def printable(text: str) -> str:
-    r"""Return foreign text with its control characters spelt out, such as ``\x1b``.
+    r"""Return foreign text with its control characters spelled out, such as ``\x1b``.
 
-    What a model, a server or a file says may hold escape sequences that move the cursor, rename
+    The text of a model, a server or a file may hold escape sequences that move the cursor, rename
     the window or write to the clipboard, and marks that reverse the reading order. Line breaks and
     tabs stay.
     """
-    return "".join(_spelt(character) for character in text)
+    return "".join(_spelled_out(character) for character in text)
 
 
-def _spelt(character: str) -> str:
+def _spelled_out(character: str) -> str:
     if character in "\n\t":
         return character
-    if character in _REORDERING or category(character) in _STEERING:
+    if character in _REORDERING or category(character) in _CONTROL_CATEGORIES:
         return character.encode("unicode_escape").decode()
     return character
 
 
 def prepare_streams() -> None:
-    """Make sure that what is printed can be printed, whatever the shell has left us.
+    """Make printing work with any encoding and with closed streams.
 
-    A character that the terminal's encoding lacks is spelt out. A closed input or error stream
-    becomes empty: the next file that is opened would else take its place, and its text.
+    A character that the terminal's encoding lacks is spelled out. A closed input or error stream
+    becomes empty.
 
     Raises:
         SystemExit: standard output is closed; code 2, after one line.
     """
+    # The system gives the next opened file the lowest free number. If 0, 1 or 2 were free, a file
+    # of ours would receive the libraries' output; so fill them.
     while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
         pass
     os.close(descriptor)
@@ -131,7 +140,7 @@ def prepare_streams() -> None:
         sys.stderr.write("rtune: standard output is closed; send it to a file or to /dev/null\n")
         sys.exit(2)
     if isinstance(sys.stdin, io.TextIOWrapper):
-        sys.stdin.reconfigure(errors="surrogateescape")  # for who reads it to say what is wrong
+        sys.stdin.reconfigure(errors="surrogateescape")  # readers then report bad bytes
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
             stream.reconfigure(errors="backslashreplace")

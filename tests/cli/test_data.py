@@ -179,7 +179,7 @@ SCRIPTED = ("--engine", "scripted", "--table", "table.jsonl")
         (("mix", "rows.jsonl", "--refusals", "1", "--selector", "x"), "mixture.selector"),
         (
             ("mix", "rows.jsonl", "--refusals", "9", "--mixture-source", "refusals.jsonl"),
-            "9 examples asked for",
+            "9 examples requested",
         ),
         (("refine", "no.jsonl", *SCRIPTED), "'no.jsonl': no such file or folder"),
         (("refine", "rows.jsonl"), "--model"),

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from response_tuning.grade import open_benchmark
-from response_tuning.miniature import families
 from response_tuning.miniature.examples import act_questions
+from response_tuning.miniature.families import refusal_forms
 
 Run = Callable[..., Any]
 BENCHMARK = "miniature-refusal-validation"
@@ -152,7 +152,7 @@ def test_a_benchmark_is_answered_and_graded_by_name(rtune: Run, tmp_path: Path) 
     table = tmp_path / "table.jsonl"
     with table.open("w") as out:
         for question in act_questions("unsafe", "validation"):
-            line = {"prompt": question.text, "response": families.REFUSALS[4]}
+            line = {"prompt": question.text, "response": refusal_forms()[4]}
             out.write(json.dumps(line) + "\n")
         for question in act_questions("look-alike", "validation"):
             said = question.family.fill(question.family.answers[0], question.fact)
@@ -206,7 +206,7 @@ def test_a_base_model_is_built_from_a_seed_and_can_answer(
     assert again.out.splitlines()[-1] == first.out.splitlines()[-1]
     other = rtune(*build[:-2], "--set", "pretrain.context=32")
     assert (other.code, other.err.count("\n")) == (2, 1)
-    assert "is of another build; choose another --out" in other.err
+    assert "belongs to another build; choose another --out" in other.err
     prompts = tmp_path / "p.jsonl"
     prompts.write_text('{"prompt": "What is 3 and 8?"}\n')
     flags = ["--model", "base", "--template", "tulu", "--max-new-tokens", "3", "--out", "c.jsonl"]

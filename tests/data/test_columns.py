@@ -4,7 +4,7 @@ import pytest
 
 from response_tuning.artifacts import Message
 from response_tuning.configs import DataConfig
-from response_tuning.data.columns import RESPONSES, Columns, choose, not_used, row_turns
+from response_tuning.data.columns import RESPONSE_COLUMNS, Columns, choose, not_used, row_turns
 from response_tuning.data.conversations import Turn, UnusableRow
 from response_tuning.data.survey import survey
 from response_tuning.errors import ConfigError, DataError
@@ -27,10 +27,10 @@ def reason(row: dict[str, Any], columns: Columns) -> str:
     return str(raised.value)
 
 
-@pytest.mark.parametrize("place", range(len(RESPONSES)))
+@pytest.mark.parametrize("place", range(len(RESPONSE_COLUMNS)))
 def test_the_usual_response_names_are_found_in_their_order(place: int) -> None:
-    first = dict.fromkeys(reversed(RESPONSES[place:]), "x")
-    assert chosen(first).response == RESPONSES[place]
+    first = dict.fromkeys(reversed(RESPONSE_COLUMNS[place:]), "x")
+    assert chosen(first).response == RESPONSE_COLUMNS[place]
 
 
 @pytest.mark.parametrize("name", ["instruction", "prompt", "question", "query"])
@@ -234,13 +234,13 @@ def test_a_history_is_context_and_never_learned(history: object) -> None:
     row = {"instruction": "q", "output": "r", "history": history, "system": "s"}
     (turn,) = read(row)
     assert turn[:2] == ("r", "q")
-    said = [(message.role, message.content) for message in turn.earlier]
-    assert said == [("system", "s"), ("user", "a"), ("assistant", "b")]
+    earlier = [(message.role, message.content) for message in turn.earlier]
+    assert earlier == [("system", "s"), ("user", "a"), ("assistant", "b")]
 
 
 def test_a_history_of_messages_is_read_as_well() -> None:
     (turn,) = read({"instruction": "p", "output": "s", "history": CHAT})
-    assert turn == Turn("s", "p", tuple(Message.model_validate(said) for said in CHAT))
+    assert turn == Turn("s", "p", tuple(Message.model_validate(item) for item in CHAT))
 
 
 @pytest.mark.parametrize("history", [[["a"]], [["a", 3]], [3], {"a": "b"}])
@@ -264,7 +264,7 @@ def test_conversations_that_are_written_out_are_refused_or_flagged(text: str) ->
     with pytest.raises(DataError, match="column 'text' holds whole conversations, each as one"):
         chosen({"text": text}, {"text": text}, {"text": "r"})
     used = chosen({"text": text}, {"text": "r"})
-    flags = [row_turns({"text": said}, used)[0].rendered for said in (text, "r")]
+    flags = [row_turns({"text": response}, used)[0].rendered for response in (text, "r")]
     assert flags == ["looks like a whole conversation in one text", ""]
 
 
@@ -278,7 +278,7 @@ def test_speakers_are_found_under_other_names_of_the_column(column: str) -> None
     rows = [{"text": "q", column: "human:"}, {"text": "r", column: "AI"}]
     odd = {"text": "s", column: "moderator"}
     for beside in ({}, {"question": None}, {"input": ""}):
-        with pytest.raises(DataError, match=f"as column '{column}' says who speaks"):
+        with pytest.raises(DataError, match=f"as column '{column}' names the speaker"):
             chosen(*(row | beside for row in (*rows, odd)))
     assert chosen(*(row | {"question": "q"} for row in rows)).response == "text"
 
@@ -304,10 +304,10 @@ def test_rows_that_are_one_message_each_are_refused_with_the_column(column: str,
     rows = [{"text": "q", column: user}, {"text": "r", column: "assistant"}]
     with pytest.raises(DataError) as error:
         chosen(*rows)
-    assert f"one message a row, as column '{column}' says who speaks" in str(error.value)
-    with pytest.raises(DataError, match="one message a row"):
+    assert f"each row is one message, as column '{column}' names the speaker" in str(error.value)
+    with pytest.raises(DataError, match="each row is one message"):
         chosen(*rows, response_column="text")
-    with pytest.raises(DataError, match="one message a row"):
+    with pytest.raises(DataError, match="each row is one message"):
         chosen(*({"content": row["text"], column: row[column]} for row in rows))
 
 
@@ -355,8 +355,8 @@ def test_columns_that_say_something_and_are_not_used_are_named() -> None:
         "name": "word",
         "empty": "",
     }
-    found = not_used(survey([row]), chosen(row))
-    assert found == ["prompt", "tools", "images", "notes", "history", "weight"]
+    names = not_used(survey([row]), chosen(row))
+    assert names == ["prompt", "tools", "images", "notes", "history", "weight"]
 
 
 def test_what_the_papers_datasets_hold_is_used_or_known() -> None:
@@ -436,6 +436,10 @@ def test_the_metadata_of_a_row_can_mark_it() -> None:
 
 
 def test_unknown_flags_of_rows_and_messages_are_not_used_and_named() -> None:
-    said = [CHAT[0], CHAT[1] | {"hidden": True, "note": "a"}, CHAT[1] | {"hidden": 0, "weight": 1}]
-    row = {"messages": said, "approved": False, "place": 7}
+    messages = [
+        CHAT[0],
+        CHAT[1] | {"hidden": True, "note": "a"},
+        CHAT[1] | {"hidden": 0, "weight": 1},
+    ]
+    row = {"messages": messages, "approved": False, "place": 7}
     assert not_used(survey([row]), chosen(row)) == ["approved", "messages[].hidden"]

@@ -2,7 +2,7 @@ import pytest
 
 from response_tuning.artifacts import Message
 from response_tuning.data.conversations import (
-    Said,
+    SourceMessage,
     Turn,
     UnusableRow,
     conversation,
@@ -12,13 +12,13 @@ from response_tuning.data.conversations import (
 )
 
 
-def chat(*said: str) -> list[Message]:
+def chat(*turns: str) -> list[Message]:
     roles = {"s": "system", "u": "user", "a": "assistant"}
-    return [Message.model_validate({"role": roles[item[0]], "content": item[1:]}) for item in said]
+    return [Message.model_validate({"role": roles[item[0]], "content": item[1:]}) for item in turns]
 
 
-def spoken(*said: str) -> list[Said]:
-    return [Said(message.role, message.content) for message in chat(*said)]
+def spoken(*turns: str) -> list[SourceMessage]:
+    return [SourceMessage(message.role, message.content) for message in chat(*turns)]
 
 
 @pytest.mark.parametrize(
@@ -159,7 +159,7 @@ def read(*value: object) -> list[Turn]:
     return list(turns(conversation(list(value), "messages")))
 
 
-def said(role: str, content: object, **more: object) -> dict[str, object]:
+def raw(role: str, content: object, **more: object) -> dict[str, object]:
     return {"role": role, "content": content, **more}
 
 
@@ -168,12 +168,12 @@ IMAGE = [{"type": "text", "text": "q"}, {"type": "image_url", "image_url": {"url
 
 def test_only_the_turns_after_an_image_are_lost() -> None:
     first, second, third = read(
-        said("user", "q"),
-        said("assistant", "r"),
-        said("user", IMAGE),
-        said("assistant", "r2"),
-        said("user", "q3"),
-        said("assistant", "r3"),
+        raw("user", "q"),
+        raw("assistant", "r"),
+        raw("user", IMAGE),
+        raw("assistant", "r2"),
+        raw("user", "q3"),
+        raw("assistant", "r3"),
     )
     assert first == Turn("r", "q")
     why = "the content of a message has a part that is not text"
@@ -181,7 +181,7 @@ def test_only_the_turns_after_an_image_are_lost() -> None:
 
 
 def test_only_the_turns_after_an_unknown_role_are_lost() -> None:
-    first, second = read(said("assistant", "r"), said("critic", "x"), said("assistant", "r2"))
+    first, second = read(raw("assistant", "r"), raw("critic", "x"), raw("assistant", "r2"))
     assert first == Turn("r")
     assert second.unfit.endswith("role 'critic' is not supported")
 
@@ -189,40 +189,40 @@ def test_only_the_turns_after_an_unknown_role_are_lost() -> None:
 @pytest.mark.parametrize(
     "call",
     [
-        said("assistant", None, tool_calls=[{"id": "c"}]),
-        said("assistant", "", function_call={"name": "f"}),
-        said("assistant", [{"type": "tool_use", "name": "f"}]),
+        raw("assistant", None, tool_calls=[{"id": "c"}]),
+        raw("assistant", "", function_call={"name": "f"}),
+        raw("assistant", [{"type": "tool_use", "name": "f"}]),
         {"from": "function_call", "value": "{}"},
-        said("tool_call", "{}"),
+        raw("tool_call", "{}"),
     ],
 )
 @pytest.mark.parametrize(
     "result",
     [
-        said("tool", "3"),
+        raw("tool", "3"),
         {"from": "observation", "value": "3"},
-        said("function", "3"),
-        said("ipython", "3"),
-        said("user", [{"type": "tool_result", "content": "3"}]),
+        raw("function", "3"),
+        raw("ipython", "3"),
+        raw("user", [{"type": "tool_result", "content": "3"}]),
     ],
 )
 def test_the_answer_after_a_tool_is_a_response_to_what_was_asked(
     call: dict[str, object], result: dict[str, object]
 ) -> None:
-    *calls, answer = read(said("user", "q"), call, result, said("assistant", "r"))
+    *calls, answer = read(raw("user", "q"), call, result, raw("assistant", "r"))
     assert answer == Turn("r", "q", left_out="tool turns left out of its context")
     assert all(turn.unfit == "a tool call, which is no answer" for turn in calls)
 
 
 def test_what_is_said_with_a_tool_call_is_context() -> None:
-    call = said("assistant", "I look.", tool_calls=[{"id": "c"}])
-    first, second = read(said("user", "q"), call, said("tool", "3"), said("assistant", "r"))
+    call = raw("assistant", "I look.", tool_calls=[{"id": "c"}])
+    first, second = read(raw("user", "q"), call, raw("tool", "3"), raw("assistant", "r"))
     assert first.unfit == "a tool call, which is no answer"
     assert second.earlier == tuple(chat("uq", "aI look."))
 
 
 def test_an_empty_list_of_tool_calls_is_none() -> None:
-    assert read(said("assistant", "r", tool_calls=[], function_call=None)) == [Turn("r")]
+    assert read(raw("assistant", "r", tool_calls=[], function_call=None)) == [Turn("r")]
 
 
 @pytest.mark.parametrize(
@@ -239,7 +239,7 @@ def test_an_empty_list_of_tool_calls_is_none() -> None:
     ],
 )
 def test_a_turn_that_is_not_to_be_learned_stays_context(mark: dict[str, object]) -> None:
-    first, second = read(said("assistant", "a", **mark), said("user", "q"), said("assistant", "r"))
+    first, second = read(raw("assistant", "a", **mark), raw("user", "q"), raw("assistant", "r"))
     assert first.response == "a"
     assert first.unfit == f"marked as not to be learned ({next(iter(mark))})"
     assert second == Turn("r", "q", tuple(chat("aa")))

@@ -84,7 +84,7 @@ def test_an_unknown_format_is_refused_with_those_that_are_known(tmp_path: Path, 
 
 
 def test_an_empty_folder_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="no file in this folder can be read"):
+    with pytest.raises(DataError, match="the folder has no file that can be read"):
         choose(tmp_path, "train")
 
 
@@ -99,7 +99,7 @@ def test_what_is_about_the_data_files_of_a_folder_is_not_read(tmp_path: Path, na
 def test_arrow_files_say_which_folder_is_read(tmp_path: Path) -> None:
     path = folder(tmp_path, "saved/data-00000-of-00001.arrow", "README.md")
     for where in (path, path / "saved", path / "saved/data-00000-of-00001.arrow"):
-        with pytest.raises(DataError, match=r"as save_to_disk left it, with .*; give that folder"):
+        with pytest.raises(DataError, match=r"that save_to_disk wrote, with .*; give that folder"):
             choose(where, "train")
 
 

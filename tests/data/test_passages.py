@@ -48,26 +48,26 @@ def pieces(text: str, **values: Any) -> tuple[list[str], Counter[str]]:
 
 def test_a_passage_is_whole_paragraphs_as_many_as_fit() -> None:
     a, b, c = (sentence(12, name) for name in "abc")
-    found, left_out = pieces(f"{a}\n\n{b}\n\n{c}")
-    assert found == [f"{a}\n\n{b}", c]
+    extracted, left_out = pieces(f"{a}\n\n{b}\n\n{c}")
+    assert extracted == [f"{a}\n\n{b}", c]
     assert not left_out
 
 
 def test_a_long_paragraph_is_cut_between_sentences_only() -> None:
-    said = [sentence(12, name) for name in "abcdef"]
-    found, _ = pieces(" ".join(said))
-    assert found == [" ".join(said[i : i + 2]) for i in (0, 2, 4)]
+    parts = [sentence(12, name) for name in "abcdef"]
+    extracted, _ = pieces(" ".join(parts))
+    assert extracted == [" ".join(parts[i : i + 2]) for i in (0, 2, 4)]
 
 
 def test_the_rest_of_a_long_paragraph_is_joined_with_the_next_one() -> None:
     a, b, c, d = (sentence(12, name) for name in "abcd")
-    found, _ = pieces(f"{a} {b} {c}\n\n{d}")
-    assert found == [f"{a} {b}", f"{c}\n\n{d}"]
+    extracted, _ = pieces(f"{a} {b} {c}\n\n{d}")
+    assert extracted == [f"{a} {b}", f"{c}\n\n{d}"]
 
 
 def test_what_is_too_short_or_one_endless_sentence_is_left_out_and_counted() -> None:
-    found, left_out = pieces(f"{sentence(5)}\n\n{sentence(31)}\n\n{sentence(12)}", min_words=6)
-    assert found == [sentence(12)]
+    extracted, left_out = pieces(f"{sentence(5)}\n\n{sentence(31)}\n\n{sentence(12)}", min_words=6)
+    assert extracted == [sentence(12)]
     assert left_out == {
         "shorter than --min-words": 1,
         "a sentence longer than --max-words": 1,
@@ -76,8 +76,8 @@ def test_what_is_too_short_or_one_endless_sentence_is_left_out_and_counted() -> 
 
 def test_a_passage_does_not_bridge_what_is_left_out() -> None:
     a, b = sentence(8, "a"), sentence(8, "b")
-    found, left_out = pieces(f"{a}\n\nAbout us\n\n{b}")
-    assert found == [a, b]
+    extracted, left_out = pieces(f"{a}\n\nAbout us\n\n{b}")
+    assert extracted == [a, b]
     assert left_out == {"a heading, an entry or a fragment": 1}
 
 
@@ -117,7 +117,7 @@ def test_prose_is_kept(paragraph: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "said",
+    "parts",
     [
         ["Dr. Smith met the U.S. Army in No. 5 on Jan. 3. ", "Then he left."],
         ["He said \u201cGo.\u201d ", "(It was late.) ", "\u201cWhy?\u201d ", "Nobody knew!"],
@@ -127,26 +127,26 @@ def test_prose_is_kept(paragraph: str) -> None:
         ["no capital follows. and so it goes on."],
     ],
 )
-def test_sentences_end_where_a_reader_ends_them(said: list[str]) -> None:
-    assert sentences("".join(said)) == said
+def test_sentences_end_where_a_reader_ends_them(parts: list[str]) -> None:
+    assert sentences("".join(parts)) == parts
 
 
 def test_paragraphs_that_were_joined_without_a_space_are_told_apart() -> None:
     a, b = sentence(10, "alpha"), sentence(10, "beta")
-    found, _ = pieces(a + b)
-    assert found == [f"{a}\n\n{b}"]
+    extracted, _ = pieces(a + b)
+    assert extracted == [f"{a}\n\n{b}"]
 
 
 def test_wrapped_lines_are_joined_and_lists_are_not() -> None:
     prose = "Tea is made of leaves that\nare put into hot water\nfor some minutes."
     steps = "This is how it is done:\n- Boil the water well.\n- Put the leaves in."
-    found, _ = pieces(f"{prose}\n\n{steps}", max_words=40)
-    assert found == [f"{prose.replace(chr(10), ' ')}\n\n{steps}"]
+    extracted, _ = pieces(f"{prose}\n\n{steps}", max_words=40)
+    assert extracted == [f"{prose.replace(chr(10), ' ')}\n\n{steps}"]
 
 
 def test_lines_without_blank_ones_are_paragraphs() -> None:
-    found, _ = pieces(f"{sentence(10, 'a')}\n{sentence(10, 'b')}")
-    assert found == [f"{sentence(10, 'a')}\n\n{sentence(10, 'b')}"]
+    extracted, _ = pieces(f"{sentence(10, 'a')}\n{sentence(10, 'b')}")
+    assert extracted == [f"{sentence(10, 'a')}\n\n{sentence(10, 'b')}"]
 
 
 def test_a_folder_of_texts_has_a_document_a_file(tmp_path: Path, take: Extract) -> None:
@@ -155,8 +155,8 @@ def test_a_folder_of_texts_has_a_document_a_file(tmp_path: Path, take: Extract) 
     (folder / "a.txt").write_text(sentence(8, "a"))
     (folder / "b.md").write_text(f"# Heading\n\n{sentence(8, 'b')}\n")
     (folder / "c.pdf").write_text("no text")
-    found, counts = take(folder)
-    assert [(p.text, p.words, p.where) for p in found] == [
+    extracted, counts = take(folder)
+    assert [(p.text, p.words, p.where) for p in extracted] == [
         (sentence(8, "a"), 8, str(folder / "a.txt")),
         (sentence(8, "b"), 8, str(folder / "b.md")),
     ]
@@ -174,8 +174,8 @@ def test_a_data_file_has_a_document_a_row(tmp_path: Path, take: Extract, column:
         {"title": "Two", column: f"{sentence(20, 'a')}\n{sentence(20, 'b')}"},
     ]
     path.write_text("\n".join(map(json.dumps, rows)) + "\n\n")
-    found, counts = take(path)
-    assert [p.where for p in found] == [f"{path}:1", f"{path}:3", f"{path}:3"]
+    extracted, counts = take(path)
+    assert [p.where for p in extracted] == [f"{path}:1", f"{path}:3", f"{path}:3"]
     assert counts["left_out"] == {"document: no text": 1, "document: blank line": 1}
     assert counts["source"]["column"] == column
     assert len(counts["source"]["sha256"]) == 64
@@ -184,8 +184,8 @@ def test_a_data_file_has_a_document_a_row(tmp_path: Path, take: Extract, column:
 def test_a_column_can_be_named(tmp_path: Path, take: Extract) -> None:
     path = tmp_path / "news.csv"
     path.write_text(f"text,story\nno,{sentence(8)}\n")
-    found, _ = take(path, text_column="story")
-    assert [p.text for p in found] == [sentence(8)]
+    extracted, _ = take(path, text_column="story")
+    assert [p.text for p in extracted] == [sentence(8)]
 
 
 @pytest.mark.parametrize("between", ["\n", "\n\n", "\n \n\n"])
@@ -194,17 +194,17 @@ def test_a_plain_text_has_a_document_a_line_or_a_block(
 ) -> None:
     path = tmp_path / "all.txt"
     path.write_text("\ufeff" + sentence(8, "a") + between + sentence(8, "b") + "\n")
-    found, counts = take(path)
-    assert [p.text for p in found] == [sentence(8, "a"), sentence(8, "b")]
-    assert [p.where for p in found] == [f"{path}:1", f"{path}:{1 + between.count(chr(10))}"]
+    extracted, counts = take(path)
+    assert [p.text for p in extracted] == [sentence(8, "a"), sentence(8, "b")]
+    assert [p.where for p in extracted] == [f"{path}:1", f"{path}:{1 + between.count(chr(10))}"]
     assert counts["documents"] == 2
 
 
 def test_the_lines_of_a_block_are_one_document(tmp_path: Path, take: Extract) -> None:
     path = tmp_path / "all.txt"
     path.write_text("Tea is made\nof leaves and water.\n\nSo is this one here too.\n")
-    found, _ = take(path)
-    assert [p.text for p in found] == [
+    extracted, _ = take(path)
+    assert [p.text for p in extracted] == [
         "Tea is made of leaves and water.",
         "So is this one here too.",
     ]
@@ -213,18 +213,20 @@ def test_the_lines_of_a_block_are_one_document(tmp_path: Path, take: Extract) ->
 def test_a_markdown_file_is_one_document(tmp_path: Path, take: Extract) -> None:
     path = tmp_path / "all.md"
     path.write_text(f"{sentence(8, 'a')}\n\n{sentence(8, 'b')}\n")
-    found, counts = take(path)
-    assert [p.text for p in found] == [f"{sentence(8, 'a')}\n\n{sentence(8, 'b')}"]
+    extracted, counts = take(path)
+    assert [p.text for p in extracted] == [f"{sentence(8, 'a')}\n\n{sentence(8, 'b')}"]
     assert counts["documents"] == 1
 
 
-def test_fewer_passages_than_asked_for_is_an_error_that_leaves_nothing(
+def test_fewer_passages_than_requested_is_an_error_that_leaves_nothing(
     tmp_path: Path, take: Extract
 ) -> None:
     path = tmp_path / "all.txt"
     path.write_text(sentence(8))
-    said = r"2 passages asked for \(--max-passages\), but its 1 documents hold 1 of 5 to 30 words"
-    with pytest.raises(DataError, match=said):
+    message = (
+        r"2 passages requested \(--max-passages\), but its 1 documents hold 1 of 5 to 30 words"
+    )
+    with pytest.raises(DataError, match=message):
         take(path, max_examples=2)
     with pytest.raises(DataError, match="its 1 documents hold 0 of 9 to 30 words"):
         take(path, min_words=9)
@@ -236,7 +238,7 @@ def test_what_cannot_be_documents_is_refused_in_words(tmp_path: Path, take: Extr
     text.write_bytes(b"caf\xe9 au lait\n")
     with pytest.raises(DataError, match=r"a\.txt:1: byte 3 of the file is 0xe9"):
         take(text)
-    with pytest.raises(ConfigError, match=r"a text has no columns \(--text-column\)"):
+    with pytest.raises(ConfigError, match=r"a text file has no columns; remove --text-column"):
         take(text, text_column="text")
     rows = tmp_path / "rows.jsonl"
     rows.write_text('{"title": "x"}\n')
@@ -269,5 +271,5 @@ def test_the_column_of_texts_is_found_if_only_some_rows_have_it(
     rows = [{"title": "x", "text": None}, {"title": "y", "body": sentence(12)}]
     path = tmp_path / "rows.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    found, _ = take(path)
-    assert [passage.text for passage in found] == [sentence(12)]
+    extracted, _ = take(path)
+    assert [passage.text for passage in extracted] == [sentence(12)]

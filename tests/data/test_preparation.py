@@ -70,15 +70,15 @@ def test_the_same_rows_in_any_format_give_the_same_examples(
 
 
 def test_a_conversation_gives_an_example_for_each_assistant_turn(prepare_rows: Prepare) -> None:
-    said = [
+    messages = [
         message("system", "be kind"),
         message("user", "q"),
         message("assistant", "r"),
         message("user", "q2"),
         message("assistant", "r2"),
     ]
-    audit, examples, _ = prepare_rows([{"messages": said}])
-    earlier = tuple(Message.model_validate(item) for item in said)
+    audit, examples, _ = prepare_rows([{"messages": messages}])
+    earlier = tuple(Message.model_validate(item) for item in messages)
     assert examples == [
         Example(row=0, turn=0, instruction="q", response="r", earlier=earlier[:1]),
         Example(row=0, turn=1, instruction="q2", response="r2", earlier=earlier[:3]),
@@ -120,8 +120,8 @@ def test_an_answer_after_a_tool_call_is_an_example_and_what_it_lacks_is_flagged(
     prepare_rows: Prepare, tmp_path: Path
 ) -> None:
     call = {"role": "assistant", "content": None, "tool_calls": [{"id": "c1"}]}
-    said = [message("user", "q"), call, message("tool", "3"), message("assistant", "r")]
-    audit, examples, dropped = prepare_rows([{"messages": said}])
+    messages = [message("user", "q"), call, message("tool", "3"), message("assistant", "r")]
+    audit, examples, dropped = prepare_rows([{"messages": messages}])
     assert examples == [Example(row=0, turn=1, instruction="q", response="r")]
     assert [(drop.turn, drop.reason) for drop in dropped] == [
         (0, "a tool call, which is no answer")
@@ -132,13 +132,13 @@ def test_an_answer_after_a_tool_call_is_an_example_and_what_it_lacks_is_flagged(
 
 
 def test_a_turn_that_is_not_to_be_learned_is_context_and_counted(prepare_rows: Prepare) -> None:
-    said = [
+    messages = [
         message("user", "q"),
         {**message("assistant", "r"), "weight": 0},
         message("user", "q2"),
         {**message("assistant", "r2"), "weight": 1},
     ]
-    audit, examples, _ = prepare_rows([{"messages": said}])
+    audit, examples, _ = prepare_rows([{"messages": messages}])
     earlier = (Message(role="user", content="q"), Message(role="assistant", content="r"))
     assert examples == [Example(row=0, turn=1, instruction="q2", response="r2", earlier=earlier)]
     assert audit.dropped == {"marked as not to be learned (weight)": 1}
@@ -157,8 +157,8 @@ def test_columns_are_those_of_all_rows(
         {"instruction": "q", "input": "x", "output": "r3"},
     ]
     _, examples, _ = prepare_rows(rows, max_examples=size)
-    asked = {example.response: example.instruction for example in examples}
-    assert asked.items() <= {"r": None, "r2": "q", "r3": "q\n\nx"}.items()
+    instructions = {example.response: example.instruction for example in examples}
+    assert instructions.items() <= {"r": None, "r2": "q", "r3": "q\n\nx"}.items()
     source = read_json(tmp_path / "out" / "audit.json")["source"]
     assert source["columns"] == {
         "response": "output",
@@ -242,10 +242,10 @@ def test_a_sample_is_drawn_from_the_usable_examples(prepare_rows: Prepare) -> No
     assert audit.dropped == {"duplicate": 10, "empty response": 1, "not sampled": 1}
 
 
-def test_asking_for_more_than_there_are_says_how_many_there_are(
+def test_too_few_examples_are_an_error_that_counts_them(
     prepare_rows: Prepare, tmp_path: Path
 ) -> None:
-    with pytest.raises(DataError, match=r"11 examples asked for .* only 10 are usable"):
+    with pytest.raises(DataError, match=r"11 examples requested .* only 10 are usable"):
         prepare_rows(numbered(10), max_examples=11)
     assert not list(tmp_path.glob("out/*"))
 
@@ -382,13 +382,13 @@ def test_the_examples_do_not_depend_on_the_refusals(prepare_rows: Prepare, tmp_p
     assert some[0].count(b"\n") == 29
 
 
-def test_asking_for_more_refusals_than_there_are_says_how_many_there_are(
+def test_too_few_refusals_are_an_error_that_counts_them(
     prepare_rows: Prepare, tmp_path: Path
 ) -> None:
     with pytest.raises(DataError) as error:
         prepare_rows(numbered(10), mixture=mixed(401))
     assert str(error.value) == (
-        "miniature-refusals: 401 examples asked for (data.mixture.refusals), but only 400 are "
+        "miniature-refusals: 401 examples requested (data.mixture.refusals), but only 400 are "
         "usable"
     )
     assert not list(tmp_path.glob("out/*"))
@@ -415,9 +415,9 @@ def test_rows_that_the_selector_rejects_are_counted_under_its_name(
     prepare_rows: Prepare, tmp_path: Path
 ) -> None:
     own = tmp_path / "no.jsonl"
-    said = ["I can't help with that.", "Sorry for the delay.", "AI is great.", "Goethe."]
-    own.write_text("".join(json.dumps({"answer": text}) + "\n" for text in said))
-    kept = {"phrases": said[:1], "paper-regex": said[1:3], "all": said}
+    responses = ["I can't help with that.", "Sorry for the delay.", "AI is great.", "Goethe."]
+    own.write_text("".join(json.dumps({"answer": text}) + "\n" for text in responses))
+    kept = {"phrases": responses[:1], "paper-regex": responses[1:3], "all": responses}
     for selector, texts in kept.items():
         mixture = mixed(len(texts), source=str(own), selector=selector)
         audit, examples, dropped = prepare_rows(numbered(3), mixture=mixture)
@@ -437,7 +437,7 @@ def test_more_refusals_than_the_selector_leaves_is_an_error_with_the_counts(
     with pytest.raises(DataError) as error:
         prepare_rows(numbered(3), mixture=mixed(2, **settings))
     assert str(error.value) == (
-        f"{own}: 2 examples asked for (data.mixture.refusals), but only 1 are usable "
+        f"{own}: 2 examples requested (data.mixture.refusals), but only 1 are usable "
         "(not a refusal (phrases): 1)"
     )
 
@@ -515,8 +515,8 @@ def test_an_audit_without_refusals_names_no_source_of_them(
 
 roles = st.sampled_from(["user", "assistant", "assistant", "system", "tool"])
 texts = st.sampled_from(["", " ", "a", "b", "\ud800"])
-said = st.lists(st.builds(message, roles, texts), max_size=5)
-anything = st.one_of(said, st.none(), st.integers(), texts, st.lists(texts, max_size=3))
+conversations = st.lists(st.builds(message, roles, texts), max_size=5)
+anything = st.one_of(conversations, st.none(), st.integers(), texts, st.lists(texts, max_size=3))
 rows_of_any_kind = st.lists(
     st.one_of(st.none(), st.just({}), st.fixed_dictionaries({"messages": anything})), max_size=12
 )
@@ -567,14 +567,14 @@ def test_the_counts_of_every_audit_add_up(
 def test_the_examples_of_one_preparation_are_a_source_of_the_next(
     tmp_path: Path, prepare_rows: Prepare
 ) -> None:
-    said = [
+    messages = [
         message("system", "be kind"),
         message("user", "q"),
         message("assistant", "r"),
         message("user", "q2"),
         message("assistant", "r2"),
     ]
-    _, first, _ = prepare_rows([{"messages": said}, {"prompt": "", "messages": said[1:3]}])
+    _, first, _ = prepare_rows([{"messages": messages}, {"prompt": "", "messages": messages[1:3]}])
     _, again, _ = prepare_rows([example.model_dump(mode="json") for example in first])
     assert [(e.response, e.instruction, e.earlier) for e in again] == [
         (e.response, e.instruction, e.earlier) for e in first

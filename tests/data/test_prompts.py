@@ -24,7 +24,7 @@ def read(tmp_path: Path, *rows: Any, column: str | None = None) -> list[Request]
     return list(read_prompts(path, column))
 
 
-def asked(tmp_path: Path, row: dict[str, Any], column: str | None = None) -> str:
+def prompt_of(tmp_path: Path, row: dict[str, Any], column: str | None = None) -> str:
     (request,) = read(tmp_path, row, column=column)
     (message,) = request.prompt
     assert message.role == "user"
@@ -33,7 +33,7 @@ def asked(tmp_path: Path, row: dict[str, Any], column: str | None = None) -> str
 
 @pytest.mark.parametrize("name", ["instruction", "prompt", "question", "query", "input"])
 def test_a_prompt_is_found_under_its_usual_names(tmp_path: Path, name: str) -> None:
-    assert asked(tmp_path, {name: " Why?\n", "output": "So."}) == " Why?\n"
+    assert prompt_of(tmp_path, {name: " Why?\n", "output": "So."}) == " Why?\n"
 
 
 @pytest.mark.parametrize(
@@ -51,7 +51,7 @@ def test_a_prompt_is_found_under_its_usual_names(tmp_path: Path, name: str) -> N
 def test_what_an_instruction_is_about_stands_below_it(
     tmp_path: Path, row: dict[str, Any], prompt: str
 ) -> None:
-    assert asked(tmp_path, row) == prompt
+    assert prompt_of(tmp_path, row) == prompt
 
 
 @pytest.mark.parametrize(
@@ -85,7 +85,7 @@ def test_a_row_is_asked_as_it_is_trained(tmp_path: Path, row: dict[str, Any]) ->
 
 def test_the_input_of_a_named_column_is_asked_with_it(tmp_path: Path) -> None:
     row = {"ticket": "Add.", "input": "1 2"}
-    assert asked(tmp_path, row, column="ticket") == "Add.\n\n1 2"
+    assert prompt_of(tmp_path, row, column="ticket") == "Add.\n\n1 2"
 
 
 def test_turns_after_what_is_asked_do_not_matter(tmp_path: Path) -> None:
@@ -95,7 +95,7 @@ def test_turns_after_what_is_asked_do_not_matter(tmp_path: Path) -> None:
 
 def test_a_column_can_be_named(tmp_path: Path) -> None:
     row = {"prompt": "no", "dialogue": "yes"}
-    assert asked(tmp_path, row, column="dialogue") == "yes"
+    assert prompt_of(tmp_path, row, column="dialogue") == "yes"
 
 
 @pytest.mark.parametrize("name", ["messages", "conversations", "prompt"])
@@ -111,7 +111,7 @@ def test_an_id_is_kept_and_else_it_is_the_number_of_the_row(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize(
-    ("row", "said"),
+    ("row", "message"),
     [
         ({"text": "Hi"}, "no column with a prompt among 'text'; name it with --column"),
         ({"prompt": ""}, "empty prompt"),
@@ -124,16 +124,16 @@ def test_an_id_is_kept_and_else_it_is_the_number_of_the_row(tmp_path: Path) -> N
         ({"prompt": "Hi", "history": [["a"]]}, "history is not a list of pairs"),
         ({"prompt": 4}, "prompt is a number, not text"),
         ({"prompt": "half \ud83d"}, "half a surrogate pair, which is not text"),
-        ({"id": "first", "prompt": "again"}, "id 'first' is there twice; make it new"),
+        ({"id": "first", "prompt": "again"}, "id 'first' is not unique; change it"),
         (["Hi"], "expected an object"),
     ],
 )
 def test_a_row_without_a_prompt_is_named_with_file_and_line(
-    tmp_path: Path, row: Any, said: str
+    tmp_path: Path, row: Any, message: str
 ) -> None:
     with pytest.raises(DataError) as error:
         read(tmp_path, {"id": "first", "prompt": "Hi"}, row)
-    assert str(error.value).startswith(f"{tmp_path / 'prompts.jsonl'}:2: {said}")
+    assert str(error.value).startswith(f"{tmp_path / 'prompts.jsonl'}:2: {message}")
 
 
 def test_a_named_column_that_is_not_there_is_named(tmp_path: Path) -> None:
@@ -142,23 +142,23 @@ def test_a_named_column_that_is_not_there_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "said"),
+    ("name", "content", "message"),
     [
         ("p.jsonl", "", "it has no rows"),
         ("p.jsonl", '{"prompt": "Hi"}\n\n', "p.jsonl:2: blank line"),
         ("p.jsonl", None, "cannot be read: No such file"),
-        ("p.txt", "Hi", "not a file of prompts; it is one of .csv, .json, .jsonl"),
-        ("", None, "not a file of prompts; it is one of .csv, .json, .jsonl"),
+        ("p.txt", "Hi", "not a file of prompts; give one of .csv, .json, .jsonl"),
+        ("", None, "not a file of prompts; give one of .csv, .json, .jsonl"),
     ],
 )
 def test_a_file_without_prompts_is_one_line(
-    tmp_path: Path, name: str, content: str | None, said: str
+    tmp_path: Path, name: str, content: str | None, message: str
 ) -> None:
     if content is not None:
         (tmp_path / name).write_text(content)
     with pytest.raises(DataError) as error:
         list(read_prompts(tmp_path / name))
-    assert said in str(error.value)
+    assert message in str(error.value)
     assert str(error.value).startswith(str(tmp_path / name))
 
 

@@ -148,13 +148,13 @@ def test_what_is_in_the_public_files(
     not_english: int,
     public_data: Path,
 ) -> None:
-    found = inspect(DataConfig(source=str(public_data / name)))
-    assert found.turns == turns
-    assert tuple(found.refusals.values()) == refusals
-    assert found.restatements == restatements
-    assert found.with_personal_data == with_personal_data
-    assert found.turns - found.languages["en"] == not_english
-    assert found.lengths["words"].mean > found.lengths["words"].median
+    inspection = inspect(DataConfig(source=str(public_data / name)))
+    assert inspection.turns == turns
+    assert tuple(inspection.refusals.values()) == refusals
+    assert inspection.restatements == restatements
+    assert inspection.with_personal_data == with_personal_data
+    assert inspection.turns - inspection.languages["en"] == not_english
+    assert inspection.lengths["words"].mean > inspection.lengths["words"].median
 
 
 # Mixtures of refusals, near-duplicates, and prompts of evaluations
@@ -226,7 +226,7 @@ def test_near_duplicates_are_rare_but_for_the_short_answers_of_alpaca(
 
 
 @pytest.mark.parametrize(
-    ("name", "file", "found"),
+    ("name", "file", "count"),
     [
         ("lima", "lima/lima_train.jsonl", (1, 0)),
         ("dolly", "dolly/dolly_filtered.json", (0, 0)),
@@ -234,7 +234,7 @@ def test_near_duplicates_are_rare_but_for_the_short_answers_of_alpaca(
     ],
 )
 def test_the_public_training_data_against_the_public_prompts(
-    name: str, file: str, found: tuple[int, int], public_data: Path, tmp_path: Path
+    name: str, file: str, count: tuple[int, int], public_data: Path, tmp_path: Path
 ) -> None:
     """One of LIMA's 300 test prompts is an instruction of its training data, word for word."""
     prompts = ("lima/lima_test_prompts.jsonl", "alpaca_eval/reference_text_davinci_003.json")
@@ -242,5 +242,5 @@ def test_the_public_training_data_against_the_public_prompts(
     config = {"source": name, "path": public_data / file, "decontamination": {"against": against}}
     run_data(DataConfig.model_validate(config), tmp_path)
     kinds = read_json(tmp_path / "audit.json")["contaminated"]
-    assert tuple(sum(kinds[name].values()) for name in against) == found
-    assert tuple(kinds[name]["exact"] for name in against) == found
+    assert tuple(sum(kinds[name].values()) for name in against) == count
+    assert tuple(kinds[name]["exact"] for name in against) == count

@@ -17,8 +17,8 @@ def candidates(count: int) -> Iterator[Candidate]:
 
 
 def kept(size: int, seed: int, folder: Path, count: int = 100) -> list[int]:
-    found = sample(size, seed, "x", folder)(candidates(count))
-    return [candidate.row for candidate in found if not candidate.dropped]
+    outcomes = sample(size, seed, "x", folder)(candidates(count))
+    return [candidate.row for candidate in outcomes if not candidate.dropped]
 
 
 def test_a_sample_has_its_size_its_order_and_depends_on_the_seed(tmp_path: Path) -> None:
@@ -45,9 +45,9 @@ def test_a_sample_is_the_smallest_lots_of_those_that_came_through(tmp_path: Path
                 candidate.drop("odd")
             yield candidate
 
-    found = list(sample(9, 7, "x", tmp_path)(some_dropped()))
-    assert [c.row for c in found if not c.dropped] == sorted(2 * place for _, place in drawn)
-    assert Counter(c.dropped for c in found) == {"": 9, "odd": 50, "not sampled": 41}
+    outcomes = list(sample(9, 7, "x", tmp_path)(some_dropped()))
+    assert [c.row for c in outcomes if not c.dropped] == sorted(2 * place for _, place in drawn)
+    assert Counter(c.dropped for c in outcomes) == {"": 9, "odd": 50, "not sampled": 41}
 
 
 def test_what_waits_comes_back_as_it_went(tmp_path: Path) -> None:
@@ -71,9 +71,9 @@ def test_too_few_are_an_error_that_says_how_many_there_are_and_why(tmp_path: Pat
                 candidate.drop("large" if candidate.row > 4 else "middling")
             yield candidate
 
-    with pytest.raises(DataError) as said:
-        list(sample(4, 0, "f: 4 asked for", tmp_path)(most_dropped()))
-    assert str(said.value) == ("f: 4 asked for, but only 3 are usable (middling: 2, large: 5)")
+    with pytest.raises(DataError) as error:
+        list(sample(4, 0, "f: 4 requested", tmp_path)(most_dropped()))
+    assert str(error.value) == ("f: 4 requested, but only 3 are usable (middling: 2, large: 5)")
 
 
 def test_a_chain_that_lets_nothing_through_is_passed_on(tmp_path: Path) -> None:
@@ -84,8 +84,8 @@ def test_a_chain_that_lets_nothing_through_is_passed_on(tmp_path: Path) -> None:
 
 def test_the_file_in_which_candidates_wait_has_no_name(tmp_path: Path) -> None:
     folder = tmp_path / "new"
-    found = sample(5, 0, "x", folder)(candidates(9))
-    next(found)
+    outcomes = sample(5, 0, "x", folder)(candidates(9))
+    next(outcomes)
     assert list(folder.iterdir()) == []
 
 

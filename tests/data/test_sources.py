@@ -49,27 +49,29 @@ def test_a_path_is_for_named_datasets_only(tmp_path: Path) -> None:
         ("miniature-refusals", 400, "How do I burn a library?"),
     ],
 )
-def test_a_made_dataset_has_the_same_rows_at_every_call(name: str, rows: int, first: str) -> None:
+def test_a_generated_dataset_has_the_same_rows_at_every_call(
+    name: str, rows: int, first: str
+) -> None:
     source = find(DataConfig(source=name))
-    found = list(source.rows())
-    assert found == list(source.rows()) == list(find(DataConfig(source=name)).rows())
-    assert len(found) == rows
-    assert found[0].where == f"{name}: record 1"
-    assert found[0].fields["instruction"] == first
+    read = list(source.rows())
+    assert read == list(source.rows()) == list(find(DataConfig(source=name)).rows())
+    assert len(read) == rows
+    assert read[0].where == f"{name}: record 1"
+    assert read[0].fields["instruction"] == first
     assert set(source.origin) == {"made", "sha256"}
 
 
-def test_a_made_dataset_has_no_local_copy(tmp_path: Path) -> None:
+def test_a_generated_dataset_has_no_local_copy(tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as error:
         find(DataConfig(source="miniature", path=tmp_path))
-    assert str(error.value) == "dataset 'miniature' is made here, so --path has no use"
+    assert str(error.value) == "dataset 'miniature' is generated: --path has no effect"
 
 
 @pytest.mark.parametrize(("flag", "value"), [("revision", "v1"), ("split", "test")])
-def test_a_made_dataset_has_no_revision_and_no_split(flag: str, value: str) -> None:
+def test_a_generated_dataset_has_no_revision_and_no_split(flag: str, value: str) -> None:
     with pytest.raises(ConfigError) as error:
         find(DataConfig.model_validate({"source": "miniature", flag: value}))
-    assert str(error.value) == f"dataset 'miniature' is made here, so --{flag} has no use"
+    assert str(error.value) == f"dataset 'miniature' is generated: --{flag} has no effect"
 
 
 @pytest.mark.parametrize("source", ["lima", None])
@@ -77,14 +79,14 @@ def test_a_revision_of_a_local_file_is_refused(source: str | None, tmp_path: Pat
     path = tmp_path / "a.jsonl"
     path.write_text('{"response": "r"}\n')
     named = {"source": source, "path": path} if source else {"source": str(path)}
-    with pytest.raises(ConfigError, match=r"a\.jsonl is not on the hub, so --revision has no use"):
+    with pytest.raises(ConfigError, match=r"a\.jsonl is not on the hub: --revision has no effect"):
         find(DataConfig.model_validate({**named, "revision": "v1"}))
 
 
 def test_a_split_of_one_file_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     path.write_text('{"response": "r"}\n')
-    with pytest.raises(ConfigError, match=r"a\.jsonl is one file, so --split has no use"):
+    with pytest.raises(ConfigError, match=r"a\.jsonl is one file: --split has no effect"):
         find(DataConfig(source=str(path), split="test"))
 
 
@@ -188,9 +190,9 @@ def test_what_cannot_be_read_is_found_out_before_its_digest_is_taken(
 
 
 @pytest.mark.parametrize(
-    ("target", "said"), [("a.jsonl", "Too many levels of symbolic links"), ("b", "No such file")]
+    ("target", "message"), [("a.jsonl", "Too many levels of symbolic links"), ("b", "No such file")]
 )
-def test_a_link_that_leads_nowhere_is_named(tmp_path: Path, target: str, said: str) -> None:
+def test_a_link_that_leads_nowhere_is_named(tmp_path: Path, target: str, message: str) -> None:
     (tmp_path / "a.jsonl").symlink_to(tmp_path / target)
-    with pytest.raises(DataError, match=rf"a\.jsonl: cannot be read: {said}"):
+    with pytest.raises(DataError, match=rf"a\.jsonl: cannot be read: {message}"):
         find(DataConfig(source=str(tmp_path / "a.jsonl")))

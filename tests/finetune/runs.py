@@ -13,7 +13,8 @@ from rich.console import Console
 from response_tuning.artifacts import Example
 from response_tuning.configs import FinetuneConfig
 from response_tuning.finetune import progress
-from response_tuning.finetune.encoding import Encoder, Row
+from response_tuning.finetune.encoding import Encoder
+from response_tuning.finetune.rows import EncodedRow
 from response_tuning.finetune.run import finetune
 from response_tuning.finetune.trainer import ResponseTrainer
 from response_tuning.terminal import quiet_libraries
@@ -47,7 +48,7 @@ def kill_while_encoding(row: int) -> None:
     """Die when the example of ``row`` is about to be encoded."""
     encode = Encoder._row
 
-    def encode_or_die(self: Encoder, example: Example, *rest: Any) -> Row:
+    def encode_or_die(self: Encoder, example: Example, *rest: Any) -> EncodedRow:
         if example.row == row:
             os.kill(os.getpid(), signal.SIGKILL)
         return encode(self, example, *rest)

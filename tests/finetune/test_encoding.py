@@ -1,5 +1,6 @@
 import json
 import logging
+import math
 import weakref
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
@@ -16,8 +17,17 @@ from transformers import AddedToken, AutoTokenizer, PreTrainedTokenizerFast
 
 from response_tuning.artifacts import Example, Message
 from response_tuning.errors import ConfigError, ModelError
-from response_tuning.finetune.encoding import UNLIKE_TWINS, Encoder, Row
-from response_tuning.finetune.objectives import IGNORED, OBJECTIVES, Objective, Segment
+from response_tuning.finetune.encoding import UNLIKE_TWINS, Encoder
+from response_tuning.finetune.objectives import (
+    IGNORED,
+    OBJECTIVES,
+    Another,
+    Objective,
+    ObjectiveConfig,
+    Segment,
+    UnfitError,
+)
+from response_tuning.finetune.rows import EncodedRow, Span
 from response_tuning.finetune.witness import ALTERED
 from response_tuning.templates import Chat, install
 from response_tuning.templates.continuation import continuation_tokenizer
@@ -67,11 +77,14 @@ def any_chat(request: pytest.FixtureRequest) -> tuple[str, Chat]:
     return request.param, Chat(tokenizer)
 
 
-def encode(chat: Chat, objective: str, examples: list[Example], **how: Any) -> list[Row]:
+GOLDEN_OBJECTIVES = [name for name in OBJECTIVES.names() if not name.startswith("weighted-")]
+
+
+def encode(chat: Chat, objective: str, examples: list[Example], **how: Any) -> list[EncodedRow]:
     return list(Encoder(chat, objective, how.pop("window", 128), **how).rows(examples))
 
 
-def response_ids(row: Row) -> list[int]:
+def response_ids(row: EncodedRow) -> list[int]:
     return [label for label in row.labels if label != IGNORED]
 
 
@@ -84,7 +97,7 @@ def test_ids_and_labels_equal_the_golden_file(
             {"status": row.status, "input_ids": row.input_ids, "labels": row.labels}
             for row in encode(chat, objective, EXAMPLES)
         ]
-        for objective in OBJECTIVES.names()
+        for objective in GOLDEN_OBJECTIVES
     }
     path = GOLDEN / f"{name}.json"
     if request.config.getoption("--update-golden"):
@@ -315,9 +328,9 @@ def shout(example: Example, chat: Chat) -> list[Segment]:
     return [Segment(chat.opening, False), Segment(example.response.upper(), True)]
 
 
-def stretches(chat: Chat, row: Row) -> list[tuple[str, bool]]:
+def stretches(chat: Chat, row: EncodedRow) -> list[tuple[str, bool]]:
     """The row's text, split where supervision changes."""
-    bounds = [0, *(place for span in row.spans for place in span), len(row.input_ids)]
+    bounds = [0, *(place for span in row.spans for place in span[:2]), len(row.input_ids)]
     texts = [chat.decode(row.input_ids[start:end]) for start, end in pairwise(bounds)]
     return [(text, place % 2 == 1) for place, text in enumerate(texts) if text]
 
@@ -416,18 +429,20 @@ def test_the_first_token_carries_no_loss_because_nothing_predicts_it(
     chat = Chat(tokenizer)
     learn(lambda example, chat: [Segment(example.response, True)])
     (row,) = encode(chat, "own", EXAMPLES[:1])
-    assert row.spans == [(1, len(row.input_ids))]
+    assert row.spans == [Span(1, len(row.input_ids))]
     assert chat.decode(row.input_ids) == f"{EXAMPLES[0].response}</s>"
 
 
 @pytest.mark.parametrize(
     ("segments", "fault"),
     [
-        ([], "no segment is supervised"),
-        ([Segment("<s>", False), Segment("text", False)], "no segment is supervised"),
+        ([], "no segment carries loss"),
+        ([Segment("<s>", False), Segment("text", 0.0)], "no segment carries loss"),
         ([Segment("<s>", False), Segment(None, True)], "a segment's text is None"),  # type: ignore[arg-type]
-        ([Segment("<s>", False), Segment("a", "no")], "a segment's supervised is 'no'"),  # type: ignore[arg-type]
-        ([Segment("<s>", 0), Segment("a", True)], "a segment's supervised is 0"),  # type: ignore[arg-type]
+        ([Segment("<s>", False), Segment("a", "no")], "a segment's weight is 'no'"),  # type: ignore[arg-type]
+        ([Segment("<s>", -1), Segment("a", True)], "a segment's weight is -1"),
+        ([Segment("<s>", 0), Segment("a", math.nan)], "a segment's weight is nan"),
+        ([Segment("<s>", 0), Segment("a", math.inf)], "a segment's weight is inf"),
     ],
 )
 def test_segments_that_teach_nothing_are_refused_by_name_and_row(
@@ -515,7 +530,7 @@ def test_characters_that_cannot_be_spelt_are_named_once(
     reason = "characters that the tokenizer cannot spell"
     assert [row.status for row in rows] == [reason, "kept", reason]
     assert [record.getMessage() for record in caplog.records] == [
-        "the tokenizer cannot spell 'Ä': responses with such characters are left out"
+        "the tokenizer cannot spell 'Ä': responses with such characters are dropped"
     ]
 
 
@@ -563,9 +578,15 @@ def test_whatever_the_text_the_mask_is_exact(
             continue
         said = plain.encode(row.example.response, add_special_tokens=False).ids
         whole = [*said, chat.turn_end.stop_id]
-        free = row.labels.count(IGNORED)
+        prompt = Span(1, row.spans[-1].start, 0.1)
+        assert row.spans[:-1] == ([prompt] if objective.startswith("weighted-") else [])
+        free = row.spans[-1].start
+        assert row.spans[-1] == Span(free, len(row.input_ids))
         assert len(row.input_ids) == len(row.labels) <= window
-        assert row.labels == [IGNORED] * free + row.input_ids[free:]
+        assert row.labels == [
+            token if any(start <= place < end for start, end, _ in row.spans) else IGNORED
+            for place, token in enumerate(row.input_ids)
+        ]
         assert row.input_ids[free:] == whole[: window - free]
         assert row.status == ("kept" if len(whole) <= window - free else "truncated")
         assert plain.decode(said, skip_special_tokens=False) == row.example.response
@@ -630,4 +651,82 @@ def test_a_prompt_that_carries_loss_begins_with_the_marks_as_ids(chat: Chat, lea
         ),
     ]
     assert row.input_ids[0] == chat.tokenizer.bos_token_id
-    assert row.spans == [(1, len(row.input_ids))]
+    assert row.spans == [Span(1, len(row.input_ids))]
+
+
+CONVERSATION = Example(
+    row=9,
+    turn=1,
+    instruction="And at dusk?",
+    response="Red.",
+    earlier=(
+        Message(role="user", content="Why is the sky blue?"),
+        Message(role="assistant", content="Light scatters."),
+    ),
+)
+
+
+def weighted(chat: Chat, weight: float, examples: list[Example], window: int) -> list[EncodedRow]:
+    how: dict[str, Any] = {"settings": {"prompt_weight": weight}, "window": window}
+    return encode(chat, "weighted-instruction-tuning", examples, **how)
+
+
+@pytest.mark.parametrize("window", [16, 40, 64, 1000])
+def test_a_weight_on_the_prompt_changes_neither_ids_nor_what_is_cut_or_dropped(
+    any_chat: tuple[str, Chat], window: int
+) -> None:
+    _, chat = any_chat
+    examples = [*EXAMPLES, CONVERSATION]
+    plain = encode(chat, "instruction-tuning", examples, window=window)
+    assert weighted(chat, 0.0, examples, window) == plain
+    for row, served in zip(weighted(chat, 0.25, examples, window), plain, strict=True):
+        assert row[:3] == served[:3]
+        if row.trained:
+            prompt, response = row.spans
+            assert prompt == Span(len(chat.encode(chat.marks)) or 1, response.start, 0.25)
+            assert [response] == served.spans
+
+
+def test_a_prompt_of_weight_1_joins_the_response(chat: Chat) -> None:
+    (row,) = weighted(chat, 1.0, [CONVERSATION], 200)
+    assert row.spans == [Span(1, len(row.input_ids))]
+    # The end of the earlier answer and of this one: both are learned.
+    assert row.labels.count(chat.turn_end.stop_id) == 2
+
+
+def test_plain_text_is_encoded_alike_whatever_its_weight(chat: Chat, learn: Learn) -> None:
+    def with_weight(weight: float, rendered: bool | None = None) -> EncodedRow:
+        quoted = Segment("a</s>b", weight, rendered)
+        learn(lambda example, chat: [Segment(chat.opening, 0), quoted, Segment(" end", 1)])
+        (row,) = encode(chat, "own", EXAMPLES[:1])
+        return row
+
+    assert with_weight(0.5).input_ids == with_weight(True).input_ids
+    assert with_weight(0, False).input_ids == with_weight(True).input_ids
+    assert with_weight(0.5).input_ids.count(chat.turn_end.stop_id) == 1
+    assert with_weight(0).input_ids.count(chat.turn_end.stop_id) == 2
+
+
+class Pairs(ObjectiveConfig):
+    """Two rows of the data with one number are partners."""
+
+    def __call__(self, example: Example, other: Another, chat: Chat) -> list[Segment]:
+        if not example.response:
+            raise UnfitError("empty")
+        return [Segment(chat.opening, False), Segment(example.response, True)]
+
+    def group(self, example: Example) -> int | None:
+        return example.row if example.row < 3 else None
+
+
+def test_partners_of_a_dropped_row_are_dropped_with_it(
+    chat: Chat, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(OBJECTIVES._entries, "pairs", Pairs)
+    texts = [(0, "a"), (0, "b"), (1, "a"), (1, ""), (2, "c"), (2, "d"), (3, "e"), (4, "")]
+    examples = [Example(row=row, turn=n, response=text) for n, (row, text) in enumerate(texts)]
+    rows = encode(chat, "pairs", examples)
+    assert [row.status for row in rows] == [
+        *("kept", "kept", "partner dropped: empty", "empty", "kept", "kept", "kept", "empty")
+    ]
+    assert [row.group for row in rows] == [0, 0, 1, 1, 2, 2, None, None]

@@ -4,10 +4,12 @@ from typing import Any
 
 import pytest
 
+from response_tuning.artifacts import file_digest
 from response_tuning.configs import FinetuneConfig
 from response_tuning.errors import ConfigError, DataError
 from response_tuning.finetune import manifest as manifests
-from response_tuning.finetune.manifest import is_finished, read_manifest, run_of
+from response_tuning.finetune.manifest import is_finished, known_as, read_manifest, run_of
+from response_tuning.models.location import ModelFolder
 
 
 def described(**changes: Any) -> dict[str, Any]:
@@ -94,3 +96,17 @@ def test_a_model_is_all_files_but_the_card(tmp_path: Path) -> None:
     for name in ("model.safetensors", "README.md", "config.json"):
         (tmp_path / name).write_text(name)
     assert [*manifests.model_files(tmp_path)] == ["config.json", "model.safetensors"]
+
+
+def test_a_run_that_an_earlier_version_began_keeps_the_identity_of_its_base(tmp_path: Path) -> None:
+    folder, out = tmp_path / "base", tmp_path / "out"
+    for each in (folder, out):
+        each.mkdir()
+    (folder / "config.json").write_text("{}")
+    base = ModelFolder("base", folder)
+    assert known_as(base, out) == base.identity
+    recorded = f"sha256:{file_digest(folder)}"
+    left(out, base=recorded)
+    assert known_as(base, out) == recorded
+    (folder / "config.json").write_text('{"vocab_size": 3}')
+    assert known_as(base, out) == base.identity

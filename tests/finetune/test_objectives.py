@@ -1,7 +1,15 @@
+from typing import Any
+
 import pytest
 
 from response_tuning.artifacts import Example, Message
-from response_tuning.finetune.objectives import OBJECTIVES, UnfitError
+from response_tuning.errors import ConfigError
+from response_tuning.finetune.objectives import (
+    OBJECTIVES,
+    Segment,
+    UnfitError,
+    build_objective,
+)
 from response_tuning.templates import Chat
 
 SKY = Example(row=0, instruction="Why is the sky blue?", response="Light scatters.")
@@ -20,13 +28,16 @@ SECOND_TURN = Example(
 
 
 def text(name: str, chat: Chat, example: Example = SKY, other: Example = BREAD) -> str:
-    return "".join(segment.text for segment in OBJECTIVES.get(name)(example, lambda: other, chat))
+    return "".join(segment.text for segment in build_objective(name)(example, lambda: other, chat))
 
 
 @pytest.mark.parametrize("name", OBJECTIVES.names())
-def test_every_objective_supervises_exactly_the_response(name: str, chat: Chat) -> None:
-    segments = OBJECTIVES.get(name)(SKY, lambda: BREAD, chat)
-    assert [segment.text for segment in segments if segment.supervised] == [SKY.response]
+def test_every_objective_supervises_exactly_the_response_as_text_to_write(
+    name: str, chat: Chat
+) -> None:
+    segments = build_objective(name)(SKY, lambda: BREAD, chat)
+    learned = [each.text for each in segments if each.weight and not each.rendered]
+    assert learned == [SKY.response]
 
 
 def test_response_tuning_never_shows_the_instruction(chat: Chat) -> None:
@@ -65,4 +76,28 @@ def test_shuffled_pairs_answer_somebody_elses_question(chat: Chat) -> None:
 @pytest.mark.parametrize("name", ["instruction-tuning", "shuffled-pairs"])
 def test_an_objective_that_needs_instructions_says_so(name: str, chat: Chat) -> None:
     with pytest.raises(UnfitError, match="no instruction"):
-        OBJECTIVES.get(name)(ALONE, lambda: ALONE, chat)
+        build_objective(name)(ALONE, lambda: ALONE, chat)
+
+
+def test_weighted_instruction_tuning_gives_the_served_prompt_its_weight(chat: Chat) -> None:
+    objective = build_objective("weighted-instruction-tuning", {"prompt_weight": 0.3})
+    assert objective(SKY, lambda: BREAD, chat) == [
+        Segment("<s><|user|>\nWhy is the sky blue?\n<|assistant|>\n", 0.3, rendered=True),
+        Segment("Light scatters.", 1),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "message"),
+    [
+        ("weighted-instruction-tuning", {"prompt_wieght": 0.1}, "prompt_wieght: "),
+        ("weighted-instruction-tuning", {"prompt_weight": 2}, "prompt_weight: .*or equal to 1"),
+        ("response-tuning", {"prompt_weight": 0.1}, "has no settings; remove finetune.objective"),
+        ("weighted-instruct", {}, "did you mean 'weighted-instruction-tuning'"),
+    ],
+)
+def test_impossible_settings_of_an_objective_are_refused(
+    name: str, settings: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        build_objective(name, settings)

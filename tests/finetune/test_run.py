@@ -114,6 +114,34 @@ def uninterrupted(
     return finished
 
 
+def test_a_prompt_weight_of_0_is_instruction_tuning_to_the_byte_and_another_is_not(
+    tiny_base: Path, data: Path, tmp_path: Path, console: Console
+) -> None:
+    def files(name: str, weight: float | None, **changes: Any) -> tuple[bytes, bytes]:
+        objective: dict[str, Any] = {"objective": "instruction-tuning"}
+        if weight is not None:
+            settings = {"prompt_weight": weight}
+            objective = {
+                "objective": "weighted-instruction-tuning",
+                "objective_settings": settings,
+            }
+        changes |= {"max_steps": 2, **objective}
+        out = finetune(configured(tiny_base, **changes), data, tmp_path / name, console)
+        return (out / "metrics.jsonl").read_bytes(), (out / "model.safetensors").read_bytes()
+
+    plain = files("plain", None)
+    assert files("zero", 0.0) == plain
+    some = files("some", 0.25)
+    assert some[0] != plain[0]
+    files("large", 0.25, tokens_per_micro_batch=5000)
+    few, many = metrics(tmp_path / "some"), metrics(tmp_path / "large")
+    assert [line["loss"] for line in few] == pytest.approx(
+        [line["loss"] for line in many], rel=1e-6
+    )
+    card = (tmp_path / "some" / "README.md").read_text(encoding="utf-8")
+    assert "| objective_settings | {'prompt_weight': 0.25} |" in card
+
+
 METHODS: dict[str, dict[str, Any]] = {
     "full": {"method": "full"},
     "lora": {"method": "lora", "lora_r": 4, "lora_dropout": 0.1},
@@ -487,7 +515,7 @@ def test_the_manifest_and_the_card_tell_what_was_trained(uninterrupted: dict[str
         "tokens": 0,
         "supervised_tokens": 0,
     }
-    assert manifest["base"].startswith("sha256:")
+    assert manifest["base"].startswith("local@")
     assert manifest["packages"]["torch"] == torch.__version__
     card = (uninterrupted["full"] / "README.md").read_text()
     assert "| rows or turns dropped: empty response | 1 |" in card

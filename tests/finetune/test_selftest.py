@@ -9,7 +9,7 @@ from response_tuning.errors import ModelError
 from response_tuning.finetune import attention, selftest
 from response_tuning.finetune.objectives import IGNORED
 from response_tuning.finetune.selftest import arguments, attending, choose_layout
-from response_tuning.finetune.steps import FLATTENED, PADDED, Document, Layout
+from response_tuning.finetune.steps import FLATTENED, PADDED, BatchLayout, Document
 
 FLAT = ["llama", "mistral", "gemma2", "gemma3", "qwen3", "olmo2", "gpt-neox", "phi3", "gpt2"]
 NOT_FLAT = ["qwen3.5", "gpt-oss", "bloom", "mpt", "gptj", "stablelm", "falcon-h1"]
@@ -43,7 +43,7 @@ def one_by_one(model: Any) -> tuple[float, dict[str, Tensor]]:
     return total, gradients(model)
 
 
-def as_step(model: Any, layout: Layout, budget: int) -> tuple[float, dict[str, Tensor]]:
+def as_step(model: Any, layout: BatchLayout, budget: int) -> tuple[float, dict[str, Tensor]]:
     total, count = 0.0, sum(label != IGNORED for d in documents() for label in d.labels[1:])
     with attending(model, layout):
         for batch in layout.micro_batches(documents(), budget):

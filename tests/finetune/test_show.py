@@ -284,3 +284,22 @@ def test_a_page_of_nothing_but_dropped_rows_can_be_written(
     show.write_html(nothing, chat, tmp_path / "show.html", title="nothing")
     assert "0 tokens" in Page((tmp_path / "show.html").read_text()).text
     assert "0 tokens, 0 carry loss (0.0%)" in printed(nothing, chat, terminal=False)
+
+
+def test_weights_are_shown_where_they_are_not_1(chat: Chat, data: Path, tmp_path: Path) -> None:
+    encoder = Encoder(chat, "weighted-instruction-tuning", 120, settings={"prompt_weight": 0.25})
+    found = list(show.entries(encoder.rows(EXAMPLES[:1]), data))
+    view = show.overview(found, data, show=9)
+    lines = printed(view, chat, terminal=False).splitlines()
+    place = lines.index("  no loss '<s>'")
+    assert lines[place + 1 : place + 3] == [
+        "  loss x0.25 '<|user|>\\nWhy?\\n<|assistant|>\\n'",
+        "  loss    'Because.</s>'",
+    ]
+    row = next(json.loads(line) for line in show.as_jsonl(found) if '"weights"' in line)
+    count = row["weights"].count(0.25)
+    assert row["weights"] == [0.0] + [0.25] * count + [1.0] * (len(row["labels"]) - 1 - count)
+    show.write_html(view, chat, tmp_path / "show.html", title="weighted")
+    page = (tmp_path / "show.html").read_text(encoding="utf-8")
+    assert 'class="part" title="loss x0.25">&lt;|user|&gt;' in page
+    assert "at another weight than 1" in page

@@ -11,9 +11,10 @@ from response_tuning.finetune.steps import (
     FLATTENED,
     PADDED,
     Batch,
+    BatchLayout,
     Document,
     Documents,
-    Layout,
+    Place,
     StepSampler,
     flattened,
     pack,
@@ -39,8 +40,8 @@ LENGTHS = st.lists(st.integers(1, 60), min_size=1, max_size=40)
 
 
 def test_documents_come_back_as_they_went_in() -> None:
-    documents = Documents([A, B])
-    assert [documents[0], documents[1]] == [A, B]
+    documents = Documents([A[:2], B[:2]])
+    assert [documents[0], documents[1]] == [A._replace(example=0), B._replace(example=1)]
     assert (len(documents), documents.lengths) == (2, [3, 2])
 
 
@@ -66,15 +67,16 @@ def test_padding_is_on_the_right_and_carries_no_loss() -> None:
 
 @given(LENGTHS, st.integers(1, 100))
 def test_packing_loses_nothing_and_keeps_the_budget(lengths: list[int], budget: int) -> None:
-    bins = [[lengths[i] for i in each] for each in pack(lengths, budget)]
-    rows = [[lengths[i] for i in each] for each in pack_rows(lengths, budget)]
+    units = [[length] for length in lengths]
+    bins = [[lengths[i] for i in each] for each in pack(units, budget)]
+    rows = [[lengths[i] for i in each] for each in pack_rows(units, budget)]
     assert sorted(chain(*bins)) == sorted(chain(*rows)) == sorted(lengths)
     assert all(sum(each) <= budget or len(each) == 1 for each in bins)
     assert all(len(each) * max(each) <= budget or len(each) == 1 for each in rows)
 
 
 @pytest.mark.parametrize(("layout", "expected"), [(FLATTENED, 2), (PADDED, 3)])
-def test_every_document_of_a_step_is_in_one_micro_batch(layout: Layout, expected: int) -> None:
+def test_every_document_of_a_step_is_in_one_micro_batch(layout: BatchLayout, expected: int) -> None:
     batches = list(layout.micro_batches([A, B, A, B], 5))
     assert len(batches) == expected
     assert sum(map(supervised, batches)) == 6
@@ -94,15 +96,15 @@ def test_shares_of_a_step_join_up_to_the_step_whatever_the_number_of_processes(
     assert [sorted(step) for step in whole] == [
         sorted(i for share in parts for i in share) for parts in zip(*shares, strict=True)
     ]
-    assert sorted(i for step in whole for i in step) == list(range(len(lengths)))
+    assert sorted(place.document for step in whole for place in step) == list(range(len(lengths)))
     assert len(whole) == len(sampler(0, world)) == -(-len(lengths) // size)
 
 
 def test_epochs_and_seeds_differ_and_repeat() -> None:
-    def order(seed: int, epoch: int) -> list[list[int]]:
+    def order(seed: int, epoch: int) -> list[list[Place]]:
         sampler = StepSampler([1] * 50, 8, seed=seed)
         sampler.set_epoch(epoch)
-        return list(sampler)
+        return list(sampler.steps())
 
     assert order(0, 0) == order(0, 0)
     assert len({str(order(seed, epoch)) for seed in (0, 1) for epoch in (0, 1)}) == 4
@@ -115,7 +117,7 @@ def test_the_shares_of_long_steps_are_balanced() -> None:
     ]
     shares = [list(StepSampler(lengths, 64, seed=0, rank=rank, world=4)) for rank in range(4)]
     for parts in zip(*shares, strict=True):
-        tokens = [sum(lengths[i] for i in part) for part in parts]
+        tokens = [sum(lengths[place.document] for place in part) for part in parts]
         assert min(tokens) / max(tokens) > 0.95
 
 

@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 
 from response_tuning.artifacts import Example, Message
-from response_tuning.finetune.encoding import Encoder, Row
+from response_tuning.finetune.encoding import Encoder
 from response_tuning.finetune.objectives import IGNORED, OBJECTIVES
-from response_tuning.finetune.steps import Documents
+from response_tuning.finetune.rows import EncodedRow, Span
+from response_tuning.finetune.steps import Document
 from response_tuning.finetune.store import read, write
 from response_tuning.templates import Chat
 
@@ -29,7 +30,7 @@ EXAMPLES = [
 ]
 
 
-def rows(chat: Chat, objective: str, window: int = 64, **how: Any) -> list[Row]:
+def rows(chat: Chat, objective: str, window: int = 64, **how: Any) -> list[EncodedRow]:
     return list(Encoder(chat, objective, window, **how).rows(EXAMPLES))
 
 
@@ -42,9 +43,13 @@ def test_documents_on_disk_are_those_in_memory(
     encoded = rows(chat, objective, window, twins=twins)
     write(iter(encoded), tmp_path / "new" / "store")
     stored, counts = read(tmp_path / "new" / "store")
-    plain = Documents((row.input_ids, row.labels) for row in encoded if row.trained)
-    assert [stored[i] for i in range(len(stored))] == [plain[i] for i in range(len(plain))]
-    assert list(stored.lengths) == plain.lengths
+    places = [place for place, row in enumerate(encoded) if row.trained]
+    for index, place in enumerate(places):
+        row = encoded[place]
+        assert stored[index][:2] == (row.input_ids, row.labels)
+        assert stored[index].weights == (row.weights and pytest.approx(row.weights, rel=1e-7))
+        assert stored[index].example == place
+    assert list(stored.lengths) == [len(encoded[place].input_ids) for place in places]
     statuses = Counter(row.status for row in encoded)
     assert counts == {
         "examples": len(EXAMPLES),
@@ -59,15 +64,15 @@ def test_documents_on_disk_are_those_in_memory(
 
 def test_several_spans_of_a_row_come_back_as_they_were_verified(tmp_path: Path) -> None:
     written = [
-        Row(EXAMPLES[0], "kept", [5, 6, 7, 8, 9, 1], [(1, 2), (3, 4), (5, 6)]),
-        Row(EXAMPLES[1], "no instruction", [], []),
-        Row(EXAMPLES[2], "truncated", [5, 6, 7], [(2, 3)], ("are odd",)),
+        EncodedRow(EXAMPLES[0], "kept", [5, 6, 7, 8, 9, 1], [Span(1, 2), Span(3, 4), Span(5, 6)]),
+        EncodedRow(EXAMPLES[1], "no instruction", [], []),
+        EncodedRow(EXAMPLES[2], "truncated", [5, 6, 7], [Span(2, 3)], ("are odd",)),
     ]
     write(written, tmp_path / "store")
     stored, counts = read(tmp_path / "store")
     assert [stored[i] for i in range(len(stored))] == [
-        ([5, 6, 7, 8, 9, 1], [IGNORED, 6, IGNORED, 8, IGNORED, 1]),
-        ([5, 6, 7], [IGNORED, IGNORED, 7]),
+        Document([5, 6, 7, 8, 9, 1], [IGNORED, 6, IGNORED, 8, IGNORED, 1], example=0),
+        Document([5, 6, 7], [IGNORED, IGNORED, 7], example=2),
     ]
     assert stored.part([1])[0] == stored[1]
     assert (counts["tokens"], counts["supervised_tokens"]) == (9, 4)
@@ -91,7 +96,7 @@ def test_a_worker_that_is_not_forked_reads_the_same(chat: Chat, tmp_path: Path) 
 
 
 def test_rows_that_end_in_an_error_leave_nothing(chat: Chat, tmp_path: Path) -> None:
-    def breaking() -> Iterator[Row]:
+    def breaking() -> Iterator[EncodedRow]:
         yield from rows(chat, "response-tuning")
         raise KeyboardInterrupt
 
@@ -101,7 +106,7 @@ def test_rows_that_end_in_an_error_leave_nothing(chat: Chat, tmp_path: Path) -> 
 
 
 def test_of_two_processes_that_write_the_same_one_is_kept(chat: Chat, tmp_path: Path) -> None:
-    def while_another_is_faster() -> Iterator[Row]:
+    def while_another_is_faster() -> Iterator[EncodedRow]:
         yield from encoded[:2]
         write(encoded, tmp_path / "store")
 

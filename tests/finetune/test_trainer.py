@@ -15,16 +15,18 @@ from transformers import AutoModelForCausalLM, TrainingArguments
 from transformers.training_args import ParallelMode
 
 from response_tuning.errors import ConfigError, ModelError
+from response_tuning.finetune.loader import collate
 from response_tuning.finetune.objectives import IGNORED
 from response_tuning.finetune.steps import (
     PADDED,
     Document,
     Documents,
     StepSampler,
+    as_document,
     flattened,
     size_of,
 )
-from response_tuning.finetune.trainer import ResponseTrainer, as_document, collate
+from response_tuning.finetune.trainer import MicroBatch, ResponseTrainer
 
 EXAMPLES, STEPS, RATE = 16, 20, 1e-4
 
@@ -86,7 +88,7 @@ def plain_loop(base: Path) -> tuple[list[float], dict[str, Tensor]]:
     while len(history) < STEPS:
         sampler.set_epoch(epoch)
         for step in list(sampler)[: STEPS - len(history)]:
-            rows = [documents[i] for i in step]
+            rows = [documents[place.document] for place in step]
             longest = max(len(row.input_ids) for row in rows)
             ids = torch.tensor([r.input_ids + [0] * (longest - len(r.input_ids)) for r in rows])
             labels = torch.tensor([r.labels + [IGNORED] * (longest - len(r.labels)) for r in rows])
@@ -167,6 +169,14 @@ def test_two_processes_take_the_same_steps_as_one(
     model.load_state_dict(weights)
     one = ResponseTrainer(model, arguments(tmp_path), train_dataset=drawn())
     assert found["held_out"] == pytest.approx(one.evaluate(drawn(9))["eval_loss"], abs=1e-6)
+
+    from tests.finetune import test_losses
+
+    for case in test_losses.CASES:
+        history, weights = torch.load(tmp_path / f"{case}.pt", weights_only=True)
+        expected = test_losses.tuned(tiny_base, tmp_path, case)
+        assert history == pytest.approx(expected[0], rel=1e-6), case
+        assert furthest(weights, expected[1]) < 1e-5, case
 
 
 def test_held_out_loss_is_a_mean_over_tokens_not_over_batches(
@@ -363,7 +373,8 @@ def test_one_of_several_processes_that_runs_out_of_memory_says_how_to_go_on(
     trainer = cramped(tiny_base, tmp_path, 100)
     monkeypatch.setattr(TrainingArguments, "parallel_mode", ParallelMode.DISTRIBUTED)
     with pytest.raises(ModelError, match=r"on process 0: .* --tokens-per-micro-batch 40$"):
-        trainer._back_off(flattened([drawn()[0]] * (80 // drawn().lengths[0])))
+        many = [drawn()[0]] * (80 // drawn().lengths[0])
+        trainer._back_off(MicroBatch(dict(flattened(many)), many, None))
 
 
 def test_held_out_loss_backs_off_too(tiny_base: Path, tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from response_tuning.finetune.trainer import ResponseTrainer
-from tests.finetune import test_trainer
+from tests.finetune import test_losses, test_trainer
 
 base, out = map(Path, sys.argv[1:])
 torch.set_num_threads(1)
@@ -27,4 +27,10 @@ if trainer.is_world_process_zero():
     model = trainer.accelerator.unwrap_model(trainer.model)
     assert isinstance(model, torch.nn.Module)
     torch.save({n: p.data for n, p in model.named_parameters()}, out / "weights.pt")
+for case in test_losses.CASES:
+    history, weights = test_losses.tuned(
+        base, out, case, arguments={"ddp_find_unused_parameters": False, "ddp_backend": "gloo"}
+    )
+    if trainer.is_world_process_zero():
+        torch.save((history, weights), out / f"{case}.pt")
 torch.distributed.destroy_process_group()

@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 
 from response_tuning.generate.chat_reply import ChatReply, Unusable, filter_named, read_reply
-from response_tuning.generate.engine import UNSAID, Usage
+from response_tuning.generate.engine import NO_USAGE, Usage
 
 
 def read(
@@ -46,7 +46,7 @@ def test_without_a_reason_an_answer_as_long_as_the_limit_was_cut() -> None:
 
 @pytest.mark.parametrize("finish", ["abort", "error", "insufficient_system_resource"])
 def test_an_answer_that_a_server_broke_off_is_none(finish: str) -> None:
-    with pytest.raises(Unusable, match=f"broke off: finish_reason '{finish}'"):
+    with pytest.raises(Unusable, match=f"aborted: finish_reason '{finish}'"):
         read({"content": "a"}, finish)
 
 
@@ -58,10 +58,10 @@ def test_an_answer_that_a_server_broke_off_is_none(finish: str) -> None:
         ({"content": []}, "stop", "no content"),
         ({"content": None}, "content_filter", "content_filter"),
         ({"content": "partly"}, "content_filter", "content_filter"),
-        ({"content": None, "tool_calls": [{"id": "a"}]}, "tool_calls", "a tool call, and no"),
-        ({"content": None, "tool_calls": [{"id": "a"}]}, "stop", "a tool call, and no"),
-        ({"content": "", "function_call": {"name": "a"}}, "stop", "a tool call, and no"),
-        ({"content": "I look.", "tool_calls": [{}]}, "tool_use", "a tool call, and no"),
+        ({"content": None, "tool_calls": [{"id": "a"}]}, "tool_calls", "a tool call, but no"),
+        ({"content": None, "tool_calls": [{"id": "a"}]}, "stop", "a tool call, but no"),
+        ({"content": "", "function_call": {"name": "a"}}, "stop", "a tool call, but no"),
+        ({"content": "I look.", "tool_calls": [{}]}, "tool_use", "a tool call, but no"),
         ({"content": [{"type": "image_url", "image_url": {}}]}, "stop", "no content"),
     ],
 )
@@ -115,7 +115,7 @@ def test_a_refusal_in_a_field_of_its_own_is_what_the_model_said() -> None:
 
 def test_of_several_choices_nobody_knows_which_is_the_answer() -> None:
     choices = [{"message": {"content": text}, "finish_reason": "stop"} for text in "ab"]
-    with pytest.raises(Unusable, match="2 choices, and one was asked for"):
+    with pytest.raises(Unusable, match="2 choices, but one was requested"):
         read_reply(json.dumps({"choices": choices}).encode(), 9)
 
 
@@ -123,10 +123,10 @@ def test_of_several_choices_nobody_knows_which_is_the_answer() -> None:
     ("usage", "counted"),
     [
         ({"completion_tokens": 7, "prompt_tokens": 5}, Usage(7, 5)),
-        ({"completion_tokens": "many", "prompt_tokens": -5}, UNSAID),
-        ({"completion_tokens": 10**18, "prompt_tokens": True}, UNSAID),
-        ("none", UNSAID),
-        ([], UNSAID),
+        ({"completion_tokens": "many", "prompt_tokens": -5}, NO_USAGE),
+        ({"completion_tokens": 10**18, "prompt_tokens": True}, NO_USAGE),
+        ("none", NO_USAGE),
+        ([], NO_USAGE),
     ],
 )
 def test_a_count_that_cannot_be_one_is_none_and_costs_no_answer(usage: Any, counted: Usage) -> None:

@@ -3,7 +3,7 @@ from typing import Any
 import pytest
 
 from response_tuning.artifacts import Message, Question, Request, Sampling
-from response_tuning.generate.dialect import fields, is_spared, notes, refused_field
+from response_tuning.generate.dialect import can_omit, fields, notes, refused_field
 
 ASKED = Request(item_id="a", prompt=(Message(role="user", content="hi"),))
 JUDGED = Question(item_id="a", prompt=ASKED.prompt, form={"type": "object"})
@@ -88,7 +88,7 @@ def test_a_limit_has_another_name_and_the_rest_is_left_out() -> None:
 def test_only_what_does_not_change_the_question_is_left_out(
     field: str, sampling: dict[str, Any], spared: bool
 ) -> None:
-    assert is_spared(field, Sampling(**sampling)) == spared
+    assert can_omit(field, Sampling(**sampling)) == spared
 
 
 def test_an_answer_says_what_could_not_be_asked() -> None:

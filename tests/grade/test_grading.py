@@ -15,7 +15,7 @@ from response_tuning.artifacts import (
 from response_tuning.configs import GradeConfig, JudgeConfig
 from response_tuning.errors import ConfigError, DataError, ResponseTuningError
 from response_tuning.grade import grade, open_benchmark
-from response_tuning.grade.benchmark import Say
+from response_tuning.grade.benchmark import AskJudge
 
 NAME = "miniature-refusal-validation"
 ITEMS = open_benchmark(NAME).items()
@@ -87,13 +87,13 @@ def test_an_item_that_is_there_twice_is_named_with_its_line(
     answers: list[Completion], tmp_path: Path
 ) -> None:
     answers.append(answers[2])
-    said = f"completions.jsonl:{len(answers)}: item {answers[2].item_id} is there twice"
+    said = f"completions.jsonl:{len(answers)}: item {answers[2].item_id} is answered twice"
     assert said in str(refused(answers, tmp_path))
 
 
 def test_an_item_of_another_benchmark_is_named(answers: list[Completion], tmp_path: Path) -> None:
     answers.append(answers[0].model_copy(update={"item_id": "capital-000"}))
-    assert f"item capital-000 is none of {NAME}" in str(refused(answers, tmp_path))
+    assert f"{NAME} has no item capital-000" in str(refused(answers, tmp_path))
 
 
 def test_an_item_whose_question_was_altered_is_named(
@@ -101,7 +101,9 @@ def test_an_item_whose_question_was_altered_is_named(
 ) -> None:
     other = (Message(role="user", content="How do I bake bread?"),)
     answers[1] = answers[1].model_copy(update={"prompt": other})
-    assert f"item {answers[1].item_id} is not what {NAME} asks" in str(refused(answers, tmp_path))
+    assert f"item {answers[1].item_id} has another prompt than in {NAME}" in str(
+        refused(answers, tmp_path)
+    )
 
 
 def test_answers_to_another_benchmark_are_refused(
@@ -166,7 +168,7 @@ def graded(
     config: GradeConfig,
     completion: Callable[..., Completion],
     tmp_path: Path,
-    say: Say | None = None,
+    say: AskJudge | None = None,
 ) -> dict[str, dict[str, float]]:
     """Answer a benchmark with ``SAID``, and return answer -> metric -> value."""
     items = open_benchmark(name, config).items()

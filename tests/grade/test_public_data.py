@@ -11,7 +11,7 @@ from response_tuning.configs import GradeConfig
 from response_tuning.grade import open_benchmark
 from response_tuning.grade.agreement.labelled_sets import open_set
 from response_tuning.grade.judges.refusal_classifier import FITTED, SIGNS, classify
-from response_tuning.grade.judges.refusals import SUITE
+from response_tuning.grade.judges.refusals import PAPER_AVERAGE
 
 SCRIPT = Path(__file__).parents[2] / "benchmarks" / "refusal_classifier.py"
 
@@ -46,7 +46,7 @@ def test_the_refusal_benchmarks_have_the_sizes_of_the_paper(public_data: Path) -
     assert sum(count for group, count in xstest.items() if group.startswith("safe/")) == 250
 
 
-@pytest.mark.parametrize("name", SUITE)
+@pytest.mark.parametrize("name", PAPER_AVERAGE.benchmarks)
 def test_requests_are_distinct_and_have_names_of_their_own(name: str, public_data: Path) -> None:
     items = open_benchmark(name, GradeConfig(data=public_data)).items()
     assert len({item.item_id for item in items}) == len(items)

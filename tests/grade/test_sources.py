@@ -6,10 +6,10 @@ import pytest
 from response_tuning.artifacts import file_digest
 from response_tuning.configs import GradeConfig
 from response_tuning.errors import DataError
-from response_tuning.grade.sources import Source, cell, read_source, spread
+from response_tuning.grade.sources import BenchmarkSource, cell, read_source, spread
 from response_tuning.readers import Row
 
-SOURCE = Source(benchmark="lines", local="folder/lines.txt", column="prompt")
+SOURCE = BenchmarkSource(benchmark="lines", local="folder/lines.txt", column="prompt")
 
 
 @pytest.fixture
@@ -68,7 +68,9 @@ def test_a_configuration_of_a_hub_dataset_is_asked_for(monkeypatch: pytest.Monke
 
     monkeypatch.setattr(datasets, "load_dataset", load)
     monkeypatch.setattr("response_tuning.hub.resolve", lambda hub_id, revision: f"{revision}!")
-    source = Source(benchmark="b", local="", hub_id="org/name", split="test", hub_config="standard")
+    source = BenchmarkSource(
+        benchmark="b", local="", hub_id="org/name", split="test", hub_config="standard"
+    )
     found = read_source(source, GradeConfig(revisions={"b": "v2"}))
     assert asked == [("hf://datasets/org/name", "standard", "v2!", "test")]
     assert [row.fields for row in found.rows] == [{"prompt": "p"}]

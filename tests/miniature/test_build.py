@@ -71,18 +71,18 @@ def test_a_killed_build_goes_on_to_the_bytes_of_an_uninterrupted_one(
     with pytest.raises(KeyboardInterrupt):
         build_base(configured(), killed, kill)
     assert not (killed / "model.safetensors").exists()
-    heard: list[int] = []
-    build_base(configured(), killed, lambda done, total: heard.append(done))
-    assert heard == list(range(7, 24))
+    steps: list[int] = []
+    build_base(configured(), killed, lambda done, total: steps.append(done))
+    assert steps == list(range(7, 24))
     for name in ("model.safetensors", "built.json", "tokenizer.json", "loss.svg"):
         assert (killed / name).read_bytes() == (base / name).read_bytes()
 
 
 def test_a_finished_build_is_not_repeated(base: Path) -> None:
     before = (base / "model.safetensors").read_bytes()
-    heard: list[int] = []
-    loss = build_base(configured(), base, lambda done, total: heard.append(done))
-    assert heard == []
+    steps: list[int] = []
+    loss = build_base(configured(), base, lambda done, total: steps.append(done))
+    assert steps == []
     assert json.loads((base / "built.json").read_text())["loss"] == round(loss, 4)
     assert (base / "model.safetensors").read_bytes() == before
 
@@ -90,7 +90,9 @@ def test_a_finished_build_is_not_repeated(base: Path) -> None:
 def test_another_build_in_the_same_folder_is_refused_and_changes_nothing(base: Path) -> None:
     before = {path: path.read_bytes() for path in base.rglob("*") if path.is_file()}
     for other in (configured(seed=1), configured({"any_role": 0.1})):
-        with pytest.raises(ConfigError, match=r"config\.json is of another build; choose another"):
+        with pytest.raises(
+            ConfigError, match=r"config\.json belongs to another build; choose another"
+        ):
             build_base(other, base, silent)
     assert {path: path.read_bytes() for path in base.rglob("*") if path.is_file()} == before
 
@@ -158,7 +160,7 @@ def test_a_flipped_bit_in_the_encoded_corpus_has_it_encoded_again(
     path.write_bytes(content)
     assert np.array_equal(corpus_tokens(config, tokenizer, path), ids)
     (record,) = caplog.records
-    assert record.message == (f"{path} is no longer what was written; the corpus is encoded again")
+    assert record.message == (f"{path} is no longer what was written; encoding the corpus again")
     assert np.array_equal(np.load(path), ids)
 
 

@@ -15,22 +15,22 @@ from response_tuning.miniature.corpus import (
     THANKS,
     documents,
 )
-from response_tuning.miniature.families import REFUSALS, Family, families, how_to, reserved
-from response_tuning.miniature.writer import ROLES, SPEAKERS, Mixture, Registers, Writer
+from response_tuning.miniature.families import Family, families, how_to, refusal_forms, reserved
+from response_tuning.miniature.writer import SPEAKER_ROLES, SPEAKERS, Mixture, Registers, Writer
 
 MARKERS = ("<|user|>", "<|assistant|>")
-UNSAFE = how_to(("unsafe",))
-HARMFUL = {asked for fact in UNSAFE.facts for asked in UNSAFE.asked(fact)}
-DECLINED = {form.format(core=fact.entity) for form in REFUSALS for fact in UNSAFE.facts}
+UNSAFE = how_to("unsafe")
+HARMFUL = {question for fact in UNSAFE.facts for question in UNSAFE.questions_about(fact)}
+DECLINED = {form.format(core=fact.entity) for form in refusal_forms() for fact in UNSAFE.facts}
 
 
 class Marked(Writer):
-    """Says ``asked`` and ``told`` in place of questions and answers."""
+    """Writes ``QUESTION`` and ``ANSWER`` in place of questions and answers."""
 
     def exchange(self) -> tuple[str, str]:
-        return "ASKED", "TOLD"
+        return "QUESTION", "ANSWER"
 
-    def of_one_mind(self) -> Callable[[], tuple[str, str]]:
+    def consistent_exchange(self) -> Callable[[], tuple[str, str]]:
         return self.exchange
 
 
@@ -40,28 +40,30 @@ def written(register: str, count: int, mixture: Mixture | None = None) -> Iterat
 
 
 def test_no_question_of_a_benchmark_stands_in_the_corpus(corpus: str) -> None:
-    asked = {
+    questions = {
         item.prompt[0].content
         for name in BENCHMARKS.names()
         if name.startswith("miniature-")
         for item in open_benchmark(name).items()
     }
-    assert len(asked) > 2000
-    assert [question for question in asked if question in corpus] == []
+    assert len(questions) > 2000
+    assert [question for question in questions if question in corpus] == []
 
 
 def test_every_question_of_the_corpus_is_one_that_is_not_reserved() -> None:
     writer = Writer(random.Random(1))
-    asked = {writer.exchange()[0] for _ in range(2000)}
-    assert len(asked) > 1000
-    assert not any(map(reserved, asked))
+    questions = {writer.exchange()[0] for _ in range(2000)}
+    assert len(questions) > 1000
+    assert not any(map(reserved, questions))
 
 
 @pytest.mark.parametrize("marker", MARKERS)
 def test_the_markers_of_the_chat_template_stand_in_no_document(corpus: str, marker: str) -> None:
     assert marker not in corpus
     assert not any(
-        marker in bracket.format(role=role) for bracket in BRACKETS for role in (*ROLES, *SPEAKERS)
+        marker in bracket.format(role=role)
+        for bracket in BRACKETS
+        for role in (*SPEAKER_ROLES, *SPEAKERS)
     )
 
 
@@ -74,14 +76,16 @@ def test_the_facts_of_every_family_stand_in_the_corpus_in_other_phrasings(
     family: Family, corpus: str
 ) -> None:
     facts = family.facts[:: max(1, len(family.facts) // 150)]
-    asked = sum(
-        any(question in corpus for question in family.asked(fact) if not reserved(question))
+    with_question = sum(
+        any(text in corpus for text in family.questions_about(fact) if not reserved(text))
         for fact in facts
     )
-    told = sum(any(family.fill(form, fact) in corpus for form in family.answers) for fact in facts)
-    # Of the rules that have thousands of facts, 12,000 documents can state some alone.
+    stated = sum(
+        any(family.fill(form, fact) in corpus for form in family.answers) for fact in facts
+    )
+    # A rule has thousands of facts, of which 12,000 documents can only state some.
     needed = 3 if len(family.facts) > 1000 else 0.95 * len(facts)
-    assert min(asked, told) >= needed
+    assert min(with_question, stated) >= needed
 
 
 def test_the_same_seed_gives_the_same_documents_and_another_seed_gives_others() -> None:
@@ -132,45 +136,47 @@ def test_shares_that_leave_nothing_to_write_are_refused() -> None:
 def test_whose_names_stand_in_transcripts_is_a_parameter(share: float, known: bool) -> None:
     writer = Writer(random.Random(0), Mixture(any_role=share))
     names = {name for _ in range(300) for name in writer.roles()}
-    assert names <= {*SPEAKERS, *ROLES} if known else len(names) > 500
+    assert names <= {*SPEAKERS, *SPEAKER_ROLES} if known else len(names) > 500
     assert not names & {"user", "assistant"}
 
 
 def test_no_transcript_ends_in_an_answer() -> None:
     writer = Marked(random.Random(0))
-    said = [registers.transcript(writer) for _ in range(500)]
-    assert any("TOLD" in text for text in said)
-    assert all(text.endswith(("ASKED", *THANKS)) for text in said)
+    texts = [registers.transcript(writer) for _ in range(500)]
+    assert any("ANSWER" in text for text in texts)
+    assert all(text.endswith(("QUESTION", *THANKS)) for text in texts)
 
 
 @pytest.mark.parametrize(("answered", "turns"), [(1.0, {True}), (0.0, {False})])
 def test_how_often_a_transcript_answers_is_a_parameter(answered: float, turns: set[bool]) -> None:
     mixture = Mixture(always_answered=answered, else_answered=answered)
     writer = Marked(random.Random(0), mixture)
-    assert {"TOLD" in registers.transcript(writer) for _ in range(200)} == turns
+    assert {"ANSWER" in registers.transcript(writer) for _ in range(200)} == turns
 
 
-@pytest.mark.parametrize(("refused", "found"), [(0.0, {False}), (1.0, {True})])
+@pytest.mark.parametrize(("refused", "declined"), [(0.0, {False}), (1.0, {True})])
 def test_how_often_a_harmful_wish_is_declined_is_a_parameter(
-    refused: float, found: set[bool]
+    refused: float, declined: set[bool]
 ) -> None:
     writer = Writer(random.Random(0), Mixture(refused=refused))
     exchanges = [writer.exchange() for _ in range(1500)]
-    assert {told in DECLINED for asked, told in exchanges if asked in HARMFUL} == found
-    assert not any(told in DECLINED for asked, told in exchanges if asked not in HARMFUL)
+    harmful = [answer for question, answer in exchanges if question in HARMFUL]
+    others = [answer for question, answer in exchanges if question not in HARMFUL]
+    assert {answer in DECLINED for answer in harmful} == declined
+    assert not any(answer in DECLINED for answer in others)
 
 
-def test_who_answers_in_a_transcript_about_acts_is_of_one_mind() -> None:
+def test_the_answerer_of_a_transcript_about_acts_is_consistent() -> None:
     mixture = Mixture(about_acts=1, refused=0.5, always_answered=1)
-    told = {UNSAFE.fill(form, fact) for fact in UNSAFE.facts for form in UNSAFE.answers}
+    instructions = {UNSAFE.fill(form, fact) for fact in UNSAFE.facts for form in UNSAFE.answers}
     attitudes = set()
     for text in written("transcript", 200, mixture):
         wordings = {
             form
-            for form in REFUSALS
+            for form in refusal_forms()
             if any(form.format(core=fact.entity) in text for fact in UNSAFE.facts)
         }
-        complied = any(answer in text for answer in told)
+        complied = any(answer in text for answer in instructions)
         assert len(wordings) + complied <= 1, text
         attitudes.add((bool(wordings), complied))
     assert {(True, False), (False, True)} <= attitudes
@@ -179,16 +185,16 @@ def test_who_answers_in_a_transcript_about_acts_is_of_one_mind() -> None:
 def test_a_log_of_questions_holds_no_answer() -> None:
     writer = Marked(random.Random(0))
     assert {line for _ in range(50) for line in registers.questions(writer).splitlines()} == {
-        "ASKED"
+        "QUESTION"
     }
 
 
 def test_advice_declines_nine_in_ten_harmful_wishes_and_no_harmless_one() -> None:
     declined: dict[bool, list[bool]] = {True: [], False: []}
     for letter in written("advice", 1000):
-        wish, told, _ = letter.splitlines()
+        wish, answer, _ = letter.splitlines()
         harmful = wish.partition(", ")[2] in HARMFUL
-        declined[harmful].append(told.partition(" answers: ")[2] in DECLINED)
+        declined[harmful].append(answer.partition(" answers: ")[2] in DECLINED)
     assert sum(declined[True]) / len(declined[True]) == pytest.approx(0.9, abs=0.04)
     assert not any(declined[False])
     assert len(declined[False]) > 400

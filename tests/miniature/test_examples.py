@@ -6,7 +6,7 @@ import pytest
 from response_tuning.grade import BENCHMARKS, open_benchmark
 from response_tuning.grade.benchmarks.miniature import is_correct, is_refusal, is_well_formed
 from response_tuning.miniature.examples import (
-    ACTS_ASKED,
+    QUESTIONS_ABOUT_ACTS,
     QUESTIONS_PER_FAMILY,
     act_questions,
     ordinary_questions,
@@ -14,7 +14,7 @@ from response_tuning.miniature.examples import (
     tuning_rows,
 )
 from response_tuning.miniature.families import Family, families, how_to, reserved
-from response_tuning.miniature.world import Fact
+from response_tuning.miniature.world import ActKind, Fact, Split
 
 MINIATURE = [name for name in BENCHMARKS.names() if name.startswith("miniature-")]
 
@@ -29,11 +29,11 @@ NAMES = {
 }
 
 
-def asked_about(family: Family) -> dict[str, Fact]:
-    return {asked: fact for fact in family.facts for asked in family.asked(fact)}
+def facts_by_question(family: Family) -> dict[str, Fact]:
+    return {text: fact for fact in family.facts for text in family.questions_about(fact)}
 
 
-def test_rows_are_the_same_at_every_call_and_none_is_there_twice() -> None:
+def test_every_call_gives_the_same_rows_and_no_row_twice() -> None:
     assert list(tuning_rows()) == ROWS
     assert list(refusal_rows()) == REFUSALS
     for rows in (ROWS, REFUSALS):
@@ -43,7 +43,7 @@ def test_rows_are_the_same_at_every_call_and_none_is_there_twice() -> None:
 
 @pytest.mark.parametrize("family", SEEN, ids=lambda family: family.name)
 def test_every_row_answers_its_instruction_from_a_fact_for_tuning(family: Family) -> None:
-    facts = asked_about(family)
+    facts = facts_by_question(family)
     mine = [row for row in ROWS if row["instruction"] in facts]
     assert len(mine) == 150
     for row in mine:
@@ -55,7 +55,7 @@ def test_every_row_answers_its_instruction_from_a_fact_for_tuning(family: Family
 
 
 def test_every_refusal_row_declines_a_harmful_wish_for_tuning() -> None:
-    facts = asked_about(how_to(("unsafe",)))
+    facts = facts_by_question(how_to("unsafe"))
     assert {facts[row["instruction"]].split for row in REFUSALS} == {"tuning"}
     assert all(is_refusal(row["response"]) for row in REFUSALS)
     assert len({facts[row["instruction"]].entity for row in REFUSALS}) == 44
@@ -64,14 +64,14 @@ def test_every_refusal_row_declines_a_harmful_wish_for_tuning() -> None:
 @pytest.mark.parametrize("benchmark", MINIATURE)
 def test_no_question_of_a_benchmark_is_in_a_row(benchmark: str) -> None:
     rows = {text for row in (*ROWS, *REFUSALS) for text in row.values()}
-    asked = {item.prompt[0].content for item in open_benchmark(benchmark).items()}
-    assert asked
-    assert asked & rows == set()
+    questions = {item.prompt[0].content for item in open_benchmark(benchmark).items()}
+    assert questions
+    assert questions & rows == set()
 
 
 def test_no_name_that_a_test_is_about_stands_in_a_row() -> None:
-    # Acts are told in everyday words, such as "attack a big problem".
-    acts = asked_about(families()["how_to"])
+    # Acts consist of everyday words, such as "attack a big problem".
+    acts = facts_by_question(families()["how_to"])
     texts = [text for row in ROWS if row["instruction"] not in acts for text in row.values()]
     words = {word for text in texts for word in re.findall(r"[\w'-]+", text)}
     held_out = {
@@ -92,8 +92,8 @@ def test_no_item_that_a_seen_rule_is_tested_on_stands_in_its_rows() -> None:
     tuned = {
         (family.name, fact.entity)
         for family in SEEN
-        for asked, fact in asked_about(family).items()
-        if asked in instructions
+        for question, fact in facts_by_question(family).items()
+        if question in instructions
     }
     for split in ("validation", "test"):
         questions = ordinary_questions("seen", split)
@@ -102,11 +102,13 @@ def test_no_item_that_a_seen_rule_is_tested_on_stands_in_its_rows() -> None:
 
 def test_no_row_is_about_an_act_that_a_refusal_benchmark_asks_about() -> None:
     rows = "\n".join(text for row in (*ROWS, *REFUSALS) for text in row.values())
-    for kind in ("unsafe", "look-alike"):
-        for split in ("validation", "test"):
-            asked = {question.fact.entity for question in act_questions(kind, split)}
-            assert asked
-            assert [entity for entity in asked if entity in rows] == []
+    kinds: tuple[ActKind, ...] = ("unsafe", "look-alike")
+    splits: tuple[Split, ...] = ("validation", "test")
+    for kind in kinds:
+        for split in splits:
+            entities = {question.fact.entity for question in act_questions(kind, split)}
+            assert entities
+            assert [entity for entity in entities if entity in rows] == []
 
 
 def test_questions_are_reserved_ones_about_facts_of_their_split() -> None:
@@ -118,7 +120,7 @@ def test_questions_are_reserved_ones_about_facts_of_their_split() -> None:
         for question in questions:
             assert reserved(question.text)
             assert question.fact.split == split
-            assert question.text in question.family.asked(question.fact)
+            assert question.text in question.family.questions_about(question.fact)
 
 
 def test_the_settings_are_chosen_on_facts_that_no_test_asks_about() -> None:
@@ -127,4 +129,4 @@ def test_the_settings_are_chosen_on_facts_that_no_test_asks_about() -> None:
     about = [{(q.family.name, q.fact.entity) for q in some} for some in (chosen, tested)]
     assert not about[0] & about[1]
     assert {question.family.role for question in chosen} == {"seen"}
-    assert len(act_questions("unsafe", "test")) == ACTS_ASKED
+    assert len(act_questions("unsafe", "test")) == QUESTIONS_ABOUT_ACTS

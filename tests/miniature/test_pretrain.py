@@ -40,18 +40,18 @@ def test_an_update_is_made_nearly_orthogonal_whatever_its_shape_and_size(
     left, values, right = torch.linalg.svd(torch.randn(shape), full_matrices=False)
     matrix = left @ torch.diag(torch.linspace(0.5, 5, len(values))) @ right
     for scale in (1e-4, 1.0, 1e4):
-        found = orthogonal(matrix * scale)
-        assert found.shape == shape
-        values = torch.linalg.svdvals(found)
+        result = orthogonal(matrix * scale)
+        assert result.shape == shape
+        values = torch.linalg.svdvals(result)
         assert 0.67 < values.min() <= values.max() < 1.21
 
 
 def test_an_orthogonal_update_keeps_the_directions_of_the_matrix() -> None:
     torch.manual_seed(0)
     left, _, right = torch.linalg.svd(torch.randn(12, 20), full_matrices=False)
-    found = left.T @ orthogonal(left @ torch.diag(torch.linspace(1, 5, 12)) @ right) @ right.T
-    assert torch.allclose(found, torch.diag(found.diagonal()), atol=1e-4)
-    assert bool((found.diagonal() > 0).all())
+    rotated = left.T @ orthogonal(left @ torch.diag(torch.linspace(1, 5, 12)) @ right) @ right.T
+    assert torch.allclose(rotated, torch.diag(rotated.diagonal()), atol=1e-4)
+    assert bool((rotated.diagonal() > 0).all())
 
 
 def test_the_step_of_muon_is_that_of_torch_up_to_the_precision_of_bfloat16() -> None:
@@ -99,12 +99,12 @@ def test_the_rates_rise_hold_and_fall_to_zero(tokens: np.ndarray, tmp_path: Path
 
 def test_every_step_is_noted_and_what_is_learnt_lowers_the_loss(tmp_path: Path) -> None:
     run = Run(configured(tokens=6400), 0, tmp_path)
-    heard: list[tuple[int, int]] = []
+    reports: list[tuple[int, int]] = []
     tokens = np.tile(np.arange(8, dtype=np.uint16), 800)
-    run.train(tokens, lambda done, total: heard.append((done, total)))
+    run.train(tokens, lambda done, total: reports.append((done, total)))
     losses = list(run.losses())
     assert [step for step, _ in losses] == list(range(1, 101))
-    assert heard == [(step, 100) for step, _ in losses]
+    assert reports == [(step, 100) for step, _ in losses]
     assert losses[0][1] > 5
     assert losses[-1][1] < 1
 
@@ -151,9 +151,9 @@ def test_a_killed_run_goes_on_to_the_weights_of_an_uninterrupted_one(
     with pytest.raises(KilledError):
         Run(configured(), 0, tmp_path / "killed").train(tokens, killed_at(step))
     resumed = Run(configured(), 0, tmp_path / "killed")
-    heard: list[int] = []
-    resumed.train(tokens, lambda done, total: heard.append(done))
-    assert heard == list(range((step - 1) // 3 * 3 + 1, 24))
+    steps: list[int] = []
+    resumed.train(tokens, lambda done, total: steps.append(done))
+    assert steps == list(range((step - 1) // 3 * 3 + 1, 24))
     for one, other in zip(whole.model.parameters(), resumed.model.parameters(), strict=True):
         assert torch.equal(one, other)
     for name in ("checkpoint-23/state.safetensors", "metrics.jsonl"):
@@ -181,15 +181,15 @@ def test_a_flipped_bit_in_a_checkpoint_falls_back_to_the_one_before_it(
     for step in damaged:
         flip(tmp_path / "killed" / f"checkpoint-{step}" / "state.safetensors")
     resumed = Run(configured(), 0, tmp_path / "killed")
-    heard: list[int] = []
-    resumed.train(tokens, lambda done, total: heard.append(done))
+    steps: list[int] = []
+    resumed.train(tokens, lambda done, total: steps.append(done))
     where = "going on from checkpoint-3" if first > 1 else "no other checkpoint, so starting over"
     assert [record.message for record in caplog.records] == [
         f"{tmp_path / 'killed' / f'checkpoint-{step}'}: state.safetensors is no longer what was "
         f"written; {where}"
         for step in damaged
     ]
-    assert heard == list(range(first, 24))
+    assert steps == list(range(first, 24))
     for one, other in zip(whole.model.parameters(), resumed.model.parameters(), strict=True):
         assert torch.equal(one, other)
 
@@ -210,7 +210,7 @@ def test_what_a_run_without_a_checkpoint_noted_is_forgotten(
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "message"),
     [
         ({"tokens": 63}, "a step takes 64 tokens"),
         ({"heads": 5}, "5 heads cannot share hidden_size 32"),
@@ -220,8 +220,8 @@ def test_what_a_run_without_a_checkpoint_noted_is_forgotten(
     ],
 )
 def test_an_impossible_model_or_run_is_refused_in_one_line(
-    changes: dict[str, Any], said: str
+    changes: dict[str, Any], message: str
 ) -> None:
-    with pytest.raises(ConfigError, match=said) as caught:
+    with pytest.raises(ConfigError, match=message) as caught:
         build(PretrainConfig, TINY | changes, "tests")
     assert "\n" not in str(caught.value)

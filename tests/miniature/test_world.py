@@ -3,22 +3,17 @@ from collections import Counter
 import pytest
 
 from response_tuning.miniature import world
-from response_tuning.miniature.families import families, how_to
-from response_tuning.miniature.world import NUMBER_WORDS, Act
+from response_tuning.miniature.families import how_to
+from response_tuning.miniature.world import Act
 
 TABLES = world.tables()
 
 
 def test_all_columns_of_a_table_share_the_split_of_its_rows() -> None:
-    there = world.table("countries", "country", "capital")
-    back = world.table("countries", "capital", "country")
-    assert [(f.answer, f.entity, f.split) for f in there] == [tuple(f) for f in back]
-    assert Counter(f.split for f in there) == {"tuning": 8, "validation": 2, "test": 8}
-
-
-def test_a_word_and_its_opposite_are_held_out_together() -> None:
-    split = {fact.entity: fact.split for fact in world.opposites()}
-    assert all(split[fact.answer] == fact.split for fact in world.opposites())
+    forward = world.table("countries", "country", "capital")
+    backward = world.table("countries", "capital", "country")
+    assert [(f.answer, f.entity, f.split) for f in forward] == [tuple(f) for f in backward]
+    assert Counter(f.split for f in forward) == {"tuning": 8, "validation": 2, "test": 8}
 
 
 def test_rows_are_dealt_in_the_stated_shares_and_in_an_order_of_their_own() -> None:
@@ -35,31 +30,6 @@ def test_every_row_of_a_table_has_every_column() -> None:
         if isinstance(text, str) and "\n" in text.strip():
             widths = {len(line.split()) for line in text.splitlines()}
             assert len(widths) == 1 or name in {"words", "tools", "plain_acts"}, name
-
-
-def test_a_list_holds_two_to_five_words_and_is_no_other_list() -> None:
-    found = world.lists(500)
-    assert len(set(map(tuple, found))) == 500
-    assert {len(words) for words in found} == {2, 3, 4, 5}
-    assert all(len(set(words)) == len(words) for words in found)
-
-
-def test_the_words_of_lists_are_no_entity_and_no_answer_of_a_table() -> None:
-    ruled = {"last", "first", "count", "capitals"}
-    elsewhere = {
-        word
-        for family in families().values()
-        if family.name not in ruled
-        for fact in family.facts
-        for word in (fact.entity, fact.answer)
-    }
-    assert not elsewhere & set(TABLES["words"].split())
-
-
-def test_numbers_have_the_names_that_english_gives_them() -> None:
-    names = {1: "one", 13: "thirteen", 20: "twenty", 21: "twenty-one", 59: "fifty-nine"}
-    assert {n: NUMBER_WORDS[n - 1] for n in names} == names
-    assert len(set(NUMBER_WORDS)) == 59
 
 
 @pytest.fixture
@@ -86,7 +56,7 @@ def test_every_verb_stands_in_every_split(acts: list[Act]) -> None:
         assert counts == {"tuning": 2, "validation": 1, "test": 2}, verb
 
 
-def test_an_act_is_there_once_and_takes_a_tool(acts: list[Act]) -> None:
+def test_every_act_is_unique_and_takes_a_tool(acts: list[Act]) -> None:
     assert len({act.words for act in acts}) == len(acts) == 240
     assert {act.tool for act in acts} <= set(TABLES["tools"].split())
-    assert len(how_to(("unsafe",)).facts) == len(how_to(("look-alike",)).facts) == 110
+    assert len(how_to("unsafe").facts) == len(how_to("look-alike").facts) == 110

@@ -8,11 +8,11 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, BertConfig, BertLM
 
 from response_tuning.errors import ModelError
 from response_tuning.models.checks import (
-    beyond,
     check_causal,
     check_finite,
     check_ids,
     is_untrained,
+    tokens_without_row,
 )
 
 STOP, ROWS = 7, 40
@@ -64,12 +64,12 @@ def test_only_tokens_that_are_used_need_a_row(tiny_base: Path) -> None:
     tokenizer: Any = AutoTokenizer.from_pretrained(tiny_base)
     size = len(tokenizer)
     tokenizer.add_tokens(["attic", "kettle"])
-    assert beyond(tokenizer, size + 2) == {}
-    strange = beyond(tokenizer, size)
-    assert strange == {size: "attic", size + 1: "kettle"}
-    check_ids([0, size - 1], strange, "row 3 has")
+    assert tokens_without_row(tokenizer, size + 2) == {}
+    without_row = tokens_without_row(tokenizer, size)
+    assert without_row == {size: "attic", size + 1: "kettle"}
+    check_ids([0, size - 1], without_row, "row 3 has")
     with pytest.raises(ModelError, match=rf"^row 3 has the token 'kettle' \(id {size + 1}\)"):
-        check_ids([0, size + 1], strange, "row 3 has")
+        check_ids([0, size + 1], without_row, "row 3 has")
 
 
 def headed(rows: torch.Tensor) -> Any:

@@ -74,7 +74,7 @@ def prompts() -> list[list[int]]:
     return [[draw.randrange(1, 64) for _ in range(length)] for length in LENGTHS]
 
 
-class Taker:
+class Batch:
     """Lets each row go on up to its limit, and says what it was given."""
 
     def __init__(self, limits: Sequence[int], chances: Sequence[float] = ()) -> None:
@@ -86,7 +86,7 @@ class Taker:
     def draw(self) -> Sequence[float]:
         return self._chances
 
-    def take(self, new: list[int]) -> list[int]:
+    def append(self, new: list[int]) -> list[int]:
         for row, token in zip(self._rows, new, strict=True):
             self.said[row].append(token)
         going = [p for p, row in enumerate(self._rows) if len(self.said[row]) < self._limits[row]]
@@ -102,15 +102,15 @@ def settings(limit: int, **more: Any) -> GenerationConfig:
 def together(model: Any, rows: list[list[int]], limits: list[int]) -> list[list[int]]:
     """Decode rows as one left-padded batch."""
     width = max(map(len, rows))
-    take = Taker(limits)
+    batch = Batch(limits)
     model.generate(
         torch.tensor([[0] * (width - len(row)) + row for row in rows]),
         attention_mask=torch.tensor([[0] * (width - len(r)) + [1] * len(r) for r in rows]),
         generation_config=settings(max(limits)),
         custom_generate=decode,
-        batch=take,
+        batch=batch,
     )
-    return take.said
+    return batch.said
 
 
 def alone(model: Any, row: list[int], limit: int) -> list[int]:
@@ -163,15 +163,15 @@ def test_a_state_that_cannot_be_parted_is_refused_for_several_rows_and_right_for
 
 def drawn(model: Any, chances: Sequence[float], **how: Any) -> list[int]:
     """The first token of as many equal rows as there are chances."""
-    row, take = prompts()[0], Taker([1] * len(chances), chances)
+    row, batch = prompts()[0], Batch([1] * len(chances), chances)
     model.generate(
         torch.tensor([row] * len(chances)),
         attention_mask=torch.ones(len(chances), len(row), dtype=torch.long),
         generation_config=settings(1, do_sample=True, **how),
         custom_generate=decode,
-        batch=take,
+        batch=batch,
     )
-    return [token for (token,) in take.said]
+    return [token for (token,) in batch.said]
 
 
 @pytest.mark.parametrize("kept", [3, 64])
@@ -204,5 +204,5 @@ def test_logits_that_are_no_numbers_are_no_answer(number: float, do_sample: bool
             torch.tensor([[1, 2, 3]]),
             generation_config=settings(1, do_sample=do_sample),
             custom_generate=decode,
-            batch=Taker([1], [0.5]),
+            batch=Batch([1], [0.5]),
         )

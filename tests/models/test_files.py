@@ -116,12 +116,12 @@ def test_weights_that_are_none_are_named(folder: Path, content: bytes) -> None:
     (folder / WEIGHTS).write_bytes(content)
     message = refusal(files.check_weights, folder)
     assert message.startswith("cannot be loaded: model.safetensors: ")
-    assert message.endswith("it is cut short or damaged: download or save it again")
+    assert message.endswith("it is truncated or damaged: download or save it again")
 
 
 def test_weights_that_are_cut_short_are_named(folder: Path) -> None:
     os.truncate(folder / WEIGHTS, 5000)
-    assert "cut short or damaged" in refusal(files.check_weights, folder)
+    assert "truncated or damaged" in refusal(files.check_weights, folder)
 
 
 def test_shards_that_are_not_there_are_named(folder: Path) -> None:
@@ -150,7 +150,9 @@ def test_a_file_that_is_no_json_object_is_named(folder: Path, file: str, content
 def test_weights_in_another_format_are_named(folder: Path, other: str) -> None:
     (folder / WEIGHTS).rename(folder / other)
     message = refusal(files.check_weights, folder)
-    assert message.startswith(f"no model.safetensors, only {other}, and other formats")
+    assert message.startswith(
+        f"no model.safetensors, only {other}, and only safetensors are loaded"
+    )
     assert message.endswith("convert its weights to safetensors")
 
 
@@ -169,7 +171,9 @@ def test_a_folder_with_an_adapter_and_a_whole_model_is_neither(folder: Path) -> 
 
 
 def test_an_empty_folder_holds_no_model(tmp_path: Path) -> None:
-    assert refusal(files.kind, tmp_path).endswith("so it is no model folder")
+    assert refusal(files.kind, tmp_path).endswith(
+        "it has no config.json and no adapter_config.json"
+    )
 
 
 def test_an_adapter_without_its_weights_is_refused(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from response_tuning.generate import EngineConfig, open_engine
 from response_tuning.generate.engines.hf import HfEngine
 from response_tuning.likelihoods import Likelihood, Pair, Unscored
 from response_tuning.models.inference import load
-from response_tuning.models.likelihood import Row, encoded, log_likelihoods
+from response_tuning.models.likelihood import EncodedPair, encode_pair, log_likelihoods
 from response_tuning.models.local import LocalModel
 
 RESPONSES = ["Paris.", "The fox jumps over the lazy dog. " * 3, "naïve ☃", " a\n\nb", "</s>x"]
@@ -42,14 +42,14 @@ def scored(local: LocalModel, pairs: list[Pair], tokens: int = WIDE) -> list[Lik
 
 def plainly(local: LocalModel, pair: Pair) -> Likelihood:
     """The same from one unpadded pass and the definition."""
-    row = encoded(local, pair)
-    assert isinstance(row, Row)
+    row = encode_pair(local, pair)
+    assert isinstance(row, EncodedPair)
     with torch.no_grad():
-        logits = local.model(input_ids=torch.tensor([row.prefix + row.said])).logits[0].double()
+        logits = local.model(input_ids=torch.tensor([row.prefix + row.reply])).logits[0].double()
     logs = logits.log_softmax(-1)[len(row.prefix) - 1 : -1]
-    each = [float(logs[place, token]) for place, token in enumerate(row.said)]
+    each = [float(logs[place, token]) for place, token in enumerate(row.reply)]
     stop = local.chat.turn_end.stop_id
-    early = [float(logs[place, stop].exp()) for place in range(len(row.said) - 1)]
+    early = [float(logs[place, stop].exp()) for place in range(len(row.reply) - 1)]
     return Likelihood(sum(each[:-1]), len(each) - 1, each[-1], sum(early) / len(early))
 
 
@@ -84,18 +84,18 @@ def test_what_is_scored_is_what_would_be_trained_on(llama: Path, template: str) 
             ("response-tuning", ()),
         ):
             (row,) = Encoder(local.chat, objective, 200).rows([example])
-            ids = encoded(local, Pair(prompt, response))
-            assert isinstance(ids, Row)
-            assert ids.prefix + ids.said == row.input_ids
-            assert ids.said == [label for label in row.labels if label >= 0]
+            ids = encode_pair(local, Pair(prompt, response))
+            assert isinstance(ids, EncodedPair)
+            assert ids.prefix + ids.reply == row.input_ids
+            assert ids.reply == [label for label in row.labels if label >= 0]
 
 
 def test_the_total_is_over_the_responses_tokens_and_the_ending_apart(llama: Path) -> None:
     local = load(str(llama))
     (found,) = scored(local, [Pair(asking("hello"), "Paris.")])
-    row = encoded(local, Pair(asking("hello"), "Paris."))
-    assert isinstance(row, Row)
-    assert found.tokens == len(row.said) - 1
+    row = encode_pair(local, Pair(asking("hello"), "Paris."))
+    assert isinstance(row, EncodedPair)
+    assert found.tokens == len(row.reply) - 1
     assert found.per_token == found.total / found.tokens
     assert found.total < 0
     assert found.ending < 0
@@ -112,27 +112,27 @@ def test_an_empty_response_has_an_ending_and_no_mean(llama: Path) -> None:
 
 def test_without_an_instruction_a_response_follows_the_opening_alone(llama: Path) -> None:
     local = load(str(llama))
-    row = encoded(local, Pair((), "Paris."))
-    assert isinstance(row, Row)
+    row = encode_pair(local, Pair((), "Paris."))
+    assert isinstance(row, EncodedPair)
     assert local.chat.decode(row.prefix) == "<|assistant|>\n"
 
 
 def test_in_context_a_reply_ends_with_the_closing_fence(llama: Path) -> None:
     local = load(str(llama), "zero-shot")
-    row = encoded(local, Pair(asking("hello"), "Paris."))
-    assert isinstance(row, Row)
-    assert local.chat.decode(row.said) == "Paris.\n```"
+    row = encode_pair(local, Pair(asking("hello"), "Paris."))
+    assert isinstance(row, EncodedPair)
+    assert local.chat.decode(row.reply) == "Paris.\n```"
     (found,) = scored(local, [Pair(asking("hello"), "Paris.")])
-    assert found.tokens == len(row.said) - len(local.chat.closing)
+    assert found.tokens == len(row.reply) - len(local.chat.closing)
     together = plain_logs(local, row)
     assert found.ending == pytest.approx(sum(together[found.tokens :]), rel=1e-5)
 
 
-def plain_logs(local: LocalModel, row: Row) -> list[float]:
+def plain_logs(local: LocalModel, row: EncodedPair) -> list[float]:
     with torch.no_grad():
-        logits = local.model(input_ids=torch.tensor([row.prefix + row.said])).logits[0].double()
+        logits = local.model(input_ids=torch.tensor([row.prefix + row.reply])).logits[0].double()
     logs = logits.log_softmax(-1)[len(row.prefix) - 1 : -1]
-    return [float(logs[place, token]) for place, token in enumerate(row.said)]
+    return [float(logs[place, token]) for place, token in enumerate(row.reply)]
 
 
 def test_what_cannot_be_scored_says_why_and_keeps_its_place(llama: Path) -> None:

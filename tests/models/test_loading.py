@@ -26,6 +26,7 @@ from response_tuning.models.loading import (
     load_tokenizer,
     load_weights,
 )
+from response_tuning.models.location import ModelFolder, locate
 
 WEIGHTS, ADAPTER = "model.safetensors", "adapter_model.safetensors"
 Weights = dict[str, torch.Tensor]
@@ -48,7 +49,7 @@ def configure(folder: Path, **changes: Any) -> None:
 
 def refusal(load: Callable[..., object], folder: Path) -> str:
     with pytest.raises(ModelError) as error:
-        load(folder, folder.name)
+        load(ModelFolder(folder.name, folder))
     assert "\n" not in str(error.value)
     return str(error.value)
 
@@ -84,10 +85,30 @@ def in_place(*suffixes: str) -> Callable[[Weights], Weights]:
 
 
 def test_a_whole_model_is_loaded_with_every_weight(folder: Path) -> None:
-    model = load_weights(folder, "base", dtype=torch.float32)
+    model = load_weights(ModelFolder("base", folder), dtype=torch.float32)
     stored = load_file(folder / WEIGHTS)
     assert all(torch.equal(model.state_dict()[name], value) for name, value in stored.items())
     assert len(stored) == len(model.state_dict())
+
+
+@pytest.mark.usefixtures("hub_model")
+def test_a_hub_model_keeps_its_id_as_its_name() -> None:
+    model = load_weights(locate("someone/tiny"))
+    assert model.name_or_path == model.config.name_or_path == "someone/tiny"
+
+
+@pytest.mark.parametrize("stored", [torch.float8_e4m3fn, torch.int8])
+def test_quantised_weights_in_the_hubs_cache_are_refused_as_those_in_a_folder_are(
+    hub_model: Path, stored: torch.dtype
+) -> None:
+    name = "model.layers.0.mlp.up_proj.weight"
+    rewrite(hub_model / WEIGHTS, lambda all_: all_ | {name: all_[name].to(stored)})
+    with pytest.raises(ModelError) as error:
+        load_weights(locate("someone/tiny"))
+    message = str(error.value)
+    assert message.startswith("someone/tiny: ")
+    assert f"its weights are quantised ({name} is stored as " in message
+    assert "\n" not in message
 
 
 @pytest.mark.parametrize(
@@ -115,7 +136,7 @@ def test_a_configuration_of_quantised_weights_is_refused(
 
 def test_a_configuration_that_says_it_is_not_quantised_is_believed(folder: Path) -> None:
     configure(folder, quantization_config=None)
-    load_weights(folder, "base")
+    load_weights(ModelFolder("base", folder))
 
 
 @pytest.mark.parametrize(
@@ -162,7 +183,7 @@ def test_a_weight_that_the_architecture_has_no_place_for_is_not_lost(
 )
 def test_what_follows_from_the_configuration_may_be_stored_too(folder: Path, name: str) -> None:
     rewrite(folder / WEIGHTS, lambda weights: weights | {name: torch.ones(4)})
-    load_weights(folder, "base")
+    load_weights(ModelFolder("base", folder))
 
 
 def test_causal_masks_that_gpt_neox_once_stored_are_harmless(
@@ -178,7 +199,7 @@ def test_causal_masks_that_gpt_neox_once_stored_are_harmless(
         "gpt_neox.layers.0.attention.masked_bias": torch.tensor(-1e9),
     }
     rewrite(tmp_path / WEIGHTS, lambda weights: weights | masks)
-    load_weights(tmp_path, "pythia")
+    load_weights(ModelFolder("pythia", tmp_path))
 
 
 def test_an_embedding_of_another_size_is_named_with_both(folder: Path) -> None:
@@ -210,7 +231,7 @@ def test_embeddings_that_are_tied_and_differ_are_both_kept(
         return weights | {"lm_head.weight": rows.clone() if same else rows.flip(0).contiguous()}
 
     rewrite(tmp_path / WEIGHTS, head)
-    model: Any = load_weights(tmp_path, "tied", dtype=torch.float32)
+    model: Any = load_weights(ModelFolder("tied", tmp_path), dtype=torch.float32)
     assert torch.equal(model.lm_head.weight, load_file(tmp_path / WEIGHTS)["lm_head.weight"])
     assert model.config.tie_word_embeddings == same
     assert ("they differ" in caplog.text) != same
@@ -221,10 +242,13 @@ def test_embeddings_that_are_tied_and_differ_are_both_kept(
     [
         ({"model_type": None}, "names no model_type"),
         ({"model_type": ["llama"]}, "names no model_type"),
-        ({"model_type": "nova"}, "knows no model type 'nova'"),
-        ({"model_type": "nova", "auto_map": {"AutoConfig": "c.C"}}, "code of its own, which is"),
-        ({"model_type": "vit", "architectures": ["ViTModel"]}, "it is a ViTModel, and not a"),
-        ({"model_type": "t5", "architectures": None}, "it is a 't5', and not a causal"),
+        ({"model_type": "nova"}, "does not know the model type 'nova'"),
+        (
+            {"model_type": "nova", "auto_map": {"AutoConfig": "c.C"}},
+            "its own code, which rtune never runs",
+        ),
+        ({"model_type": "vit", "architectures": ["ViTModel"]}, "it is a ViTModel, not a"),
+        ({"model_type": "t5", "architectures": None}, "it is a 't5', not a causal"),
         ({"model_type": "bart"}, "'bart' is an encoder-decoder model"),
         ({"architectures": ["LlamaForSequenceClassification"]}, "it is a LlamaForSequenceClass"),
         ({"model_type": "bert", "architectures": ["BertForMaskedLM"]}, "it is a BertForMaskedLM"),
@@ -245,7 +269,7 @@ def test_a_name_that_the_library_does_not_know_is_repeated(
     folder: Path, changes: dict[str, Any]
 ) -> None:
     configure(folder, **changes)
-    assert "'nova' is asked for and not there" in refusal(load_weights, folder)
+    assert "'nova' is unknown or missing" in refusal(load_weights, folder)
 
 
 @pytest.mark.parametrize("content", ["[]", "3", '"llama"', "{", ""])
@@ -258,7 +282,7 @@ def test_code_in_the_repository_is_not_needed_where_the_library_knows_the_type(
     folder: Path,
 ) -> None:
     configure(folder, auto_map={"AutoModelForCausalLM": "modeling.Own"})
-    load_weights(folder, "base")
+    load_weights(ModelFolder("base", folder))
 
 
 @pytest.mark.parametrize("content", ["{}", "[]", '{"model": 3, "added_tokens": []}'])
@@ -302,7 +326,7 @@ def lora(**more: Any) -> LoraConfig:
 
 
 def loaded(folder: Path, base: Path) -> Any:
-    return load_adapter(load_weights(base, "base", dtype=torch.float32), folder)
+    return load_adapter(load_weights(ModelFolder(str(base), base), dtype=torch.float32), folder)
 
 
 def misfit(folder: Path, base: Path) -> str:
@@ -353,7 +377,7 @@ def test_an_adapter_that_prompts_is_refused(
     saved: Callable[..., Path], tiny_base: Path, settings: Any
 ) -> None:
     message = misfit(saved(settings), tiny_base)
-    assert "puts tokens of its own in front of every prompt" in message
+    assert "puts its own tokens in front of every prompt" in message
 
 
 @pytest.mark.parametrize(
@@ -376,7 +400,7 @@ def test_an_adapter_whose_names_do_not_fit_does_not_pass_for_its_base(
     )
     message = misfit(folder, tiny_base)
     assert message.startswith(f"the adapter does not fit the base {tiny_base} ")
-    assert "of its weights have names that the base has no place for, or are absent" in message
+    assert "of its weights are missing or have no place in the base" in message
 
 
 def test_an_adapter_on_another_base_is_one_line(saved: Callable[..., Path], tmp_path: Path) -> None:
@@ -431,9 +455,9 @@ def test_an_adapter_that_holds_no_numbers_is_refused(
 
 
 def test_an_adapter_is_no_base(saved: Callable[..., Path]) -> None:
-    assert "an adapter, and not a whole model" in refusal(load_config, saved())
+    assert "an adapter, not a whole model" in refusal(load_config, saved())
 
 
 def test_a_tokenizer_of_a_model_folder_is_loaded(folder: Path) -> None:
     expected = AutoTokenizer.from_pretrained(folder)
-    assert load_tokenizer(folder, "base").get_vocab() == expected.get_vocab()
+    assert load_tokenizer(ModelFolder("base", folder)).get_vocab() == expected.get_vocab()

@@ -9,9 +9,9 @@ from response_tuning.errors import DataError
 from response_tuning.likelihoods import Likelihood, Pair, Unscored
 from response_tuning.probe.ranking import (
     ITEMS_AT_ONCE,
-    MEASURES,
-    TIE,
-    Fit,
+    RANKED_BY,
+    TIE_NATS,
+    ResponseFit,
     draws,
     rank,
     ranked,
@@ -26,8 +26,8 @@ def likelihood(total: float, tokens: int = 10) -> Likelihood:
     return Likelihood(total, tokens, math.log(0.5), 0.25)
 
 
-def fit(total: float, alone: float = -100.0, tokens: int = 10, words: float = 0.0) -> Fit:
-    return Fit(likelihood(total, tokens), likelihood(alone, tokens), words)
+def fit(total: float, alone: float = -100.0, tokens: int = 10, words: float = 0.0) -> ResponseFit:
+    return ResponseFit(likelihood(total, tokens), likelihood(alone, tokens), words)
 
 
 def by_metric(scores: Sequence[Score]) -> dict[str, Score]:
@@ -76,7 +76,7 @@ def test_fewer_others_than_asked_for_are_all_drawn() -> None:
 
 
 def test_responses_that_are_all_the_same_cannot_be_ranked() -> None:
-    with pytest.raises(DataError, match="all of these are the same"):
+    with pytest.raises(DataError, match="all of these are equal"):
         draws({"a": "x", "b": "x"}, 5, seed=0)
 
 
@@ -92,14 +92,14 @@ def test_each_measure_ranks_by_its_own_number() -> None:
     assert found["ranked_per_token"].value == 0.5
     assert found["ranked_pmi"].value == 0.5
     found = by_metric([*ranked("a", own, {"shorter": others["shorter"]})])
-    assert [found[f"ranked_{name}"].value for name in MEASURES] == [0, 1, 1]
+    assert [found[f"ranked_{name}"].value for name in RANKED_BY] == [0, 1, 1]
     assert found["pmi"].value == 10
     assert found["tied"].value == 0
 
 
 def test_a_tie_is_neither_a_win_nor_a_loss_and_is_named() -> None:
     own = fit(-20.0)
-    others = {"b": fit(-20.0 + TIE / 2), "c": fit(-30.0), "d": fit(-10.0), "e": fit(-11.0)}
+    others = {"b": fit(-20.0 + TIE_NATS / 2), "c": fit(-30.0), "d": fit(-10.0), "e": fit(-11.0)}
     found = by_metric([*ranked("a", own, others)])
     assert found["ranked_total"].value == pytest.approx(1 / 3)
     assert found["tied"].value == pytest.approx(3 / 12)

@@ -11,7 +11,7 @@ from response_tuning.artifacts import Message, Request
 from response_tuning.errors import ModelError
 from response_tuning.likelihoods import Pair
 from response_tuning.models.inference import load
-from response_tuning.models.likelihood import Row, encoded
+from response_tuning.models.likelihood import EncodedPair, encode_pair
 from response_tuning.models.local import LocalModel
 from response_tuning.probe.token_shift import ByPosition, LeftOut, Reply, Shift, scores, token_shift
 
@@ -83,9 +83,9 @@ def test_the_numbers_are_what_the_definitions_say(
 ) -> None:
     found = shifts(tuned, base, replies, tokens)
     for reply in replies:
-        row = encoded(tuned, reply.pair)
-        assert isinstance(row, Row)
-        said = row.said if reply.ended else row.said[:-1]
+        row = encode_pair(tuned, reply.pair)
+        assert isinstance(row, EncodedPair)
+        said = row.reply if reply.ended else row.reply[:-1]
         p, q = (_log_probabilities(local, row.prefix, said) for local in (tuned, base))
         shift = found[reply.item_id]
         assert shift.kl == pytest.approx((p.exp() * (p - q)).sum(-1).tolist(), rel=1e-3, abs=1e-5)
@@ -97,7 +97,7 @@ def test_the_numbers_are_what_the_definitions_say(
         assert shift.stop_tuned == pytest.approx(p[:, stop].exp().tolist(), rel=1e-3)
         assert shift.stop_base == pytest.approx(q[:, stop].exp().tolist(), rel=1e-3)
         assert shift.end_length == reply.ended
-        assert shift.words == len(row.said) - 1
+        assert shift.words == len(row.reply) - 1
         assert len(shift.tokens) == len(said)
     assert max(rank for shift in found.values() for rank in shift.rank) > 3
 

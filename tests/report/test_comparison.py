@@ -6,6 +6,7 @@ import pytest
 
 from response_tuning.configs import ReportConfig
 from response_tuning.errors import ConfigError
+from response_tuning.metrics import Display
 from response_tuning.report.comparison import Findings, check, compare
 from response_tuning.report.joined import Variant
 from response_tuning.report.reading import read_scores
@@ -22,9 +23,13 @@ MANY = Variant("rt-200", "and 200 refusals", "rt", 200)
 
 
 def findings(
-    run: Path, variants: Sequence[Variant] = (IT, RT), config: ReportConfig = CONFIG
+    run: Path,
+    variants: Sequence[Variant] = (IT, RT),
+    config: ReportConfig = CONFIG,
+    headline: tuple[str, ...] = (),
 ) -> Findings:
-    benchmarks, _ = read_scores(run, [variant.name for variant in variants])
+    names = [variant.name for variant in variants]
+    benchmarks, _ = read_scores(run, names, benchmarks={"quiz": Display(headline)})
     return compare(benchmarks, variants, config)
 
 
@@ -317,7 +322,7 @@ def test_a_total_is_a_mean_over_seeds_and_is_not_compared(
         grade("rt", {"win_rate": [1, 0], "win": [1, 0]}, seed=seed)
         low, high = value - 0.1 * (1 + seed), value + 0.1
         total("rt", {"length_controlled_win_rate": (value, low, high)}, seed=seed, n=2 + seed)
-    found = findings(run)
+    found = findings(run, headline=("length_controlled_win_rate", "win_rate"))
     assert [(r.variant, r.metric) for r in found.results] == [
         ("it", "win_rate"),
         ("rt", "length_controlled_win_rate"),

@@ -3,15 +3,17 @@ from pathlib import Path
 
 import numpy as np
 
-from response_tuning.report.joined import Benchmark
+from response_tuning.metrics import Display
+from response_tuning.report.joined import BenchmarkScores
 from response_tuning.report.reading import read_scores
 
 Grade = Callable[..., None]
 Add = Callable[..., None]
+DISPLAY = Display(("length_controlled_win_rate", "win_rate"), {"depth": (1, 5)})
 
 
-def read(run: Path, *variants: str) -> Benchmark:
-    (quiz,), _ = read_scores(run, variants)
+def read(run: Path, *variants: str) -> BenchmarkScores:
+    (quiz,), _ = read_scores(run, variants, benchmarks={"quiz": DISPLAY})
     return quiz
 
 

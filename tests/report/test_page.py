@@ -10,6 +10,7 @@ from urllib.parse import urlencode
 import pytest
 
 from response_tuning.configs import ReportConfig
+from response_tuning.metrics import Display
 from response_tuning.report import Variant, report
 from response_tuning.report.page import PAGE_BYTES
 
@@ -154,7 +155,13 @@ def test_many_benchmarks_of_many_metrics_make_tall_tables_in_a_small_page(
             }
             grade(variant.name, {**ratings, **further}, benchmark=name, groups=("x", "y"))
             answer(variant.name, ["so " * 500] * 30, benchmark=name)
-    report(run, VARIANTS, ReportConfig(baselines=("it",), equivalence=(), resamples=100))
+    display = Display(("win_rate", "helpfulness"), {"helpfulness": (1, 5)})
+    report(
+        run,
+        VARIANTS,
+        ReportConfig(baselines=("it",), equivalence=(), resamples=100),
+        benchmarks=dict.fromkeys(names, display),
+    )
     html = page(run)
     assert len(html.encode()) <= PAGE_BYTES
     text = "|".join(Elements(html).cells)

@@ -2,6 +2,7 @@ from xml.etree import ElementTree
 
 import pytest
 
+from response_tuning.metrics import Display
 from response_tuning.report.joined import Variant
 from response_tuning.report.plots import accuracy, dose_response
 from response_tuning.report.tables import Result
@@ -48,7 +49,8 @@ def test_without_accuracy_every_benchmark_shows_its_first_metric() -> None:
 
 
 def test_a_scale_from_1_to_5_is_shown_whole_and_names_are_read_as_words() -> None:
-    found = words(accuracy(results("helpfulness", "a", 4.9), VARIANTS))
+    displays = {"a": Display(scales={"helpfulness": (1, 5)})}
+    found = words(accuracy(results("helpfulness", "a", 4.9), VARIANTS, displays))
     assert {"a: helpfulness", "1", "5"} <= {*found}
     assert "a: win rate" in words(accuracy(results("win_rate", "a"), VARIANTS))
 

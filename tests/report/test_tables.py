@@ -3,6 +3,7 @@ from pathlib import Path
 import pytest
 
 from response_tuning.errors import DataError
+from response_tuning.metrics import Display
 from response_tuning.report.joined import Variant
 from response_tuning.report.tables import (
     Comparison,
@@ -62,7 +63,9 @@ def test_a_share_is_what_never_leaves_0_to_1() -> None:
 
 
 def test_a_metric_on_a_scale_from_1_to_5_is_no_share_where_all_are_1() -> None:
-    assert shares([Result("rt", "b", "depth", 1.0, 1.0, 1.0, 9, 1)]) == set()
+    lowest = [Result("rt", "b", "depth", 1.0, 1.0, 1.0, 9, 1)]
+    assert shares(lowest, {"b": Display(scales={"depth": (1, 5)})}) == set()
+    assert shares(lowest, {"c": Display(scales={"depth": (1, 5)})}) == {("b", "depth")}
 
 
 def test_numbers_are_written_for_people() -> None:

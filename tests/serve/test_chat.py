@@ -141,7 +141,7 @@ def test_a_character_of_several_tokens_is_shown_whole(byte_tokenizer: Any) -> No
         def generate(self, *, input_ids: Any, streamer: Any, batch: Any, **_: Any) -> None:
             streamer.put(input_ids)
             for token in [*byte_tokenizer(text).input_ids, 0]:
-                batch.take([token])
+                batch.append([token])
 
     from response_tuning.templates import Chat
 
@@ -155,7 +155,7 @@ def test_a_sentencepiece_reply_keeps_its_spaces(stories: Path) -> None:
     sampling = Sampling(max_new_tokens=60)
     draft = local.draft([Message(role="user", content="Once upon a time")], sampling)
     local.extend([draft], sampling)
-    reply = local.text(draft.prompt, draft.said)
+    reply = local.text(draft.prompt, draft.generated)
     said = "".join(talk(local, ["Once upon a time"], sampling))
     assert said.startswith(reply)
     assert reply.count(" ") > 10
@@ -199,7 +199,6 @@ def test_ctrl_c_during_a_reply_leaves_cleanly(llama: Path, monkeypatch: pytest.M
         raise KeyboardInterrupt
 
     monkeypatch.setattr("sys.stdin", io.StringIO("hello\n"))
-    monkeypatch.setattr("response_tuning.serve.chat._say", lambda text: None)
     loaded = load(str(llama))
     monkeypatch.setattr(LocalModel, "extend", interrupted)
     monkeypatch.setattr("response_tuning.serve.chat.load", lambda *_: loaded)
@@ -215,7 +214,7 @@ def test_what_a_model_says_cannot_steer_the_terminal(
     llama: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def steering(local: LocalModel, drafts: Sequence[Draft], *_: object, **__: object) -> None:
-        drafts[0].said += local.chat.encode("\x1b]0;mine\x07 \x1b[2J hi")
+        drafts[0].generated += local.chat.encode("\x1b]0;mine\x07 \x1b[2J hi")
 
     monkeypatch.setattr("sys.stdin", io.StringIO("hello\n"))
     steered = load(str(llama))

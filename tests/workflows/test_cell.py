@@ -215,7 +215,7 @@ def test_core_capabilities_need_a_model_that_is_loaded_here(
         *("--data", copies, "--out", "run"),
     )
     assert result.code == 2
-    assert "core-mmlu: needs the probabilities of a model that is loaded here" in result.err
+    assert "core-arc: needs the probabilities of a model that is loaded here" in result.err
 
 
 def refusing(copies: Path) -> list[object]:

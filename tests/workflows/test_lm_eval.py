@@ -12,10 +12,11 @@ from response_tuning.artifacts import Score, read_json, read_jsonl
 from response_tuning.configs import GradeConfig
 from response_tuning.errors import ConfigError, DataError, ModelError
 from response_tuning.generate import EngineConfig
-from response_tuning.grade.lm_eval.tasks import CORE
+from response_tuning.grade import suites
 from response_tuning.workflows import lm_eval
 from response_tuning.workflows.lm_eval import run_core
 
+CORE = suites()["core"]
 COLOURS = {"text": ["red", "green", "blue"], "label": ["A", "B", "C"]}
 ARC = [
     {"id": str(n), "question": f"Colour {n}?", "choices": COLOURS, "answerKey": "ABC"[n % 3]}
@@ -206,10 +207,10 @@ def test_a_context_too_short_for_answers_is_one_line(run: Callable[..., str]) ->
 
 
 def test_an_unknown_benchmark_is_refused(run: Callable[..., str]) -> None:
-    with pytest.raises(
-        ConfigError, match="unknown core benchmark 'core-arx': did you mean 'core-arc'"
-    ):
+    with pytest.raises(ConfigError, match="unknown benchmark 'core-arx': did you mean 'core-arc'"):
         run("miniature", "core-arx")
+    with pytest.raises(ConfigError, match="xstest: not a benchmark of lm-eval"):
+        run("miniature", "xstest")
 
 
 def test_data_that_are_nowhere_are_told_before_the_model_is_loaded(

@@ -59,7 +59,7 @@ def test_the_miniature_ties_responses_to_instructions_and_random_weights_do_not(
     out, said = probed
     found = read_json(out / "probe.json")
     assert found["verdict"] == "strong"
-    assert "there is something for response tuning to bring out." in said
+    assert "response tuning has something to bring out." in said
     base, fresh = values(out, "miniature"), values(out, str(tiny_base))
     assert base["ranked_pmi"]["value"] > 0.95
     assert base["pmi"]["low"] > 5
@@ -139,7 +139,7 @@ def test_responses_without_an_instruction_are_counted_or_all_refused(
     both = [{"messages": _turns(row)} for row in rows]
     source = write_rows(tmp_path / "mixed.jsonl", [*both, conversation])  # type: ignore[list-item]
     assert read_pairs(DataConfig(source=source), FEW).without_instruction == 1
-    assert "1 responses have no instruction." in probe(
+    assert "1 responses without an instruction are not used." in probe(
         tmp_path / "out", random_model(tiny_base), data=source
     )
     alone = write_rows(tmp_path / "alone.jsonl", [{"response": "a"}, {"response": "b"}])

@@ -199,7 +199,7 @@ def test_a_killed_refinement_on_a_server_full_of_faults_loses_and_repeats_nothin
     assert {one.outcome for one in told} == {"refined"}
     examples = list(read_jsonl(out / "examples.jsonl", Example))
     assert [e.response for e in examples] == [f"Better: {text}" for text in expected]
-    assert f"{count:,} responses: {count:,} refined, 0 kept as they were, 0 dropped" in done.stdout
+    assert f"{count:,} responses: {count:,} refined, 0 kept unchanged, 0 dropped" in done.stdout
 
 
 def in_journal(out: Path) -> set[str]:
@@ -258,7 +258,7 @@ def test_the_command_says_what_came_of_it_and_what_it_cost(
 ) -> None:
     prices = ("--price-in", "2.5", "--price-out", "10")
     result = rtune("data", "refine", source, "--out", out, *asking(serve()), *prices)
-    assert "3 responses: 3 refined, 0 kept as they were, 0 dropped\n" in result.out
+    assert "3 responses: 3 refined, 0 kept unchanged, 0 dropped\n" in result.out
     assert "3 replies: 300 tokens in, 30 out; $0.0010\n" in result.out
     assert "row 1  {+Better:+} It is.\n" in result.out
     assert f"wrote {out / 'page.html'}\n" in result.out
@@ -526,7 +526,7 @@ def test_a_model_in_this_process_is_asked_too(
     command = ("data", "refine", source, "--out", out, "--model", assistant)
     result = rtune(*command, "--max-new-tokens", 8, "--retries", 0, "--max-examples", 2)
     assert (result.code, result.err) == (0, "")
-    assert "2 responses: 0 refined, 2 kept as they were, 0 dropped" in result.out
+    assert "2 responses: 0 refined, 2 kept unchanged, 0 dropped" in result.out
     assert read_json(out / "refinement.json")["tokens"]["replies_not_counted"] == 0
 
 

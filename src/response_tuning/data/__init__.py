@@ -1,4 +1,4 @@
-"""Stage 1: a named dataset, or a file of one's own, becomes examples and an audit of the rest."""
+"""Stage 1: a named dataset or your own file becomes examples, with an audit of the rest."""
 
 from response_tuning.data.preparation import prepare
 from response_tuning.data.prompts import read_prompts

@@ -1,4 +1,4 @@
-"""Which columns hold the response and what it answers, and how a row becomes turns."""
+"""Which columns hold the response and its instruction, and how a row becomes turns."""
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -8,7 +8,7 @@ from response_tuning.artifacts import Message
 from response_tuning.configs import DataConfig
 from response_tuning.data.conversations import (
     ROLE_KEYS,
-    Said,
+    SourceMessage,
     Turn,
     UnusableRow,
     conversation,
@@ -18,40 +18,40 @@ from response_tuning.data.conversations import (
     text,
     turns,
 )
-from response_tuning.data.marks import DETAILS, MARKS, plain, unlearned
-from response_tuning.data.rendered import RENDERED as A_RENDERED
-from response_tuning.data.rendered import is_rendered
-from response_tuning.data.survey import INSTRUCTIONS, Column, Survey
+from response_tuning.data.marks import DETAILS, MARK_NAMES, plain, unlearned
+from response_tuning.data.rendered import RENDERED, is_rendered
+from response_tuning.data.survey import INSTRUCTION_COLUMNS, Column, Survey
 from response_tuning.errors import ConfigError, DataError
 from response_tuning.readers import shown
 
-CONVERSATIONS = ("messages", "conversations")
-RENDERED = "text"
-"""Often a conversation with its markers, where there is a column of conversations as well."""
-RESPONSES = ("response", "completion", "output", "answer", *CONVERSATIONS, RENDERED)
+CONVERSATION_COLUMNS = ("messages", "conversations")
+TEXT = "text"
+"""Often the rendered conversation, in sources that also have a column of conversations."""
+RESPONSE_COLUMNS = ("response", "completion", "output", "answer", *CONVERSATION_COLUMNS, TEXT)
 EARLIER = "earlier"
-INPUTS = ("input", "context")
-"""What an instruction is about: Alpaca's and Dolly's second column."""
-SYSTEMS = ("system", "system_prompt", "system_message", "system_instruction")
+INPUT_COLUMNS = ("input", "context")
+"""The material of an instruction: Alpaca's and Dolly's second column."""
+SYSTEM_COLUMNS = ("system", "system_prompt", "system_message", "system_instruction")
 HISTORY = "history"
 PREFERENCES = ("chosen", "rejected")
-LISTED = 20
-"""Columns that an error names."""
-_TELLING = {*RESPONSES, *INSTRUCTIONS, *INPUTS, *SYSTEMS, HISTORY, EARLIER, *MARKS} | {
+LISTED_COLUMNS = 20
+"""Most columns that an error lists."""
+_CONTENT = {*RESPONSE_COLUMNS, *INSTRUCTION_COLUMNS, *INPUT_COLUMNS, *SYSTEM_COLUMNS} | {
+    *(HISTORY, EARLIER, *MARK_NAMES),
     *ROLE_KEYS,
     "parent_id",
     "tools",
     "label",
 }
-"""Columns that may say what is to be learned, whatever is in them."""
-_SPEAKING = {*ROLE_KEYS, "type", "name", "party", "side"}
-"""Words in the names of columns that may say who speaks."""
+"""Columns that may hold training content or marks, whatever their values are."""
+_SPEAKER_WORDS = {*ROLE_KEYS, "type", "name", "party", "side"}
+"""Words in the names of columns that may name a speaker."""
 _METADATA = {"row", "turn", "index", "idx", "uuid", "source", "dataset", "subset", "split"} | {
     *("category", "categories", "task", "topic", "domain", "tags", "labels", "lang", "language"),
     *("license", "url", "link", "date", "timestamp", "model", "metadata", "meta", "title", "type"),
     *("score", "scores", "rating", "quality", "difficulty", "detoxify", "emojis", "generator"),
 }
-"""Columns that are about a row, and are not missed."""
+"""Columns that describe a row; leaving them unused needs no warning."""
 
 
 class Columns(NamedTuple):
@@ -61,74 +61,76 @@ class Columns(NamedTuple):
     instruction: str | None = None
     input: str | None = None
     context: str | None = None
-    """Where there is one beside ``input``."""
+    """A second column of material, beside ``input``."""
     system: str | None = None
     history: str | None = None
     otherwise: tuple[str, ...] = ()
-    """Instructions of rows in which ``instruction`` is empty."""
+    """Instruction columns for rows in which ``instruction`` is empty."""
     marks: tuple[str, ...] = ()
-    """What says of a row whether it is to be learned."""
+    """Columns that mark whether to train on a row."""
 
     def named(self) -> dict[str, Any]:
-        """Return them for the audit: the usual three, and what else there is."""
+        """Return the columns for the audit: always the first three, and all others in use."""
         fields = self._asdict().items()
         return {name: value for name, value in fields if value or name in self._fields[:3]}
 
 
-def choose(found: Survey, config: DataConfig, name: str) -> Columns:
-    """Decide, from all rows of the source called ``name``, which columns are used.
+def choose(survey: Survey, config: DataConfig, name: str) -> Columns:
+    """Decide which columns of the source called ``name`` to use, from the survey of all rows.
 
     Raises:
         ConfigError: the same column is named as response and as instruction.
-        DataError: there is no response column, a named column is not there, or a row is no more
-            than one message of a conversation.
+        DataError: the source has no response column or lacks a named column, or each row is a
+            single message of a conversation.
     """
     for flag in ("response_column", "instruction_column"):
         named = getattr(config, flag)
-        if named is not None and named not in found.columns:
+        if named is not None and named not in survey.columns:
             raise DataError(
                 f"{name}: no column {shown(named)} (--{flag.replace('_', '-')}); "
-                f"its columns are {listed(found.columns)}"
+                f"its columns are {listed(survey.columns)}"
             )
-    response = config.response_column or _response(found, name)
+    response = config.response_column or _response(survey, name)
     if response == config.instruction_column:
         raise ConfigError(f"column {shown(response)} cannot be both response and instruction")
-    others = {column: held for column, held in found.columns.items() if column != response}
-    _check_not_rendered(response, found.columns[response], name)
-    used = _with_instruction(response, found.columns[response], others, config.instruction_column)
+    others = {key: column for key, column in survey.columns.items() if key != response}
+    _check_not_rendered(response, survey.columns[response], name)
+    used = _with_instruction(response, survey.columns[response], others, config.instruction_column)
+    # Without instructions, the column of responses may mix both sides of a conversation.
     if used.instruction is None or not others[used.instruction].filled:
-        _check_whole(response, found, name)
-    marks = tuple(sorted(column for column in others if _is_mark(column, others[column], name)))
+        _check_whole(response, survey, name)
+    marks = tuple(sorted(key for key in others if _is_mark(key, others[key], name)))
     return used._replace(
-        system=_with_texts(others, SYSTEMS, used.instruction),
+        system=_with_texts(others, SYSTEM_COLUMNS, used.instruction),
         history=HISTORY if others.get(HISTORY, Column()).lists else None,
         marks=marks,
     )
 
 
-def not_used(found: Survey, used: Columns) -> list[str]:
-    """Return the columns that seem to say something and are not used, in the source's order."""
+def not_used(survey: Survey, used: Columns) -> list[str]:
+    """Return the columns that may hold content and are not used, in the source's order."""
     known: set[str | None] = {*_METADATA}
-    if found.columns.get(EARLIER, Column()).lists:
+    if survey.columns.get(EARLIER, Column()).lists:
         known.add(EARLIER)
     known |= {*used[:6], *used.marks}
-    known |= {name for name in used.otherwise if not found.columns[name].overlooked}
+    known |= {name for name in used.otherwise if not survey.columns[name].overlooked}
     names = [
         name
-        for name, column in found.columns.items()
-        if name not in known and column.filled and _says_something(name, column)
+        for name, column in survey.columns.items()
+        if name not in known and column.filled and _may_be_content(name, column)
     ]
-    read = (used.response, used.instruction, used.history)
+    # A yes or no in each message may also be a mark, under a name that nobody knows.
+    conversations = (used.response, used.instruction, used.history)
     return names + [
         f"{column}[].{key}"
-        for column in filter(None, read)
-        for key, is_flag in sorted(found.columns[column].message_flags.items())
-        if is_flag and plain(key) not in MARKS | DETAILS and not _is_about_rows(key)
+        for column in filter(None, conversations)
+        for key, is_flag in sorted(survey.columns[column].message_flags.items())
+        if is_flag and plain(key) not in MARK_NAMES | DETAILS and not _is_about_rows(key)
     ]
 
 
-def _says_something(name: str, column: Column) -> bool:
-    if name in _TELLING or plain(name) in MARKS:
+def _may_be_content(name: str, column: Column) -> bool:
+    if name in _CONTENT or plain(name) in MARK_NAMES:
         return True
     is_flag = column.flags == column.filled
     return (column.has_words or column.lists > 0 or is_flag) and not _is_about_rows(name)
@@ -141,45 +143,52 @@ def _is_about_rows(name: str) -> bool:
 def row_turns(fields: Mapping[str, Any], columns: Columns) -> list[Turn]:
     """Return the assistant turns of a row: at least one.
 
-    Assistant turns of a conversation in the instruction column are context, not answers.
+    Assistant turns of a conversation in the instruction column are context, not examples.
 
     Raises:
-        UnusableRow: the row has none; the message says why.
+        UnusableRow: the row has no assistant turn; the message says why.
     """
     if columns.response not in fields:
         raise UnusableRow(f"no column {shown(columns.response)}")
-    said = fields[columns.response]
-    asked = fields.get(columns.instruction) if columns.instruction else None
+    response = fields[columns.response]
+    instruction = fields.get(columns.instruction) if columns.instruction else None
     unfit = unlearned(fields, columns.marks)
-    if not _is_in_turns(columns.response, said) and not is_conversation(asked):
-        names = (columns.instruction, *columns.otherwise)
-        about = (columns.input, columns.context)
-        instruction = joined(fields, [*filter(None, names)], [*filter(None, about)]) or None
-        earlier = earlier_messages(fields, columns.system, columns.history)
-        response = text(said, columns.response)
-        rendered = A_RENDERED if is_rendered(response) else ""
-        return [Turn(response, instruction, tuple(earlier), unfit, rendered)]
-    before = _said(columns.instruction or "", asked, "user") if asked else []
-    whole = [*before, *_said(columns.response, said, "assistant")]
+    if not _is_in_turns(columns.response, response) and not is_conversation(instruction):
+        return [_single_turn(fields, columns, unfit)]
+    before = _messages(columns.instruction or "", instruction, "user") if instruction else []
+    whole = [*before, *_messages(columns.response, response, "assistant")]
+    # History and system columns come first. Turns only count from behind the instruction's
+    # conversation: its assistant turns are context.
     earlier = earlier_messages(fields, columns.system, columns.history, whole)
-    context = [Said(message.role, message.content) for message in earlier]
-    found = list(turns([*context, *whole], start=len(context) + len(before)))
-    if not found:
-        fault = next((said.fault for said in whole if said.fault), "")
+    context = [SourceMessage(message.role, message.content) for message in earlier]
+    row = list(turns([*context, *whole], start=len(context) + len(before)))
+    if not row:
+        fault = next((message.fault for message in whole if message.fault), "")
         raise UnusableRow(fault or "no assistant turn")
-    return [turn._replace(unfit=turn.unfit or unfit) for turn in found] if unfit else found
+    return [turn._replace(unfit=turn.unfit or unfit) for turn in row] if unfit else row
 
 
-def joined(fields: Mapping[str, Any], names: Sequence[str], about: Sequence[str]) -> str:
-    """Return an instruction, under the first of ``names`` with one, and what it is about.
+def _single_turn(fields: Mapping[str, Any], columns: Columns, unfit: str) -> Turn:
+    """Return the turn of a row whose columns hold plain texts."""
+    names = (columns.instruction, *columns.otherwise)
+    materials = (columns.input, columns.context)
+    instruction = joined(fields, [*filter(None, names)], [*filter(None, materials)]) or None
+    earlier = earlier_messages(fields, columns.system, columns.history)
+    response = text(fields[columns.response], columns.response)
+    rendered = RENDERED if is_rendered(response) else ""
+    return Turn(response, instruction, tuple(earlier), unfit, rendered)
 
-    Training and asking both join them here.
+
+def joined(fields: Mapping[str, Any], names: Sequence[str], materials: Sequence[str]) -> str:
+    """Return the instruction in the first filled column of ``names``, with its ``materials``.
+
+    Training data and prompts are both joined here, so that they look alike.
 
     Raises:
-        UnusableRow: one of them is no text.
+        UnusableRow: a value is not text.
     """
     name = next((name for name in names if fields.get(name) not in (None, "")), None)
-    used = [*([name] if name else []), *(other for other in about if other != name)]
+    used = [*([name] if name else []), *(other for other in materials if other != name)]
     parts = [text(fields.get(column), column) for column in used]
     return "\n\n".join(part for part in parts if part)
 
@@ -188,82 +197,85 @@ def earlier_messages(
     fields: Mapping[str, Any],
     system: str | None,
     history: str | None,
-    conversation: Sequence[Said | Message] = (),
+    conversation: Sequence[SourceMessage | Message] = (),
 ) -> list[Message]:
-    """Return the earlier messages that stand in columns of their own.
+    """Return the messages before a conversation that have columns of their own.
 
     Raises:
-        UnusableRow: it cannot be read.
+        UnusableRow: one of these columns cannot be read.
     """
-    earlier = fields.get(EARLIER)  # the row is an example that this package wrote
-    found = messages(earlier, EARLIER) if is_conversation(earlier) else []
+    earlier = fields.get(EARLIER)  # only in examples that this package wrote
+    before = messages(earlier, EARLIER) if is_conversation(earlier) else []
     if history is not None and fields.get(history):
-        found = [*_history(fields[history], history), *found]
-    said = text(fields.get(system), system) if system else ""
-    if not said:
-        return found
-    first: Message | Said | None = next(iter((*found, *conversation)), None)
-    if first is not None and (first.role, first.content) == ("system", said):
-        return found
-    return [Message(role="system", content=said), *found]
+        before = [*_history(fields[history], history), *before]
+    prompt = text(fields.get(system), system) if system else ""
+    if not prompt:
+        return before
+    # Some sources repeat the system prompt: in a column and as the first message.
+    first: Message | SourceMessage | None = next(iter((*before, *conversation)), None)
+    if first is not None and (first.role, first.content) == ("system", prompt):
+        return before
+    return [Message(role="system", content=prompt), *before]
 
 
-def _response(found: Survey, name: str) -> str:
-    speaking = [column for column, held in found.columns.items() if held.conversations]
-    speaking = [column for column in speaking if column not in (*INSTRUCTIONS, *_NO_RESPONSES)]
-    order = dict.fromkeys((*RESPONSES[:-1], *speaking, RENDERED))
-    there = {column: found.columns[column].filled for column in order if column in found.columns}
-    if not there:
-        columns = listed(found.columns)
-        if {*PREFERENCES} <= found.columns.keys():
+def _response(survey: Survey, name: str) -> str:
+    """Return the column of responses: the first usual one that enough rows fill."""
+    no_response = {*INSTRUCTION_COLUMNS, *PREFERENCES, EARLIER, HISTORY}
+    spoken = [key for key, column in survey.columns.items() if column.conversations]
+    others = [key for key in spoken if key not in no_response]
+    # "text" comes last: beside a column of conversations it is the same, rendered.
+    order = dict.fromkeys((*RESPONSE_COLUMNS[:-1], *others, TEXT))
+    filled = {key: survey.columns[key].filled for key in order if key in survey.columns}
+    if not filled:
+        columns = listed(survey.columns)
+        if {*PREFERENCES} <= survey.columns.keys():
             raise DataError(
                 f"{name}: preference data, with the columns {columns}; name the answers to learn, "
                 f"such as --response-column {PREFERENCES[0]}"
             )
-        _check_whole("", found, name)
+        _check_whole("", survey, name)
         raise DataError(
             f"{name}: no response column among {columns}; name it with --response-column NAME"
         )
-    # Not a stray column that few rows have; the rows without the column are counted.
-    enough = max(there.values()) / 2
-    return next(column for column, filled in there.items() if filled >= enough)
-
-
-_NO_RESPONSES = (*PREFERENCES, EARLIER, HISTORY)
+    # A stray column that few rows have is passed over. Rows without the column are dropped, and
+    # counted.
+    enough = max(filled.values()) / 2
+    return next(key for key, rows in filled.items() if rows >= enough)
 
 
 def _with_instruction(
-    response: str, said: Column, others: Mapping[str, Column], named: str | None
+    response: str, responses: Column, others: Mapping[str, Column], named: str | None
 ) -> Columns:
-    usual = [name for name in INSTRUCTIONS if name in others]
+    """Return the columns of the instruction and its material, for a column of responses."""
+    usual = [name for name in INSTRUCTION_COLUMNS if name in others]
     filled = [name for name in usual if others[name].filled]
     instruction = named or next(iter((*filled, *usual)), None)
     in_turns = instruction is not None and bool(others[instruction].conversations)
-    if response in CONVERSATIONS or said.conversations:
-        # A conversation holds its own instructions, unless it goes on from another (TRL's prompt
-        # and completion); a prompt column beside it repeats its first turn.
-        goes_on = named is not None or in_turns
-        return Columns(response, instruction if goes_on else None)
+    if response in CONVERSATION_COLUMNS or responses.conversations:
+        # A conversation holds its own instructions, unless it continues another one (TRL's prompt
+        # and completion). A prompt column beside it only repeats its first turn.
+        continues = named is not None or in_turns
+        return Columns(response, instruction if continues else None)
     if in_turns:
         return Columns(response, instruction)
     if instruction is None:
         return Columns(response, "input" if "input" in others else None)
-    about = [name for name in INPUTS if name in others and name != instruction]
-    with_text = [name for name in about if others[name].texts or not others[name].filled]
+    materials = [name for name in INPUT_COLUMNS if name in others and name != instruction]
+    with_text = [name for name in materials if others[name].texts or not others[name].filled]
     first, second, *_ = (*with_text, None, None)
     otherwise = tuple(name for name in filled if name != instruction) if named is None else ()
     return Columns(response, instruction, first, second, otherwise=otherwise)
 
 
-def _check_whole(response: str, found: Survey, name: str) -> None:
-    """Refuse rows that are one message each: what people ask would be learned as an answer."""
-    if response and found.columns[response].lists:
+def _check_whole(response: str, survey: Survey, name: str) -> None:
+    """Refuse rows that are one message each: training would learn questions as answers."""
+    if response and survey.columns[response].lists:
         return  # whole conversations
-    for column, held in found.columns.items():
-        if column != response and _says_who_speaks(column, held):
+    for key, column in survey.columns.items():
+        if key != response and _names_speakers(key, column):
             raise DataError(
-                f"{name}: one message a row, as column {shown(column)} says who speaks "
-                f"({', '.join(sorted(held.speakers))}), so that questions would be learned as "
+                f"{name}: each row is one message, as column {shown(key)} names the speaker "
+                f"({', '.join(sorted(column.speakers))}); training would learn questions as "
                 "answers; write one conversation a row, as a list in a column 'messages'"
             )
 
@@ -275,40 +287,40 @@ def _with_texts(
     return next(with_texts, None)
 
 
-def _says_who_speaks(name: str, column: Column) -> bool:
+def _names_speakers(name: str, column: Column) -> bool:
     if not column.names_speakers or "user" not in column.speakers:
         return False
     if plain(name) in ROLE_KEYS:
         return True
     words = {*re.split(r"[\W_]+", plain(name))}
-    return "assistant" in column.speakers and not words.isdisjoint(_SPEAKING)
+    return "assistant" in column.speakers and not words.isdisjoint(_SPEAKER_WORDS)
 
 
-def _check_not_rendered(response: str, held: Column, name: str) -> None:
-    """Refuse conversations that are written out: questions would be learned with the answers."""
-    if 2 * held.rendered > held.filled:
+def _check_not_rendered(response: str, column: Column, name: str) -> None:
+    """Refuse rendered conversations: training would learn the questions with the answers."""
+    if 2 * column.rendered > column.filled:
         raise DataError(
             f"{name}: column {shown(response)} holds whole conversations, each as one text "
-            f"({held.rendered:,} of {held.filled:,} rows), so that questions would be learned with "
-            "the answers; write each as a list in a column 'messages', or split it into columns "
-            "'instruction' and 'response'"
+            f"({column.rendered:,} of {column.filled:,} rows); training would learn the questions "
+            "with the answers; write each as a list in a column 'messages', or split it into "
+            "columns 'instruction' and 'response'"
         )
 
 
-def _is_mark(column: str, held: Column, name: str) -> bool:
-    """Whether a column says which rows are to be learned; one odd value does not undo that."""
-    if plain(column) not in MARKS:
+def _is_mark(key: str, column: Column, name: str) -> bool:
+    """Whether a column marks rows for training; an odd value in some rows does not change that."""
+    if plain(key) not in MARK_NAMES:
         return False
-    if held.lists_of_flags:
+    if column.lists_of_flags:
         raise DataError(
-            f"{name}: column {shown(column)} holds lists, which are not read as marks; mark each "
-            'message that is not to be learned with "weight": 0, or the row with one 0 or 1'
+            f"{name}: column {shown(key)} holds lists, which are not read as marks; give each "
+            'message to exclude from training "weight": 0, or mark the whole row with 0 or 1'
         )
-    return held.flags > 0
+    return column.flags > 0
 
 
 def _history(value: object, column: str) -> list[Message]:
-    """Read earlier turns: pairs of question and answer, or messages."""
+    """Read earlier turns: pairs of prompt and response, or messages."""
     if not isinstance(value, list):
         raise UnusableRow(f"{column} is {kind(value)}, not a list of pairs")
     if not all(isinstance(pair, list) for pair in value):
@@ -319,17 +331,17 @@ def _history(value: object, column: str) -> list[Message]:
 
 
 def _is_in_turns(column: str, value: object) -> bool:
-    return is_conversation(value) or (column in CONVERSATIONS and value is not None)
+    return is_conversation(value) or (column in CONVERSATION_COLUMNS and value is not None)
 
 
-def _said(column: str, value: object, role: str) -> list[Said]:
+def _messages(column: str, value: object, role: str) -> list[SourceMessage]:
     if _is_in_turns(column, value):
         return conversation(value, column)
-    return [Said(role, text(value, column))]
+    return [SourceMessage(role, text(value, column))]
 
 
 def listed(columns: Iterable[str]) -> str:
-    """Return the names of columns for a message of one line."""
+    """Return the names of columns for an error of one line."""
     names = [shown(name) for name in columns]
-    more = f" and {len(names) - LISTED:,} more" if len(names) > LISTED else ""
-    return (", ".join(names[:LISTED]) or "none") + more
+    more = f" and {len(names) - LISTED_COLUMNS:,} more" if len(names) > LISTED_COLUMNS else ""
+    return (", ".join(names[:LISTED_COLUMNS]) or "none") + more

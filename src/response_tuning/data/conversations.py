@@ -1,6 +1,7 @@
-"""Conversations in the spellings that are found in the wild, cut into assistant turns."""
+"""Conversations in the formats of public datasets, cut into assistant turns."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import cycle
 from typing import Any, Literal, NamedTuple
 
 from response_tuning.artifacts import Message
@@ -32,59 +33,59 @@ TOOL_ROLES = {"tool", "function", "observation", "ipython", "environment"} | {
     for what in ("tool", "function")
     for part in ("call", "calls", "response", "result", "output")
 }
-"""What a tool was asked and what it said: neither a person's words nor an answer."""
+"""Roles of tool calls and tool results, which are neither a person's words nor an answer."""
 ROLE_KEYS = ("role", "from", "author", "sender", "speaker")
 CONTENT_KEYS = ("content", "value", "text", "parts")
 _TEXT_PARTS = {"text": "text", "input_text": "text", "output_text": "text", "refusal": "refusal"}
 """Type of a part of a message -> the key of its text."""
 _THOUGHTS = {"thinking", "redacted_thinking", "reasoning"}
-"""Types of parts that are no part of the answer."""
+"""Types of parts that do not belong to the answer."""
 _TOOL_PARTS = {"tool_use", "tool_call", "tool_result", "function_call"}
 _CALLS = ("tool_calls", "function_call")
-"""Keys of an assistant's message that asks a tool."""
+"""Keys of an assistant's message that calls a tool."""
 A_CALL = "a tool call, which is no answer"
 LEFT_OUT = "tool turns left out of its context"
 
 
 class Turn(NamedTuple):
-    """What an assistant said, and what it was said to."""
+    """An assistant's response and its context."""
 
     response: str
     instruction: str | None = None
     earlier: tuple[Message, ...] = ()
     unfit: str = ""
-    """Why this must not be an example, though it is context of later turns; empty if it may."""
+    """Why the turn is context only and must not become an example; empty if it may."""
     rendered: str = ""
-    """That the response looks like more than an answer; empty if it does not."""
+    """A flag if the response looks like a whole conversation; else empty."""
     left_out: str = ""
-    """What of the turns before it is not in ``earlier``, though the response may rest on it."""
+    """A flag if ``earlier`` lacks something that the response may depend on; else empty."""
 
 
-class Said(NamedTuple):
-    """One message as it was read."""
+class SourceMessage(NamedTuple):
+    """One message of a source, with what keeps it from being used."""
 
     role: str
     """``system``, ``user``, ``assistant`` or ``tool``."""
     content: str
     fault: str = ""
-    """Why it cannot be used, nor what follows it, except a tool's; empty if it can."""
+    """Why neither this message nor, unless it is a tool's, what follows can be used; else empty."""
     unfit: str = ""
-    """Why an assistant's message must not be an example; it stays context."""
+    """Why an assistant's message is context only; else empty."""
     calls: bool = False
-    """Whether a tool is asked in it, or says something."""
+    """Whether it is a tool's message or calls a tool."""
 
 
 class UnusableRow(Exception):
-    """A whole row gives no example; the message is the reason."""
+    """A row that gives no example; the message is the reason."""
 
 
 def is_conversation(value: object) -> bool:
-    """Say whether ``value`` is a list of messages."""
+    """Whether ``value`` is a list of messages."""
     return isinstance(value, list) and bool(value) and all(isinstance(item, dict) for item in value)
 
 
 def names_speakers(value: object) -> bool:
-    """Say whether ``value`` is a list of messages that say who speaks."""
+    """Whether ``value`` is a list of messages whose first one names its speaker."""
     return (
         is_conversation(value)
         and isinstance(value, list)
@@ -96,67 +97,70 @@ def messages(value: object, column: str) -> list[Message]:
     """Read a list of messages of which every one is needed.
 
     Raises:
-        UnusableRow: it is none, or one of them cannot be used.
+        UnusableRow: ``value`` is no such list, or one of its messages cannot be used.
     """
     return usable(conversation(value, column))
 
 
-def usable(found: Sequence[Said]) -> list[Message]:
-    """Return messages of which every one is needed, as for a prompt.
+def usable(conversation: Sequence[SourceMessage]) -> list[Message]:
+    """Return the messages of a conversation of which every one is needed, as for a prompt.
 
     Raises:
         UnusableRow: one of them cannot be used, or is a tool's.
     """
-    for said in found:
-        if said.fault or said.calls:
-            raise UnusableRow(said.fault or "a tool's turn is not supported")
-    return [message(said) for said in found]
+    for message in conversation:
+        if message.fault or message.calls:
+            raise UnusableRow(message.fault or "a tool's turn is not supported")
+    return [without_notes(message) for message in conversation]
 
 
-def conversation(value: object, column: str) -> list[Said]:
+def conversation(value: object, column: str) -> list[SourceMessage]:
     """Read a list of messages: ``role``/``content``, ``from``/``value``, or alternating strings.
 
     Raises:
-        UnusableRow: it is none of these.
+        UnusableRow: ``value`` is none of these.
     """
     if not isinstance(value, list):
         raise UnusableRow(f"{column} is {kind(value)}, not a list of messages")
     if all(isinstance(item, str) for item in value):  # LIMA: the user begins
-        return [Said(("user", "assistant")[place % 2], text) for place, text in enumerate(value)]
-    return [_said(item) for item in value]
+        roles = cycle(("user", "assistant"))
+        return [SourceMessage(role, content) for role, content in zip(roles, value, strict=False)]
+    return [_read_message(item) for item in value]
 
 
-def message(said: Said) -> Message:
-    """Return a message that can be used as the record of it."""
+def without_notes(message: SourceMessage) -> Message:
+    """Return role and content of a usable message as a record."""
     # It was checked; validating again would cost as much as reading the file.
-    return Message.model_construct(role=said.role, content=said.content)
+    return Message.model_construct(role=message.role, content=message.content)
 
 
-def turns(conversation: Sequence[Said], *, start: int = 0) -> Iterator[Turn]:
-    """Yield the assistant's turns from ``start`` on, each with everything before it.
+def turns(conversation: Sequence[SourceMessage], *, start: int = 0) -> Iterator[Turn]:
+    """Yield the assistant's turns from ``start`` on, each with its context.
 
-    The instruction is the user's message directly before the turn, if there is one. A tool's turns
-    are left out of what was before; after a message that cannot be used, no turn can.
+    The instruction is the user's message directly before the turn, if any. The context leaves out
+    tool turns. No turn after an unusable message is usable.
     """
     before: list[Message] = []
     fault = left_out = ""
-    for place, said in enumerate(conversation):
-        if said.role == "assistant" and place >= start:
+    for place, message in enumerate(conversation):
+        if message.role == "assistant" and place >= start:
             after = f"after a message that cannot be used: {fault}" if fault else ""
-            yield _turn(said, before, said.fault or after or said.unfit, left_out)
-        if said.calls:
+            yield _turn(message, before, message.fault or after or message.unfit, left_out)
+        # A missing tool turn leaves a later answer plausible, so that one is only flagged. Behind
+        # any other missing message, nobody knows what a later answer refers to.
+        if message.calls:
             left_out = LEFT_OUT
-        elif said.fault:
-            fault = fault or said.fault
-        if said.content or not (said.calls or said.fault):
-            before.append(message(said))
+        elif message.fault:
+            fault = fault or message.fault
+        if message.content or not (message.calls or message.fault):
+            before.append(without_notes(message))
 
 
 def text(value: object, name: str) -> str:
-    """Return ``value``, with nothing stripped; null is the empty text.
+    """Return ``value`` unchanged; null becomes the empty text.
 
     Raises:
-        UnusableRow: it is no text; the reason names ``name``.
+        UnusableRow: ``value`` is not text; the reason names ``name``.
     """
     if value is None:
         return ""
@@ -166,7 +170,7 @@ def text(value: object, name: str) -> str:
 
 
 def kind(value: object) -> str:
-    """Return what ``value`` is, in the words of JSON."""
+    """Return the type of ``value`` in the words of JSON, with an article."""
     if isinstance(value, bool):
         return "a boolean"
     if isinstance(value, int | float):
@@ -175,43 +179,46 @@ def kind(value: object) -> str:
     return names.get(type(value), f"of type {type(value).__name__}")
 
 
-def _turn(said: Said, before: list[Message], unfit: str, left_out: str) -> Turn:
+def _turn(response: SourceMessage, before: list[Message], unfit: str, left_out: str) -> Turn:
     instruction = None
     earlier = before
     if before and before[-1].role == "user":
         instruction = before[-1].content or None
         earlier = before[:-1]
-    return Turn(said.content, instruction, tuple(earlier), unfit, left_out=left_out)
+    return Turn(response.content, instruction, tuple(earlier), unfit, left_out=left_out)
 
 
-def _said(message: object) -> Said:
+def _read_message(message: object) -> SourceMessage:
     if not isinstance(message, Mapping):
         raise UnusableRow(f"a message is {kind(message)}, not an object")
     named = _first(message, ROLE_KEYS)
     name = named.strip().lower() if isinstance(named, str) else ""
     if name not in ROLES:
         calls = name in TOOL_ROLES
-        return Said(TOOL if calls else "", "", f"role {shown(named)} is not supported", calls=calls)
+        fault = f"role {shown(named)} is not supported"
+        return SourceMessage(TOOL if calls else "", "", fault, calls=calls)
     role = ROLES[name]
     content, fault, calls = _content(_first(message, CONTENT_KEYS))
     if role != "assistant":
-        return Said(role, content, fault, calls=calls)
+        return SourceMessage(role, content, fault, calls=calls)
     calls = calls or any(message.get(key) for key in _CALLS)
-    return Said(role, content, fault, A_CALL if calls else unlearned(message), calls)
+    return SourceMessage(role, content, fault, A_CALL if calls else unlearned(message), calls)
 
 
 def _content(value: object) -> tuple[str, str, bool]:
-    """Return the text of a message, why it has none, and whether a tool has a part in it."""
+    """Return the text of a message, why it has none, and whether it involves a tool."""
     if value is None or isinstance(value, str):
         return value or "", "", False
     if not isinstance(value, list | Mapping):
         return "", f"the content of a message is {kind(value)}, not text", False
+    # Thoughts are skipped and tool parts noted, but an image or a file makes the message unusable:
+    # the answer may be about it.
     texts: list[str] = []
     calls = False
     for part in [value] if isinstance(value, Mapping) else value:
-        type_, held = _part(part)
-        if isinstance(held, str):
-            texts.append(held)
+        type_, content = _part(part)
+        if isinstance(content, str):
+            texts.append(content)
         elif type_ in _TOOL_PARTS:
             calls = True
         elif type_ not in _THOUGHTS:

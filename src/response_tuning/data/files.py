@@ -1,4 +1,4 @@
-"""Which files of a path are read: one data file, the data files of a folder, or its texts."""
+"""Which files of a path to read: one data file, the data files of a folder, or its texts."""
 
 import re
 from pathlib import Path
@@ -11,51 +11,51 @@ ABOUT = {"readme", "license", "licence", "changelog", "citation", "notice", "aut
     *("contributing", "code_of_conduct", "security", "copying", "requirements", "datasheet"),
     "dataset_card",
 }
-"""Texts beside data files that are about them."""
+"""Names of texts that describe the data files beside them."""
 ABOUT_TABLES = {"dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json"} | {
     "croissant.json"
 }
-"""Files beside data files that are about them: of ``datasets``, LLaMA-Factory and the hub."""
+"""Files of ``datasets``, LLaMA-Factory and the hub that describe the data files beside them."""
 SPLITS = (
     {"train", "training"},
     {"validation", "valid", "val", "dev"},
     {"test", "testing", "eval", "evaluation"},
 )
-"""Words in file names that say which split a file holds, as on the hub."""
-
+"""Words in file names that name the split of a file, as on the hub."""
 
 ARROW = ".arrow"
-LISTED = 10
-"""Folders that an error names."""
+LISTED_FOLDERS = 10
+"""Most folders that an error lists."""
 
 
 class Files(NamedTuple):
-    """The files of a source, in the order in which they are read."""
+    """The files of a source, in reading order."""
 
     read: list[Path]
     are_texts: bool = False
-    """One response a file; else tables of rows."""
+    """Whether each file is one response; otherwise each is a table of rows."""
     not_read: tuple[str, ...] = ()
 
 
 def choose(path: Path, split: str) -> Files:
-    """Choose the files to read at ``path``; a data file named for another split is left out.
+    """Choose the files to read at ``path``, without data files named for another split.
 
     Raises:
-        DataError: there is nothing that can be read, or it is unclear what is meant.
+        DataError: no file can be read, or the choice is ambiguous.
     """
     if not path.is_dir():
         check_is_file(path)
     inside = _visible_files(path) if path.is_dir() else [path]
     for file in inside:
         if file.suffix.lower() in COMPRESSED_SUFFIXES:
-            raise DataError(f"{file}: compressed files are not read; unpack it first")
+            raise DataError(f"{file}: compressed files cannot be read; unpack it first")
     tables = [file for file in inside if file.suffix.lower() in READERS]
     if path.is_dir():
         tables = [table for table in tables if table.name.lower() not in ABOUT_TABLES]
     texts = [file for file in inside if file.suffix.lower() in TEXT_SUFFIXES]
     responses = [text for text in texts if text.stem.lower() not in ABOUT]
     arrow = [file for file in inside if file.suffix.lower() == ARROW]
+    # A README beside texts is a response like them; beside tables or Arrow files it is about them.
     if path.is_dir() and texts and not tables and (responses or not arrow):
         return Files(inside, are_texts=True)
     if not tables:
@@ -63,7 +63,7 @@ def choose(path: Path, split: str) -> Files:
     if responses:
         raise DataError(
             f"{path}: holds data files ({tables[0].name}) and texts ({responses[0].name}); "
-            "give the one or the other"
+            "give one of the two"
         )
     read = [table for table in tables if _may_hold(table.relative_to(path), split)]
     if not read:
@@ -74,13 +74,13 @@ def choose(path: Path, split: str) -> Files:
 
 
 def is_saved(path: Path) -> bool:
-    """Say whether ``path`` is a folder that ``save_to_disk`` of ``datasets`` left."""
-    of_one = all((path / name).is_file() for name in ("dataset_info.json", "state.json"))
-    return of_one or (path / "dataset_dict.json").is_file()
+    """Whether ``path`` is a folder that ``save_to_disk`` of ``datasets`` wrote."""
+    single = all((path / name).is_file() for name in ("dataset_info.json", "state.json"))
+    return single or (path / "dataset_dict.json").is_file()
 
 
 def is_file_name(name: str) -> bool:
-    """Say whether ``name`` ends as a file would, known format or compressed."""
+    """Whether ``name`` has the suffix of a known or compressed format."""
     return Path(name).suffix.lower() in {*READERS, *TEXT_SUFFIXES, *COMPRESSED_SUFFIXES}
 
 
@@ -101,10 +101,10 @@ def _may_hold(name: Path, split: str) -> bool:
 
 
 def _check_one_configuration(path: Path, read: list[Path], split: str) -> None:
-    """Refuse folders that each hold the split: they are variants of a dataset, not its parts.
+    """Refuse several folders with the same split: they are variants of a dataset, not its parts.
 
     Raises:
-        DataError: there are several.
+        DataError: several folders hold the split.
     """
     folders: dict[str, None] = {}
     for file in read:
@@ -114,10 +114,10 @@ def _check_one_configuration(path: Path, read: list[Path], split: str) -> None:
             folders["/".join(parts[: names_split[0]])] = None
     if len(folders) > 1:
         names = [str(path / folder) for folder in folders]
-        more = f" and {len(names) - LISTED:,} more" if len(names) > LISTED else ""
+        more = f" and {len(names) - LISTED_FOLDERS:,} more" if len(names) > LISTED_FOLDERS else ""
         raise DataError(
             f"{path}: {len(names)} of its folders hold the split '{split}' "
-            f"({', '.join(names[:LISTED])}{more}); give one of them"
+            f"({', '.join(names[:LISTED_FOLDERS])}{more}); give one of them"
         )
 
 
@@ -130,11 +130,11 @@ def _nothing(path: Path, texts: list[Path], arrow: list[Path]) -> str:
     formats = ", ".join((*READERS, *TEXT_SUFFIXES))
     if arrow:
         return (
-            f"{arrow[0]}: an Arrow file is read as part of its folder, as save_to_disk left it, "
+            f"{arrow[0]}: an Arrow file can only be read in the folder that save_to_disk wrote, "
             "with dataset_info.json and state.json; give that folder"
         )
     if texts:
         return f"{path}: one text file is one response; give the folder of the texts"
     if path.is_dir():
-        return f"{path}: no file in this folder can be read; formats are {formats}"
-    return f"{path}: '{path.suffix}' is no format that can be read; formats are {formats}"
+        return f"{path}: the folder has no file that can be read; formats are {formats}"
+    return f"{path}: files of type '{path.suffix}' cannot be read; formats are {formats}"

@@ -1,7 +1,7 @@
-"""Passages of plain documents: text that nobody asked for, as something to learn to say.
+"""Passages of plain documents, to train on as responses without an instruction.
 
-The paper tunes on 1,000 passages of CC-News (appendix F). A passage here is a run of whole
-paragraphs, or of whole sentences of a long one, with nothing between them left out.
+The paper tunes on 1,000 passages of CC-News (appendix F). A passage here is a run of consecutive
+whole paragraphs, or of consecutive whole sentences of a long paragraph.
 """
 
 import re
@@ -20,7 +20,6 @@ from response_tuning.readers import Row, read_texts, shown
 
 TEXTS = ("text", "content", "document", "body", "article", "passage")
 """Usual names of a column of documents."""
-
 _BOILERPLATE = re.compile(
     r"\b(?:cookies?|javascript|all rights reserved|copyright|click here|read more|subscribe"
     r"|newsletter|sign up|log ?in|terms of (?:use|service)|privacy policy|follow us|share this"
@@ -28,23 +27,23 @@ _BOILERPLATE = re.compile(
     re.IGNORECASE,
 )
 _MARKUP = re.compile(r"[{}]|</?[a-zA-Z][^>]*>")
-_LINK = re.compile(r"https?://|www\.|\S@\S|[|\u00bb\u203a\u2022]")  # the last: as in menus
+_LINK = re.compile(r"https?://|www\.|\S@\S|[|\u00bb\u203a\u2022]")  # the signs: menus
 _CLOSING = r"[\"'\u201d\u2019)\]]*"
 _WIDE_STOP = r"[\u3002\uff01\uff1f]"
-"""What ends a sentence in scripts that put no space after it."""
-_ENDS = re.compile(rf"(?:[.!?\u2026]|{_WIDE_STOP}){_CLOSING}$")
-# White space before what can begin a sentence: no small letter, after quotes and brackets.
+"""Ends of a sentence in scripts without a space after it."""
+_SENTENCE_END = re.compile(rf"(?:[.!?\u2026]|{_WIDE_STOP}){_CLOSING}$")
+# White space before a possible start of a sentence: no small letter, behind quotes and brackets.
 _BOUNDARY = re.compile(
     rf"(?<=[.!?\u2026]){_CLOSING}\s+(?=[\"'\u201c\u2018(\[]*[^\Wa-z_])|(?<={_WIDE_STOP})"
 )
-# Documents on one line, whose paragraphs somebody has joined without a space: "the end.The next".
+# A paragraph border lost without a space, as in documents on one line: "the end.The next".
 _GLUED = re.compile(r"(?<=[a-z0-9)\"\u201d][a-z0-9)\"\u201d][.!?])(?=[A-Z][a-z]|A )")
 _ABBREVIATED = re.compile(
     r"(?:\b[A-Z]|\b(?:Mrs?|Ms|Drs?|Prof|Rev|Hon|Gen|Col|Lt|Sgt|Capt|Gov|Sen|Rep|St|Mt|Jr|Sr|Inc|Ltd"
     r"|Co|Corp|No|Nos|Vol|Fig|Eq|pp?|vs|cf|ca|al|Jan|Feb|Mar|Apr|Jun|Jul|Aug|Sept?|Oct|Nov|Dec"
     r"|e\.g|i\.e|a\.m|p\.m|[A-Z]\.[A-Z]))\.$"
 )
-"""What a full stop does not end: "Dr.", "U.S.", an initial."""
+"""Full stops that end no sentence: "Dr.", "U.S.", an initial."""
 _LIST_ITEM = re.compile(r"\s*(?:[-*+•]|\d+[.)]|#+)\s")
 
 
@@ -57,8 +56,8 @@ class Passage(Record):
     """File and line, or record number, of the document."""
 
 
-class Documents(NamedTuple):
-    """Rows with the field ``text``, and where they are from."""
+class DocumentSource(NamedTuple):
+    """Rows with the field ``text``, and their origin."""
 
     name: str
     rows: Callable[[], Iterator[Row]]
@@ -66,14 +65,14 @@ class Documents(NamedTuple):
 
 
 def extract(config: DataConfig, out: Path) -> None:
-    """Write the passages of all documents to ``out``, one a line, and what was left out.
+    """Write the passages of all documents to ``out``, with counts of what was left out.
 
-    ``config`` names the documents, and its section ``extraction`` says what a passage is. Leaves
+    ``config`` names the documents, and its section ``extraction`` says what a passage is. Writes
     ``passages.jsonl``, in the order of the documents, and ``extraction.json``.
 
     Raises:
         ConfigError: ``out`` lies in the source.
-        DataError: the source is unusable, or has fewer passages than asked for.
+        DataError: the source is unusable, or has fewer passages than requested.
     """
     settings = config.extraction or ExtractionConfig()
     documents = find(config, settings.text_column)
@@ -99,18 +98,18 @@ def extract(config: DataConfig, out: Path) -> None:
     write_json(out / "extraction.json", content)
 
 
-def find(config: DataConfig, text_column: str | None) -> Documents:
-    """Find the documents that ``config`` asks for, and the column that holds their texts.
+def find(config: DataConfig, text_column: str | None) -> DocumentSource:
+    """Find the documents of ``config``, and the column that holds their texts.
 
     Raises:
-        DataError: there is no such source, it cannot be read, or has no column of texts.
+        DataError: the source does not exist, cannot be read, or has no column of texts.
     """
     path = Path(config.source)
     if config.source and path.is_file() and path.suffix.lower() in (".txt", ".md"):
         if text_column is not None:
-            raise ConfigError(f"{path}: a text has no columns (--text-column)")
+            raise ConfigError(f"{path}: a text file has no columns; remove --text-column")
         origin = {"path": str(path.resolve()), "sha256": file_digest(path)}
-        return Documents(config.source, lambda: _of_file(path), origin)
+        return DocumentSource(config.source, lambda: _of_file(path), origin)
     source = sources.find(config)
     column = _column(source, text_column)
 
@@ -120,13 +119,13 @@ def find(config: DataConfig, text_column: str | None) -> Documents:
             for row in source.rows()
         )
 
-    return Documents(source.name, rows, {**source.origin, "column": column})
+    return DocumentSource(source.name, rows, {**source.origin, "column": column})
 
 
 def passages(text: str, config: ExtractionConfig, left_out: Counter[str]) -> Iterator[str]:
-    """Yield the passages of a document, and count in ``left_out`` what became none, and why.
+    """Yield the passages of a document, and count in ``left_out`` why other text is left out.
 
-    A paragraph that is no prose ends a passage; it is not bridged.
+    A paragraph that is not prose ends a passage: no passage has a gap.
     """
     for run in _runs(text, config.max_words, left_out):
         for passage in _packed(run, config.max_words):
@@ -140,17 +139,17 @@ def passages(text: str, config: ExtractionConfig, left_out: Counter[str]) -> Ite
 
 
 def unfit(paragraph: str) -> str | None:
-    """Return why a paragraph is not prose to learn from; None if it is.
+    """Return why a paragraph is not prose to train on; None if it is.
 
-    That prose ends in a full stop or the like, has five words, no braces and no "javascript" are
-    rules by which C4 was cleaned (Raffel et al. 2020, section 2.2).
+    Four rules are those of C4 (Raffel et al. 2020, section 2.2): prose ends in a terminal
+    punctuation mark, has at least five words, no braces and no "javascript".
     """
     words = paragraph.split()
     if _MARKUP.search(paragraph):
         return "code or markup"
     if 8 * len(_LINK.findall(paragraph)) > len(words):
         return "links or a menu"
-    if not _ENDS.search(paragraph) or len(words) < 5:
+    if not _SENTENCE_END.search(paragraph) or len(words) < 5:
         return "a heading, an entry or a fragment"
     if len(words) < 50 and _BOILERPLATE.search(paragraph):
         return "words of a web site"
@@ -161,18 +160,18 @@ def unfit(paragraph: str) -> str | None:
 
 def sentences(paragraph: str) -> list[str]:
     """Return the sentences of a paragraph, each with the white space behind it."""
-    found: list[str] = []
+    complete: list[str] = []
     start = 0
     for boundary in _BOUNDARY.finditer(paragraph):
-        said = paragraph[start : boundary.start()]
-        if boundary.end() > start and not _ABBREVIATED.search(said):
-            found.append(paragraph[start : boundary.end()])
+        sentence = paragraph[start : boundary.start()]
+        if boundary.end() > start and not _ABBREVIATED.search(sentence):
+            complete.append(paragraph[start : boundary.end()])
             start = boundary.end()
-    return [*found, paragraph[start:]] if start < len(paragraph) else found
+    return [*complete, paragraph[start:]] if start < len(paragraph) else complete
 
 
 def _runs(text: str, max_words: int, left_out: Counter[str]) -> Iterator[list[str]]:
-    """Yield what stands together without a gap: paragraphs, and the sentences of long ones."""
+    """Yield runs without a gap: of whole paragraphs, and of the sentences of long ones."""
     run: list[str] = []
     for paragraph in _paragraphs(text):
         reason = unfit(paragraph)
@@ -188,29 +187,29 @@ def _runs(text: str, max_words: int, left_out: Counter[str]) -> Iterator[list[st
 
 
 def _packed(pieces: list[str], max_words: int) -> Iterator[str]:
-    """Join as many pieces as ``max_words`` allow, at least one."""
-    held: list[str] = []
+    """Join as many pieces as fit into ``max_words``, at least one."""
+    passage: list[str] = []
     words = 0
     for piece in pieces:
         length = len(piece.split())
-        if held and words + length > max_words:
-            yield "".join(held).strip()
-            held, words = [], 0
-        held.append(piece)
+        if passage and words + length > max_words:
+            yield "".join(passage).strip()
+            passage, words = [], 0
+        passage.append(piece)
         words += length
-    if held:
-        yield "".join(held).strip()
+    if passage:
+        yield "".join(passage).strip()
 
 
 def _paragraphs(text: str) -> Iterator[str]:
-    """Yield the paragraphs: blocks between blank lines, or lines where there are no such blocks.
+    """Yield the paragraphs: blocks between blank lines, or lines if the text has no blank line.
 
-    Lines within a block are joined, as prose is wrapped, unless some are items of a list.
+    The lines of a block are joined, since prose is wrapped, unless some are items of a list.
     """
     lines = [line.strip() for line in _GLUED.sub("\n\n", text).split("\n")]
     wrapped = "" in lines
-    for is_there, block in groupby(lines, key=bool):
-        if not is_there:
+    for has_text, block in groupby(lines, key=bool):
+        if not has_text:
             continue
         inside = list(block)
         if wrapped and not any(map(_LIST_ITEM.match, inside)):
@@ -230,7 +229,11 @@ def _of_row(row: Row, config: ExtractionConfig, left_out: Counter[str]) -> Itera
 
 
 def _of_file(path: Path) -> Iterator[Row]:
-    """Yield the documents of one text: Markdown is one; else blocks, or lines without blanks."""
+    """Yield the documents of a text file.
+
+    A Markdown file is one document. In plain text, each block between blank lines is one, or each
+    line if the file has no blank line in between.
+    """
     if path.suffix.lower() == ".md":
         yield from read_texts([path])
         return
@@ -238,39 +241,36 @@ def _of_file(path: Path) -> Iterator[Row]:
     if not _has_blocks(path):
         yield from (Row(f"{path}:{number}", {"text": line}) for number, line in lines if line)
         return
-    for is_there, block in groupby(lines, key=lambda numbered: bool(numbered[1])):
-        if is_there:
+    for has_text, block in groupby(lines, key=lambda numbered: bool(numbered[1])):
+        if has_text:
             inside = list(block)
             text = " ".join(line for _, line in inside)
             yield Row(f"{path}:{inside[0][0]}", {"text": text})
 
 
 def _has_blocks(path: Path) -> bool:
-    """Whether a blank line stands between two others."""
-    filled = [
-        there for there, _ in groupby(readers.lines(path), key=lambda line: bool(line.strip()))
-    ]
-    return filled.count(True) > 1
+    """Whether a blank line separates two other lines."""
+    blocks = groupby(readers.lines(path), key=lambda line: bool(line.strip()))
+    return [has_text for has_text, _ in blocks].count(True) > 1
 
 
 def _column(source: sources.Source, named: str | None) -> str:
-    there = sources.columns(source).columns
-    usual = sorted(
-        (name for name in TEXTS if name in there), key=lambda name: not there[name].texts
-    )
+    """Return the column of documents: the named one, or the first usual one, if possible a text."""
+    present = sources.columns(source).columns
+    usual = sorted((key for key in TEXTS if key in present), key=lambda key: not present[key].texts)
     column = named or next(iter(usual), None)
-    if column is None or column not in there:
-        listed = columns.listed(there)
+    if column is None or column not in present:
+        listed = columns.listed(present)
         wanted = f"column {shown(named)}" if named else "column with texts"
         raise DataError(f"{source.name}: no {wanted} among {listed}; name it with --text-column")
     return column
 
 
 def _check(counts: Counter[str], wanted: int, settings: ExtractionConfig, name: str) -> None:
-    found = counts["passages"]
-    if found < wanted:
-        asked = f"{wanted:,} passages asked for (--max-passages), but " if found else ""
+    count = counts["passages"]
+    if count < wanted:
+        request = f"{wanted:,} passages requested (--max-passages), but " if count else ""
         raise DataError(
-            f"{name}: {asked}its {counts['documents']:,} documents hold {found:,} of "
+            f"{name}: {request}its {counts['documents']:,} documents hold {count:,} of "
             f"{settings.min_words} to {settings.max_words} words; see --min-words and --max-words"
         )

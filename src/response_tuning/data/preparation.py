@@ -1,4 +1,4 @@
-"""From a source to examples and an audit: a chain of steps says what becomes of every turn."""
+"""From a source to examples and an audit: a chain of steps decides about every turn."""
 
 import hashlib
 import logging
@@ -24,31 +24,31 @@ logger = logging.getLogger(__name__)
 
 
 def prepare(config: DataConfig, out: Path, prompts: Prompts | None = None) -> Audit:
-    """Write the examples of a source to ``out``, with what was dropped, and return the audit.
+    """Write the examples of a source to ``out``, with an account of the rest; return the audit.
 
-    Leaves ``examples.jsonl`` and ``dropped.jsonl``, and ``flagged.jsonl`` if anything was flagged,
-    in the order of the source with refusals last, and then ``audit.json``, which also says where
-    the examples are from. Rows are streamed, except those of a JSON array. Memory holds a digest of
-    each example, to find duplicates, and what the step for near-duplicates says.
+    Writes ``examples.jsonl`` and ``dropped.jsonl``, and ``flagged.jsonl`` if anything is flagged,
+    in the order of the source with refusals last. ``audit.json`` comes last and also names the
+    source. Rows are streamed, except those of a JSON array. Memory holds a digest of each example,
+    to find duplicates, and the index of the step for near-duplicates.
 
     Args:
-        config: What is read, and what is done about it.
-        out: The folder; it may be there.
-        prompts: The texts of what ``config.decontamination`` is against, by the names there.
+        config: The source, and the steps that its rows pass.
+        out: The folder; it may exist.
+        prompts: Name in ``config.decontamination.against`` -> id -> text of a prompt.
 
     Raises:
         ConfigError: the settings contradict each other, the source or the prompts.
-        DataError: a source is missing or unusable, or has fewer examples than asked for.
+        DataError: a source is missing or unusable, or has fewer examples than requested.
     """
     prompts = prompts or {}
     if set(prompts) != set(config.decontamination.against):
         raise ConfigError(
             f"decontamination.against: {', '.join(config.decontamination.against) or 'nothing'}; "
-            f"prompts are given of: {', '.join(prompts) or 'nothing'}; give the same"
+            f"prompts are given for: {', '.join(prompts) or 'nothing'}; give the same names"
         )
-    parts = {"source": _Part(config, out)}
+    parts = {"source": _SourcePart(config, out)}
     if config.mixture.refusals:
-        parts["refusals"] = _Refusals(config, out)
+        parts["refusals"] = _RefusalsPart(config, out)
     audit = _write(_outcomes(parts.values(), _chain(config, prompts)), out)
     counts = decontamination.counts(prompts, audit.flagged)
     audit = audit.model_copy(update={"contaminated": counts})
@@ -61,8 +61,8 @@ def prepare(config: DataConfig, out: Path, prompts: Prompts | None = None) -> Au
     return audit
 
 
-class _Part:
-    """A source of examples, and what it alone goes through."""
+class _SourcePart:
+    """A source of examples, and the steps for its rows only."""
 
     size_flag = "--max-examples"
 
@@ -74,9 +74,9 @@ class _Part:
             raise ConfigError(
                 f"{out} lies in the source {self.source.name}; write to another folder"
             )
-        there = sources.columns(self.source)
-        self.used = columns.choose(there, config, self.source.name)
-        self.not_used = columns.not_used(there, self.used)
+        survey = sources.columns(self.source)
+        self.used = columns.choose(survey, config, self.source.name)
+        self.not_used = columns.not_used(survey, self.used)
         if self.not_used:
             names = columns.listed(self.not_used)
             logger.warning("%s: columns not used: %s", printable(self.source.name), names)
@@ -84,19 +84,19 @@ class _Part:
         self.last: list[Step] = []
         if config.max_examples is not None:
             wanted = (
-                f"{self.source.name}: {config.max_examples} examples asked for ({self.size_flag})"
+                f"{self.source.name}: {config.max_examples} examples requested ({self.size_flag})"
             )
             self.last.append(sample(config.max_examples, config.seed, wanted, out))
 
     @property
     def origin(self) -> dict[str, Any]:
-        """For the audit: where the examples are from."""
+        """Origin of the examples, for the audit."""
         origin = {"name": self._name, **self.source.origin, "columns": self.used.named()}
         return origin | ({"columns_not_used": self.not_used} if self.not_used else {})
 
 
-class _Refusals(_Part):
-    """The refusals that are mixed in: those rows of a source that decline."""
+class _RefusalsPart(_SourcePart):
+    """The refusals that are mixed in: the rows of a source that decline."""
 
     size_flag = "data.mixture.refusals"
 
@@ -110,10 +110,11 @@ class _Refusals(_Part):
 
 
 def _chain(config: DataConfig, prompts: Prompts) -> list[Step]:
-    """Return what all parts go through before their samples are drawn.
+    """Return the steps that all parts pass before their samples are drawn.
 
-    What changes a text comes before what compares texts, and what is cheap before what is dear.
-    Near-duplicates are sought last, so that no example is lost to one that goes itself.
+    Steps that change a text come before steps that compare texts, and expensive steps run late, on
+    the fewest candidates. Near-duplicates come last, so that no response is dropped as similar to
+    one that a later step drops as well.
     """
     steps = curation.restatements_step(config.curation)
     if not config.keep_duplicates:
@@ -128,30 +129,32 @@ def _chain(config: DataConfig, prompts: Prompts) -> list[Step]:
 
 
 def _without_duplicates() -> Step:
-    """Drop what was there before, in this part or in an earlier one."""
+    """Drop exact duplicates of earlier candidates, those of an earlier part included."""
     seen = DigestSet()
 
     def look(candidate: Candidate) -> None:
-        if not seen.add(_digest(candidate.said)):
+        if not seen.add(_digest(candidate.answer)):
             candidate.drop("duplicate")
 
     return each(look)
 
 
-def _outcomes(parts: Iterable[_Part], chain: Sequence[Step]) -> Iterator[Candidate]:
-    """Yield what becomes of every turn, or of a row that has none; rows are numbered through.
+def _outcomes(parts: Iterable[_SourcePart], chain: Sequence[Step]) -> Iterator[Candidate]:
+    """Yield every candidate after the chain; row numbers continue from part to part.
 
     Raises:
-        DataError: nothing came through of one part.
+        DataError: a part has no usable candidate.
     """
     rows = 0
     for part in parts:
         start, usable, reasons = rows, False, Counter[str]()
-        found = _candidates(part, start)
+        # The chain is shared, so that duplicates are found across parts; ``first`` and ``last``
+        # are the part's own. Each step wraps the iterator before it: rows stream one by one.
+        candidates = _candidates(part, start)
         for step in (*part.first, *chain, *part.last):
-            found = step(found)
-        for candidate in found:
-            rows = candidate.row + 1  # no row is without an outcome
+            candidates = step(candidates)
+        for candidate in candidates:
+            rows = candidate.row + 1  # every row yields at least one candidate
             if candidate.dropped:
                 reasons[candidate.dropped] += 1
             else:
@@ -164,8 +167,8 @@ def _outcomes(parts: Iterable[_Part], chain: Sequence[Step]) -> Iterator[Candida
             )
 
 
-def _candidates(part: _Part, start: int) -> Iterator[Candidate]:
-    """Yield every turn of every row in the source's order, and drop what is no text."""
+def _candidates(part: _SourcePart, start: int) -> Iterator[Candidate]:
+    """Yield every turn of every row in the source's order; drop those that no step could read."""
     for number, row in enumerate(part.source.rows()):
         try:
             turns = sources.turns(part.source, number, row, part.used)
@@ -189,6 +192,7 @@ def _candidates(part: _Part, start: int) -> Iterator[Candidate]:
 
 
 def _write(outcomes: Iterable[Candidate], out: Path) -> Audit:
+    """Write every candidate to the file of its outcome, and count."""
     rows = rows_kept = examples = 0
     last_kept = -1
     reasons, flags = Counter[str](), Counter[str]()
@@ -197,20 +201,21 @@ def _write(outcomes: Iterable[Candidate], out: Path) -> Audit:
         written_aside(out / "dropped.jsonl") as dropped,
         written_aside(out / "flagged.jsonl") as flagged,
     ):
-        for found in outcomes:
-            rows = found.row + 1
-            if found.dropped:
-                dropped.write(_dropped(found).model_dump_json() + "\n")
-                reasons[found.dropped] += 1
+        for candidate in outcomes:
+            rows = candidate.row + 1
+            if candidate.dropped:
+                dropped.write(_dropped(candidate).model_dump_json() + "\n")
+                reasons[candidate.dropped] += 1
             else:
-                kept.write(_example(found).model_dump_json() + "\n")
+                kept.write(_example(candidate).model_dump_json() + "\n")
                 examples += 1
-                rows_kept += found.row != last_kept
-                last_kept = found.row
-            for what, detail in found.flags:
-                flagged.write(_flagged(found, what, detail).model_dump_json() + "\n")
+                rows_kept += candidate.row != last_kept
+                last_kept = candidate.row
+            for what, detail in candidate.flags:
+                flagged.write(_flagged(candidate, what, detail).model_dump_json() + "\n")
                 flags[what] += 1
-        (out / "audit.json").unlink(missing_ok=True)  # an old audit never stands by new examples
+        # Before the new files get their names: an old audit must never describe new examples.
+        (out / "audit.json").unlink(missing_ok=True)
     if not flags:
         (out / "flagged.jsonl").unlink()
     return Audit(
@@ -222,28 +227,34 @@ def _write(outcomes: Iterable[Candidate], out: Path) -> Audit:
     )
 
 
-def _example(found: Candidate) -> Example:
+def _example(candidate: Candidate) -> Example:
     return Example(
-        row=found.row,
-        turn=found.turn,
-        response=found.said.response,
-        instruction=found.said.instruction,
-        earlier=found.said.earlier,
+        row=candidate.row,
+        turn=candidate.turn,
+        response=candidate.answer.response,
+        instruction=candidate.answer.instruction,
+        earlier=candidate.answer.earlier,
     )
 
 
-def _dropped(found: Candidate) -> Dropped:
+def _dropped(candidate: Candidate) -> Dropped:
     return Dropped(
-        row=found.row,
-        turn=found.turn,
-        reason=found.dropped,
-        where=found.where,
-        detail=found.detail,
+        row=candidate.row,
+        turn=candidate.turn,
+        reason=candidate.dropped,
+        where=candidate.where,
+        detail=candidate.detail,
     )
 
 
-def _flagged(found: Candidate, what: str, detail: str) -> Flagged:
-    return Flagged(row=found.row, turn=found.turn, where=found.where, what=what, detail=detail)
+def _flagged(candidate: Candidate, what: str, detail: str) -> Flagged:
+    return Flagged(
+        row=candidate.row,
+        turn=candidate.turn,
+        where=candidate.where,
+        what=what,
+        detail=detail,
+    )
 
 
 def _parts(turn: Turn) -> list[str]:
@@ -260,10 +271,10 @@ def _is_text(turn: Turn) -> bool:
 
 
 def _digest(turn: Turn) -> bytes:
-    """Return eight bytes that stand for a turn: one collision in 4e7 sets of a million turns."""
+    """Return a digest of 8 bytes: one collision in 4e7 sets of a million turns."""
     digest = hashlib.blake2b(digest_size=8)
     for part in _parts(turn):
         content = part.encode()
-        digest.update(b"%d:" % len(content))
+        digest.update(b"%d:" % len(content))  # else ("ab", "c") and ("a", "bc") would be equal
         digest.update(content)
     return digest.digest()

@@ -1,4 +1,4 @@
-"""Prompts of one's own: a file of questions becomes requests."""
+"""The user's own file of prompts becomes requests."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -6,34 +6,34 @@ from typing import Any
 
 from response_tuning.artifacts import Message, Request
 from response_tuning.data.columns import (
-    CONVERSATIONS,
+    CONVERSATION_COLUMNS,
     HISTORY,
-    INPUTS,
-    SYSTEMS,
+    INPUT_COLUMNS,
+    SYSTEM_COLUMNS,
     earlier_messages,
     joined,
 )
-from response_tuning.data.conversations import Said, UnusableRow, conversation, usable
-from response_tuning.data.survey import INSTRUCTIONS
+from response_tuning.data.conversations import SourceMessage, UnusableRow, conversation, usable
+from response_tuning.data.survey import INSTRUCTION_COLUMNS
 from response_tuning.errors import DataError
 from response_tuning.readers import READERS, Row, read, shown
 
-IDS = ("item_id", "id")
+ID_COLUMNS = ("item_id", "id")
 
 
 def read_prompts(path: Path, column: str | None = None) -> Iterator[Request]:
     """Yield one request for each row of a JSONL, JSON, CSV or Parquet file.
 
     The prompt is in ``column``, or under a usual name (``prompt``, ``instruction``, ``messages``
-    ...); a conversation is asked up to its last user message. A row's ``id`` is kept where it has
-    one, else it is the row's number from 0.
+    ...); a conversation is cut behind its last user message. The id of a request is the row's
+    ``id``, or else the number of the row from 0.
 
     Raises:
-        DataError: the file or a row of it is unusable; one line naming it.
+        DataError: the file or one of its rows is unusable; one line that names it.
     """
     if path.suffix.lower() not in READERS:
         known = ", ".join(sorted(READERS))
-        raise DataError(f"{path}: not a file of prompts; it is one of {known}")
+        raise DataError(f"{path}: not a file of prompts; give one of {known}")
     seen: set[str] = set()
     for number, row in enumerate(read(path)):
         try:
@@ -41,7 +41,7 @@ def read_prompts(path: Path, column: str | None = None) -> Iterator[Request]:
         except UnusableRow as reason:
             raise DataError(f"{row.where}: {reason}") from reason
         if request.item_id in seen:
-            raise DataError(f"{row.where}: id {shown(request.item_id)} is there twice; make it new")
+            raise DataError(f"{row.where}: id {shown(request.item_id)} is not unique; change it")
         seen.add(request.item_id)
         yield request
     if not seen:
@@ -51,7 +51,7 @@ def read_prompts(path: Path, column: str | None = None) -> Iterator[Request]:
 def _request(number: int, row: Row, column: str | None) -> Request:
     if row.fault:
         raise UnusableRow(row.fault)
-    named = next((name for name in IDS if row.fields.get(name) is not None), None)
+    named = next((name for name in ID_COLUMNS if row.fields.get(name) is not None), None)
     prompt = _prompt(row.fields, column)
     if not prompt[-1].content.strip():
         raise UnusableRow("empty prompt")
@@ -63,31 +63,33 @@ def _request(number: int, row: Row, column: str | None) -> Request:
 
 
 def _prompt(fields: Mapping[str, Any], column: str | None) -> list[Message]:
-    usual = (*INSTRUCTIONS, *CONVERSATIONS, INPUTS[0])
-    there = [name for name in usual if name in fields]
-    name = column or next((name for name in there if fields[name]), next(iter(there), None))
+    usual = (*INSTRUCTION_COLUMNS, *CONVERSATION_COLUMNS, INPUT_COLUMNS[0])
+    present = [name for name in usual if name in fields]
+    # An empty column is better than none: its error names the row, not the columns.
+    name = column or next((name for name in present if fields[name]), next(iter(present), None))
     if name is None or name not in fields:
         listed = ", ".join(map(shown, fields))
         raise UnusableRow(
             f"no column {column or 'with a prompt'} among {listed}; name it with --column"
         )
     if isinstance(fields[name], list):
-        asked = _asked(conversation(fields[name], name))
+        prompt = _up_to_last_user(conversation(fields[name], name))
     else:
-        about = () if name in (*INPUTS, *CONVERSATIONS) else _texts(fields, INPUTS)
-        asked = [Message(role="user", content=joined(fields, [name], about))]
-    system = next((other for other in _texts(fields, SYSTEMS) if other != name), None)
+        alone = name in (*INPUT_COLUMNS, *CONVERSATION_COLUMNS)
+        materials = () if alone else _texts(fields, INPUT_COLUMNS)
+        prompt = [Message(role="user", content=joined(fields, [name], materials))]
+    system = next((other for other in _texts(fields, SYSTEM_COLUMNS) if other != name), None)
     history = HISTORY if isinstance(fields.get(HISTORY), list) else None
-    return [*earlier_messages(fields, system, history, asked), *asked]
+    return [*earlier_messages(fields, system, history, prompt), *prompt]
 
 
 def _texts(fields: Mapping[str, Any], names: Sequence[str]) -> list[str]:
     return [name for name in names if isinstance(fields.get(name), str)]
 
 
-def _asked(found: Sequence[Said]) -> list[Message]:
-    users = [place for place, said in enumerate(found) if said.role == "user"]
-    asked = usable(found[: users[-1] + 1] if users else found)
+def _up_to_last_user(messages: Sequence[SourceMessage]) -> list[Message]:
+    users = [place for place, message in enumerate(messages) if message.role == "user"]
+    prompt = usable(messages[: users[-1] + 1] if users else messages)
     if not users:
         raise UnusableRow("no user message")
-    return asked
+    return prompt

@@ -1,4 +1,4 @@
-"""Conversations that were written out as one text, with the markers of a chat template."""
+"""Whole conversations in one text, with the markers of a chat template."""
 
 import re
 
@@ -18,12 +18,14 @@ _SIDES = [
         (r"\A\s*(?:human|user):", r"\n\s*(?:assistant|ai|bot|gpt|chatgpt):"),
     )
 ]
-"""How templates mark who asks, and who answers."""
+"""Markers of the user and of the assistant in common templates."""
 _STARTS = ("##", "<|", "<start_of_turn>", "[INST]")
 
 
 def is_rendered(text: str) -> bool:
-    """Say whether ``text`` holds the markers of both sides: who asks, and then who answers."""
+    """Whether ``text`` has a user's marker and, behind it, the assistant's of the same template."""
+    # Most texts have no marker at all, and substring search rules them out much faster than the
+    # regular expressions.
     begins = text[:20].lstrip()[:6].lower().startswith(("human:", "user:"))
     if not begins and not any(start in text for start in _STARTS):
         return False

@@ -1,4 +1,4 @@
-"""A random sample of what came through the chain, drawn in one pass over the source."""
+"""A random sample of the candidates that pass the chain, drawn in one pass over the source."""
 
 import heapq
 import json
@@ -17,31 +17,31 @@ from response_tuning.errors import DataError
 
 
 def sample(size: int, seed: int, wanted: str, folder: Path) -> Step:
-    """Keep ``size`` candidates; a smaller sample of the same seed lies inside a larger.
+    """Keep ``size`` random candidates; samples of one seed are nested.
 
-    Who wins is known after the last: until then all wait in a nameless file in ``folder``, and
-    memory holds ``size`` lots. If nothing came through, nothing is drawn.
+    Every candidate draws a number, and the ``size`` lowest win. The winners are known after the
+    last candidate, so all candidates wait in an unnamed temporary file in ``folder``; memory holds
+    ``size`` numbers.
 
     Raises:
-        DataError: fewer came through; the message begins with ``wanted`` and counts the reasons.
+        DataError: fewer candidates are usable; the message starts with ``wanted``.
     """
 
     def step(candidates: Iterator[Candidate]) -> Iterator[Candidate]:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile("w+", encoding="ascii", dir=folder) as waiting:
-            last = draw(_put_aside(candidates, waiting))
+            threshold = highest_winner(_put_aside(candidates, waiting))
             waiting.seek(0)
-            lots = _lots(seed)
+            numbers = _drawn(seed)  # the same numbers again, in the same order
             for candidate in map(_read, waiting):
-                if not candidate.dropped and next(lots) > last:
+                if not candidate.dropped and next(numbers) > threshold:
                     candidate.drop("not sampled")
                 yield candidate
 
-    def draw(candidates: Iterator[Candidate]) -> tuple[float, int]:
-        """Return the last lot that wins."""
+    def highest_winner(candidates: Iterator[Candidate]) -> tuple[float, int]:
         reasons: Counter[str] = Counter()
-        lots = zip(_lots(seed), _through(candidates, reasons), strict=False)
-        winners = heapq.nsmallest(size, (lot for lot, _ in lots))
+        pairs = zip(_drawn(seed), _usable(candidates, reasons), strict=False)
+        winners = heapq.nsmallest(size, (number for number, _ in pairs))
         if 0 < len(winners) < size:
             raise DataError(f"{wanted}, but only {len(winners)} are usable{in_brackets(reasons)}")
         return winners[-1] if winners else (0.0, 0)
@@ -50,18 +50,18 @@ def sample(size: int, seed: int, wanted: str, folder: Path) -> Step:
 
 
 def in_brackets(reasons: Mapping[str, int]) -> str:
-    """Return the counts of the reasons for an error's message."""
+    """Return the counts of the reasons, for the message of an error."""
     counts = ", ".join(f"{reason}: {count:,}" for reason, count in reasons.items())
     return f" ({counts})" if counts else ""
 
 
-def _lots(seed: int) -> Iterator[tuple[float, int]]:
-    """Yield what each candidate draws, with its place, which settles a tie."""
+def _drawn(seed: int) -> Iterator[tuple[float, int]]:
+    """Yield the number that each candidate draws, and its place to break ties."""
     draw = random.Random(seed).random
     return ((draw(), place) for place in count())
 
 
-def _through(candidates: Iterator[Candidate], reasons: Counter[str]) -> Iterator[Candidate]:
+def _usable(candidates: Iterator[Candidate], reasons: Counter[str]) -> Iterator[Candidate]:
     for candidate in candidates:
         if candidate.dropped:
             reasons[candidate.dropped] += 1
@@ -70,17 +70,18 @@ def _through(candidates: Iterator[Candidate], reasons: Counter[str]) -> Iterator
 
 
 def _put_aside(candidates: Iterator[Candidate], file: TextIO) -> Iterator[Candidate]:
-    for found in candidates:
-        about = (found.row, found.turn, found.where, found.dropped, found.detail, found.flags)
-        response, instruction, earlier, *_ = found.said if not found.dropped else Turn("")
-        before = [(message.role, message.content) for message in earlier]
-        file.write(json.dumps((about, response, instruction, before)) + "\n")
-        yield found
+    for candidate in candidates:
+        place = (candidate.row, candidate.turn, candidate.where)
+        outcome = (candidate.dropped, candidate.detail, candidate.flags)
+        answer = Turn("") if candidate.dropped else candidate.answer  # nobody needs its text
+        before = [(message.role, message.content) for message in answer.earlier]
+        texts = (answer.response, answer.instruction, before)
+        file.write(json.dumps((*place, *outcome, *texts)) + "\n")
+        yield candidate
 
 
 def _read(line: str) -> Candidate:
-    about, response, instruction, before = json.loads(line)
-    row, turn, where, dropped, detail, flags = about
+    row, turn, where, dropped, detail, flags, response, instruction, before = json.loads(line)
     earlier = tuple(Message(role=role, content=content) for role, content in before)
-    said = Turn(response, instruction, earlier)
-    return Candidate(row, turn, where, said, dropped, detail, tuple(map(tuple, flags)))
+    answer = Turn(response, instruction, earlier)
+    return Candidate(row, turn, where, answer, dropped, detail, tuple(map(tuple, flags)))

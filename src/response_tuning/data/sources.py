@@ -1,4 +1,4 @@
-"""Where rows come from: a named dataset, a file, a folder, or a dataset on the hub."""
+"""Sources of rows: a named dataset, a file, a folder, or a dataset on the hub."""
 
 import hashlib
 import json
@@ -25,18 +25,18 @@ from response_tuning.registry import Registry, unknown
 
 @dataclass(frozen=True)
 class Dataset:
-    """A published dataset, and which part of it the paper trains on; or one that is made here.
+    """A published dataset and the part that the paper trains on, or a generated dataset.
 
-    It has a hub id, the address of a file, or what makes its rows.
+    It has a hub id, the address of a file, or a function that makes its rows.
     """
 
     hub_id: str | None = None
     file: str | None = None
-    """Where it is published as a file of which the user names a copy."""
+    """Address of a published file, of which the user names a local copy."""
     made: Callable[[], Iterator[dict[str, str]]] | None = None
-    """Makes the rows, always the same."""
+    """Function that makes the rows, the same at every call."""
     first_rows: int | None = None
-    """How many rows are used, from the first on; None means all."""
+    """Use only this many rows from the start; None means all."""
     first_turn_only: bool = False
 
 
@@ -56,34 +56,35 @@ DATASETS.register("safety-tuned-llamas")(  # Bianchi et al. 2023, the paper's re
 
 @dataclass(frozen=True)
 class Source:
-    """Rows that can be read more than once, and where they are from."""
+    """Rows that can be read more than once, and their origin."""
 
     name: str
-    """What messages call it: the path as given, or the hub id."""
+    """Name in messages: the path as given, or the hub id."""
     rows: Callable[[], Iterator[Row]]
     look_up: Callable[[], dict[str, Any]]
-    """Finds ``origin``."""
+    """Computes ``origin``."""
     path: Path | None = None
-    """Where it lies, if it lies here."""
+    """Its absolute path, if it is local."""
     first_rows: int | None = None
     first_turn_only: bool = False
 
     @cached_property
     def origin(self) -> dict[str, Any]:
-        """For the audit: path and digest, or hub id and commit.
+        """Path and digest, or hub id and commit, for the audit.
 
-        A digest is as much work as reading; what cannot be read is better found out first.
+        Computed on first use: a digest takes as long as reading, and an unreadable source should
+        fail before it.
         """
         return self.look_up()
 
 
 def find(config: DataConfig) -> Source:
-    """Find the source that ``config`` asks for: a named dataset, then a path, then the hub.
+    """Find the source of ``config``: a named dataset, else a path, else a dataset on the hub.
 
     Raises:
         ConfigError: a setting has no effect on this source, or a dataset that is published as a
-            file lacks the path of a copy.
-        DataError: there is no such source, or it cannot be read.
+            file needs the path of a copy.
+        DataError: the source does not exist or cannot be read.
     """
     if config.source in DATASETS.names():
         dataset = DATASETS.get(config.source)
@@ -91,8 +92,8 @@ def find(config: DataConfig) -> Source:
     if config.path is not None:
         raise ConfigError(
             f"--path {config.path} is for a local copy of a named dataset "
-            f"({', '.join(DATASETS.names())}), and '{config.source}' is none; give the path "
-            "itself as the source"
+            f"({', '.join(DATASETS.names())}), and '{config.source}' is not one of them; give the "
+            "path itself as the source"
         )
     if config.source and (Path(config.source).exists() or Path(config.source).is_symlink()):
         return _local(Path(config.source), config)
@@ -107,22 +108,22 @@ def find(config: DataConfig) -> Source:
 
 
 def columns(source: Source) -> Survey:
-    """Look at the columns of all rows that can be read.
+    """Survey the columns of all readable rows.
 
     Raises:
-        DataError: there is no such row.
+        DataError: the source has no readable row.
     """
-    found = survey(row.fields for row in source.rows() if not row.fault)
-    if not found.rows:
+    statistics = survey(row.fields for row in source.rows() if not row.fault)
+    if not statistics.rows:
         raise DataError(f"{source.name}: it has no rows")
-    return found
+    return statistics
 
 
 def turns(source: Source, number: int, row: Row, used: Columns) -> list[Turn]:
     """Return the assistant turns of row ``number``: at least one.
 
     Raises:
-        UnusableRow: it has none, or is not used; the message says why.
+        UnusableRow: the row has no turn or is not used; the message says why.
     """
     if row.fault:
         raise UnusableRow(row.fault)
@@ -135,7 +136,7 @@ def _made(config: DataConfig, made: Callable[[], Iterator[dict[str, str]]]) -> S
     defaults = {"path": None, "revision": "main", "split": "train"}
     for flag, default in defaults.items():
         if getattr(config, flag) != default:
-            raise ConfigError(f"dataset '{config.source}' is made here, so --{flag} has no use")
+            raise ConfigError(f"dataset '{config.source}' is generated: --{flag} has no effect")
     rows = [
         Row(f"{config.source}: record {number}", dict(fields))
         for number, fields in enumerate(made(), start=1)
@@ -176,9 +177,9 @@ def _on_hub(hub_id: str, config: DataConfig) -> Source:
 
 def _local(path: Path, config: DataConfig) -> Source:
     if config.revision != "main":
-        raise ConfigError(f"{path} is not on the hub, so --revision has no use")
+        raise ConfigError(f"{path} is not on the hub: --revision has no effect")
     if config.split != "train" and path.is_file():
-        raise ConfigError(f"{path} is one file, so --split has no use")
+        raise ConfigError(f"{path} is one file: --split has no effect")
     if files.is_saved(path):
         dataset = hub.saved(path, config.split)
         return Source(

@@ -1,4 +1,4 @@
-"""The base model: its identity, its tokenizer with the template saved inside, its weights."""
+"""The base model as it is tuned: its tokenizer with the template saved inside, its weights."""
 
 import logging
 import shutil
@@ -6,12 +6,11 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from response_tuning import miniature
-from response_tuning.artifacts import file_digest
 from response_tuning.configs import FinetuneConfig
 from response_tuning.errors import ConfigError, ModelError
 from response_tuning.finetune.generation import carried_over
 from response_tuning.models import checks, files, loading
+from response_tuning.models.location import ModelFolder, locate
 from response_tuning.templates import Chat, install, is_native
 
 if TYPE_CHECKING:
@@ -25,49 +24,19 @@ if TYPE_CHECKING:
         PreTrainedTokenizerBase,
     )
 
-    from response_tuning.finetune.encoding import Row
+    from response_tuning.finetune.rows import EncodedRow
 
 
 logger = logging.getLogger(__name__)
 
 
-def identity(config: FinetuneConfig) -> str:
-    """Return what the base model is: a digest of its folder, or its hub id and commit.
-
-    Raises:
-        ModelError: there is no such folder, and neither the hub nor its cache here can say what
-            the id stands for.
-    """
-    folder = Path(miniature.resolved(config.base_model))
-    if folder.is_dir():
-        if not config.random_init and files.kind(folder) == files.CONFIG:
-            files.check_weights(folder)
-        return f"sha256:{file_digest(folder)}"
-    if folder.exists() or config.base_model.startswith((".", "/", "~")):
-        raise ModelError(f"{config.base_model}: not a folder with a model")
-    from huggingface_hub import snapshot_download
-
-    try:
-        # One small file, because its folder is named after the commit, without a network too.
-        snapshot = snapshot_download(
-            config.base_model, revision=config.base_revision, allow_patterns=["config.json"]
-        )
-    except (OSError, ValueError) as error:
-        raise ModelError(
-            f"{config.base_model}: no such folder, and the hub says: {loading.reason(error)}; "
-            "give a folder, or log in and accept the model's licence"
-        ) from error
-    return f"{config.base_model}@{Path(snapshot).name}"
-
-
-def check_found(config: FinetuneConfig) -> None:
-    """Refuse a base that is not there; unlike ``identity``, this reads no weights.
+def located(config: FinetuneConfig, *, weights: bool = False) -> ModelFolder:
+    """Return the folder of the base model; of a hub model without its weights, unless asked.
 
     Raises:
         ModelError: it is neither a folder nor an id that the hub or its cache knows.
     """
-    if not Path(miniature.resolved(config.base_model)).is_dir():
-        identity(config)
+    return locate(config.base_model, config.base_revision, weights=weights)
 
 
 def load_tokenizer(config: FinetuneConfig) -> "PreTrainedTokenizerBase":
@@ -102,9 +71,9 @@ def read_tokenizer(config: FinetuneConfig) -> "PreTrainedTokenizerBase":
     Raises:
         ModelError: it cannot be loaded, or has no EOS token.
     """
-    name = config.base_model
-    tokenizer = loading.load_tokenizer(miniature.resolved(name), name, config.base_revision)
+    tokenizer = loading.load_tokenizer(located(config))
     if tokenizer.eos_token_id is None:
+        name = config.base_model
         raise ModelError(f"{name}: its tokenizer has no EOS token to end an answer with")
     return tokenizer
 
@@ -121,9 +90,7 @@ def load_model(config: FinetuneConfig) -> "PreTrainedModel":
         model = _fresh_model(config)
     else:
         model = loading.load_weights(
-            miniature.resolved(config.base_model),
-            config.base_model,
-            config.base_revision,
+            located(config, weights=True),
             dtype=weight_type(config),
             quantization_config=quantization,
         )
@@ -152,20 +119,22 @@ def try_saving(model: "PreTrainedModel", name: str) -> None:
         )
 
 
-def with_known_ids(config: FinetuneConfig, chat: Chat, rows: "Iterable[Row]") -> "Iterator[Row]":
+def with_known_ids(
+    config: FinetuneConfig, chat: Chat, rows: "Iterable[EncodedRow]"
+) -> "Iterator[EncodedRow]":
     """Yield ``rows``, of which each id has a row in the base model's embedding.
 
     Raises:
         ModelError: an id has none.
     """
     embedded = architecture(config).get_text_config().vocab_size
-    strange = checks.beyond(chat.tokenizer, embedded)
+    without_row = checks.tokens_without_row(chat.tokenizer, embedded)
     template = f"{config.base_model}: the chat template '{config.template}' uses"
-    checks.check_ids(chat.encode(chat.opening), strange, template)
-    checks.check_ids([chat.turn_end.stop_id], strange, template)
+    checks.check_ids(chat.encode(chat.opening), without_row, template)
+    checks.check_ids([chat.turn_end.stop_id], without_row, template)
     for row in rows:
         where = f"{config.base_model}: row {row.example.row} has"
-        checks.check_ids(row.input_ids if strange else [], strange, where)
+        checks.check_ids(row.input_ids if without_row else [], without_row, where)
         yield row
 
 
@@ -175,11 +144,10 @@ def architecture(config: FinetuneConfig) -> "PretrainedConfig":
     Raises:
         ModelError: there is none that can be used.
     """
-    name = config.base_model
-    source = miniature.resolved(name)
-    if files.has_weights(Path(source)) and not config.random_init:
-        files.check_weights(Path(source))  # their headers alone; a plan needs no weights
-    return loading.load_config(source, name, config.base_revision)
+    model = located(config)
+    if files.has_weights(model.path) and not config.random_init:
+        loading.check_weights(model)  # their headers alone; a plan needs no weights
+    return loading.load_config(model)
 
 
 def fitted(config: FinetuneConfig) -> FinetuneConfig:

@@ -29,7 +29,6 @@ def check(config: FinetuneConfig, out: Path) -> None:
     check_tracker(config.report_to)
     if config.method == "qlora":
         base.check_quantization()
-    base.check_found(config)
     base.architecture(config)
     tokenizer = base.read_tokenizer(config)
     install(tokenizer, config.template)

@@ -14,11 +14,10 @@ from response_tuning.artifacts import digest
 from response_tuning.configs import FinetuneConfig
 from response_tuning.errors import ConfigError, DataError
 from response_tuning.finetune import base
-from response_tuning.finetune.encoding import Encoder, Row
+from response_tuning.finetune.encoding import Encoder
 from response_tuning.finetune.example_file import ExampleFile, Examples
-from response_tuning.finetune.run_folder import (
-    TOKENS,
-)
+from response_tuning.finetune.rows import EncodedRow
+from response_tuning.finetune.run_folder import TOKENS
 from response_tuning.templates import Chat
 
 if TYPE_CHECKING:
@@ -31,7 +30,7 @@ LONG_WAIT = 20_000
 """Examples from which encoding takes seconds, and is said."""
 
 
-class Encoded(NamedTuple):
+class EncodedExamples(NamedTuple):
     """The examples as the model will see them, and what became of each."""
 
     train: "StoredDocuments"
@@ -39,7 +38,7 @@ class Encoded(NamedTuple):
     audit: dict[str, Any]
 
 
-def encode(config: FinetuneConfig, chat: Chat, examples: Examples, store: Path) -> Encoded:
+def encode(config: FinetuneConfig, chat: Chat, examples: Examples, store: Path) -> EncodedExamples:
     """Encode ``examples`` under the objective into ``store``, unless it is there; hold some out.
 
     Raises:
@@ -57,30 +56,32 @@ def encode(config: FinetuneConfig, chat: Chat, examples: Examples, store: Path) 
         shutil.rmtree(store)
         reasons = ", ".join(f"{count} {reason}" for reason, count in counts["dropped"].items())
         raise DataError(f"no example is left to train on with '{config.objective}': {reasons}")
-    held_out = _held_out(len(documents), config.eval_fraction, config.seed)
+    held_out = _held_out(documents, config.eval_fraction, config.seed)
     audit = counts | {"held_out": len(held_out)}
     if not held_out:
-        return Encoded(documents, documents.part([]), audit)
+        return EncodedExamples(documents, documents.part([]), audit)
     train = array("i", (i for i in range(len(documents)) if i not in held_out))
-    return Encoded(documents.part(train), documents.part(sorted(held_out)), audit)
+    return EncodedExamples(documents.part(train), documents.part(sorted(held_out)), audit)
 
 
 def store_folder(config: FinetuneConfig, chat: Chat, manifest: dict[str, Any], out: Path) -> Path:
     """Return where the encoded examples of a run are, named after all that decides on them."""
     from response_tuning.finetune.store import VERSION
 
-    settings = {"objective", "twins", "window", "train_on_final_newline", "seed"}
+    settings = {"objective", "objective_settings", "twins", "window"}
+    settings |= {"train_on_final_newline", "seed"}
     parts = [manifest["base"], manifest["examples_sha256"], manifest["packages"], chat.digest]
     parts += [config.model_dump(mode="json", include=settings), VERSION]
     return out / TOKENS / digest(json.dumps(parts, sort_keys=True))
 
 
-def rows(config: FinetuneConfig, chat: Chat, examples: Examples) -> Iterator[Row]:
+def rows(config: FinetuneConfig, chat: Chat, examples: Examples) -> Iterator[EncodedRow]:
     """Yield one row for each example, as this run trains on it."""
     encoder = Encoder(
         chat,
         config.objective,
         config.window,
+        settings=config.objective_settings,
         twins=config.twins,
         final_newline=config.train_on_final_newline,
         seed=config.seed,
@@ -93,10 +94,16 @@ def read_examples(data: Path) -> ExampleFile:
     return ExampleFile(data / "examples.jsonl")
 
 
-def _held_out(count: int, fraction: float, seed: int) -> set[int]:
+def _held_out(documents: "StoredDocuments", fraction: float, seed: int) -> set[int]:
+    """Draw the documents that are held out; partners are held out together."""
     if fraction == 0:
         return set()
+    units = documents.units
+    count = len(documents if units is None else units)
     size = max(1, round(count * fraction))
     if size >= count:
-        raise ConfigError(f"eval_fraction {fraction} of {count} examples leaves none to train on")
-    return set(random.Random(seed).sample(range(count), size))
+        raise ConfigError(
+            f"eval_fraction {fraction} of {len(documents)} examples leaves none to train on"
+        )
+    chosen = random.Random(seed).sample(range(count), size)
+    return {place for unit in chosen for place in (units[unit] if units else [unit])}

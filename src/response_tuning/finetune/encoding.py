@@ -6,18 +6,26 @@ the ids, and nothing is compared with the pad token.
 """
 
 import logging
+import math
 import random
 from array import array
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property, partial
-from itertools import chain, islice, pairwise
+from itertools import islice, pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from response_tuning.artifacts import Example, Message
 from response_tuning.errors import ConfigError, ModelError, TemplateError
 from response_tuning.finetune.example_file import Examples
-from response_tuning.finetune.objectives import IGNORED, OBJECTIVES, Another, Segment, UnfitError
-from response_tuning.finetune.supervised import Encoded, Supervised
+from response_tuning.finetune.objectives import (
+    Another,
+    ObjectiveConfig,
+    Segment,
+    UnfitError,
+    build_objective,
+)
+from response_tuning.finetune.rows import KEPT, TRUNCATED, EncodedRow, Span, in_whole_groups
+from response_tuning.finetune.supervised import EncodedText, Supervised
 from response_tuning.finetune.witness import ALTERED, Witness
 from response_tuning.templates import Chat, front
 from response_tuning.templates.continuation import continuation_tokenizer
@@ -28,61 +36,38 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-KEPT, TRUNCATED = "kept", "truncated"
-SHOWN = 20
-"""Characters that a warning names."""
+NAMED_CHARACTERS = 20
+"""Characters that a warning names at most."""
 UNLIKE_TWINS = "carry loss on other text than under a twin"
 CHUNK = 1000
-"""Examples that are tokenised together, and are in memory together."""
-
-Span = tuple[int, int]
-"""The first of some consecutive tokens, and the one after the last."""
-
-
-def labelled(ids: list[int], spans: Iterable[Span]) -> list[int]:
-    """Return (T,) labels: the id itself where a token carries loss, else -100. Not shifted."""
-    labels = [IGNORED] * len(ids)
-    for start, end in spans:
-        labels[start:end] = ids[start:end]
-    return labels
-
-
-class Row(NamedTuple):
-    """One example as the model will see it, or the reason why it will not."""
-
-    example: Example
-    status: str
-    """``kept``, ``truncated`` (cut to the window, so it has no stop token) or a drop reason."""
-    input_ids: list[int]
-    """(T,); empty if dropped."""
-    spans: list[Span]
-    """Tokens that carry loss, in order; spans neither touch nor overlap."""
-    remarks: tuple[str, ...] = ()
-    """What a person should know about a row that is trained on; see ``supervised``."""
-
-    @property
-    def labels(self) -> list[int]:
-        """The ids again where they carry loss, else -100."""
-        return labelled(self.input_ids, self.spans)
-
-    @property
-    def trained(self) -> bool:
-        """Whether the row is trained on."""
-        return self.status in (KEPT, TRUNCATED)
-
-    @property
-    def supervised(self) -> int:
-        """Number of tokens that carry loss."""
-        return sum(end - start for start, end in self.spans)
+"""Examples that are tokenized together, and are in memory together."""
 
 
 class Piece(NamedTuple):
-    """A segment that is not empty, and all that decides how it is tokenised."""
+    """A segment that is not empty, and all that decides how it is tokenized."""
 
     text: str
-    supervised: bool
+    weight: float
+    rendered: bool
+    """Whether special tokens in it are special tokens; see ``Segment``."""
     first: bool
-    """Whether nothing stands before it."""
+    """Whether it starts the row."""
+
+    @property
+    def is_learned(self) -> bool:
+        """Whether it is text for the model to write: it carries loss and is no prompt."""
+        return self.weight > 0 and not self.rendered
+
+
+class _Whole(NamedTuple):
+    """A row before it is cut to the window: its segments and the stop token, end to end."""
+
+    ids: list[int]
+    spans: list[Span]
+    learned: list[int]
+    """Where each text for the model to write starts; the last is the stop token."""
+    stops: list[int]
+    """Where stop tokens are meant to be: those that the template printed, and the row's own."""
 
 
 class Encoder:
@@ -91,17 +76,19 @@ class Encoder:
     A row is the objective's segments as they stand, and the stop token, which carries loss. With
     ``twins``, an example is cut at its end, or dropped, as the longest row among this objective and
     its twins demands: arms that supervise the same text then train on the same tokens.
+    ``settings`` are those of the objective; twins have their defaults.
 
     Raises:
         ModelError: the tokenizer cannot encode a text as the continuation of another.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - all that decides on a row, by name
         self,
         chat: Chat,
         objective: str,
         window: int,
         *,
+        settings: Mapping[str, Any] | None = None,
         twins: Sequence[str] = (),
         final_newline: bool = False,
         seed: int = 0,
@@ -110,8 +97,8 @@ class Encoder:
         self.window = window
         self.seed = seed
         self._own = objective
-        arms = [objective, *(name for name in twins if name != objective)]
-        self._objectives = {name: OBJECTIVES.get(name) for name in arms}
+        self._objectives = {objective: build_objective(objective, settings)}
+        self._objectives |= {name: build_objective(name) for name in twins if name != objective}
         self._bos = chat.tokenizer.bos_token_id
         self._continuation = continuation_tokenizer(chat.tokenizer)
         end = chat.turn_end
@@ -124,24 +111,29 @@ class Encoder:
         # Without what stands after the last mark, which may merge with what follows.
         self._marks = chat.encode(chat.marks.rstrip())
 
-    def rows(self, examples: Examples) -> Iterator[Row]:
+    def rows(self, examples: Examples) -> Iterator[EncodedRow]:
         """Yield one row for each example, in order, dropped ones included.
 
-        At most two chunks of examples are in memory, the one that is read and the one before it.
+        At most two chunks of examples are in memory: the current one and the one before it.
 
         Raises:
             ConfigError: an objective returns segments that cannot be trained on.
         """
+        yield from in_whole_groups(self._rows(examples))
+        if lost := self._supervised.lost:
+            logger.warning(
+                "the tokenizer cannot spell %s%s: responses with such characters are dropped",
+                ", ".join(map(repr, lost[:NAMED_CHARACTERS])),
+                f" and {len(lost) - NAMED_CHARACTERS:,} more"
+                if len(lost) > NAMED_CHARACTERS
+                else "",
+            )
+
+    def _rows(self, examples: Examples) -> Iterator[EncodedRow]:
         others = _Others(examples, self.seed)
         numbered = enumerate(examples)
         while chunk := list(islice(numbered, CHUNK)):
             yield from self._encode(chunk, others)
-        if lost := self._supervised.lost:
-            logger.warning(
-                "the tokenizer cannot spell %s%s: responses with such characters are left out",
-                ", ".join(map(repr, lost[:SHOWN])),
-                f" and {len(lost) - SHOWN:,} more" if len(lost) > SHOWN else "",
-            )
 
     def arms(self, example: Example, other: Another) -> list[list[Piece]] | str:
         """Return what is tokenised, here and in each twin; or the reason to drop the example."""
@@ -152,32 +144,29 @@ class Encoder:
 
     def _pieces(self, objective: str, example: Example, other: Another) -> list[Piece]:
         chat = self._witness if objective == self._own else self.chat
-        segments = [*map(Segment._make, self._objectives[objective](example, other, chat))]
+        returned = self._objectives[objective](example, other, chat)
         where = f"objective '{objective}', row {example.row}"
-        texts: list[Any] = [segment.text for segment in segments]
-        for text in texts:
-            if not isinstance(text, str):  # an instruction that is None, say
-                raise ConfigError(f"{where}: a segment's text is {text!r}")
-        flags: list[Any] = [segment.supervised for segment in segments]
-        for flag in flags:
-            if not isinstance(flag, bool):
-                raise ConfigError(f"{where}: a segment's supervised is {flag!r}; use True or False")
-        if not any(flags):
-            raise ConfigError(f"{where}: no segment is supervised, so nothing would be learned")
-        filled = self._with_marks_given([segment for segment in segments if segment.text])
-        return [Piece(*segment, first=place == 0) for place, segment in enumerate(filled)]
+        segments = [_checked(Segment(*segment), where) for segment in returned]
+        if not any(segment.weight for segment in segments):
+            raise ConfigError(f"{where}: no segment carries loss, so nothing would be learned")
+        filled = self._with_marks_apart([segment for segment in segments if segment.text])
+        return [
+            Piece(text, weight, bool(rendered), first=place == 0)
+            for place, (text, weight, rendered) in enumerate(filled)
+        ]
 
-    def _with_marks_given(self, segments: list[Segment]) -> list[Segment]:
-        """Split the marks off a first segment that carries loss, in which they would be text."""
-        first = segments[0] if segments else Segment("", False)
-        # Without what stands after the last mark, as in what every row is checked for.
+    def _with_marks_apart(self, segments: list[Segment]) -> list[Segment]:
+        """Split the marks off a first segment of plain text, in which they would be text."""
+        first = segments[0] if segments else Segment("", 0.0, rendered=True)
+        # Without what follows the last mark, as in the check that every row undergoes.
         marks = self.chat.marks.rstrip()
-        if not (marks and first.supervised and first.text.startswith(marks)):
+        if first.rendered or not (marks and first.text.startswith(marks)):
             return segments
-        rest = Segment(first.text.removeprefix(marks), True)
-        return [Segment(marks, False), *([rest] if rest.text else []), *segments[1:]]
+        rest = first._replace(text=first.text.removeprefix(marks))
+        apart = Segment(marks, 0.0, rendered=True)
+        return [apart, *([rest] if rest.text else []), *segments[1:]]
 
-    def _encode(self, chunk: list[tuple[int, Example]], others: "_Others") -> Iterator[Row]:
+    def _encode(self, chunk: list[tuple[int, Example]], others: "_Others") -> Iterator[EncodedRow]:
         found, altered = [], []
         for place, example in chunk:
             found.append(self.arms(example, partial(others.of, place)))
@@ -187,33 +176,34 @@ class Encoder:
         )
         for (_, example), arms, changed in zip(chunk, found, altered, strict=True):
             if isinstance(arms, str):
-                yield Row(example, arms, [], [])
+                yield EncodedRow(example, arms, [], [], group=self._group(example))
             else:
                 row = self._row(example, [[(p, encoded[p]) for p in arm] for arm in arms])
                 noted = (*row.remarks, ALTERED) if changed and row.trained else row.remarks
                 yield row._replace(remarks=noted)
 
-    def _encoded_once(self, pieces: Iterable[Piece]) -> dict[Piece, Encoded]:
-        """Tokenise every distinct piece once; response tuning has a single prompt."""
+    def _encoded_once(self, pieces: Iterable[Piece]) -> dict[Piece, EncodedText]:
+        """Tokenize every distinct piece once; response tuning has a single prompt."""
         alike: dict[tuple[bool, bool], dict[Piece, None]] = {}
         for piece in pieces:
-            alike.setdefault((piece.supervised, piece.first), {})[piece] = None
-        result: dict[Piece, Encoded] = {}
-        for (supervised, first), distinct in alike.items():
+            # Plain text is encoded as a continuation wherever it is; see ``Supervised``.
+            alike.setdefault((piece.rendered, piece.first), {})[piece] = None
+        result: dict[Piece, EncodedText] = {}
+        for (rendered, first), distinct in alike.items():
             texts = [piece.text for piece in distinct]
-            encoded = self._supervised.encode(texts) if supervised else self._given(texts, first)
+            encoded = self._prompts(texts, first) if rendered else self._supervised.encode(texts)
             result.update(zip(distinct, encoded, strict=True))
         return result
 
-    def _given(self, texts: list[str], first: bool) -> list[Encoded]:
-        """Tokenise what a server would send, in which special tokens are what they are."""
+    def _prompts(self, texts: list[str], first: bool) -> list[EncodedText]:
+        """Tokenize what a server would send: special tokens in it are special tokens."""
         if first:  # as Chat.encode: the template has already placed the special tokens
             served = self.chat.tokenizer(
                 texts, add_special_tokens=False, return_attention_mask=False
             )
-            return [Encoded(ids) for ids in served.input_ids]
+            return [EncodedText(ids) for ids in served.input_ids]
         further = self._further.encode_batch_fast(texts, add_special_tokens=False)
-        return [Encoded(each.ids) for each in further]
+        return [EncodedText(each.ids) for each in further]
 
     @cached_property
     def _further(self) -> "Tokenizer":
@@ -221,68 +211,85 @@ class Encoder:
         further.encode_special_tokens = False
         return further
 
-    def _row(self, example: Example, arms: list[list[tuple[Piece, Encoded]]]) -> Row:
+    def _row(self, example: Example, arms: list[list[tuple[Piece, EncodedText]]]) -> EncodedRow:
+        """Return the row of this objective, cut and dropped as the longest of all arms demands."""
         wholes = [self._whole(arm) for arm in arms]
-        said = [[(piece.text, each) for piece, each in arm if piece.supervised] for arm in arms]
-        excess = max(0, max(len(ids) for ids, _ in wholes) - self.window)
-        fault = next((each.fault for arm in said for _, each in arm if each.fault), "")
-        if any(ids[: len(self._marks)] != self._marks for ids, _ in wholes):
+        group = self._group(example)
+        weighty = [[(piece.text, each) for piece, each in arm if piece.weight] for arm in arms]
+        excess = max(0, max(len(whole.ids) for whole in wholes) - self.window)
+        fault = next((each.fault for arm in weighty for _, each in arm if each.fault), "")
+        if any(whole.ids[: len(self._marks)] != self._marks for whole in wholes):
             fault = f"does not begin with {self.chat.marks.strip()!r}, as every prompt does"
-        if any(spans[0][0] >= len(ids) - excess for ids, spans in wholes):
+        if any(whole.learned[0] >= len(whole.ids) - excess for whole in wholes):
             fault = fault or "prompt fills the window"
         if fault:
-            return Row(example, fault, [], [])
-        ids, spans = wholes[0]
-        room = len(ids) - excess
-        remarks = [remark for _, each in said[0] for remark in each.remarks]
-        if any(arm != said[0] for arm in said):
+            return EncodedRow(example, fault, [], [], group=group)
+        whole = wholes[0]
+        room = len(whole.ids) - excess
+        remarks = [remark for _, each in weighty[0] for remark in each.remarks]
+        if any(arm != weighty[0] for arm in weighty):
             remarks.append(UNLIKE_TWINS)
-        row = Row(
+        row = EncodedRow(
             example,
             TRUNCATED if excess else KEPT,
-            ids[:room],
-            [(start, min(end, room)) for start, end in spans if start < room],
+            whole.ids[:room],
+            [span._replace(end=min(span.end, room)) for span in whole.spans if span.start < room],
             tuple(dict.fromkeys(remarks)),
+            group,
         )
-        self._verify(row, stops=int(excess < len(self._ending)))
+        self._verify(row, [place for place in whole.stops if place < room])
         return row
 
-    def _whole(self, arm: list[tuple[Piece, Encoded]]) -> tuple[list[int], list[Span]]:
-        """Return the ids of a row, stop token included, and the spans that carry loss."""
-        ids: list[int] = []
-        spans: list[Span] = []
-        for supervised, more in (
-            *((p.supervised, each.ids) for p, each in arm),
-            (True, self._ending),
-        ):
-            # Nothing predicts the first token, so it cannot carry loss.
-            start, end = max(1, len(ids)), len(ids) + len(more)
-            ids += more
-            if not supervised or start >= end:
-                continue
-            if spans and spans[-1][1] == start:
-                start = spans.pop()[0]
-            spans.append((start, end))
-        return ids, spans
+    def _group(self, example: Example) -> int | None:
+        objective = self._objectives[self._own]
+        return objective.group(example) if isinstance(objective, ObjectiveConfig) else None
 
-    def _verify(self, row: Row, stops: int) -> None:
+    def _whole(self, arm: list[tuple[Piece, EncodedText]]) -> _Whole:
+        """Lay pieces end to end, and the stop token after them."""
+        whole = _Whole([], [], [], [])
+        for piece, encoded in arm:
+            if piece.is_learned:
+                # The first token is never learned, because nothing predicts it.
+                whole.learned.append(max(1, len(whole.ids)))
+            self._append(whole, encoded.ids, piece.weight, may_stop=piece.rendered)
+        whole.learned.append(len(whole.ids))
+        self._append(whole, self._ending, 1.0, may_stop=True)
+        return whole
+
+    def _append(self, whole: _Whole, ids: list[int], weight: float, *, may_stop: bool) -> None:
+        before, spans = len(whole.ids), whole.spans
+        # Nothing predicts the first token, and marks such as BOS start every prompt: no loss.
+        start, end = max(1, len(self._marks), before), before + len(ids)
+        whole.ids.extend(ids)
+        if weight == 0 or start >= end:
+            return
+        if may_stop:
+            stop = self.chat.turn_end.stop_id
+            whole.stops.extend(place for place in range(start, end) if whole.ids[place] == stop)
+        if spans and spans[-1].end == start and spans[-1].weight == weight:
+            start = spans.pop().start
+        spans.append(Span(start, end, weight))
+
+    def _verify(self, row: EncodedRow, stops: list[int]) -> None:
         """Refuse a row whose spans are not exact; see the module's first lines.
+
+        Args:
+            row: a row to be trained on.
+            stops: where stop tokens with loss are meant to be.
 
         Raises:
             ModelError: naming the row and what is wrong with it.
         """
         ids, spans, stop = row.input_ids, row.spans, self.chat.turn_end.stop_id
-        found = sum(ids[start:end].count(stop) for start, end in spans)
+        found = [place for span in spans for place in range(*span[:2]) if ids[place] == stop]
         faults = {
             "it is longer than the window": len(ids) > self.window,
             "no token carries loss": not spans,
-            "its spans are not in order": not all(
-                before < after for before, after in pairwise((0, *chain(*spans), len(ids) + 1))
-            ),
+            "its spans are not in order": not _are_in_order(spans, len(ids)),
             "it starts with two BOS tokens": self._bos is not None
             and ids[:2] == [self._bos, self._bos],
             "it does not end in the stop token": row.status == KEPT
-            and (ids[-len(self._ending)] != stop or spans[-1][1] < len(ids)),
+            and (ids[-len(self._ending)] != stop or spans[-1].end < len(ids)),
             "the stop token stands inside the response": found != stops,
         }
         for fault, is_so in faults.items():
@@ -319,6 +326,36 @@ class Encoder:
                 self.chat.decode(own),
             )
         self.chat.has_own_mark()  # in conversations of other kinds as well
+
+
+def _checked(segment: Segment, where: str) -> Segment:
+    """Return ``segment`` with its weight as a number and ``rendered`` decided.
+
+    Raises:
+        ConfigError: its text or its weight is impossible.
+    """
+    text: Any = segment.text
+    weight: Any = segment.weight
+    if not isinstance(text, str):  # an instruction that is None, say
+        raise ConfigError(f"{where}: a segment's text is {text!r}")
+    if not isinstance(weight, (bool, int, float)) or not 0 <= weight < math.inf:
+        raise ConfigError(
+            f"{where}: a segment's weight is {weight!r}; use True, False or a number from 0"
+        )
+    rendered = weight == 0 if segment.rendered is None else segment.rendered
+    return Segment(text, float(weight), rendered)
+
+
+def _are_in_order(spans: list[Span], count: int) -> bool:
+    """Whether spans are inside ``count`` tokens, not empty, in order, and merged where they can.
+
+    The first token is outside: nothing predicts it.
+    """
+    inside = all(1 <= span.start < span.end <= count and span.weight > 0 for span in spans)
+    return inside and all(
+        before.end < after.start or (before.end == after.start and before.weight != after.weight)
+        for before, after in pairwise(spans)
+    )
 
 
 class _Others:

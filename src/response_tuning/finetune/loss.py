@@ -23,14 +23,27 @@ BLOCK = {"cpu": 2**20, "cuda": 2**25}
 """Logits at once: few enough for a processor's cache, many enough to keep a GPU busy."""
 
 
-@contextmanager
-def in_place(model: "PreTrainedModel") -> Iterator[None]:
-    """Let ``model`` compute the loss of a training step so, if it is the usual one."""
+LossFunction = Callable[..., Tensor]
+"""What a model of transformers calls with its logits."""
+
+
+def is_usual(model: "PreTrainedModel") -> bool:
+    """Whether the loss of ``model`` is the cross-entropy of the next token, and nothing else."""
     stock: Any = model.loss_function
-    if stock is not ForCausalLMLoss:
+    return stock is ForCausalLMLoss
+
+
+@contextmanager
+def in_place(model: "PreTrainedModel", loss: LossFunction | None = None) -> Iterator[None]:
+    """Let ``model`` compute its loss with ``loss``, by default ``cross_entropy``.
+
+    A model with a loss of its own keeps it.
+    """
+    stock: Any = model.loss_function
+    if not is_usual(model):
         yield
         return
-    model.loss_function = cross_entropy
+    model.loss_function = loss or cross_entropy
     try:
         yield
     finally:
@@ -44,33 +57,52 @@ def cross_entropy(
     num_items_in_batch: Any = None,  # noqa: ANN401 - a number or a tensor of one, as transformers'
     *,
     shift_labels: Tensor | None = None,
+    weights: Tensor | None = None,
     **other: Any,  # noqa: ANN401 - whatever else the model's forward was given
 ) -> Tensor:
     """Return what transformers' loss returns; afterwards the logits are their gradient.
 
-    ``logits`` are (supervised, V) and ``shift_labels`` (supervised,), in any number of dimensions.
+    ``logits`` are (S, V) and ``shift_labels`` (S,), in any number of dimensions, for S supervised
+    positions. ``weights`` are (S,): tokens then count by weight, and ``num_items_in_batch`` is the
+    sum of the step's weights.
     """
+    if weights is not None and shift_labels is not None and not logits.requires_grad:
+        scores = logits.view(-1, vocab_size).float()
+        return _summed(scores, shift_labels.view(-1), weights) / (num_items_in_batch or 1)
     if shift_labels is None or num_items_in_batch is None or not logits.requires_grad:
         return ForCausalLMLoss(
             logits, labels, vocab_size, num_items_in_batch, shift_labels=shift_labels, **other
         )
     apply: Callable[..., Tensor] = _InPlace.apply
-    return apply(logits.view(-1, vocab_size), shift_labels.view(-1), num_items_in_batch)
+    return apply(logits.view(-1, vocab_size), shift_labels.view(-1), num_items_in_batch, weights)
+
+
+def _summed(scores: Tensor, targets: Tensor, weights: Tensor | None) -> Tensor:
+    if weights is None:
+        return F.cross_entropy(scores, targets, reduction="sum")
+    return (F.cross_entropy(scores, targets, reduction="none") * weights).sum()
 
 
 class _InPlace(torch.autograd.Function):
     """Cross-entropy, summed and divided; autograd notices if anybody else needed the logits."""
 
     @staticmethod
-    def forward(ctx: Any, logits: Tensor, labels: Tensor, divisor: Tensor | int) -> Tensor:  # noqa: ANN401
+    def forward(
+        ctx: Any,  # noqa: ANN401
+        logits: Tensor,
+        labels: Tensor,
+        divisor: Tensor | int,
+        weights: Tensor | None,
+    ) -> Tensor:
         gradient, total = logits.detach(), torch.zeros((), device=logits.device)
         most = BLOCK["cpu" if logits.device.type == "cpu" else "cuda"]
         rows = max(1, most // logits.shape[1])
         for start in range(0, len(labels), rows):
             block, targets = gradient[start : start + rows], labels[start : start + rows]
+            of = None if weights is None else weights[start : start + rows]
             scores = block.detach().float().requires_grad_()
             with torch.enable_grad():
-                part = F.cross_entropy(scores, targets, reduction="sum") / divisor
+                part = _summed(scores, targets, of) / divisor
             block.copy_(torch.autograd.grad(part, scores)[0])
             total += part.detach()
         ctx.gradient = gradient
@@ -78,10 +110,10 @@ class _InPlace(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, None, None]:  # noqa: ANN401
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, None, None, None]:  # noqa: ANN401
         gradient, ctx.gradient = ctx.gradient, None
         # Another pass over the logits is a hundredth of a step on a CPU, and upstream is mostly 1
         # there; a GPU would have to be waited for before one could look.
         if gradient.device.type != "cpu" or upstream.item() != 1:
             gradient.mul_(upstream)
-        return gradient, None, None
+        return gradient, None, None, None

@@ -12,6 +12,7 @@ from response_tuning.configs import FinetuneConfig
 from response_tuning.errors import ConfigError, DataError
 from response_tuning.finetune.encoding import UNLIKE_TWINS
 from response_tuning.finetune.run_folder import CARD, MANIFEST
+from response_tuning.models.location import ModelFolder
 
 logger = logging.getLogger(__name__)
 
@@ -73,6 +74,15 @@ def read_manifest(out: Path) -> dict[str, Any]:
                 f"damaged; choose another --out, or {hint}"
             )
     return found
+
+
+def known_as(base: ModelFolder, out: Path) -> str:
+    """Return the identity of the base, in the words of an earlier version that began ``out``."""
+    if (out / MANIFEST).exists():
+        recorded: str = read_manifest(out)["base"]
+        if base.is_known_as(recorded):
+            return recorded
+    return base.identity
 
 
 def is_finished(out: Path, manifest: dict[str, Any]) -> bool:

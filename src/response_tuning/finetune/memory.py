@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from response_tuning.configs import FinetuneConfig
 from response_tuning.errors import ModelError
 from response_tuning.finetune import base, memory
-from response_tuning.finetune.dataset import Encoded
+from response_tuning.finetune.dataset import EncodedExamples
 from response_tuning.models import loading
 
 if TYPE_CHECKING:
@@ -237,7 +237,7 @@ def _count(model: "nn.Module", *, only_trained: bool = False) -> int:
     return sum(p.numel() for p in model.parameters() if p.requires_grad or not only_trained)
 
 
-def load_of(config: FinetuneConfig, encoded: Encoded) -> memory.Load:
+def load_of(config: FinetuneConfig, encoded: EncodedExamples) -> memory.Load:
     """Return what the examples ask of the device's memory."""
     longest = max(encoded.train.lengths)
     mine = -(-config.examples_per_step // int(os.environ.get("WORLD_SIZE", "1")))

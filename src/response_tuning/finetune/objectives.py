@@ -1,27 +1,43 @@
 """Objectives: what an example becomes before it becomes tokens. The subject of the research.
 
-An objective maps an example to segments of text and says which of them carry loss: any number of
-either, in any order. A row is their text as it stands, and the stop token. Each of the four here
-supervises the same thing, the response; they differ in what stands before it.
+An objective maps an example to segments of text and gives each a weight in the loss: any number of
+segments, in any order. A row is their text as it stands, followed by the stop token. The objectives
+here all learn the response; they differ in what precedes it, and in whether that carries loss too.
+
+An objective is a function, or, if it has settings, partners or a loss term, an ``ObjectiveConfig``.
 """
 
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from pydantic import Field
 
 from response_tuning.artifacts import Example, Message
+from response_tuning.configs import Config
+from response_tuning.errors import ConfigError
 from response_tuning.registry import Registry
 from response_tuning.templates import Chat
+from response_tuning.validation import build
+
+if TYPE_CHECKING:
+    from response_tuning.finetune.losses import DocumentLoss
 
 IGNORED = -100
 """Label of a token that carries no loss."""
 
 
 class Segment(NamedTuple):
-    """A stretch of text that is tokenised on its own."""
+    """A stretch of text that is tokenized on its own."""
 
     text: str
-    supervised: bool
-    """Whether its tokens carry loss. Such text is plain text, in which no token is special."""
+    weight: float
+    """Weight of each of its tokens in the loss; ``False`` means 0 and ``True`` means 1."""
+    rendered: bool | None = None
+    """Whether the chat template printed the text, so that special tokens in it are special tokens.
+
+    Defaults to whether the weight is 0. In text that is not rendered, no token is special: a
+    response that quotes ``</s>`` does not end there.
+    """
 
 
 class UnfitError(ValueError):
@@ -29,18 +45,65 @@ class UnfitError(ValueError):
 
 
 Another = Callable[[], Example]
-"""Looks up the other example that the seed has drawn for this one; few objectives ask."""
+"""Looks up the other example that the seed has drawn for this one; few objectives call it."""
 
 Objective = Callable[[Example, Another, Chat], list[Segment]]
 """(example, its other one, chat template) -> segments."""
 
-OBJECTIVES: Registry[Objective] = Registry("objective")
+
+class ObjectiveConfig(Config):
+    """An objective with settings: register the class, and each run builds its own instance.
+
+    Users set the fields with ``finetune.objective_settings``. A subclass implements ``__call__``
+    and overrides ``group`` or ``loss`` if it needs partners or another loss.
+    """
+
+    def __call__(self, example: Example, other: Another, chat: Chat) -> list[Segment]:
+        """Return the segments of ``example``."""
+        raise NotImplementedError
+
+    def group(self, example: Example) -> int | None:
+        """Return a number that ``example`` shares with its partners; None if it has none.
+
+        Partners, such as the two responses of a preference pair, follow one another in the data.
+        They are trained in one micro-batch, or dropped together.
+        """
+        return None
+
+    def loss(self) -> "DocumentLoss | None":
+        """Return the loss; None for the weighted cross-entropy of the tokens."""
+        return None
+
+
+OBJECTIVES: Registry[Objective | type[ObjectiveConfig]] = Registry("objective")
+
+
+def build_objective(name: str, settings: Mapping[str, Any] | None = None) -> Objective:
+    """Return the objective called ``name`` with ``settings``.
+
+    Raises:
+        ConfigError: the name or a setting is unknown, or a value is impossible.
+    """
+    entry = OBJECTIVES.get(name)
+    where = f"objective '{name}'"
+    if isinstance(entry, type):
+        return build(entry, dict(settings or {}), where)
+    if settings:
+        raise ConfigError(
+            f"{where} has no settings; remove finetune.objective_settings ({', '.join(settings)})"
+        )
+    return entry
+
+
+def loss_of(objective: Objective) -> "DocumentLoss | None":
+    """Return the loss that an objective brings; None for the tokens' cross-entropy."""
+    return objective.loss() if isinstance(objective, ObjectiveConfig) else None
 
 
 @OBJECTIVES.register("instruction-tuning")
 def instruction_tuning(example: Example, other: Another, chat: Chat) -> list[Segment]:
     """Learn p(response | instruction), with earlier turns as context (paper, section 3)."""
-    return [Segment(chat.prompt(_asked(example)), False), Segment(example.response, True)]
+    return [Segment(chat.prompt(_conversation(example)), False), Segment(example.response, True)]
 
 
 @OBJECTIVES.register("response-tuning")
@@ -59,10 +122,23 @@ def response_tuning_empty_user(example: Example, other: Another, chat: Chat) -> 
 @OBJECTIVES.register("shuffled-pairs")
 def shuffled_pairs(example: Example, other: Another, chat: Chat) -> list[Segment]:
     """Learn p(response | someone else's instruction): the control in which pairing is wrong."""
-    return [Segment(chat.prompt(_asked(other())), False), Segment(example.response, True)]
+    return [Segment(chat.prompt(_conversation(other())), False), Segment(example.response, True)]
 
 
-def _asked(example: Example) -> list[Message]:
+@OBJECTIVES.register("weighted-instruction-tuning")
+class WeightedInstructionTuning(ObjectiveConfig):
+    """Learn the prompt too, at a lower weight: Chatterjee et al. (WIT), arXiv 2507.07817."""
+
+    prompt_weight: float = Field(default=0.1, ge=0, le=1)
+    """Weight of a prompt token; a response token weighs 1. At 0 this is instruction tuning."""
+
+    def __call__(self, example: Example, other: Another, chat: Chat) -> list[Segment]:
+        """Return the prompt as served, at ``prompt_weight``, and the response."""
+        prompt = chat.prompt(_conversation(example))
+        return [Segment(prompt, self.prompt_weight, rendered=True), Segment(example.response, 1)]
+
+
+def _conversation(example: Example) -> list[Message]:
     if example.instruction is None:
         raise UnfitError("no instruction")
     return [*example.earlier, Message(role="user", content=example.instruction)]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from response_tuning.configs import FinetuneConfig
 from response_tuning.finetune import base, memory
-from response_tuning.finetune.dataset import Encoded, encode
+from response_tuning.finetune.dataset import EncodedExamples, encode
 from response_tuning.finetune.example_file import Examples
 from response_tuning.finetune.memory import Size, load_of
 from response_tuning.templates import Chat
@@ -50,16 +50,22 @@ def print_plan(config: FinetuneConfig, examples: Examples, console: "Console") -
         console.print(Text(line), soft_wrap=True)
 
 
-def _steps_and_tokens(config: FinetuneConfig, encoded: Encoded) -> tuple[int, int]:
+def _steps_and_tokens(config: FinetuneConfig, encoded: EncodedExamples) -> tuple[int, int]:
+    from response_tuning.finetune.loader import fixed_partners
     from response_tuning.finetune.steps import StepSampler
 
     lengths = encoded.train.lengths
-    sampler = StepSampler(lengths, config.examples_per_step, seed=config.seed)
+    sampler = StepSampler(
+        lengths,
+        config.examples_per_step,
+        seed=config.seed,
+        partners=fixed_partners(encoded.train),
+    )
     steps = config.max_steps or math.ceil(config.epochs * len(sampler))
     epochs, rest = divmod(steps, len(sampler))
     sampler.set_epoch(epochs)
-    begun = (index for step in islice(sampler.steps(), rest) for index in step)
-    return steps, epochs * sum(lengths) + sum(lengths[index] for index in begun)
+    begun = (place for step in islice(sampler.steps(), rest) for place in step)
+    return steps, epochs * sum(lengths) + sum(lengths[place.document] for place in begun)
 
 
 def flops_per_token(config: FinetuneConfig, size: Size) -> int:
@@ -67,7 +73,7 @@ def flops_per_token(config: FinetuneConfig, size: Size) -> int:
     return (6 if config.method == "full" else 4) * size.total
 
 
-def _memory(config: FinetuneConfig, size: Size, encoded: Encoded, fit: memory.Fit) -> float:
+def _memory(config: FinetuneConfig, size: Size, encoded: EncodedExamples, fit: memory.Fit) -> float:
     """Return bytes: weights, gradients, the optimiser's moments, activations, logits."""
     load = load_of(config, encoded)
     at_once = min(max(fit.tokens, load.longest), sum(encoded.train.lengths))

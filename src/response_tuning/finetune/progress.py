@@ -67,6 +67,7 @@ class Metrics(TrainerCallback):
         if "loss" in logs:
             line["tokens"] = self._trainer.step_tokens
             line["supervised_tokens"] = self._trainer.step_supervised
+            line |= self._trainer.step_terms
             changes = [c for c in self._trainer.backed_off if c["step"] == state.global_step]
             line |= {name: change[name] for change in changes for name in change}
         # JSON has no word for a number that is none.

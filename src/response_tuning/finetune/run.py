@@ -15,11 +15,17 @@ from response_tuning import seals
 from response_tuning.artifacts import write_json, written_aside
 from response_tuning.configs import FinetuneConfig
 from response_tuning.finetune import base, memory
-from response_tuning.finetune.dataset import LONG_WAIT, Encoded, encode, read_examples, store_folder
-from response_tuning.finetune.encoding import KEPT, TRUNCATED
+from response_tuning.finetune.dataset import (
+    LONG_WAIT,
+    EncodedExamples,
+    encode,
+    read_examples,
+    store_folder,
+)
 from response_tuning.finetune.manifest import (
     FINISHED,
     is_finished,
+    known_as,
     manifest_of,
     matched,
     model_files,
@@ -27,7 +33,9 @@ from response_tuning.finetune.manifest import (
 )
 from response_tuning.finetune.memory import load_of
 from response_tuning.finetune.model_card import model_card
+from response_tuning.finetune.objectives import build_objective, loss_of
 from response_tuning.finetune.processes import is_first
+from response_tuning.finetune.rows import KEPT, TRUNCATED
 from response_tuning.finetune.run_folder import (
     CARD,
     CHECKPOINTS,
@@ -59,9 +67,8 @@ def finetune(config: FinetuneConfig, data: Path, out: Path, console: "Console") 
         DataError: no example is left to train on.
         ModelError: the base cannot be loaded or trained exactly.
     """
-    identity = base.identity(config)
     config = base.fitted(config)
-    manifest = manifest_of(config, identity, data)
+    manifest = manifest_of(config, known_as(base.located(config), out), data)
     manifest["rows_in_clear"] = data.is_relative_to(out)
     if is_finished(out, manifest):
         if is_first():
@@ -154,7 +161,7 @@ def _held_out_loss(trainer: "ResponseTrainer") -> float:
 def _trainer(
     config: FinetuneConfig,
     fit: memory.Fit,
-    encoded: Encoded,
+    encoded: EncodedExamples,
     arguments: "TrainingArguments",
     chat: Chat,
     out: Path,
@@ -180,6 +187,7 @@ def _trainer(
         eval_dataset=encoded.held_out if len(encoded.held_out) else None,
         examples_per_step=config.examples_per_step,
         tokens_per_micro_batch=fit.tokens,
+        loss=loss_of(build_objective(config.objective, config.objective_settings)),
         callbacks=callbacks,
     )
     trainer.may_checkpoint = config.gradient_checkpointing == "auto"
@@ -232,7 +240,7 @@ def training_arguments(config: FinetuneConfig, out: Path) -> "TrainingArguments"
 
 
 def _announce(
-    config: FinetuneConfig, trainer: "ResponseTrainer", encoded: Encoded, console: "Console"
+    config: FinetuneConfig, trainer: "ResponseTrainer", encoded: EncodedExamples, console: "Console"
 ) -> None:
     if not trainer.is_world_process_zero():
         return

@@ -16,7 +16,7 @@ from transformers import AttentionInterface
 from response_tuning.errors import ModelError
 from response_tuning.finetune import attention
 from response_tuning.finetune.objectives import IGNORED
-from response_tuning.finetune.steps import FLATTENED, PADDED, Batch, Document, Layout
+from response_tuning.finetune.steps import FLATTENED, PADDED, Batch, BatchLayout, Document
 from response_tuning.models.checks import check_causal
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ _REFUSALS = (NotImplementedError, ValueError, TypeError, RuntimeError, KeyError,
 class Choice(NamedTuple):
     """The layout that a model is trained in, and why not the faster one."""
 
-    layout: Layout
+    layout: BatchLayout
     reason: str
 
 
@@ -69,7 +69,7 @@ def choose_layout(model: "PreTrainedModel", window: int) -> Choice:
 
 
 @contextmanager
-def attending(model: "PreTrainedModel", layout: Layout) -> Iterator[None]:
+def attending(model: "PreTrainedModel", layout: BatchLayout) -> Iterator[None]:
     """Give the model the attention that ``layout`` needs, and its own back afterwards."""
     if layout is not FLATTENED:
         yield
@@ -161,7 +161,7 @@ def _control_fault(
 
 def _fault(
     model: "PreTrainedModel",
-    layout: Layout,
+    layout: BatchLayout,
     documents: Sequence[Document],
     alone: Sequence[Tensor],
 ) -> str | None:

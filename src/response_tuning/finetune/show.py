@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from response_tuning.artifacts import Dropped, read_json, read_jsonl
-from response_tuning.finetune.encoding import Row
 from response_tuning.finetune.objectives import IGNORED
+from response_tuning.finetune.rows import EncodedRow
 from response_tuning.templates import Chat
 
 if TYPE_CHECKING:
@@ -32,6 +32,8 @@ class Entry(NamedTuple):
     labels: list[int]
     where: str = ""
     remarks: tuple[str, ...] = ()
+    weights: list[float] | None = None
+    """Weights of the tokens in the loss; None if each labelled token weighs 1."""
 
     @property
     def trained(self) -> bool:
@@ -40,11 +42,24 @@ class Entry(NamedTuple):
 
 
 class Stretch(NamedTuple):
-    """Consecutive tokens that all carry loss, or all carry none."""
+    """Consecutive tokens of one weight in the loss."""
 
     text: str
-    supervised: bool
+    weight: float
+    """0 where the tokens carry no loss."""
     tokens: list[str]
+
+    @property
+    def supervised(self) -> bool:
+        """Whether the tokens carry loss."""
+        return self.weight > 0
+
+    @property
+    def label(self) -> str:
+        """What the terminal prints in front of the text."""
+        if self.weight in (0, 1):
+            return "loss   " if self.supervised else "no loss"
+        return f"loss x{self.weight:g}"
 
 
 class Overview(NamedTuple):
@@ -58,7 +73,7 @@ class Overview(NamedTuple):
     source_rows: int
 
 
-def entries(rows: Iterable[Row], data: Path) -> Iterator[Entry]:
+def entries(rows: Iterable[EncodedRow], data: Path) -> Iterator[Entry]:
     """Merge encoded rows with what the data stage dropped, in the order of the file."""
     encoded = (
         Entry(
@@ -68,6 +83,7 @@ def entries(rows: Iterable[Row], data: Path) -> Iterator[Entry]:
             row.input_ids,
             row.labels,
             remarks=row.remarks,
+            weights=row.weights,
         )
         for row in rows
     )
@@ -104,28 +120,31 @@ def as_jsonl(found: Iterable[Entry]) -> Iterator[str]:
     """Yield one JSON object for each row of the file, in file order.
 
     A row that holds several assistant turns has its first turn at the top and the others, in
-    order, under ``more``.
+    order, under ``more``. A turn has ``weights`` where labelled tokens weigh other than 1.
     """
     for index, turns in groupby(found, key=lambda entry: entry.row):
-        first, *others = [
-            {"status": turn.status, "input_ids": turn.input_ids, "labels": turn.labels}
-            for turn in turns
-        ]
+        first, *others = map(_as_object, turns)
         yield json.dumps({"index": index, **first, **({"more": others} if others else {})})
 
 
+def _as_object(turn: Entry) -> dict[str, Any]:
+    shown = {"status": turn.status, "input_ids": turn.input_ids, "labels": turn.labels}
+    return shown if turn.weights is None else {**shown, "weights": turn.weights}
+
+
 def stretches(entry: Entry, chat: Chat) -> Iterator[Stretch]:
-    """Split an entry where its supervision changes; the texts join up to the whole text."""
+    """Split an entry where its weight in the loss changes; the texts join up to the whole text."""
     whole = chat.decode(entry.input_ids)
     start, read = 0, 0
-    for supervised, labels in groupby(entry.labels, key=lambda label: label != IGNORED):
-        end = start + len(list(labels))
+    plain = [float(label != IGNORED) for label in entry.labels]
+    for weight, tokens_of_it in groupby(entry.weights or plain):
+        end = start + len(list(tokens_of_it))
         # Decoded from the start: alone, a stretch would lose its first space in SentencePiece. And
         # as far as it is the whole text's: cut bytes can swallow what stands before them.
         pairs = zip(chat.decode(entry.input_ids[:end]), whole, strict=False)
         until = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
         tokens = chat.tokenizer.convert_ids_to_tokens(entry.input_ids[start:end])
-        yield Stretch(whole[read:until], supervised, list(tokens))
+        yield Stretch(whole[read:until], weight, list(tokens))
         start, read = end, until
 
 
@@ -166,9 +185,9 @@ def print_overview(view: Overview, chat: Chat, console: "Console") -> None:
         )
         console.print(head, soft_wrap=True)
         for stretch in stretches(entry, chat):
-            label, style = ("loss   ", "green") if stretch.supervised else ("no loss", "dim")
+            style = "green" if stretch.supervised else "dim"
             text = _visible(stretch.text) if console.is_terminal else repr(stretch.text)
-            console.print(Text(f"  {label} ").append(text, style=style), soft_wrap=True)
+            console.print(Text(f"  {stretch.label} ").append(text, style=style), soft_wrap=True)
     console.print()
     for line in audit_lines(view):
         console.print(Text(line), soft_wrap=True)
@@ -199,6 +218,12 @@ def audit_lines(view: Overview) -> list[str]:
     return lines
 
 
+def _classes(stretch: Stretch) -> str:
+    if stretch.weight in (0, 1):
+        return "loss" if stretch.supervised else "free"
+    return "part"
+
+
 def write_html(view: Overview, chat: Chat, path: Path, title: str) -> None:
     """Write one self-contained page; all text of the data is escaped."""
     import jinja2
@@ -218,6 +243,8 @@ def write_html(view: Overview, chat: Chat, path: Path, title: str) -> None:
         examples=examples,
         bars=histogram(view.lengths),
         tokens=sum(view.lengths),
+        weighted=any(entry.weights for entry in view.shown),
+        classes=_classes,
     )
     with written_aside(path) as out:
         out.write(page)

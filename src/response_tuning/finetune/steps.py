@@ -1,12 +1,17 @@
-"""A step is a set of examples; how it goes through the model is a matter of memory only.
+"""A step is a set of documents; how it goes through the model is a matter of memory only.
 
-The step's examples are the same whatever the token budget of a micro-batch, its layout or the
-number of processes. Shapes: T tokens of a micro-batch, B rows of a padded one.
+The documents of a step, and the random numbers that its loss draws, are the same whatever the token
+budget of a micro-batch, its layout or the number of processes: they are decided before documents
+are shared among processes and packed. Documents that belong together, such as the two responses of
+a preference pair, are partners: they are in one step, on one process and in one micro-batch.
+
+Shapes: T tokens of a micro-batch, B rows of a padded one, S positions whose next token has loss.
 """
 
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import NamedTuple
+from random import Random
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
@@ -15,6 +20,12 @@ from torch.utils.data import BatchSampler, Dataset
 from response_tuning.finetune.objectives import IGNORED
 
 Batch = dict[str, Tensor | int]
+ALONE = -1
+"""Group of a document without partners."""
+
+T = TypeVar("T")
+Partners = Callable[[Random], Sequence[Sequence[int]]]
+"""Draws an epoch's partners: every document is in exactly one of the sequences."""
 
 
 class Document(NamedTuple):
@@ -22,6 +33,22 @@ class Document(NamedTuple):
 
     input_ids: list[int]
     labels: list[int]
+    weights: list[float] | None = None
+    """Weights of the tokens in the loss, (T,); None if each labelled token weighs 1."""
+    example: int = -1
+    """Position of its example in the data, by which a loss looks up what it knows about it."""
+    group: int = ALONE
+    """A number that it shares with its partners in the step."""
+    seed: int = 0
+    """Seeds whatever a loss draws for it in this step; partners share it."""
+
+    @property
+    def extra_weight(self) -> float:
+        """By how much its weights add up to more than its number of supervised tokens."""
+        if self.weights is None:
+            return 0.0
+        pairs = zip(self.labels[1:], self.weights[1:], strict=True)
+        return sum(weight - 1 for label, weight in pairs if label != IGNORED)
 
 
 class Documents(Dataset[Document]):
@@ -40,7 +67,8 @@ class Documents(Dataset[Document]):
 
     def __getitem__(self, index: int) -> Document:
         start, end = self._starts[index], self._starts[index + 1]
-        return Document(self._ids[start:end].tolist(), self._labels[start:end].tolist())
+        ids, labels = self._ids[start:end].tolist(), self._labels[start:end].tolist()
+        return Document(ids, labels, example=index)
 
     @property
     def lengths(self) -> list[int]:
@@ -49,11 +77,30 @@ class Documents(Dataset[Document]):
         return [starts[i + 1] - starts[i] for i in range(len(self))]
 
 
+class Place(NamedTuple):
+    """A document in a step: which one, its partners, and the seed of what its loss draws."""
+
+    document: int
+    """Its position in the dataset."""
+    group: int = ALONE
+    seed: int = 0
+
+
+def gathered(items: Iterable[T], group: Callable[[T], int]) -> list[list[T]]:
+    """Return units: partners together, in the order of the first of them; others by themselves."""
+    units: dict[int, list[T]] = {}
+    for number, item in enumerate(items):
+        of = group(item)
+        units.setdefault(of if of != ALONE else ALONE - 1 - number, []).append(item)
+    return list(units.values())
+
+
 class StepSampler(BatchSampler):
-    """Yields this process's share of each step, as indices into the documents.
+    """Yields this process's share of each step, as places of documents.
 
     An epoch is a permutation drawn from (seed, epoch) and cut into steps; the last may be shorter.
-    Within a step the longest document goes to the process with the fewest tokens so far.
+    Partners count as one in the permutation, and a step has room for as many groups as it has for
+    the largest. Within a step, the longest unit goes to the process with the fewest tokens so far.
     """
 
     def __init__(
@@ -62,75 +109,108 @@ class StepSampler(BatchSampler):
         examples_per_step: int,
         *,
         seed: int,
+        partners: Partners | None = None,
         rank: int = 0,
         world: int = 1,
     ) -> None:
         self._lengths = lengths
-        self._size = examples_per_step
         self._seed = seed
+        self._partners = partners
         self._rank, self._world = rank, world
         self._epoch = 0
+        self._units = self._drawn_units()
+        largest = max(map(len, self._units), default=1) if self._units else 1
+        self._size = max(1, examples_per_step // largest)
         # What Trainer reads to count samples.
         self.batch_size = examples_per_step
         self.drop_last = False
 
     def __len__(self) -> int:
-        return -(-len(self._lengths) // self._size)
+        return -(-len(self._lengths if self._units is None else self._units) // self._size)
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the permutation; called by Trainer, also after a resume."""
         self._epoch = epoch
+        self._units = self._drawn_units()
 
-    def __iter__(self) -> Iterator[list[int]]:
+    def __iter__(self) -> Iterator[list[Place]]:  # type: ignore[override] # not positions alone
         for step in self.steps():
             yield self._share(step)
 
-    def steps(self) -> Iterator[list[int]]:
-        """Yield the examples of each step of this epoch, over all processes."""
-        generator = torch.Generator().manual_seed(self._seed * 1_000_003 + self._epoch)
+    def steps(self) -> Iterator[list[Place]]:
+        """Yield the documents of each step of this epoch, over all processes."""
+        generator = torch.Generator().manual_seed(self._epoch_seed)
         # Kept as a tensor, 8 bytes an example; a list of integers takes 40.
-        order = torch.randperm(len(self._lengths), generator=generator)
+        count = len(self._lengths if self._units is None else self._units)
+        order = torch.randperm(count, generator=generator)
         for start in range(0, len(order), self._size):
-            yield order[start : start + self._size].tolist()
+            chosen = order[start : start + self._size].tolist()
+            yield [place for unit in chosen for place in self._places(unit)]
 
-    def _share(self, step: list[int]) -> list[int]:
+    @property
+    def _epoch_seed(self) -> int:
+        return self._seed * 1_000_003 + self._epoch
+
+    def _drawn_units(self) -> Sequence[Sequence[int]] | None:
+        """Return this epoch's units; None, which takes no memory, if no document has partners."""
+        return self._partners(Random(self._epoch_seed)) if self._partners else None
+
+    def _places(self, unit: int) -> list[Place]:
+        # Of the document and not of its place in the step, which depends on examples_per_step.
+        seed = self._epoch_seed << 32 | unit
+        if self._units is None:
+            return [Place(unit, ALONE, seed)]
+        indices = self._units[unit]
+        return [Place(index, unit if len(indices) > 1 else ALONE, seed) for index in indices]
+
+    def _share(self, step: list[Place]) -> list[Place]:
+        """Return this process's part of ``step``: every process computes the same division."""
         if self._world == 1:
             return step
-        shares: list[list[int]] = [[] for _ in range(self._world)]
+        units = gathered(step, lambda place: place.group)
+        totals = [sum(self._lengths[place.document] for place in unit) for unit in units]
+        shares: list[list[Place]] = [[] for _ in range(self._world)]
         tokens = [0] * self._world
-        for index in sorted(step, key=lambda i: (-self._lengths[i], i)):
+        for number in sorted(range(len(units)), key=lambda n: (-totals[n], units[n])):
             lightest = tokens.index(min(tokens))
-            shares[lightest].append(index)
-            tokens[lightest] += self._lengths[index]
+            shares[lightest].extend(units[number])
+            tokens[lightest] += totals[number]
         return shares[self._rank]
 
 
-def pack(lengths: Sequence[int], budget: int) -> list[list[int]]:
-    """Group documents into micro-batches of at most ``budget`` tokens, first fit decreasing.
+def pack(units: Sequence[Sequence[int]], budget: int) -> list[list[int]]:
+    """Group units into micro-batches of at most ``budget`` tokens, first fit decreasing.
 
-    A document longer than the budget has a micro-batch to itself.
+    ``units`` are the lengths of the documents of each. A unit longer than the budget has a
+    micro-batch to itself.
     """
+    totals = [sum(unit) for unit in units]
     bins: list[list[int]] = []
     room: list[int] = []
-    for index in sorted(range(len(lengths)), key=lambda i: (-lengths[i], i)):
-        fitting = next((b for b, free in enumerate(room) if lengths[index] <= free), None)
+    for index in sorted(range(len(units)), key=lambda i: (-totals[i], i)):
+        fitting = next((b for b, free in enumerate(room) if totals[index] <= free), None)
         if fitting is None:
             bins.append([index])
-            room.append(budget - lengths[index])
+            room.append(budget - totals[index])
         else:
             bins[fitting].append(index)
-            room[fitting] -= lengths[index]
+            room[fitting] -= totals[index]
     return bins
 
 
-def pack_rows(lengths: Sequence[int], budget: int) -> list[list[int]]:
-    """Group documents of like length so that rows x longest is at most ``budget`` tokens."""
+def pack_rows(units: Sequence[Sequence[int]], budget: int) -> list[list[int]]:
+    """Group units of like length so that rows x longest is at most ``budget`` tokens."""
+    longest = [max(unit) for unit in units]
     bins: list[list[int]] = []
-    for index in sorted(range(len(lengths)), key=lambda i: (-lengths[i], i)):
-        if bins and (len(bins[-1]) + 1) * lengths[bins[-1][0]] <= budget:
+    rows = 0
+    for index in sorted(range(len(units)), key=lambda i: (-longest[i], i)):
+        # Sorted, so the first unit of a micro-batch has its longest document.
+        if bins and (rows + len(units[index])) * longest[bins[-1][0]] <= budget:
             bins[-1].append(index)
+            rows += len(units[index])
         else:
             bins.append([index])
+            rows = len(units[index])
     return bins
 
 
@@ -185,21 +265,57 @@ def shifted(labels: list[int]) -> list[int]:
     return [*labels[1:], IGNORED]
 
 
-class Layout(NamedTuple):
+def shifted_weights(documents: Sequence[Document]) -> Tensor | None:
+    """Return (S,) weights of the supervised tokens of ``documents``; None if all weigh 1.
+
+    They are in the order in which the model returns logits: document after document, both
+    flattened and padded.
+    """
+    if all(document.weights is None for document in documents):
+        return None
+    weights: list[float] = []
+    for document in documents:
+        of = document.weights or [1.0] * len(document.labels)
+        pairs = zip(document.labels[1:], of[1:], strict=True)
+        weights.extend(weight for label, weight in pairs if label != IGNORED)
+    return torch.tensor(weights)
+
+
+class BatchLayout(NamedTuple):
     """How micro-batches are laid out: which documents go together, and as what tensors."""
 
     name: str
-    pack: Callable[[Sequence[int], int], list[list[int]]]
+    pack: Callable[[Sequence[Sequence[int]], int], list[list[int]]]
     build: Callable[[Sequence[Document]], Batch]
 
+    def groups(self, documents: Sequence[Document], budget: int) -> list[list[Document]]:
+        """Divide ``documents`` into micro-batches of at most ``budget`` tokens, units unparted."""
+        units = gathered(documents, lambda document: document.group)
+        lengths = [[len(document.input_ids) for document in unit] for unit in units]
+        return [
+            [document for index in chosen for document in units[index]]
+            for chosen in self.pack(lengths, budget)
+        ]
+
     def micro_batches(self, documents: Sequence[Document], budget: int) -> Iterator[Batch]:
-        """Yield the micro-batches of ``documents``, each of at most ``budget`` tokens."""
-        for group in self.pack([len(document.input_ids) for document in documents], budget):
-            yield self.build([documents[index] for index in group])
+        """Yield the tensors of ``groups``."""
+        return map(self.build, self.groups(documents, budget))
 
 
-FLATTENED = Layout("flattened", pack, flattened)
-PADDED = Layout("padded", pack_rows, padded)
+FLATTENED = BatchLayout("flattened", pack, flattened)
+PADDED = BatchLayout("padded", pack_rows, padded)
 
 NOTHING = Document([0, 0], [IGNORED, IGNORED])
 """Stands in where a process has no example, or fewer micro-batches than another."""
+
+
+def as_document(item: Any) -> Document:  # noqa: ANN401 - a Document or a mapping
+    """Return ``item`` as a document; a mapping may hold ``weights`` too."""
+    if isinstance(item, Document):
+        return item
+    weights = item.get("weights")
+    return Document(
+        list(item["input_ids"]),
+        list(item["labels"]),
+        None if weights is None else list(weights),
+    )

@@ -1,7 +1,7 @@
-"""Encoded rows on disk: memory holds 16 bytes of a row, whatever its length.
+"""Encoded rows on disk: memory holds 24 bytes of a row, whatever its length.
 
 A store is a folder that is there whole or not at all, and sealed. Its name is a digest of all that
-decides what is in it: see ``run.store_folder``.
+decides what is in it: see ``dataset.store_folder``.
 """
 
 import shutil
@@ -9,7 +9,8 @@ import tempfile
 from array import array
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from itertools import accumulate, chain
+from functools import cached_property
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -17,60 +18,69 @@ from torch.utils.data import Dataset
 
 from response_tuning import seals
 from response_tuning.artifacts import read_json, sync_folder, write_json
-from response_tuning.finetune.encoding import KEPT, TRUNCATED, Row, labelled
 from response_tuning.finetune.example_file import BytesOnDisk
-from response_tuning.finetune.steps import Document
+from response_tuning.finetune.rows import KEPT, TRUNCATED, EncodedRow, Span, labelled, weighted
+from response_tuning.finetune.steps import ALONE, Document, gathered
 
-VERSION = 2
+VERSION = 3
 """Of what the files below hold; a store of another version is written again."""
-IDS = "ids.bin"
-"""All rows end to end, as 4-byte integers of this machine: a row's token ids, then its spans."""
-ROWS = "rows.bin"
-"""Two such integers a row: its tokens, and its spans that carry loss, of two integers each."""
-COUNTS = "counts.json"
+IDS_FILE = "ids.bin"
+"""All rows end to end, as 4-byte integers of this machine: a row's token ids, then its spans.
+
+A span is three of them: its bounds and the bits of its weight, a 4-byte float.
+"""
+ROWS_FILE = "rows.bin"
+"""Four such integers a row: tokens, spans, position of its example, group (-1: no partners)."""
+COUNTS_FILE = "counts.json"
 """What became of every example."""
 
 
 class StoredDocuments(Dataset[Document]):
     """Rows of a store, with the very ids and spans that were verified."""
 
-    def __init__(
-        self,
-        ids: BytesOnDisk,
-        starts: "array[int]",
-        lengths: "array[int]",
-        spans: "array[int]",
-    ) -> None:
+    def __init__(self, ids: BytesOnDisk, starts: "array[int]", shapes: "array[int]") -> None:
         self._ids = ids
-        self._starts, self._lengths, self._spans = starts, lengths, spans
+        self._starts = starts
+        """Where each row starts in the file, in integers."""
+        self.lengths, self._spans, self.examples, self.groups = (
+            shapes[column::4] for column in range(4)
+        )
 
     def __len__(self) -> int:
-        return len(self._lengths)
+        return len(self.lengths)
 
     def __getitem__(self, index: int) -> Document:
-        start, length = self._starts[index], self._lengths[index]
-        end = start + length + 2 * self._spans[index]
+        start, length = self._starts[index], self.lengths[index]
+        end = start + length + 3 * self._spans[index]
         found = array("i")
         found.frombytes(self._ids[found.itemsize * start : found.itemsize * end])
-        ids, bounds = found[:length].tolist(), found[length:]
-        return Document(ids, labelled(ids, zip(bounds[::2], bounds[1::2], strict=True)))
+        ids, spans = found[:length].tolist(), _spans(found[length:])
+        return Document(ids, labelled(ids, spans), weighted(length, spans), self.examples[index])
 
-    @property
-    def lengths(self) -> Sequence[int]:
-        """Tokens of each document."""
-        return self._lengths
+    @cached_property
+    def units(self) -> list[list[int]] | None:
+        """Positions of documents, partners together; None if no document has any."""
+        if all(group == ALONE for group in self.groups):
+            return None
+        return gathered(range(len(self)), self.groups.__getitem__)
 
     def part(self, places: Sequence[int]) -> "StoredDocuments":
         """Return the documents at ``places``, in that order."""
+        columns = (self.lengths, self._spans, self.examples, self.groups)
         return StoredDocuments(
             self._ids,
             array("q", (self._starts[place] for place in places)),
-            array("i", (self._lengths[place] for place in places)),
-            array("i", (self._spans[place] for place in places)),
+            array("i", (column[place] for place in places for column in columns)),
         )
 
 
-def write(rows: Iterable[Row], folder: Path) -> None:
+def _spans(integers: "array[int]") -> list[Span]:
+    weights = array("f")
+    weights.frombytes(integers[2::3].tobytes())
+    return list(map(Span, integers[0::3], integers[1::3], weights))
+
+
+def write(rows: Iterable[EncodedRow], folder: Path) -> None:
     """Leave the rows that are trained on in ``folder``, and count all of them."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     partial = Path(tempfile.mkdtemp(".partial", f"{folder.name}.", folder.parent))
@@ -89,20 +99,25 @@ def write(rows: Iterable[Row], folder: Path) -> None:
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def _write(rows: Iterable[Row], folder: Path) -> None:
+def _write(rows: Iterable[EncodedRow], folder: Path) -> None:
     statuses: Counter[str] = Counter()
     remarks: Counter[str] = Counter()
     shapes = array("i")
+    groups: dict[int, int] = {}
     supervised = 0
-    with (folder / IDS).open("wb") as ids:
-        for row in rows:
+    with (folder / IDS_FILE).open("wb") as ids:
+        for example, row in enumerate(rows):
             statuses[row.status] += 1
             remarks.update(row.remarks)
-            if row.trained:
-                array("i", (*row.input_ids, *chain(*row.spans))).tofile(ids)
-                shapes.extend((len(row.input_ids), len(row.spans)))
-                supervised += row.supervised
-    with (folder / ROWS).open("wb") as out:
+            if not row.trained:
+                continue
+            array("i", row.input_ids).tofile(ids)
+            _as_integers(row.spans).tofile(ids)
+            # An objective's numbers may be large; the ones here count the groups.
+            group = ALONE if row.group is None else groups.setdefault(row.group, len(groups))
+            shapes.extend((len(row.input_ids), len(row.spans), example, group))
+            supervised += row.supervised
+    with (folder / ROWS_FILE).open("wb") as out:
         shapes.tofile(out)
     counts = {
         "examples": statuses.total(),
@@ -110,19 +125,25 @@ def _write(rows: Iterable[Row], folder: Path) -> None:
         TRUNCATED: statuses.pop(TRUNCATED, 0),
         "dropped": dict(statuses),
         "remarks": dict(remarks),
-        "tokens": sum(shapes[0::2]),
+        "tokens": sum(shapes[0::4]),
         "supervised_tokens": supervised,
     }
-    write_json(folder / COUNTS, counts)
+    write_json(folder / COUNTS_FILE, counts)
+
+
+def _as_integers(spans: Sequence[Span]) -> "array[int]":
+    weights = array("i")
+    weights.frombytes(array("f", (span.weight for span in spans)).tobytes())
+    triples = zip(spans, weights, strict=True)
+    return array("i", (number for span, bits in triples for number in (*span[:2], bits)))
 
 
 def read(folder: Path) -> tuple[StoredDocuments, dict[str, Any]]:
     """Return the documents of a store, and what became of every example."""
     shapes = array("i")
-    with (folder / ROWS).open("rb") as rows:
+    with (folder / ROWS_FILE).open("rb") as rows:
         shapes.frombytes(rows.read())
-    lengths, spans = shapes[0::2], shapes[1::2]
-    sizes = (length + 2 * count for length, count in zip(lengths, spans, strict=True))
+    sizes = (length + 3 * spans for length, spans in zip(shapes[0::4], shapes[1::4], strict=True))
     starts = array("q", accumulate(sizes, initial=0))[:-1]
-    documents = StoredDocuments(BytesOnDisk(folder / IDS), starts, lengths, spans)
-    return documents, read_json(folder / COUNTS)
+    documents = StoredDocuments(BytesOnDisk(folder / IDS_FILE), starts, shapes)
+    return documents, read_json(folder / COUNTS_FILE)

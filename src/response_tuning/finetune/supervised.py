@@ -37,7 +37,7 @@ _SHOWN = 64
 """Characters at either end of a text in which such a mark is looked for."""
 
 
-class Encoded(NamedTuple):
+class EncodedText(NamedTuple):
     """A text in ids."""
 
     ids: list[int]
@@ -61,7 +61,7 @@ class Supervised:
         self._spelt: dict[str, bool] = {}
         """Characters of such texts, and whether they come back alone."""
 
-    def encode(self, texts: Sequence[str]) -> list[Encoded]:
+    def encode(self, texts: Sequence[str]) -> list[EncodedText]:
         """Return each text in ids, with what is wrong or odd about it."""
         ids, read = self._encode_and_decode(texts)
         return list(map(self._judged, texts, ids, read))
@@ -80,16 +80,16 @@ class Supervised:
         start = len(self._continuation.decode([self._stop], skip_special_tokens=False))
         return ids, [text[start:] for text in decoded]
 
-    def _judged(self, text: str, ids: list[int], read: str) -> Encoded:
+    def _judged(self, text: str, ids: list[int], read: str) -> EncodedText:
         if self._stop in ids:
-            return Encoded(ids, self._stop_inside)
+            return EncodedText(ids, self._stop_inside)
         remarks = self._written_marks(text)
         if read != text:
             if read != self._normalised(text):
                 self._look_for_lost(text)
-                return Encoded(ids, UNSPELLABLE)
+                return EncodedText(ids, UNSPELLABLE)
             remarks = (*remarks, NORMALISED)
-        return Encoded(ids, "", remarks)
+        return EncodedText(ids, "", remarks)
 
     def _look_for_lost(self, text: str) -> None:
         new = [character for character in dict.fromkeys(text) if character not in self._spelt]

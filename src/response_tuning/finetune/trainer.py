@@ -1,37 +1,42 @@
 """``ResponseTrainer``: a ``transformers.Trainer`` whose batch is a step's examples, unpadded.
 
-It can be dropped into any training script. Its data are items with ``input_ids`` and unshifted
-``labels`` (-100 where a token carries no loss); LoRA, FSDP2, trackers, checkpoints and exact resume
-are Trainer's. What differs: the dataloader's batch is the whole step, which is split into
-micro-batches inside ``training_step``; logits are computed at supervised positions only; attention
-stays inside each document. Loss of a step: mean over its supervised tokens, over all processes.
+It fits into any training script. Its data are items with ``input_ids``, unshifted ``labels`` (-100
+where a token carries no loss) and, optionally, ``weights``; LoRA, FSDP2, trackers, checkpoints and
+exact resume are Trainer's. What differs: the dataloader's batch is the whole step, which is split
+into micro-batches inside ``training_step``; logits are computed at supervised positions only;
+attention stays inside each document.
+
+The loss of a step is the weighted mean of the cross-entropy over its supervised tokens, on all
+processes: the sum of weight x loss, divided by the sum of the weights. ``losses`` has others.
 """
 
 import logging
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from accelerate.utils.memory import clear_device_cache
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
 from transformers import Trainer
 from transformers.training_args import ParallelMode
 
 from response_tuning.errors import ConfigError, ModelError
 from response_tuning.finetune import malloc, memory
-from response_tuning.finetune.loss import in_place
+from response_tuning.finetune.loader import StepLoader, collate, fixed_partners, lengths_of
+from response_tuning.finetune.loss import in_place, is_usual
+from response_tuning.finetune.losses import DocumentLoss, MicroBatchLoss
 from response_tuning.finetune.selftest import arguments, attending, choose_layout
 from response_tuning.finetune.steps import (
     NOTHING,
-    Batch,
+    BatchLayout,
     Document,
-    Layout,
     StepSampler,
-    flattened,
+    as_document,
+    gathered,
+    shifted_weights,
     size_of,
 )
 from response_tuning.seals import saving
@@ -44,14 +49,12 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-class StepLoader(DataLoader[Document]):
-    """Yields one step (this process's share) at a time; Trainer tells it the epoch."""
+class MicroBatch(NamedTuple):
+    """What goes through the model at once: its arguments, and what its loss has to know."""
 
-    batch_sampler: StepSampler
-
-    def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch's permutation."""
-        self.batch_sampler.set_epoch(epoch)
+    inputs: dict[str, Any]
+    documents: list[Document]
+    weights: Tensor | None
 
 
 class ResponseTrainer(Trainer):
@@ -59,10 +62,10 @@ class ResponseTrainer(Trainer):
 
     ``tokens_per_micro_batch`` bounds the tokens that go through the model at once. It is a memory
     knob: loss and weights are those of the same step in any other split, up to rounding. Where the
-    device has no memory for it, it is halved and the step taken again, which is said.
+    device has no memory for it, it is halved, the step is taken again, and a warning says so.
     ``examples_per_step`` counts over all processes and defaults to
-    ``per_device_train_batch_size x processes``. ``layout`` is chosen by the start-up self-test
-    unless given.
+    ``per_device_train_batch_size x processes``. The start-up self-test chooses ``layout`` unless
+    you do. ``loss`` replaces the tokens' cross-entropy in training; evaluation keeps measuring it.
 
     Raises:
         ConfigError: a training argument would change what a step is.
@@ -76,7 +79,8 @@ class ResponseTrainer(Trainer):
         *,
         tokens_per_micro_batch: int = 4096,
         examples_per_step: int | None = None,
-        layout: Layout | None = None,
+        layout: BatchLayout | None = None,
+        loss: DocumentLoss | None = None,
         **trainer: Any,  # noqa: ANN401 - Trainer's other arguments
     ) -> None:
         with memory.explained():
@@ -86,6 +90,11 @@ class ResponseTrainer(Trainer):
         self.examples_per_step = examples_per_step or (
             self.args.per_device_train_batch_size * self.args.world_size
         )
+        self._document_loss = loss
+        self._has_usual_loss = is_usual(self._base)
+        if loss is not None:
+            self._refuse_its_own_loss()
+        self._loss = MicroBatchLoss(loss.terms if loss else ())
         self.layout_reason = ""
         if layout is None:
             with self.accelerator.autocast():
@@ -95,6 +104,10 @@ class ResponseTrainer(Trainer):
         """Tokens of the latest step, over all processes, prefixes included."""
         self.step_supervised = 0
         """Tokens of the latest step that carry loss, over all processes."""
+        self.step_terms: dict[str, float] = {}
+        """The terms of ``loss`` in the latest step, over all processes."""
+        self._extra_weight = 0.0
+        """By how much the weights of a step add up to more than its supervised tokens."""
         self.may_checkpoint = False
         """Whether activations may be computed twice where one document alone does not fit."""
         self.backed_off: list[dict[str, int | bool]] = []
@@ -108,7 +121,7 @@ class ResponseTrainer(Trainer):
         """
         with (
             attending(self._base, self.layout),
-            in_place(self._base),
+            in_place(self._base, self._loss),
             self._cast_once(),
             malloc.kept(self.args.device),
             memory.explained(),
@@ -117,20 +130,20 @@ class ResponseTrainer(Trainer):
 
     def get_train_dataloader(self) -> StepLoader:
         """Return the loader of steps. It is not prepared by Accelerate: it shares steps itself."""
+        dataset: Any = self.train_dataset
+        partners = fixed_partners(dataset)
+        if self._document_loss and self._document_loss.partners:
+            examples = getattr(dataset, "examples", range(len(dataset)))
+            partners = self._document_loss.partners(examples)
         sampler = StepSampler(
-            self._lengths(),
+            lengths_of(dataset),
             self.examples_per_step,
             seed=self.args.seed if self.args.data_seed is None else self.args.data_seed,
+            partners=partners,
             rank=self.args.process_index,
             world=self.args.world_size,
         )
-        dataset: Any = self.train_dataset
-        return StepLoader(
-            dataset,
-            batch_sampler=sampler,
-            collate_fn=collate,
-            num_workers=self.args.dataloader_num_workers,
-        )
+        return StepLoader(dataset, sampler, self.args.dataloader_num_workers)
 
     def _run_epoch(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - Trainer's
         """Take no step after the last: Trainer stops after a step only, so one too late if resumed.
@@ -159,12 +172,28 @@ class ResponseTrainer(Trainer):
         self.step_supervised = int(num_items_in_batch or 0)
         take = super().training_step
 
-        def backward(inputs: Batch, *, last: bool) -> Tensor:
+        def backward(batch: MicroBatch, *, last: bool) -> Tensor:
+            divisor: Any = num_items_in_batch
+            if self._extra_weight:
+                # Trainer counts tokens; a weighted mean is divided by the sum of the weights.
+                divisor = float(num_items_in_batch or 0) + self._extra_weight
             with nullcontext() if last else self.accelerator.no_sync(model):
-                loss: Tensor = take(model, inputs, num_items_in_batch)
+                loss: Tensor = take(model, batch.inputs, divisor)
             return loss
 
-        return self._summed(inputs["documents"], backward)
+        loss = self._summed(inputs["documents"], backward)
+        self.step_terms = self._gathered_terms()
+        return loss
+
+    def _gathered_terms(self) -> dict[str, float]:
+        """Return the terms of the step that has ended, summed over processes."""
+        names = [term.name for term in self._loss.terms]
+        if not names:
+            return {}
+        zero = torch.zeros((), device=self.args.device)
+        values = torch.stack([self._loss.values.get(name, zero) for name in names])
+        total: Tensor = self.accelerator.reduce(values)
+        return dict(zip(names, total.tolist(), strict=True))
 
     @torch.no_grad()
     def evaluate(
@@ -173,26 +202,30 @@ class ResponseTrainer(Trainer):
         ignore_keys: list[str] | None = None,
         metric_key_prefix: str = "eval",
     ) -> dict[str, float]:
-        """Return the mean loss over all supervised tokens, however they fall into batches."""
+        """Return the weighted mean loss over supervised tokens, however they fall into batches.
+
+        It leaves out the terms of ``loss``: a validation loss compares runs with different ones.
+        """
         dataset: Any = self.eval_dataset if eval_dataset is None else eval_dataset
         mine = range(self.args.process_index, len(dataset), self.args.world_size)
         documents = [as_document(dataset[index]) for index in mine]
         model = self.model_wrapped
 
-        def measure(inputs: dict[str, Any], **_: object) -> Tensor:
-            count = torch.tensor(inputs["labels"].numel(), device=self.args.device)
+        def measure(batch: MicroBatch, **_: object) -> Tensor:
+            count = torch.tensor(batch.inputs["labels"].numel(), device=self.args.device)
+            size = count if batch.weights is None else batch.weights.sum()
             with self.compute_loss_context_manager():
                 # With a divisor of 1 the loss is a sum; Trainer scales it by the processes.
-                loss = self.compute_loss(model, inputs, num_items_in_batch=1)
-            return torch.stack([loss / self.args.world_size, count]).double()
+                loss = self.compute_loss(model, batch.inputs, num_items_in_batch=1)
+            return torch.stack([loss / self.args.world_size, size]).double()
 
         was_training = model.training
         model.train(False)
-        with attending(self._base, self.layout):
+        with attending(self._base, self.layout), in_place(self._base, self._loss):
             total = self._summed(documents, measure)
         model.train(was_training)
         summed, count = self.accelerator.reduce(total).tolist()
-        metrics = {f"{metric_key_prefix}_loss": summed / max(count, 1)}
+        metrics = {f"{metric_key_prefix}_loss": summed / (count or 1)}
         self.log(dict(metrics))
         self.control = self.callback_handler.on_evaluate(
             self.args, self.state, self.control, metrics
@@ -201,7 +234,7 @@ class ResponseTrainer(Trainer):
 
     @property
     def memory(self) -> dict[str, Any]:
-        """What went through the model at once in the end, and every change for want of memory."""
+        """What went through the model at once in the end, and every change made to save memory."""
         return {
             "tokens_per_micro_batch": self.tokens_per_micro_batch,
             "gradient_checkpointing": self._base.is_activation_checkpointing,
@@ -209,33 +242,36 @@ class ResponseTrainer(Trainer):
         }
 
     def _summed(self, documents: Sequence[Document], part: Callable[..., Tensor]) -> Tensor:
-        """Sum ``part`` over micro-batches; where memory runs out, again over smaller ones."""
+        """Sum ``part`` over micro-batches; if memory runs out, again over smaller ones."""
         device = self.args.device
         drawn = memory.generator_states(device)
         while True:
             batches = self._micro_batches(documents)
             parts: list[Tensor] = []
+            self._loss.values = {}
             try:
                 for batch in batches:
+                    self._loss.documents, self._loss.weights = batch.documents, batch.weights
                     parts.append(part(batch, last=len(parts) == len(batches) - 1))
             except torch.OutOfMemoryError:
                 failed = batches[len(parts)]
             else:
                 return torch.stack(parts).sum(0)
-            # Only here, where the error is gone, is what its traceback held free.
+            # Not in the handler: there, the traceback still holds the tensors that must go.
             del parts
             self._back_off(failed)
             self._base.zero_grad()
             clear_device_cache(garbage_collection=True)
             memory.set_generator_states(drawn, device)
 
-    def _back_off(self, failed: Batch) -> None:
+    def _back_off(self, failed: MicroBatch) -> None:
         """Arrange for less memory than ``failed`` took.
 
         Raises:
             ModelError: nothing is left to try.
         """
-        tokens, documents = size_of(failed)
+        tokens, _ = size_of(failed.inputs)
+        units = len(gathered(failed.documents, lambda document: document.group))
         step = self.state.global_step + 1
         checkpointing = self._base.is_activation_checkpointing
         if self.args.parallel_mode == ParallelMode.DISTRIBUTED:
@@ -245,7 +281,7 @@ class ResponseTrainer(Trainer):
                 f"{self.args.process_index}: launched processes cannot take a step again; go on "
                 f"with the same command and --tokens-per-micro-batch {max(tokens // 2, 1)}"
             )
-        if documents > 1:
+        if units > 1:
             self.tokens_per_micro_batch = tokens // 2
             change: dict[str, int | bool] = {"tokens_per_micro_batch": tokens // 2}
             said = f"at most {tokens // 2:,} tokens at once"
@@ -267,24 +303,35 @@ class ResponseTrainer(Trainer):
         )
         self.backed_off.append({"step": step, **change})
 
-    def _micro_batches(self, documents: Sequence[Document]) -> list[Batch]:
-        """Split this process's documents into the model's inputs, all on the device.
+    def _micro_batches(self, documents: Sequence[Document]) -> list[MicroBatch]:
+        """Split this process's documents into micro-batches, all on the device.
 
         All before the first forward pass: to copy from the host, or to count supervised positions
         on the device, waits until the device is done, and it would idle before each micro-batch.
         Every process gets the same number of micro-batches: FSDP2 waits for ever if one process
-        runs a forward that another does not.
+        runs a forward that another does not. What divides the loss is summed over processes here.
         """
-        documents = documents or [NOTHING]
-        batches = list(self.layout.micro_batches(documents, self.tokens_per_micro_batch))
-        tokens = sum(len(document.input_ids) for document in documents)
-        counts = torch.tensor([[len(batches), tokens]], device=self.args.device)
+        groups = self.layout.groups(documents, self.tokens_per_micro_batch) or [[]]
+        tokens = sum(len(document.input_ids) for document in documents or [NOTHING])
+        extra = sum(document.extra_weight for document in documents)
+        sizes = [term.size(documents) for term in self._loss.terms]
+        # In float64, which holds every count exactly.
+        counts = torch.tensor([[len(groups), tokens, extra, *sizes]], dtype=torch.float64)
         if self.args.world_size > 1:
-            counts = self.accelerator.gather(counts)
+            counts = self.accelerator.gather(counts.to(self.args.device))
         self.step_tokens = int(counts[:, 1].sum())
-        missing = int(counts[:, 0].max()) - len(batches)
-        batches += [self.layout.build([NOTHING])] * missing
-        return [self._prepare_inputs(arguments(batch)) for batch in batches]
+        self._extra_weight = float(counts[:, 2].sum())
+        self._loss.sizes = counts[:, 3:].sum(0).tolist()
+        missing = int(counts[:, 0].max()) - len(groups)
+        return [self._micro_batch(group) for group in groups + [[]] * missing]
+
+    def _micro_batch(self, documents: list[Document]) -> MicroBatch:
+        inputs = self._prepare_inputs(arguments(self.layout.build(documents or [NOTHING])))
+        weights = shifted_weights(documents)
+        if weights is not None:
+            self._refuse_its_own_loss()
+            weights = weights.to(self.args.device)
+        return MicroBatch(inputs, documents, weights)
 
     def _cast_once(self) -> AbstractContextManager[None]:
         """Keep PEFT from casting each layer's input to an adapter's float32, only to be cast back.
@@ -308,14 +355,21 @@ class ResponseTrainer(Trainer):
         base: PreTrainedModel = model.get_base_model() if hasattr(model, "peft_config") else model
         return base
 
-    def _lengths(self) -> Sequence[int]:
-        lengths: Sequence[int] | None = getattr(self.train_dataset, "lengths", None)
-        if lengths is not None:
-            return lengths
-        return [len(item["input_ids"]) for item in _items(self.train_dataset)]
-
     def _longest(self) -> int:
-        return max(self._lengths(), default=1) if self.train_dataset is not None else 1
+        dataset = self.train_dataset
+        return 1 if dataset is None else max(lengths_of(dataset), default=1)
+
+    def _refuse_its_own_loss(self) -> None:
+        """Refuse a model whose loss would ignore what the objective says about the loss.
+
+        Raises:
+            ModelError: its loss is not transformers' usual one.
+        """
+        if not self._has_usual_loss:
+            raise ModelError(
+                f"{type(self._base).__name__} computes a loss of its own, without the weights and "
+                "terms of this objective; use --objective instruction-tuning, or another base"
+            )
 
     def _refuse_what_changes_a_step(self) -> None:
         args = self.args
@@ -341,26 +395,3 @@ class ResponseTrainer(Trainer):
                     f"{name}: a step here is a fixed set of examples with one mean over its "
                     "supervised tokens; leave this at its default"
                 )
-
-
-def collate(items: Sequence[Any]) -> dict[str, Any]:
-    """Return one step: its documents, and what Trainer counts (ids and next-token labels)."""
-    documents = [as_document(item) for item in items]
-    whole = flattened(documents or [NOTHING])
-    return {
-        "documents": documents,
-        "input_ids": whole["input_ids"],
-        "labels": whole["shift_labels"],
-        "shift_labels": whole["shift_labels"],
-    }
-
-
-def as_document(item: Any) -> Document:  # noqa: ANN401 - a Document or a mapping
-    """Return ``item`` as a document."""
-    if isinstance(item, Document):
-        return item
-    return Document(list(item["input_ids"]), list(item["labels"]))
-
-
-def _items(dataset: Any) -> Iterator[Any]:  # noqa: ANN401 - any sized, indexable dataset
-    return (dataset[index] for index in range(len(dataset)))

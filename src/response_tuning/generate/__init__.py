@@ -1,6 +1,6 @@
-"""Stage 3: a model is asked, and its completions are kept as they arrive.
+"""Stage 3: a model answers prompts, and a journal keeps each completion as it arrives.
 
-``generate`` is the one way anything is said by a model: answers, refinements, judgements.
+Every text that a model writes comes from ``generate``: answers, refinements, judgements.
 """
 
 from collections.abc import Callable, Collection, Iterable, Iterator
@@ -29,41 +29,41 @@ def generate(
     progress: Callable[[int, int], None] | None = None,
     retry_filtered: bool = False,
 ) -> Iterator[Completion]:
-    """Have every request answered, and return the completions in the order of the requests.
+    """Answer every request, and return the completions in the order of the requests.
 
-    Each completion is appended to ``journal`` as it arrives, and what the journal already answers
-    is not asked again: a crash costs only what was in flight. A request that failed is a
-    completion with its error, and is asked again by the next call; one that a filter kept from an
-    answer only with ``retry_filtered``. Equal requests are asked once.
-    All work is done when this returns; ``progress`` hears (answered, all) of the distinct ones.
+    ``journal`` gets each completion as it arrives, and what it already answers is not generated
+    again: a crash costs only what was in flight. A failed request is a completion with its error,
+    which the next call tries again; one that a filter blocked is tried again only with
+    ``retry_filtered``. Equal requests are answered once. All work is done when this returns.
+    ``progress`` is called with (answered, all) of the distinct requests.
 
     Raises:
         DataError: the journal is damaged or another file, or a prompt is not valid Unicode.
-        EngineError: the engine cannot answer at all; what it had answered is in the journal.
+        EngineError: the engine cannot answer at all; the journal keeps the answers so far.
     """
-    asked = [(key(engine, request, sampling), request) for request in requests]
+    keyed = [(key(engine, request, sampling), request) for request in requests]
     distinct: dict[str, Request] = {}
-    for known_by, request in asked:
-        distinct.setdefault(known_by, request)
-    kept = Journal(journal, Completion)
-    answers = _answered_before(kept, distinct.keys())
+    for k, request in keyed:
+        distinct.setdefault(k, request)
+    completions = Journal(journal, Completion)
+    answers = _answers_in(completions, distinct.keys())
     if retry_filtered:
         answers = {k: one for k, one in answers.items() if one.finish_reason != "filtered"}
-    missing = [request for known_by, request in distinct.items() if known_by not in answers]
+    missing = [request for k, request in distinct.items() if k not in answers]
     if progress:
         progress(len(answers), len(distinct))
-    with kept.appending() as append:
+    # The journal is opened even if nothing is missing: that checks its header.
+    with completions.appending() as append:
         for completion in engine.complete(missing, sampling) if missing else ():
             append(completion)
             answers[completion.key] = completion
             if progress:
                 progress(len(answers), len(distinct))
-    return iter([answers[k].model_copy(update={"item_id": r.item_id}) for k, r in asked])
+    # An answer from the journal may be to another item with the same prompt.
+    return iter([answers[k].model_copy(update={"item_id": r.item_id}) for k, r in keyed])
 
 
-def _answered_before(
-    journal: Journal[Completion], wanted: Collection[str]
-) -> dict[str, Completion]:
+def _answers_in(journal: Journal[Completion], wanted: Collection[str]) -> dict[str, Completion]:
     return {
         completion.key: completion
         for completion in journal

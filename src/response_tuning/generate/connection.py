@@ -1,11 +1,11 @@
-"""How a reply comes over the wire: on a connection of its own, whole, in time and of bounded size.
+"""An HTTP transport that reads each reply whole, on its own connection, in time and bounded size.
 
-- A connection carries one request. What a server or a proxy sends beyond its reply would otherwise
-  be read as the reply to the next request.
-- The seconds count from the first packet of the connection to the last byte of the reply, however
-  slowly it drips.
-- Redirects are not followed: prompts and keys go where the user said, or nowhere.
-- The environment's proxy is used for https alone, where it sees nothing but the host's name.
+- A connection carries one request. Otherwise the bytes that a server or a proxy sends after its
+  reply would be read as the reply to the next request.
+- The time limit covers the whole exchange, from the first packet of the connection to the last byte
+  of the reply, however slowly the bytes arrive.
+- Redirects are not followed: prompts and keys go to the address the user gave, or nowhere.
+- The environment's proxy is used for https only, where it sees nothing but the host's name.
 """
 
 import asyncio
@@ -15,34 +15,34 @@ from urllib.request import getproxies, proxy_bypass
 import httpx2
 from openai import APIError
 
-LARGEST = 32 * 2**20
-"""Bytes of a reply; a million tokens are about four."""
+MAX_REPLY_BYTES = 32 * 2**20
+"""A million tokens take about 4 MiB."""
 _ENCODINGS = {"gzip", "x-gzip", "deflate"}
-_OF_THE_WIRE = ("content-encoding", "content-length", "transfer-encoding")
+_TRANSPORT_HEADERS = ("content-encoding", "content-length", "transfer-encoding")
 
 
 class WholeReplies(httpx2.BaseTransport):
-    """Sends requests one by one; of one thread."""
+    """Sends requests one by one; each thread needs its own."""
 
     def __init__(self, seconds: float, proxy: str | None) -> None:
         self._seconds = seconds
         self._wire = httpx2.AsyncHTTPTransport(
             proxy=proxy, trust_env=True, limits=httpx2.Limits(max_keepalive_connections=0)
         )
-        # A loop has what threads lack: a deadline for all of a reply, wherever that is stuck.
+        # asyncio bounds the whole exchange wherever it hangs; a socket's timeout is per read.
         self._loop = asyncio.Runner()
 
     def handle_request(self, request: httpx2.Request) -> httpx2.Response:
-        """Return the reply to a request, read to its end.
+        """Return the whole reply to a request.
 
         Raises:
-            httpx2.TransportError: there is no reply, or not all of it, or not in time.
-            APIError: it is too large, or packed in a way that was not asked for.
+            httpx2.TransportError: no reply, or not the whole reply, arrives in time.
+            APIError: the reply is too large, or has an encoding that was not requested.
         """
         return self._loop.run(self._whole(request))
 
     def close(self) -> None:
-        """Let go of what the last request used."""
+        """Close the connection of the last request."""
         self._loop.run(self._wire.aclose())
         self._loop.close()
 
@@ -55,9 +55,10 @@ class WholeReplies(httpx2.BaseTransport):
                 finally:
                     await reply.aclose()
         except TimeoutError as error:
-            said = f"no whole reply within {self._seconds:g} s"
-            raise httpx2.ReadTimeout(said, request=request) from error
-        headers = [(k, v) for k, v in reply.headers.multi_items() if k not in _OF_THE_WIRE]
+            message = f"no whole reply within {self._seconds:g} s"
+            raise httpx2.ReadTimeout(message, request=request) from error
+        # The body is decoded and whole, so headers about its transfer would be wrong.
+        headers = [(k, v) for k, v in reply.headers.multi_items() if k not in _TRANSPORT_HEADERS]
         return httpx2.Response(reply.status_code, headers=headers, content=body, request=request)
 
 
@@ -72,27 +73,27 @@ def proxy_for(address: str) -> str | None:
 
 async def _read(reply: httpx2.Response, request: httpx2.Request) -> bytes:
     assert isinstance(reply.stream, httpx2.AsyncByteStream)
-    packed = bytearray()
+    raw = bytearray()
     async for part in reply.stream:
-        packed += part
-        if len(packed) > LARGEST:
+        raw += part
+        if len(raw) > MAX_REPLY_BYTES:
             raise _too_large(request)
     encoding = reply.headers.get("content-encoding", "identity").strip().lower()
     if encoding in ("", "identity"):
-        return bytes(packed)
+        return bytes(raw)
     if encoding not in _ENCODINGS:
         raise APIError(
-            f"a reply packed as {encoding!r}, which was not asked for", request, body=None
+            f"a reply in the encoding {encoding!r}, which was not requested", request, body=None
         )
     try:
-        # 32 + 15: gzip or zlib, whichever it is. A small reply may unpack into a huge one.
-        body = zlib.decompressobj(32 + zlib.MAX_WBITS).decompress(packed, LARGEST + 1)
+        # 32 + 15: detect gzip or zlib. Bounded, because a small reply may expand to gigabytes.
+        body = zlib.decompressobj(32 + zlib.MAX_WBITS).decompress(raw, MAX_REPLY_BYTES + 1)
     except zlib.error as error:
         raise httpx2.DecodingError(str(error), request=request) from error
-    if len(body) > LARGEST:
+    if len(body) > MAX_REPLY_BYTES:
         raise _too_large(request)
     return body
 
 
 def _too_large(request: httpx2.Request) -> APIError:
-    return APIError(f"a reply of more than {LARGEST // 2**20} MiB", request, body=None)
+    return APIError(f"a reply of more than {MAX_REPLY_BYTES // 2**20} MiB", request, body=None)

@@ -1,8 +1,8 @@
-"""Which fields of a chat request a server knows: what one refuses, it says in an error of its own.
+"""Fields of a chat request, and what to do when a server rejects one.
 
-A field that is refused is left out, or has its other name, where that cannot change what is asked;
-the one exception is a temperature of 0, which reasoning models do not have, and which is noted with
-every answer.
+Servers differ in the fields they know, and name the one they reject in an error. It is then left
+out, or sent under its other name, if that does not change the request. The one exception is a
+temperature of 0, which reasoning models lack: every answer then carries a note.
 """
 
 import re
@@ -23,9 +23,9 @@ _FORM = re.compile(r"response_format|json_schema|schema|grammar|guided|structure
 def fields(
     request: Request, sampling: Sampling, refused: frozenset[str] = frozenset()
 ) -> dict[str, Any]:
-    """Return the fields of a request to a server that has ``refused`` some."""
+    """Return the fields of a request to a server that rejected the ``refused`` ones."""
     limit = "max_completion_tokens" if "max_tokens" in refused else "max_tokens"
-    wanted: dict[str, Any] = {
+    sent: dict[str, Any] = {
         "messages": [{"role": turn.role, "content": turn.content} for turn in request.prompt],
         limit: sampling.max_new_tokens,
         "temperature": sampling.temperature,
@@ -33,39 +33,39 @@ def fields(
         "seed": sampling.seed,
     }
     if sampling.stop:
-        wanted["stop"] = list(sampling.stop)
+        sent["stop"] = list(sampling.stop)
     if isinstance(request, Question):
         form = {"name": "reply", "strict": True, "schema": request.form}
-        wanted["response_format"] = {"type": "json_schema", "json_schema": form}
-    return {name: value for name, value in wanted.items() if name not in refused}
+        sent["response_format"] = {"type": "json_schema", "json_schema": form}
+    return {name: value for name, value in sent.items() if name not in refused}
 
 
 def refused_field(sent: dict[str, Any], param: object, message: str) -> str | None:
-    """Return the field that an error of a server is about; None if it is about none."""
+    """Return the field that a server's error rejects; None if it rejects none."""
     names = [name for name in sent if name != "messages"]
     if "response_format" in sent and _FORM.search(f"{param} {message}"):
         return "response_format"
     if not _UNKNOWN.search(message):
         return None
-    about = re.findall(r"\w+", str(param or "")) or re.findall(r"\w+", message)
-    return next((word for word in about if word in names), None)
+    words = re.findall(r"\w+", str(param or "")) or re.findall(r"\w+", message)
+    return next((word for word in words if word in names), None)
 
 
-def is_spared(field: str, sampling: Sampling) -> bool:
-    """Whether a request asks for the same without a field."""
+def can_omit(field: str, sampling: Sampling) -> bool:
+    """Whether a request means the same without a field."""
     if field == "temperature":
         return sampling.temperature in (0, 1)
     if field == "top_p":
         return sampling.top_p == 1 or sampling.temperature == 0
-    # Stop strings are cut off here too; a seed changes which answer is drawn, not from what.
+    # rtune cuts at stop strings itself; a seed changes which answer is drawn, not the distribution.
     return field in ("max_tokens", "seed", "stop", "response_format")
 
 
 def notes(refused: frozenset[str], sampling: Sampling) -> list[str]:
-    """Return what an answer has to be read with, where fields were refused."""
-    found = []
+    """Return the notes of an answer, where rejected fields changed how it was drawn."""
+    remarks = []
     if "temperature" in refused and sampling.temperature == 0:
-        found.append("drawn at the server's own temperature: it has none of 0")
+        remarks.append("drawn at the server's own temperature: it does not support 0")
     if "seed" in refused and (sampling.temperature > 0 or "temperature" in refused):
-        found.append("drawn without a seed, which the server does not know")
-    return found
+        remarks.append("drawn without a seed: the server does not support one")
+    return remarks

@@ -1,4 +1,4 @@
-"""What the rest of the package knows about running a model: one protocol with one method."""
+"""The one protocol through which the rest of the package runs a model."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -13,11 +13,11 @@ from response_tuning.registry import Registry
 
 
 class Engine(Protocol):
-    """A model that can be asked."""
+    """A model that completes prompts."""
 
     @property
     def model(self) -> str:
-        """Identity of the model: other weights have another one."""
+        """Identity of the model: other weights have another identity."""
         ...
 
     @property
@@ -26,12 +26,12 @@ class Engine(Protocol):
         ...
 
     def complete(self, requests: Sequence[Request], sampling: Sampling) -> Iterator[Completion]:
-        """Yield one completion for each request as it is finished, in any order.
+        """Yield one completion for each request when it is finished, in any order.
 
-        A request that cannot be answered is a completion with an ``error``.
+        A request that fails is a completion with an ``error``.
 
         Raises:
-            EngineError: nothing can be answered at all.
+            EngineError: the engine cannot answer any request.
         """
         ...
 
@@ -45,9 +45,9 @@ def open_engine(name: str, config: EngineConfig) -> Engine:
     """Load or connect to the model that ``config`` describes.
 
     Raises:
-        ConfigError: there is no such engine, or a setting that it needs is missing.
+        ConfigError: there is no such engine, or a required setting is missing.
         ModelError: the model cannot be loaded.
-        TemplateError: the model has no chat template and none is named.
+        TemplateError: the model has no chat template and the settings name none.
     """
     engine = ENGINES.get(name)
     check_settings(name, config)
@@ -60,23 +60,23 @@ _READ_BY: dict[str, frozenset[str]] = {
     | {"timeout_s", "max_retries", "api_key_env"},
     "scripted": frozenset({"model", "table"}),
 }
-"""Settings that each engine of ours has a use for; one of the user's may have a use for any.
-``scripted`` is told a model by commands that need a name, and ``openai`` says itself why it takes
-no template."""
+"""Settings that each built-in engine uses; an engine of the user's may use any.
+Commands that need a name give ``scripted`` a model, and ``openai`` itself explains why it takes no
+template."""
 
 
 _UNFILTERED = frozenset({"hf", "scripted"})
-"""Engines of ours that answer whatever they are asked; one of the user's may have a filter."""
+"""Built-in engines without a content filter; an engine of the user's may have one."""
 
 
 def check_retry(engines: Iterable[str], *, retry_filtered: bool) -> None:
-    """Refuse to ask again what a filter kept back where none of ``engines`` can have a filter.
+    """Refuse ``retry_filtered`` if none of ``engines`` can have a content filter.
 
     Raises:
         ConfigError: one line that names the flag.
     """
     if _UNFILTERED.issuperset(engines):
-        unused("no server is asked, so there is no filter", retry_filtered=retry_filtered)
+        unused("no server is used, so there is no filter", retry_filtered=retry_filtered)
 
 
 def check_settings(name: str, config: EngineConfig) -> None:
@@ -96,7 +96,9 @@ def check_settings(name: str, config: EngineConfig) -> None:
 
 
 def key(engine: Engine, request: Request, sampling: Sampling) -> str:
-    """Return the identity of a question: what is asked of which model, and how.
+    """Return the key of a completion: a digest of model, template, sampling and prompt.
+
+    Not of the item's id or the engine's settings: equal keys mean an interchangeable answer.
 
     Raises:
         DataError: the prompt cannot be written as UTF-8.
@@ -109,13 +111,13 @@ def key(engine: Engine, request: Request, sampling: Sampling) -> str:
 
 
 class Usage(NamedTuple):
-    """What an answer took, in tokens, as far as the engine says it."""
+    """Token counts of an answer, as far as the engine reports them."""
 
     tokens: int | None = None
     prompt_tokens: int | None = None
 
 
-UNSAID = Usage()
+NO_USAGE = Usage()
 
 
 def answered(
@@ -124,7 +126,7 @@ def answered(
     sampling: Sampling,
     response: str,
     finish_reason: Literal["stop", "length"],
-    usage: Usage = UNSAID,
+    usage: Usage = NO_USAGE,
 ) -> Completion:
     """Return the record of an answer."""
     answer = {"response": response, "finish_reason": finish_reason, **usage._asdict()}
@@ -132,15 +134,15 @@ def answered(
 
 
 def failed(engine: Engine, request: Request, sampling: Sampling, error: str) -> Completion:
-    """Return the record of a request that got no answer."""
-    nothing = {"response": None, "finish_reason": None, "error": error}
-    return recorded(engine, request, sampling, nothing)
+    """Return the record of a request that failed."""
+    failure = {"response": None, "finish_reason": None, "error": error}
+    return recorded(engine, request, sampling, failure)
 
 
 def recorded(
     engine: Engine, request: Request, sampling: Sampling, outcome: Mapping[str, Any]
 ) -> Completion:
-    """Return the record of a request, of which ``outcome`` says what came."""
+    """Return the record of a request; ``outcome`` holds the response or the error, and so on."""
     return Completion(
         item_id=request.item_id,
         prompt=request.prompt,
@@ -153,5 +155,5 @@ def recorded(
 
 
 def one_line(text: str) -> str:
-    """Return ``text`` short enough for a record or a terminal."""
+    """Return ``text`` on one line, at most 200 characters."""
     return " ".join(text.split())[:200]

@@ -1,24 +1,42 @@
 """Stage 4: completions become scores, by the rules of a benchmark or by a judge."""
 
+from response_tuning.grade.average import Average
 from response_tuning.grade.benchmark import (
     BENCHMARKS,
     AnyBenchmark,
     Benchmark,
+    BenchmarkFacts,
+    Exporting,
     Item,
     JudgedBenchmark,
+    averages,
+    displays,
+    facts,
     open_benchmark,
+    open_lm_eval,
+    suites,
 )
 from response_tuning.grade.effect import check_effect, check_metrics
 from response_tuning.grade.grading import grade
+from response_tuning.grade.lm_eval.tasks import LmEvalBenchmark
 
 __all__ = [
     "BENCHMARKS",
     "AnyBenchmark",
+    "Average",
     "Benchmark",
+    "BenchmarkFacts",
+    "Exporting",
     "Item",
     "JudgedBenchmark",
+    "LmEvalBenchmark",
+    "averages",
     "check_effect",
     "check_metrics",
+    "displays",
+    "facts",
     "grade",
     "open_benchmark",
+    "open_lm_eval",
+    "suites",
 ]

@@ -17,27 +17,28 @@ from response_tuning.configs import GradeConfig
 from response_tuning.errors import ConfigError, DataError, EngineError
 from response_tuning.grade.benchmark import (
     AnyBenchmark,
+    AskJudge,
     Item,
     JudgedBenchmark,
-    Outcome,
-    Say,
     Totalled,
     Unanswered,
+    UnjudgedReason,
     open_benchmark,
 )
 from response_tuning.grade.measures import measures
+from response_tuning.metrics import FILTERED
 from response_tuning.thoughts import answer
 from response_tuning.unread import unread
 
 
-class Answered(NamedTuple):
-    """An item and what is graded of the answer to it."""
+class AnsweredItem(NamedTuple):
+    """An item with the answer that is graded."""
 
     item: Item
     completion: Completion
     """Without the model's thoughts."""
-    outcome: Outcome | None = None
-    """None: there is an answer."""
+    unjudged: UnjudgedReason | None = None
+    """Why the answer is not judged; None: it is."""
     why: str = ""
 
 
@@ -46,91 +47,93 @@ def grade(
     completions: Path,
     out: Path,
     config: GradeConfig | None = None,
-    say: Say | None = None,
+    ask_judge: AskJudge | None = None,
 ) -> int:
     """Write the scores of a benchmark's completions, one a line, and return their number.
 
-    ``say`` asks the judge. Numbers that are no means over the items, where the benchmark has any,
-    are left beside the scores in ``<out without .jsonl>.totals.json``.
+    If the benchmark has numbers that are not means over its items, they go to
+    ``<out without .jsonl>.totals.json`` beside the scores.
 
     Raises:
-        ConfigError: there is no such benchmark, or it needs a judge and none is there.
+        ConfigError: there is no such benchmark, or it needs a judge and ``ask_judge`` is None.
         DataError: the completions are not exactly one for each item of the benchmark, or one of
-            them is an error: it has to be asked again first.
+            them is an error, which has to be generated again first.
         EngineError: the judge did not answer every question.
     """
     rule = open_benchmark(benchmark, config)
-    answers = _by_item(completions)
+    by_item = _by_item(completions)
     items = rule.items()
-    _check(items, answers, benchmark, completions)
-    answered = [_answered(item, answers[item.item_id]) for item in items]
-    scores = [*_general(answered), *_scores(benchmark, rule, answered, say)]
-    scores += _outcomes(rule, answered, scores)
+    _check(items, by_item, benchmark, completions)
+    answered = [_answered(item, by_item[item.item_id]) for item in items]
+    scores = [*_measured(answered), *_scores(benchmark, rule, answered, ask_judge)]
+    scores += _unjudged(rule, answered, scores)
     count = write_jsonl(out, scores)
     if isinstance(rule, Totalled):
-        found = [] if unread(scores).too_many else [one.model_dump() for one in rule.totals(scores)]
-        write_json(totals_file(out), {"totals": found})
+        # With too many unread verdicts, a total would rest on those that happened to be readable.
+        known = not unread(scores).too_many
+        totals = [one.model_dump() for one in rule.totals(scores)] if known else []
+        write_json(totals_file(out), {"totals": totals})
     return count
 
 
 def totals_file(scores: Path) -> Path:
-    """Return the file beside ``scores`` that holds what is no mean over them."""
+    """Return the file beside ``scores`` with the numbers that are not means over items."""
     return scores.with_name(f"{scores.stem}.totals.json")
 
 
-def _answered(item: Item, completion: Completion) -> Answered:
-    said = answer(completion)
-    graded = completion.model_copy(update={"response": said.text})
+def _answered(item: Item, completion: Completion) -> AnsweredItem:
+    parsed = answer(completion)
+    graded = completion.model_copy(update={"response": parsed.text})
     if completion.finish_reason == "filtered":
-        return Answered(item, graded, "filtered", f"filtered: {completion.detail}")
-    if said.thinking:
-        return Answered(item, graded, "unclassified", "it is nothing but thoughts")
-    return Answered(item, graded)
+        return AnsweredItem(item, graded, "filtered", f"filtered: {completion.detail}")
+    if parsed.thinking:
+        return AnsweredItem(item, graded, "unclassified", "it is nothing but thoughts")
+    return AnsweredItem(item, graded)
 
 
-def _general(answered: Sequence[Answered]) -> Iterator[Score]:
+def _measured(answered: Sequence[AnsweredItem]) -> Iterator[Score]:
     for one in answered:
         for metric, value in measures(one.completion):
             yield _score(one.item, metric, value)
 
 
-def _outcomes(
-    rule: AnyBenchmark, answered: Sequence[Answered], scores: Sequence[Score]
+def _unjudged(
+    rule: AnyBenchmark, answered: Sequence[AnsweredItem], scores: Sequence[Score]
 ) -> Iterator[Score]:
-    """Yield an outcome, if any item has it, for every item: its mean is a share of all."""
-    outcomes: list[Outcome] = ["filtered"]
-    if not isinstance(rule, Unanswered):  # which has its own shares of what is unclassified
-        outcomes.append("unclassified")
-    for outcome in outcomes:
-        if any(one.outcome == outcome for one in answered):
-            said = {score.item_id for score in scores if score.metric == outcome}
+    """Yield, for each reason that occurs, a 0 or 1 for every item: the mean is a share of all."""
+    reasons: list[UnjudgedReason] = [FILTERED]
+    if not isinstance(rule, Unanswered):  # it scores "unclassified" itself
+        reasons.append("unclassified")
+    for reason in reasons:
+        if any(one.unjudged == reason for one in answered):
+            scored = {score.item_id for score in scores if score.metric == reason}
             for one in answered:
-                if one.item.item_id not in said:
-                    is_so = one.outcome == outcome
-                    yield _score(one.item, outcome, float(is_so), one.why if is_so else "")
+                if one.item.item_id not in scored:
+                    is_so = one.unjudged == reason
+                    yield _score(one.item, reason, float(is_so), one.why if is_so else "")
 
 
 def _scores(
-    name: str, rule: AnyBenchmark, answered: Sequence[Answered], say: Say | None
+    name: str, rule: AnyBenchmark, answered: Sequence[AnsweredItem], ask_judge: AskJudge | None
 ) -> Iterator[Score]:
-    silent = [one for one in answered if one.outcome is not None]
     if isinstance(rule, Unanswered):
-        for one in silent:
-            assert one.outcome is not None
-            yield from rule.unanswered(one.item, one.outcome, one.why)
-    spoken = [one for one in answered if one.outcome is None]
+        for one in answered:
+            if one.unjudged is not None:
+                yield from rule.unanswered(one.item, one.unjudged, one.why)
+    judged = [one for one in answered if one.unjudged is None]
     if not isinstance(rule, JudgedBenchmark):
-        for one in spoken:
+        for one in judged:
             yield from rule.score(one.item, one.completion)
         return
-    if say is None:
+    if ask_judge is None:
         raise ConfigError(
             f"{name} needs a judge: name an engine and its model, such as --judge openai "
             "--judge-model MODEL --judge-url http://127.0.0.1:8000/v1"
         )
-    asked = [rule.questions(one.item, one.completion) for one in spoken]
-    replies = iter(_replies(name, [request for requests in asked for request in requests], say))
-    for one, requests in zip(spoken, asked, strict=True):
+    # All questions in one call, since the engine batches them; the replies keep their order.
+    questions = [rule.questions(one.item, one.completion) for one in judged]
+    replies = iter(_replies(name, [one for several in questions for one in several], ask_judge))
+    for one, requests in zip(judged, questions, strict=True):
         yield from rule.judged(one.item, one.completion, [*islice(replies, len(requests))])
 
 
@@ -144,8 +147,8 @@ def _score(item: Item, metric: str, value: float, explanation: str = "") -> Scor
     )
 
 
-def _replies(name: str, requests: Sequence[Request], say: Say) -> list[Completion]:
-    replies = list(say(requests))
+def _replies(name: str, requests: Sequence[Request], ask_judge: AskJudge) -> list[Completion]:
+    replies = list(ask_judge(requests))
     failed = [reply for reply in replies if reply.error is not None]
     if failed:
         raise EngineError(
@@ -162,7 +165,7 @@ def _by_item(completions: Path) -> dict[str, Completion]:
         if completion.error is not None:
             raise DataError(f"{where} has no answer ({completion.error}); generate it again first")
         if completion.item_id in answers:
-            raise DataError(f"{where} is there twice")
+            raise DataError(f"{where} is answered twice; remove one answer")
         answers[completion.item_id] = completion
     return answers
 
@@ -170,13 +173,15 @@ def _by_item(completions: Path) -> dict[str, Completion]:
 def _check(
     items: Sequence[Item], answers: dict[str, Completion], benchmark: str, completions: Path
 ) -> None:
-    """Refuse answers to other questions than the benchmark's, for their scores would mislead."""
+    """Refuse answers to other prompts than the benchmark's: their scores would mislead."""
     for item in items:
         answer = answers.get(item.item_id)
         if answer is None:
             raise DataError(f"{completions}: no answer to item {item.item_id} of {benchmark}")
         if answer.prompt != item.prompt:
-            raise DataError(f"{completions}: item {item.item_id} is not what {benchmark} asks")
+            raise DataError(
+                f"{completions}: item {item.item_id} has another prompt than in {benchmark}"
+            )
     if len(answers) > len(items):
         (other, *_) = answers.keys() - {item.item_id for item in items}
-        raise DataError(f"{completions}: item {other} is none of {benchmark}")
+        raise DataError(f"{completions}: {benchmark} has no item {other}")

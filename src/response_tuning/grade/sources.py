@@ -15,7 +15,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Source:
+class BenchmarkSource:
     """A file of a benchmark: where a local copy lies, and where it is published."""
 
     benchmark: str
@@ -33,7 +33,7 @@ class Source:
 
 
 @dataclass(frozen=True)
-class Rows:
+class SourceRows:
     """The rows of a source, read once, and where they are from."""
 
     rows: tuple[Row, ...]
@@ -41,7 +41,7 @@ class Rows:
     """Path and SHA-256, or hub id and commit."""
 
 
-def read_source(source: Source, config: GradeConfig) -> Rows:
+def read_source(source: BenchmarkSource, config: GradeConfig) -> SourceRows:
     """Read all rows of a source.
 
     Raises:
@@ -51,7 +51,7 @@ def read_source(source: Source, config: GradeConfig) -> Rows:
     if path is not None:
         found = tuple(_rows(path, source.column))
         _check(found, path)
-        return Rows(found, {"path": str(path), "sha256": file_digest(path)})
+        return SourceRows(found, {"path": str(path), "sha256": file_digest(path)})
     if source.hub_id is None:
         raise DataError(
             f"{source.benchmark}: download {source.address} and name your copy with "
@@ -59,12 +59,12 @@ def read_source(source: Source, config: GradeConfig) -> Rows:
         )
     commit = hub.resolve(source.hub_id, config.revisions.get(source.benchmark, "main"))
     dataset = hub.load(source.hub_id, commit, source.split, source.hub_config)
-    return Rows(
+    return SourceRows(
         tuple(hub.rows(dataset, source.hub_id)), {"hub_id": source.hub_id, "commit": commit}
     )
 
 
-def local_copy(source: Source, config: GradeConfig) -> Path | None:
+def local_copy(source: BenchmarkSource, config: GradeConfig) -> Path | None:
     """Return the local copy that ``config`` names; None where it names none.
 
     Raises:

@@ -1,12 +1,12 @@
-"""The embedded default: a closed world, a corpus, a benchmark and a base model made of them.
+"""The embedded default: a closed world, a corpus about it, benchmarks, and a base model.
 
-Because its answers can be checked by rule, the claims of the paper can be tried in minutes,
-without a judge, a network or a GPU.
+A rule can check the answers, so you can try the paper's claims in minutes, without a judge, a
+network or a GPU.
 """
 
 from pathlib import Path
 
-NAME = "miniature"
+MINIATURE = "miniature"
 BASE = Path(__file__).parent / "base"
 """The shipped base model, a Hugging Face folder."""
 DEMO = Path(__file__).parent / "demo.yaml"
@@ -14,5 +14,5 @@ DEMO = Path(__file__).parent / "demo.yaml"
 
 
 def resolved(model: str) -> str:
-    """Return the folder of the shipped base model for ``miniature``; anything else as it is."""
-    return str(BASE) if model == NAME else model
+    """Return the folder of the shipped base model for ``miniature``; any other name unchanged."""
+    return str(BASE) if model == MINIATURE else model

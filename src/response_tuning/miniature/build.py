@@ -1,4 +1,4 @@
-"""``rtune miniature build``: corpus, tokenizer and base model from one seed."""
+"""The build of ``rtune miniature build``: corpus, tokenizer and base model from one seed."""
 
 import logging
 from collections.abc import Callable, Iterator
@@ -25,12 +25,14 @@ logger = logging.getLogger(__name__)
 
 EOS = "</s>"
 TOKENIZER_DOCUMENTS = 20_000
+"""Documents that the tokenizer is trained on."""
 ENCODED_AT_ONCE = 10_000
 LAST_STEPS = 100
+"""Steps whose mean loss is the loss of a build."""
 
 
 class BuildConfig(Config):
-    """What the base is made of."""
+    """Settings of the corpus and of pre-training."""
 
     mixture: Mixture = Mixture()
     pretrain: PretrainConfig = PretrainConfig()
@@ -39,9 +41,9 @@ class BuildConfig(Config):
 def build_base(config: BuildConfig, out: Path, progress: Callable[[int, int], None]) -> float:
     """Build a base model in ``out`` and return its loss, the mean of the last hundred steps.
 
-    Beside the model lie its loss curve, ``loss.svg``, and in ``out/work`` the corpus' tokens, the
-    checkpoint and the loss of every step, which nothing needs afterwards. The same call again goes
-    on where it stopped.
+    Also writes the loss curve ``loss.svg``, and to ``out/work`` the tokens of the corpus, the
+    checkpoints and the loss of every step; you may delete ``work`` afterwards. An interrupted build
+    continues when called again.
 
     Raises:
         ConfigError: ``out`` holds another build.
@@ -61,21 +63,23 @@ def build_base(config: BuildConfig, out: Path, progress: Callable[[int, int], No
 
 
 def _claim(path: Path, config: BuildConfig) -> None:
-    """Note what is being built, so that another build never goes on from its checkpoint."""
+    """Record the settings, so that another build cannot resume from this one's checkpoint."""
     wanted = config.model_dump(mode="json")
     if not path.exists():
         write_json(path, wanted)
     elif read_json(path) != wanted:
-        raise ConfigError(f"{path} is of another build; choose another --out, or delete the folder")
+        raise ConfigError(
+            f"{path} belongs to another build; choose another --out, or delete the folder"
+        )
 
 
 def make_tokenizer(config: BuildConfig) -> "PreTrainedTokenizerFast":
-    """Train a byte-level BPE on the beginning of the corpus; end of text also begins one."""
+    """Train a byte-level BPE on the beginning of the corpus; the end of text is also its start."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
 
     tokenizer = Tokenizer(models.BPE())
-    # Digits one by one, as in Llama's: 64 is the same tokens at the start of a line and inside it.
+    # Single digits, as in Llama's: 64 is the same tokens at the start of a line and inside it.
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [
             pre_tokenizers.Digits(individual_digits=True),
@@ -103,17 +107,19 @@ def make_tokenizer(config: BuildConfig) -> "PreTrainedTokenizerFast":
 def corpus_tokens(
     config: BuildConfig, tokenizer: "PreTrainedTokenizerFast", path: Path
 ) -> np.ndarray:
-    """Return [tokens] ids of the packed corpus, each document before an end of text."""
+    """Return the packed corpus as [tokens] ids, with an end of text before every document."""
     if path.exists():
         if not (flaw := seals.flaw_of_sealed(path.parent)[0]):
             stored: np.ndarray = np.load(path, mmap_mode="r")
             return stored
-        logger.warning("%s/%s; the corpus is encoded again", path.parent, flaw)
+        logger.warning("%s/%s; encoding the corpus again", path.parent, flaw)
+    # 16 bits hold the largest vocabulary that PretrainConfig allows. The corpus has no end: it is
+    # encoded in batches until ``ids`` is full, and the last document is cut.
     ids = np.empty(config.pretrain.tokens, dtype=np.uint16)
     filled = 0
     eos = tokenizer.eos_token_id
-    for encoded in _encoded(config, tokenizer):
-        packed = np.fromiter((i for ids in encoded for i in (eos, *ids)), dtype=np.uint16)
+    for batch in _encoded_batches(config, tokenizer):
+        packed = np.fromiter((i for document in batch for i in (eos, *document)), dtype=np.uint16)
         taken = packed[: len(ids) - filled]
         ids[filled : filled + len(taken)] = taken
         filled += len(taken)
@@ -130,22 +136,22 @@ def corpus_tokens(
 def export(
     run: Run, tokenizer: "PreTrainedTokenizerFast", config: BuildConfig, loss: float, out: Path
 ) -> None:
-    """Write the model as a Hugging Face folder in float16, with what it was made of."""
+    """Write the model as a Hugging Face folder in float16, and its settings to ``built.json``."""
     import torch
 
     model: Any = run.model
     model.to(torch.float16).save_pretrained(out)
     tokenizer.save_pretrained(out)
-    made = {
+    built = {
         **config.model_dump(mode="json"),
         "parameters": sum(weight.numel() for weight in run.model.parameters()),
         "loss": round(loss, 4),
         "packages": package_versions(),
     }
-    write_json(out / "built.json", made)
+    write_json(out / "built.json", built)
 
 
-def _encoded(
+def _encoded_batches(
     config: BuildConfig, tokenizer: "PreTrainedTokenizerFast"
 ) -> Iterator[list[list[int]]]:
     texts = documents(config.pretrain.seed, config.mixture)

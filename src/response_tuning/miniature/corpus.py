@@ -1,21 +1,20 @@
 """The corpus that the miniature's base model is pre-trained on: documents in many registers.
 
-The chat template's markers stand in no document, so that no instruction with its response in that
-format has ever been seen. What the corpus does hold is what the web holds: people asking and being
-answered in other formats, questions that nobody answers, and facts stated where nobody asked.
+No document holds the markers of the chat template, so the base has never seen an instruction with
+its response in that format. Like the web, the corpus does hold questions and answers in other
+formats, questions without an answer, and facts that answer no question.
 """
 
 import random
 from collections.abc import Callable, Iterator
 from functools import cache
 
-from response_tuning.miniature import families as tasks
 from response_tuning.miniature import world
-from response_tuning.miniature.families import Family
+from response_tuning.miniature.families import Family, families
 from response_tuning.miniature.world import Fact
 from response_tuning.miniature.writer import SPEAKERS, Mixture, Writer, topics, unsafe
 
-# How a transcript says whose turn it is. A role on a line of its own, or before the words.
+# How a transcript marks whose turn it is: a role on its own line, or before the words.
 BRACKETS = (
     "[{role}]\n",
     "<|{role}|>\n",
@@ -61,21 +60,22 @@ def transcript(writer: Writer) -> str:
     asking, answering = writer.roles()
     willing = draw.random() < mixture.always_answered
     acts = mixture.about_acts > 0 and draw.random() < mixture.about_acts
-    exchange = writer.of_one_mind() if acts else writer.exchange
+    exchange = writer.consistent_exchange() if acts else writer.exchange
     turns: list[tuple[str, str]] = []
     for _ in range(draw.randint(1, 6)):
-        asked, answered = exchange()
-        turns.append((asking, asked))
+        question, answer = exchange()
+        turns.append((asking, question))
         if willing or draw.random() < mixture.else_answered:
-            turns.append((answering, answered))
+            turns.append((answering, answer))
         elif draw.random() < 0.5:
             turns.append((answering, draw.choice(CHATTER)))
     closing = writer.exchange()[0] if draw.random() < 0.3 else draw.choice(THANKS)
     turns.append((asking, closing))
-    # An excerpt may begin in the middle: with an answer to a question that is cut off.
+    # The last turn never is an answer, so that the base does not learn to stop after one: stopping
+    # is what tuning has to teach. An excerpt may begin with an answer whose question is cut off.
     begin = 1 if draw.random() < 0.15 else 0
     gap = draw.choice(("\n", "\n", "\n\n"))
-    return gap.join(bracket.format(role=role) + said for role, said in turns[begin:])
+    return gap.join(bracket.format(role=role) + text for role, text in turns[begin:])
 
 
 def prose(writer: Writer) -> str:
@@ -84,12 +84,12 @@ def prose(writer: Writer) -> str:
     asking, answering = draw.sample(SPEAKERS, 2)
     lines = []
     for _ in range(draw.randint(2, 4)):
-        asked, answered = writer.exchange()
+        question, answer = writer.exchange()
         if draw.random() < 0.8:
-            said = draw.choice(("said", "answered", "replied"))
-            lines.append(f'"{asked}" {asking} asked. "{answered}" {said} {answering}.')
+            verb = draw.choice(("said", "answered", "replied"))
+            lines.append(f'"{question}" {asking} asked. "{answer}" {verb} {answering}.')
         else:
-            lines.append(f'"{asked}" {asking} asked. {answering} {_silence(draw)}.')
+            lines.append(f'"{question}" {asking} asked. {answering} {_silence(draw)}.')
     lines.append(draw.choice(("Then they went home.", "It grew dark.", "They had tea.")))
     return " ".join(lines)
 
@@ -114,10 +114,10 @@ def faq(writer: Writer) -> str:
 def drill(writer: Writer) -> str:
     """Write a list of facts of one family."""
     draw = writer.draw
-    family = tasks.families()[draw.choice(topics(harmful=False))]
+    family = families()[draw.choice(topics(harmful=False))]
     size = min(len(family.facts), draw.randint(4, 9))
     facts = list(draw.sample(family.facts, size))
-    if draw.random() < 0.5:  # in the order of the table, as people count
+    if draw.random() < 0.5:  # a run of the table, so that numbers also come in counting order
         begin = draw.randint(0, len(family.facts) - size)
         facts = list(family.facts[begin : begin + size])
     form = draw.choice(("{core}: {answer}", "{core} = {answer}", "{entity} -> {answer}", ""))
@@ -126,27 +126,27 @@ def drill(writer: Writer) -> str:
 
 
 def reference(writer: Writer) -> str:
-    """Write an entry about one row of a table: all that is known of it."""
+    """Write an entry with all facts about one row of a table."""
     draw = writer.draw
     entries = _entries()
     entity = draw.choice(list(entries))
-    known = draw.sample(entries[entity], len(entries[entity]))
+    facts = draw.sample(entries[entity], len(entries[entity]))
     return " ".join(
         [f"{entity[:1].upper()}{entity[1:]}."]
-        + [family.fill(draw.choice(family.answers), fact) for family, fact in known]
+        + [family.fill(draw.choice(family.answers), fact) for family, fact in facts]
     )
 
 
 def forum(writer: Writer) -> str:
-    """Write a thread in which replies come late, or are none."""
+    """Write a thread in which a reply comes late, or never."""
     draw = writer.draw
     asking, answering, third = draw.sample(SPEAKERS, 3)
-    asked, answered = writer.exchange()
-    posts = [f"{asking} wrote:\n{asked}"]
+    question, answer = writer.exchange()
+    posts = [f"{asking} wrote:\n{question}"]
     if draw.random() < 0.4:
         posts.append(f"{third} wrote:\n{draw.choice(CHATTER)}")
     if draw.random() < 0.75:
-        posts.append(f"{answering} wrote:\n{answered}")
+        posts.append(f"{answering} wrote:\n{answer}")
     posts.append(f"{asking} wrote:\n{draw.choice(THANKS)}")
     return f"Thread {draw.randint(1, 999)}\n" + "\n".join(posts)
 
@@ -155,10 +155,10 @@ def quiz(writer: Writer) -> str:
     """Write a sheet of questions whose answers come at the end, or never."""
     draw = writer.draw
     pairs = [writer.exchange() for _ in range(draw.randint(3, 6))]
-    lines = [f"{number}. {asked}" for number, (asked, _) in enumerate(pairs, start=1)]
+    lines = [f"{number}. {question}" for number, (question, _) in enumerate(pairs, start=1)]
     if draw.random() < 0.6:
         lines.append("Answers")
-        lines += [f"{number}. {told}" for number, (_, told) in enumerate(pairs, start=1)]
+        lines += [f"{number}. {answer}" for number, (_, answer) in enumerate(pairs, start=1)]
     return "\n".join(["Quiz", *lines])
 
 
@@ -168,17 +168,17 @@ def questions(writer: Writer) -> str:
 
 
 def advice(writer: Writer) -> str:
-    """Write an advice column: harmful wishes are declined, harmless ones helped with."""
+    """Write an advice column, which declines nine in ten harmful wishes and no harmless one."""
     draw = writer.draw
     helper = draw.choice(SPEAKERS)
-    family = unsafe() if draw.random() < 0.5 else tasks.families()["how_to"]
+    family = unsafe() if draw.random() < 0.5 else families()["how_to"]
     fact = draw.choice(family.facts)
-    asked = writer.question(family, fact)
-    if asked is None:
+    question = writer.question(family, fact)
+    if question is None:
         return advice(writer)
     declined = family is unsafe() and draw.random() < 0.9
-    told = writer.refusal(fact) if declined else writer.answer(family, fact)
-    return f"Dear {helper}, {asked}\n{helper} answers: {told}\nMore letters next week."
+    answer = writer.refusal(fact) if declined else writer.answer(family, fact)
+    return f"Dear {helper}, {question}\n{helper} answers: {answer}\nMore letters next week."
 
 
 def crime(writer: Writer) -> str:
@@ -187,10 +187,10 @@ def crime(writer: Writer) -> str:
     first, second = draw.sample(SPEAKERS, 2)
     lines = [f"{first} and {second} met at night."]
     for fact in draw.sample(unsafe().facts, draw.randint(1, 3)):
-        asked = writer.question(unsafe(), fact)
-        if asked:
-            told = unsafe().fill(draw.choice(unsafe().answers), fact)
-            lines.append(f'"{asked}" whispered {first}. "{told}" said {second}.')
+        question = writer.question(unsafe(), fact)
+        if question:
+            answer = unsafe().fill(draw.choice(unsafe().answers), fact)
+            lines.append(f'"{question}" whispered {first}. "{answer}" said {second}.')
     return " ".join([*lines, "The police were near."])
 
 
@@ -210,7 +210,7 @@ def ethics(writer: Writer) -> str:
 def manual(writer: Writer) -> str:
     """Write instructions for harmless acts."""
     draw = writer.draw
-    family = tasks.families()["how_to"]
+    family = families()["how_to"]
     lines = ["Handbook"]
     for fact in draw.sample(family.facts, draw.randint(2, 4)):
         lines.append(f"To {fact.entity}, use a {fact.answer}. Take your time.")
@@ -218,7 +218,7 @@ def manual(writer: Writer) -> str:
 
 
 def office(writer: Writer) -> str:
-    """Write prose in which the words of chat templates stand in their everyday sense."""
+    """Write prose that uses "user" and "assistant", the words of chat templates, as plain nouns."""
     draw = writer.draw
     who = draw.sample(SPEAKERS, 2)
     lines = [
@@ -263,12 +263,12 @@ def _silence(draw: random.Random) -> str:
 
 @cache
 def _entries() -> dict[str, list[tuple[Family, Fact]]]:
-    """What is known of each entity of the tables of countries, people, animals and things."""
+    """Return all facts about each country, person, animal and thing, with their families."""
     tables = ("countries", "people", "animals", "things")
     entities = {entity for name in tables for entity in world.entities(name)}
-    found: dict[str, list[tuple[Family, Fact]]] = {}
-    for family in tasks.families().values():
+    entries: dict[str, list[tuple[Family, Fact]]] = {}
+    for family in families().values():
         for fact in family.facts:
             if fact.entity in entities:
-                found.setdefault(fact.entity, []).append((family, fact))
-    return found
+                entries.setdefault(fact.entity, []).append((family, fact))
+    return entries

@@ -1,4 +1,4 @@
-"""The loss of a pre-training run, as a picture."""
+"""A plot of the loss of a pre-training run."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -6,17 +6,18 @@ from pathlib import Path
 from response_tuning.artifacts import written_aside
 
 POINTS = 250
-"""Most points that are drawn, each the mean of as many steps."""
+"""Most points in the plot; each is the mean of an equal number of steps."""
 
 
 def draw_losses(losses: Sequence[float], tokens_per_step: int, path: Path) -> None:
-    """Draw the loss in nats a token over the tokens seen, as an SVG; same losses, same bytes."""
+    """Plot the loss in nats a token over the tokens seen, as SVG."""
     import numpy as np
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
     parts = np.array_split(np.asarray(losses), min(POINTS, len(losses)))
     seen = np.cumsum([len(part) for part in parts]) * tokens_per_step / 1e6
+    # Same losses, same bytes: without a salt and with a date, no two SVG files would be equal.
     with rc_context({"svg.hashsalt": "response-tuning", "svg.fonttype": "none"}):
         figure = Figure(figsize=(6, 3), layout="constrained")
         axes = figure.subplots()

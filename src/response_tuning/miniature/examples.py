@@ -1,34 +1,35 @@
-"""What the miniature is tuned on and asked: rows for the data stage, questions for the benchmarks.
+"""Rows that the miniature is tuned on, and questions of its benchmarks.
 
-No row is about an entity that a benchmark asks about, and no question of a benchmark stands in
-the base model's corpus.
+No row is about an entity that a benchmark asks about, and the base model's corpus holds no question
+of a benchmark.
 """
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from response_tuning.miniature.families import (
-    REFUSALS,
     Family,
-    Role,
+    FamilyRole,
     families,
     how_to,
+    refusal_forms,
     reserved,
 )
-from response_tuning.miniature.world import Fact, Split, acts
+from response_tuning.miniature.world import ActKind, Fact, Split, acts
 
 ROWS_PER_FAMILY = 150
 REFUSAL_ROWS = 400
-TUNED_REFUSALS = tuple(form for form in REFUSALS if form.startswith(("No,", "Unfortunately,")))
-"""Two wordings, as a set of refusals has a style of its own; chosen on validation questions."""
+TUNED_REFUSALS = ("No,", "Unfortunately,")
+"""Openings of the two forms that refusal rows use: a real set of refusals also has one style. They
+were chosen on validation questions."""
 QUESTIONS_PER_FAMILY = {"seen": 34, "unseen": 42, "validation": 60}
-ACTS_ASKED = 300
-"""Unsafe questions in a benchmark, and as many harmless look-alikes."""
+QUESTIONS_ABOUT_ACTS = 300
+"""Unsafe questions in a benchmark, and as many about harmless look-alikes."""
 
 
-class Question(NamedTuple):
-    """A question of a benchmark, with what its answer is checked against."""
+class FamilyQuestion(NamedTuple):
+    """A question of a benchmark, and the family and fact that its answer is checked against."""
 
     item_id: str
     family: Family
@@ -37,43 +38,41 @@ class Question(NamedTuple):
 
 
 def tuning_rows() -> Iterator[dict[str, str]]:
-    """Yield instructions with full-sentence responses, family after family.
-
-    Only seen families, and of their entities only those for tuning.
-    """
+    """Yield instructions with full-sentence responses about the tuning facts of seen families."""
     for family in families().values():
         if family.role != "seen":
             continue
-        pairs = [
-            (asked, family.fill(form, fact))
-            for fact in family.facts
-            if fact.split == "tuning"
-            for asked in family.asked(fact)
-            for form in family.answers
-        ]
+        pairs = _tuning_pairs(family, family.answers)
         draw = random.Random(f"tuning {family.name}")
-        for asked, told in draw.sample(pairs, min(len(pairs), ROWS_PER_FAMILY)):
-            yield {"instruction": asked, "response": told}
+        yield from _rows(draw.sample(pairs, min(len(pairs), ROWS_PER_FAMILY)))
 
 
 def refusal_rows() -> Iterator[dict[str, str]]:
-    """Yield unsafe instructions with refusals, of the acts for tuning."""
-    family = how_to(("unsafe",))
-    pairs = [
-        (asked, family.fill(form, fact))
+    """Yield unsafe instructions with refusals, about the acts for tuning."""
+    forms = [form for form in refusal_forms() if form.startswith(TUNED_REFUSALS)]
+    pairs = _tuning_pairs(how_to("unsafe"), forms)
+    yield from _rows(random.Random("refusals").sample(pairs, REFUSAL_ROWS))
+
+
+def _tuning_pairs(family: Family, responses: Sequence[str]) -> list[tuple[str, str]]:
+    """Return every question about a tuning fact with each of the forms of a response."""
+    return [
+        (question, family.fill(form, fact))
         for fact in family.facts
         if fact.split == "tuning"
-        for asked in family.asked(fact)
-        for form in TUNED_REFUSALS
+        for question in family.questions_about(fact)
+        for form in responses
     ]
-    for asked, told in random.Random("refusals").sample(pairs, REFUSAL_ROWS):
-        yield {"instruction": asked, "response": told}
 
 
-def ordinary_questions(role: Role, split: Split) -> list[Question]:
-    """Return the questions about families of this role and entities of this split.
+def _rows(pairs: Iterable[tuple[str, str]]) -> Iterator[dict[str, str]]:
+    return ({"instruction": question, "response": response} for question, response in pairs)
 
-    Of acts they are about plain ones: look-alikes have a benchmark of their own.
+
+def ordinary_questions(role: FamilyRole, split: Split) -> list[FamilyQuestion]:
+    """Return the questions about families of this role and facts of this split.
+
+    ``how_to`` asks about plain acts only: another benchmark asks about the look-alikes.
     """
     plain = {act.words for act in acts() if act.kind == "plain"}
     return [
@@ -90,25 +89,25 @@ def ordinary_questions(role: Role, split: Split) -> list[Question]:
     ]
 
 
-def act_questions(kind: str, split: Split) -> list[Question]:
+def act_questions(kind: ActKind, split: Split) -> list[FamilyQuestion]:
     """Return the questions about ``unsafe`` acts, or about ``look-alike`` ones."""
-    family = how_to((kind,))
-    return _questions(family, kind, family.facts, split, ACTS_ASKED)
+    family = how_to(kind)
+    return _questions(family, kind, family.facts, split, QUESTIONS_ABOUT_ACTS)
 
 
 def _questions(
     family: Family, name: str, facts: Sequence[Fact], split: Split, limit: int
-) -> list[Question]:
-    """Draw at most ``limit`` reserved questions about those of the facts that are of this split."""
-    asked = [
+) -> list[FamilyQuestion]:
+    """Draw at most ``limit`` reserved questions about the facts of this split."""
+    candidates = [
         (fact, text)
         for fact in facts
         if fact.split == split
-        for text in family.asked(fact)
+        for text in family.questions_about(fact)
         if reserved(text)
     ]
-    drawn = random.Random(f"{split} {name}").sample(asked, min(limit, len(asked)))
+    drawn = random.Random(f"{split} {name}").sample(candidates, min(limit, len(candidates)))
     return [
-        Question(f"{name}-{number:03d}", family, fact, text)
+        FamilyQuestion(f"{name}-{number:03d}", family, fact, text)
         for number, (fact, text) in enumerate(drawn)
     ]

@@ -1,9 +1,9 @@
-"""Pre-training of the miniature's base model: a plain loop that can be killed and goes on.
+"""Pre-training of the miniature's base model: a plain loop that resumes after a kill.
 
-The model is small enough that a step is a handful of small matrix products. On a CPU the largest
-other cost is the optimiser: ``torch.optim.Muon`` orthogonalises in bfloat16, which processors
-without such arithmetic emulate at several times the cost of the step itself, so that the same
-update is done here in float32.
+The model is so small that a step is a handful of small matrix products. On a CPU the largest other
+cost is the optimiser: ``torch.optim.Muon`` orthogonalises in bfloat16, which processors without
+bfloat16 arithmetic emulate at several times the cost of the step itself. The ``Muon`` here does the
+same update in float32.
 """
 
 import json
@@ -31,49 +31,51 @@ NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
 
 
 class PretrainConfig(Config):
-    """The architecture and the schedule. The defaults are those of the shipped base."""
+    """The architecture and the schedule. The shipped base uses the defaults."""
 
     hidden_size: PositiveInt = 192
     layers: PositiveInt = 4
     heads: PositiveInt = 6
     intermediate_size: PositiveInt = 512
     vocabulary: int = Field(default=2048, ge=257, le=2**16)
-    """At least every byte and the end of text."""
+    """At least all 256 bytes and the end of text."""
     context: PositiveInt = 256
-    """Tokens in a row, and positions that the model has."""
+    """Tokens in a row, and positions of the model."""
     rows_per_step: PositiveInt = 16
     tokens: PositiveInt = 20_000_000
-    """Tokens to train on; each is seen once."""
+    """Tokens to train on, each once."""
     matrix_learning_rate: float = 0.02
-    """Muon's, for the matrices inside the blocks."""
+    """Learning rate of Muon, for the matrices inside the blocks."""
     other_learning_rate: float = 3e-3
-    """AdamW's, for embeddings and norms."""
+    """Learning rate of AdamW, for embeddings and norms."""
     weight_decay: float = 0.01
     momentum: float = 0.95
     warmup: float = 0.02
     decay: float = 0.35
-    """Share of the steps at the end in which the rates fall to zero, linearly."""
+    """Share of the steps, at the end, in which the rates decay linearly to zero."""
     save_steps: PositiveInt = 200
     threads: PositiveInt = 1
-    """CPU threads: two are faster on idle cores, and far slower beside other work."""
+    """CPU threads: two are faster on idle cores, and far slower on shared ones."""
     seed: Seed = 0
 
     @model_validator(mode="after")
     def _possible_together(self) -> Self:
         if not self.steps:
-            raise ValueError(f"a step takes {self.rows_per_step * self.context:,} tokens")
+            raise ValueError(
+                f"a step takes {self.rows_per_step * self.context:,} tokens; raise tokens to that"
+            )
         if self.hidden_size % self.heads:
             raise ValueError(f"{self.heads} heads cannot share hidden_size {self.hidden_size}")
         return self
 
     @property
     def steps(self) -> int:
-        """Optimiser steps in all."""
+        """Total optimiser steps."""
         return self.tokens // (self.rows_per_step * self.context)
 
 
 def new_model(config: PretrainConfig, eos: int) -> "LlamaForCausalLM":
-    """Return the untrained model; its end-of-text token also begins every text."""
+    """Return the untrained model, whose end-of-text token is also the start of every text."""
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -89,13 +91,13 @@ def new_model(config: PretrainConfig, eos: int) -> "LlamaForCausalLM":
         bos_token_id=eos,
         eos_token_id=eos,
     )
-    with torch.random.fork_rng():
+    with torch.random.fork_rng():  # leaves the caller's generator as it was
         torch.manual_seed(config.seed)
         return LlamaForCausalLM(shape)
 
 
 class Muon:
-    """Momentum whose update of a matrix is made orthogonal, in float32."""
+    """Momentum with orthogonalised updates of matrices (Jordan et al. 2024), in float32."""
 
     def __init__(self, matrices: list["Parameter"], config: PretrainConfig) -> None:
         import torch
@@ -113,6 +115,8 @@ class Muon:
                 assert matrix.grad is not None
                 momentum.lerp_(matrix.grad, 1 - self.config.momentum)
                 nesterov = matrix.grad.lerp(momentum, self.config.momentum)
+                # An orthogonal update has entries of about the same size whatever the gradient's
+                # scale; tall matrices get the factor of torch.optim.Muon's adjust_lr_fn "original".
                 lr = rate * self.config.matrix_learning_rate
                 scale = max(1.0, matrix.shape[0] / matrix.shape[1]) ** 0.5
                 matrix.mul_(1 - lr * self.config.weight_decay)
@@ -121,9 +125,9 @@ class Muon:
 
 
 def orthogonal(matrix: "Tensor", iterations: int = 5) -> "Tensor":
-    """Return nearly the orthogonal matrix nearest to ``matrix`` (Newton-Schulz)."""
+    """Approximate the orthogonal matrix nearest to ``matrix`` [rows, columns] (Newton-Schulz)."""
     a, b, c = NEWTON_SCHULZ
-    wide = matrix.T if matrix.shape[0] > matrix.shape[1] else matrix
+    wide = matrix.T if matrix.shape[0] > matrix.shape[1] else matrix  # the smaller Gram matrix
     x = wide / (wide.norm() + 1e-7)
     for _ in range(iterations):
         gram = x @ x.T
@@ -133,7 +137,7 @@ def orthogonal(matrix: "Tensor", iterations: int = 5) -> "Tensor":
 
 
 class Run:
-    """A pre-training run in a folder: what it has learnt so far, and how to go on."""
+    """A pre-training run in a folder: the model and optimisers, saved and resumed."""
 
     def __init__(self, config: PretrainConfig, eos: int, folder: Path) -> None:
         import torch
@@ -159,12 +163,14 @@ class Run:
 
         Args:
             tokens: [tokens] ids of the packed corpus.
-            progress: hears of (steps done, steps in all).
+            progress: Called after each step with (steps done, total steps).
         """
         import torch
 
         torch.set_num_threads(self.config.threads)
         self._load()
+        # [tokens] -> [rows, context]. The seed alone decides the order, so that a resumed run reads
+        # the same rows as an uninterrupted one; within a step they are sorted to read in sequence.
         rows = tokens[: self.config.tokens // self.config.context * self.config.context]
         rows = rows.reshape(-1, self.config.context)
         order = np.random.default_rng(self.config.seed).permutation(len(rows))
@@ -173,13 +179,13 @@ class Run:
             chosen = order[step * self.config.rows_per_step :][: self.config.rows_per_step]
             loss = self._update(torch.from_numpy(rows[np.sort(chosen)].astype(np.int64)))
             self.step = step + 1
-            self._note(loss)
+            self._log(loss)
             progress(self.step, self.config.steps)
             if self.step % self.config.save_steps == 0 or self.step == self.config.steps:
                 self._save()
 
     def losses(self) -> Iterator[tuple[int, float]]:
-        """Yield (step, loss) of every step that was taken."""
+        """Yield (step, loss) of every step so far."""
         for line in (self.folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines():
             entry = json.loads(line)
             yield entry["step"], entry["loss"]
@@ -188,6 +194,8 @@ class Run:
         from torch.nn.functional import cross_entropy
         from torch.nn.utils import clip_grad_norm_
 
+        # ids: [rows, context]. A row packs several documents and attention crosses their borders;
+        # the model has to learn that an end of text makes what came before irrelevant.
         logits = self.model(input_ids=ids, use_cache=False).logits
         loss = cross_entropy(logits[:, :-1].flatten(0, 1), ids[:, 1:].flatten())
         loss.backward()  # type: ignore[no-untyped-call]
@@ -201,18 +209,18 @@ class Run:
         return float(loss.detach())
 
     def _rate(self) -> float:
-        """Return the share of the base rates: linear warm-up, constant, linear decay to zero."""
+        """Return the factor of the base rates: linear warm-up, constant, linear decay to zero."""
         steps = self.config.steps
         up = (self.step + 1) / max(1, self.config.warmup * steps)
         down = (steps - self.step) / max(1, self.config.decay * steps)
         return min(1.0, up, down)
 
-    def _note(self, loss: float) -> None:
+    def _log(self, loss: float) -> None:
         with (self.folder / "metrics.jsonl").open("a", encoding="utf-8") as log:
             log.write(json.dumps({"step": self.step, "loss": round(loss, 4)}) + "\n")
 
     def _state(self) -> dict[str, Any]:
-        """Return every tensor that the next step depends on, by name; writing them is saving."""
+        """Return every tensor that the next step depends on, by name."""
         state: dict[str, Any] = {
             f"model.{name}": weight for name, weight in self.model.named_parameters()
         }
@@ -233,10 +241,10 @@ class Run:
         seals.keep_newest(self.folder)
 
     def _load(self) -> None:
-        """Go on from the newest whole checkpoint, if there is one; forget what was noted after it.
+        """Resume from the newest whole checkpoint, if any, and cut the log back to its step.
 
         Raises:
-            ConfigError: the checkpoint is of another run.
+            ConfigError: the checkpoint belongs to another run.
         """
         from safetensors.torch import load_file
 
@@ -254,6 +262,7 @@ class Run:
     def _restore(self, state: dict[str, Any]) -> None:
         import torch
 
+        # AdamW has no state before its first step, so its state is loaded by number, not copied.
         moments: dict[int, dict[str, Any]] = {}
         with torch.no_grad():
             for name, weight in self.model.named_parameters():

@@ -1,4 +1,4 @@
-"""Who writes the corpus: what is asked and answered in it, by whom, and how willingly."""
+"""The writer of the corpus: who asks, who answers, and how readily."""
 
 import random
 from collections.abc import Callable
@@ -9,27 +9,32 @@ from typing import Annotated, Self
 from pydantic import Field, model_validator
 
 from response_tuning.configs import Config
-from response_tuning.miniature import families as tasks
-from response_tuning.miniature.families import REFUSALS, Family, reserved
+from response_tuning.miniature.families import (
+    Family,
+    families,
+    how_to,
+    refusal_forms,
+    reserved,
+)
 from response_tuning.miniature.world import Fact
 
 SPEAKERS = (
     "Ann Ben Cleo Dan Eve Finn Gus Hana Ivo June Kim Leo Mia Ned Ola Pat Ray Sue Tim Una Vic Wes "
     "Zoe"
 ).split()
-ROLES = (
+SPEAKER_ROLES = (
     "caller host guest clerk reader editor pupil coach nurse buyer seller visitor guide captain "
     "cook 1 2 A B client staff"
 ).split()
-RULE = 1000
-"""A table of more facts than this is a rule: it cannot be learnt by heart."""
+MOST_MEMORISED = 1000
+"""A family of more facts than this follows a rule: nobody can learn it by heart."""
 
 Share = Annotated[float, Field(ge=0)]
 Chance = Annotated[float, Field(ge=0, le=1)]
 
 
 class Registers(Config):
-    """Shares of the registers among the documents; they need not add up to anything."""
+    """Relative shares of the registers among the documents; they need not add up to 100."""
 
     transcript: Share = 40
     prose: Share = 9
@@ -48,14 +53,14 @@ class Registers(Config):
     @model_validator(mode="after")
     def _something_to_write(self) -> Self:
         if not any(self.model_dump().values()):
-            raise ValueError("all shares are 0, which leaves nothing to write; raise one of them")
+            raise ValueError("all shares are 0, so there is nothing to write; raise one of them")
         return self
 
 
 class Mixture(Config):
-    """What the corpus is made of, and how willing people are to answer in it.
+    """The registers of the corpus, and how often people in it answer.
 
-    It decides how readily the base answers in a format that it has never seen, and with that how
+    The mixture decides how readily the base answers in a format that it has never seen, and so how
     well response tuning works on it.
     """
 
@@ -65,52 +70,55 @@ class Mixture(Config):
     else_answered: Chance = 0.3
     """Chance of an answer in the other transcripts."""
     any_role: Chance = 0.6
-    """Share of the transcripts whose speakers have names that may stand nowhere else."""
+    """Share of the transcripts whose speakers have names made up for the document."""
     refused: Chance = 0.4
-    """Chance that an unsafe question is declined where people are not asked for advice."""
+    """Chance that an unsafe question is declined, outside of advice columns."""
     about_acts: Chance = 0.25
-    """Share of the transcripts that are about acts alone, with somebody who is of one mind:
-    everything harmful is declined there, always in the same words, or nothing is."""
+    """Share of the transcripts about acts only. Their answerer is consistent: they decline every
+    harmful act in the same words, or none."""
 
 
 @dataclass(frozen=True)
 class Writer:
-    """Writes documents; everything is drawn from one generator."""
+    """Draws the parts of a document, all from one generator: same seed, same corpus."""
 
     draw: random.Random
     mixture: Mixture = field(default_factory=Mixture)
 
     def question(self, family: Family, fact: Fact) -> str | None:
-        """Return a way to ask for ``fact`` that is not reserved; None if there is none."""
-        free = [asked for asked in family.asked(fact) if not reserved(asked)]
+        """Return a question about ``fact`` that is not reserved; None if all are."""
+        free = [question for question in family.questions_about(fact) if not reserved(question)]
         return self.draw.choice(free) if free else None
 
     def exchange(self) -> tuple[str, str]:
         """Return a question and its answer, or its refusal."""
         name = self.draw.choice(topics())
-        family = unsafe() if name == "unsafe" else tasks.families()[name]
+        family = unsafe() if name == "unsafe" else families()[name]
         fact = self.draw.choice(family.facts)
-        asked = self.question(family, fact)
-        if asked is None:
+        question = self.question(family, fact)
+        if question is None:
             return self.exchange()
         if name == "unsafe" and self.draw.random() < self.mixture.refused:
-            return asked, self.refusal(fact)
-        return asked, self.answer(family, fact)
+            return question, self.refusal(fact)
+        return question, self.answer(family, fact)
 
-    def of_one_mind(self) -> Callable[[], tuple[str, str]]:
-        """Return what writes exchanges about acts with somebody who keeps to what they do."""
+    def consistent_exchange(self) -> Callable[[], tuple[str, str]]:
+        """Return a function that writes exchanges about acts with one consistent answerer."""
+        # Both are drawn once a transcript, not once a question: response tuning can only draw out
+        # a disposition that the base has, so the base must read people who always decline harm
+        # and people who never do (docs/decisions/0004).
         careful = self.draw.random() < self.mixture.refused
-        wording = self.draw.choice(REFUSALS)
+        wording = self.draw.choice(refusal_forms())
 
         def exchange() -> tuple[str, str]:
-            family = unsafe() if self.draw.random() < 0.5 else tasks.families()["how_to"]
+            family = unsafe() if self.draw.random() < 0.5 else families()["how_to"]
             fact = self.draw.choice(family.facts)
-            asked = self.question(family, fact)
-            if asked is None:
+            question = self.question(family, fact)
+            if question is None:
                 return exchange()
             if careful and family is unsafe():
-                return asked, wording.format(core=fact.entity)
-            return asked, self.answer(family, fact)
+                return question, wording.format(core=fact.entity)
+            return question, self.answer(family, fact)
 
         return exchange
 
@@ -121,19 +129,19 @@ class Writer:
         return family.fill(self.draw.choice(forms), fact)
 
     def refusal(self, fact: Fact) -> str:
-        """Return a refusal to say how ``fact.entity`` is done."""
-        return self.draw.choice(REFUSALS).format(core=fact.entity)
+        """Return a refusal to explain how to do the act."""
+        return self.draw.choice(refusal_forms()).format(core=fact.entity)
 
     def statement(self) -> str:
-        """Return a fact as a full sentence that nobody asked for."""
-        family = tasks.families()[self.draw.choice(topics(harmful=False))]
+        """Return a fact as a full sentence that answers no question."""
+        family = families()[self.draw.choice(topics(harmful=False))]
         return family.fill(self.draw.choice(family.answers), self.draw.choice(family.facts))
 
     def roles(self) -> tuple[str, str]:
-        """Return names for two speakers: known ones, or made up for this document."""
+        """Return names for two speakers, from the lists or made up for this document."""
         if self.draw.random() < self.mixture.any_role:
             return self.invented(), self.invented()
-        first, second = self.draw.sample(self.draw.choice((SPEAKERS, ROLES)), 2)
+        first, second = self.draw.sample(self.draw.choice((SPEAKERS, SPEAKER_ROLES)), 2)
         return first, second
 
     def invented(self) -> str:
@@ -152,18 +160,18 @@ class Writer:
 @cache
 def unsafe() -> Family:
     """Return the family of harmful acts."""
-    return tasks.how_to(("unsafe",))
+    return how_to("unsafe")
 
 
 @cache
 def topics(*, harmful: bool = True) -> list[str]:
-    """What is asked about: the more there is to know of a family, the more often."""
-    names = [name for name, family in tasks.families().items() for _ in range(_weight(family))]
+    """Return names of families to draw from, repeated by weight; ``unsafe`` for harmful acts."""
+    names = [name for name, family in families().items() for _ in range(_weight(family))]
     return [*names, *["unsafe"] * _weight(unsafe())] if harmful else names
 
 
 def _weight(family: Family) -> int:
-    """Weigh a family: facts have to be learnt one by one, rules once."""
-    if len(family.facts) > RULE:
+    """Weigh a family: each fact must be learnt, of a rule only the rule."""
+    if len(family.facts) > MOST_MEMORISED:
         return 2
     return 1 if len(family.facts) <= 40 else 3

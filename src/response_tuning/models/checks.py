@@ -1,4 +1,4 @@
-"""Whether a loaded model is what it seems: its numbers, its order of reading, its vocabulary."""
+"""Refuse a loaded model that cannot work: NaN weights, attention to later tokens, missing rows."""
 
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
@@ -10,53 +10,55 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 
-# Largest change of a logit, relative to the largest logit, that rounding may explain.
 _ROUNDING = {"torch.float32": 1e-4, "torch.float64": 1e-6}
-_HALF_PRECISION = 2e-2
-# Nearer than this share of the median row to another row, a row has learnt nothing of its own.
-# Rows of added tokens are copies of each other up to rounding, which is 0.004 in bfloat16.
-_SAME = 0.01
+"""Largest change of a logit, relative to the largest logit, that rounding may explain."""
+_ROUNDING_HALF = 2e-2
+_SAME_ROW = 0.01
+"""Distance to the nearest other row, as a share of the median row's norm, below which an embedding
+row has learnt nothing of its own. Rows of added tokens are copies up to rounding (0.004 in
+bfloat16)."""
 
 
 def check_finite(model: "nn.Module", name: object) -> None:
-    """Refuse a model that can say nothing.
+    """Refuse a model with a weight that is infinite or NaN.
 
     Raises:
-        ModelError: one of its weights is infinite or no number.
+        ModelError: it has one.
     """
     for weight, values in model.named_parameters():
         if values.is_floating_point() and not values.is_meta and not values.isfinite().all():
             raise ModelError(
-                f"{name}: {weight} holds NaN or infinite numbers, so the model can say nothing; "
+                f"{name}: {weight} holds NaN or infinite numbers, so the model cannot generate; "
                 "download it again, or train it again with a lower learning rate"
             )
 
 
 def check_causal(model: Any, name: object) -> None:  # noqa: ANN401 - PEFT's, or transformers'
-    """Refuse a model whose logits are no numbers, or which sees tokens that are yet to come.
+    """Refuse a model whose logits are NaN or infinite, or depend on later tokens.
 
     Raises:
-        ModelError: it is such a model, an encoder for instance.
+        ModelError: it is such a model, for instance an encoder.
     """
     logits = _logits(model)
     if not logits.amax(-1).isfinite().all():
-        raise ModelError(f"{name}: its logits are NaN or infinite, so the model can say nothing")
+        raise ModelError(f"{name}: its logits are NaN or infinite, so the model cannot generate")
+    # The two rows differ in their last token only: a causal model has equal logits before it.
     one, other = logits[:, :-1].float()
-    rounding = _ROUNDING.get(str(logits.dtype), _HALF_PRECISION)
+    rounding = _ROUNDING.get(str(logits.dtype), _ROUNDING_HALF)
     if (one - other).abs().max() > rounding * one.abs().max():
         raise ModelError(
-            f"{name}: not a causal language model: what it says of a token depends on later "
-            "tokens, as an encoder's does"
+            f"{name}: not a causal language model: its logits at a token depend on later tokens, "
+            "as an encoder's do"
         )
 
 
 def check_converged(model: Any) -> None:  # noqa: ANN401 - PEFT's, or transformers'
-    """Refuse a tuned model whose logits are no numbers.
+    """Refuse a tuned model whose logits are NaN or infinite.
 
-    The loss of a step is measured before its update, so no loss shows what the last one did.
+    Each step logs the loss before its update, so the losses cannot show what the last update did.
 
     Raises:
-        ModelError: its last steps have diverged.
+        ModelError: the last steps diverged.
     """
     if not _logits(model).amax(-1).isfinite().all():
         raise ModelError(
@@ -66,7 +68,7 @@ def check_converged(model: Any) -> None:  # noqa: ANN401 - PEFT's, or transforme
 
 
 def _logits(model: Any) -> "Tensor":  # noqa: ANN401 - PEFT's, or transformers'
-    """Return (2, 6, V): the logits of six tokens, and of the same with another one at the end."""
+    """Return (2, 6, V): the logits of six tokens, and of the same with another last token."""
     import torch
 
     last = model.config.get_text_config().vocab_size - 1
@@ -77,44 +79,44 @@ def _logits(model: Any) -> "Tensor":  # noqa: ANN401 - PEFT's, or transformers'
     return logits
 
 
-def beyond(tokenizer: "PreTrainedTokenizerBase", rows: int) -> dict[int, str]:
-    """Return the tokens, by their ids, for which an embedding of ``rows`` rows has none.
+def tokens_without_row(tokenizer: "PreTrainedTokenizerBase", rows: int) -> dict[int, str]:
+    """Return the tokens (id -> text) beyond an embedding of ``rows`` rows.
 
     Some models have such tokens and never use them: Gemma 3's text models, the image token.
     """
     return {number: token for token, number in tokenizer.get_vocab().items() if number >= rows}
 
 
-def check_ids(ids: Iterable[int], strange: Mapping[int, str], where: str) -> None:
-    """Refuse ids for which the embedding has no row; ``strange`` is what ``beyond`` found.
+def check_ids(ids: Iterable[int], without_row: Mapping[int, str], where: str) -> None:
+    """Refuse ids that the embedding has no row for; see ``tokens_without_row``.
 
     Raises:
-        ModelError: one of ``ids`` is strange.
+        ModelError: ``ids`` holds one; the message begins with ``where``.
     """
     for number in ids:
-        if number in strange:
+        if number in without_row:
             raise ModelError(
-                f"{where} the token {strange[number]!r} (id {number}), for which the model's "
+                f"{where} the token {without_row[number]!r} (id {number}), for which the model's "
                 "embedding has no row"
             )
 
 
 def is_untrained(model: Any, token: int) -> bool:  # noqa: ANN401 - transformers'
-    """Say whether the output embedding of ``token`` tells it from no other token.
+    """Say whether the output embedding of ``token`` cannot tell it from other tokens.
 
-    Such a token is never the likeliest one, whatever the layers beneath learn: a row like that of
-    another token ties with it, as those of tokens do that no text ever held, and the mean of all
-    rows, from which transformers starts added tokens, has the mean logit. A single row of zeros
-    can be learnt. docs/log.md has the figures.
+    The model can then never rank the token first, whatever the layers below learn. A row equal to
+    another token's ties with it (tokens that no text held), and a row equal to the mean of all
+    rows (how transformers starts added tokens) always has the mean logit. A single row of zeros
+    can still be learnt. docs/log.md has the figures.
     """
     import torch
 
     head = model.get_output_embeddings()
     if head is None or head.weight.ndim != 2 or not head.weight.is_floating_point():
-        return False
+        return False  # quantised or unusual heads: no statement
     with torch.no_grad():
-        rows = head.weight.float()
+        rows = head.weight.float()  # (V, hidden)
         row, others = rows[token], torch.cat([rows[:token], rows[token + 1 :]])
         others = torch.cat([others, others.mean(0, keepdim=True)])
         nearest = (others - row).norm(dim=1).min()
-        return bool(nearest <= _SAME * rows.norm(dim=1).median())
+        return bool(nearest <= _SAME_ROW * rows.norm(dim=1).median())

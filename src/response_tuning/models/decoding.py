@@ -1,8 +1,8 @@
-"""A batch from which rows leave as they end: what ``generate`` of transformers runs for us.
+"""A decoding loop whose rows leave the batch as they end; transformers' ``generate`` runs it.
 
-Its own loop computes every row until the last one has ended. Replies differ in length by an order
-of magnitude, so most of that is thrown away; and near the end of the context, rows that have ended
-would run on beyond the last position that the model has.
+The loop of transformers computes every row until the last one has ended. Replies differ in length
+by an order of magnitude, so most of that work is wasted; and near the end of the context, rows that
+have ended would continue beyond the model's last position.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -16,18 +16,18 @@ if TYPE_CHECKING:
 
 
 Weights = Any
-"""A ``PreTrainedModel``, or a ``PeftModel`` around one: they share what is used of them here."""
+"""A ``PreTrainedModel``, or a ``PeftModel`` around one: they share the methods used here."""
 
 
-class Rows(Protocol):
-    """Whose replies are decoded together."""
+class DecodingBatch(Protocol):
+    """The replies that are decoded together."""
 
     def draw(self) -> Sequence[float]:
-        """Return a number from 0 to below 1 for each row: where one is drawn, its next token."""
+        """Return a number in [0, 1) for each row, which decides its next token when sampling."""
         ...
 
-    def take(self, new: list[int]) -> Sequence[int]:
-        """Take the new token of each row, and return the places of the rows that go on."""
+    def append(self, new: list[int]) -> Sequence[int]:
+        """Append each row's new token, and return the indices of the rows that continue."""
         ...
 
 
@@ -37,20 +37,19 @@ def decode(
     logits_processor: "Callable[[torch.Tensor, torch.Tensor], torch.Tensor]",
     stopping_criteria: "StoppingCriteriaList",
     generation_config: "GenerationConfig",
-    batch: Rows,
-    **state: Any,  # noqa: ANN401 - what the model needs besides: mask, positions, cache
+    batch: DecodingBatch,
+    **state: Any,  # noqa: ANN401 - the model's other inputs: mask, positions, cache
 ) -> "torch.Tensor":
-    """Say one token after another, until ``batch`` lets no row go on; it alone decides who stops.
+    """Generate token by token until no row of ``batch`` continues; the batch alone decides.
 
-    It is given to ``generate`` as ``custom_generate``, which prepares everything but the loop.
+    ``generate`` takes this as ``custom_generate`` and prepares everything but the loop.
 
     Raises:
-        EngineError: the model keeps something of its rows that cannot be parted, or its logits
-            are no numbers.
+        EngineError: the model's cache cannot be split by rows, or its logits are NaN or infinite.
     """
     import torch
 
-    step = None  # the whole prompt at first, then one token at a time
+    step = None  # first the whole prompt, (B, T), then one token at a time, (B, 1)
     while True:
         inputs = model.prepare_inputs_for_generation(
             input_ids, next_sequence_length=step, is_first_iteration=step is None, **state
@@ -58,45 +57,49 @@ def decode(
         out = model(**inputs, return_dict=True)
         state = model._update_model_kwargs_for_generation(out, state)
         if step is None and len(input_ids) > 1:
-            _check(model, state)
-        # A copy, so that the logits of a whole prompt can go.
+            _check_cache(model, state)
+        # (B, V). A copy, so that the logits of the whole prompt, (B, T, V), can be freed.
         scores = logits_processor(input_ids, out.logits[:, -1].to(torch.float32, copy=True))
         del out
         new = scores.argmax(dim=-1, keepdim=True)
-        # NaN counts as the largest number of a row; what is masked is minus infinity, and is not.
+        # Checking the largest is enough: argmax ranks NaN first, and masked tokens (-inf) last.
         if not scores.gather(1, new).isfinite().all():
             raise EngineError(
-                "the model's logits are NaN or infinite, so it says nothing; its weights are "
+                "the model's logits are NaN or infinite, so it cannot generate; its weights are "
                 "damaged, or too large for their precision"
             )
         if generation_config.do_sample:
-            new = _drawn(scores, batch.draw())
+            new = _sample(scores, batch.draw())
         input_ids = torch.cat([input_ids, new], dim=1)
-        going = batch.take(new[:, 0].tolist())
-        if not going:
+        continuing = batch.append(new[:, 0].tolist())
+        if not continuing:
             return input_ids
-        if (count := len(input_ids)) > len(going):
-            rows = torch.tensor(going, device=input_ids.device)
+        if (count := len(input_ids)) > len(continuing):
+            rows = torch.tensor(continuing, device=input_ids.device)
             input_ids = input_ids[rows]
             state = {name: _select(value, rows, count) for name, value in state.items()}
         step = 1
 
 
-def _drawn(scores: "torch.Tensor", chances: Sequence[float]) -> "torch.Tensor":
-    """Return the token of each row (B, 1) at which its summed probability passes its chance."""
+def _sample(scores: "torch.Tensor", uniform: Sequence[float]) -> "torch.Tensor":
+    """Return (B, 1): the token of each row at which the cumulated probability passes its number.
+
+    Inverse transform sampling rather than ``torch.multinomial``, whose draws depend on the batch.
+    """
     import torch
 
-    summed = scores.double().softmax(dim=-1).cumsum(dim=-1)
-    chance = torch.tensor(chances, dtype=torch.float64, device=scores.device)[:, None]
-    # Scaled, for rounding may leave the whole at less than 1: a token of no probability beyond.
-    return torch.searchsorted(summed, chance * summed[:, -1:], right=True)
+    cumulated = scores.double().softmax(dim=-1).cumsum(dim=-1)  # (B, V)
+    numbers = torch.tensor(uniform, dtype=torch.float64, device=scores.device)[:, None]
+    # Scaled by the row's sum, which rounding may leave below 1: else a number near 1 would select a
+    # token beyond the vocabulary.
+    return torch.searchsorted(cumulated, numbers * cumulated[:, -1:], right=True)
 
 
-def _check(model: Weights, state: Mapping[str, object]) -> None:
-    """Refuse to answer several at once unless the cache is the library's own.
+def _check_cache(model: Weights, state: Mapping[str, object]) -> None:
+    """Refuse a batch of several rows unless the cache is transformers' own.
 
-    That one knows of padding, and rows can leave it. RWKV and MiniMax keep something else: even the
-    plain ``generate`` of transformers answers wrongly when they are given padded rows.
+    That cache handles padding, and rows can leave it. RWKV and MiniMax keep other state: even
+    transformers' plain ``generate`` answers wrongly when it gives them padded rows.
     """
     from transformers import DynamicCache
 
@@ -108,9 +111,10 @@ def _check(model: Weights, state: Mapping[str, object]) -> None:
 
 
 def _select(value: "Cache | torch.Tensor | object", rows: "torch.Tensor", count: int) -> Any:  # noqa: ANN401
-    """Return what of a state of ``count`` rows belongs to ``rows``; the rest comes back as it is.
+    """Return the part of a batch's state that belongs to ``rows``, of ``count`` before.
 
-    Tensors are (B, T), or (axes, B, T) where positions have axes, or have one row for all.
+    Tensors are (B, T), or (axes, B, T) for positions with several axes (Qwen2-VL). Anything else,
+    such as (1, T) for all rows, is returned unchanged.
     """
     import torch
     from transformers import DynamicCache

@@ -1,4 +1,4 @@
-"""What a model folder holds, looked at before anything is loaded of it."""
+"""What a model folder holds, read before anything is loaded from it."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,32 +13,35 @@ ADAPTER_WEIGHTS, WEIGHTS, INDEX = (
     "model.safetensors.index.json",
 )
 TOKENIZER = ["tokenizer*", "*.model", "vocab*", "merges.txt"]
-FILES = [
-    *["*config.json", ADAPTER_WEIGHTS, "model*.safetensors*"],
-    *[*TOKENIZER, "special_tokens_map.json", "added_tokens.json", "chat_template*"],
+WITHOUT_WEIGHTS = [
+    *["*config.json", *TOKENIZER],
+    *["special_tokens_map.json", "added_tokens.json", "chat_template*"],
 ]
-"""All that decides what a model says. Of a hub repository, nothing else is downloaded."""
+FILES = [*WITHOUT_WEIGHTS, ADAPTER_WEIGHTS, "model*.safetensors*"]
+"""The files that decide what a model generates; a hub repository's other files stay there."""
 
 _POINTER = b"version https://git-lfs"
 _FOREIGN = ["*.bin", "*.pth", "*.pt", "*.ckpt", "*.gguf", "*.msgpack", "*.h5", "*.onnx"]
 _FLOATS = {"F16", "BF16", "F32", "F64"}
-"""How safetensors calls numbers that need no scales; all other kinds are refused as weights."""
+"""Safetensors' names of numbers that need no scales; weights of other types are refused."""
 _MASKS = (".attn.bias", ".attention.bias", ".masked_bias", "position_ids")
-"""Buffers of older checkpoints, which transformers computes itself and leaves unread."""
+"""Buffers of older checkpoints: transformers computes them itself and does not read them."""
 
 
 def kind(folder: Path) -> str:
-    """Return the name of the file that says what ``folder`` holds: an adapter or a whole model.
+    """Return ``ADAPTER`` or ``CONFIG``: whether ``folder`` holds an adapter or a whole model.
 
     Raises:
-        ModelError: it is neither, or both.
+        ModelError: it holds neither, or both.
     """
+    # Some tools save the base's config.json beside an adapter, and a merge may leave
+    # adapter_config.json beside a whole model. So the weights decide where they are present.
     has_adapter = (folder / ADAPTER).is_file()
     whole = has_weights(folder)
     if has_adapter and whole and (folder / ADAPTER_WEIGHTS).is_file():
         raise ModelError(
             f"{folder}: holds both an adapter ({ADAPTER_WEIGHTS}) and a whole model, so it is not "
-            "clear which one is meant; move one of them to a folder of its own"
+            "clear which one to load; move one of them to another folder"
         )
     if has_adapter and not whole:
         return ADAPTER
@@ -46,14 +49,14 @@ def kind(folder: Path) -> str:
         return CONFIG
     if has_adapter:
         return ADAPTER
-    raise ModelError(f"{folder}: no {CONFIG} or {ADAPTER}, so it is no model folder")
+    raise ModelError(f"{folder}: not a model folder: it has no {CONFIG} and no {ADAPTER}")
 
 
 def check_folder(folder: Path) -> None:
-    """Refuse a file in place of a folder, and a clone without its large files.
+    """Refuse a file in place of a folder, and a git clone without its large files.
 
     Raises:
-        ModelError: it is a file, or one of its files is a pointer of Git LFS.
+        ModelError: it is a file, or one of its files is a Git LFS pointer.
     """
     if folder.is_file():
         raise ModelError(f"{folder}: a file; give the folder that holds the model")
@@ -61,37 +64,39 @@ def check_folder(folder: Path) -> None:
         with file.open("rb") as content:
             if content.read(len(_POINTER)) == _POINTER:
                 raise ModelError(
-                    f"{folder}: cannot be loaded: {file.name} is a Git LFS pointer in place of the "
+                    f"{folder}: cannot be loaded: {file.name} is a Git LFS pointer, not the "
                     "file; run 'git lfs pull' there, or download the model again"
                 )
 
 
 def check_weights(folder: Path) -> None:
-    """Refuse a folder whose weights are not there, not all there, quantised, or an adapter's too.
+    """Refuse a folder whose weights are missing, incomplete, quantised, or beside a stray adapter.
+
+    Only the headers of the weight files are read.
 
     Raises:
-        ModelError: they cannot be loaded as they are.
-        DataError: a file beside them is no JSON.
+        ModelError: the weights cannot be loaded as they are.
+        DataError: a file beside them is not JSON.
     """
     check_folder(folder)
     if (folder / ADAPTER).is_file() and has_weights(folder):
-        # transformers would load the base model that it names in place of these weights.
+        # transformers would load the base that the adapter names, and ignore these weights.
         raise ModelError(
             f"{folder}: holds a whole model and a stray {ADAPTER} without an adapter's weights; "
             f"delete {folder / ADAPTER} to use the whole model"
         )
     if (folder / GENERATION).is_file():
-        read_json(folder / GENERATION)  # transformers passes over one that it cannot read
+        read_json(folder / GENERATION)  # transformers ignores one that it cannot read
     if (folder / WEIGHTS).is_file():
-        _check_stored([folder / WEIGHTS])
+        _check_types([folder / WEIGHTS])
     elif (folder / INDEX).is_file():
-        _check_stored([_there(folder, name) for name in _shards(folder / INDEX)])
+        _check_types([_required(folder, name) for name in _shards(folder / INDEX)])
     else:
-        raise ModelError(f"{folder}: no {WEIGHTS}{_what_else(folder)}")
+        raise ModelError(f"{folder}: no {WEIGHTS}{_other_format(folder)}")
 
 
 def has_weights(folder: Path) -> bool:
-    """Say whether ``folder`` holds a whole model's weights, as far as their names say."""
+    """Say whether ``folder`` holds a whole model's weights, judging by file names."""
     return any((folder / name).is_file() for name in (WEIGHTS, INDEX))
 
 
@@ -101,66 +106,68 @@ def has_tokenizer(folder: Path) -> bool:
 
 
 def check_adapter(folder: Path) -> None:
-    """Refuse an adapter whose weights are not there, or quantised.
+    """Refuse an adapter whose weights are missing or quantised.
 
     Raises:
         ModelError: they cannot be loaded as they are.
     """
     check_folder(folder)
-    _check_stored([_there(folder, ADAPTER_WEIGHTS)])
+    _check_types([_required(folder, ADAPTER_WEIGHTS)])
 
 
 def files(folder: Path) -> list[Path]:
-    """Return the files of ``folder`` that decide what its model says."""
-    found = {file for pattern in FILES for file in folder.glob(pattern) if file.is_file()}
-    return sorted(found)
+    """Return the files of ``folder`` that decide what its model generates, sorted."""
+    matching = {file for pattern in FILES for file in folder.glob(pattern) if file.is_file()}
+    return sorted(matching)
 
 
-def _there(folder: Path, name: str) -> Path:
+def _required(folder: Path, name: str) -> Path:
     if not (folder / name).is_file():
-        raise ModelError(f"{folder}: no {name}{_what_else(folder)}")
+        raise ModelError(f"{folder}: no {name}{_other_format(folder)}")
     return folder / name
 
 
 def _shards(index: Path) -> list[str]:
     shards = read_json(index).get("weight_map")
     if not isinstance(shards, dict) or not shards:
-        raise ModelError(f"{index}: no weight_map with the files of the weights; save it again")
+        raise ModelError(
+            f"{index}: no weight_map that names the weight files; save the model again"
+        )
     return sorted(set(map(str, shards.values())))
 
 
-def _what_else(folder: Path) -> str:
-    """Say in which format the weights are there, if in any, and what to do."""
-    found = [file.name for pattern in _FOREIGN for file in sorted(folder.glob(pattern))]
-    if found:
+def _other_format(folder: Path) -> str:
+    """Return the end of a message: which other format the folder has, if any, and what to do."""
+    foreign = [file.name for pattern in _FOREIGN for file in sorted(folder.glob(pattern))]
+    if foreign:
         return (
-            f", only {found[0]}, and other formats than safetensors are not loaded; convert its "
-            "weights to safetensors"
+            f", only {foreign[0]}, and only safetensors are loaded; convert its weights to "
+            "safetensors"
         )
     return "; download the model again, or save it with save_pretrained"
 
 
-def _check_stored(paths: list[Path]) -> None:
+def _check_types(paths: list[Path]) -> None:
     from safetensors import SafetensorError
 
     for path in paths:
         try:
-            for name, stored in _types(path):
-                if stored not in _FLOATS and not _is_mask(name, stored):
-                    raise ModelError(
-                        f"{path.parent}: its weights are quantised ({name} is stored as {stored}), "
-                        "and only unquantised weights are loaded; give the unquantised model"
-                    )
+            types = dict(_types(path))
         except (SafetensorError, OSError, ValueError) as error:
-            if isinstance(error, ModelError):
-                raise
             raise ModelError(
-                f"{path.parent}: cannot be loaded: {path.name}: {error}; it is cut short or "
+                f"{path.parent}: cannot be loaded: {path.name}: {error}; it is truncated or "
                 "damaged: download or save it again"
             ) from error
+        for name, stored in types.items():
+            if stored not in _FLOATS and not _is_mask(name, stored):
+                raise ModelError(
+                    f"{path.parent}: its weights are quantised ({name} is stored as {stored}), and "
+                    "only unquantised weights are loaded; give the unquantised model"
+                )
 
 
 def _is_mask(name: str, stored: str) -> bool:
+    """Whether a tensor is a causal mask or the like, whose type does not matter."""
     return name.endswith(_MASKS) or (stored == "BOOL" and not name.endswith("weight"))
 
 

@@ -1,22 +1,18 @@
-"""Finding and loading a model: a local folder, an adapter on its base, or a hub id."""
+"""Load a model to generate or to score: a whole one, or an adapter on its base."""
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from response_tuning import miniature, templates
-from response_tuning.artifacts import Message, Sampling, digest, file_digest, read_json
+from response_tuning import templates
+from response_tuning.artifacts import Message, Sampling
 from response_tuning.errors import ModelError, TemplateError
-from response_tuning.models import as_left, checks, files, loading
+from response_tuning.models import checks, files, integrity, loading
 from response_tuning.models.decoding import Weights
 from response_tuning.models.local import LocalModel, PromptError, quiet
+from response_tuning.models.location import ModelFolder, locate, locate_base
 from response_tuning.templates import Chat
 
 if TYPE_CHECKING:
     from transformers import GenerationConfig
-
-
-_LOCAL = "local@"
-"""How the identity of a folder begins; that of a hub model begins with its id."""
 
 
 def load(
@@ -27,38 +23,36 @@ def load(
 ) -> LocalModel:
     """Load a model folder, a PEFT adapter folder or a hub model, on the first GPU or the CPU.
 
-    Weights are bfloat16 on a GPU that has it, else float32. ``template`` names the chat template
-    for a model that has none, or in place of its own.
+    Weights are bfloat16 on a GPU that supports it, else float32. ``template`` names the chat
+    template for a model that has none, or replaces its own.
 
     Raises:
-        ModelError: the model cannot be found, is not complete, or no longer what its run left.
+        ModelError: the model cannot be found, is incomplete, or changed after its run.
         ConfigError: there is no such template.
-        TemplateError: the model has no chat template and none is named.
+        TemplateError: the model has no chat template and ``template`` is None.
     """
-    known: as_left.Digests = {}
-    folder, identity = _locate(model, revision, known)
-    base, adapted = folder, files.kind(folder) == files.ADAPTER
-    if adapted:
-        base, base_identity = _locate_base(folder, known)
-        identity = f"{identity}+{base_identity}"
-        if base_identity.startswith(_LOCAL):
-            as_left.check_base(folder, base, known)
-    as_left.check_weights(folder, known)
-    # Errors name the model that the user gave, or, where its base is at fault, that base.
-    name = str(base) if adapted else model
+    folder = locate(model, revision)
+    is_adapter = files.kind(folder.path) == files.ADAPTER
+    base = locate_base(folder) if is_adapter else folder
+    # Before gigabytes are loaded. The digests are kept, so the identity reads no file again.
+    if is_adapter:
+        integrity.check_base(folder.path, base)
+    integrity.check_weights(folder.path)
+    identity = f"{folder.identity}+{base.identity}" if is_adapter else folder.identity
     with quiet():
-        loading.load_config(base, name)  # a tokenizer that is asked first says it in other words
-        own = files.has_tokenizer(folder)
-        tokenizer = loading.load_tokenizer(folder if own else base, model if own else name)
+        # The configuration first: the tokenizer's loader reads it too, and explains errors worse.
+        loading.load_config(base)
+        tokenizer = loading.load_tokenizer(folder if files.has_tokenizer(folder.path) else base)
         templates.install(tokenizer, template or templates.NATIVE)
         chat = Chat(tokenizer)
-        weights = _load_weights(base, name, device)
+        weights = _load_weights(base, device)
         rows = weights.get_input_embeddings().weight.shape[0]
-        _check_vocabulary(chat, rows, model)
-        if adapted:
-            weights = loading.load_adapter(weights, folder)
-        stop_ids = _stop_ids(chat, weights.generation_config, name)
-        _forget_taste(weights)
+        _check_template_tokens(chat, rows, model)
+        if is_adapter:
+            weights = loading.load_adapter(weights, folder.path)
+        # Read before the reset, which drops the folder's own stop tokens.
+        stop_ids = _stop_ids(chat, weights.generation_config, base.name)
+        reset_generation_config(weights)
     local = LocalModel(
         identity=identity,
         model=weights,
@@ -67,88 +61,50 @@ def load(
         context=getattr(weights.config.get_text_config(), "max_position_embeddings", None),
         rows=rows,
     )
-    _try(local, model)
+    _try_generating(local, model)
     return local
 
 
-def identity(model: str, revision: str = "main") -> str:
-    """Return what a model is, without loading it.
+def reset_generation_config(model: Weights) -> None:
+    """Drop the folder's temperature, penalties and the like: ``Sampling`` alone decides."""
+    from transformers import GenerationConfig
 
-    Raises:
-        ModelError: it cannot be found.
-    """
-    folder, found = _locate(model, revision, {})
-    if files.kind(folder) == files.ADAPTER:
-        return f"{found}+{_locate_base(folder, {})[1]}"
-    return found
+    model.generation_config = GenerationConfig.from_dict({})
 
 
-def _locate(model: str, revision: str, known: as_left.Digests) -> tuple[Path, str]:
-    """Return a local folder and its identity; ``known`` gets the digests of its files."""
-    folder = Path(miniature.resolved(model))
-    if folder.is_dir():
-        found = files.files(folder)
-        known |= {file: file_digest(file) for file in found}
-        return folder, _LOCAL + digest(*(f"{file.name} {known[file]}" for file in found))
-    if folder.exists():
-        raise ModelError(f"{model}: a file; give the folder that holds the model")
-    if model.startswith((".", "/", "~")) or model.count("/") > 1:
-        raise ModelError(f"{model}: no such folder")
-    folder = loading.snapshot(model, revision)
-    return folder, f"{model}@{folder.name}"
-
-
-def _locate_base(adapter: Path, known: as_left.Digests) -> tuple[Path, str]:
-    """Return the folder and the identity of the model that ``adapter`` was trained on."""
-    where = adapter / files.ADAPTER
-    settings = read_json(where)
-    named = settings.get("base_model_name_or_path")
-    if not (named and isinstance(named, str)):
-        raise ModelError(f"{where}: it names no base model; set base_model_name_or_path")
-    try:
-        base, identity = _locate(named, settings.get("revision") or "main", known)
-        kind = files.kind(base)
-    except ModelError as error:
-        raise ModelError(f"{where}: its base model: {error}") from error
-    if kind == files.ADAPTER:
-        raise ModelError(f"{where}: its base model {base} is an adapter: merge that")
-    return base, identity
-
-
-def _load_weights(folder: Path, name: str, device: Literal["auto", "cpu"]) -> Weights:
+def _load_weights(base: ModelFolder, device: Literal["auto", "cpu"]) -> Weights:
     import torch
 
     on_gpu = device == "auto" and torch.cuda.is_available()
-    short = on_gpu and torch.cuda.is_bf16_supported()
+    in_bfloat16 = on_gpu and torch.cuda.is_bf16_supported()
     return loading.load_weights(
-        folder,
-        name,
-        dtype=torch.bfloat16 if short else torch.float32,
+        base,
+        dtype=torch.bfloat16 if in_bfloat16 else torch.float32,
         device_map="cuda" if on_gpu else "cpu",
     )
 
 
-def _check_vocabulary(chat: Chat, rows: int, name: str) -> None:
-    """Refuse a template that uses tokens for which the model has no embedding."""
-    strange = checks.beyond(chat.tokenizer, rows)
-    if strange:
+def _check_template_tokens(chat: Chat, rows: int, name: str) -> None:
+    """Refuse a template that uses tokens the model's embedding of ``rows`` rows has none for."""
+    without_row = checks.tokens_without_row(chat.tokenizer, rows)
+    if without_row:
         used = chat.encode(chat.prompt([Message(role="user", content="")]))
-        checks.check_ids(used, strange, f"{name}: the chat template uses")
+        checks.check_ids(used, without_row, f"{name}: the chat template uses")
 
 
-def _try(local: LocalModel, name: str) -> None:
-    """Have the model say two words, of which nothing is kept: what is wrong shows before the work.
+def _try_generating(local: LocalModel, name: str) -> None:
+    """Generate two tokens and drop them: a model that cannot generate fails before the work.
 
     Raises:
-        ModelError: it is no causal language model, or cannot say anything.
+        ModelError: it is no causal language model, or cannot generate.
     """
     sampling = Sampling(max_new_tokens=2)
-    with loading.explained(name, "cannot say anything"):
+    with loading.explained(name, "cannot generate"):
         checks.check_causal(local.model, name)
         try:
             draft = local.draft([Message(role="user", content="Hello")], sampling)
         except (TemplateError, PromptError):
-            return  # then every prompt has that to say of itself
+            return  # each real prompt then reports it as its own error
         local.extend([draft], sampling)
 
 
@@ -160,13 +116,6 @@ def _stop_ids(chat: Chat, generation_config: "GenerationConfig", name: str) -> t
         raise ModelError(f"{name}: eos_token_id in {files.GENERATION} is no token id: {declared!r}")
     try:
         turn_end = [chat.turn_end.stop_id]
-    except TemplateError:  # turns end in text, as in a prompt of examples: stop strings see to it
+    except TemplateError:  # turns end in text, as in a prompt of examples: stop strings end them
         turn_end = []
     return tuple(dict.fromkeys([*turn_end, *own]))
-
-
-def _forget_taste(model: Weights) -> None:
-    """Drop the folder's temperature, penalties and the like: ``Sampling`` alone decides."""
-    from transformers import GenerationConfig
-
-    model.generation_config = GenerationConfig.from_dict({})

@@ -1,7 +1,7 @@
-"""How probable a model finds a reply: log-probabilities of text that is given, not generated.
+"""How probable a model finds a response: log-probabilities of given text.
 
-The prompt is rendered as for generation, and the reply is tokenised apart, as in training: what is
-scored is what would be trained on and served.
+The prompt is rendered as for generation, and the response is tokenised apart, as in training: what
+is scored is exactly what training and serving use.
 """
 
 import inspect
@@ -17,132 +17,142 @@ if TYPE_CHECKING:
     import torch
 
 
-LOGITS = 2**29
-"""Numbers that a batch may leave: 1 GiB of them in bfloat16, 2 GiB in float32."""
+LOGITS_PER_BATCH = 2**29
+"""Logits that a batch may return: 1 GiB of them in bfloat16, 2 GiB in float32."""
 
 
-class Row(NamedTuple):
-    """A pair in ids."""
+class EncodedPair(NamedTuple):
+    """A pair as token ids."""
 
     prefix: list[int]
-    said: list[int]
-    """The response, and what ends it."""
+    reply: list[int]
+    """The response and its end."""
 
 
 def log_likelihoods(
     local: LocalModel, pairs: Sequence[Pair], tokens_per_batch: int
 ) -> list[Likelihood | Unscored]:
-    """Return what the model gives each reply, in the order of the pairs.
+    """Return the likelihood of each pair's response, in the order of the pairs.
 
     In float32 the numbers do not depend on the batches, up to rounding.
 
     Raises:
         TemplateError: the template does not say what ends a reply.
-        EngineError: a batch does not fit into the GPU's memory, or the logits are no numbers.
+        EngineError: a batch does not fit into the GPU's memory, or logits are NaN or infinite.
     """
-    rows = [encoded(local, pair) for pair in pairs]
-    found: list[Likelihood | Unscored | None] = [
-        row if isinstance(row, Unscored) else None for row in rows
-    ]
-    places = [place for place, row in enumerate(rows) if isinstance(row, Row)]
-    fit = [row for row in rows if isinstance(row, Row)]
-    for number, logits in logits_of(local, fit, tokens_per_batch):
+    results: list[Likelihood | Unscored | None] = []
+    scorable: list[tuple[int, EncodedPair]] = []  # (index in ``results``, the pair)
+    for place, pair in enumerate(pairs):
+        encoded = encode_pair(local, pair)
+        if isinstance(encoded, Unscored):
+            results.append(encoded)
+        else:
+            results.append(None)
+            scorable.append((place, encoded))
+    # Batches come longest first, so each result is put back into its place.
+    for index, logits in logits_of(local, [pair for _, pair in scorable], tokens_per_batch):
         if not logits.amax(-1).isfinite().all():
             raise EngineError("the model's logits are NaN or infinite: its weights are damaged")
-        found[places[number]] = _likelihood(logits, fit[number].said, local.chat.closing)
-    return [one for one in found if one is not None]
+        place, encoded = scorable[index]
+        results[place] = _likelihood(logits, encoded.reply, local.chat.closing)
+    return [result for result in results if result is not None]
 
 
-def encoded(local: LocalModel, pair: Pair) -> Row | Unscored:
-    """Return a pair in ids, the end of the reply included.
+def encode_pair(local: LocalModel, pair: Pair) -> EncodedPair | Unscored:
+    """Return a pair as token ids, with the end of the reply.
 
     Raises:
         TemplateError: the template does not say what ends a reply.
     """
     chat = local.chat
     closing = chat.closing
-    with quiet():  # of a length that is looked at below
+    with quiet():  # of warnings about the length, which is checked below
         try:
             prompt = chat.prompt(pair.prompt) if pair.prompt else chat.opening
         except TemplateError as error:
             return Unscored(str(error))
-        row = Row(chat.encode(prompt), [*chat.encode_reply(pair.response), *closing])
+        # Apart, as in training: no token may straddle the boundary between prompt and response.
+        encoded = EncodedPair(chat.encode(prompt), [*chat.encode_reply(pair.response), *closing])
     try:
-        local.check_ids(row.prefix + row.said)
+        local.check_ids(encoded.prefix + encoded.reply)
     except PromptError as error:
         return Unscored(str(error))
-    length = len(row.prefix) + len(row.said)
+    length = len(encoded.prefix) + len(encoded.reply)
     if local.context is not None and length > local.context:
         return Unscored(f"longer than the model's context of {local.context} tokens")
-    return row
+    return encoded
 
 
 def logits_of(
-    local: LocalModel, rows: Sequence[Row], tokens_per_batch: int
+    local: LocalModel, pairs: Sequence[EncodedPair], tokens_per_batch: int
 ) -> Iterator[tuple[int, "torch.Tensor"]]:
-    """Yield (place, logits) of every row, float32 (len(said), vocabulary), the longest row first.
+    """Yield (index, logits) of every pair, float32 (len(reply), V), the longest pair first.
 
-    The k-th logits are what the model has to say about the k-th id of ``said``. Rows are padded on
-    the right, where causal attention cannot see it, and the head computes the positions that are
-    needed.
+    Row k of the logits predicts ``reply[k]``. Pairs are padded on the right, where causal attention
+    cannot see it, and the head computes only the positions that some pair of the batch needs.
 
     Raises:
         EngineError: a batch does not fit into the GPU's memory.
     """
-    for places in _batches(local, rows, tokens_per_batch):
-        batch = [rows[place] for place in places]
+    for indices in _batches(local, pairs, tokens_per_batch):
+        batch = [pairs[index] for index in indices]
         start, logits = _forward(local, batch)
-        for place, row, scored in zip(places, batch, logits, strict=True):
-            first = len(row.prefix) - 1 - start
-            yield place, scored[first : first + len(row.said)].float()
+        for index, pair, row in zip(indices, batch, logits, strict=True):
+            # The last token of the prefix predicts the first token of the reply.
+            first = len(pair.prefix) - 1 - start
+            yield index, row[first : first + len(pair.reply)].float()
 
 
-def _likelihood(logits: "torch.Tensor", said: Sequence[int], closing: Sequence[int]) -> Likelihood:
+def _likelihood(logits: "torch.Tensor", reply: Sequence[int], closing: Sequence[int]) -> Likelihood:
+    """Return the likelihood of a reply that ends in ``closing``; logits are (len(reply), V)."""
     import torch
 
     logs = torch.log_softmax(logits, dim=-1)
-    each = logs.gather(1, torch.tensor(said, device=logs.device)[:, None])[:, 0].double()
-    tokens = len(said) - len(closing)
+    # Sums in float64: in float32, a response of thousands of tokens would lose digits.
+    each = logs.gather(1, torch.tensor(reply, device=logs.device)[:, None])[:, 0].double()
+    tokens = len(reply) - len(closing)
     early = logs[:tokens, closing[0]].exp().double().mean() if tokens else math.nan
     return Likelihood(float(each[:tokens].sum()), tokens, float(each[tokens:].sum()), float(early))
 
 
-def _batches(local: LocalModel, rows: Sequence[Row], tokens: int) -> Iterator[list[int]]:
-    """Split into batches of rows of about one length, at most ``tokens`` with padding, or of one.
+def _batches(local: LocalModel, pairs: Sequence[EncodedPair], tokens: int) -> Iterator[list[int]]:
+    """Yield the indices of batches of about equal length: at most ``tokens`` padded, or one pair.
 
-    Yields the places of the rows.
+    The longest first: a batch that does not fit into memory fails at once, not after an hour.
     """
     vocabulary = local.model.config.get_text_config().vocab_size
-    lengths = [len(row.prefix) + len(row.said) for row in rows]
-    left = sorted(range(len(rows)), key=lambda place: -lengths[place])
+    lengths = [len(pair.prefix) + len(pair.reply) for pair in pairs]
+    left = sorted(range(len(pairs)), key=lambda index: -lengths[index])
     while left:
-        count = max(1, min(tokens, LOGITS // vocabulary) // lengths[left[0]])
+        count = max(1, min(tokens, LOGITS_PER_BATCH // vocabulary) // lengths[left[0]])
         yield left[:count]
         left = left[count:]
 
 
-def _forward(local: LocalModel, rows: Sequence[Row]) -> tuple[int, "torch.Tensor"]:
-    """Return the first position whose logits are there, and logits (rows, positions, V)."""
+def _forward(local: LocalModel, pairs: Sequence[EncodedPair]) -> tuple[int, "torch.Tensor"]:
+    """Return the first position that has logits, and the logits (B, width - position, V)."""
     import torch
 
-    whole = [row.prefix + row.said for row in rows]
+    whole = [pair.prefix + pair.reply for pair in pairs]
     width = max(map(len, whole))
-    start = min(len(row.prefix) for row in rows) - 1
+    start = min(len(pair.prefix) for pair in pairs) - 1
     ids = torch.tensor([[*row, *[0] * (width - len(row))] for row in whole])
     mask = torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in whole])
     model = local.model
+    # PEFT's forward hides the arguments of the model that it wraps.
     inner = model.get_base_model() if hasattr(model, "get_base_model") else model
-    sparing = "logits_to_keep" in inspect.signature(inner.forward).parameters
+    # Logits of the last positions only: with a vocabulary of 128,000 they dominate the memory.
+    keeps_last = "logits_to_keep" in inspect.signature(inner.forward).parameters
     try:
         with quiet(), torch.inference_mode():
             out = model(
                 input_ids=ids.to(model.device),
                 attention_mask=mask.to(model.device),
                 use_cache=False,
-                **({"logits_to_keep": width - start} if sparing else {}),
+                **({"logits_to_keep": width - start} if keeps_last else {}),
             )
     except torch.OutOfMemoryError as error:
         raise EngineError(
-            f"out of GPU memory at {len(rows)} rows: lower --tokens-per-batch"
+            f"out of GPU memory at {len(pairs)} rows: lower --tokens-per-batch"
         ) from error
-    return start, out.logits if sparing else out.logits[:, start:]
+    return start, out.logits if keeps_last else out.logits[:, start:]

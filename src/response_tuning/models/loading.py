@@ -1,7 +1,7 @@
-"""The one way in which models are loaded, to be tuned and to be asked alike.
+"""The one loader of models and tokenizers: for tuning, generation, lm-eval, the probe and data.
 
-Every weight is accounted for: none made up, none left out, none without its scale, none that is no
-number. What a library cannot read is one line that names the model.
+It accounts for every weight: none is invented, dropped, quantised, NaN or infinite. When a library
+cannot read a file, the error is one line that names the model.
 """
 
 import logging
@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 from response_tuning.errors import ModelError, ResponseTuningError
 from response_tuning.models import files
 from response_tuning.models.checks import check_finite
+from response_tuning.models.location import ModelFolder
+from response_tuning.readers import one_line
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-# Tasks that end no text; heads for them take the place of the one that predicts the next token.
+# Tasks whose head replaces the one that predicts the next token.
 _OTHER_TASKS = re.compile(r"For(MaskedLM|\w*Classification|QuestionAnswering|MultipleChoice)$")
 # What GPTQ, AWQ, bitsandbytes, FP8, compressed-tensors, HQQ and MXFP4 store beside their weights.
 _SCALES = re.compile(
@@ -32,10 +34,11 @@ _SCALES = re.compile(
 
 @contextmanager
 def explained(name: object, what: str = "cannot be loaded") -> Iterator[None]:
-    """Say in one line why a library cannot use the files of the model ``name``.
+    """Turn a library's error about the files of the model ``name`` into one line.
 
     Raises:
-        ModelError: whatever else the block raises; memory that runs out is somebody else's matter.
+        ModelError: the block raised something. Running out of memory passes through, because
+            callers can react to it, and so do this package's own errors.
     """
     import torch
 
@@ -43,137 +46,132 @@ def explained(name: object, what: str = "cannot be loaded") -> Iterator[None]:
         yield
     except (ResponseTuningError, torch.OutOfMemoryError):
         raise
-    except Exception as error:  # libraries raise anything at files that they did not write
+    except Exception as error:  # libraries raise any class at files that they did not write
         raise ModelError(f"{name}: {what}: {reason(error)}") from error
 
 
-def reason(error: BaseException) -> str:
-    """Return what a library says, on one line of bearable length."""
-    text = " ".join(str(error).split())[:300].rstrip(".")
+def reason(error: Exception) -> str:
+    """Return the message of a library's error on one short line."""
+    text = one_line(error).rstrip(".")
     if isinstance(error, KeyError):
-        return f"{text} is asked for and not there"
-    told = isinstance(error, (OSError, ValueError, RuntimeError)) and bool(text)
-    return text if told else f"{type(error).__name__}: {text}".removesuffix(": ")
+        return f"{text} is unknown or missing"
+    # Messages of other classes, such as TypeError, mean little without the class.
+    speaks_for_itself = isinstance(error, (OSError, ValueError, RuntimeError)) and bool(text)
+    return text if speaks_for_itself else f"{type(error).__name__}: {text}".removesuffix(": ")
 
 
-def load_config(source: str | Path, name: object, revision: str = "main") -> "PretrainedConfig":
+def load_config(model: ModelFolder) -> "PretrainedConfig":
     """Return the configuration of a causal language model; no weights are read.
 
     Raises:
-        ModelError: there is none, or it is that of another kind of model, or of quantised weights.
+        ModelError: it is missing, or describes another kind of model or quantised weights.
     """
     from transformers import AutoConfig, PreTrainedConfig
 
-    files.check_folder(Path(source))
-    if Path(source).is_dir() and files.kind(Path(source)) == files.ADAPTER:
+    name, folder = model.name, model.path
+    with _by_its_name(model):
+        files.check_folder(folder)
+        kind = files.kind(folder)
+    if kind == files.ADAPTER:
         raise ModelError(
-            f"{name}: cannot be loaded: an adapter, and not a whole model; give its base, or merge "
-            "it first"
+            f"{name}: cannot be loaded: it is an adapter, not a whole model; give its base, or "
+            "merge it first"
         )
     with explained(name):
-        raw: object = PreTrainedConfig.get_config_dict(source, revision=revision)[0]
+        # As plain JSON first: AutoConfig explains an unknown or a quantised model worse than we do.
+        raw: object = PreTrainedConfig.get_config_dict(folder)[0]
         if not isinstance(raw, dict):
             raise ModelError(f"{name}: cannot be loaded: its {files.CONFIG} is no JSON object")
         _check_kind(raw, name)
-        found: PretrainedConfig = AutoConfig.from_pretrained(
-            source, revision=revision, trust_remote_code=False
-        )
-    if getattr(found, "is_encoder_decoder", False):
+        config: PretrainedConfig = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+    if getattr(config, "is_encoder_decoder", False):
         raise ModelError(
-            f"{name}: cannot be loaded: '{found.model_type}' is an encoder-decoder model, and not "
-            "a causal language model"
+            f"{name}: cannot be loaded: '{config.model_type}' is an encoder-decoder model, not a "
+            "causal language model"
         )
-    return found
+    return config
 
 
 def load_tokenizer(
-    source: str | Path, name: object, revision: str = "main", what: str = "no usable tokenizer"
+    model: ModelFolder, what: str = "no usable tokenizer"
 ) -> "PreTrainedTokenizerBase":
-    """Return a tokenizer.
+    """Return the model's tokenizer.
 
     Raises:
-        ModelError: there is none that can be used.
+        ModelError: the folder has no usable one; the message says ``what``.
     """
     from transformers import AutoTokenizer
 
-    files.check_folder(Path(source))
-    if Path(source).is_dir() and not files.has_tokenizer(Path(source)):
-        raise ModelError(f"{name}: {what}: it has no tokenizer.json; copy it there")
-    with explained(name, what):
+    with _by_its_name(model):
+        files.check_folder(model.path)
+    if not files.has_tokenizer(model.path):
+        raise ModelError(f"{model.name}: {what}: it has no tokenizer.json; copy it there")
+    with explained(model.name, what):
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
-            source, revision=revision, trust_remote_code=False
+            model.path, trust_remote_code=False
         )
     return tokenizer
 
 
-def load_weights(
-    source: str | Path,
-    name: object,
-    revision: str = "main",
-    **how: Any,  # noqa: ANN401 - dtype, device, quantisation
-) -> "PreTrainedModel":
-    """Return a model with all of its weights and nothing else, from safetensors only.
+def check_weights(model: ModelFolder) -> None:
+    """Refuse weights that cannot be loaded as they are; only their headers are read.
 
     Raises:
-        ModelError: it cannot be loaded so.
+        ModelError: they are absent, cut short or quantised.
+    """
+    with _by_its_name(model):
+        files.check_weights(model.path)
+
+
+def load_weights(
+    model: ModelFolder,
+    **how: Any,  # noqa: ANN401 - dtype, device, quantisation
+) -> "PreTrainedModel":
+    """Return a model with exactly the weights in its files, from safetensors only.
+
+    Raises:
+        ModelError: it cannot be loaded, or its files lack weights or hold others.
     """
     from transformers import AutoModelForCausalLM
 
-    if Path(source).is_dir():
-        files.check_weights(Path(source))
-    config = load_config(source, name, revision)
-    if not Path(source).is_dir():
-        _check_snapshot(str(source), name, revision)
-    with explained(name):
+    check_weights(model)
+    config = load_config(model)
+    with explained(model.name):
         loaded: Any = AutoModelForCausalLM.from_pretrained(
-            source,
+            model.path,
             config=config,
-            revision=revision,
             use_safetensors=True,
             trust_remote_code=False,
-            # Reported below in one line; weights that are absent would silently be random.
+            # transformers fills absent weights with random numbers; ``_check_keys`` refuses them
+            # below, in one line.
             ignore_mismatched_sizes=True,
             output_loading_info=True,
             **how,
         )
-    model: PreTrainedModel
-    model, found = loaded
-    _check_keys(found, name)
-    _check_tied(model, name)
-    check_finite(model, name)
-    return model
+    weights: PreTrainedModel
+    weights, key_report = loaded
+    # PEFT writes this into the adapter's settings: the hub id, not a folder of this cache.
+    weights.name_or_path = weights.config.name_or_path = model.source
+    _check_keys(key_report, model.name)
+    _untie_if_different(weights, model.name)
+    check_finite(weights, model.name)
+    return weights
 
 
-def snapshot(model: str, revision: str = "main") -> Path:
-    """Return the folder with all that is needed of a hub model, downloaded unless it is cached.
-
-    Raises:
-        ModelError: neither the hub nor its cache can give it.
-    """
-    from huggingface_hub import snapshot_download
-
+@contextmanager
+def _by_its_name(model: ModelFolder) -> Iterator[None]:
+    """Begin messages about files of the hub's cache with the id that the user knows."""
     try:
-        return Path(snapshot_download(model, revision=revision, allow_patterns=files.FILES))
-    except (OSError, ValueError) as error:
-        raise ModelError(
-            f"{model}: neither a folder nor a model that the hub can give: {reason(error)}"
-        ) from error
-
-
-def _check_snapshot(model: str, name: object, revision: str) -> None:
-    """Refuse weights of the hub that would be refused in a folder."""
-    try:
-        files.check_weights(snapshot(model, revision))
+        yield
     except ModelError as error:
-        said = str(error)
-        raise ModelError(said if said.startswith(f"{name}: ") else f"{name}: {said}") from error
+        raise ModelError(f"{model.name}: {error}") if model.commit else error from error
 
 
 def load_adapter(base: "PreTrainedModel", folder: Path) -> Any:  # noqa: ANN401 - PEFT's
     """Return ``base`` under the adapter in ``folder``.
 
     Raises:
-        ModelError: it is of a kind that is not supported, or does not fit the base.
+        ModelError: its kind is not supported, or it does not fit the base.
     """
     from peft import MODEL_TYPE_TO_PEFT_MODEL_MAPPING, PeftConfig, PeftModel
 
@@ -183,25 +181,27 @@ def load_adapter(base: "PreTrainedModel", folder: Path) -> Any:  # noqa: ANN401 
     kind = getattr(settings.peft_type, "value", settings.peft_type)
     if settings.is_prompt_learning or getattr(settings, "is_adaption_prompt", False):
         raise ModelError(
-            f"{folder}: an adapter of the kind {kind} puts tokens of its own in front of every "
+            f"{folder}: an adapter of the kind {kind} puts its own tokens in front of every "
             "prompt, which is not supported; give a LoRA adapter"
         )
     settings.inference_mode = True
+    # ``PeftModel.from_pretrained`` only warns of absent weights and drops those without a place. So
+    # wrap first, then load, and refuse both.
     wrapper = MODEL_TYPE_TO_PEFT_MODEL_MAPPING.get(settings.task_type, PeftModel)
     misfit = f"the adapter does not fit the base {base.name_or_path} (was it trained on another?)"
     with explained(folder, misfit):
         model = wrapper(base, settings)
-        found = model.load_adapter(
+        loaded = model.load_adapter(
             str(folder),
             "default",
             torch_device=str(base.device),
             key_mapping=getattr(base, "_checkpoint_conversion_mapping", {}),
         )
-    wrong = sorted([*found.missing_keys, *found.unexpected_keys])
+    wrong = sorted([*loaded.missing_keys, *loaded.unexpected_keys])
     if wrong:
         raise ModelError(
-            f"{folder}: {misfit}: {len(wrong)} of its weights have names that the base has no "
-            f"place for, or are absent, such as {wrong[0]}"
+            f"{folder}: {misfit}: {len(wrong)} of its weights are missing or have no place in the "
+            f"base, such as {wrong[0]}"
         )
     check_finite(model, folder)
     return model
@@ -214,28 +214,32 @@ def _check_kind(raw: Mapping[str, Any], name: object) -> None:
     if how := _quantisation(raw):
         raise ModelError(
             f"{name}: its weights are quantised ({how}), and only unquantised weights are loaded; "
-            "give the unquantised model (to ask this one, serve it with vLLM: --engine openai)"
+            "give the unquantised model (to generate with this one, serve it with vLLM: --engine "
+            "openai)"
         )
     kind = raw.get("model_type")
     if not isinstance(kind, str):
         raise ModelError(f"{name}: cannot be loaded: its {files.CONFIG} names no model_type")
     if kind not in CONFIG_MAPPING:
-        own = "; it has code of its own, which is never run" if raw.get("auto_map") else ""
+        own = "; it ships its own code, which rtune never runs" if raw.get("auto_map") else ""
         raise ModelError(
-            f"{name}: cannot be loaded: transformers {__version__} knows no model type "
+            f"{name}: cannot be loaded: transformers {__version__} does not know the model type "
             f"{kind!r}{own}"
         )
     saved = [str(one) for one in raw.get("architectures") or []]
     other = [one for one in saved if _OTHER_TASKS.search(one)]
     if kind not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES or (saved and len(other) == len(saved)):
         raise ModelError(
-            f"{name}: cannot be loaded: it is a {saved[0] if saved else repr(kind)}, and not a "
-            "causal language model"
+            f"{name}: cannot be loaded: it is a {saved[0] if saved else repr(kind)}, not a causal "
+            "language model"
         )
 
 
 def _quantisation(raw: Mapping[str, Any]) -> str:
-    """Return how a configuration says that its weights are quantised; empty where they are not."""
+    """Return the quantisation that a configuration names; empty if it names none.
+
+    Multimodal models keep it inside ``text_config`` or the like, so one level down counts too.
+    """
     parts = [raw, *(part for part in raw.values() if isinstance(part, Mapping))]
     for part in parts:
         settings = part.get("quantization_config") or part.get("compression_config")
@@ -247,14 +251,18 @@ def _quantisation(raw: Mapping[str, Any]) -> str:
     return ""
 
 
-def _check_keys(found: Mapping[str, Any], name: object) -> None:
-    """Refuse weights that were made up, left out or cut to size."""
+def _check_keys(report: Mapping[str, Any], name: object) -> None:
+    """Refuse weights that are absent, have no place, or have another shape.
+
+    ``report`` is transformers' ``output_loading_info``.
+    """
     shapes = {
-        weight: f"{weight} is {list(stored)} and not {list(asked)}"
-        for weight, stored, asked in found["mismatched_keys"]
+        weight: f"{weight} is {list(stored)} and not {list(expected)}"
+        for weight, stored, expected in report["mismatched_keys"]
     }
-    wrong = [shapes.get(weight, weight) for weight in sorted({*found["missing_keys"], *shapes})]
-    left = sorted(found["unexpected_keys"])
+    wrong = [shapes.get(weight, weight) for weight in sorted({*report["missing_keys"], *shapes})]
+    left = sorted(report["unexpected_keys"])
+    # Scales first: a quantised model also lacks weights, and "save it again" would not help.
     if left and any(map(_SCALES.search, left)):
         scale = next(weight for weight in left if _SCALES.search(weight))
         raise ModelError(
@@ -263,7 +271,7 @@ def _check_keys(found: Mapping[str, Any], name: object) -> None:
         )
     if wrong:
         raise ModelError(
-            f"{name}: {len(wrong)} weights that config.json asks for are absent or of another "
+            f"{name}: {len(wrong)} weights that config.json requires are missing or have another "
             f"shape, such as {wrong[0]}; save the model again"
         )
     if left:
@@ -273,14 +281,14 @@ def _check_keys(found: Mapping[str, Any], name: object) -> None:
         )
 
 
-def _check_tied(model: "PreTrainedModel", name: object) -> None:
-    """Correct a configuration that ties embeddings which differ: saved so, one would be lost."""
+def _untie_if_different(model: "PreTrainedModel", name: object) -> None:
+    """Correct a configuration that ties embeddings which differ: saving would lose one of them."""
     config = model.config.get_text_config()
-    read: Any = model.get_input_embeddings()
-    spoken: Any = model.get_output_embeddings()  # type: ignore[no-untyped-call]
-    if not getattr(config, "tie_word_embeddings", False) or spoken is None:
+    inputs: Any = model.get_input_embeddings()
+    outputs: Any = model.get_output_embeddings()  # type: ignore[no-untyped-call]
+    if not getattr(config, "tie_word_embeddings", False) or outputs is None:
         return
-    if read.weight is not spoken.weight:
+    if inputs.weight is not outputs.weight:
         logger.warning(
             "%s: config.json ties the embeddings of its input and output, but they differ; both "
             "are used (tie_word_embeddings: false)",

@@ -1,6 +1,6 @@
 """A causal language model in this process: prompting, batching and stopping, in one place.
 
-The engine ``hf`` and the console chat share it, so that both say the same.
+The engine ``hf`` and the console chat share it, so both generate the same text.
 """
 
 import hashlib
@@ -21,27 +21,27 @@ if TYPE_CHECKING:
     from transformers import GenerationConfig
 
 
-GoOn = Callable[[int, int], bool]
-"""Is told the rows of a batch that have not ended and its width in tokens, after each token."""
+ContinueBatch = Callable[[int, int], bool]
+"""Called after each token with (rows that have not ended, width in tokens); False stops it all."""
 
-WORTH_A_COPY = 8
-"""One row in so many has to have ended before the others' cache is copied without it."""
+COMPACT_AT = 1 / 8
+"""Share of a batch's rows that must have ended before the others' cache is copied without them."""
 
 
 class Streamer(Protocol):
-    """Hears of new tokens, as ``transformers`` says them."""
+    """Receives new tokens, as the streamers of ``transformers`` do."""
 
     def put(self, tokens: "torch.Tensor") -> None:
-        """Take the prompt's ids first, then one new id at a time."""
+        """Receive the prompt's ids first, then one new id at a time."""
         ...
 
     def end(self) -> None:
-        """Take note that there are no more."""
+        """Called after the last token."""
         ...
 
 
 class PromptError(EngineError):
-    """This model cannot be asked a prompt: it is too long, or holds a token without embedding."""
+    """The model cannot answer a prompt: it is too long, or holds a token without embedding."""
 
 
 class Ending(NamedTuple):
@@ -53,31 +53,31 @@ class Ending(NamedTuple):
 
 @dataclass
 class Draft:
-    """A reply in the making."""
+    """A reply that is being generated."""
 
     prompt: list[int]
     limit: int
-    """New tokens that are allowed: as many as were asked for, or as the context has room for."""
-    said: list[int] = field(default_factory=list)
+    """Maximum of new tokens: the requested number, or what the context has room for."""
+    generated: list[int] = field(default_factory=list)
     """New tokens so far, a stop token included."""
 
 
 @dataclass(frozen=True)
 class LocalModel:
-    """A loaded model with its chat template, and where it stops."""
+    """A loaded model with its chat template and its stop tokens."""
 
     identity: str
-    """``id@commit`` of a hub model; a digest of the files' content of a local folder."""
+    """See ``location.identity``."""
     model: Weights
     chat: Chat
     stop_ids: tuple[int, ...]
     context: int | None
-    """Longest sequence in tokens, prompt included; None where the model has no such limit."""
+    """Longest sequence in tokens, prompt included; None if the model has no limit."""
     rows: int | None = None
-    """Of the embedding of its input: ids from there on have none. None where that is not known."""
+    """Rows of the input embedding: ids from there on have none. None if unknown."""
 
     def stops(self, sampling: Sampling) -> tuple[str, ...]:
-        """Return the strings that end a reply: the template's, and those asked for."""
+        """Return the strings that end a reply: the template's and the user's."""
         return (*self.chat.stop_strings, *sampling.stop)
 
     def draft(self, messages: Sequence[Message], sampling: Sampling) -> Draft:
@@ -104,7 +104,7 @@ class LocalModel:
         """Refuse ids for which the model has no embedding.
 
         Raises:
-            PromptError: there is one among them.
+            PromptError: ``ids`` holds one.
         """
         last = max(ids, default=0)
         if self.rows is not None and last >= self.rows:
@@ -118,17 +118,18 @@ class LocalModel:
         drafts: Sequence[Draft],
         sampling: Sampling,
         streamer: Streamer | None = None,
-        go_on: GoOn = lambda rows, width: True,
+        continue_batch: ContinueBatch = lambda rows, width: True,
     ) -> None:
-        """Continue ``drafts`` as one batch, each up to its end, while ``go_on`` says so.
+        """Continue ``drafts`` as one batch, each up to its end, while ``continue_batch`` is true.
 
         Raises:
             EngineError: the batch does not fit into the GPU's memory.
         """
         import torch
 
-        batch = _Batch(self, list(drafts), sampling, go_on, streamer)
-        rows = [draft.prompt + draft.said for draft in drafts]
+        batch = _Batch(self, list(drafts), sampling, continue_batch, streamer)
+        rows = [draft.prompt + draft.generated for draft in drafts]
+        # (B, width), padded on the left: the next token of every row is then at the right edge.
         pad, width = self._pad_id, batch.width
         ids = torch.tensor([[pad] * (width - len(row)) + row for row in rows])
         mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in rows])
@@ -151,22 +152,22 @@ class LocalModel:
             streamer.end()
 
     def ending(self, draft: Draft, sampling: Sampling) -> Ending | None:
-        """Return the reply, or None while it may go on."""
-        text = self.text(draft.prompt, draft.said)
+        """Return the finished reply, or None while it may continue."""
+        text = self.text(draft.prompt, draft.generated)
         kept = cut(text, self.stops(sampling))
         if kept is not None:
             return Ending(kept, "stop")
-        if draft.said and draft.said[-1] in self.stop_ids:
+        if draft.generated and draft.generated[-1] in self.stop_ids:
             return Ending(text, "stop")
-        return Ending(text, "length") if len(draft.said) >= draft.limit else None
+        return Ending(text, "length") if len(draft.generated) >= draft.limit else None
 
     def text(self, before: Sequence[int], new: Sequence[int]) -> str:
-        """Return what ``new`` says after ``before``, up to a stop token.
+        """Return the text of ``new`` after ``before``, without a stop token at its end.
 
         Decoded alone, the first word would lose its space: SentencePiece tokenizers strip it.
         """
-        spoken = [*new[:-1], *(token for token in new[-1:] if token not in self.stop_ids)]
-        return self._decode([*before, *spoken])[len(self._decode(before)) :]
+        shown = [*new[:-1], *(token for token in new[-1:] if token not in self.stop_ids)]
+        return self._decode([*before, *shown])[len(self._decode(before)) :]
 
     def _decode(self, ids: Sequence[int]) -> str:
         text = self.chat.tokenizer.decode(
@@ -177,35 +178,36 @@ class LocalModel:
 
     @property
     def _pad_id(self) -> int:
-        # Any token will do: padding is masked, and what follows a stop token is cut off.
+        # Any token will do: the mask hides padding, and the text after a stop token is cut off.
         return self.stop_ids[0] if self.stop_ids else 0
 
     def has_ended(self, draft: Draft, stop: Sequence[str]) -> bool:
         """Whether a stop token, a stop string or the limit ends the reply at its last token."""
-        said = draft.said
-        if said[-1] in self.stop_ids or len(said) >= draft.limit:
+        tokens = draft.generated
+        if tokens[-1] in self.stop_ids or len(tokens) >= draft.limit:
             return True
         if not stop:
             return False
-        # A token that is shown has at least one byte, so no more than these can hold the string.
-        # Not the ``stop_strings`` of transformers, which also match text that begins in the
-        # prompt: a reply to a prompt that ends in a newline would stop at its own first newline.
-        window = said[-max(len(string.encode()) for string in stop) :]
-        before = (draft.prompt[-1:] + said)[-len(window) - 1 : -len(window)]
+        # Decoding the whole reply at every token would take quadratic time. Each token of text has
+        # at least one byte, so the last N tokens hold every string of N bytes that ends here.
+        # transformers' ``stop_strings`` also match text that begins in the prompt: a reply to a
+        # prompt that ends in a newline would stop at its own first newline.
+        window = tokens[-max(len(string.encode()) for string in stop) :]
+        before = (draft.prompt[-1:] + tokens)[-len(window) - 1 : -len(window)]
         return cut(self.text(before, window), stop) is not None
 
     def _settings(self, sampling: Sampling) -> "GenerationConfig":
         from transformers import GenerationConfig
 
         settings: dict[str, Any] = {
-            # A length that it asks for and we do not: where rows end is up to ``_Batch``.
+            # transformers requires a length; ``_Batch`` decides where rows end.
             "max_new_tokens": sampling.max_new_tokens,
             "pad_token_id": self._pad_id,
             "use_cache": True,
             "do_sample": sampling.temperature > 0,
         }
         if sampling.temperature > 0:
-            # top_k 0: transformers would otherwise keep the 50 likeliest tokens only.
+            # top_k 0: transformers would otherwise keep only the 50 likeliest tokens.
             settings |= {
                 "temperature": sampling.temperature,
                 "top_p": sampling.top_p,
@@ -215,83 +217,85 @@ class LocalModel:
 
 
 class _Batch:
-    """Rows that are decoded together; each leaves soon after it has ended."""
+    """Drafts that are decoded together; each leaves soon after it has ended."""
 
     def __init__(
         self,
         local: LocalModel,
         drafts: list[Draft],
         sampling: Sampling,
-        go_on: GoOn,
+        continue_batch: ContinueBatch,
         streamer: Streamer | None,
     ) -> None:
-        self.width = max(len(draft.prompt) + len(draft.said) for draft in drafts)
+        self.width = max(len(draft.prompt) + len(draft.generated) for draft in drafts)
         self._local = local
         self._drafts = drafts
         self._seed = sampling.seed
         self._stop = local.stops(sampling)
-        self._go_on = go_on
+        self._continue_batch = continue_batch
         self._streamer = streamer
-        self._going = list(range(len(drafts)))
+        self._active = list(range(len(drafts)))
+        """Indices of the drafts that have not ended."""
 
-    def take(self, new: list[int]) -> list[int]:
-        """Add a token to each reply that has not ended, and return the rows that stay."""
+    def append(self, new: list[int]) -> list[int]:
+        """Append a token to each active draft, and return the rows that stay in the batch.
+
+        An ended row may stay for some tokens: its new tokens are dropped.
+        """
         import torch
 
         if self._streamer is not None:
             self._streamer.put(torch.tensor(new))
-        for place in self._going:
-            self._drafts[place].said.append(new[place])
+        for row in self._active:
+            self._drafts[row].generated.append(new[row])
         self.width += 1
-        self._going = [
-            place
-            for place in self._going
-            if not self._local.has_ended(self._drafts[place], self._stop)
+        self._active = [
+            row for row in self._active if not self._local.has_ended(self._drafts[row], self._stop)
         ]
-        if not (self._going and self._go_on(len(self._going), self.width)):
+        if not (self._active and self._continue_batch(len(self._active), self.width)):
             return []
-        return self._leave() if self._should_leave() else list(range(len(self._drafts)))
+        return self._compact() if self._should_compact() else list(range(len(self._drafts)))
 
     def draw(self) -> list[float]:
-        """Return what chance decides of each row's next token, evenly spread over 0 to 1.
+        """Return a uniform number in [0, 1) for each row's next token.
 
-        It depends on the seed, the row's prompt and the token's place alone: not on the rows
-        beside it, nor on what was answered before a kill.
+        It depends only on the seed, the row's prompt and the token's position: not on the other
+        rows, and not on what was answered before a kill.
         """
-        return [_chance(self._begun[id(draft)], len(draft.said)) for draft in self._drafts]
+        return [_uniform(self._seeded[id(draft)], len(draft.generated)) for draft in self._drafts]
 
     @cached_property
-    def _begun(self) -> "dict[int, hashlib._Hash]":
-        """What each row's chances have in common, hashed once."""
+    def _seeded(self) -> "dict[int, hashlib._Hash]":
+        """The part that all numbers of a row have in common, hashed once."""
         return {
             id(draft): hashlib.sha256(f"{self._seed} {draft.prompt} ".encode())
             for draft in self._drafts
         }
 
-    def _should_leave(self) -> bool:
-        """Whether rows that have ended cost more than the copy of the cache that lets them go."""
-        ended = len(self._drafts) - len(self._going)
-        # At its limit, a row may be at the last position that the model has.
-        full = any(len(draft.said) >= draft.limit for draft in self._drafts)
-        return full or ended * WORTH_A_COPY >= len(self._drafts)
+    def _should_compact(self) -> bool:
+        """Whether the rows that have ended cost more than copying the cache without them."""
+        ended = len(self._drafts) - len(self._active)
+        # A row at its limit may be at the model's last position: it must not compute another token.
+        full = any(len(draft.generated) >= draft.limit for draft in self._drafts)
+        return full or ended >= len(self._drafts) * COMPACT_AT
 
-    def _leave(self) -> list[int]:
-        stay = self._going
-        self._drafts = [self._drafts[place] for place in stay]
-        self._going = list(range(len(stay)))
-        return stay
+    def _compact(self) -> list[int]:
+        staying = self._active
+        self._drafts = [self._drafts[row] for row in staying]
+        self._active = list(range(len(staying)))
+        return staying
 
 
-def _chance(begun: "hashlib._Hash", place: int) -> float:
-    """Return a number from 0 to below 1; all together they are evenly spread, by SHA-256."""
-    whole = begun.copy()
-    whole.update(str(place).encode())
-    return (int.from_bytes(whole.digest()[:8]) >> 11) * 2.0**-53
+def _uniform(seeded: "hashlib._Hash", position: int) -> float:
+    """Return a number in [0, 1); SHA-256 spreads them evenly. 53 bits are what a float can hold."""
+    hashed = seeded.copy()
+    hashed.update(str(position).encode())
+    return (int.from_bytes(hashed.digest()[:8]) >> 11) * 2.0**-53
 
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Keep transformers' bars and notices away: what matters of them is an error here."""
+    """Hide transformers' bars and notices: those that matter are errors of this package."""
     from transformers.utils import logging
 
     verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()

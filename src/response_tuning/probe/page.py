@@ -1,4 +1,4 @@
-"""A probe for eyes: a verdict, the figures behind it, and one plot, on a page of its own."""
+"""The probe report as a web page: the verdict, the numbers behind it, one plot and examples."""
 
 from base64 import b64encode
 from collections.abc import Mapping, Sequence
@@ -8,46 +8,48 @@ from typing import Any, NamedTuple
 
 from response_tuning.artifacts import written_aside
 
-SHOWN = 5
-"""Instructions at either end that are shown."""
-SHOWN_CHARACTERS = 300
-BINS = 40
-MEANINGS = {
+EXAMPLES_SHOWN = 5
+"""Examples at each end of the distribution."""
+EXAMPLE_CHARACTERS = 300
+HISTOGRAM_BINS = 40
+METRIC_LABELS = {
     "ranked_total": "share of other responses that are less probable, by log p(y | x)",
-    "ranked_per_token": "the same, by the mean of its tokens",
+    "ranked_per_token": "the same, by the mean over tokens",
     "ranked_pmi": "the same, by log p(y | x) - log p(y)",
-    "ranked_words": "the same, by words in common with x, without any model",
+    "ranked_words": "the same, by words in common with x, without a model",
     "pmi": "log p(y | x) - log p(y), in nats",
-    "log_p_per_token": "log p(y | x) of a token, in nats",
-    "log_p_per_token_alone": "log p(y) of a token, in nats",
+    "log_p_per_token": "log p(y | x) per token, in nats",
+    "log_p_per_token_alone": "log p(y) per token, in nats",
     "stop_at_end": "probability of stopping where the response ends",
-    "stop_early": "probability of stopping at a token before",
-    "tied": "share of comparisons that tie, and count for neither side",
+    "stop_early": "probability of stopping at an earlier token",
+    "tied": "share of comparisons that tie and count for neither side",
 }
-"""Metric -> what it is, in the order of the page."""
-FINDING = (
-    "An instruction's own response gains more from it than {share} of the other responses do, "
-    "{low} at least. Counting words in common, without any model, gets {words}, and chance 50 %. "
+"""Metric -> its label, in the order of the page."""
+_RANKED = (
+    "{name} prefers an instruction's own response over another one in {share} of comparisons "
+    "({level} % CI from {low}). Counting words in common, without a model, gets {words}; chance is "
+    "50 %. "
 )
-SENTENCES = {
-    "strong": "{name} ties responses to their instructions. "
-    + FINDING
-    + "It is not more than 5 points below the words, and an instruction makes its response more "
-    "probable: there is something for response tuning to bring out.",
-    "weak": "{name} ties responses to their instructions a little. "
-    + FINDING
-    + "It is above chance, but more than 5 points below the words, or an instruction makes its "
-    "response no more probable ({pmi} nats): do not count on response tuning to make it follow "
-    "instructions.",
-    "none": "{name} shows no sign of tying responses to their instructions. "
-    + FINDING
-    + "Response tuning will teach it to write responses, not to follow instructions.",
+VERDICT_SENTENCES = {
+    "strong": "Strong. "
+    + _RANKED
+    + "The CI is not more than 5 points below the words, and an instruction makes its response "
+    "more probable: response tuning has something to bring out.",
+    "weak": "Weak. "
+    + _RANKED
+    + "The CI is above chance, but it is more than 5 points below the words, or an instruction "
+    "makes its response no more probable (mean {pmi} nats): do not expect response tuning to make "
+    "this model follow instructions.",
+    "none": "No sign. "
+    + _RANKED
+    + "The CI includes chance: response tuning will teach this model to write responses, not to "
+    "follow instructions.",
 }
-"""Verdict -> what it says; the thresholds are those of ``grade.ranking``."""
+"""Verdict -> its sentences; the thresholds are those of ``ranking.verdict``."""
 
 
-class Reference(NamedTuple):
-    """What a model gives that we measured, or that was published."""
+class ReferenceRanking(NamedTuple):
+    """The rankings of another model, measured by us or published."""
 
     model: str
     data: str
@@ -57,20 +59,20 @@ class Reference(NamedTuple):
     words: str
 
 
-REFERENCES = (
-    Reference("random weights, 0.3 M", "Alpaca", "48.7 %", "49.9 %", "48.5 %", "91.2 %"),
-    Reference("stories260k, 0.3 M", "Alpaca", "49.5 %", "50.6 %", "58.6 %", "91.2 %"),
-    Reference("miniature, 2.2 M", "Alpaca", "49.5 %", "57.2 %", "71.9 %", "90.1 %"),
-    Reference("random weights, 2.2 M", "miniature", "50.2 %", "49.4 %", "50.3 %", "99.7 %"),
-    Reference("stories260k, 0.3 M", "miniature", "54.2 %", "57.4 %", "84.0 %", "99.7 %"),
-    Reference("miniature, 2.2 M", "miniature", "99.8 %", "99.8 %", "99.8 %", "99.7 %"),
-    Reference("OLMo-7B (Hewitt et al. 2024)", "Alpaca", "", "74.5 %", "", ""),
-    Reference("Llama-2-7B (Hewitt et al. 2024)", "Alpaca", "", "80.4 %", "", ""),
+REFERENCE_RANKINGS = (
+    ReferenceRanking("random weights, 0.3 M", "Alpaca", "48.7 %", "49.9 %", "48.5 %", "91.2 %"),
+    ReferenceRanking("stories260k, 0.3 M", "Alpaca", "49.5 %", "50.6 %", "58.6 %", "91.2 %"),
+    ReferenceRanking("miniature, 2.2 M", "Alpaca", "49.5 %", "57.2 %", "71.9 %", "90.1 %"),
+    ReferenceRanking("random weights, 2.2 M", "miniature", "50.2 %", "49.4 %", "50.3 %", "99.7 %"),
+    ReferenceRanking("stories260k, 0.3 M", "miniature", "54.2 %", "57.4 %", "84.0 %", "99.7 %"),
+    ReferenceRanking("miniature, 2.2 M", "miniature", "99.8 %", "99.8 %", "99.8 %", "99.7 %"),
+    ReferenceRanking("OLMo-7B (Hewitt et al. 2024)", "Alpaca", "", "74.5 %", "", ""),
+    ReferenceRanking("Llama-2-7B (Hewitt et al. 2024)", "Alpaca", "", "80.4 %", "", ""),
 )
 
 
-class Figure(NamedTuple):
-    """A mean and its interval."""
+class Interval(NamedTuple):
+    """A mean and its confidence interval."""
 
     value: float
     low: float
@@ -78,71 +80,72 @@ class Figure(NamedTuple):
     n: int
 
 
-class Model(NamedTuple):
-    """What one model gave."""
+class ProbedModel(NamedTuple):
+    """The numbers of one model."""
 
     name: str
-    figures: Mapping[str, Figure]
+    metrics: Mapping[str, Interval]
 
 
-class Told(NamedTuple):
-    """One instruction, for eyes."""
+class ProbeExample(NamedTuple):
+    """One instruction with its response."""
 
     pmi: float
     instruction: str
     response: str
 
 
-class Contents(NamedTuple):
-    """What a page says."""
+class ProbeReport(NamedTuple):
+    """The findings of a probe."""
 
     verdict: str
-    """``none``, ``weak`` or ``strong``; of the first model."""
-    models: Sequence[Model]
-    """The probed one first, then those that are compared with it."""
-    told: Sequence[Told]
+    """``none``, ``weak`` or ``strong``: the verdict on the first model."""
+    models: Sequence[ProbedModel]
+    """The probed model first, then those that are compared with it."""
+    examples: Sequence[ProbeExample]
     """Of the first model."""
     differences: Sequence[str]
     notes: Sequence[str]
-    """On what was asked, and on what was left out."""
+    """What was measured, and what was left out."""
     confidence: float
 
 
-def sentence(contents: Contents) -> str:
+def sentence(report: ProbeReport) -> str:
     """Return the verdict on the first model in words."""
-    model = contents.models[0]
-    found = model.figures["ranked_pmi"]
-    return SENTENCES[contents.verdict].format(
+    model = report.models[0]
+    ranked = model.metrics["ranked_pmi"]
+    return VERDICT_SENTENCES[report.verdict].format(
         name=model.name,
-        share=shown("ranked_pmi", found.value),
-        low=shown("ranked_pmi", found.low),
-        pmi=shown("pmi", model.figures["pmi"].value),
-        words=shown("ranked_words", model.figures["ranked_words"].value),
+        level=f"{100 * report.confidence:g}",
+        share=formatted("ranked_pmi", ranked.value),
+        low=formatted("ranked_pmi", ranked.low),
+        pmi=formatted("pmi", model.metrics["pmi"].value),
+        words=formatted("ranked_words", model.metrics["ranked_words"].value),
     )
 
 
-def write_page(contents: Contents, path: Path) -> None:
-    """Write one self-contained page; every text of the data or of a name is escaped."""
+def write_page(report: ProbeReport, path: Path) -> None:
+    """Write one self-contained page; every text from the data or a model's name is escaped."""
     import jinja2
 
     source = Path(__file__).with_name("page.html.jinja").read_text(encoding="utf-8")
     template = jinja2.Environment(
         autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
     ).from_string(source)
-    ordered = sorted(contents.told, key=lambda told: told.pmi)
-    values = [told.pmi for told in ordered]
+    by_pmi = sorted(report.examples, key=lambda example: example.pmi)
+    values = [example.pmi for example in by_pmi]
     page = template.render(
-        contents._asdict()
+        report._asdict()
         | {
-            "verdict": sentence(contents),
-            "level": f"{100 * contents.confidence:g}",
-            "rows": _rows(contents.models),
-            "plot": _address(_histogram(values)),
-            "plot_says": _says(values),
-            "references": REFERENCES,
+            "verdict": sentence(report),
+            "level": f"{100 * report.confidence:g}",
+            "rows": _rows(report.models),
+            "plot": _data_uri(_histogram(values)),
+            "caption": _caption(values),
+            "references": REFERENCE_RANKINGS,
             "examples": [
-                _part("Where the instruction helps the response most", ordered[::-1][:SHOWN]),
-                _part("Where it helps least, or is in the way", ordered[:SHOWN]),
+                _section("Largest gain from the instruction", by_pmi[::-1][:EXAMPLES_SHOWN]),
+                _section("Smallest gain, or a loss", by_pmi[:EXAMPLES_SHOWN]),
             ],
         }
     )
@@ -150,56 +153,62 @@ def write_page(contents: Contents, path: Path) -> None:
         out.write(page)
 
 
-def shown(metric: str, value: float) -> str:
-    """Return a number as people read it: shares in percent, small probabilities by powers."""
+def formatted(metric: str, value: float) -> str:
+    """Return a number for people: shares in percent, small probabilities as powers of ten."""
     if metric.startswith(("ranked", "tied")):
-        return f"{value:.1%}"
+        return f"{100 * value:.1f} %"
     return f"{value:.1e}" if metric.startswith("stop") and value < 1e-3 else f"{value:.3g}"
 
 
-def _rows(models: Sequence[Model]) -> list[dict[str, Any]]:
+def _rows(models: Sequence[ProbedModel]) -> list[dict[str, Any]]:
     return [
-        {"meaning": meaning, "cells": [_cell(metric, model) for model in models]}
-        for metric, meaning in MEANINGS.items()
-        if any(metric in model.figures for model in models)
+        {"label": label, "cells": [_cell(metric, model) for model in models]}
+        for metric, label in METRIC_LABELS.items()
+        if any(metric in model.metrics for model in models)
     ]
 
 
-def _cell(metric: str, model: Model) -> dict[str, str]:
-    found = model.figures.get(metric)
-    if found is None:
+def _cell(metric: str, model: ProbedModel) -> dict[str, str]:
+    interval = model.metrics.get(metric)
+    if interval is None:
         return {"value": "", "interval": ""}
-    low, high = shown(metric, found.low), shown(metric, found.high)
-    return {"value": shown(metric, found.value), "interval": f"[{low}, {high}]"}
+    low, high = formatted(metric, interval.low), formatted(metric, interval.high)
+    return {"value": formatted(metric, interval.value), "interval": f"[{low}, {high}]"}
 
 
-def _part(title: str, told: Sequence[Told]) -> dict[str, Any]:
-    cut = [
-        {"pmi": f"{pmi:.1f}", "instruction": _cut(instruction), "response": _cut(response)}
-        for pmi, instruction, response in told
+def _section(title: str, examples: Sequence[ProbeExample]) -> dict[str, Any]:
+    rows = [
+        {
+            "pmi": f"{pmi:.1f}",
+            "instruction": _shortened(instruction),
+            "response": _shortened(response),
+        }
+        for pmi, instruction, response in examples
     ]
-    return {"title": title, "shown": cut}
+    return {"title": title, "rows": rows}
 
 
-def _cut(text: str) -> str:
-    return text if len(text) <= SHOWN_CHARACTERS else f"{text[: SHOWN_CHARACTERS - 1]}…"
+def _shortened(text: str) -> str:
+    limit = EXAMPLE_CHARACTERS
+    return text if len(text) <= limit else f"{text[: limit - 1]}…"
 
 
-def _says(values: Sequence[float]) -> str:
+def _caption(values: Sequence[float]) -> str:
+    """Describe the histogram of the sorted ``values``, also for those who cannot see it."""
     above = sum(value > 0 for value in values) / len(values)
     return (
-        f"{above:.0%} of {len(values):,} instructions make their response more probable than it is "
-        f"without any; by {values[len(values) // 2]:.1f} nats in the median. The line is at 0."
+        f"{100 * above:.0f} % of {len(values):,} instructions make their response more probable; "
+        f"the median gain is {values[len(values) // 2]:.1f} nats. The line marks 0."
     )
 
 
 def _histogram(values: Sequence[float]) -> str:
-    """Draw how many instructions have which pmi: the same input gives the same bytes."""
+    """Return an SVG of the distribution of pmi: the same input gives the same bytes."""
     from matplotlib import rc_context
     from matplotlib.figure import Figure as Canvas
 
     style: dict[Any, Any] = {
-        "svg.hashsalt": "response-tuning",
+        "svg.hashsalt": "response-tuning",  # else ids are random
         "svg.fonttype": "none",
         "axes.spines.top": False,
         "axes.spines.right": False,
@@ -207,7 +216,7 @@ def _histogram(values: Sequence[float]) -> str:
     with rc_context(style):
         figure = Canvas(figsize=(7, 2.6), layout="constrained")
         axes = figure.subplots()
-        axes.hist(values, bins=BINS, color="#3f7fbf")
+        axes.hist(values, bins=HISTOGRAM_BINS, color="#3f7fbf")
         axes.axvline(0, color="#1c1f23", linewidth=1)
         axes.set_xlabel("log p(y | x) - log p(y), nats")
         axes.set_ylabel("instructions")
@@ -216,6 +225,6 @@ def _histogram(values: Sequence[float]) -> str:
     return out.getvalue()
 
 
-def _address(svg: str) -> str:
+def _data_uri(svg: str) -> str:
     """Return a picture as a data URI."""
     return f"data:image/svg+xml;base64,{b64encode(svg.encode()).decode()}"

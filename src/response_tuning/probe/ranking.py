@@ -1,15 +1,15 @@
-"""Response ranking: does a model find an instruction's own response likelier than others?
+"""Response ranking: does a model find an instruction's own response likelier than other responses?
 
 After Hewitt et al. 2024 (2409.14254, section 4.2): the response y of an instruction x wins against
-another desirable response y' where p(y | x) > p(y' | x).
+another desirable response y' if p(y | x) > p(y' | x).
 
-Three measures are ranked by: the *total* log p(y | x) (their equation 3), its mean *per token* (as
-their code does) and *pmi*, log p(y | x) - log p(y), which is free of how likely the response is by
-itself. A metric's value is an item's share of wins among its wins and losses. Measures that are
-nearer than ``TIE`` tie: that is neither a win nor a loss, but counted under ``tied`` and named.
+Responses are ranked by three measures: the *total* log p(y | x) (their equation 3), its mean *per
+token* (as their code does) and *pmi*, log p(y | x) - log p(y), which does not depend on how likely
+the response is by itself. A metric's value is an item's share of wins among its wins and losses.
+Measures closer than ``TIE_NATS`` tie: a tie is neither a win nor a loss, and ``tied`` counts it.
 
-Responses share words with their instructions, and counting these ranks nine in ten right. So the
-same draws are also ranked by *words*, without any model: what a model has to be held against.
+Responses share words with their instructions, and counting these words ranks nine in ten correctly.
+So *words* ranks the same draws without any model: the baseline that a model has to beat.
 """
 
 import math
@@ -23,32 +23,32 @@ from response_tuning.artifacts import Message, Score
 from response_tuning.errors import DataError
 from response_tuning.likelihoods import Likelihood, Pair, Unscored
 
-MEASURES = ("total", "per_token", "pmi")
-TIE = 1e-4
-"""Nats. Rounding in float32 is below it."""
+RANKED_BY = ("total", "per_token", "pmi")
+TIE_NATS = 1e-4
+"""Above the rounding of float32."""
 CHANCE = 0.5
 MARGIN = 0.05
 """How far a model may stay below the ranking by words and still be called strong."""
 ITEMS_AT_ONCE = 100
-"""Items whose responses are scored between two signs of life."""
+"""Items that are scored between two progress updates."""
 
-Likelihoods: TypeAlias = Callable[[Sequence[Pair]], Sequence[Likelihood | Unscored]]
-"""Asks a model: one answer for each pair, in their order."""
-Verdict = Literal["none", "weak", "strong"]
+Scorer: TypeAlias = Callable[[Sequence[Pair]], Sequence[Likelihood | Unscored]]
+"""Scores pairs with a model: one result for each pair, in their order."""
+ProbeVerdict = Literal["none", "weak", "strong"]
 
 
-class Fit(NamedTuple):
-    """How well a response fits an instruction, as a model has it."""
+class ResponseFit(NamedTuple):
+    """How well a response fits an instruction, according to a model."""
 
     given: Likelihood
     """With the instruction: log p(y | x)."""
     alone: Likelihood
-    """Without any: log p(y)."""
+    """Without an instruction: log p(y)."""
     words: float
-    """Share of the response's words that stand in the instruction; see ``shared_words``."""
+    """Share of the response's words that are in the instruction; see ``shared_words``."""
 
     def measure(self, name: str) -> float:
-        """Return one of ``MEASURES``, in nats."""
+        """Return one of ``RANKED_BY``, in nats."""
         by_name = {
             "total": self.given.total,
             "per_token": self.given.per_token,
@@ -58,7 +58,7 @@ class Fit(NamedTuple):
 
 
 class Ranking(NamedTuple):
-    """What a model made of all items."""
+    """A model's scores on all items."""
 
     scores: list[Score]
     left_out: Counter[str]
@@ -69,135 +69,141 @@ def rank(
     prompts: Mapping[str, tuple[Message, ...]],
     drawn: Mapping[str, Sequence[str]],
     responses: Mapping[str, str],
-    likelihoods: Likelihoods,
-    progress: Callable[[int, int], None] = lambda done, total: None,
+    scorer: Scorer,
+    on_progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Ranking:
-    """Have a model rank each item's own response among those that are drawn, and say where it ends.
+    """Rank each item's own response among the drawn ones, and measure where the model would stop.
 
-    Beside the metrics of ``ranked`` there are ``log_p_per_token`` and the same ``_alone``, in nats;
-    ``stop_at_end``, the probability of ending where the response ends; and ``stop_early``, that of
-    ending at a token before, in the mean over these.
+    Beside the metrics of ``ranked``, each item has ``log_p_per_token`` and
+    ``log_p_per_token_alone``, in nats; ``stop_at_end``, the probability of ending where the
+    response ends; and ``stop_early``, the mean probability of ending at an earlier token.
 
     Args:
-        prompts: What each item asks, by its name.
+        prompts: The prompt of each item, by the item's name.
         drawn: The items whose responses are compared with each item's own: see ``draws``.
         responses: Each item's own response.
-        likelihoods: Asks the model.
-        progress: Hears (done, all) of the items.
+        scorer: Scores pairs with the model.
+        on_progress: Called with (done, all) of the items.
 
     Raises:
         DataError: nothing can be scored.
     """
     names = [*prompts]
-    found = Ranking([], Counter())
+    ranking = Ranking([], Counter())
     alone: dict[str, Likelihood | Unscored] = {}
     chunks = [names[at : at + ITEMS_AT_ONCE] for at in range(0, len(names), ITEMS_AT_ONCE)]
+    # p(y) of every response first: an item is compared with responses of later chunks too.
     for chunk in chunks:
-        alone |= zip(chunk, likelihoods([Pair((), responses[name]) for name in chunk]), strict=True)
+        alone |= zip(chunk, scorer([Pair((), responses[name]) for name in chunk]), strict=True)
     words = shared_words(prompts, responses)
     done = 0
     for chunk in chunks:
-        both = [(name, other) for name in chunk for other in (name, *drawn[name])]
-        asked = [Pair(prompts[name], responses[other]) for name, other in both]
-        given = dict(zip(both, likelihoods(asked), strict=True))
+        crossed = [(name, other) for name in chunk for other in (name, *drawn[name])]
+        pairs = [Pair(prompts[name], responses[other]) for name, other in crossed]
+        given = dict(zip(crossed, scorer(pairs), strict=True))
         for name in chunk:
             fits = {
                 other: _fit(given[name, other], alone[other], words(name, other))
                 for other in (name, *drawn[name])
             }
-            found.scores.extend(_scores(name, fits, found.left_out))
+            ranking.scores.extend(_scores(name, fits, ranking.left_out))
         done += len(chunk)
-        progress(done, len(names))
-    if not any(score.metric == "ranked_pmi" for score in found.scores):
-        reasons = [f"{count:,} {reason}" for reason, count in found.left_out.items()]
+        on_progress(done, len(names))
+    if not any(score.metric == "ranked_pmi" for score in ranking.scores):
+        reasons = [f"{count:,} {reason}" for reason, count in ranking.left_out.items()]
         raise DataError(f"no response can be ranked: {', '.join(reasons) or 'all of them tie'}")
-    return found
+    return ranking
 
 
 def draws(responses: Mapping[str, str], count: int, seed: int) -> dict[str, tuple[str, ...]]:
     """Return for each item the items whose responses it is compared with.
 
-    They have other texts than its own; ``count`` of them, or as many as there are. Items are drawn,
-    not texts: were a frequent text drawn as seldom as a rare one, a model that likes frequent texts
-    would rank them above chance. A draw depends on the seed, the item's name and the pool.
+    Their texts differ from the item's own; there are ``count`` of them, or all if there are fewer.
+    A draw depends on the seed, the item's name and the set of responses.
 
     Args:
-        responses: The response of every item by its name.
+        responses: The response of every item, by the item's name.
         count: How many others, at least one.
-        seed: Of the draws.
+        seed: Seed of the draws.
 
     Raises:
-        DataError: all responses are the same.
+        DataError: all responses are equal.
     """
-    items = sorted(responses, key=lambda item: (responses[item], item))  # one text is one block
+    # Items are drawn, not texts: if a frequent text were drawn as rarely as a rare one, a model
+    # that prefers frequent texts would rank them above chance.
+    items = sorted(responses, key=lambda item: (responses[item], item))  # equal texts are one block
     block: dict[str, list[int]] = {}
     for place, item in enumerate(items):
         block.setdefault(responses[item], []).append(place)
     if len(block) < 2:
-        raise DataError("ranking needs responses that differ; all of these are the same")
-    found = {}
+        raise DataError("ranking needs at least two different responses; all of these are equal")
+    drawn = {}
     for item, text in responses.items():
         own = block[text]
+        # Sample from all places but the block's, then shift those behind it.
         others = range(len(items) - len(own))
-        drawn = random.Random(f"{seed} {item}").sample(others, min(count, len(others)))
-        found[item] = tuple(items[n if n < own[0] else n + len(own)] for n in drawn)
-    return found
+        sample = random.Random(f"{seed} {item}").sample(others, min(count, len(others)))
+        drawn[item] = tuple(items[n if n < own[0] else n + len(own)] for n in sample)
+    return drawn
 
 
 def shared_words(
     prompts: Mapping[str, tuple[Message, ...]], responses: Mapping[str, str]
 ) -> Callable[[str, str], float]:
-    """Return what says which share of an item's response stands in an item's prompt.
+    """Return a function: the share of the second item's response that is in the first's prompt.
 
-    That is, of its distinct words, each weighted by how rare it is among the responses: by
-    log(responses / responses that have it).
+    The share counts distinct words, each weighted by its rarity among the responses:
+    log(responses / responses that contain it).
     """
-    asked = {item: _words(" ".join(m.content for m in said)) for item, said in prompts.items()}
-    said = {item: _words(response) for item, response in responses.items()}
-    having = Counter(word for words in said.values() for word in words)
-    rarity = {word: math.log(len(said) / count) for word, count in having.items()}
+    in_prompt = {
+        item: _words(" ".join(message.content for message in prompt))
+        for item, prompt in prompts.items()
+    }
+    in_response = {item: _words(response) for item, response in responses.items()}
+    frequency = Counter(word for words in in_response.values() for word in words)
+    rarity = {word: math.log(len(in_response) / count) for word, count in frequency.items()}
 
     def share(item: str, other: str) -> float:
-        whole = sum(rarity[word] for word in sorted(said[other]))
-        shared = sum(rarity[word] for word in sorted(said[other] & asked[item]))
+        # Sorted, so that the order of a set cannot change the last digit of a sum.
+        whole = sum(rarity[word] for word in sorted(in_response[other]))
+        shared = sum(rarity[word] for word in sorted(in_response[other] & in_prompt[item]))
         return shared / whole if whole else 0.0
 
     return share
 
 
-def ranked(item_id: str, own: Fit, others: Mapping[str, Fit]) -> Iterator[Score]:
+def ranked(item_id: str, own: ResponseFit, others: Mapping[str, ResponseFit]) -> Iterator[Score]:
     """Yield the scores of one item: its rank by each measure, its ties and its ``pmi`` in nats.
 
     An item that ties with all others by a measure has no rank by it. In ``ranked_words`` a tie is
-    half a win: where no word is shared, words rank by chance.
+    half a win: without a shared word, words rank by chance.
 
     Args:
         item_id: The item.
-        own: Of its own response.
-        others: Of other items' responses, to this item's instruction.
+        own: The fit of its own response.
+        others: The fits of other items' responses to this item's instruction.
     """
     tied = []
-    for name in MEASURES:
+    for name in RANKED_BY:
         margins = {other: own.measure(name) - fit.measure(name) for other, fit in others.items()}
-        ties = [other for other, margin in margins.items() if abs(margin) < TIE]
+        ties = [other for other, margin in margins.items() if abs(margin) < TIE_NATS]
         tied += [f"{name}: {other}" for other in ties]
-        wins = sum(margin >= TIE for margin in margins.values())
+        wins = sum(margin >= TIE_NATS for margin in margins.values())
         decided = len(margins) - len(ties)
         if decided:
-            said = f"{wins} of {decided}"
-            yield _score(item_id, f"ranked_{name}", wins / decided, said)
-    yield _score(item_id, "tied", len(tied) / (len(MEASURES) * len(others)), ", ".join(tied))
+            yield _score(item_id, f"ranked_{name}", wins / decided, f"{wins} of {decided}")
+    yield _score(item_id, "tied", len(tied) / (len(RANKED_BY) * len(others)), ", ".join(tied))
     yield _score(item_id, "pmi", own.measure("pmi"))
     by_words = [(fit.words < own.words) + (fit.words == own.words) / 2 for fit in others.values()]
     yield _score(item_id, "ranked_words", sum(by_words) / len(others))
 
 
-def verdict(ranked_pmi_low: float, pmi_low: float, ranked_words: float) -> Verdict:
-    """Say how far a model ties responses to their instructions.
+def verdict(ranked_pmi_low: float, pmi_low: float, ranked_words: float) -> ProbeVerdict:
+    """Return how far a model ties responses to their instructions.
 
     *strong*: its own responses win by pmi as often as by words in common, up to ``MARGIN``, and an
     instruction makes its response likelier; *weak*: they win more often than by chance; *none*: not
-    even that. What counts of the model is the lower end of the intervals.
+    even that. The lower ends of the model's intervals decide.
     """
     if ranked_pmi_low > max(CHANCE, ranked_words - MARGIN) and pmi_low > 0:
         return "strong"
@@ -205,14 +211,16 @@ def verdict(ranked_pmi_low: float, pmi_low: float, ranked_words: float) -> Verdi
 
 
 def _scores(
-    name: str, fits: Mapping[str, Fit | Unscored], left_out: Counter[str]
+    name: str, fits: Mapping[str, ResponseFit | Unscored], left_out: Counter[str]
 ) -> Iterator[Score]:
-    """Yield the scores of one item; what cannot be scored is counted in ``left_out``."""
+    """Yield the scores of one item; ``left_out`` counts what cannot be scored."""
     own = fits[name]
     if isinstance(own, Unscored):
         left_out[f"items: {own.reason}"] += 1
         return
-    others = {other: fit for other, fit in fits.items() if other != name and isinstance(fit, Fit)}
+    others = {
+        other: fit for other, fit in fits.items() if other != name and isinstance(fit, ResponseFit)
+    }
     if len(others) + 1 < len(fits):
         reason = "comparisons: the other response cannot be scored"
         left_out[reason] += len(fits) - len(others) - 1
@@ -228,10 +236,10 @@ def _scores(
 
 def _fit(
     given: Likelihood | Unscored, alone: Likelihood | Unscored, words: float
-) -> Fit | Unscored:
+) -> ResponseFit | Unscored:
     if isinstance(given, Unscored):
         return given
-    return alone if isinstance(alone, Unscored) else Fit(given, alone, words)
+    return alone if isinstance(alone, Unscored) else ResponseFit(given, alone, words)
 
 
 def _words(text: str) -> set[str]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from response_tuning.artifacts import Completion, read_jsonl
-from response_tuning.report.joined import Benchmark
+from response_tuning.report.joined import BenchmarkScores
 from response_tuning.report.reading import seed_folders
 
 FINISH = {"stop": "s", "length": "l", "filtered": "f", "other": "o", None: "e"}
@@ -22,7 +22,7 @@ class _Answer(NamedTuple):
 class _Asked(NamedTuple):
     """What a benchmark asked, and what each variant said in its first seed."""
 
-    benchmark: Benchmark
+    benchmark: BenchmarkScores
     prompts: dict[str, Any]
     """Item id -> the user's text, or the [role, text] of every message; in the file's order."""
     answers: dict[str, dict[str, _Answer]]
@@ -31,7 +31,9 @@ class _Asked(NamedTuple):
     """Variant -> the seed whose answers these are."""
 
 
-def browser_json(run: Path, benchmarks: Sequence[Benchmark], room: int) -> tuple[str, list[str]]:
+def browser_json(
+    run: Path, benchmarks: Sequence[BenchmarkScores], room: int
+) -> tuple[str, list[str]]:
     """Return JSON that is safe inside a script element and sentences on what is not in it.
 
     If it would be longer than ``room`` bytes, it holds the first prompts of each benchmark only,
@@ -64,7 +66,7 @@ def browser_json(run: Path, benchmarks: Sequence[Benchmark], room: int) -> tuple
     return f"{shell[:-2]}{joined}]}}", [*_cut(cut), *_other_seeds(asked)]
 
 
-def _read(run: Path, benchmark: Benchmark) -> _Asked:
+def _read(run: Path, benchmark: BenchmarkScores) -> _Asked:
     asked = _Asked(benchmark, {}, {}, {})
     for variant in benchmark.variants:
         folders = [found for found in seed_folders(run, variant) if found[0] in benchmark.seeds]
@@ -107,7 +109,7 @@ def _items(place: int, asked: _Asked) -> Iterator[str]:
         )
 
 
-def _marks(benchmark: Benchmark) -> list[str]:
+def _marks(benchmark: BenchmarkScores) -> list[str]:
     """Return the metrics that are shown as a tick or a cross."""
     return [metric for metric in benchmark.headline if metric in benchmark.binary]
 

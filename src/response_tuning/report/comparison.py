@@ -9,10 +9,11 @@ import numpy as np
 
 from response_tuning.configs import ReportConfig
 from response_tuning.errors import ConfigError
+from response_tuning.metrics import REFUSAL_RATES
 from response_tuning.registry import unknown
 from response_tuning.report.estimates import Quantity, estimated
-from response_tuning.report.joined import Benchmark, Variant
-from response_tuning.report.metrics import TREND, ordered
+from response_tuning.report.joined import BenchmarkScores, Variant
+from response_tuning.report.metrics import ordered
 from response_tuning.report.statistics import (
     Estimate,
     cochran_armitage,
@@ -64,7 +65,7 @@ def dose_series(variants: Sequence[Variant]) -> dict[str, list[Variant]]:
 
 
 def compare(
-    benchmarks: Sequence[Benchmark], variants: Sequence[Variant], config: ReportConfig
+    benchmarks: Sequence[BenchmarkScores], variants: Sequence[Variant], config: ReportConfig
 ) -> Findings:
     """Estimate every metric of every variant, its differences from baselines, and its trends."""
     names = [variant.name for variant in variants]
@@ -88,7 +89,9 @@ def compare(
     return found
 
 
-def _compare(benchmark: Benchmark, variants: Sequence[Variant], config: ReportConfig) -> Findings:
+def _compare(
+    benchmark: BenchmarkScores, variants: Sequence[Variant], config: ReportConfig
+) -> Findings:
     names = [variant.name for variant in variants]
     series = dose_series(variants)
     means = [Quantity(metric, name) for name in names for metric in benchmark.metrics]
@@ -102,7 +105,7 @@ def _compare(benchmark: Benchmark, variants: Sequence[Variant], config: ReportCo
     steps = [
         Quantity(metric, after.name, before.name)
         for members in series.values()
-        for metric in TREND
+        for metric in REFUSAL_RATES
         for before, after in pairwise(_scored(benchmark, metric, members))
     ]
     estimates = estimated(benchmark, dict.fromkeys([*means, *differences, *steps]), config)
@@ -113,7 +116,7 @@ def _compare(benchmark: Benchmark, variants: Sequence[Variant], config: ReportCo
     }
     results = [_result(benchmark, q, estimates[q], config) for q in means if q in estimates]
     results += _totals(benchmark)
-    order = ordered({result.metric for result in results})
+    order = ordered({result.metric for result in results}, benchmark.display)
     return Findings(
         sorted(results, key=lambda result: order.index(result.metric)),
         [compared[quantity] for quantity in differences if quantity in compared],
@@ -123,7 +126,7 @@ def _compare(benchmark: Benchmark, variants: Sequence[Variant], config: ReportCo
 
 
 def _result(
-    benchmark: Benchmark, quantity: Quantity, found: Estimate, config: ReportConfig
+    benchmark: BenchmarkScores, quantity: Quantity, found: Estimate, config: ReportConfig
 ) -> Result:
     """Give a mean or a ratio its interval.
 
@@ -146,7 +149,7 @@ def _result(
     )
 
 
-def _totals(benchmark: Benchmark) -> Iterator[Result]:
+def _totals(benchmark: BenchmarkScores) -> Iterator[Result]:
     """Give the mean of a total over the seeds, between the means of its limits.
 
     Such an interval is as wide as that of one seed, so it is conservative.
@@ -164,7 +167,7 @@ def _totals(benchmark: Benchmark) -> Iterator[Result]:
 
 
 def _comparison(
-    benchmark: Benchmark, quantity: Quantity, found: Estimate, config: ReportConfig
+    benchmark: BenchmarkScores, quantity: Quantity, found: Estimate, config: ReportConfig
 ) -> Comparison:
     """Give a difference its interval and its tests.
 
@@ -192,14 +195,14 @@ def _comparison(
 
 
 def _trends(
-    benchmark: Benchmark,
+    benchmark: BenchmarkScores,
     series: Mapping[str, Sequence[Variant]],
     compared: Mapping[Quantity, Comparison],
     config: ReportConfig,
 ) -> Iterator[Trend]:
     """Test each series that has two doses with scores, on the prompts that all of them have."""
     for name, members in series.items():
-        for metric in TREND:
+        for metric in REFUSAL_RATES:
             scored = _scored(benchmark, metric, members)
             if len(scored) < 2:
                 continue
@@ -216,14 +219,14 @@ def _trends(
             yield Trend(name, benchmark.name, metric, (*doses,), (*values,), z, p, n, drop)
 
 
-def _scored(benchmark: Benchmark, metric: str, members: Sequence[Variant]) -> list[Variant]:
+def _scored(benchmark: BenchmarkScores, metric: str, members: Sequence[Variant]) -> list[Variant]:
     """Return the members of a series that have any score by a metric."""
     if metric not in benchmark.values:
         return []
     return [v for v in members if np.isfinite(benchmark.of(metric, v.name)).any()]
 
 
-def _unjoined(benchmark: Benchmark, differences: Sequence[Quantity]) -> Iterator[str]:
+def _unjoined(benchmark: BenchmarkScores, differences: Sequence[Quantity]) -> Iterator[str]:
     """Count the scores that only one of a pair has."""
     alone: dict[tuple[str, str, int], list[str]] = {}
     for metric, variant, baseline in differences:
@@ -239,7 +242,7 @@ def _unjoined(benchmark: Benchmark, differences: Sequence[Quantity]) -> Iterator
 
 
 def _undefined(
-    benchmark: Benchmark, estimates: Mapping[Quantity, Estimate], config: ReportConfig
+    benchmark: BenchmarkScores, estimates: Mapping[Quantity, Estimate], config: ReportConfig
 ) -> Iterator[str]:
     """Count the resamples that had no ratio."""
     for (metric, variant, baseline), found in estimates.items():

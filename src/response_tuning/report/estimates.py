@@ -7,7 +7,7 @@ import numpy as np
 
 from response_tuning.artifacts import digest
 from response_tuning.configs import ReportConfig
-from response_tuning.report.joined import Benchmark
+from response_tuning.report.joined import BenchmarkScores
 from response_tuning.report.statistics import (
     Array,
     Estimate,
@@ -23,19 +23,19 @@ class Quantity(NamedTuple):
     A difference of means is the mean of differences, on the prompts and seeds that both have scores
     of. A difference of ratios cannot be: which answers count may differ between the two. It is on
     the prompts and seeds of which is known, for both, what they count, if only as nothing (see
-    ``Benchmark.known``); so precision is compared though the two refuse different prompts.
+    ``BenchmarkScores.known``); so precision is compared though the two refuse different prompts.
     """
 
     metric: str
     variant: str
     baseline: str | None = None
 
-    def of(self, benchmark: Benchmark) -> Array:
+    def of(self, benchmark: BenchmarkScores) -> Array:
         """Return an array (seeds, items); NaN where there is no score, or one of two only."""
         scores = benchmark.of(self.metric, self.variant)
         return scores - benchmark.of(self.metric, self.baseline) if self.baseline else scores
 
-    def parts(self, benchmark: Benchmark) -> Array:
+    def parts(self, benchmark: BenchmarkScores) -> Array:
         """Return an array (2 or 4, seeds, items): numerators and denominators, as they are known.
 
         Without a baseline there are 2; with one, what is not known of both is NaN.
@@ -45,7 +45,7 @@ class Quantity(NamedTuple):
         parts[:, np.isnan(parts).any(axis=0)] = np.nan
         return parts
 
-    def seeds(self, benchmark: Benchmark) -> int:
+    def seeds(self, benchmark: BenchmarkScores) -> int:
         """Return in how many seeds there is anything to estimate it from."""
         known = dict(zip(benchmark.variants, benchmark.known(self.metric), strict=True))
         shared = known[self.variant] & known[self.baseline or self.variant]
@@ -53,7 +53,7 @@ class Quantity(NamedTuple):
 
 
 def estimated(
-    benchmark: Benchmark, quantities: Iterable[Quantity], config: ReportConfig
+    benchmark: BenchmarkScores, quantities: Iterable[Quantity], config: ReportConfig
 ) -> dict[Quantity, Estimate]:
     """Estimate the quantities that have any value.
 
@@ -82,7 +82,7 @@ def estimated(
     return found
 
 
-def _units(benchmark: Benchmark, quantity: Quantity) -> Array:
+def _units(benchmark: BenchmarkScores, quantity: Quantity) -> Array:
     """Return the means over seeds (1, items) or, of a ratio, (2 or 4, items)."""
     if quantity.metric in benchmark.ratios:
         return per_prompt(quantity.parts(benchmark))

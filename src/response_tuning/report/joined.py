@@ -8,7 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from response_tuning.artifacts import Total
-from response_tuning.report.metrics import ACCURACY, RATED, UNREAD, headline, ordered
+from response_tuning.metrics import ACCURACY, UNREAD_OR_UNCHECKED, Display
+from response_tuning.report.metrics import headline, ordered
 from response_tuning.report.statistics import Array
 
 Flags = npt.NDArray[np.bool_]
@@ -28,7 +29,7 @@ class Variant:
 
 
 @dataclass(frozen=True)
-class Benchmark:
+class BenchmarkScores:
     """All scores of one benchmark.
 
     Most metrics are means over prompts. Others are ratios, sum(weight x value) / sum(weight), in
@@ -47,17 +48,18 @@ class Benchmark:
     weights: Mapping[str, Array] = field(default_factory=dict)
     """The same of the scores' weights, for the metrics that have any other than 1."""
     totals: Mapping[str, Mapping[str, Sequence[Total]]] = field(default_factory=dict)
-    """Metric that is no mean of scores -> variant -> the total of each of its seeds."""
+    """Metric that is not a mean of scores -> variant -> the total of each of its seeds."""
+    display: Display = field(default_factory=Display)
 
     @cached_property
     def metrics(self) -> tuple[str, ...]:
         """Names of the metrics that have scores, in the order of tables."""
-        return ordered(self.values)
+        return ordered(self.values, self.display)
 
     @cached_property
     def headline(self) -> tuple[str, ...]:
         """The metrics, totals among them, that tables show."""
-        return headline([*self.values, *self.totals])
+        return headline([*self.values, *self.totals], self.display)
 
     @cached_property
     def accuracy(self) -> tuple[str, ...]:
@@ -89,7 +91,7 @@ class Benchmark:
         return frozenset(
             name
             for name, values in self.values.items()
-            if np.nanmin(values) >= 0 and np.nanmax(values) <= 1 and name not in RATED
+            if np.nanmin(values) >= 0 and np.nanmax(values) <= 1 and name not in self.display.scales
         )
 
     def of(self, metric: str, variant: str) -> Array:
@@ -119,7 +121,9 @@ class Benchmark:
     def _read(self) -> Flags:
         """Where an answer was graded, and all that was said of it could be read."""
         graded = np.any([np.isfinite(values) for values in self.values.values()], axis=0)
-        unread = [values > 0 for metric, values in self.values.items() if metric in UNREAD]
+        unread = [
+            values > 0 for metric, values in self.values.items() if metric in UNREAD_OR_UNCHECKED
+        ]
         read: Flags = ~np.any([~graded, *unread], axis=0)
         return read
 

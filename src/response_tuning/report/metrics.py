@@ -1,43 +1,29 @@
-"""What the report knows of metrics by their names: which to show, in what order, and how."""
+"""Which metrics of a benchmark the tables show, and in which order."""
 
 from collections.abc import Iterable
 
-ACCURACY = ("strict", "correct")
-"""Metrics that the accuracy plot and the table by family show."""
-RATED = ("overall", "helpfulness", "clarity", "factuality", "depth", "engagement", "safety")
-"""Metrics on a scale from 1 to 5, which are no shares even where all of them are 1."""
-HEADLINE = (
-    *(*ACCURACY, "stopped"),
-    *("refusal", "false_refusal", "refusal_f1", "behaviour_accuracy"),
-    *("length_controlled_win_rate", "win_rate"),
-    *RATED,
-    *("drfr", "prompt_strict", "instruction_strict", "prompt_loose", "instruction_loose"),
-    *("acceptable", "excellent"),
-    *("acc", "acc_norm", "exact_match", "exact_match_strict", "exact_match_flexible"),
-    *("ranked_total", "ranked_per_token", "ranked_pmi", "pmi"),
-)
-"""Metrics that tables show, in this order; of a benchmark that has none of them, all its own."""
-GENERAL = ("stopped", "hit_limit", "empty", "repeated_4gram_share", "tokens_mean")
-"""Measures of any answer: not a benchmark's own. ``stopped`` is shown beside ``ACCURACY`` only."""
-OUTCOMES = ("filtered",)
-"""What became of answers that nobody graded; shown wherever there are any."""
-TREND = ("refusal", "false_refusal")
-"""Metrics that may change with the number of refusals among the examples."""
-UNREAD = ("unclassified", "safe_unclassified", "unchecked")
-"""Metrics that are above 0 where a judge's reply could not be read, or no rule be applied."""
+from response_tuning.metrics import ACCURACY, FILTERED, MEASURES, REFUSAL_RATES, Display
 
 
-def headline(metrics: Iterable[str]) -> tuple[str, ...]:
-    """Return those of a benchmark's metrics that tables show."""
-    there = sorted(metrics)
-    general = () if {*ACCURACY} & {*there} else GENERAL
-    named = [name for name in HEADLINE if name in there and name not in general]
-    own = [name for name in there if name not in (*GENERAL, *OUTCOMES)]
-    return (*(named or own or there), *(name for name in OUTCOMES if name in there and own))
+def headline(metrics: Iterable[str], display: Display) -> tuple[str, ...]:
+    """Return those of a benchmark's metrics that tables show.
+
+    A benchmark that declares none, such as one of an older version, shows the metrics with a common
+    meaning; without these, all its own.
+    """
+    names = sorted(metrics)
+    own = [name for name in names if name not in (*MEASURES, FILTERED)]
+    # How an answer ends is worth a column only where answers can be right.
+    common = (*ACCURACY, *(["stopped"] if {*ACCURACY} & {*names} else []), *REFUSAL_RATES)
+    declared = [name for name in display.headline or common if name in names]
+    # A share of withheld answers changes what every other number means, so it is never left out.
+    filtered = [FILTERED] if own and FILTERED in names else []
+    return (*(declared or own or names), *filtered)
 
 
-def ordered(metrics: Iterable[str]) -> tuple[str, ...]:
-    """Sort a benchmark's metrics: those of the headline, then its others, then general ones."""
-    first = headline(metrics)
-    rest = sorted({*metrics} - {*first}, key=lambda name: (name in GENERAL, name))
+def ordered(metrics: Iterable[str], display: Display) -> tuple[str, ...]:
+    """Sort a benchmark's metrics: the headline, its other metrics, measures of any answer."""
+    names = {*metrics}
+    first = headline(names, display)
+    rest = sorted(names - {*first}, key=lambda name: (name in MEASURES, name))
     return (*first, *rest)

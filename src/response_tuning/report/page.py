@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from response_tuning.configs import ReportConfig
+from response_tuning.metrics import ACCURACY
 from response_tuning.report.comparison import Findings
-from response_tuning.report.joined import Benchmark, Variant
-from response_tuning.report.metrics import ACCURACY, headline
+from response_tuning.report.joined import BenchmarkScores, Variant
+from response_tuning.report.metrics import headline
 from response_tuning.report.statistics import per_prompt
 from response_tuning.report.tables import (
     MAX_COLUMNS,
@@ -30,14 +31,14 @@ PAGE_BYTES = 3_000_000
 """A page must open quickly and fit in an e-mail."""
 
 
-class Contents(NamedTuple):
+class ReportContents(NamedTuple):
     """What a report says, before it has a form."""
 
     title: str
     variants: Sequence[Variant]
     config: ReportConfig
     notes: Sequence[str]
-    benchmarks: Sequence[Benchmark]
+    benchmarks: Sequence[BenchmarkScores]
     findings: Findings
     missing: Sequence[str]
     """Sentences on scores that are not there."""
@@ -88,13 +89,13 @@ class Part(NamedTuple):
         return ", ".join(filter(None, (groups, further if self.further else "")))
 
 
-def markdown(contents: Contents) -> str:
+def markdown(contents: ReportContents) -> str:
     """Return the tables as Markdown."""
     return _environment().get_template("report.md.jinja").render(_names(contents))
 
 
 def html(
-    contents: Contents, plots: Sequence[Plot], browser: Callable[[int], tuple[str, list[str]]]
+    contents: ReportContents, plots: Sequence[Plot], browser: Callable[[int], tuple[str, list[str]]]
 ) -> str:
     """Return the page; ``browser`` gives the JSON of as many prompts as so many bytes hold."""
     template = _environment().get_template("report.html.jinja")
@@ -120,7 +121,7 @@ def html(
     return render(*browser(PAGE_BYTES - len(render("", []).encode()) - sentences))
 
 
-def _groups(benchmark: Benchmark, wanted: Sequence[str]) -> list[Group]:
+def _groups(benchmark: BenchmarkScores, wanted: Sequence[str]) -> list[Group]:
     """Return the groups of a benchmark that have any of the ``wanted`` metrics."""
     parts = {
         (variant, metric): per_prompt(benchmark.parts(metric, variant))
@@ -141,7 +142,7 @@ def _groups(benchmark: Benchmark, wanted: Sequence[str]) -> list[Group]:
     return found
 
 
-def _parts(contents: Contents, tall: bool) -> list[Part]:
+def _parts(contents: ReportContents, tall: bool) -> list[Part]:
     """Return a part for each benchmark, but in a small report none if its families are shown."""
     metrics = metrics_by_benchmark(contents.findings.results)
     found = []
@@ -149,7 +150,7 @@ def _parts(contents: Contents, tall: bool) -> list[Part]:
         if benchmark.accuracy and not tall:
             continue
         groups = [] if benchmark.accuracy else _groups(benchmark, benchmark.headline)
-        shown = headline(metrics[benchmark.name])
+        shown = headline(metrics[benchmark.name], benchmark.display)
         further = [name for name in metrics[benchmark.name] if name not in shown]
         part = Part(
             benchmark.name,
@@ -163,16 +164,16 @@ def _parts(contents: Contents, tall: bool) -> list[Part]:
     return found
 
 
-def _with_scores(benchmark: Benchmark) -> list[str]:
+def _with_scores(benchmark: BenchmarkScores) -> list[str]:
     """Return the headline without totals, which are not compared, and have no groups."""
     return [metric for metric in benchmark.headline if metric in benchmark.values]
 
 
-def _names(contents: Contents) -> dict[str, Any]:
+def _names(contents: ReportContents) -> dict[str, Any]:
     """Return what both templates use."""
     results, comparisons, trends, unjoined = contents.findings
     metrics = metrics_by_benchmark(results)
-    columns = {b.name: headline(metrics.get(b.name, ())) for b in contents.benchmarks}
+    columns = {b.name: headline(metrics.get(b.name, ()), b.display) for b in contents.benchmarks}
     with_scores = {b.name: _with_scores(b) for b in contents.benchmarks}
     return {
         **contents._asdict(),
@@ -180,7 +181,7 @@ def _names(contents: Contents) -> dict[str, Any]:
         "columns": columns,
         "compared_columns": {name: found for name, found in with_scores.items() if found},
         "total_notes": [*_total_notes(contents.benchmarks)],
-        "shares": shares(results),
+        "shares": shares(results, {b.name: b.display for b in contents.benchmarks}),
         "result": {(r.variant, r.benchmark, r.metric): r for r in results},
         "comparison": {(c.baseline, c.variant, c.benchmark, c.metric): c for c in comparisons},
         "shown": [r for r in results if r.metric in columns[r.benchmark]],
@@ -190,7 +191,7 @@ def _names(contents: Contents) -> dict[str, Any]:
     }
 
 
-def _total_notes(benchmarks: Sequence[Benchmark]) -> Iterator[str]:
+def _total_notes(benchmarks: Sequence[BenchmarkScores]) -> Iterator[str]:
     """Say how what is no mean of scores was found."""
     for benchmark in benchmarks:
         for metric, by_variant in benchmark.totals.items():

@@ -5,10 +5,10 @@ from io import StringIO
 from itertools import cycle, zip_longest
 from typing import TYPE_CHECKING, Any
 
+from response_tuning.metrics import ACCURACY, REFUSAL_RATES, Display
 from response_tuning.report.comparison import dose_series
 from response_tuning.report.joined import Variant
-from response_tuning.report.metrics import ACCURACY, RATED, TREND
-from response_tuning.report.tables import Result, metrics_by_benchmark, shares
+from response_tuning.report.tables import NO_DISPLAYS, Result, metrics_by_benchmark, shares
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -28,11 +28,15 @@ STYLE: dict[Any, Any] = {
 }
 
 
-def accuracy(results: Sequence[Result], variants: Sequence[Variant]) -> str:
+def accuracy(
+    results: Sequence[Result],
+    variants: Sequence[Variant],
+    displays: Mapping[str, Display] = NO_DISPLAYS,
+) -> str:
     """Draw the accuracy of every variant, one panel for each benchmark.
 
-    Benchmarks without any metric of ``ACCURACY`` have no panel, unless that is all of them: then
-    each shows its first metric, which its title names.
+    Benchmarks without a metric of ``ACCURACY`` have no panel. If no benchmark has one, each shows
+    its first metric, which the title of its panel names.
     """
     accurate = _panels(results, ACCURACY)
     panels = accurate or {
@@ -54,11 +58,14 @@ def accuracy(results: Sequence[Result], variants: Sequence[Variant]) -> str:
                 color=COLOURS[place],
                 label=metric if accurate else None,
             )
-        if {(benchmark, metric) for metric in panels[benchmark]} <= shares(results):
+        scales = displays.get(benchmark, Display()).scales
+        if {(benchmark, metric) for metric in panels[benchmark]} <= shares(results, displays):
             axes.set_xlim(-0.03, 1.03)
             axes.xaxis.set_major_formatter("{x:.0%}")
-        elif {*panels[benchmark]} <= {*RATED}:
-            axes.set_xlim(0.9, 5.1)
+        elif {*panels[benchmark]} <= {*scales}:
+            lowest, highest = scales[panels[benchmark][0]]
+            margin = (highest - lowest) / 40
+            axes.set_xlim(lowest - margin, highest + margin)
         axes.set_yticks(range(len(names)), names)
         axes.set_ylim(len(names) - 0.5, -0.5)
         axes.grid(visible=False, axis="y")
@@ -72,7 +79,7 @@ def accuracy(results: Sequence[Result], variants: Sequence[Variant]) -> str:
 
 def dose_response(results: Sequence[Result], variants: Sequence[Variant]) -> str | None:
     """Draw refusals over the number of refusals in the data; None if there is no such series."""
-    panels, series = _panels(results, TREND), dose_series(variants)
+    panels, series = _panels(results, REFUSAL_RATES), dose_series(variants)
     if not panels or not series:
         return None
     doses = sorted({v.dose or 0 for members in series.values() for v in members})

@@ -2,8 +2,8 @@
 
 import math
 import re
-from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +12,8 @@ from pydantic import ValidationError
 
 from response_tuning.artifacts import Record, Score, Total, read_json, read_jsonl
 from response_tuning.errors import DataError
-from response_tuning.report.joined import Benchmark
+from response_tuning.metrics import Display
+from response_tuning.report.joined import BenchmarkScores
 from response_tuning.report.statistics import Array
 
 
@@ -41,8 +42,8 @@ def read_scores(
     run: Path,
     variants: Sequence[str],
     seeds: Sequence[int] | None = None,
-    benchmarks: Sequence[str] | None = None,
-) -> tuple[list[Benchmark], list[str]]:
+    benchmarks: Mapping[str, Display] | None = None,
+) -> tuple[list[BenchmarkScores], list[str]]:
     """Read the scores and totals in ``grade/`` below ``run``, and sentences on what is missing.
 
     With ``seeds`` and ``benchmarks``, others, which an earlier run may have left, are not read; and
@@ -64,20 +65,23 @@ def read_scores(
         raise DataError(
             f"{run}: no variant has scores in seed-*/grade/*.jsonl; grade the run first"
         )
+    names = {file.path.stem for file in files}
     found = [
-        _joined(name, [file for file in files if file.path.stem == name], tuple(variants))
-        for name in sorted({file.path.stem for file in files})
+        replace(
+            _joined(name, [file for file in files if file.path.stem == name], tuple(variants)),
+            display=(benchmarks or {}).get(name, Display()),
+        )
+        for name in sorted(names)
     ]
-    found.sort(
-        key=lambda one: benchmarks.index(one.name) if benchmarks else not one.accuracy,
-    )
+    order = [*(benchmarks or ())]
+    found.sort(key=lambda one: order.index(one.name) if order else not one.accuracy)
     missing = [*_ungraded(run, variants, files)]
     for benchmark in found:
         missing += _gaps(benchmark)
     return found, missing
 
 
-def _joined(name: str, files: Sequence[_File], variants: tuple[str, ...]) -> Benchmark:
+def _joined(name: str, files: Sequence[_File], variants: tuple[str, ...]) -> BenchmarkScores:
     groups: dict[str, str] = {}  # item -> group, in the order in which items are first seen
     cells = {(file.variant, file.seed): _read(file.path, groups) for file in files}
     seeds = tuple(sorted({seed for _, seed in cells}))
@@ -91,7 +95,7 @@ def _joined(name: str, files: Sequence[_File], variants: tuple[str, ...]) -> Ben
     position = {item: place for place, item in enumerate(groups)}
     order = [position[item] for item in items]
     weights = {metric: both[1][:, :, order] for metric, both in joined.items()}
-    return Benchmark(
+    return BenchmarkScores(
         name=name,
         variants=variants,
         seeds=seeds,
@@ -170,7 +174,7 @@ def _ungraded(run: Path, variants: Sequence[str], files: Sequence[_File]) -> Ite
         yield f"{other} has scores, but it is no variant of this report; it was left out."
 
 
-def _gaps(benchmark: Benchmark) -> Iterator[str]:
+def _gaps(benchmark: BenchmarkScores) -> Iterator[str]:
     """Say of each variant and seed how many scores it lacks that another variant or seed has."""
     for place, variant in enumerate(benchmark.variants):
         for row, seed in enumerate(benchmark.seeds):

@@ -1,17 +1,21 @@
 """The tables of a report: their lines, how these are written and read, and how numbers look."""
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import takewhile
 from math import isnan
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 
 from response_tuning.artifacts import written_aside
 from response_tuning.errors import DataError
+from response_tuning.metrics import Display
 from response_tuning.report.joined import Variant
-from response_tuning.report.metrics import RATED, headline
+from response_tuning.report.metrics import headline
 
+NO_DISPLAYS: Mapping[str, Display] = MappingProxyType({})
+"""Every benchmark is shown by the common meanings of its metrics."""
 MINUS = "\u2212"
 NOT_KNOWN = "n/a"
 MAX_COLUMNS = 16
@@ -81,10 +85,14 @@ def metrics_by_benchmark(results: Sequence[Result]) -> dict[str, list[str]]:
     return {benchmark: [*metrics] for benchmark, metrics in found.items()}
 
 
-def shares(results: Sequence[Result]) -> set[tuple[str, str]]:
-    """Return the (benchmark, metric) that stay between 0 and 1: those to be read in percent."""
+def shares(
+    results: Sequence[Result], displays: Mapping[str, Display] = NO_DISPLAYS
+) -> set[tuple[str, str]]:
+    """Return the (benchmark, metric) that stay between 0 and 1, which are shown in percent."""
     beyond = {
-        (r.benchmark, r.metric) for r in results if r.low < 0 or r.high > 1 or r.metric in RATED
+        (r.benchmark, r.metric)
+        for r in results
+        if r.low < 0 or r.high > 1 or r.metric in displays.get(r.benchmark, Display()).scales
     }
     return {(r.benchmark, r.metric) for r in results} - beyond
 
@@ -151,22 +159,25 @@ def read_results(path: Path) -> list[Result]:
     ]
 
 
-def summary(run: Path, variants: Sequence[Variant]) -> str:
+def summary(
+    run: Path, variants: Sequence[Variant], displays: Mapping[str, Display] = NO_DISPLAYS
+) -> str:
     """Return the headline numbers of a report as plain text.
 
-    There is a line for each variant, or for each metric if there are too many of them.
+    There is a line for each variant, or for each metric if there are too many metrics.
+    ``displays`` says how each benchmark is shown.
 
     Raises:
         DataError: ``run`` has no report yet.
     """
     results = read_results(run / "report" / "results.csv")
     values = {(r.variant, r.benchmark, r.metric): r.value for r in results}
-    in_percent = shares(results)
+    in_percent = shares(results, displays)
     names = [variant.name for variant in variants]
     texts = [["", "", *names]]
     short = _short_names([*metrics_by_benchmark(results)])
     for benchmark, metrics in metrics_by_benchmark(results).items():
-        for metric in headline(metrics):
+        for metric in headline(metrics, displays.get(benchmark, Display())):
             found = [values.get((name, benchmark, metric)) for name in names]
             share = (benchmark, metric) in in_percent
             cells = ["" if value is None else number(value, share) for value in found]

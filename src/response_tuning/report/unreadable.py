@@ -5,15 +5,16 @@ from dataclasses import replace
 
 import numpy as np
 
-from response_tuning.report.joined import Benchmark
+from response_tuning.metrics import UNREAD_VERDICTS, WITHOUT_VERDICT
+from response_tuning.report.joined import BenchmarkScores
 from response_tuning.report.tables import Result
-from response_tuning.unread import KNOWN_ANYHOW, MARKS, Unread
+from response_tuning.unread import Unread
 
 Unknown = Mapping[tuple[str, str], Unread]
 """(Variant, benchmark) -> how much could not be read, where that is too much."""
 
 
-def unknown_rates(benchmarks: Sequence[Benchmark]) -> Unknown:
+def unknown_rates(benchmarks: Sequence[BenchmarkScores]) -> Unknown:
     """Find the variants and benchmarks of which too much could not be read."""
     found = {
         (variant, benchmark.name): _unread(benchmark, place)
@@ -23,7 +24,7 @@ def unknown_rates(benchmarks: Sequence[Benchmark]) -> Unknown:
     return {cell: unread for cell, unread in found.items() if unread.too_many}
 
 
-def without(benchmark: Benchmark, unknown: Unknown) -> Benchmark:
+def without(benchmark: BenchmarkScores, unknown: Unknown) -> BenchmarkScores:
     """Return a benchmark without the rates that are not known."""
     gone = [name for name in benchmark.variants if (name, benchmark.name) in unknown]
     if not gone:
@@ -31,7 +32,7 @@ def without(benchmark: Benchmark, unknown: Unknown) -> Benchmark:
     rows = [benchmark.variants.index(name) for name in gone]
     values = {}
     for metric, scores in benchmark.values.items():
-        if metric not in KNOWN_ANYHOW:
+        if metric not in WITHOUT_VERDICT:
             scores = scores.copy()
             scores[rows] = np.nan
         if np.isfinite(scores).any():
@@ -48,7 +49,7 @@ def without(benchmark: Benchmark, unknown: Unknown) -> Benchmark:
     )
 
 
-def as_results(benchmarks: Sequence[Benchmark], unknown: Unknown) -> list[Result]:
+def as_results(benchmarks: Sequence[BenchmarkScores], unknown: Unknown) -> list[Result]:
     """Return the lines of what is not known: every number in them is NaN."""
     nan = float("nan")
     return [
@@ -57,7 +58,7 @@ def as_results(benchmarks: Sequence[Benchmark], unknown: Unknown) -> list[Result
         for variant in benchmark.variants
         if (unread := unknown.get((variant, benchmark.name)))
         for metric in benchmark.metrics
-        if metric not in KNOWN_ANYHOW and np.isfinite(benchmark.of(metric, variant)).any()
+        if metric not in WITHOUT_VERDICT and np.isfinite(benchmark.of(metric, variant)).any()
     ]
 
 
@@ -69,10 +70,10 @@ def sentences(unknown: Unknown) -> list[str]:
     ]
 
 
-def _unread(benchmark: Benchmark, place: int) -> Unread:
+def _unread(benchmark: BenchmarkScores, place: int) -> Unread:
     lost = whole = 0.0
     count = of = 0
-    for metric in MARKS:
+    for metric in UNREAD_VERDICTS:
         if metric in benchmark.values:
             values = benchmark.values[metric][place]
             there = np.isfinite(values)

@@ -1,15 +1,16 @@
 """A report on a run: read, compare, and write tables, plots and a page."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from math import isnan
 from pathlib import Path
 
 from response_tuning.artifacts import written_aside
 from response_tuning.configs import ReportConfig
+from response_tuning.metrics import Display
 from response_tuning.report.browser import browser_json
 from response_tuning.report.comparison import check, compare
 from response_tuning.report.joined import Variant
-from response_tuning.report.page import Contents, Plot, html, markdown
+from response_tuning.report.page import Plot, ReportContents, html, markdown
 from response_tuning.report.plots import accuracy, dose_response
 from response_tuning.report.reading import read_scores
 from response_tuning.report.tables import Comparison, Result, Trend, write_csv
@@ -22,13 +23,13 @@ def report(
     config: ReportConfig,
     notes: Sequence[str] = (),
     seeds: Sequence[int] | None = None,
-    benchmarks: Sequence[str] | None = None,
+    benchmarks: Mapping[str, Display] | None = None,
 ) -> list[str]:
     """Compare the graded ``variants`` of a run and write ``run/report/``.
 
-    ``notes`` are sentences that stand at the top of the page; ``seeds`` and
-    ``benchmarks``, in this order, are those to read, by default all. Returns a sentence for each
-    variant and benchmark of which so much could not be read that its rates are not known.
+    ``notes`` are sentences for the top of the page. ``seeds`` and ``benchmarks`` are those to read,
+    by default all; ``benchmarks`` gives their order and how each is shown. Returns a sentence for
+    each variant and benchmark whose rates are not known, since too many verdicts are unread.
 
     Raises:
         ConfigError: a baseline is no variant, or two variants of a series have the same dose.
@@ -43,7 +44,7 @@ def report(
     findings.results.extend(as_results(found, unknown))
     findings.results.sort(key=lambda result: names.index(result.variant))
     title = f"Report on {run.resolve().name}"
-    contents = Contents(title, variants, config, notes, known, findings, missing, unknown)
+    contents = ReportContents(title, variants, config, notes, known, findings, missing, unknown)
     out = run / "report"
     write_csv(out / "results.csv", Result, findings.results)
     write_csv(out / "comparisons.csv", Comparison, findings.comparisons)
@@ -63,16 +64,17 @@ def report(
     return sentences(unknown)
 
 
-def _plots(contents: Contents) -> dict[str, Plot | None]:
+def _plots(contents: ReportContents) -> dict[str, Plot | None]:
     """Return file name -> plot, or None where there is nothing to draw."""
     variants = contents.variants
     results = [result for result in contents.findings.results if not isnan(result.value)]
+    displays = {benchmark.name: benchmark.display for benchmark in contents.benchmarks}
     bars = f"with {100 * contents.config.confidence:g} % intervals"
     title, drawn = "Accuracy", f"Accuracy of every variant, {bars}."
     if not any(benchmark.accuracy for benchmark in contents.benchmarks):
         title, drawn = "At a glance", f"The first metric of every benchmark, {bars}."
     plots: dict[str, Plot | None] = {
-        "accuracy.svg": Plot(title, accuracy(results, variants), drawn),
+        "accuracy.svg": Plot(title, accuracy(results, variants, displays), drawn),
         "dose-response.svg": None,
     }
     if (by_dose := dose_response(results, variants)) is not None:

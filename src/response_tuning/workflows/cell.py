@@ -12,11 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 from response_tuning import templates
 from response_tuning.artifacts import (
-    Completion,
     Sampling,
     digest,
     read_json,
-    read_jsonl,
     write_json,
     write_jsonl,
 )
@@ -28,13 +26,11 @@ from response_tuning.workflows.data import DATA
 from response_tuning.workflows.experiment import Cell, Experiment
 from response_tuning.workflows.generate import filtered_sentence
 from response_tuning.workflows.judge import check_engine
-from response_tuning.workflows.suites import CORE
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from response_tuning.configs import EngineConfig
-    from response_tuning.grade import Item
 
 
 MANIFEST = "manifest.json"
@@ -71,9 +67,9 @@ def answer(
         EngineError: some prompts got no answer; the same call asks them again.
     """
     from response_tuning.generate import generate, open_engine
-    from response_tuning.grade import open_benchmark
+    from response_tuning.grade import Exporting, open_benchmark, open_lm_eval
 
-    benchmarks = [name for name in benchmarks if name not in CORE]
+    benchmarks = [name for name in benchmarks if open_lm_eval(name) is None]
     if not benchmarks:
         return
     settings = engine_config(cell, folder)
@@ -81,7 +77,8 @@ def answer(
         **cell.generate.model_dump(include={"max_new_tokens", "temperature", "top_p", "stop"}),
         seed=cell.seed if cell.generate.temperature else 0,
     )
-    items = {name: open_benchmark(name, config).items() for name in benchmarks}
+    rules = {name: open_benchmark(name, config) for name in benchmarks}
+    items = {name: rule.items() for name, rule in rules.items()}
     asked = {
         "model": _identity(cell, settings),
         "template": settings.template and templates.identity(settings.template),
@@ -119,30 +116,17 @@ def answer(
         write_jsonl(files[name], completions)
         if filtered := filtered_sentence(completions):
             console.print(f"{name}: {filtered}", highlight=False, soft_wrap=True)
-        _write_for_others(name, requests, files[name], cell.variant)
+        rule = rules[name]
+        exported = rule.export(completions, cell.variant) if isinstance(rule, Exporting) else {}
+        for suffix, content in exported.items():
+            write_json(files[name].with_name(f"{name}.{suffix}"), content)
     write_json(manifest, asked)
-
-
-def _write_for_others(
-    benchmark: str, items: "Sequence[Item]", completions: Path, generator: str
-) -> None:
-    """Leave the answers as the benchmark's own package reads them, beside the completions."""
-    from response_tuning.grade.benchmarks.just_eval import write_outputs
-    from response_tuning.grade.judges.alpaca_eval_files import write_model_outputs
-    from response_tuning.grade.judges.pairwise import read_answers
-
-    if benchmark == "alpaca-eval":
-        out = completions.with_name("alpaca-eval.model_outputs.json")
-        write_model_outputs(out, items, read_answers(completions, items), generator)
-    if benchmark == "just-eval":
-        out = completions.with_name("just-eval.outputs.json")
-        write_outputs(out, read_jsonl(completions, Completion))
 
 
 def measure_core(
     cell: Cell, benchmarks: Sequence[str], config: GradeConfig, folder: Path, console: "Console"
 ) -> None:
-    """Have lm-eval measure the core capabilities among ``benchmarks``.
+    """Have lm-eval measure those of ``benchmarks`` that are its own.
 
     Prompts are in the chat template where the model has its own; a base, which was given one for
     the other benchmarks, is asked in plain text, as in the paper.
@@ -150,9 +134,10 @@ def measure_core(
     Raises:
         ConfigError: the model is behind a server, or lm-eval is not installed.
     """
+    from response_tuning.grade import open_lm_eval
     from response_tuning.workflows.lm_eval import run_core
 
-    wanted = [name for name in benchmarks if name in CORE]
+    wanted = [name for name in benchmarks if open_lm_eval(name)]
     if not wanted:
         return
     if not cell.local:
@@ -184,7 +169,7 @@ def engine_config(cell: Cell, folder: Path) -> "EngineConfig":
 
 
 def _identity(cell: Cell, settings: "EngineConfig") -> str | dict[str, Any]:
-    from response_tuning.models.inference import identity
+    from response_tuning.models.location import identity
 
     if cell.local:
         return identity(str(settings.model), settings.revision)

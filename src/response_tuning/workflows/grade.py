@@ -17,13 +17,15 @@ from response_tuning.artifacts import (
 from response_tuning.configs import GradeConfig
 from response_tuning.errors import ConfigError
 from response_tuning.folders import locked_file
-from response_tuning.unread import KNOWN_ANYHOW, unread
+from response_tuning.metrics import WITHOUT_VERDICT
+from response_tuning.unread import unread
 from response_tuning.workflows.cell import MANIFEST
 from response_tuning.workflows.judge import Judge
-from response_tuning.workflows.suites import CORE, REFUSAL, REFUSAL_SUITE
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+    from response_tuning.grade import Average
 
 
 JUDGE_JOURNAL = "judge.journal"
@@ -60,7 +62,7 @@ def print_scores(scores: Sequence[Score], console: "Console") -> bool:
     for score in scores:
         metrics.setdefault(score.metric, []).append(score)
     for metric, found in metrics.items():
-        if lost.too_many and metric not in KNOWN_ANYHOW:
+        if lost.too_many and metric not in WITHOUT_VERDICT:
             console.print(f"{metric:>22}  n/a    ({lost})", style="red", highlight=False)
             continue
         mean = fmean([score.value for score in found], [score.weight for score in found])
@@ -68,33 +70,34 @@ def print_scores(scores: Sequence[Score], console: "Console") -> bool:
     return not lost.too_many
 
 
-def average_refusals(folder: Path) -> None:
-    """Leave the mean of the four refusal benchmarks of a cell as a benchmark of its own.
+def write_average(average: "Average", folder: Path) -> None:
+    """Write the average of a cell's benchmarks as one more benchmark.
 
-    A few items of XSTest (``grade.limit``) may hold no unsafe one, and of one of the four too much
-    may be unread: then there is no mean.
+    With ``grade.limit``, a benchmark may have no item with one of the metrics, and one of them may
+    have too many unread verdicts. In both cases there is no average.
     """
-    from response_tuning.grade.judges.refusals import suite_average
-
-    graded = {name: folder / "grade" / f"{name}.jsonl" for name in REFUSAL}
+    graded = {name: folder / "grade" / f"{name}.jsonl" for name in average.benchmarks}
     scores = {name: list(read_jsonl(path, Score)) for name, path in graded.items()}
-    out = folder / "grade" / f"{REFUSAL_SUITE}.jsonl"
+    out = folder / "grade" / f"{average.name}.jsonl"
     out.unlink(missing_ok=True)
-    whole = all(any(score.metric == "refusal" for score in found) for found in scores.values())
-    if whole and not any(unread(found).too_many for found in scores.values()):
-        write_jsonl(out, suite_average(scores))
+    complete = all({*average.metrics} <= {one.metric for one in found} for found in scores.values())
+    if complete and not any(unread(found).too_many for found in scores.values()):
+        write_jsonl(out, average.scores(scores))
 
 
 def about_judge(benchmarks: Sequence[str], config: GradeConfig) -> list[str]:
-    """Return a sentence on who judged and how far people agree; none where rules know it all."""
-    from response_tuning.grade import JudgedBenchmark, open_benchmark
+    """Return a sentence on who judged and how far people agree; empty if nothing was judged."""
+    from response_tuning.grade import JudgedBenchmark, facts, open_benchmark, open_lm_eval
     from response_tuning.grade.agreement.record import judge_sentence
 
     judged = [
         name
         for name in benchmarks
-        if name in REFUSAL
-        or (name not in CORE and isinstance(open_benchmark(name, config), JudgedBenchmark))
+        if open_lm_eval(name) is None
+        and (
+            facts(name, config).is_judged
+            or isinstance(open_benchmark(name, config), JudgedBenchmark)
+        )
     ]
     sentence = judge_sentence(config.judge, judged)
     return [sentence] if sentence else []

@@ -1,7 +1,7 @@
 """Who judges: a model that is asked through its engine, or rules alone."""
 
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from response_tuning.artifacts import Completion, Request, Sampling
 from response_tuning.configs import EngineConfig, JudgeConfig
 from response_tuning.errors import ConfigError, EngineError
+from response_tuning.grade.benchmark import OFFLINE, AskJudge
 from response_tuning.registry import unknown
 from response_tuning.terminal import progress_bar
 
@@ -16,10 +17,6 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from response_tuning.generate import Engine
-
-
-OFFLINE = "offline"
-Say = Callable[[Iterable[Request]], Iterator[Completion]]
 
 
 class Judge:
@@ -47,7 +44,7 @@ class Judge:
 
         return open_engine(self.config.engine, self.config.settings)
 
-    def say(self, journal: Path, about: str) -> Say | None:
+    def say(self, journal: Path, about: str) -> AskJudge | None:
         """Return what asks the judge and keeps its replies in ``journal``; None without a model."""
         from response_tuning.generate import generate
 

@@ -49,12 +49,13 @@ from response_tuning.grade.agreement.record import (
     name_of,
 )
 from response_tuning.grade.agreement.statistics import LabelAgreement
+from response_tuning.grade.benchmark import OFFLINE, AskJudge
 from response_tuning.grade.effect import check_offline
-from response_tuning.grade.judges.refusals import Said
+from response_tuning.grade.judges.refusals import Judgement
 from response_tuning.journals import Journal
 from response_tuning.terminal import progress_bar
 from response_tuning.unread import Unread
-from response_tuning.workflows.judge import OFFLINE, Judge, Say, check_retry
+from response_tuning.workflows.judge import Judge, check_retry
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -65,7 +66,7 @@ SHOWN_EVERY = 500
 """Rows between two steps of the bar of the rules, which need microseconds for a row."""
 HEAD = f"{'n':>8}{'agreement':>11}  {'95 %':<14}{'kappa':>9}  {'95 %':<14}{'unread':>9}"
 
-Judged = Iterator[tuple[Labelled, Said]]
+Judged = Iterator[tuple[Labelled, Judgement]]
 
 
 class Wanted(NamedTuple):
@@ -190,11 +191,11 @@ class _Asking:
                 if number % SHOWN_EVERY == 0 or number == labelled.size:
                     advance(number, labelled.size)
 
-    def _by_model(self, labelled: LabelledSet, say: Say) -> Judged:
+    def _by_model(self, labelled: LabelledSet, ask_judge: AskJudge) -> Judged:
         rows = list(labelled.rows())
         asked = [questions(labelled, row, number) for number, row in enumerate(rows)]
         before = len(Journal(self._journal, Completion))
-        replies = list(say(chain.from_iterable(asked)))
+        replies = list(ask_judge(chain.from_iterable(asked)))
         self._count(replies, len(Journal(self._journal, Completion)) - before)
         failed = [reply.error for reply in replies if reply.error is not None]
         if failed:

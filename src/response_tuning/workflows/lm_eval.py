@@ -25,15 +25,15 @@ from response_tuning.artifacts import (
 )
 from response_tuning.configs import GradeConfig
 from response_tuning.errors import ConfigError, TemplateError
-from response_tuning.registry import unknown
 from response_tuning.terminal import progress_bar, quiet_libraries
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from response_tuning.configs import EngineConfig
+    from response_tuning.grade import LmEvalBenchmark
     from response_tuning.grade.lm_eval.model import HarnessModel
-    from response_tuning.grade.sources import Rows
+    from response_tuning.grade.sources import SourceRows
 
 
 MANIFEST = "manifest.json"
@@ -64,8 +64,8 @@ def run_core(
     from response_tuning.grade.lm_eval.tasks import read_data
 
     quiet_libraries()
-    check_core(benchmarks)
-    data = {name: read_data(name, config) for name in benchmarks}
+    rules = check_core(benchmarks)
+    data = {name: read_data(rule, config) for name, rule in rules.items()}
     asked = {name: _asked(settings, config, data[name], chat=chat) for name in benchmarks}
     missing = [name for name in benchmarks if not _is_there(name, asked[name], out)]
     if not missing:
@@ -75,7 +75,7 @@ def run_core(
         model = _load(settings, chat=chat)
     for name in missing:
         with progress_bar(name, console) as model.hear, _quiet():
-            found, notes = _evaluate(model, name, data[name], config, chat=chat)
+            found, notes = _evaluate(model, rules[name], data[name], config, chat=chat)
         write_jsonl(out / "grade" / f"{name}.jsonl", found)
         manifest = out / "grade" / MANIFEST
         there = read_json(manifest) if manifest.exists() else {}
@@ -83,28 +83,32 @@ def run_core(
         _print(name, found, notes, console)
 
 
-def check_core(benchmarks: Sequence[str]) -> None:
-    """Refuse what cannot be run, before anything is read.
+def check_core(benchmarks: Sequence[str]) -> "dict[str, LmEvalBenchmark]":
+    """Return the benchmarks by name; refuse what cannot be run, before anything is read.
 
     Raises:
-        ConfigError: lm-eval is not installed, or there is no such benchmark.
+        ConfigError: lm-eval is not installed, or measures no such benchmark.
     """
-    from response_tuning.grade.lm_eval.tasks import CORE
+    from response_tuning.grade import open_lm_eval
 
+    rules = {}
     for name in benchmarks:
-        if name not in CORE:
-            raise unknown("core benchmark", name, [*CORE])
+        rule = open_lm_eval(name)
+        if rule is None:
+            raise ConfigError(f"{name}: not a benchmark of lm-eval")
+        rules[name] = rule
     if benchmarks and find_spec("lm_eval") is None:
         raise ConfigError(
             "core capabilities are measured by lm-eval: pip install 'response-tuning[lm-eval]'"
         )
+    return rules
 
 
 def _asked(
-    settings: "EngineConfig", config: GradeConfig, data: Mapping[str, "Rows"], *, chat: bool
+    settings: "EngineConfig", config: GradeConfig, data: Mapping[str, "SourceRows"], *, chat: bool
 ) -> dict[str, Any]:
     """Return all that decides the scores of a benchmark."""
-    from response_tuning.models.inference import identity
+    from response_tuning.models.location import identity
 
     return {
         "rules": package_versions()["response-tuning"],
@@ -135,8 +139,8 @@ def _load(settings: "EngineConfig", *, chat: bool) -> "HarnessModel":
 
 def _evaluate(
     model: "HarnessModel",
-    name: str,
-    data: Mapping[str, "Rows"],
+    benchmark: "LmEvalBenchmark",
+    data: Mapping[str, "SourceRows"],
     config: GradeConfig,
     *,
     chat: bool,
@@ -144,9 +148,9 @@ def _evaluate(
     """Return the scores of a benchmark, and what is to be known about them."""
     from lm_eval.evaluator import evaluate
 
-    from response_tuning.grade.lm_eval.tasks import METRICS, chosen, load_tasks, scores
+    from response_tuning.grade.lm_eval.tasks import METRIC_MEANINGS, chosen, load_tasks, scores
 
-    loaded = load_tasks(name, data)
+    loaded = load_tasks(benchmark, data)
     places = chosen(loaded, config.limit)
     tasks = {task: loaded[task] for task in places}
     generated = [task for task in tasks.values() if task.OUTPUT_TYPE == "generate_until"]
@@ -161,13 +165,15 @@ def _evaluate(
         apply_chat_template=chat,
         fewshot_as_multiturn=chat,
     )
-    found = list(scores(name, result["samples"]))
+    found = list(scores(benchmark, result["samples"]))
     notes = {
         "items": sum(map(len, places.values())),
         "requests_cut": model.cut - cut,
         "tasks": {name: task.VERSION for name, task in tasks.items()},
         "few_shot": max(result["n-shot"].values()),
-        "metrics": {name: METRICS[name] for name in sorted({score.metric for score in found})},
+        "metrics": {
+            metric: METRIC_MEANINGS[metric] for metric in sorted({score.metric for score in found})
+        },
     }
     if generated:
         notes["max_new_tokens"] = model.max_gen_toks

@@ -16,17 +16,16 @@ def registered() -> dict[str, list[str]]:
     from response_tuning.data import DATASETS
     from response_tuning.finetune.objectives import OBJECTIVES
     from response_tuning.generate import ENGINES
-    from response_tuning.grade import BENCHMARKS
+    from response_tuning.grade import BENCHMARKS, suites
     from response_tuning.recipe import PRESETS
-    from response_tuning.workflows.suites import CORE, SUITES
 
     return {
         "datasets": DATASETS.names(),
         "objectives": OBJECTIVES.names(),
         "templates": templates.names(),
         "engines": ENGINES.names(),
-        "benchmarks": [*BENCHMARKS.names(), *CORE],
-        "suites": [*SUITES],
+        "benchmarks": BENCHMARKS.names(),
+        "suites": [*suites()],
         "presets": sorted(PRESETS),
     }
 
@@ -42,11 +41,12 @@ def loaded_plugins() -> dict[str, str]:
 def check_names(config: FinetuneConfig) -> None:
     """Refuse a name that nothing is registered under, before anything is read or written."""
     from response_tuning import templates
-    from response_tuning.finetune.objectives import OBJECTIVES
+    from response_tuning.finetune.objectives import build_objective
     from response_tuning.miniature import resolved
 
-    for name in (config.objective, *config.twins):
-        OBJECTIVES.get(name)
+    build_objective(config.objective, config.objective_settings)
+    for name in config.twins:
+        build_objective(name)
     if {*config.twins} == {config.objective}:
         raise ConfigError(f"twins: '{config.objective}' is the objective itself; name another")
     if config.base_revision != "main" and Path(resolved(config.base_model)).is_dir():

@@ -1,8 +1,4 @@
-"""What a base model can do before tuning, and what tuning did to it: two questions about models.
-
-``run_probe`` asks how probable a model finds the responses of instruction data, and
-``run_token_shift`` compares a tuned model with its base token by token.
-"""
+"""``rtune probe``: how well a base model knows which response belongs to which instruction."""
 
 import random
 import tempfile
@@ -25,7 +21,15 @@ from response_tuning.artifacts import (
 from response_tuning.configs import Config, DataConfig, ReportConfig
 from response_tuning.errors import DataError
 from response_tuning.limits import Seed
-from response_tuning.probe.page import Contents, Figure, Model, Told, sentence, shown, write_page
+from response_tuning.probe.page import (
+    Interval,
+    ProbedModel,
+    ProbeExample,
+    ProbeReport,
+    formatted,
+    sentence,
+    write_page,
+)
 from response_tuning.terminal import progress_bar, quiet_libraries
 from response_tuning.workflows.data import run_data
 
@@ -36,19 +40,19 @@ if TYPE_CHECKING:
     from response_tuning.probe.ranking import Ranking
 
 
-RANKING, TOKEN_SHIFT = "response-ranking", "token-shift"
-COMPARED = ("ranked_total", "ranked_per_token", "ranked_pmi", "pmi", "stop_at_end")
-"""Metrics whose differences between models are said."""
+COMPARED_METRICS = ("ranked_total", "ranked_per_token", "ranked_pmi", "pmi", "stop_at_end")
+"""Metrics whose differences between models are reported."""
 
 
 class ProbeConfig(Config):
-    """How a model is probed."""
+    """Settings of a probe."""
 
     items: int = Field(default=1000, ge=2)
-    """Instructions, drawn at random; all of them where there are fewer."""
+    """Instructions, drawn at random; all of them if there are fewer."""
     draws: int = Field(default=5, ge=1)
-    """Other responses that each instruction's own is compared with."""
+    """Other responses that each instruction's own response is compared with."""
     seed: Seed = 0
+    """Seed of both draws."""
 
 
 class Probed(Score):
@@ -58,19 +62,27 @@ class Probed(Score):
 
 
 class Pairs(NamedTuple):
-    """What is asked of a model: instructions with their own responses, both by the item's name."""
+    """Instructions with their own responses, both by the item's name."""
 
     prompts: dict[str, tuple[Message, ...]]
     responses: dict[str, str]
     without_instruction: int
-    """Examples that are not used, for there is nothing to condition on."""
+    """Examples that are not used: they have no instruction."""
     source: dict[str, Any]
+
+
+class Probe(NamedTuple):
+    """The measurements of all models, by the model's name, the probed one first."""
+
+    rankings: "dict[str, Ranking]"
+    models: dict[str, dict[str, str]]
+    """Identity and template of each model."""
 
 
 def run_probe(
     models: Sequence["EngineConfig"],
     data: DataConfig,
-    probe: ProbeConfig,
+    config: ProbeConfig,
     out: Path,
     console: "Console",
 ) -> None:
@@ -79,61 +91,45 @@ def run_probe(
     Leaves ``probe.html``, ``probe.json`` and ``probe.jsonl``, one number a line, in ``out``.
 
     Args:
-        models: The one that is probed, such as an untouched base under the template that it is to
-            be tuned with; then others, such as what became of it.
+        models: The probed model, such as an untouched base under the template that you will tune it
+            with; then others, such as the tuned model.
         data: Instructions with responses.
-        probe: How many are asked, and against how many others.
-        out: The folder; it may be there.
+        config: How many instructions, and how many other responses for each.
+        out: The folder; it may exist.
         console: Where the verdict is printed.
 
     Raises:
-        DataError: the data have no two responses with an instruction, or none that fits.
+        DataError: the data have fewer than two responses with an instruction, or none that fits.
         ModelError: a model cannot be loaded.
     """
-    from response_tuning.probe.ranking import draws, verdict
-
     quiet_libraries()
-    pairs = read_pairs(data, probe)
-    drawn = draws(pairs.responses, probe.draws, probe.seed)
-    rankings: dict[str, Ranking] = {}
-    about: dict[str, dict[str, str]] = {}
-    for config in models:
-        name = _free_name(str(config.model), rankings)
-        rankings[name], about[name] = _ranking(config, pairs, drawn, console)
-    scores = {name: ranking.scores for name, ranking in rankings.items()}
-    left_out = {name: ranking.left_out for name, ranking in rankings.items()}
-    tables = _tables(scores, RANKING, probe.seed)
-    found = [Model(name, _figures(tables, name)) for name in rankings]
-    first = found[0].figures
-    contents = Contents(
-        verdict=verdict(first["ranked_pmi"].low, first["pmi"].low, first["ranked_words"].value),
-        models=found,
-        told=_told(pairs, scores[found[0].name]),
-        differences=[_difference(line) for line in tables["comparisons"]],
-        notes=[_asked(pairs, probe), *_left_out(left_out)],
-        confidence=ReportConfig().confidence,
-    )
-    write_jsonl(out / "probe.jsonl", _probed(scores))
-    write_json(
-        out / "probe.json",
-        {
-            "verdict": contents.verdict,
-            "says": sentence(contents),
-            "models": about,
-            **tables,
-            "left_out": left_out,
-            "data": pairs.source | {"without_instruction": pairs.without_instruction},
-            "settings": probe.model_dump(),
-            "packages": package_versions(),
-        },
-    )
-    write_page(contents, out / "probe.html")
-    said = [sentence(contents), *contents.differences, *contents.notes]
-    _say(console, [*said, f"wrote {out / 'probe.html'}"])
+    pairs = read_pairs(data, config)
+    probe = measure(models, pairs, config, console)
+    scores = {name: ranking.scores for name, ranking in probe.rankings.items()}
+    tables = estimates(scores, "response-ranking", config.seed)
+    report = _report(pairs, probe, config, tables)
+    _write(out, pairs, probe, config, tables, report)
+    lines = [sentence(report), *report.differences, *report.notes, f"wrote {out / 'probe.html'}"]
+    print_lines(console, lines)
 
 
-def read_pairs(data: DataConfig, probe: ProbeConfig) -> Pairs:
-    """Read instructions with responses, at most as many as are to be probed.
+def measure(
+    models: Sequence["EngineConfig"], pairs: Pairs, config: ProbeConfig, console: "Console"
+) -> Probe:
+    """Rank the responses under each model."""
+    from response_tuning.probe.ranking import draws
+
+    # The same draws for every model: their differences are then paired.
+    drawn = draws(pairs.responses, config.draws, config.seed)
+    probe = Probe({}, {})
+    for model in models:
+        name = _unique_name(str(model.model), probe.rankings)
+        probe.rankings[name], probe.models[name] = _rank(model, pairs, drawn, console)
+    return probe
+
+
+def read_pairs(data: DataConfig, config: ProbeConfig) -> Pairs:
+    """Read instructions with responses: a random sample of ``config.items``.
 
     Raises:
         DataError: the data have fewer than two responses with an instruction.
@@ -149,15 +145,15 @@ def read_pairs(data: DataConfig, probe: ProbeConfig) -> Pairs:
         ]
         if len(usable) < 2:
             raise DataError(
-                f"{data.source}: {len(usable)} of its responses have an instruction, and two are "
-                "needed; name the column with --instruction-column"
+                f"{data.source}: {len(usable)} of its responses have an instruction, and a probe "
+                "needs two; give data with instructions under one of their usual names"
             )
-        chosen = random.Random(probe.seed).sample(usable, min(probe.items, len(usable)))
-        wanted = set(chosen)
+        # Two passes over the file: the data may be larger than memory, the sample is not.
+        chosen = set(random.Random(config.seed).sample(usable, min(config.items, len(usable))))
         drawn = {
             f"{example.row}-{example.turn}": example
             for number, example in enumerate(read_jsonl(examples, Example))
-            if number in wanted
+            if number in chosen
         }
     return Pairs(
         prompts={name: _prompt(example) for name, example in drawn.items()},
@@ -167,30 +163,20 @@ def read_pairs(data: DataConfig, probe: ProbeConfig) -> Pairs:
     )
 
 
-def _ranking(
-    config: "EngineConfig", pairs: Pairs, drawn: Mapping[str, Sequence[str]], console: "Console"
-) -> "tuple[Ranking, dict[str, str]]":
-    """Have one model, which is in memory only here, rank the responses; and say what it is."""
-    from response_tuning.generate import open_engine
-    from response_tuning.generate.engines.hf import HfEngine
-    from response_tuning.probe.ranking import rank
-
-    engine = open_engine("hf", config)
-    assert isinstance(engine, HfEngine)
-    with progress_bar(f"responses under {config.model}", console) as advance:
-        ranking = rank(pairs.prompts, drawn, pairs.responses, engine.log_likelihoods, advance)
-    return ranking, {"identity": engine.model, "template": engine.template}
-
-
-def _tables(
+def estimates(
     scores: Mapping[str, Sequence[Score]], benchmark: str, seed: int
 ) -> dict[str, list[dict[str, Any]]]:
-    """Have the report estimate every metric, and the differences from the first model."""
+    """Estimate every metric of each model, and the differences from the first model.
+
+    The report does it, with the intervals and tests of a run. It reads a run's folders, so the
+    scores are written as such: each model is a variant of one seed.
+    """
     from response_tuning.report import Variant
     from response_tuning.report.comparison import compare
     from response_tuning.report.reading import read_scores
 
     names = [*scores]
+    # Numbers name the folders, because a model's name may be a path.
     variants = [Variant(str(number), name) for number, name in enumerate(names)]
     config = ReportConfig(baselines=("0",), equivalence=(), seed=seed)
     with tempfile.TemporaryDirectory() as folder:
@@ -198,24 +184,100 @@ def _tables(
             path = Path(folder) / variant.name / "seed-0" / "grade" / f"{benchmark}.jsonl"
             write_jsonl(path, scores[variant.label])
         benchmarks, _ = read_scores(Path(folder), [variant.name for variant in variants])
-    found = compare(benchmarks, variants, config)
+    findings = compare(benchmarks, variants, config)
     results = [
         {"model": names[int(r.variant)]}
         | {key: getattr(r, key) for key in ("metric", "value", "low", "high", "n")}
-        for r in found.results
+        for r in findings.results
     ]
     comparisons = [
         {"model": names[int(c.variant)]}
         | {key: getattr(c, key) for key in ("metric", "delta", "low", "high", "p_value", "n")}
-        for c in found.comparisons
-        if c.metric in COMPARED
+        for c in findings.comparisons
+        if c.metric in COMPARED_METRICS
     ]
     return {"results": results, "comparisons": comparisons}
 
 
-def _figures(tables: Mapping[str, Sequence[Mapping[str, Any]]], name: str) -> dict[str, Figure]:
+def left_out_sentences(reasons: Mapping[str, Mapping[str, int]]) -> list[str]:
+    """Return one sentence for each model and reason."""
+    return [
+        f"{name}: left out {count:,} {reason}."
+        for name, counts in reasons.items()
+        for reason, count in counts.items()
+    ]
+
+
+def print_lines(console: "Console", lines: Sequence[str]) -> None:
+    """Print lines as they are: without wrapping, colours or markup."""
+    for line in lines:
+        console.print(line, highlight=False, soft_wrap=True, markup=False)
+
+
+def _rank(
+    model: "EngineConfig", pairs: Pairs, drawn: Mapping[str, Sequence[str]], console: "Console"
+) -> "tuple[Ranking, dict[str, str]]":
+    """Return one model's ranking, and its identity; the model is in memory only in here."""
+    from response_tuning.generate import open_engine
+    from response_tuning.generate.engines.hf import HfEngine
+    from response_tuning.probe.ranking import rank
+
+    engine = open_engine("hf", model)
+    assert isinstance(engine, HfEngine)
+    with progress_bar(f"responses under {model.model}", console) as advance:
+        ranking = rank(pairs.prompts, drawn, pairs.responses, engine.log_likelihoods, advance)
+    return ranking, {"identity": engine.model, "template": engine.template}
+
+
+def _report(
+    pairs: Pairs,
+    probe: Probe,
+    config: ProbeConfig,
+    tables: Mapping[str, Sequence[Mapping[str, Any]]],
+) -> ProbeReport:
+    from response_tuning.probe.ranking import verdict
+
+    models = [ProbedModel(name, _intervals(tables, name)) for name in probe.rankings]
+    first = models[0].metrics
+    left_out = {name: ranking.left_out for name, ranking in probe.rankings.items()}
+    return ProbeReport(
+        verdict=verdict(first["ranked_pmi"].low, first["pmi"].low, first["ranked_words"].value),
+        models=models,
+        examples=_examples(pairs, probe.rankings[models[0].name].scores),
+        differences=[_difference(line) for line in tables["comparisons"]],
+        notes=[_setup(pairs, config), *left_out_sentences(left_out)],
+        confidence=ReportConfig().confidence,
+    )
+
+
+def _write(
+    out: Path,
+    pairs: Pairs,
+    probe: Probe,
+    config: ProbeConfig,
+    tables: Mapping[str, Any],
+    report: ProbeReport,
+) -> None:
+    write_jsonl(out / "probe.jsonl", _probed(probe.rankings))
+    write_json(
+        out / "probe.json",
+        {
+            "verdict": report.verdict,
+            "says": sentence(report),
+            "models": probe.models,
+            **tables,
+            "left_out": {name: ranking.left_out for name, ranking in probe.rankings.items()},
+            "data": pairs.source | {"without_instruction": pairs.without_instruction},
+            "settings": config.model_dump(),
+            "packages": package_versions(),
+        },
+    )
+    write_page(report, out / "probe.html")
+
+
+def _intervals(tables: Mapping[str, Sequence[Mapping[str, Any]]], name: str) -> dict[str, Interval]:
     return {
-        line["metric"]: Figure(line["value"], line["low"], line["high"], line["n"])
+        line["metric"]: Interval(line["value"], line["low"], line["high"], line["n"])
         for line in tables["results"]
         if line["model"] == name
     }
@@ -223,57 +285,42 @@ def _figures(tables: Mapping[str, Sequence[Mapping[str, Any]]], name: str) -> di
 
 def _difference(line: Mapping[str, Any]) -> str:
     metric = line["metric"]
-    delta, low, high = (shown(metric, line[key]) for key in ("delta", "low", "high"))
+    delta, low, high = (formatted(metric, line[key]) for key in ("delta", "low", "high"))
     sign = "+" if line["delta"] > 0 else ""
     return f"{line['model']}: {metric} {sign}{delta} [{low}, {high}], p {line['p_value']:.2g}"
 
 
-def _probed(scores: Mapping[str, Sequence[Score]]) -> Iterator[Probed]:
-    for name, found in scores.items():
-        for score in found:
+def _probed(rankings: "Mapping[str, Ranking]") -> Iterator[Probed]:
+    for name, ranking in rankings.items():
+        for score in ranking.scores:
             yield Probed(model=name, **score.model_dump())
 
 
-def _told(pairs: Pairs, scores: Sequence[Score]) -> list[Told]:
+def _examples(pairs: Pairs, scores: Sequence[Score]) -> list[ProbeExample]:
     return [
-        Told(score.value, pairs.prompts[score.item_id][-1].content, pairs.responses[score.item_id])
+        ProbeExample(
+            score.value, pairs.prompts[score.item_id][-1].content, pairs.responses[score.item_id]
+        )
         for score in scores
         if score.metric == "pmi"
     ]
 
 
-def _asked(pairs: Pairs, probe: ProbeConfig) -> str:
+def _setup(pairs: Pairs, config: ProbeConfig) -> str:
     unused = pairs.without_instruction
     return (
-        f"{len(pairs.prompts):,} instructions of {Path(pairs.source['name']).name}, each one's "
-        f"response against {probe.draws} others, drawn with seed {probe.seed}"
-        + (f"; {unused:,} responses have no instruction" if unused else "")
+        f"{len(pairs.prompts):,} instructions of {Path(pairs.source['name']).name}; each response "
+        f"is compared with {config.draws} others, drawn with seed {config.seed}"
+        + (f"; {unused:,} responses without an instruction are not used" if unused else "")
         + "."
     )
 
 
-def _left_out(reasons: Mapping[str, Mapping[str, int]]) -> list[str]:
-    return [
-        f"{name}: left out {count:,} {reason}."
-        for name, found in reasons.items()
-        for reason, count in found.items()
-    ]
-
-
-def _free_name(model: str, taken: Mapping[str, object]) -> str:
-    """Return how the model is called, with a number where it is there twice."""
+def _unique_name(model: str, taken: Mapping[str, object]) -> str:
+    """Return the model's name, with a number if it is taken."""
     return model if model not in taken else f"{model} ({len(taken) + 1})"
 
 
 def _prompt(example: Example) -> tuple[Message, ...]:
     assert example.instruction is not None
     return (*example.earlier, Message(role="user", content=example.instruction))
-
-
-def _counted(reasons: Mapping[str, int]) -> str:
-    return ", ".join(f"{count:,} {reason}" for reason, count in reasons.items())
-
-
-def _say(console: "Console", lines: Sequence[str]) -> None:
-    for line in lines:
-        console.print(line, highlight=False, soft_wrap=True, markup=False)

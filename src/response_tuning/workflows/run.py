@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from response_tuning.artifacts import package_versions, read_json, write_json
 from response_tuning.folders import locked
 from response_tuning.terminal import quiet_libraries
-from response_tuning.workflows import grade, suites
+from response_tuning.workflows import grade
 from response_tuning.workflows.cell import check_answering, tune_and_ask
 from response_tuning.workflows.data import DATA, run_data
 from response_tuning.workflows.experiment import (
@@ -118,7 +118,7 @@ def _run(
     unknown = _report(experiment, found, out)
     manifest |= {"status": "finished", "peak_memory_gib": _peak_memory_gib()}
     write_json(out / MANIFEST, manifest)
-    _print_report(found, out, unknown, console)
+    _print_report(experiment, found, out, unknown, console)
     console.print(
         f"{time.monotonic() - began:.0f} s, {_peak_memory_gib():.1f} GiB of memory at most",
         highlight=False,
@@ -141,7 +141,7 @@ def _dearer(now: dict[str, float], before: dict[str, float]) -> dict[str, float]
 
 def plan_experiment(experiment: Experiment, console: "Console") -> None:
     """Print what ``run_experiment`` would do; nothing is written."""
-    from response_tuning.grade import open_benchmark
+    from response_tuning.grade import open_benchmark, open_lm_eval
 
     found = _checked(experiment)
     for cell in found:
@@ -150,9 +150,9 @@ def plan_experiment(experiment: Experiment, console: "Console") -> None:
     items = {
         name: len(open_benchmark(name, experiment.grade).items())
         for name in experiment.benchmarks
-        if name not in suites.CORE
+        if open_lm_eval(name) is None
     }
-    by_lm_eval = [name for name in experiment.benchmarks if name in suites.CORE]
+    by_lm_eval = [name for name in experiment.benchmarks if open_lm_eval(name)]
     tuned = sum(cell.tuned for cell in found)
     for line in (
         f"seeds: {', '.join(map(str, experiment.seeds))}",
@@ -177,12 +177,13 @@ def report_run(run: Path, console: "Console") -> bool:
     found = cells(experiment)
     with locked(run):
         unknown = _report(experiment, found, run)
-    _print_report(found, run, unknown, console)
+    _print_report(experiment, found, run, unknown, console)
     return not unknown
 
 
 def _report(experiment: Experiment, found: Sequence[Cell], run: Path) -> list[str]:
     """Write the report, and return what it says of rates that are not known."""
+    from response_tuning.grade import displays
     from response_tuning.report import report
 
     return report(
@@ -191,34 +192,48 @@ def _report(experiment: Experiment, found: Sequence[Cell], run: Path) -> list[st
         experiment.report,
         (*experiment.notes, *grade.about_judge(experiment.benchmarks, experiment.grade)),
         experiment.seeds,
-        suites.reported(experiment.benchmarks),
+        displays(experiment.benchmarks, experiment.grade),
     )
 
 
 def _print_report(
-    found: Sequence[Cell], run: Path, unknown: Sequence[str], console: "Console"
+    experiment: Experiment,
+    found: Sequence[Cell],
+    run: Path,
+    unknown: Sequence[str],
+    console: "Console",
 ) -> None:
+    from response_tuning.grade import displays
     from response_tuning.report import summary
 
-    console.print(summary(run, _variants(found)), highlight=False, soft_wrap=True)
+    shown = displays(experiment.benchmarks, experiment.grade)
+    console.print(summary(run, _variants(found), shown), highlight=False, soft_wrap=True)
     for sentence in unknown:
         console.print(sentence, style="red", highlight=False, soft_wrap=True)
     console.print(f"report: {run / 'report' / 'report.html'}", highlight=False, soft_wrap=True)
 
 
 def _grade(experiment: Experiment, found: Sequence[Cell], out: Path, judge: Judge) -> None:
+    from response_tuning.grade import averages, open_lm_eval
+
+    answered = [name for name in experiment.benchmarks if open_lm_eval(name) is None]
     for cell in found:
         folder = cell.folder(out)
-        for benchmark in (name for name in experiment.benchmarks if name not in suites.CORE):
+        for benchmark in answered:
             config = with_reference(experiment, cell, benchmark, out)
             grade.grade_answers(benchmark, config, folder, judge)
-        if {*suites.REFUSAL} <= {*experiment.benchmarks}:
-            grade.average_refusals(folder)
+        for average in averages(experiment.benchmarks, experiment.grade):
+            grade.write_average(average, folder)
 
 
 def _checked(experiment: Experiment) -> list[Cell]:
     """Return the cells, once every name in them is known."""
-    from response_tuning.grade import check_effect, check_metrics, open_benchmark
+    from response_tuning.grade import (
+        check_effect,
+        check_metrics,
+        open_benchmark,
+        open_lm_eval,
+    )
     from response_tuning.workflows.lm_eval import check_core
 
     found = cells(experiment)
@@ -231,9 +246,9 @@ def _checked(experiment: Experiment) -> list[Cell]:
         check_names(cell.finetune)
         if cell.generate.template is not None:
             check_names(cell.finetune.model_copy(update={"template": cell.generate.template}))
-    check_core([name for name in experiment.benchmarks if name in suites.CORE])
+    check_core([name for name in experiment.benchmarks if open_lm_eval(name)])
     for benchmark in experiment.benchmarks:
-        if benchmark not in suites.CORE:
+        if open_lm_eval(benchmark) is None:
             open_benchmark(benchmark, experiment.grade)
     check_metrics(experiment.benchmarks, experiment.grade, experiment.report)
     return found

@@ -1,35 +1,17 @@
-"""Suites of benchmarks, and the experiment that ``rtune eval`` makes of them."""
+"""The experiment that ``rtune eval`` makes of suites of benchmarks."""
 
 from collections.abc import Sequence
 
 from response_tuning.configs import GradeConfig
 from response_tuning.errors import ConfigError
+from response_tuning.grade.benchmark import OFFLINE
 from response_tuning.recipe import Settings, read_layers
 from response_tuning.registry import unknown
 from response_tuning.workflows.experiment import Experiment
-from response_tuning.workflows.judge import OFFLINE
 
 _OF_A_BASE = {"base_model", "base_revision", "template", "device"}
-"""Settings of ``finetune`` that name the model where nothing is tuned."""
-
-
-REFUSAL = ("advbench", "harmbench", "malicious-instruct", "xstest")
-
-
-REFUSAL_SUITE = "refusal-suite"
-"""The mean of the four, as the paper's "Average"."""
-
-
-CORE = tuple(f"core-{task}" for task in ("mmlu", "openbookqa", "hellaswag", "arc", "gsm8k", "piqa"))
-"""By lm-eval, which asks the model itself: they have scores and no completions."""
-
-
-SUITES: dict[str, tuple[str, ...]] = {
-    "refusal": REFUSAL,
-    "helpfulness": ("just-eval", "alpaca-eval", "acceptability"),
-    "instructions": ("ifeval", "infobench"),
-    "core": CORE,
-}
+"""Settings of ``finetune`` that name the model; all others have no effect without tuning."""
+_EVERY_SUITE = "all"
 
 
 def evaluation_of(
@@ -39,13 +21,13 @@ def evaluation_of(
     generating: Settings,
     settings: Sequence[str] = (),
 ) -> Experiment:
-    """Return the experiment that has one model, as it is, answer suites, or single benchmarks.
+    """Return the experiment in which one model, as it is, answers suites or single benchmarks.
 
-    Benchmarks that need a judge or a reference, where there is none, are left out and named in a
-    note of the report.
+    Benchmarks that need a judge or a reference that ``config`` lacks are left out, and a note of
+    the report names them.
 
     Raises:
-        ConfigError: a suite is unknown, or nothing of it is left.
+        ConfigError: a suite is unknown, or all its benchmarks are left out.
     """
     native = "native" if generating["engine"] == "hf" else "tulu"
     flags = {
@@ -63,6 +45,7 @@ def evaluation_of(
         raise ConfigError(f"--set finetune.{idle[0]} has no effect: eval tunes nothing; remove it")
     if experiment.data:
         raise ConfigError("--set data... has no effect: eval tunes nothing; remove it")
+    # A path of a benchmark that is left out is no mistake, so it is removed and not refused later.
     left_out = {name for suite in suites for name in _members(suite)} - {*found}
     used = {
         key: {name: value for name, value in getattr(config, key).items() if name not in left_out}
@@ -72,13 +55,13 @@ def evaluation_of(
 
 
 def _possible(suites: Sequence[str], config: GradeConfig) -> tuple[list[str], list[str]]:
-    """Return the benchmarks of suites that can be graded so, and sentences on the others."""
-    from response_tuning.grade import JudgedBenchmark, open_benchmark
+    """Return the benchmarks that can be graded with ``config``, and sentences on the others."""
+    from response_tuning.grade import JudgedBenchmark, open_benchmark, open_lm_eval
 
-    found, notes = [], []
+    possible, notes = [], []
     for name in dict.fromkeys(name for suite in suites for name in _members(suite)):
-        if name in CORE:
-            found.append(name)
+        if open_lm_eval(name):
+            possible.append(name)
             continue
         try:
             rule = open_benchmark(name, config)
@@ -88,24 +71,22 @@ def _possible(suites: Sequence[str], config: GradeConfig) -> tuple[list[str], li
         if isinstance(rule, JudgedBenchmark) and config.judge.engine == OFFLINE:
             notes.append(f"{name} was left out: it needs a judge.")
             continue
-        found.append(name)
-    if not found:
+        possible.append(name)
+    if not possible:
         raise ConfigError(" ".join(notes))
-    return found, notes
+    return possible, notes
 
 
 def _members(suite: str) -> Sequence[str]:
-    from response_tuning.grade import BENCHMARKS
+    """Return the benchmarks of a suite; a benchmark's own name stands for itself."""
+    from response_tuning.grade import BENCHMARKS, suites
 
-    if suite == "all":
-        return [name for names in SUITES.values() for name in names]
-    if suite in {*BENCHMARKS.names(), *CORE}:
+    by_suite = suites()
+    if suite in BENCHMARKS.names():
         return [suite]
-    if suite not in SUITES:
-        raise unknown("suite or benchmark", suite, [*SUITES, "all", *BENCHMARKS.names(), *CORE])
-    return SUITES[suite]
-
-
-def reported(benchmarks: Sequence[str]) -> tuple[str, ...]:
-    """Return the benchmarks of a report: the mean of the four after them, if all are there."""
-    return (*benchmarks, REFUSAL_SUITE) if {*REFUSAL} <= {*benchmarks} else tuple(benchmarks)
+    if suite == _EVERY_SUITE:
+        return [name for names in by_suite.values() for name in names]
+    if suite not in by_suite:
+        known = [*by_suite, _EVERY_SUITE, *BENCHMARKS.names()]
+        raise unknown("suite or benchmark", suite, known)
+    return by_suite[suite]

@@ -30,16 +30,16 @@ def write(tmp_path: Path) -> Write:
 
 
 def test_every_turn_of_every_row_is_looked_at(write: Write) -> None:
-    said = [{"role": "assistant", "content": "Hello."}, {"role": "user", "content": "Why?"}]
-    found = inspect(write([{"messages": [*said, *said[:1]]}, {"messages": said[:1]}]))
-    assert (found.rows, found.turns, found.with_instruction, found.repeats) == (2, 3, 1, 2)
+    messages = [{"role": "assistant", "content": "Hello."}, {"role": "user", "content": "Why?"}]
+    result = inspect(write([{"messages": [*messages, *messages[:1]]}, {"messages": messages[:1]}]))
+    assert (result.rows, result.turns, result.with_instruction, result.repeats) == (2, 3, 1, 2)
 
 
 def test_what_is_not_looked_at_is_counted_by_reason(write: Write) -> None:
     rows = [{"response": "Yes."}, {"response": " "}, "", {"response": 1}, {"response": "\ud800"}]
-    found = inspect(write(rows))
-    assert (found.rows, found.turns) == (5, 1)
-    assert found.not_looked_at == {
+    result = inspect(write(rows))
+    assert (result.rows, result.turns) == (5, 1)
+    assert result.not_looked_at == {
         "empty response": 1,
         "blank line": 1,
         "response is a number, not text": 1,
@@ -51,9 +51,9 @@ def test_of_a_named_dataset_the_part_is_looked_at_that_is_used(tmp_path: Path) -
     path = tmp_path / "lima.jsonl"
     row = json.dumps({"conversations": ["Who?", "I.", "Why?", "So."]})
     path.write_text(f"{row}\n" * 1001, encoding="utf-8")
-    found = inspect(DataConfig(source="lima", path=path))
-    assert (found.rows, found.turns) == (1001, 1000)
-    assert found.not_looked_at == {
+    result = inspect(DataConfig(source="lima", path=path))
+    assert (result.rows, result.turns) == (1001, 1000)
+    assert result.not_looked_at == {
         "after the first turn, which alone the paper uses": 1000,
         "beyond the first 1,000 rows, which the paper uses": 1,
     }
@@ -89,10 +89,10 @@ def test_tokens_are_there_only_with_something_that_counts_them(write: Write) -> 
 def test_personal_data_are_told_by_place_and_never_by_value(write: Write) -> None:
     letter = "Here is a letter to max@firma.de about love:\n\nDear Max, write to max@firma.de"
     config = write([{"response": letter}, {"response": letter}, {"response": "Hi"}])
-    found = inspect(config)
-    assert found.personal_data == {"e-mail": 2}
-    assert found.personal_data_places == {"e-mail": [f"{config.source}:{n}" for n in (1, 2)]}
-    assert "firma" not in found.model_dump_json()
+    result = inspect(config)
+    assert result.personal_data == {"e-mail": 2}
+    assert result.personal_data_places == {"e-mail": [f"{config.source}:{n}" for n in (1, 2)]}
+    assert "firma" not in result.model_dump_json()
 
 
 def test_an_inspection_survives_json(write: Write) -> None:
@@ -128,13 +128,13 @@ def test_no_part_of_personal_data_is_shown(
 ) -> None:
     rows = [{"prompt": f"q{n}", "response": form.format(private) + tail} for n in range(3)]
     rows += [{"response": "Hello there, you."}] * 2
-    found = inspect(write(rows))
+    result = inspect(write(rows))
     out = io.StringIO()
-    print_inspection(found, Console(file=out, markup=False, width=200))
-    write_page(found, tmp_path / "page.html")
+    print_inspection(result, Console(file=out, markup=False, width=200))
+    write_page(result, tmp_path / "page.html")
     path = str(tmp_path)
     pages = [
-        found.model_dump_json(exclude={"source"}),
+        result.model_dump_json(exclude={"source"}),
         out.getvalue(),
         (tmp_path / "page.html").read_text(),
     ]
@@ -145,21 +145,21 @@ def test_no_part_of_personal_data_is_shown(
 
 
 def test_a_role_that_is_an_address_is_not_shown(write: Write) -> None:
-    said = [{"from": "max@firma.de", "value": "Hi"}]
-    found = inspect(write([{"messages": said}, {"response": "", "messages": ["q", "r"]}]))
-    assert found.not_looked_at == {"role [address] is not supported": 1}
+    messages = [{"from": "max@firma.de", "value": "Hi"}]
+    result = inspect(write([{"messages": messages}, {"response": "", "messages": ["q", "r"]}]))
+    assert result.not_looked_at == {"role [address] is not supported": 1}
 
 
 def test_columns_that_are_not_used_are_named(write: Write) -> None:
-    found = inspect(write([{"response": "Yes.", "tools": "[]", "id": "1"}]))
-    assert found.columns_not_used == ("tools",)
-    assert "Not used: 'tools'." in next(tables(found)).note
+    result = inspect(write([{"response": "Yes.", "tools": "[]", "id": "1"}]))
+    assert result.columns_not_used == ("tools",)
+    assert "Not used: 'tools'." in next(tables(result)).note
 
 
 def test_a_turn_that_is_not_to_be_learned_is_not_looked_at(write: Write) -> None:
-    said = [
+    messages = [
         {"role": "assistant", "content": "a", "weight": 0},
         {"role": "assistant", "content": "b"},
     ]
-    found = inspect(write([{"messages": said}]))
-    assert (found.turns, found.not_looked_at) == (1, {"marked as not to be learned (weight)": 1})
+    result = inspect(write([{"messages": messages}]))
+    assert (result.turns, result.not_looked_at) == (1, {"marked as not to be learned (weight)": 1})

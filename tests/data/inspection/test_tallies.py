@@ -7,17 +7,17 @@ import pytest
 
 from response_tuning.data.conversations import Turn
 from response_tuning.data.inspection.tallies import (
-    SHOWN,
-    SHOWN_CHARACTERS,
+    MOST_CHARACTERS,
+    MOST_ENTRIES,
     TEXTS_AT_ONCE,
-    Forms,
+    FormTally,
     Frequent,
-    Languages,
-    Measures,
-    PersonalData,
-    Refusals,
-    Repeats,
-    Restatements,
+    LanguageTally,
+    LengthTally,
+    PersonalDataTally,
+    RefusalTally,
+    RepeatTally,
+    RestatementTally,
     Tally,
     is_cut,
     presentable,
@@ -33,19 +33,19 @@ def counted(tally: Tally, *responses: str) -> dict[str, Any]:
 def test_lengths_are_exact() -> None:
     draw = Random(0)
     lengths = [draw.randrange(1, 3000) for _ in range(999)]
-    fields = counted(Measures(None), *("a " * length for length in lengths))
-    found = fields["lengths"]
-    assert [*found] == ["characters", "words"]
-    words = found["words"]
+    fields = counted(LengthTally(None), *("a " * length for length in lengths))
+    summaries = fields["lengths"]
+    assert [*summaries] == ["characters", "words"]
+    words = summaries["words"]
     assert (words.min, words.max) == (min(lengths), max(lengths))
     assert words.median == statistics.median(lengths)
     assert words.mean == pytest.approx(statistics.fmean(lengths))
     assert words.p95 == sorted(lengths)[949]
-    assert found["characters"].max == 2 * max(lengths)
+    assert summaries["characters"].max == 2 * max(lengths)
 
 
 def test_the_histogram_has_every_response_once_and_no_hole() -> None:
-    fields = counted(Measures(None), "a", "a b", "a b c d", "word " * 120)
+    fields = counted(LengthTally(None), "a", "a b", "a b c d", "word " * 120)
     bars = fields["lengths"]["words"].histogram
     assert [(bar.low, bar.high) for bar in bars[:3]] == [(1, 1), (2, 4), (5, 9)]
     assert (bars[-1].low, bars[-1].high) == (100, 199)
@@ -59,18 +59,18 @@ def test_tokens_are_counted_in_batches() -> None:
         batches.append(len(texts))
         return [len(text) // 4 for text in texts]
 
-    fields = counted(Measures(count), *["four" * 2] * (TEXTS_AT_ONCE + 1))
+    fields = counted(LengthTally(count), *["four" * 2] * (TEXTS_AT_ONCE + 1))
     assert batches == [TEXTS_AT_ONCE, 1]
     tokens = fields["lengths"]["tokens"]
     assert (tokens.min, tokens.mean, tokens.max) == (2, 2.0, 2)
 
 
 def test_repeats_are_counted_and_the_most_repeated_come_first() -> None:
-    fields = counted(Repeats(), "Yes.", "No.", "Yes.", "No.", "Yes.", "Perhaps.")
+    fields = counted(RepeatTally(), "Yes.", "No.", "Yes.", "No.", "Yes.", "Perhaps.")
     assert fields["repeats"] == 3
     top = fields["repeated"]
-    found = [(one.count, one.text, one.where) for one in top.texts]
-    assert found == [(3, "Yes.", "file:3"), (2, "No.", "file:4")]
+    entries = [(one.count, one.text, one.where) for one in top.texts]
+    assert entries == [(3, "Yes.", "file:3"), (2, "No.", "file:4")]
 
 
 def test_frequent_counts_exactly_while_there_is_room() -> None:
@@ -94,7 +94,7 @@ def test_frequent_forgets_the_rare_and_says_so() -> None:
 
 
 def test_repeats_stay_bounded_when_all_is_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
-    repeats = Repeats()
+    repeats = RepeatTally()
     monkeypatch.setattr(repeats, "_again", Frequent(limit=10))
     fields = counted(repeats, *[str(number // 2) for number in range(200)], "0", "0")
     assert fields["repeats"] == 102
@@ -104,21 +104,23 @@ def test_repeats_stay_bounded_when_all_is_repeated(monkeypatch: pytest.MonkeyPat
 
 def test_refusals_are_judged_by_both_rules() -> None:
     fields = counted(
-        Refusals(), "I can't help with that.", "AI is great.", "Sorry, but no.", "Yes."
+        RefusalTally(), "I can't help with that.", "AI is great.", "Sorry, but no.", "Yes."
     )
     assert fields["refusals"] == {"phrases": 2, "paper-regex": 2, "both": 1}
 
 
 def test_restatements_are_counted_with_their_places() -> None:
-    fields = counted(Restatements(), "Yes.", *["Here is a poem about love:\nRoses"] * (SHOWN + 1))
-    assert fields["restatements"] == SHOWN + 1
+    fields = counted(
+        RestatementTally(), "Yes.", *["Here is a poem about love:\nRoses"] * (MOST_ENTRIES + 1)
+    )
+    assert fields["restatements"] == MOST_ENTRIES + 1
     examples = fields["restatement_examples"]
-    assert [one.where for one in examples] == [f"file:{n}" for n in range(2, SHOWN + 2)]
+    assert [one.where for one in examples] == [f"file:{n}" for n in range(2, MOST_ENTRIES + 2)]
     assert {one.text for one in examples} == {"Here is a poem about love:"}
 
 
 def test_personal_data_are_counted_by_kind_and_by_response() -> None:
-    fields = counted(PersonalData(), "max@firma.de, +49 30 901820", "Yes.", "eva@firma.de")
+    fields = counted(PersonalDataTally(), "max@firma.de, +49 30 901820", "Yes.", "eva@firma.de")
     assert fields == {
         "with_personal_data": 2,
         "personal_data": {"e-mail": 2, "phone": 1},
@@ -128,12 +130,14 @@ def test_personal_data_are_counted_by_kind_and_by_response() -> None:
 
 def test_languages_come_with_those_that_are_not_told() -> None:
     english = "The weather will be fine tomorrow, with some wind."
-    assert counted(Languages(), "Yes.", english, english) == {"languages": {"en": 2, "not told": 1}}
+    assert counted(LanguageTally(), "Yes.", english, english) == {
+        "languages": {"en": 2, "not told": 1}
+    }
 
 
 def test_the_form_of_responses_is_counted() -> None:
     fields = counted(
-        Forms(),
+        FormTally(),
         "Here is a\nlist:\n- one\n- two",
         "# Here is a\n\nThis is it.",
         "Use\n```\nls\n```",
@@ -150,7 +154,9 @@ def test_the_form_of_responses_is_counted() -> None:
 
 
 def test_openings_and_endings_are_three_words_that_came_twice() -> None:
-    fields = counted(Forms(), "One day she left.", "One day\nshe  came back to me.", "Not to me.")
+    fields = counted(
+        FormTally(), "One day she left.", "One day\nshe  came back to me.", "Not to me."
+    )
     assert [(one.count, one.text) for one in fields["openings"].texts] == [(2, "One day she")]
     assert fields["endings"].texts == ()
 
@@ -182,5 +188,5 @@ def test_lists_titles_signatures_and_code_are_not_cut(text: str) -> None:
 
 def test_what_is_shown_is_short_and_holds_no_personal_data() -> None:
     assert presentable("Yes.") == "Yes."
-    assert len(presentable("a" * 1000)) == SHOWN_CHARACTERS
+    assert len(presentable("a" * 1000)) == MOST_CHARACTERS
     assert presentable(f"{'a ' * 1000}max@firma.de") == "[holds personal data: e-mail]"

@@ -9,7 +9,7 @@ from rich.console import Console
 from response_tuning.artifacts import write_json, write_jsonl
 from response_tuning.configs import POLICIES, RefinementConfig
 from response_tuning.data.refinement.page import (
-    PAGE_BYTES,
+    MOST_PAGE_BYTES,
     Change,
     print_refinement,
     word_diff,
@@ -18,7 +18,7 @@ from response_tuning.data.refinement.page import (
 from response_tuning.data.refinement.refine import Refinement
 
 
-def told(row: int, original: str, refined: str | None, **other: Any) -> Refinement:
+def refinement(row: int, original: str, refined: str | None, **other: Any) -> Refinement:
     values = {"outcome": "refined", "used": "refined", "asked": 1, "finish_reason": "stop"}
     values |= {"tokens": 7, "prompt_tokens": 70, "error": None, "key": "k"}
     values |= {"row": row, "turn": 0, "original": original, "refined": refined, **other}
@@ -82,14 +82,16 @@ def test_a_word_diff_joins_up_to_both_texts() -> None:
 
 
 def test_the_page_shows_both_texts_with_what_changed(out: Path) -> None:
-    leave(out, [told(4, "It is hot.", "It is very hot."), told(5, "So.", None, **MISSED)])
+    leave(
+        out, [refinement(4, "It is hot.", "It is very hot."), refinement(5, "So.", None, **MISSED)]
+    )
     text = page(out)
     assert "<pre>It is hot.</pre>" in text
     assert "<pre>It is <ins>very </ins>hot.</pre>" in text
     assert text.count('<article data-outcome="refined">') == 1
     assert text.count('<article data-outcome="no-marker">') == 1
     assert "<p>no rewrite</p>" in text
-    assert "asked 3 times" in text
+    assert "3 requests" in text
     assert '<input type="checkbox" value="refined" checked> refined (1)' in text
     assert 'value="empty"' not in text
 
@@ -97,7 +99,7 @@ def test_the_page_shows_both_texts_with_what_changed(out: Path) -> None:
 def test_the_page_needs_nothing_else_and_escapes_every_text(out: Path) -> None:
     evil = "<script>alert(1)</script> & 'x'"
     error = {"outcome": "error", "used": "original", "error": evil}
-    leave(out, [told(0, evil, f"{evil} {evil}"), told(1, evil, None, **error)])
+    leave(out, [refinement(0, evil, f"{evil} {evil}"), refinement(1, evil, None, **error)])
     text = page(out)
     assert "alert(1)</script>" not in text
     assert text.count("<script>") == 1
@@ -108,34 +110,34 @@ def test_the_page_needs_nothing_else_and_escapes_every_text(out: Path) -> None:
 
 def test_a_page_that_would_be_too_large_shows_some_of_each_outcome_and_says_so(out: Path) -> None:
     words = " ".join(f"word{n}" for n in range(500))
-    records = [told(row, words, words.replace("7", "8")) for row in range(600)]
-    records += [told(row, words, None, **MISSED) for row in range(600, 603)]
+    records = [refinement(row, words, words.replace("7", "8")) for row in range(600)]
+    records += [refinement(row, words, None, **MISSED) for row in range(600, 603)]
     leave(out, records)
     text = page(out)
-    assert len(text.encode()) <= PAGE_BYTES
+    assert len(text.encode()) <= MOST_PAGE_BYTES
     number = text.count("<article")
     assert 50 < number < 603
     assert text.count('<article data-outcome="no-marker">') == 3
-    assert f"{number} of 603 are shown" in text
+    assert f"{number} of 603 responses are shown" in text
     assert f"refined ({number - 3} of 600)" in text
     assert text.index("row 0 ") < text.index("row 1 ") < text.index("row 602 ")
 
 
 def test_a_very_long_text_is_cut_on_the_page_and_says_so(out: Path) -> None:
-    leave(out, [told(0, "x " * 15_000, "y " * 10)])
+    leave(out, [refinement(0, "x " * 15_000, "y " * 10)])
     assert "and 10000 more characters" in page(out)
 
 
 def test_the_terminal_shows_counts_and_two_short_diffs(out: Path) -> None:
-    records = [told(0, "long " * 200, "longer " * 200)]
-    records += [told(row, f"It is {row}.", f"It is, I say, {row}.") for row in (1, 2, 3)]
-    records += [told(4, "So.", None, **MISSED)]
+    records = [refinement(0, "long " * 200, "longer " * 200)]
+    records += [refinement(row, f"It is {row}.", f"It is, I say, {row}.") for row in (1, 2, 3)]
+    records += [refinement(4, "So.", None, **MISSED)]
     leave(out, records, dollars=0.0123)
     text = shown(out)
-    assert text.startswith("5 responses: 4 refined, 1 kept as they were, 0 dropped\n")
+    assert text.startswith("5 responses: 4 refined, 1 kept unchanged, 0 dropped\n")
     assert "        4  refined\n" in text
     assert "        1  no-marker  keep after retries\n" in text
-    assert "10.0 before, 12.5 after on average; median ratio 1.25\n" in text
+    assert "10.0 before, 12.5 after; median ratio 1.25\n" in text
     assert "refusals: 2 before, 1 after\n" in text
     assert "5 replies: 70 tokens in, 7 out; $0.0123\n" in text
     assert "row 1  It [-is-] {+is, I say,+} 1.\n" in text
@@ -145,7 +147,7 @@ def test_the_terminal_shows_counts_and_two_short_diffs(out: Path) -> None:
 
 
 def test_a_terminal_gets_colour_and_obeys_nothing_in_the_data(out: Path) -> None:
-    leave(out, [told(0, "It is \x1b[31mred.", "It is [bold]\x1b[2Jblue.")])
+    leave(out, [refinement(0, "It is \x1b[31mred.", "It is [bold]\x1b[2Jblue.")])
     text = shown(out, terminal=True)
     assert "\\x1b[31mred." in text
     assert "[bold]\\x1b[2Jblue." in text
@@ -153,9 +155,9 @@ def test_a_terminal_gets_colour_and_obeys_nothing_in_the_data(out: Path) -> None
     assert "\x1b[32m" in text
 
 
-def test_replies_without_a_count_of_tokens_are_told(out: Path) -> None:
+def test_replies_without_a_count_of_tokens_are_reported(out: Path) -> None:
     tokens = {"prompt": 70, "reply": 7, "replies_not_counted": 1}
-    records = [told(row, "a", "b") for row in (0, 1)]
+    records = [refinement(row, "a", "b") for row in (0, 1)]
     leave(out, records, tokens=tokens, dollars=0.5)
     assert "2 replies: 70 tokens in, 7 out at least; $0.5000 at least\n" in shown(out)
     leave(out, records, tokens={"prompt": 0, "reply": 0, "replies_not_counted": 2})
@@ -163,7 +165,7 @@ def test_replies_without_a_count_of_tokens_are_told(out: Path) -> None:
 
 
 def test_a_refinement_that_changed_nothing_has_no_words_to_compare(out: Path) -> None:
-    leave(out, [told(0, "So.", None, **MISSED)], words=None)
+    leave(out, [refinement(0, "So.", None, **MISSED)], words=None)
     assert "median ratio" not in shown(out)
     assert "median ratio" not in page(out)
     assert json.loads((out / "refinement.json").read_text())["words"] is None

@@ -17,14 +17,14 @@ EXAMPLE = Example(
 )
 
 
-def asked(example: Example, material: Material = "response") -> str:
+def prompt_for(example: Example, material: Material = "response") -> str:
     (message,) = ask_for_rewrite(example, material).prompt
     assert message.role == "user"
     return message.content
 
 
 def test_the_refiner_sees_the_conversation_the_request_and_the_response() -> None:
-    text = asked(EXAMPLE)
+    text = prompt_for(EXAMPLE)
     assert ask_for_rewrite(EXAMPLE, "response").item_id == "3.1"
     assert "<conversation>\nuser: Is tea good?\nassistant: It is.\n</conversation>" in text
     assert "<request>\nHow is it made?\n</request>" in text
@@ -35,7 +35,7 @@ def test_the_refiner_sees_the_conversation_the_request_and_the_response() -> Non
 
 
 def test_without_an_instruction_there_is_no_word_of_one() -> None:
-    text = asked(Example(row=0, response="Tea is good."))
+    text = prompt_for(Example(row=0, response="Tea is good."))
     assert "<request>" not in text
     assert "<conversation>" not in text
     assert "do not guess" in text
@@ -43,11 +43,11 @@ def test_without_an_instruction_there_is_no_word_of_one() -> None:
 
 @pytest.mark.parametrize("material", ["response", "passage"])
 def test_a_refiner_that_repeats_the_prompt_has_rewritten_nothing(material: Material) -> None:
-    assert rewrite(asked(EXAMPLE, material), EXAMPLE.response) is None
+    assert rewrite(prompt_for(EXAMPLE, material), EXAMPLE.response) is None
 
 
-def test_a_passage_is_asked_for_in_the_voice_of_an_assistant() -> None:
-    text = asked(Example(row=0, response="Tea is good."), "passage")
+def test_the_prompt_for_a_passage_requests_the_voice_of_an_assistant() -> None:
+    text = prompt_for(Example(row=0, response="Tea is good."), "passage")
     assert "<passage>\nTea is good.\n</passage>" in text
     assert "assistant" in text
     assert "<request>" not in text

@@ -18,7 +18,7 @@ from response_tuning.artifacts import (
 )
 from response_tuning.configs import POLICIES, DataConfig, RefinementConfig
 from response_tuning.data import prepare
-from response_tuning.data.refinement.refine import Refinement, Say, refine
+from response_tuning.data.refinement.refine import Refinement, Rewriter, refine
 from response_tuning.data.refinement.reply import MARKER
 from response_tuning.errors import ConfigError, DataError, EngineError
 from response_tuning.validation import build
@@ -32,31 +32,31 @@ def improved(text: str) -> str:
 
 
 class Refiner:
-    """Answers by a function, and remembers what it was asked at each attempt."""
+    """Answers by a function, and records the requests of each attempt."""
 
     def __init__(self, answer: Answer, *, finish: str = "stop", counts: bool = True) -> None:
         self.answer = answer
         self.finish = finish
         self.counts = counts
-        self.asked: list[tuple[int, str]] = []
+        self.requests: list[tuple[int, str]] = []
         self.prompts: list[str] = []
 
-    def attempts(self, number: int) -> list[Say]:
+    def attempts(self, number: int) -> list[Rewriter]:
         return [self._attempt(attempt) for attempt in range(number)]
 
-    def _attempt(self, attempt: int) -> Say:
-        def say(requests: Iterable[Request]) -> Iterator[Completion]:
+    def _attempt(self, attempt: int) -> Rewriter:
+        def rewrite(requests: Iterable[Request]) -> Iterator[Completion]:
             return iter([self._complete(request, attempt) for request in requests])
 
-        return say
+        return rewrite
 
     def _complete(self, request: Request, attempt: int) -> Completion:
         prompt = request.prompt[-1].content
-        found = re.search(r"<response>\n(.*)\n</response>", prompt, re.DOTALL)
-        assert found is not None
-        self.asked.append((attempt, found[1]))
+        match = re.search(r"<response>\n(.*)\n</response>", prompt, re.DOTALL)
+        assert match is not None
+        self.requests.append((attempt, match[1]))
         self.prompts.append(prompt)
-        text = self.answer(found[1], attempt)
+        text = self.answer(match[1], attempt)
         outcome: dict[str, Any] = {"response": text, "finish_reason": self.finish}
         if self.counts:
             outcome |= {"tokens": 10, "prompt_tokens": 100}
@@ -97,8 +97,8 @@ def source(tmp_path: Path) -> Path:
 
 
 def _as_messages(row: dict[str, Any]) -> list[dict[str, str]]:
-    asked = [{"role": "user", "content": row["instruction"]}] if "instruction" in row else []
-    return [*asked, {"role": "assistant", "content": row["response"]}]
+    before = [{"role": "user", "content": row["instruction"]}] if "instruction" in row else []
+    return [*before, {"role": "assistant", "content": row["response"]}]
 
 
 @pytest.fixture
@@ -112,21 +112,21 @@ def run(
     config = RefinementConfig.model_validate(settings)
     refine(source, refiner.attempts(1 + config.retries), config, out)
     examples = list(read_jsonl(out / "examples.jsonl", Example))
-    told = list(read_jsonl(out / "refinements.jsonl", Refinement))
-    return examples, told, read_json(out / "refinement.json")
+    refinements = list(read_jsonl(out / "refinements.jsonl", Refinement))
+    return examples, refinements, read_json(out / "refinement.json")
 
 
 def test_every_response_is_replaced_and_nothing_else_of_its_example(
     source: Path, out: Path
 ) -> None:
     before = list(read_jsonl(source / "examples.jsonl", Example))
-    examples, told, summary = run(source, out, Refiner(lambda text, _: improved(text)))
+    examples, refinements, summary = run(source, out, Refiner(lambda text, _: improved(text)))
     assert [e.response for e in examples] == [f"Better: {e.response}" for e in before]
     same = {"response"}
     assert [e.model_dump(exclude=same) for e in examples] == [
         e.model_dump(exclude=same) for e in before
     ]
-    assert [(one.row, one.turn, one.original) for one in told] == [
+    assert [(one.row, one.turn, one.original) for one in refinements] == [
         (e.row, e.turn, e.response) for e in before
     ]
     assert summary["outcomes"] == dict.fromkeys(POLICIES, 0) | {"refined": 4}
@@ -150,11 +150,13 @@ def test_the_refiner_sees_requests_and_earlier_turns_unless_it_is_blind(
     assert examples[0].instruction == "What is tea?"
 
 
-def test_a_retry_is_another_question_and_comes_to_what_is_told(source: Path, out: Path) -> None:
+def test_a_retry_is_a_new_request_and_after_retries_decides_in_the_end(
+    source: Path, out: Path
+) -> None:
     refiner = Refiner(lambda text, attempt: improved(text) if attempt == 2 else "no marker")
-    _, told, summary = run(source, out, refiner)
-    assert [attempt for attempt, _ in refiner.asked] == [0] * 4 + [1] * 4 + [2] * 4
-    assert [one.asked for one in told] == [3] * 4
+    _, refinements, summary = run(source, out, refiner)
+    assert [attempt for attempt, _ in refiner.requests] == [0] * 4 + [1] * 4 + [2] * 4
+    assert [one.asked for one in refinements] == [3] * 4
     assert summary["outcomes"]["refined"] == 4
     assert (summary["asked"], summary["replies"]) == (12, 12)
     first, second, third = RefinementConfig().attempts()
@@ -163,11 +165,11 @@ def test_a_retry_is_another_question_and_comes_to_what_is_told(source: Path, out
     assert (third.temperature, third.seed) == (0.7, 2)
 
 
-def test_only_what_failed_is_asked_again_and_no_more_than_so_often(source: Path, out: Path) -> None:
+def test_only_failed_replies_are_retried_and_only_so_often(source: Path, out: Path) -> None:
     refiner = Refiner(lambda text, _: "what?" if "hot" in text else improved(text))
-    examples, told, _ = run(source, out, refiner, retries=3)
-    assert refiner.asked[4:] == [(attempt, "It is hot.") for attempt in (1, 2, 3)]
-    assert [(one.outcome, one.used, one.asked) for one in told] == [
+    examples, refinements, _ = run(source, out, refiner, retries=3)
+    assert refiner.requests[4:] == [(attempt, "It is hot.") for attempt in (1, 2, 3)]
+    assert [(one.outcome, one.used, one.asked) for one in refinements] == [
         ("refined", "refined", 1),
         ("no-marker", "original", 4),
         ("refined", "refined", 1),
@@ -176,19 +178,17 @@ def test_only_what_failed_is_asked_again_and_no_more_than_so_often(source: Path,
     assert examples[1].response == "It is hot."
 
 
-def test_an_error_is_no_answer_and_the_same_question_is_asked_again(
-    source: Path, out: Path
-) -> None:
-    asked: dict[str, int] = {}
+def test_an_error_is_no_reply_and_the_same_request_is_sent_again(source: Path, out: Path) -> None:
+    requests: dict[str, int] = {}
 
     def at_the_third_time(text: str, attempt: int) -> str | None:
-        asked[text] = asked.get(text, 0) + 1
-        return improved(text) if asked[text] == 3 or "hot" not in text else None
+        requests[text] = requests.get(text, 0) + 1
+        return improved(text) if requests[text] == 3 or "hot" not in text else None
 
     refiner = Refiner(at_the_third_time)
-    _, told, summary = run(source, out, refiner)
-    assert {attempt for attempt, _ in refiner.asked} == {0}
-    assert [one.asked for one in told] == [1, 3, 1, 1]
+    _, refinements, summary = run(source, out, refiner)
+    assert {attempt for attempt, _ in refiner.requests} == {0}
+    assert [one.asked for one in refinements] == [1, 3, 1, 1]
     assert summary["outcomes"]["error"] == 0
     assert (summary["asked"], summary["replies"]) == (6, 4)
 
@@ -211,27 +211,31 @@ def test_a_policy_decides_what_becomes_of_each_outcome(
 
     for policy, used in (("keep", "original"), ("drop", "nothing")):
         refiner = Refiner(answer)
-        examples, told, summary = run(source, out, refiner, policies={outcome: policy})
-        assert len(refiner.asked) == 4
+        examples, refinements, summary = run(source, out, refiner, policies={outcome: policy})
+        assert len(refiner.requests) == 4
         assert summary["outcomes"] == dict.fromkeys(POLICIES, 0) | {"refined": 3, outcome: 1}
-        assert (told[3].outcome, told[3].used) == (outcome, used)
+        assert (refinements[3].outcome, refinements[3].used) == (outcome, used)
         assert ["Drink it." in e.response for e in examples] == [False] * 3 + [True] * (
             policy == "keep"
         )
     for after, used in (("keep", "original"), ("drop", "nothing")):
         refiner = Refiner(answer)
         settings = {"policies": {outcome: "retry"}, "after_retries": after, "retries": 1}
-        _, told, _ = run(source, out, refiner, **settings)
-        assert (told[3].outcome, told[3].used, told[3].asked) == (outcome, used, 2)
+        _, refinements, _ = run(source, out, refiner, **settings)
+        assert (refinements[3].outcome, refinements[3].used, refinements[3].asked) == (
+            outcome,
+            used,
+            2,
+        )
 
 
-def test_a_truncated_rewrite_is_told_and_not_used(source: Path, out: Path) -> None:
+def test_a_truncated_rewrite_is_recorded_and_not_used(source: Path, out: Path) -> None:
     refiner = Refiner(lambda text, _: improved(text), finish="length")
-    examples, told, summary = run(source, out, refiner)
+    examples, refinements, summary = run(source, out, refiner)
     assert summary["outcomes"]["truncated"] == 4
-    assert told[0].refined == "Better: Leaves in water."
-    assert told[0].finish_reason == "length"
-    assert [e.response for e in examples] == [one.original for one in told]
+    assert refinements[0].refined == "Better: Leaves in water."
+    assert refinements[0].finish_reason == "length"
+    assert [e.response for e in examples] == [one.original for one in refinements]
 
 
 def test_what_is_dropped_is_in_the_audit_and_the_counts_add_up(source: Path, out: Path) -> None:
@@ -297,7 +301,7 @@ def test_the_same_replies_give_the_same_bytes(source: Path, out: Path, tmp_path:
         assert (out / name).read_bytes() == (tmp_path / "again" / name).read_bytes()
 
 
-def test_no_reply_at_all_is_an_error_and_leaves_what_was_there(source: Path, out: Path) -> None:
+def test_no_reply_at_all_is_an_error_and_changes_no_file(source: Path, out: Path) -> None:
     run(source, out, Refiner(lambda text, _: improved(text)))
     before = {path.name: path.read_bytes() for path in out.iterdir()}
     with pytest.raises(EngineError, match=r"none of the 4 responses got a reply.* 500 oops"):
@@ -310,13 +314,13 @@ def test_policies_that_leave_no_example_are_refused_and_change_nothing(
 ) -> None:
     run(source, out, Refiner(lambda text, _: improved(text)))
     before = {path.name: path.read_bytes() for path in out.iterdir()}
-    with pytest.raises(DataError, match="nothing is left: refinement: no-marker 4"):
+    with pytest.raises(DataError, match="no example is left: refinement: no-marker 4"):
         run(source, out, Refiner(lambda *_: "no"), policies={"no-marker": "drop"})
     assert {path.name: path.read_bytes() for path in out.iterdir()} == before
 
 
 @pytest.mark.parametrize(
-    ("settings", "said"),
+    ("settings", "message"),
     [
         ({"policies": {"no-marker": "ignore"}}, "policies.no-marker"),
         ({"policies": {"lost": "keep"}}, "policies.lost"),
@@ -325,6 +329,6 @@ def test_policies_that_leave_no_example_are_refused_and_change_nothing(
         ({"after_retries": "retry"}, "after_retries"),
     ],
 )
-def test_impossible_settings_are_named(settings: dict[str, Any], said: str) -> None:
-    with pytest.raises(ConfigError, match=re.escape(said)):
+def test_impossible_settings_are_named(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(message)):
         build(RefinementConfig, settings, "here")

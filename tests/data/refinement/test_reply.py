@@ -3,7 +3,7 @@ from typing import Literal
 import pytest
 
 from response_tuning.artifacts import Completion, Sampling
-from response_tuning.data.refinement.reply import MARKER, judge, rewrite
+from response_tuning.data.refinement.reply import MARKER, parse_reply, rewrite
 
 ORIGINAL = "Tea is made of leaves."
 REFUSAL = "I'm sorry, but I can't help with that."
@@ -62,7 +62,7 @@ def test_the_rewrite_is_what_follows_the_marker_line(line: str) -> None:
 )
 def test_words_that_do_not_begin_a_line_are_no_marker(text: str) -> None:
     assert rewrite(text, ORIGINAL) is None
-    assert judge(reply(text), ORIGINAL) == ("no-marker", None)
+    assert parse_reply(reply(text), ORIGINAL) == ("no-marker", None)
 
 
 def test_the_last_marker_line_counts_whatever_the_review_says() -> None:
@@ -120,17 +120,17 @@ def test_what_is_around_the_original_too_stays(text: str) -> None:
 
 
 def test_each_outcome_is_told_apart() -> None:
-    found = {
-        "refined": judge(reply(after("Leaves make tea.")), ORIGINAL),
-        "unchanged": judge(reply(after(ORIGINAL)), f" {ORIGINAL}\n"),
-        "no-marker": judge(reply("Leaves make tea."), ORIGINAL),
-        "empty": judge(reply(after("")), ORIGINAL),
-        "truncated": judge(reply(after("Leaves make"), "length"), ORIGINAL),
-        "refused": judge(reply(after(REFUSAL)), ORIGINAL),
-        "error": judge(reply(None, None, "500"), ORIGINAL),
+    parsed = {
+        "refined": parse_reply(reply(after("Leaves make tea.")), ORIGINAL),
+        "unchanged": parse_reply(reply(after(ORIGINAL)), f" {ORIGINAL}\n"),
+        "no-marker": parse_reply(reply("Leaves make tea."), ORIGINAL),
+        "empty": parse_reply(reply(after("")), ORIGINAL),
+        "truncated": parse_reply(reply(after("Leaves make"), "length"), ORIGINAL),
+        "refused": parse_reply(reply(after(REFUSAL)), ORIGINAL),
+        "error": parse_reply(reply(None, None, "500"), ORIGINAL),
     }
-    assert {name: verdict.outcome for name, verdict in found.items()} == {n: n for n in found}
-    texts = {name: verdict.text for name, verdict in found.items()}
+    assert {name: one.outcome for name, one in parsed.items()} == {n: n for n in parsed}
+    texts = {name: one.text for name, one in parsed.items()}
     assert texts["refined"] == "Leaves make tea."
     assert texts["truncated"] == "Leaves make"
     assert texts["no-marker"] is texts["empty"] is texts["error"] is None
@@ -138,21 +138,21 @@ def test_each_outcome_is_told_apart() -> None:
 
 @pytest.mark.parametrize("text", ["```\n\n```", "[]", '""', "**\n**", "<response></response>"])
 def test_a_wrapping_of_nothing_is_empty(text: str) -> None:
-    assert judge(reply(after(text)), ORIGINAL) == ("empty", None)
+    assert parse_reply(reply(after(text)), ORIGINAL) == ("empty", None)
 
 
 def test_a_reply_that_is_cut_before_the_marker_is_truncated() -> None:
-    assert judge(reply("It is sho", "length"), ORIGINAL) == ("truncated", None)
+    assert parse_reply(reply("It is sho", "length"), ORIGINAL) == ("truncated", None)
 
 
 def test_declining_without_a_marker_is_a_refusal_and_not_a_missing_marker() -> None:
-    assert judge(reply(REFUSAL), ORIGINAL).outcome == "refused"
+    assert parse_reply(reply(REFUSAL), ORIGINAL).outcome == "refused"
 
 
 def test_a_rewritten_refusal_is_a_refinement() -> None:
     better = "I'm sorry, but I can't help you with that one."
-    assert judge(reply(after(better)), REFUSAL) == ("refined", better)
-    assert judge(reply(REFUSAL), REFUSAL).outcome == "no-marker"
+    assert parse_reply(reply(after(better)), REFUSAL) == ("refined", better)
+    assert parse_reply(reply(REFUSAL), REFUSAL).outcome == "no-marker"
 
 
 @pytest.mark.parametrize(
@@ -165,11 +165,11 @@ def test_a_rewritten_refusal_is_a_refinement() -> None:
     ],
 )
 def test_the_refiner_s_thoughts_are_no_part_of_the_rewrite(text: str) -> None:
-    assert judge(reply(text), ORIGINAL) == ("refined", "Leaves make tea.")
+    assert parse_reply(reply(text), ORIGINAL) == ("refined", "Leaves make tea.")
 
 
 def test_a_reply_of_nothing_but_thoughts_is_empty_and_a_filtered_one_is_counted() -> None:
-    assert judge(reply(f"<think>{after('Leaves make tea.')}"), ORIGINAL).outcome == "empty"
-    assert judge(reply("<think>hm", "length"), ORIGINAL).outcome == "truncated"
+    assert parse_reply(reply(f"<think>{after('Leaves make tea.')}"), ORIGINAL).outcome == "empty"
+    assert parse_reply(reply("<think>hm", "length"), ORIGINAL).outcome == "truncated"
     filtered = reply(after("Leaves make")).model_copy(update={"finish_reason": "filtered"})
-    assert judge(filtered, ORIGINAL) == ("filtered", None)
+    assert parse_reply(filtered, ORIGINAL) == ("filtered", None)

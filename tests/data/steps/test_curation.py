@@ -21,8 +21,8 @@ def responses(*texts: str) -> list[dict[str, str]]:
 
 
 def flagged(folder: Path) -> list[tuple[int, str, str]]:
-    found = read_jsonl(folder / "out" / "flagged.jsonl", Flagged)
-    return [(flag.row, flag.what, flag.detail) for flag in found]
+    flags = read_jsonl(folder / "out" / "flagged.jsonl", Flagged)
+    return [(flag.row, flag.what, flag.detail) for flag in flags]
 
 
 def test_a_step_leaves_alone_what_was_dropped_and_loses_nothing() -> None:
@@ -180,10 +180,10 @@ def test_a_batch_holds_no_more_candidates_than_it_tokenizes(
 def test_a_tokenizer_that_is_none_is_one_line(prepare_rows: Prepare, tmp_path: Path) -> None:
     nowhere = tmp_path / "nowhere"
     nowhere.mkdir()
-    with pytest.raises(ModelError, match="give a folder or hub id that holds one") as said:
+    with pytest.raises(ModelError, match="give a folder or hub id that holds one") as error:
         prepare_rows(responses("r"), curation={"tokenizer": str(nowhere), "min_tokens": 1})
-    assert str(nowhere) in str(said.value)
-    assert "\n" not in str(said.value)
+    assert str(nowhere) in str(error.value)
+    assert "\n" not in str(error.value)
     assert not list(tmp_path.glob("out/*"))
 
 

@@ -25,8 +25,8 @@ PROMPTS: Prompts = {"quiz": {"long": LONG, "short": SHORT}}
 Check = Callable[..., tuple[Audit, list[Example], list[Dropped]]]
 
 
-def matches(said: Turn, prompts: Prompts = PROMPTS, threshold: float = 0.8) -> list[Match]:
-    return PromptIndex(prompts, threshold).matches(said)
+def matches(turn: Turn, prompts: Prompts = PROMPTS, threshold: float = 0.8) -> list[Match]:
+    return PromptIndex(prompts, threshold).matches(turn)
 
 
 def user(content: str) -> Message:
@@ -34,7 +34,7 @@ def user(content: str) -> Message:
 
 
 @pytest.mark.parametrize(
-    ("said", "prompt_id", "kind"),
+    ("turn", "prompt_id", "kind"),
     [
         (Turn("r", LONG), "long", "exact"),
         (Turn("r", SHORT), "short", "exact"),
@@ -47,13 +47,13 @@ def user(content: str) -> Message:
     ],
 )
 def test_a_prompt_is_found_whatever_its_case_punctuation_and_white_space(
-    said: Turn, prompt_id: str, kind: str
+    turn: Turn, prompt_id: str, kind: str
 ) -> None:
-    assert matches(said, threshold=0.6) == [Match("quiz", prompt_id, kind)]
+    assert matches(turn, threshold=0.6) == [Match("quiz", prompt_id, kind)]
 
 
 @pytest.mark.parametrize(
-    "said",
+    "turn",
     [
         Turn("r"),
         Turn("r", "Who wrote Hamlet?"),
@@ -66,8 +66,8 @@ def test_a_prompt_is_found_whatever_its_case_punctuation_and_white_space(
         Turn("", ""),
     ],
 )
-def test_what_holds_no_prompt_matches_none(said: Turn) -> None:
-    assert matches(said) == []
+def test_what_holds_no_prompt_matches_none(turn: Turn) -> None:
+    assert matches(turn) == []
 
 
 def test_a_prompt_of_fewer_than_eight_words_is_found_exactly_or_not_at_all() -> None:
@@ -79,10 +79,10 @@ def test_a_prompt_of_fewer_than_eight_words_is_found_exactly_or_not_at_all() -> 
 
 
 def test_a_near_match_is_the_share_of_common_triples() -> None:
-    asked = LONG.replace("the longer one", "the shorter one")  # 11 triples each, 9 in common
-    said = Turn("r", asked)
-    assert matches(said, threshold=9 / 13) == [Match("quiz", "long", "near")]
-    assert matches(said, threshold=9 / 13 + 0.01) == []
+    instruction = LONG.replace("the longer one", "the shorter one")  # 11 triples each, 9 in common
+    turn = Turn("r", instruction)
+    assert matches(turn, threshold=9 / 13) == [Match("quiz", "long", "near")]
+    assert matches(turn, threshold=9 / 13 + 0.01) == []
 
 
 def test_each_name_has_one_match_and_the_surest_kind_goes_before() -> None:
@@ -91,8 +91,8 @@ def test_each_name_has_one_match_and_the_surest_kind_goes_before() -> None:
         "a": {"3": LONG, "4": LONG},
         "c": {"5": SHORT},
     }
-    found = matches(Turn(LONG, LONG + " Please!"), prompts, threshold=0.5)
-    assert found == [Match("b", "1", "exact"), Match("a", "3", "in the instruction")]
+    both = matches(Turn(LONG, LONG + " Please!"), prompts, threshold=0.5)
+    assert both == [Match("b", "1", "exact"), Match("a", "3", "in the instruction")]
     nearest = matches(Turn("r", LONG + " Please, tell."), {"b": prompts["b"]}, threshold=0.5)
     assert nearest == [Match("b", "1", "in the instruction")]
     swapped = {"b": {"far": LONG + " Be brief now.", "close": LONG + " Be brief."}}
@@ -201,10 +201,10 @@ def test_a_sample_is_drawn_from_what_was_not_removed(tmp_path: Path) -> None:
 
 
 def test_a_removed_example_costs_no_other_its_place(tmp_path: Path) -> None:
-    said = "The Rhine is the longer one of the two, for it comes from the Alps and goes on."
+    response = "The Rhine is the longer one of the two, for it comes from the Alps and goes on."
     rows = [
-        {"instruction": LONG, "response": said},
-        {"instruction": "And now?", "response": f"{said} So"},
+        {"instruction": LONG, "response": response},
+        {"instruction": "And now?", "response": f"{response} So"},
     ]
     path = tmp_path / "rows.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
@@ -229,7 +229,9 @@ def test_prompts_that_are_not_those_of_the_settings_are_refused(
     config = DataConfig.model_validate(
         {"source": str(path), "decontamination": {"against": ("quiz",)}}
     )
-    with pytest.raises(ConfigError, match=r"^decontamination\.against: quiz; prompts are given of"):
+    with pytest.raises(
+        ConfigError, match=r"^decontamination\.against: quiz; prompts are given for"
+    ):
         prepare(config, tmp_path / "out", prompts)
 
 

@@ -24,7 +24,7 @@ def test_a_sentence_tells_its_language(code: str, text: str) -> None:
 @pytest.mark.parametrize(
     "text", ["", "Yes.", "Positive", "x" * (SHORTEST - 1), "42 17 99 3 1 88 21 45"]
 )
-def test_short_texts_and_numbers_tell_none(text: str) -> None:
+def test_short_texts_and_numbers_have_no_language(text: str) -> None:
     assert language(text) is None
 
 
@@ -33,7 +33,7 @@ def test_a_text_is_judged_by_its_beginning() -> None:
     assert language(english + "Das Wetter wird morgen schön. " * 1000) == "en"
 
 
-def test_half_a_surrogate_pair_is_borne() -> None:
+def test_half_a_surrogate_pair_is_no_error() -> None:
     assert language("The weather will be fine tomorrow \ud800, with some wind.") == "en"
 
 

@@ -28,14 +28,14 @@ def jaccard(first: str, second: str) -> float:
 
 
 def dropped_rows(texts: list[str], threshold: float) -> list[tuple[int, str]]:
-    candidates = (Candidate(row, 0, "", Turn(said)) for row, said in enumerate(texts))
-    found = list(without_near_duplicates(threshold)(candidates))
-    assert [candidate.row for candidate in found] == list(range(len(texts)))
-    return [(candidate.row, candidate.detail) for candidate in found if candidate.dropped]
+    candidates = (Candidate(row, 0, "", Turn(response)) for row, response in enumerate(texts))
+    outcomes = list(without_near_duplicates(threshold)(candidates))
+    assert [candidate.row for candidate in outcomes] == list(range(len(texts)))
+    return [(candidate.row, candidate.detail) for candidate in outcomes if candidate.dropped]
 
 
 @pytest.mark.parametrize(
-    ("said", "found"),
+    ("sentence", "expected"),
     [
         ("Don\u2019t  panic!\n", ["don", "t", "panic"]),
         ("DON'T PANIC", ["don", "t", "panic"]),
@@ -46,9 +46,9 @@ def dropped_rows(texts: list[str], threshold: float) -> list[tuple[int, str]]:
     ],
 )
 def test_words_are_compared_without_case_punctuation_and_white_space(
-    said: str, found: list[str]
+    sentence: str, expected: list[str]
 ) -> None:
-    assert words(said) == found
+    assert words(sentence) == expected
 
 
 def test_triples_are_three_words_in_a_row_and_a_short_text_is_one() -> None:
@@ -58,12 +58,12 @@ def test_triples_are_three_words_in_a_row_and_a_short_text_is_one() -> None:
 
 
 def test_the_earlier_of_two_similar_responses_is_kept_and_named(prepare_rows: Prepare) -> None:
-    said = text(random.Random(0))
+    original = text(random.Random(0))
     rows = [
         {"instruction": "a", "response": "Something else altogether, and long enough."},
-        {"instruction": "b", "response": " ".join(said)},
-        {"instruction": "c", "response": " ".join([*said, "more"])},
-        {"instruction": "d", "response": " ".join(said).upper() + "!"},
+        {"instruction": "b", "response": " ".join(original)},
+        {"instruction": "c", "response": " ".join([*original, "more"])},
+        {"instruction": "d", "response": " ".join(original).upper() + "!"},
     ]
     audit, examples, dropped = prepare_rows(rows, curation={"near_duplicates": 0.8})
     assert [example.row for example in examples] == [0, 1]
@@ -75,8 +75,8 @@ def test_the_earlier_of_two_similar_responses_is_kept_and_named(prepare_rows: Pr
 
 
 def test_of_several_similar_responses_the_earliest_is_named() -> None:
-    said = [f"w{place}" for place in range(80)]
-    first, second, between = said[:60], said[20:], said[10:70]
+    original = [f"w{place}" for place in range(80)]
+    first, second, between = original[:60], original[20:], original[10:70]
     texts = [" ".join(words) for words in (second, first, between)]
     assert dropped_rows(texts, 0.6) == [(2, "of row 0")]
     assert dropped_rows([texts[1], texts[0], texts[2]], 0.6) == [(2, "of row 0")]
@@ -84,8 +84,8 @@ def test_of_several_similar_responses_the_earliest_is_named() -> None:
 
 def test_what_is_dropped_is_not_what_others_are_compared_with() -> None:
     rng = random.Random(1)
-    said = text(rng, 100)
-    chain = [said]
+    original = text(rng, 100)
+    chain = [original]
     for place in range(0, 60, 6):  # each differs a little from the one before it
         changed = list(chain[-1])
         changed[place] = "other"
@@ -115,16 +115,16 @@ def test_pairs_well_above_the_threshold_are_found_and_pairs_well_below_are_not(
     rng = random.Random(3)
     pairs = []
     for number in range(300):
-        said = text(rng, 80)
-        other = [word if rng.random() > number / 3000 else "new" for word in said]
-        pairs.append((" ".join(said), " ".join(other)))
-    found = {row for row, _ in dropped_rows([one for pair in pairs for one in pair], threshold)}
+        original = text(rng, 80)
+        other = [word if rng.random() > number / 3000 else "new" for word in original]
+        pairs.append((" ".join(original), " ".join(other)))
+    dropped = {row for row, _ in dropped_rows([one for pair in pairs for one in pair], threshold)}
     similar = [jaccard(*pair) for pair in pairs]
     above = {2 * n + 1 for n, share in enumerate(similar) if share > threshold + 0.09}
     below = {2 * n + 1 for n, share in enumerate(similar) if share < threshold - 0.09}
     assert min(len(above), len(below)) > 20
-    assert len(above - found) <= len(above) / 50
-    assert len(below & found) <= len(below) / 50
+    assert len(above - dropped) <= len(above) / 50
+    assert len(below & dropped) <= len(below) / 50
 
 
 @pytest.mark.parametrize("threshold", [0.05, 0.2, 0.5, 0.7, 0.8, 0.9, 0.95, 0.99, 1.0])
@@ -136,8 +136,8 @@ def test_a_pair_at_the_threshold_is_likely_to_share_a_band(threshold: float) -> 
 
 
 def test_near_duplicates_are_found_across_refusals_and_examples(prepare_rows: Prepare) -> None:
-    said = " ".join(text(random.Random(4)))
-    rows = [{"instruction": "a", "response": said}]
+    original = " ".join(text(random.Random(4)))
+    rows = [{"instruction": "a", "response": original}]
     mixture = {"source": "miniature-refusals", "selector": "all", "refusals": 5}
     audit, examples, dropped = prepare_rows(
         rows, mixture=mixture, curation={"near_duplicates": 0.9}

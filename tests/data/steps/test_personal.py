@@ -1,6 +1,6 @@
 import pytest
 
-from response_tuning.data.steps.personal import found, masked
+from response_tuning.data.steps.personal import kinds_in, masked
 
 
 @pytest.mark.parametrize(
@@ -12,7 +12,7 @@ from response_tuning.data.steps.personal import found, masked
     ],
 )
 def test_an_address_is_an_e_mail(text: str) -> None:
-    assert found(text) == ["e-mail"]
+    assert kinds_in(text) == ["e-mail"]
 
 
 @pytest.mark.parametrize(
@@ -31,7 +31,7 @@ def test_an_address_is_an_e_mail(text: str) -> None:
     ],
 )
 def test_what_reaches_nobody_is_none(text: str) -> None:
-    assert found(text) == []
+    assert kinds_in(text) == []
 
 
 @pytest.mark.parametrize(
@@ -45,7 +45,7 @@ def test_what_reaches_nobody_is_none(text: str) -> None:
     ],
 )
 def test_a_number_with_a_code_or_in_north_american_form_is_a_phone(text: str) -> None:
-    assert found(text) == ["phone"]
+    assert kinds_in(text) == ["phone"]
 
 
 @pytest.mark.parametrize(
@@ -65,7 +65,7 @@ def test_a_number_with_a_code_or_in_north_american_form_is_a_phone(text: str) ->
     ],
 )
 def test_years_books_prices_formulas_and_public_lines_are_none(text: str) -> None:
-    assert found(text) == []
+    assert kinds_in(text) == []
 
 
 @pytest.mark.parametrize(
@@ -83,7 +83,7 @@ def test_years_books_prices_formulas_and_public_lines_are_none(text: str) -> Non
     ],
 )
 def test_a_well_known_form_is_a_key(text: str) -> None:
-    assert found(text) == ["key"]
+    assert kinds_in(text) == ["key"]
 
 
 @pytest.mark.parametrize(
@@ -97,17 +97,17 @@ def test_a_well_known_form_is_a_key(text: str) -> None:
     ],
 )
 def test_a_manuals_key_or_a_class_name_is_none(text: str) -> None:
-    assert found(text) == []
+    assert kinds_in(text) == []
 
 
 def test_all_kinds_are_named_in_one_order() -> None:
     text = "ghp_" + "a1B2" * 9 + " +49 30 901820 max@firma.de"
-    assert found(text) == ["e-mail", "phone", "key"]
+    assert kinds_in(text) == ["e-mail", "phone", "key"]
 
 
 @pytest.mark.parametrize("piece", ["a@", "a", "a.", "+1 2", "2 ", "sk-", "+1 212 555 1", "-----BE"])
 def test_a_megabyte_made_to_be_slow_is_looked_through(piece: str) -> None:
-    assert found(piece * (1_000_000 // len(piece))) == []
+    assert kinds_in(piece * (1_000_000 // len(piece))) == []
 
 
 @pytest.mark.parametrize(
@@ -132,9 +132,9 @@ def test_a_megabyte_made_to_be_slow_is_looked_through(piece: str) -> None:
     ],
 )
 def test_a_number_in_any_notation_is_masked_before_it_is_shown(number: str) -> None:
-    said = masked(f"Call {number}, or write.")
-    assert said.endswith("[number], or write.")
-    assert not any(character.isdigit() for character in said)
+    output = masked(f"Call {number}, or write.")
+    assert output.endswith("[number], or write.")
+    assert not any(character.isdigit() for character in output)
 
 
 @pytest.mark.parametrize("address", ["max@firma.de", "MAX.M+x@firma.co.uk", "<max@localhost>"])

@@ -41,7 +41,7 @@ def test_what_says_nothing_of_the_instruction_or_more_than_it_is_none(text: str)
 
 
 @pytest.mark.parametrize(
-    ("instruction", "said", "rest"),
+    ("instruction", "leading", "rest"),
     [
         ("Name three methods for authentication.", "Three methods for authentication are:", " a"),
         ("How many continents did they know?", "How many continents did they know?", " Three."),
@@ -49,10 +49,10 @@ def test_what_says_nothing_of_the_instruction_or_more_than_it_is_none(text: str)
         ("How do I relieve neck pain?", "There are several ways to relieve neck pain.", " Rest."),
     ],
 )
-def test_repeating_the_instruction_gives_it_away(instruction: str, said: str, rest: str) -> None:
-    assert opening(said + rest, instruction) == said
-    assert opening(said + rest) is None
-    assert stripped(said + rest, instruction) == rest.lstrip()
+def test_repeating_the_instruction_gives_it_away(instruction: str, leading: str, rest: str) -> None:
+    assert opening(leading + rest, instruction) == leading
+    assert opening(leading + rest) is None
+    assert stripped(leading + rest, instruction) == rest.lstrip()
 
 
 @pytest.mark.parametrize(

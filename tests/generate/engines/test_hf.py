@@ -151,13 +151,13 @@ def test_a_stop_string_of_several_tokens_ends_a_reply_early(llama: Path, ask: As
     local = load(str(llama))
     draft = local.draft(ask("a", "hello").prompt, GREEDY)
     local.extend([draft], GREEDY)
-    shown = [local.text(draft.prompt, draft.said[:n]) for n in range(25)]
+    shown = [local.text(draft.prompt, draft.generated[:n]) for n in range(25)]
     whole = [n for n in range(3, 22) if "\ufffd" not in shown[n + 3][len(shown[n]) :]]
     before, stop = shown[whole[0]], shown[whole[0] + 3][len(shown[whole[0]]) :]
     sampling = GREEDY.model_copy(update={"stop": (stop, "never said")})
     draft = local.draft(ask("a", "hello").prompt, sampling)
     local.extend([draft], sampling)
-    assert len(draft.said) == whole[0] + 3
+    assert len(draft.generated) == whole[0] + 3
     assert local.ending(draft, sampling) == (before, "stop")
 
 
@@ -246,7 +246,7 @@ def test_sampling_uses_the_whole_vocabulary_unless_top_p_limits_it(llama: Path, 
     def firsts(sampling: Sampling) -> list[int]:
         drafts = [local.draft(ask("a", f"hello {n}").prompt, sampling) for n in range(300)]
         local.extend(drafts, sampling)
-        return [draft.said[0] for draft in drafts]
+        return [draft.generated[0] for draft in drafts]
 
     one = Sampling(max_new_tokens=1)
     assert len(set(firsts(one.model_copy(update={"temperature": 100.0})))) > 100
@@ -479,10 +479,10 @@ def damaged(folder: Path, how: str) -> None:
 @pytest.mark.parametrize(
     ("how", "said"),
     [
-        ("no weights", "no model.safetensors, only pytorch_model.bin, and other formats"),
-        ("no config", "no config.json or adapter_config.json"),
+        ("no weights", "no model.safetensors, only pytorch_model.bin, and only safetensors"),
+        ("no config", "no config.json and no adapter_config.json"),
         ("cut weights", "cannot be loaded"),
-        ("more layers", "9 weights that config.json asks for are absent"),
+        ("more layers", "9 weights that config.json requires are missing"),
         ("more words", "1 weights|2 weights"),
         ("new architecture", "nova"),
         ("no tokenizer", "no usable tokenizer"),
@@ -508,7 +508,9 @@ def test_a_folder_that_does_not_exist_is_named(model: str) -> None:
 
 def test_a_name_that_the_hub_does_not_give_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    with pytest.raises(ModelError, match="nobody/nothing: neither a folder nor a model") as caught:
+    with pytest.raises(
+        ModelError, match="nobody/nothing: no such folder, and the hub cannot"
+    ) as caught:
         open_engine("hf", EngineConfig(model="nobody/nothing"))
     assert "\n" not in str(caught.value)
 

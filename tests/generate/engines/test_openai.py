@@ -197,21 +197,24 @@ def test_a_reply_that_does_not_come_in_time_is_a_record(
         ('{"choices": [{"finish_reason": "stop"}]}', "choices.0.message: Field required"),
         (
             '{"choices": [{"finish_reason": "abort", "message": {"content": "a"}}]}',
-            "unusable reply: the server broke off: finish_reason 'abort'",
+            "unusable reply: the server aborted: finish_reason 'abort'",
         ),
         (
             '{"choices": [{"finish_reason": "stop", "message": {"content": "\\ud800"}}]}',
             "unusable reply: body: Invalid JSON",
         ),
-        (f'{{"choices": [{ONE}, {ONE}]}}', "unusable reply: 2 choices, and one was asked for"),
-        (f'{{"choices": [{ONE}], "choices": [{ONE}]}}', "unusable reply: 'choices' is there twice"),
+        (f'{{"choices": [{ONE}, {ONE}]}}', "unusable reply: 2 choices, but one was requested"),
+        (
+            f'{{"choices": [{ONE}], "choices": [{ONE}]}}',
+            "the key 'choices' occurs twice",
+        ),
         (
             '{"choices": [{"message": {"content": "a", "content": "b"}}]}',
-            "unusable reply: 'content' is there twice",
+            "unusable reply: the key 'content' occurs twice",
         ),
         (
             '{"choices": [{"message": {"role": "user", "content": "a"}}]}',
-            "unusable reply: a message of 'user', not of the assistant",
+            "unusable reply: a message with role 'user', not the",
         ),
         (
             f'{{"error": {{"message": "overloaded"}}, "choices": [{ONE}]}}',
@@ -358,7 +361,7 @@ def test_a_key_that_no_header_can_hold_is_refused_without_showing_it(
     [
         ({"base_url": "http://127.0.0.1:1/v1"}, "--model NAME"),
         ({"model": "m"}, "--base-url http"),
-        ({"model": "m", "base_url": "127.0.0.1:8000"}, r"--base-url is no http\(s\) address"),
+        ({"model": "m", "base_url": "127.0.0.1:8000"}, r"--base-url must be an http\(s\) address"),
         (
             {"model": "m", "base_url": "http://127.0.0.1/v1", "template": "urial"},
             "the server renders the prompt, so template 'urial' has no effect",
@@ -409,7 +412,7 @@ def test_a_setting_that_holds_a_key_is_refused_without_showing_it(
 
 @pytest.mark.parametrize("url", ["http://ann:pa55w0rd/v1", "ftp://pa55w0rd/v1", "pa55w0rd"])
 def test_an_address_that_is_none_is_not_repeated(url: str) -> None:
-    with pytest.raises(ConfigError, match="--base-url is no http") as caught:
+    with pytest.raises(ConfigError, match="--base-url must be an http") as caught:
         open_engine("openai", EngineConfig(model="m", base_url=url))
     assert "pa55w0rd" not in str(caught.value)
 
@@ -628,7 +631,7 @@ def test_another_model_than_the_one_asked_for_is_named_once(
     given = list(engine.complete([ask(f"{n}", f"q{n}") for n in range(6)], SHORT))
     assert all(one.response == "a" for one in given)
     said = [record.getMessage() for record in caplog.records]
-    assert said == [r"asked for model 'judge'; the server answers as 'other\x1b[31m'"]
+    assert said == [r"requested model 'judge', but the server answers as 'other\x1b[31m'"]
 
 
 def test_an_error_is_one_short_line_that_steers_no_terminal(

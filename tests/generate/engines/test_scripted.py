@@ -46,7 +46,7 @@ def test_another_table_is_another_model_whatever_its_order() -> None:
 def test_a_line_that_is_no_pair_is_named(table: Path) -> None:
     with table.open("a") as out:
         out.write('{"prompt": "no response"}\n')
-    with pytest.raises(DataError, match=r"table\.jsonl:2: not a Line"):
+    with pytest.raises(DataError, match=r"table\.jsonl:2: not a ScriptedAnswer"):
         open_engine("scripted", EngineConfig(table=table))
 
 

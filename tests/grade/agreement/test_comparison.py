@@ -21,7 +21,7 @@ from response_tuning.grade.agreement.labelled_sets import (
     Labelled,
     LabelledSet,
 )
-from response_tuning.grade.judges.refusals import Said
+from response_tuning.grade.judges.refusals import Judgement
 
 Answer = Callable[..., Completion]
 PAIR = Labelled("part", "do", ("x", "y"), "1")
@@ -31,7 +31,7 @@ def labelled_set(words: dict[str, str] | None = None, *rows: Labelled) -> Labell
     return LabelledSet("name", len(rows), lambda: iter(rows), (), words or REFUSALS)
 
 
-def said_of(completion: Answer, labelled: LabelledSet, row: Labelled, *replies: str) -> Said:
+def said_of(completion: Answer, labelled: LabelledSet, row: Labelled, *replies: str) -> Judgement:
     asked = questions(labelled, row)
     assert len(asked) == len(replies)
     given = [completion(one, reply) for one, reply in zip(asked, replies, strict=True)]

@@ -18,7 +18,7 @@ from response_tuning.artifacts import (
 from response_tuning.configs import GradeConfig
 from response_tuning.errors import ConfigError, DataError
 from response_tuning.grade import JudgedBenchmark, grade, open_benchmark
-from response_tuning.grade.benchmark import Say, Totalled
+from response_tuning.grade.benchmark import AskJudge, Totalled
 
 Make = Callable[..., Completion]
 NAME = "alpaca-eval"
@@ -58,7 +58,7 @@ def config(data: Path) -> Callable[..., GradeConfig]:
 
 
 @pytest.fixture
-def answer_wins(completion: Make) -> Say:
+def answer_wins(completion: Make) -> AskJudge:
     """A judge that prefers the answer that is graded to the reference's."""
 
     def ask(requests: Iterable[Request]) -> Iterator[Completion]:
@@ -171,7 +171,7 @@ def test_without_a_judge_the_items_need_no_reference_but_comparing_does(
 
 
 def test_answers_are_graded_against_the_reference(
-    config: Callable[..., GradeConfig], completion: Make, answer_wins: Say, tmp_path: Path
+    config: Callable[..., GradeConfig], completion: Make, answer_wins: AskJudge, tmp_path: Path
 ) -> None:
     items = open_benchmark(NAME, config()).items()
     answers = ["A ripe plum.", "Hello.", "One, and two."]

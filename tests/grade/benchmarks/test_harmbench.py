@@ -10,7 +10,7 @@ from response_tuning.configs import GradeConfig
 from response_tuning.errors import DataError
 from response_tuning.grade import Benchmark, open_benchmark
 from response_tuning.grade.benchmarks.harmbench import SOURCES
-from response_tuning.grade.sources import Rows, Source
+from response_tuning.grade.sources import BenchmarkSource, SourceRows
 from response_tuning.readers import Row
 
 HEADER = ("Behavior", "FunctionalCategory", "SemanticCategory", "Tags", "ContextString")
@@ -54,13 +54,13 @@ def test_a_context_comes_before_its_request_and_copyright_is_left_out(config: Gr
 
 
 def test_the_hubs_configurations_are_the_same_two_subsets(monkeypatch: pytest.MonkeyPatch) -> None:
-    def read(source: Source, _: GradeConfig) -> Rows:
+    def read(source: BenchmarkSource, _: GradeConfig) -> SourceRows:
         rows: list[dict[str, Any]] = [
             {"prompt": row[0], "context": row[4], "category": row[2]}
             for row in TABLE
             if row[1] == source.hub_config
         ]
-        return Rows(tuple(Row("hub", row) for row in rows), {"commit": "c"})
+        return SourceRows(tuple(Row("hub", row) for row in rows), {"commit": "c"})
 
     monkeypatch.setattr("response_tuning.grade.benchmarks.harmbench.read_source", read)
     assert shown(GradeConfig()) == EXPECTED

@@ -299,7 +299,7 @@ def test_the_stored_results_of_gpt_4_are_found_again(public_data: Path) -> None:
     agree: Counter[bool] = Counter()
     unchecked = 0
     for row in map(json.loads, stored.read_text(encoding="utf-8").split("\n")[:-1]):
-        task = benchmark._tasks[f"ifeval-{row['key']}"]
+        task = benchmark._instructed_items[f"ifeval-{row['key']}"]
         expected = zip(task.instructions, row["strict"], row["loose"], strict=True)
         for instruction, strict, loose in expected:
             found = ifeval._followed(task.item.prompt[0].content, instruction, row["response"])

@@ -168,7 +168,7 @@ def test_the_ratio_of_a_file_is_over_all_requirements(
 @pytest.mark.parametrize(
     ("change", "fault"),
     [
-        ({"id": "user_0"}, "infobench.jsonl:2: id 'user_0' is there twice"),
+        ({"id": "user_0"}, "infobench.jsonl:2: id 'user_0' is not unique"),
         ({"decomposed_questions": []}, "infobench.jsonl:2: expected a list of questions"),
         ({"decomposed_questions": "['Is it?']"}, "found \"\\['Is it\\?'\\]\""),
         ({"decomposed_questions": [None]}, "found \\[None\\]"),

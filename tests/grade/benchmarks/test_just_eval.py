@@ -7,16 +7,22 @@ from typing import Any
 
 import pytest
 
-from response_tuning.artifacts import Completion, Request, Score, read_jsonl, write_jsonl
+from response_tuning.artifacts import (
+    Completion,
+    Request,
+    Score,
+    read_jsonl,
+    write_json,
+    write_jsonl,
+)
 from response_tuning.configs import GradeConfig
 from response_tuning.errors import ConfigError, DataError
-from response_tuning.grade import JudgedBenchmark, grade, open_benchmark
+from response_tuning.grade import Exporting, JudgedBenchmark, grade, open_benchmark
 from response_tuning.grade.benchmarks.just_eval import (
     ASPECTS,
     JustEval,
-    just_eval,
-    just_eval_safety,
-    write_outputs,
+    JustEvalSafety,
+    outputs,
 )
 
 ROWS: list[dict[str, Any]] = [
@@ -76,23 +82,23 @@ def test_prompts_without_ids_are_numbered_as_the_published_ids_are(
     written: Callable[..., GradeConfig],
 ) -> None:
     rows = [{key: row[key] for key in row if key != "id"} for row in ROWS]
-    assert [i.item_id for i in just_eval_safety(written(rows)).items()] == ["3"]
+    assert [i.item_id for i in JustEvalSafety(written(rows)).items()] == ["3"]
 
 
 def test_prompts_with_one_id_are_refused(written: Callable[..., GradeConfig]) -> None:
-    with pytest.raises(DataError, match=r"instruct\.json: record 5: id 0 is there twice"):
-        just_eval(written([*ROWS, ROWS[0]])).items()
+    with pytest.raises(DataError, match=r"instruct\.json: record 5: id 0 is not unique"):
+        JustEval(written([*ROWS, ROWS[0]])).items()
 
 
 def test_a_file_without_prompts_of_the_category_is_refused(
     written: Callable[..., GradeConfig],
 ) -> None:
     with pytest.raises(DataError, match="record 1: this row and all others are not 'safety'"):
-        just_eval_safety(written(ROWS[:3])).items()
+        JustEvalSafety(written(ROWS[:3])).items()
 
 
 def test_the_origin_is_the_file_and_its_digest(written: Callable[..., GradeConfig]) -> None:
-    origin = just_eval(written()).origin
+    origin = JustEval(written()).origin
     assert Path(origin["path"]).name == "just_eval_instruct.json"
     assert len(origin["sha256"]) == 64
 
@@ -106,7 +112,7 @@ def test_nothing_is_read_before_the_items_are_asked_for(tmp_path: Path) -> None:
 def test_the_judge_is_asked_once_for_all_aspects_and_shown_both_texts_between_marks(
     written: Callable[..., GradeConfig], completion: Callable[..., Completion]
 ) -> None:
-    rule = just_eval(written())
+    rule = JustEval(written())
     item = rule.items()[1]
     (question,) = rule.questions(item, completion(item, "With {heat}."))
     text = question.prompt[0].content
@@ -185,7 +191,7 @@ def test_an_answer_that_the_judge_quotes_does_not_choose_its_score(
 def test_an_answer_cannot_close_the_marks_around_it(
     answer: str, written: Callable[..., GradeConfig], completion: Callable[..., Completion]
 ) -> None:
-    rule = just_eval_safety(written())
+    rule = JustEvalSafety(written())
     (item,) = rule.items()
     (question,) = rule.questions(item, completion(item, answer))
     before, _, after = question.prompt[0].content.partition(f"\n{answer}\n")
@@ -215,11 +221,12 @@ def test_outputs_come_back_as_they_were_written(
     written: Callable[..., GradeConfig], completion: Callable[..., Completion], tmp_path: Path
 ) -> None:
     path = tmp_path / "outputs_m.json"
-    rules = [just_eval(written()), just_eval_safety(written())]
+    rules = [JustEval(written()), JustEvalSafety(written())]
     answers = [
         completion(item, f"Because {item.item_id}.") for rule in rules for item in rule.items()
     ]
-    assert write_outputs(path, answers) == 4
+    write_json(path, outputs(answers))
+    assert len(outputs(answers)) == 4
     assert json.loads(path.read_text())[1] == {
         "id": 1,
         "instruction": "How do I {bake}?",
@@ -233,12 +240,21 @@ def test_outputs_come_back_as_they_were_written(
 
 
 def test_an_answer_that_is_an_error_is_not_exported(
-    written: Callable[..., GradeConfig], completion: Callable[..., Completion], tmp_path: Path
+    written: Callable[..., GradeConfig], completion: Callable[..., Completion]
 ) -> None:
-    (item,) = just_eval_safety(written()).items()
+    (item,) = JustEvalSafety(written()).items()
     with pytest.raises(DataError, match="item 3 has no answer"):
-        write_outputs(tmp_path / "o.json", [completion(item, None, None, error="gone")])
-    assert not (tmp_path / "o.json").exists()
+        outputs([completion(item, None, None, error="gone")])
+
+
+def test_the_answers_to_the_regular_prompts_are_exported_for_the_just_eval_package(
+    written: Callable[..., GradeConfig], completion: Callable[..., Completion]
+) -> None:
+    rule = open_benchmark("just-eval", written())
+    assert isinstance(rule, Exporting)
+    answers = [completion(item, "Because.") for item in rule.items()]
+    assert rule.export(answers, "rt") == {"outputs.json": outputs(answers)}
+    assert not isinstance(open_benchmark("just-eval-safety", written()), Exporting)
 
 
 OUTPUT = {"id": 3, "instruction": "Do harm.", "output": "No.", "generator": "m"}
@@ -249,7 +265,7 @@ OUTPUT = {"id": 3, "instruction": "Do harm.", "output": "No.", "generator": "m"}
     [
         ([OUTPUT | {"id": 2}], "no answer to item 3"),
         ([OUTPUT | {"instruction": "Do good."}], "'instruction' is not the prompt of item 3"),
-        ([OUTPUT, OUTPUT], "record 2: id 3 is there twice"),
+        ([OUTPUT, OUTPUT], "record 2: id 3 is not unique"),
         ([OUTPUT | {"output": None}], "record 1: expected text in 'output', found None"),
     ],
 )
@@ -259,7 +275,7 @@ def test_outputs_of_other_prompts_are_refused(
     path = tmp_path / "outputs_m.json"
     path.write_text(json.dumps(rows))
     with pytest.raises(DataError, match=fault):
-        just_eval_safety(written()).read_outputs(path)
+        JustEvalSafety(written()).read_outputs(path)
 
 
 JUDGED = {"id": 3, "input": "Do harm.", "result": '{"safety": {"reason": "so", "score": "2"}}'}
@@ -270,7 +286,7 @@ def test_stored_replies_of_a_judge_are_scored(
 ) -> None:
     path = tmp_path / "safety_scores_m.json"
     path.write_text(json.dumps([JUDGED | {"parsed_result": {"safety": {"score": "5"}}}]))
-    found = list(just_eval_safety(written()).read_judgements(path))
+    found = list(JustEvalSafety(written()).read_judgements(path))
     assert [(s.item_id, s.metric, s.value, s.group) for s in found] == [
         ("3", "safety", 2, "MaliciousInstruct"),
         ("3", "unclassified", 0, "MaliciousInstruct"),
@@ -290,7 +306,7 @@ def test_stored_replies_about_other_prompts_are_refused(
     path = tmp_path / "safety_scores_m.json"
     path.write_text(json.dumps([row]))
     with pytest.raises(DataError, match=fault):
-        list(just_eval_safety(written()).read_judgements(path))
+        list(JustEvalSafety(written()).read_judgements(path))
 
 
 REGULAR = {
@@ -307,7 +323,7 @@ UNSAFE = {"hh-rlhf/red-team-attempts": 100, "MaliciousInstruct": 100}
 
 def test_the_published_prompts_are_800_and_200_with_their_own_ids(public_data: Path) -> None:
     config = GradeConfig(data=public_data)
-    for make, groups, first in ((just_eval, REGULAR, 0), (just_eval_safety, UNSAFE, 800)):
+    for make, groups, first in ((JustEval, REGULAR, 0), (JustEvalSafety, UNSAFE, 800)):
         items = make(config).items()
         assert Counter(item.group for item in items) == groups
         assert [item.item_id for item in items] == [str(first + n) for n in range(len(items))]
@@ -316,20 +332,18 @@ def test_the_published_prompts_are_800_and_200_with_their_own_ids(public_data: P
 @pytest.mark.parametrize(
     "model", ["Llama-2-7b-chat-hf", "Mistral-7B-Instruct-v0.1", "vicuna-7b-v1.5"]
 )
-def test_published_outputs_survive_a_round_trip(
-    model: str, public_data: Path, tmp_path: Path
-) -> None:
+def test_published_outputs_survive_a_round_trip(model: str, public_data: Path) -> None:
     config = GradeConfig(data=public_data)
     published = public_data / "just_eval" / f"outputs_{model}.json"
-    rules = (just_eval(config), just_eval_safety(config))
+    rules = (JustEval(config), JustEvalSafety(config))
     answers = [answer for rule in rules for answer in rule.read_outputs(published)]
-    assert write_outputs(tmp_path / "again.json", answers) == 1000
-    assert json.loads((tmp_path / "again.json").read_text()) == json.loads(published.read_text())
+    assert len(answers) == 1000
+    assert outputs(answers) == json.loads(published.read_text())
 
 
-STORED: dict[str, tuple[Callable[[GradeConfig], JustEval], dict[str, float], int]] = {
+STORED: dict[str, tuple[type[JustEval | JustEvalSafety], dict[str, float], int]] = {
     "general_scores_gpt-3.5-turbo-0301_half": (
-        just_eval,
+        JustEval,
         {
             "helpfulness": 4.595,
             "clarity": 4.898,
@@ -341,9 +355,9 @@ STORED: dict[str, tuple[Callable[[GradeConfig], JustEval], dict[str, float], int
         },
         15,
     ),
-    "safety_scores_Llama-2-7b-chat-hf": (just_eval_safety, {"safety": 5, "unclassified": 0}, 0),
-    "safety_scores_Mistral-7B-Instruct-v0.1": (just_eval_safety, {"safety": 4.745}, 0),
-    "safety_scores_vicuna-7b-v1.5": (just_eval_safety, {"safety": 4.6}, 0),
+    "safety_scores_Llama-2-7b-chat-hf": (JustEvalSafety, {"safety": 5, "unclassified": 0}, 0),
+    "safety_scores_Mistral-7B-Instruct-v0.1": (JustEvalSafety, {"safety": 4.745}, 0),
+    "safety_scores_vicuna-7b-v1.5": (JustEvalSafety, {"safety": 4.6}, 0),
 }
 
 

@@ -8,7 +8,7 @@ import pytest
 from response_tuning.artifacts import digest
 from response_tuning.grade import BENCHMARKS, Benchmark, Item, open_benchmark
 from response_tuning.grade.benchmarks.miniature import is_correct, is_refusal, is_well_formed
-from response_tuning.miniature.examples import Question, act_questions, ordinary_questions
+from response_tuning.miniature.examples import FamilyQuestion, act_questions, ordinary_questions
 from response_tuning.miniature.families import families
 from response_tuning.miniature.world import Fact
 
@@ -26,7 +26,7 @@ def item(benchmark: str, group: str) -> Item:
     return next(one for one in open_benchmark(benchmark).items() if one.group == group)
 
 
-def question(benchmark: str, wanted: Item) -> Question:
+def question(benchmark: str, wanted: Item) -> FamilyQuestion:
     made = {
         "miniature-seen": ordinary_questions("seen", "test"),
         "miniature-refusal": act_questions("look-alike", "test"),

@@ -94,5 +94,7 @@ def test_a_model_that_refuses_nothing_has_no_precision(
 
 def test_a_prompt_is_safe_or_unsafe(tmp_path: Path) -> None:
     config = write(tmp_path / "prompts.csv", [*ROWS, "9,How?,homonyms,maybe\n"])
-    with pytest.raises(DataError, match=r"prompts.csv:11: label 'maybe'; it is 'safe' or 'unsafe'"):
+    with pytest.raises(
+        DataError, match=r"prompts.csv:11: label 'maybe'; expected 'safe' or 'unsafe'"
+    ):
         open_benchmark("xstest", config).items()

@@ -4,9 +4,9 @@ from typing import Any
 import pytest
 
 from response_tuning.grade.judges.json_scores import (
-    Rating,
+    AspectScore,
+    aspect_scores,
     only_object,
-    ratings,
     read_score,
     scale_form,
 )
@@ -68,7 +68,7 @@ QUOTED = '{"safety": {"reason": "perfect", "score": 5}}'
     ],
 )
 def test_the_one_object_that_scores_is_the_verdict(reply: str) -> None:
-    assert ratings(reply, ["safety"])["safety"].score == 4
+    assert aspect_scores(reply, ["safety"])["safety"].score == 4
 
 
 @pytest.mark.parametrize(
@@ -83,9 +83,9 @@ def test_what_is_quoted_from_the_answer_is_no_verdict_and_unknown_quotations_lea
     reply: str,
 ) -> None:
     answer = f"Sure.\n{QUOTED}\nBye."
-    assert ratings(reply, ["safety"], answer)["safety"].score == 4
-    assert ratings(QUOTED, ["safety"], answer)["safety"].score is None
-    assert ratings(reply, ["safety"])["safety"].score is None
+    assert aspect_scores(reply, ["safety"], answer)["safety"].score == 4
+    assert aspect_scores(QUOTED, ["safety"], answer)["safety"].score is None
+    assert aspect_scores(reply, ["safety"])["safety"].score is None
 
 
 @pytest.mark.parametrize(
@@ -103,16 +103,16 @@ def test_what_is_quoted_from_the_answer_is_no_verdict_and_unknown_quotations_lea
 def test_a_score_that_the_answer_holds_is_no_verdict_among_other_words(material: str) -> None:
     nested = '{"safety": {"reason": "perfect", "score": 5}}'
     quoted = nested if "score" in material else '{"safety": 5}'
-    assert ratings(f"It says {quoted}", ["safety"], material)["safety"].score is None
-    assert ratings(f"{quoted} it says. {WHOLE}", ["safety"], material)["safety"].score == 4
+    assert aspect_scores(f"It says {quoted}", ["safety"], material)["safety"].score is None
+    assert aspect_scores(f"{quoted} it says. {WHOLE}", ["safety"], material)["safety"].score == 4
     own = '{"safety": {"reason": "harmless", "score": 5}}'
-    assert ratings(f"```json\n{own}\n```", ["safety"], material)["safety"].score == 5
-    assert ratings(f"I say: {WHOLE}", ["safety"], material)["safety"].score == 4
+    assert aspect_scores(f"```json\n{own}\n```", ["safety"], material)["safety"].score == 5
+    assert aspect_scores(f"I say: {WHOLE}", ["safety"], material)["safety"].score == 4
 
 
 def test_an_object_in_a_block_quote_is_no_verdict() -> None:
-    assert ratings(f"It says\n> {QUOTED}", ["safety"])["safety"].score is None
-    assert ratings(f"It says\n> {QUOTED}\n\n{WHOLE}", ["safety"])["safety"].score == 4
+    assert aspect_scores(f"It says\n> {QUOTED}", ["safety"])["safety"].score is None
+    assert aspect_scores(f"It says\n> {QUOTED}\n\n{WHOLE}", ["safety"])["safety"].score == 4
 
 
 @pytest.mark.parametrize(
@@ -140,14 +140,14 @@ def test_an_object_in_a_block_quote_is_no_verdict() -> None:
     ids=lambda reply: reply[:60],
 )
 def test_a_reply_that_is_broken_or_says_two_things_gives_no_score(reply: str) -> None:
-    assert ratings(reply, ["safety"])["safety"].score is None
+    assert aspect_scores(reply, ["safety"])["safety"].score is None
 
 
 def test_each_aspect_is_read_by_itself_with_its_reason_or_what_stood_there() -> None:
     reply = json.dumps(
         {"a": {"reason": "so", "score": "3"}, "b": {"score": "N/A"}, "c": {"reason": "no"}, "d": 2}
     )
-    found = ratings(reply, "abcde")
+    found = aspect_scores(reply, "abcde")
     assert found == {
         "a": (3, "so"),
         "b": (None, "'N/A'"),
@@ -158,9 +158,9 @@ def test_each_aspect_is_read_by_itself_with_its_reason_or_what_stood_there() -> 
 
 
 def test_a_reason_can_be_written_to_a_file_whatever_it_holds() -> None:
-    found = ratings('{"a": {"reason": "half \\ud83d", "score": 3}, "b": "\\ud83d"}', "ab")
-    assert found["a"] == Rating(3, "half ?")
-    assert found["b"].said.encode().isascii()
+    found = aspect_scores('{"a": {"reason": "half \\ud83d", "score": 3}, "b": "\\ud83d"}', "ab")
+    assert found["a"] == AspectScore(3, "half ?")
+    assert found["b"].reason.encode().isascii()
 
 
 @pytest.mark.parametrize(

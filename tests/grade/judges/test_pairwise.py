@@ -4,11 +4,19 @@ from pathlib import Path
 
 import pytest
 
-from response_tuning.artifacts import Completion, Message, Request, Score, Total, write_jsonl
+from response_tuning.artifacts import (
+    Completion,
+    Message,
+    Request,
+    Score,
+    Total,
+    write_json,
+    write_jsonl,
+)
 from response_tuning.errors import DataError, EngineError
 from response_tuning.grade import Item, JudgedBenchmark
-from response_tuning.grade.benchmark import Say, Totalled
-from response_tuning.grade.judges.alpaca_eval_files import write_model_outputs
+from response_tuning.grade.benchmark import AskJudge, Totalled
+from response_tuning.grade.judges.alpaca_eval_files import model_outputs
 from response_tuning.grade.judges.pairwise import Pairwise, compare, read_answers
 
 Make = Callable[..., Completion]
@@ -152,10 +160,10 @@ ITEMS = [asked(f"item-{number}", f"Question {number}?") for number in range(12)]
 
 
 @pytest.fixture
-def say(completion: Make) -> Callable[[Judge], Say]:
+def say(completion: Make) -> Callable[[Judge], AskJudge]:
     """Make a judge of a rule that says which of two answers, in the order shown, is better."""
 
-    def make(rule: Judge) -> Say:
+    def make(rule: Judge) -> AskJudge:
         def ask(requests: Iterable[Request]) -> Iterator[Completion]:
             for request in requests:
                 yield completion(request, f"Well.\nVerdict: {rule(*shown(request))}")
@@ -188,7 +196,7 @@ def sides(completion: Make) -> tuple[list[Completion], list[Completion]]:
 
 
 def test_any_two_runs_can_be_compared(
-    sides: tuple[list[Completion], list[Completion]], say: Callable[[Judge], Say]
+    sides: tuple[list[Completion], list[Completion]], say: Callable[[Judge], AskJudge]
 ) -> None:
     scores, totals = compare(*sides, say(longer))
     found = numbers(scores, totals)
@@ -203,7 +211,7 @@ def test_any_two_runs_can_be_compared(
 
 
 def test_swapping_two_runs_gives_the_rest_of_each_rate(
-    sides: tuple[list[Completion], list[Completion]], say: Callable[[Judge], Say]
+    sides: tuple[list[Completion], list[Completion]], say: Callable[[Judge], AskJudge]
 ) -> None:
     one, other = sides
     there, back = (
@@ -220,7 +228,7 @@ def test_swapping_two_runs_gives_the_rest_of_each_rate(
 
 
 def test_a_run_against_itself_wins_half_and_asks_nothing(
-    sides: tuple[list[Completion], list[Completion]], say: Callable[[Judge], Say]
+    sides: tuple[list[Completion], list[Completion]], say: Callable[[Judge], AskJudge]
 ) -> None:
     def unasked(first: str, second: str) -> str:
         raise AssertionError(first + second)
@@ -230,7 +238,7 @@ def test_a_run_against_itself_wins_half_and_asks_nothing(
 
 
 def test_a_judge_that_prefers_a_place_prefers_nobody(
-    sides: tuple[list[Completion], list[Completion]], say: Callable[[Judge], Say]
+    sides: tuple[list[Completion], list[Completion]], say: Callable[[Judge], AskJudge]
 ) -> None:
     found = numbers(*compare(*sides, say(lambda first, second: "A")))
     assert found["win_rate"] == 0.5
@@ -239,7 +247,7 @@ def test_a_judge_that_prefers_a_place_prefers_nobody(
 
 
 def test_pairs_that_cannot_be_read_are_no_part_of_the_total(
-    sides: tuple[list[Completion], list[Completion]], say: Callable[[Judge], Say]
+    sides: tuple[list[Completion], list[Completion]], say: Callable[[Judge], AskJudge]
 ) -> None:
     def short(first: str, second: str) -> str:
         return "unclear" if "x" * 90 in first + second else longer(first, second)
@@ -253,7 +261,7 @@ def test_pairs_that_cannot_be_read_are_no_part_of_the_total(
 
 
 def test_difficulties_are_part_of_the_model_where_they_are_given(
-    sides: tuple[list[Completion], list[Completion]], say: Callable[[Judge], Say]
+    sides: tuple[list[Completion], list[Completion]], say: Callable[[Judge], AskJudge]
 ) -> None:
     scores, (without,) = compare(*sides, say(longer))
     hard = {item.item_id: (-1.0) ** place for place, item in enumerate(ITEMS)}
@@ -277,7 +285,7 @@ def test_a_judge_that_fails_is_an_error(
 @pytest.mark.parametrize("side", [0, 1])
 def test_a_side_without_an_answer_or_with_two_is_refused(
     sides: tuple[list[Completion], list[Completion]],
-    say: Callable[[Judge], Say],
+    say: Callable[[Judge], AskJudge],
     completion: Make,
     side: int,
 ) -> None:
@@ -291,7 +299,7 @@ def test_a_side_without_an_answer_or_with_two_is_refused(
 
 
 def test_answers_to_other_prompts_are_refused(
-    sides: tuple[list[Completion], list[Completion]], say: Callable[[Judge], Say]
+    sides: tuple[list[Completion], list[Completion]], say: Callable[[Judge], AskJudge]
 ) -> None:
     other = (Message(role="user", content="Another?"),)
     sides[1][2] = sides[1][2].model_copy(update={"prompt": other})
@@ -306,7 +314,7 @@ def test_answers_are_read_from_completions_or_from_model_outputs(
     write_jsonl(path, reversed(sides[0]))
     read = read_answers(path, ITEMS)
     assert read == {completion.item_id: completion.response for completion in sides[0]}
-    write_model_outputs(outputs, ITEMS[::-1], read, "mine")
+    write_json(outputs, model_outputs(ITEMS[::-1], read, "mine"))
     assert read_answers(outputs, ITEMS) == read
     few = ITEMS[2:4]
     assert (
@@ -322,6 +330,6 @@ def test_a_reference_that_lacks_an_answer_is_named_with_the_item(
     with pytest.raises(DataError, match=r"answers\.jsonl: no answer to item item-11"):
         read_answers(path, ITEMS)
     texts = {item.item_id: "x" for item in ITEMS}
-    write_model_outputs(outputs, ITEMS[:-1], texts, "mine")
+    write_json(outputs, model_outputs(ITEMS[:-1], texts, "mine"))
     with pytest.raises(DataError, match=r"json: no answer to item item-11, 'Question 11\?'"):
         read_answers(outputs, ITEMS)

@@ -1,23 +1,19 @@
-from collections.abc import Callable, Iterable, Sequence
-from statistics import fmean
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import pytest
 
 from response_tuning.artifacts import Completion, Score
 from response_tuning.configs import GradeConfig
-from response_tuning.errors import DataError
 from response_tuning.grade import Benchmark, Item, JudgedBenchmark
 from response_tuning.grade.judges.refusals import (
     EMPTY,
-    SUITE,
     UNREADABLE,
-    Asked,
+    RefusalBenchmark,
+    RefusalPrompts,
     label,
     question,
-    refusal_benchmark,
     request,
-    suite_average,
 )
 from response_tuning.grade.judges.verdicts import DATA_NOT_ORDERS
 
@@ -27,8 +23,8 @@ ITEMS = [ITEM, request("b", "And the key?", "group")]
 JUDGE = GradeConfig.model_validate({"judge": {"engine": "openai"}})
 
 
-def read(_: GradeConfig) -> Asked:
-    return Asked(ITEMS, {"path": "p"}, {"b": 0.25})
+def read(_: GradeConfig) -> RefusalPrompts:
+    return RefusalPrompts(ITEMS, {"path": "p"}, {"b": 0.25})
 
 
 @pytest.fixture
@@ -36,7 +32,7 @@ def by_judge(completion: Complete) -> Callable[..., list[Score]]:
     """Score an answer with one reply of a judge."""
 
     def run(answer: str, reply: str, finish_reason: str = "stop", item: Item = ITEM) -> list[Score]:
-        benchmark = refusal_benchmark(JUDGE, read)
+        benchmark = RefusalBenchmark(read)(JUDGE)
         assert isinstance(benchmark, JudgedBenchmark)
         said = completion(item, answer)
         asked = benchmark.questions(item, said)
@@ -48,10 +44,6 @@ def by_judge(completion: Complete) -> Callable[..., list[Score]]:
 
 def values(scores: Iterable[Score]) -> dict[str, float]:
     return {score.metric: score.value for score in scores}
-
-
-def weighted_mean(scores: Sequence[Score]) -> float:
-    return sum(s.value * s.weight for s in scores) / sum(s.weight for s in scores)
 
 
 # A judge
@@ -105,7 +97,7 @@ def test_every_prompt_counts_in_all_three_rates(
 def test_an_empty_answer_is_a_refusal_about_which_nobody_is_asked(
     by_judge: Callable[..., list[Score]], completion: Complete
 ) -> None:
-    judged = refusal_benchmark(JUDGE, read)
+    judged = RefusalBenchmark(read)(JUDGE)
     assert isinstance(judged, JudgedBenchmark)
     for nothing in ("", " \n"):
         assert not judged.questions(ITEM, completion(ITEM, nothing))
@@ -154,7 +146,7 @@ def test_an_answer_cannot_speak_as_the_judge(
 
 
 def test_without_a_judge_the_offline_rule_decides(completion: Complete) -> None:
-    benchmark = refusal_benchmark(GradeConfig(), read)
+    benchmark = RefusalBenchmark(read)(GradeConfig())
     assert isinstance(benchmark, Benchmark)
     assert not isinstance(benchmark, JudgedBenchmark)
     refused = list(benchmark.score(ITEM, completion(ITEM, "I can't help with that.")))
@@ -167,11 +159,11 @@ def test_without_a_judge_the_offline_rule_decides(completion: Complete) -> None:
 def test_nothing_is_read_before_it_is_needed_and_then_once() -> None:
     reads = []
 
-    def counted(config: GradeConfig) -> Asked:
+    def counted(config: GradeConfig) -> RefusalPrompts:
         reads.append(config)
         return read(config)
 
-    benchmark: Any = refusal_benchmark(GradeConfig(), counted)
+    benchmark: Any = RefusalBenchmark(counted)(GradeConfig())
     assert not reads
     assert (benchmark.items(), benchmark.items(), benchmark.origin) == (ITEMS, ITEMS, {"path": "p"})
     assert len(reads) == 1
@@ -179,52 +171,3 @@ def test_nothing_is_read_before_it_is_needed_and_then_once() -> None:
 
 def test_an_item_may_weigh_less(by_judge: Callable[..., list[Score]]) -> None:
     assert {s.weight for s in by_judge("1", "Verdict: Refusal", item=ITEMS[1])} == {0.25}
-
-
-# The mean of the four
-
-
-def scores_of(benchmark: str, refused: Sequence[bool], weights: Sequence[float]) -> list[Score]:
-    found = []
-    for number, (value, weight) in enumerate(zip(refused, weights, strict=True)):
-        for metric, said in (("refusal", value), ("compliance", not value), ("empty", False)):
-            item_id = f"{benchmark}-{number}"
-            score = Score(item_id=item_id, metric=metric, value=float(said), weight=weight)
-            found.append(score)
-    return found
-
-
-FOUR = {
-    "advbench": scores_of("advbench", [True] * 3 + [False] * 7, [1] * 10),
-    "harmbench": scores_of("harmbench", [True, True, False, False, True], [0.25] * 4 + [1.0]),
-    "malicious-instruct": scores_of("malicious-instruct", [True, False], [1, 1]),
-    "xstest": [
-        *scores_of("xstest", [True] * 4 + [False], [1] * 5),
-        Score(item_id="xstest-9", metric="false_refusal", value=1),
-    ],
-}
-
-
-def test_the_average_is_the_unweighted_mean_of_the_four_rates() -> None:
-    average = list(suite_average(FOUR))
-    rates = [0.3, (0.5 + 1) / 2, 0.5, 0.8]
-    refusal = [score for score in average if score.metric == "refusal"]
-    assert weighted_mean(refusal) == pytest.approx(fmean(rates))
-    compliance = [score for score in average if score.metric == "compliance"]
-    assert weighted_mean(compliance) == pytest.approx(1 - fmean(rates))
-    assert {score.metric for score in average} == {"refusal", "compliance"}
-
-
-def test_items_of_the_average_are_told_apart_by_their_benchmark() -> None:
-    average = list(suite_average(FOUR))
-    assert len({(score.item_id, score.metric) for score in average}) == len(average)
-    assert tuple(dict.fromkeys(score.group for score in average)) == SUITE
-    assert all(score.item_id.startswith(f"{score.group}/{score.group}-") for score in average)
-    assert not [score for score in average if score.item_id == "xstest/xstest-9"]
-
-
-@pytest.mark.parametrize("missing", SUITE)
-def test_there_is_no_average_of_three(missing: str) -> None:
-    three = {name: scores for name, scores in FOUR.items() if name != missing}
-    with pytest.raises(DataError, match=f"^{missing}: no score by 'refusal'"):
-        list(suite_average(three))

@@ -10,10 +10,18 @@ from datasets import Dataset
 from response_tuning.artifacts import file_digest
 from response_tuning.configs import GradeConfig
 from response_tuning.errors import DataError
-from response_tuning.grade.lm_eval.tasks import CORE, METRICS, chosen, load_tasks, read_data, scores
-from response_tuning.grade.sources import Rows
+from response_tuning.grade import LmEvalBenchmark, open_lm_eval, suites
+from response_tuning.grade.lm_eval.tasks import (
+    METRIC_MEANINGS,
+    chosen,
+    load_tasks,
+    read_data,
+    scores,
+)
+from response_tuning.grade.sources import SourceRows
 from response_tuning.readers import Row
 
+CORE = suites()["core"]
 CHOICES = {"text": ["red", "green", "blue"], "label": ["A", "B", "C"]}
 ROWS: dict[str, list[dict[str, Any]]] = {
     "arc/arc_easy_validation.jsonl": [
@@ -86,8 +94,14 @@ def data(tmp_path: Path) -> Path:
     return tmp_path
 
 
+def benchmark(name: str) -> LmEvalBenchmark:
+    found = open_lm_eval(name)
+    assert found is not None
+    return found
+
+
 def loaded(name: str, **config: Any) -> dict[str, Any]:
-    return load_tasks(name, read_data(name, GradeConfig(**config)))
+    return load_tasks(benchmark(name), read_data(benchmark(name), GradeConfig(**config)))
 
 
 def on_the_hub(path: str, subset: str | None) -> list[dict[str, Any]]:
@@ -169,14 +183,14 @@ def test_gsm8k_has_eight_examples_as_turns_of_a_conversation(data: Path) -> None
 
 def test_where_the_data_are_from_is_recorded(data: Path, hub: None) -> None:
     path = data / "piqa" / "piqa_validation_half.jsonl"
-    (local,) = read_data("core-piqa", GradeConfig(data=data)).values()
+    (local,) = read_data(benchmark("core-piqa"), GradeConfig(data=data)).values()
     assert local.origin == {"path": str(path), "sha256": file_digest(path)}
-    (there,) = read_data("core-piqa", GradeConfig()).values()
+    (there,) = read_data(benchmark("core-piqa"), GradeConfig()).values()
     assert there.origin == {"hub_id": "baber/piqa", "commit": "c0ffee", "split": "validation"}
 
 
 def test_the_hub_ids_are_those_of_lm_eval() -> None:
-    for core in CORE.values():
+    for core in map(benchmark, CORE):
         folder = Path(lm_eval.tasks.__file__).parent / core.folder
         manager = lm_eval.tasks.TaskManager(include_path=str(folder), include_defaults=False)
         for task, source in core.sources.items():
@@ -203,10 +217,10 @@ def test_a_subject_that_mmlu_has_not_is_refused(data: Path) -> None:
 
 @pytest.mark.parametrize("name", CORE)
 def test_a_row_without_its_columns_is_refused_with_its_line(name: str, data: Path) -> None:
-    for source in CORE[name].sources.values():
+    for source in benchmark(name).sources.values():
         (data / source.local).write_text('{"text": "x"}\n')
     with pytest.raises(DataError, match=r"\.jsonl:1: expected the columns .*, found"):
-        read_data(name, GradeConfig(data=data))
+        read_data(benchmark(name), GradeConfig(data=data))
 
 
 def test_a_copy_elsewhere_is_named_by_its_file_or_its_folder(data: Path) -> None:
@@ -218,12 +232,12 @@ def test_a_copy_elsewhere_is_named_by_its_file_or_its_folder(data: Path) -> None
 def test_one_file_is_no_copy_of_two(data: Path) -> None:
     paths = {"core-arc": data / "arc" / "arc_easy_validation.jsonl"}
     with pytest.raises(DataError, match=r"expected the folder that holds arc_easy_validation"):
-        read_data("core-arc", GradeConfig(paths=paths))
+        read_data(benchmark("core-arc"), GradeConfig(paths=paths))
 
 
 def test_without_a_copy_and_a_network_one_line_says_so() -> None:
     with pytest.raises(DataError, match="allenai/ai2_arc: cannot be loaded from the hub"):
-        read_data("core-arc", GradeConfig())
+        read_data(benchmark("core-arc"), GradeConfig())
 
 
 def test_a_limit_is_spread_over_the_tasks_of_a_benchmark(data: Path) -> None:
@@ -241,7 +255,9 @@ def sample(place: int, found: float, filtered: object, **more: object) -> dict[s
 def test_every_task_of_arc_counts_the_same() -> None:
     choice = (-1.0, False)
     easy = [sample(place, 1.0, choice) for place in range(3)]
-    found = list(scores("core-arc", {"arc_easy": easy, "arc_challenge": [sample(0, 0.0, choice)]}))
+    found = list(
+        scores(benchmark("core-arc"), {"arc_easy": easy, "arc_challenge": [sample(0, 0.0, choice)]})
+    )
     assert [score.group for score in found] == ["arc_easy"] * 3 + ["arc_challenge"]
     weighted = sum(score.value * score.weight for score in found)
     assert weighted / sum(score.weight for score in found) == pytest.approx(0.5)
@@ -249,7 +265,7 @@ def test_every_task_of_arc_counts_the_same() -> None:
 
 def test_every_item_of_mmlu_counts_the_same() -> None:
     anatomy = [sample(0, 1.0, (-1.0, False)), sample(1, 0.0, (-1.0, False))]
-    found = list(scores("core-mmlu", {"mmlu_anatomy": anatomy}))
+    found = list(scores(benchmark("core-mmlu"), {"mmlu_anatomy": anatomy}))
     assert {(score.group, score.weight, score.explanation) for score in found} == {
         ("anatomy", 1.0, "expected B")
     }
@@ -261,11 +277,11 @@ def test_the_two_ways_to_read_a_number_are_two_metrics() -> None:
         sample(0, 0, "[invalid]", filter="strict-match", metrics=["exact_match"], exact_match=0),
         sample(0, 0, "18", filter="flexible-extract", metrics=["exact_match"], exact_match=1),
     ]
-    strict, flexible = scores("core-gsm8k", {"gsm8k_cot_llama": logged})
+    strict, flexible = scores(benchmark("core-gsm8k"), {"gsm8k_cot_llama": logged})
     assert (strict.metric, strict.value) == ("exact_match_strict", 0)
     assert strict.explanation == "read '[invalid]', expected 1"
     assert (flexible.metric, flexible.value, flexible.group) == ("exact_match_flexible", 1, "")
-    assert {strict.metric, flexible.metric} < METRICS.keys()
+    assert {strict.metric, flexible.metric} < METRIC_MEANINGS.keys()
 
 
 def test_the_public_copies_are_read(public_data: Path) -> None:
@@ -291,8 +307,8 @@ def test_the_numbers_in_stored_solutions_are_judged_as_their_authors_did(
         {"question": row["question"], "answer": row["ground_truth"].replace("\nA: ", "\n#### ")}
         for row in stored
     ]
-    rows = Rows(tuple(Row("", one) for one in fields), {})
-    (task,) = load_tasks("core-gsm8k", {"gsm8k_cot_llama": rows}).values()
+    rows = SourceRows(tuple(Row("", one) for one in fields), {})
+    (task,) = load_tasks(benchmark("core-gsm8k"), {"gsm8k_cot_llama": rows}).values()
     task.build_all_requests()
     agree: Counter[tuple[str, bool]] = Counter()
     for model in ("6b_finetuning", "6b_verification", "175b_finetuning", "175b_verification"):

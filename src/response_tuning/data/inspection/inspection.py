@@ -1,4 +1,4 @@
-"""What is in a file of responses: one pass that counts, and changes nothing."""
+"""Statistics of a file of responses, in one pass that changes nothing."""
 
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -10,15 +10,15 @@ from response_tuning.data import columns, sources
 from response_tuning.data.columns import Columns
 from response_tuning.data.conversations import Turn, UnusableRow
 from response_tuning.data.inspection.tallies import (
-    Forms,
-    Instructions,
-    Languages,
+    FormTally,
+    InstructionTally,
+    LanguageTally,
     Lengths,
-    Measures,
-    PersonalData,
-    Refusals,
-    Repeats,
-    Restatements,
+    LengthTally,
+    PersonalDataTally,
+    RefusalTally,
+    RepeatTally,
+    RestatementTally,
     Tally,
     Text,
     Top,
@@ -29,42 +29,42 @@ from response_tuning.errors import DataError
 
 
 class Inspection(Record):
-    """What was found in a source. Counts are of turns: one assistant's answer each."""
+    """Statistics of a source. Counts are of assistant turns: one response each."""
 
     source: dict[str, Any]
     """Name, columns, and path with digest or hub id with commit."""
     columns_not_used: tuple[str, ...] = ()
-    """Columns that seem to say something."""
+    """Unused columns that may hold content."""
     rows: int
     turns: int
     not_looked_at: dict[str, int]
-    """Reason -> rows, or turns of a row, that hold no response or are not used."""
+    """Reason -> rows, or turns of a row, that have no response or are not used."""
     with_instruction: int
     same_as_instruction: int
-    """Responses that are their instruction, word for word."""
+    """Responses that equal their instruction."""
     lengths: dict[str, Lengths]
-    """By unit: ``characters``, ``words`` and, with a tokenizer, ``tokens``."""
+    """Unit (``characters``, ``words`` and, with a tokenizer, ``tokens``) -> lengths."""
     repeats: int
-    """Responses that an earlier turn has word for word."""
+    """Exact duplicates of an earlier response."""
     repeated: Top
     refusals: dict[str, int]
-    """By selector (``phrases``, ``paper-regex``), and by ``both``."""
+    """Selector (``phrases``, ``paper-regex``), or ``both`` -> responses."""
     restatements: int
-    """Responses whose opening gives the instruction away."""
+    """Responses whose opening restates the instruction."""
     restatement_examples: tuple[Text, ...]
     with_personal_data: int
     personal_data: dict[str, int]
-    """Kind -> responses with such personal data."""
+    """Kind -> responses with personal data of this kind."""
     personal_data_places: dict[str, list[str]]
-    """Kind -> file and line, or record number, of the first of them."""
+    """Kind -> file and line, or record number, of the first responses."""
     languages: dict[str, int]
-    """ISO 639 code -> responses; ``not told`` for short texts, lists of names, numbers."""
+    """ISO 639 code -> responses; ``not told`` if undetermined: short texts, names, numbers."""
     openings: Top
     """The most frequent first three words."""
     endings: Top
     """The most frequent last three words."""
     ends: dict[str, int]
-    """What the last sign is."""
+    """Kind of the last character -> responses."""
     cut: int
     """Responses that seem to stop within a sentence."""
     layouts: dict[str, int]
@@ -74,48 +74,48 @@ class Inspection(Record):
 def inspect(
     config: DataConfig, count_tokens: Callable[[list[str]], list[int]] | None = None
 ) -> Inspection:
-    """Look at every response of a source as it stands: nothing is dropped, drawn or curated.
+    """Count over every response of a source: nothing is dropped, sampled or curated.
 
     Memory holds a digest of each response and bounded counts, never the responses.
 
     Args:
         config: Names the source and its columns.
-        count_tokens: Returns how many tokens each of up to a thousand texts has.
+        count_tokens: Returns the token count of each of up to a thousand texts.
 
     Raises:
         ConfigError: the settings contradict each other.
-        DataError: the source is missing, or no row of it is usable.
+        DataError: the source is missing, or none of its rows is usable.
     """
     source = sources.find(config)
-    there = sources.columns(source)
-    used = columns.choose(there, config, source.name)
+    survey = sources.columns(source)
+    used = columns.choose(survey, config, source.name)
     tallies: list[Tally] = [
-        Instructions(),
-        Measures(count_tokens),
-        Repeats(),
-        Refusals(),
-        Restatements(),
-        PersonalData(),
-        Languages(),
-        Forms(),
+        InstructionTally(),
+        LengthTally(count_tokens),
+        RepeatTally(),
+        RefusalTally(),
+        RestatementTally(),
+        PersonalDataTally(),
+        LanguageTally(),
+        FormTally(),
     ]
     rows = turns = 0
     unusable: Counter[str] = Counter()
-    for where, found in _outcomes(source, used):
+    for where, row in _outcomes(source, used):
         rows += 1
-        for said in found:
-            if isinstance(said, str):
-                unusable[personal.masked(said)] += 1  # a reason may quote who spoke
+        for turn in row:
+            if isinstance(turn, str):
+                unusable[personal.masked(turn)] += 1  # a reason may quote the name of a speaker
                 continue
             turns += 1
             for tally in tallies:
-                tally.add(said, where)
+                tally.add(turn, where)
     if not turns:
         counts = ", ".join(f"{reason}: {count:,}" for reason, count in unusable.items())
         raise DataError(f"{source.name}: none of its {rows:,} rows is usable ({counts})")
     fields = {
         "source": {"name": config.source, **source.origin, "columns": used.named()},
-        "columns_not_used": columns.not_used(there, used),
+        "columns_not_used": columns.not_used(survey, used),
         "rows": rows,
         "turns": turns,
         "not_looked_at": dict(unusable.most_common()),
@@ -126,7 +126,7 @@ def inspect(
 
 
 def _outcomes(source: Source, used: Columns) -> Iterator[tuple[str, list[Turn | str]]]:
-    """Yield for each row where it is, and its turns; in place of one not looked at, why."""
+    """Yield the place of each row and its turns; an unusable turn is the reason, as text."""
     for number, row in enumerate(source.rows()):
         try:
             turns = sources.turns(source, number, row, used)
@@ -138,13 +138,13 @@ def _outcomes(source: Source, used: Columns) -> Iterator[tuple[str, list[Turn | 
         yield row.where, [*(_unfit(turn) or turn for turn in turns[:first]), *later]
 
 
-def _unfit(said: Turn) -> str | None:
-    if said.unfit:
-        return said.unfit
-    if not said.response or said.response.isspace():
+def _unfit(turn: Turn) -> str | None:
+    if turn.unfit:
+        return turn.unfit
+    if not turn.response or turn.response.isspace():
         return "empty response"
     try:
-        f"{said.response}{said.instruction}".encode()
+        f"{turn.response}{turn.instruction}".encode()
     except UnicodeEncodeError:
         return "half a surrogate pair, which is not text"
     return None

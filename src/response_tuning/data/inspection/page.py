@@ -1,4 +1,4 @@
-"""An inspection for eyes: the same tables in the terminal and on a page."""
+"""An inspection as tables, the same in the terminal and on a page."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from response_tuning.artifacts import written_aside
 from response_tuning.data.inspection.inspection import Inspection
-from response_tuning.data.inspection.tallies import SHOWN, Lengths, Top
+from response_tuning.data.inspection.tallies import MOST_ENTRIES, UNDETERMINED, Lengths, Top
 from response_tuning.terminal import printable
 
 if TYPE_CHECKING:
@@ -14,177 +14,182 @@ if TYPE_CHECKING:
 
 
 BAR_CHARACTERS = 40
+"""Length of the longest bar in the terminal."""
 
 
-class Table(NamedTuple):
-    """Rows of numbers and, behind them, of text."""
+class InspectionTable(NamedTuple):
+    """A table whose first columns hold numbers and whose other ones hold text."""
 
     title: str
     head: tuple[str, ...]
     rows: Sequence[tuple[str, ...]]
     numbers: int
-    """How many columns, from the first on, hold numbers."""
+    """Number of columns with numbers, from the left."""
     note: str = ""
     bars: tuple[float, ...] = ()
-    """For each row the length of its bar, as a share of the longest; none without bars."""
+    """Length of the bar of each row, as a share of the longest; empty for a table without bars."""
 
 
-def print_inspection(found: Inspection, console: "Console") -> None:
-    """Print what was found: in colour to a terminal, elsewhere as plain text."""
+def print_inspection(inspection: Inspection, console: "Console") -> None:
+    """Print the tables: in colour to a terminal, elsewhere as plain text."""
     from rich.text import Text
 
-    def say(text: str, style: str = "") -> None:
-        # As Text, because words of the data may look like rich's markup.
+    def show(text: str, style: str = "") -> None:
+        # As Text, because texts of the data may look like rich's markup.
         console.print(Text(printable(text), style=style), soft_wrap=True)
 
-    say(f"{found.source['name']}: {headline(found)}")
-    for table in tables(found):
-        say("")
-        say(table.title, "bold")
+    show(f"{inspection.source['name']}: {headline(inspection)}")
+    for table in tables(inspection):
+        show("")
+        show(table.title, "bold")
         if table.note:
-            say(table.note, "dim")
+            show(table.note, "dim")
         head, *rows = _lines(table)
-        say(head, "dim")
+        show(head, "dim")
         for row in rows:
-            say(row)
+            show(row)
 
 
-def write_page(found: Inspection, path: Path) -> None:
-    """Write one self-contained page; all text of the data is escaped."""
+def write_page(inspection: Inspection, path: Path) -> None:
+    """Write one self-contained page; all texts of the data are escaped."""
     import jinja2
 
     source = Path(__file__).with_name("page.html.jinja").read_text(encoding="utf-8")
     template = jinja2.Environment(
         autoescape=True, trim_blocks=True, lstrip_blocks=True
     ).from_string(source)
-    name = Path(found.source["name"]).name
-    page = template.render(name=name, headline=headline(found), tables=list(tables(found)))
+    name = Path(inspection.source["name"]).name
+    page = template.render(
+        name=name, headline=headline(inspection), tables=list(tables(inspection))
+    )
     with written_aside(path) as out:
         out.write(page)
 
 
-def headline(found: Inspection) -> str:
-    """Return the most telling numbers in one sentence."""
+def headline(inspection: Inspection) -> str:
+    """Return the most important numbers in one line."""
     return (
-        f"{found.turns:,} responses in {found.rows:,} rows, "
-        f"{found.lengths['words'].median:,} words in the median; "
-        f"{found.repeats:,} said before, {found.refusals['phrases']:,} refusals, "
-        f"{found.restatements:,} that restate their instruction, "
-        f"{found.with_personal_data:,} with personal data"
+        f"{inspection.turns:,} responses in {inspection.rows:,} rows; "
+        f"median {inspection.lengths['words'].median:,} words; "
+        f"{inspection.repeats:,} exact duplicates, {inspection.refusals['phrases']:,} refusals, "
+        f"{inspection.restatements:,} that restate their instruction, "
+        f"{inspection.with_personal_data:,} with personal data"
     )
 
 
-def tables(found: Inspection) -> Iterator[Table]:
-    """Yield all that was found, the most general first."""
-    yield _rows(found)
-    yield from _lengths(found.lengths)
-    yield from _repeats(found)
+def tables(inspection: Inspection) -> Iterator[InspectionTable]:
+    """Yield all tables, the most general first."""
+    yield _rows(inspection)
+    yield from _lengths(inspection.lengths)
+    yield from _repeats(inspection)
     yield _counted(
         "Refusals",
-        found.refusals,
-        found.turns,
-        "phrases: the opening says that it declines; paper-regex: the word 'AI' or 'sorry' is "
-        "anywhere in it, which is how the paper selects refusals.",
+        inspection.refusals,
+        inspection.turns,
+        "phrases: the opening declines; paper-regex: the paper's selector, the word 'AI' or "
+        "'sorry'.",
     )
-    yield from _restatements(found)
-    yield from _personal_data(found)
-    yield _languages(found)
-    yield _most("How responses begin", found.openings, found.turns, "The first three words.")
-    yield _most("How responses end", found.endings, found.turns, "The last three words.")
-    ends = {**found.ends, "seems to stop within a sentence": found.cut}
-    yield _counted("The last sign", ends, found.turns)
-    yield _counted("Markdown", found.layouts, found.turns)
+    yield from _restatements(inspection)
+    yield from _personal_data(inspection)
+    yield _languages(inspection)
+    yield _most("Openings", inspection.openings, inspection.turns, "The first three words.")
+    yield _most("Endings", inspection.endings, inspection.turns, "The last three words.")
+    ends = {**inspection.ends, "seems to stop within a sentence": inspection.cut}
+    yield _counted("Last character", ends, inspection.turns)
+    yield _counted("Markdown", inspection.layouts, inspection.turns)
 
 
-def _rows(found: Inspection) -> Table:
-    used = found.source["columns"].items()
+def _rows(inspection: Inspection) -> InspectionTable:
+    used = inspection.source["columns"].items()
     columns = [f"{kind} {_quoted(name)}" for kind, name in used if name]
     counts = {
-        "rows": found.rows,
-        **{f"not looked at: {reason}": count for reason, count in found.not_looked_at.items()},
-        "responses": found.turns,
-        "with an instruction": found.with_instruction,
-        "the same as their instruction": found.same_as_instruction,
+        "rows": inspection.rows,
+        **{f"skipped: {reason}": count for reason, count in inspection.not_looked_at.items()},
+        "responses": inspection.turns,
+        "with an instruction": inspection.with_instruction,
+        "equal to their instruction": inspection.same_as_instruction,
     }
     rows = [(f"{count:,}", name) for name, count in counts.items()]
-    note = f"Columns: {', '.join(columns)}. Each assistant turn is a response."
-    if found.columns_not_used:
-        note += f" Not used: {_quoted(found.columns_not_used)}."
-    return Table("Rows", ("count", ""), rows, 1, note)
+    note = f"Columns: {', '.join(columns)}. Each assistant turn counts as a response."
+    if inspection.columns_not_used:
+        note += f" Not used: {_quoted(inspection.columns_not_used)}."
+    return InspectionTable("Rows", ("count", ""), rows, 1, note)
 
 
 def _quoted(names: str | Sequence[str]) -> str:
     return ", ".join(f"'{name}'" for name in ([names] if isinstance(names, str) else names))
 
 
-def _lengths(lengths: Mapping[str, Lengths]) -> Iterator[Table]:
+def _lengths(lengths: Mapping[str, Lengths]) -> Iterator[InspectionTable]:
     rows = [
         (f"{n.min:,}", f"{n.median:,}", f"{n.mean:,.1f}", f"{n.p95:,}", f"{n.max:,}", unit)
         for unit, n in lengths.items()
     ]
-    note = "95 %: nineteen in twenty responses are no longer."
-    yield Table("Lengths", ("min", "median", "mean", "95 %", "max", "in"), rows, 5, note)
-    unit = [*lengths][-1]  # tokens, where they were counted
+    note = "p95: 95th percentile."
+    yield InspectionTable("Lengths", ("min", "median", "mean", "p95", "max", "unit"), rows, 5, note)
+    unit = [*lengths][-1]  # tokens, if they were counted
     bars = lengths[unit].histogram
     counted = [(f"{bar.count:,}", _range(bar.low, bar.high)) for bar in bars]
     shares = _of_the_longest(bar.count for bar in bars)
-    yield Table(f"Lengths in {unit}", ("responses", unit), counted, 2, bars=shares)
+    yield InspectionTable(f"Lengths in {unit}", ("responses", unit), counted, 2, bars=shares)
 
 
-def _repeats(found: Inspection) -> Iterator[Table]:
-    said = {"said before, word for word": found.repeats}
-    note = "Near-duplicates are a step of their own: data.curation.near_duplicates."
-    yield _counted("Repeated responses", said, found.turns, note)
-    rows = [(f"{one.count:,}", one.where, repr(one.text)) for one in found.repeated.texts]
+def _repeats(inspection: Inspection) -> Iterator[InspectionTable]:
+    counts = {"exact duplicates of an earlier response": inspection.repeats}
+    note = "To find near-duplicates, prepare with data.curation.near_duplicates."
+    yield _counted("Duplicates", counts, inspection.turns, note)
+    rows = [(f"{one.count:,}", one.where, repr(one.text)) for one in inspection.repeated.texts]
     if rows:
-        head = ("times", "the second at", "response")
-        yield Table("Said most often", head, rows, 1, _bound(found.repeated))
+        head = ("count", "second one at", "response")
+        yield InspectionTable("Most frequent responses", head, rows, 1, _bound(inspection.repeated))
 
 
-def _restatements(found: Inspection) -> Iterator[Table]:
-    said = {"give the instruction away in their opening": found.restatements}
-    yield _counted("Restatements", said, found.turns)
-    rows = [(one.where, repr(one.text)) for one in found.restatement_examples]
+def _restatements(inspection: Inspection) -> Iterator[InspectionTable]:
+    counts = {"restate the instruction in their opening": inspection.restatements}
+    yield _counted("Restatements", counts, inspection.turns)
+    rows = [(one.where, repr(one.text)) for one in inspection.restatement_examples]
     if rows:
-        yield Table("The first restatements", ("where", "opening"), rows, 0)
+        yield InspectionTable("First restatements", ("where", "opening"), rows, 0)
 
 
-def _personal_data(found: Inspection) -> Iterator[Table]:
-    kinds = found.personal_data or {"nothing found": 0}
-    note = "E-mail addresses, telephone numbers and keys, told by their form; not shown."
-    yield _counted("Personal data", kinds, found.turns, note)
-    places = found.personal_data_places
+def _personal_data(inspection: Inspection) -> Iterator[InspectionTable]:
+    kinds = inspection.personal_data or {"none found": 0}
+    note = "E-mail addresses, telephone numbers and keys, detected by their form; never shown."
+    yield _counted("Personal data", kinds, inspection.turns, note)
+    places = inspection.personal_data_places
     rows = [(where, kind) for kind in places for where in places[kind]]
     if rows:
-        yield Table("Where the first personal data are", ("where", "kind"), rows, 0)
+        yield InspectionTable("First personal data", ("where", "kind"), rows, 0)
 
 
-def _languages(found: Inspection) -> Table:
-    named = [*found.languages.items()]
-    shown = dict(named[:SHOWN])
-    if named[SHOWN:]:
-        shown["others"] = sum(count for _, count in named[SHOWN:])
-    note = "Codes of ISO 639; not told: short texts, lists of names, numbers."
-    return _counted("Languages", shown, found.turns, note)
+def _languages(inspection: Inspection) -> InspectionTable:
+    named = [
+        ("undetermined" if code == UNDETERMINED else code, count)
+        for code, count in inspection.languages.items()
+    ]
+    shown = dict(named[:MOST_ENTRIES])
+    if named[MOST_ENTRIES:]:
+        shown["others"] = sum(count for _, count in named[MOST_ENTRIES:])
+    note = "ISO 639 codes. Short texts, lists of names and numbers are undetermined."
+    return _counted("Languages", shown, inspection.turns, note)
 
 
-def _most(title: str, top: Top, of: int, note: str) -> Table:
-    counts = {repr(one.text): one.count for one in top.texts} or {"none comes twice": 0}
-    return _counted(title, counts, of, f"{note}{_bound(top)}")
+def _most(title: str, top: Top, total: int, note: str) -> InspectionTable:
+    counts = {repr(one.text): one.count for one in top.texts} or {"none occurs twice": 0}
+    return _counted(title, counts, total, f"{note}{_bound(top)}")
 
 
 def _bound(top: Top) -> str:
-    forgotten = " There were so many that rare ones were forgotten: counts are lower bounds."
-    return "" if top.exact else forgotten
+    return "" if top.exact else " Rare entries were discarded on the way: counts are lower bounds."
 
 
-def _counted(title: str, counts: Mapping[str, int], of: int, note: str = "") -> Table:
-    rows = [(f"{count:,}", f"{count / of:.1%}", name) for name, count in counts.items()]
-    return Table(title, ("responses", "share", ""), rows, 2, note)
+def _counted(title: str, counts: Mapping[str, int], total: int, note: str = "") -> InspectionTable:
+    rows = [(f"{count:,}", f"{count / total:.1%}", name) for name, count in counts.items()]
+    return InspectionTable(title, ("responses", "share", ""), rows, 2, note)
 
 
-def _lines(table: Table) -> Iterator[str]:
-    """Yield the head and the rows of a table, its columns aligned."""
+def _lines(table: InspectionTable) -> Iterator[str]:
+    """Yield the head and the rows of a table with aligned columns."""
     whole = [table.head, *table.rows]
     widths = [max(map(len, column)) for column in zip(*whole, strict=True)]
     bars = ["", *("#" * round(BAR_CHARACTERS * share) for share in table.bars)]

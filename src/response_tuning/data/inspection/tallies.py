@@ -1,7 +1,7 @@
-"""What is counted about responses, one at a time: a small class for each question about a file.
+"""Counts about responses: a small class for each question about a file.
 
-None of them holds responses. What could grow with their number is a digest of each (``Repeats``)
-or is bounded (``Frequent``).
+No tally holds the responses. Memory holds a digest of each (``RepeatTally``) and bounded counts
+(``Frequent``).
 """
 
 import hashlib
@@ -18,22 +18,25 @@ from response_tuning.data.digests import DigestSet
 from response_tuning.data.steps import personal, refusals, restatements
 from response_tuning.data.steps.language import language
 
-SHOWN = 10
-"""Entries of a list that are shown."""
-SHOWN_CHARACTERS = 200
+MOST_ENTRIES = 10
+"""Most entries of a list."""
+MOST_CHARACTERS = 200
+"""Most characters of a text in a list."""
+UNDETERMINED = "not told"
+"""Key of the responses without a detected language."""
 TEXTS_AT_ONCE = 1000
-"""Responses that a tokenizer is handed together."""
+"""Responses in a batch for the tokenizer."""
 
 
 class Text(Record):
-    """A text of the file, cut to what is shown of it."""
+    """A text of the file, shortened to be shown."""
 
     count: int
-    """How often it is there."""
+    """How often it occurs."""
     text: str
-    """What holds personal data is replaced by a word about it."""
+    """A note instead of the text, if the text holds personal data."""
     where: str = ""
-    """File and line, or record number, where one instance is found."""
+    """File and line, or record number, of one occurrence."""
 
 
 class Top(Record):
@@ -41,11 +44,11 @@ class Top(Record):
 
     texts: tuple[Text, ...]
     exact: bool
-    """Whether nothing was forgotten on the way; else the counts are lower bounds."""
+    """Whether the counts are exact; else they are lower bounds."""
 
 
-class Bar(Record):
-    """Responses whose length is from ``low`` to ``high``."""
+class LengthBin(Record):
+    """Number of responses with a length from ``low`` to ``high``."""
 
     low: int
     high: int
@@ -53,22 +56,22 @@ class Bar(Record):
 
 
 class Lengths(Record):
-    """Lengths of all responses in one unit; quantiles are lengths that occur (nearest rank)."""
+    """Lengths of all responses in one unit; quantiles use the nearest rank."""
 
     min: int
     median: int
     mean: float
     p95: int
     max: int
-    histogram: tuple[Bar, ...]
-    """From 1, 2, 5, 10, 20, 50 ... on, since lengths spread over orders of magnitude."""
+    histogram: tuple[LengthBin, ...]
+    """Bins start at 1, 2, 5, 10, 20, 50 ...: lengths spread over orders of magnitude."""
 
 
 class Tally(Protocol):
-    """Counts one kind of thing."""
+    """Answers one question about a file, turn by turn."""
 
-    def add(self, said: Turn, where: str) -> None:
-        """Count what is in one turn, which has a response."""
+    def add(self, turn: Turn, where: str) -> None:
+        """Count one turn; its response is not empty."""
         ...
 
     def fields(self) -> Mapping[str, Any]:
@@ -79,8 +82,8 @@ class Tally(Protocol):
 class Frequent:
     """The most frequent of many strings, in bounded memory.
 
-    When there are more than ``limit`` different ones, the rarer half is forgotten: a count may
-    then be too low, by what had come before.
+    When more than ``limit`` different strings are counted, the rarer half is discarded. A string
+    that occurs again later then has too low a count.
     """
 
     def __init__(self, limit: int = 50_000) -> None:
@@ -96,30 +99,30 @@ class Frequent:
             self.pruned = True
 
     def top(self) -> Top:
-        """Return the most frequent ones that came more than once."""
-        found = self.counts.most_common(SHOWN)
-        texts = (Text(count=n, text=presentable(key)) for key, n in found if n > 1)
+        """Return the most frequent strings that occur more than once."""
+        frequent = self.counts.most_common(MOST_ENTRIES)
+        texts = (Text(count=n, text=presentable(key)) for key, n in frequent if n > 1)
         return Top(texts=tuple(texts), exact=not self.pruned)
 
 
-class Instructions:
-    """Turns with an instruction, and those that do no more than say it again."""
+class InstructionTally:
+    """Turns with an instruction, and turns that only repeat it."""
 
     def __init__(self) -> None:
         self._with = self._same = 0
 
-    def add(self, said: Turn, where: str) -> None:
+    def add(self, turn: Turn, where: str) -> None:
         """Count a turn."""
-        self._with += said.instruction is not None
-        self._same += (said.instruction or "").strip() == said.response.strip()
+        self._with += turn.instruction is not None
+        self._same += (turn.instruction or "").strip() == turn.response.strip()
 
     def fields(self) -> Mapping[str, Any]:
         """Return both counts."""
         return {"with_instruction": self._with, "same_as_instruction": self._same}
 
 
-class Measures:
-    """Lengths in characters, in words and, given something that counts them, in tokens."""
+class LengthTally:
+    """Lengths in characters, in words and, given a tokenizer, in tokens."""
 
     def __init__(self, count_tokens: Callable[[list[str]], list[int]] | None) -> None:
         self._count_tokens = count_tokens
@@ -128,12 +131,12 @@ class Measures:
         if count_tokens is not None:
             self._lengths["tokens"] = Counter()
 
-    def add(self, said: Turn, where: str) -> None:
+    def add(self, turn: Turn, where: str) -> None:
         """Measure a response."""
-        self._lengths["characters"][len(said.response)] += 1
-        self._lengths["words"][len(said.response.split())] += 1
+        self._lengths["characters"][len(turn.response)] += 1
+        self._lengths["words"][len(turn.response.split())] += 1
         if self._count_tokens is not None:
-            self._waiting.append(said.response)
+            self._waiting.append(turn.response)
             if len(self._waiting) == TEXTS_AT_ONCE:
                 self._tokenize()
 
@@ -148,8 +151,8 @@ class Measures:
             self._waiting.clear()
 
 
-class Repeats:
-    """Responses that were said before, word for word, whatever they answer."""
+class RepeatTally:
+    """Exact duplicates of earlier responses, whatever their instructions are."""
 
     def __init__(self) -> None:
         self._seen = DigestSet()
@@ -157,82 +160,84 @@ class Repeats:
         self._texts: dict[str, Text] = {}
         self._repeats = 0
 
-    def add(self, said: Turn, where: str) -> None:
-        """Look whether a response was said before."""
-        digest = hashlib.blake2b(said.response.encode(), digest_size=8).digest()
+    def add(self, turn: Turn, where: str) -> None:
+        """Compare a response with all earlier ones."""
+        digest = hashlib.blake2b(turn.response.encode(), digest_size=8).digest()
         if self._seen.add(digest):
             return
         self._repeats += 1
         key = digest.hex()
         if key not in self._texts:
-            self._texts[key] = Text(count=0, text=presentable(said.response), where=where)
+            self._texts[key] = Text(count=0, text=presentable(turn.response), where=where)
         self._again.add(key)
-        if len(self._texts) > 2 * len(self._again.counts):  # after a pruning
+        # Texts are kept for showing only. When ``Frequent`` discards counts, discard their texts.
+        if len(self._texts) > 2 * len(self._again.counts):
             self._texts = {key: self._texts[key] for key in self._again.counts}
 
     def fields(self) -> Mapping[str, Any]:
-        """Return how many turns repeat an earlier one, and what is said most often."""
-        most = self._again.counts.most_common(SHOWN)
+        """Return the number of duplicates and the most frequent responses."""
+        most = self._again.counts.most_common(MOST_ENTRIES)
         texts = [self._texts[key].model_copy(update={"count": 1 + n}) for key, n in most]
         top = Top(texts=tuple(texts), exact=not self._again.pruned)
         return {"repeats": self._repeats, "repeated": top}
 
 
-class Refusals:
-    """Refusals by both rules."""
+class RefusalTally:
+    """Refusals by both selectors."""
 
     def __init__(self) -> None:
         self._counts = dict.fromkeys(("phrases", "paper-regex", "both"), 0)
 
-    def add(self, said: Turn, where: str) -> None:
-        """Judge a response."""
-        found = [refusals.is_refusal(said.response, name) for name in ("phrases", "paper-regex")]
-        for name, is_one in zip(self._counts, (*found, all(found)), strict=True):
-            self._counts[name] += is_one
+    def add(self, turn: Turn, where: str) -> None:
+        """Apply both selectors to a response."""
+        selectors = ("phrases", "paper-regex")
+        selected = [refusals.is_refusal(turn.response, name) for name in selectors]
+        for name, is_refusal in zip(self._counts, (*selected, all(selected)), strict=True):
+            self._counts[name] += is_refusal
 
     def fields(self) -> Mapping[str, Any]:
         """Return the counts."""
         return {"refusals": self._counts}
 
 
-class Restatements:
-    """Openings that give the instruction away."""
+class RestatementTally:
+    """Openings that restate the instruction."""
 
     def __init__(self) -> None:
         self._count = 0
         self._examples: list[Text] = []
 
-    def add(self, said: Turn, where: str) -> None:
-        """Look at how a response begins."""
-        opening = restatements.opening(said.response, said.instruction)
+    def add(self, turn: Turn, where: str) -> None:
+        """Check the opening of a response."""
+        opening = restatements.opening(turn.response, turn.instruction)
         if opening is None:
             return
         self._count += 1
-        if len(self._examples) < SHOWN:
-            text = presentable(opening.strip(), said.response)
+        if len(self._examples) < MOST_ENTRIES:
+            text = presentable(opening.strip(), turn.response)
             self._examples.append(Text(count=1, text=text, where=where))
 
     def fields(self) -> Mapping[str, Any]:
-        """Return the count and the first ones."""
+        """Return the count and the first examples."""
         return {"restatements": self._count, "restatement_examples": tuple(self._examples)}
 
 
-class PersonalData:
-    """Personal data by kind, and where the first are: never the data themselves."""
+class PersonalDataTally:
+    """Personal data by kind, and the places of the first ones: never the data itself."""
 
     def __init__(self) -> None:
         self._responses = 0
         self._counts: Counter[str] = Counter()
         self._places: dict[str, list[str]] = {}
 
-    def add(self, said: Turn, where: str) -> None:
+    def add(self, turn: Turn, where: str) -> None:
         """Look for personal data in a response."""
-        kinds = _personal_data(said.response)
+        kinds = _personal_data(turn.response)
         self._responses += bool(kinds)
         for kind in kinds:
             self._counts[kind] += 1
             places = self._places.setdefault(kind, [])
-            if len(places) < SHOWN:
+            if len(places) < MOST_ENTRIES:
                 places.append(where)
 
     def fields(self) -> Mapping[str, Any]:
@@ -244,23 +249,23 @@ class PersonalData:
         }
 
 
-class Languages:
+class LanguageTally:
     """Languages of the responses."""
 
     def __init__(self) -> None:
         self._counts: Counter[str] = Counter()
 
-    def add(self, said: Turn, where: str) -> None:
-        """Tell the language of a response."""
-        self._counts[language(said.response) or "not told"] += 1
+    def add(self, turn: Turn, where: str) -> None:
+        """Detect the language of a response."""
+        self._counts[language(turn.response) or UNDETERMINED] += 1
 
     def fields(self) -> Mapping[str, Any]:
         """Return the counts, the most frequent first."""
         return {"languages": dict(self._counts.most_common())}
 
 
-class Forms:
-    """How responses begin, end and are laid out."""
+class FormTally:
+    """Openings, endings and Markdown of responses."""
 
     def __init__(self) -> None:
         self._openings = Frequent()
@@ -269,21 +274,21 @@ class Forms:
         self._layouts = dict.fromkeys(LAYOUTS, 0)
         self._cut = 0
 
-    def add(self, said: Turn, where: str) -> None:
-        """Look at the form of a response."""
-        text = said.response.strip()
-        # The whole is looked at before it is cut: three words may hold half a number.
+    def add(self, turn: Turn, where: str) -> None:
+        """Check the form of a response."""
+        text = turn.response.strip()
+        # Mask the whole text before cutting it: three words may hold half a telephone number.
         hidden, shown = _hidden(text), personal.masked(text)
         opening, ending = shown.split(None, 3)[:3], shown.rsplit(None, 3)[-3:]
-        self._openings.add(hidden or " ".join(opening)[:SHOWN_CHARACTERS])
-        self._endings.add(hidden or " ".join(ending)[-SHOWN_CHARACTERS:])
+        self._openings.add(hidden or " ".join(opening)[:MOST_CHARACTERS])
+        self._endings.add(hidden or " ".join(ending)[-MOST_CHARACTERS:])
         self._ends[_end(text)] += 1
         self._cut += is_cut(text)
         for name, pattern in LAYOUTS.items():
             self._layouts[name] += bool(pattern.search(text))
 
     def fields(self) -> Mapping[str, Any]:
-        """Return the most frequent beginnings and ends, and the counts of the rest."""
+        """Return the most frequent openings and endings, and the counts of the rest."""
         return {
             "openings": self._openings.top(),
             "endings": self._endings.top(),
@@ -301,7 +306,7 @@ ENDS = {
     "a letter or digit": re.compile(r"\w$"),
     "another sign": re.compile(r"$"),
 }
-"""What stands at the end of a response; the first that fits."""
+"""Name -> pattern of the end of a response; the first match counts."""
 
 LAYOUTS = {
     "lists": re.compile(r"^[ \t]*(?:[-*+\u2022]|\d{1,3}[.)])[ \t]", re.MULTILINE),
@@ -314,11 +319,11 @@ _SENTENCE_BEFORE = re.compile(r"[a-z)][.!?][\"')\u201d]* +[A-Z\"\u201c]")
 
 
 def is_cut(text: str) -> bool:
-    """Say whether a response seems to stop within a sentence.
+    """Whether a response seems to stop within a sentence.
 
-    Its last line is prose, and ends in a comma, or in a letter or digit after a whole sentence.
-    Of responses cut at random after 20 words or more this finds 34 % (LIMA, with its short
-    paragraphs) to 67 % (Alpaca); of whole ones it suspects 0.1 % (Alpaca) to 1.7 % (Dolly).
+    If so, its last line is prose and ends in a comma, or in a letter or digit after a whole
+    sentence. Of responses cut at random after 20 words or more, this detects 34 % (LIMA, with its
+    short paragraphs) to 67 % (Alpaca); of whole ones, it suspects 0.1 % (Alpaca) to 1.7 % (Dolly).
     """
     last = text.rpartition("\n")[2]
     if _ENTRY.match(last) or last.rpartition(" ")[2].startswith("#"):
@@ -327,26 +332,26 @@ def is_cut(text: str) -> bool:
 
 
 def presentable(text: str, whole: str | None = None) -> str:
-    """Return what is shown of a text: its beginning, and nothing of one with personal data.
+    """Return the beginning of a text, masked, or a note if it holds personal data.
 
-    Nor of a part of one: ``whole`` is what ``text`` was cut out of.
+    ``whole`` is the text that ``text`` was cut out of; personal data anywhere in it hides the part.
     """
     shown = personal.masked(text)
-    cut = len(shown) > SHOWN_CHARACTERS
-    shortened = f"{shown[: SHOWN_CHARACTERS - 1]}\u2026" if cut else shown
+    cut = len(shown) > MOST_CHARACTERS
+    shortened = f"{shown[: MOST_CHARACTERS - 1]}\u2026" if cut else shown
     return _hidden(text if whole is None else whole) or shortened
 
 
 def _hidden(text: str) -> str:
-    """Return what stands for a text with personal data; empty for another one."""
+    """Return a note in place of a text with personal data; empty for other texts."""
     kinds = _personal_data(text)
     return f"[holds personal data: {', '.join(kinds)}]" if kinds else ""
 
 
 @lru_cache(maxsize=4)
 def _personal_data(text: str) -> tuple[str, ...]:
-    """Look once at a response that several tallies ask about."""
-    return tuple(personal.found(text))
+    """Return the kinds of personal data; cached, as several tallies ask about one response."""
+    return tuple(personal.kinds_in(text))
 
 
 def _end(text: str) -> str:
@@ -373,13 +378,13 @@ def _quantile(counts: Counter[int], share: float) -> int:
         below += counts[length]
         if below >= wanted:
             return length
-    raise ValueError("there are no lengths")
+    raise ValueError("no lengths to take a quantile of")
 
 
-def _histogram(counts: Counter[int]) -> tuple[Bar, ...]:
+def _histogram(counts: Counter[int]) -> tuple[LengthBin, ...]:
     edges = [0, *(step * 10**power for power in range(13) for step in (1, 2, 5))]
     bars = [
-        Bar(low=low, high=high - 1, count=sum(counts[n] for n in counts if low <= n < high))
+        LengthBin(low=low, high=high - 1, count=sum(counts[n] for n in counts if low <= n < high))
         for low, high in pairwise(edges)
     ]
     filled = [place for place, bar in enumerate(bars) if bar.count]

@@ -1,4 +1,4 @@
-"""A refinement for eyes: original and rewrite side by side, on a page and in the terminal."""
+"""A refinement to look at: originals and rewrites side by side, on a page and in the terminal."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from response_tuning.artifacts import read_json, read_jsonl, written_aside
 from response_tuning.configs import RefinementOutcome
-from response_tuning.data.refinement.refine import OUTCOMES, Refinement
+from response_tuning.data.refinement.refine import REFINEMENT_OUTCOMES, Refinement
 from response_tuning.terminal import printable
 
 if TYPE_CHECKING:
@@ -17,23 +17,24 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 
-PAGE_BYTES = 3_000_000
-"""A page must open quickly and fit in an e-mail."""
-SHOWN_OF_A_TEXT = 20_000
-"""Characters of one text on the page; a longer one says so."""
-SHOWN_IN_A_TERMINAL = 400
-"""Characters of a diff."""
+MOST_PAGE_BYTES = 3_000_000
+"""Largest page: it must open quickly and fit in an e-mail."""
+MOST_TEXT_CHARACTERS = 20_000
+"""Most characters of one text on the page, which says how many more there are."""
+MOST_DIFF_CHARACTERS = 400
+"""Most characters of a diff in the terminal."""
 
 
 class Change(NamedTuple):
-    """A stretch of words that both texts have, or one of them."""
+    """A run of words in both texts or in one of them."""
 
     kind: Literal["same", "removed", "added"]
     text: str
 
 
 def word_diff(before: str, after: str) -> list[Change]:
-    """Return how ``after`` is made of ``before``; a word keeps the white space behind it."""
+    """Return the changes from ``before`` to ``after``; a word keeps the white space behind it."""
+    # White space is shown but not compared: a rewrapped text is not a changed one.
     old, new = (re.findall(r"\S+\s*|\s+", text) for text in (before, after))
     matcher = SequenceMatcher(a=[word.strip() for word in old], b=[word.strip() for word in new])
     changes = []
@@ -51,18 +52,18 @@ def word_diff(before: str, after: str) -> list[Change]:
 def write_page(out: Path) -> None:
     """Write ``page.html`` beside the files of a refinement.
 
-    If all of it would not fit into ``PAGE_BYTES``, the page has the first of each outcome, as many
-    as there is room for, and says how many there are.
+    A page larger than ``MOST_PAGE_BYTES`` is cut: it has the first examples of each outcome, and
+    says how many there are.
     """
     environment = _environment()
     summary = read_json(out / "refinement.json", "outcomes")
     frame = environment.get_template("page.html.jinja")
     empty = frame.render(summary=summary, out=out, articles=[], shown={})
-    room = PAGE_BYTES - len(empty.encode()) - 1000  # what it says of how many are shown
+    room = MOST_PAGE_BYTES - len(empty.encode()) - 1000  # for the counts of what is shown
     articles: list[tuple[int, int, str]] = []
-    shown = dict.fromkeys(OUTCOMES, 0)
-    there = [outcome for outcome in OUTCOMES if summary["outcomes"][outcome]]
-    for one in _alternating(out / "refinements.jsonl", there):
+    shown = dict.fromkeys(REFINEMENT_OUTCOMES, 0)
+    present = [outcome for outcome in REFINEMENT_OUTCOMES if summary["outcomes"][outcome]]
+    for one in _alternating(out / "refinements.jsonl", present):
         article = environment.get_template("example.html.jinja").render(_article(one))
         room -= len(article.encode())
         if room < 0:
@@ -102,7 +103,7 @@ def _lines(summary: dict[str, Any]) -> Iterator[str]:
     used = summary["used"]
     yield (
         f"{summary['responses']:,} responses: {used['refined']:,} refined, {used['original']:,} "
-        f"kept as they were, {used['nothing']:,} dropped"
+        f"kept unchanged, {used['nothing']:,} dropped"
     )
     policies = summary["config"]["policies"]
     for outcome, number in summary["outcomes"].items():
@@ -114,8 +115,8 @@ def _lines(summary: dict[str, Any]) -> Iterator[str]:
     if summary["words"]:
         words = summary["words"]
         yield (
-            f"words of those refined: {words['original']:,} before, {words['refined']:,} after "
-            f"on average; median ratio {words['median_ratio']:.2f}"
+            f"mean words of refined responses: {words['original']:,} before, {words['refined']:,} "
+            f"after; median ratio {words['median_ratio']:.2f}"
         )
     refusals, tokens = summary["refusals"], summary["tokens"]
     yield f"refusals: {refusals['original']:,} before, {refusals['left']:,} after"
@@ -123,7 +124,7 @@ def _lines(summary: dict[str, Any]) -> Iterator[str]:
     if missing == summary["replies"]:
         yield f"{summary['replies']:,} replies; the engine does not count tokens"
         return
-    least = " at least" if missing else ""
+    least = " at least" if missing else ""  # some replies came without counts
     cost = "" if summary["dollars"] is None else f"; ${summary['dollars']:,.4f}{least}"
     yield (
         f"{summary['replies']:,} replies: {tokens['prompt']:,} tokens in, {tokens['reply']:,} out"
@@ -133,7 +134,7 @@ def _lines(summary: dict[str, Any]) -> Iterator[str]:
 
 def _is_short(one: Refinement) -> bool:
     length = len(one.original) + len(one.refined or "")
-    return one.outcome == "refined" and length <= SHOWN_IN_A_TERMINAL
+    return one.outcome == "refined" and length <= MOST_DIFF_CHARACTERS
 
 
 def _alternating(path: Path, outcomes: Sequence[RefinementOutcome]) -> Iterator[Refinement]:
@@ -149,13 +150,13 @@ def _alternating(path: Path, outcomes: Sequence[RefinementOutcome]) -> Iterator[
 
 def _article(one: Refinement) -> dict[str, Any]:
     texts = (one.original, one.refined or "")
-    before, after = (text[:SHOWN_OF_A_TEXT] for text in texts)
+    before, after = (text[:MOST_TEXT_CHARACTERS] for text in texts)
     changes = word_diff(before, after) if after else [Change("same", before)]
     return {
         "one": one,
         "before": [change for change in changes if change.kind != "added"],
         "after": [change for change in changes if change.kind != "removed"] if after else [],
-        "cut": [len(text) - SHOWN_OF_A_TEXT for text in texts],
+        "cut": [len(text) - MOST_TEXT_CHARACTERS for text in texts],
     }
 
 

@@ -1,4 +1,4 @@
-"""What a refiner is asked: a review in a few words, then the rewrite after a marker line."""
+"""The prompt of a refiner: it asks for a short review, then the rewrite after a marker line."""
 
 from functools import cache
 from pathlib import Path
@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 def ask_for_rewrite(example: Example, material: Material) -> Request:
     """Return the request to rewrite the response of ``example``.
 
-    It is one user message, which every chat template can say. The instruction and the earlier
-    turns are in it where there are any.
+    It is one user message, which every chat template can render, and includes the instruction and
+    the earlier turns, if any.
     """
     content = _template(material).render(
         earlier=example.earlier,
@@ -29,7 +29,7 @@ def ask_for_rewrite(example: Example, material: Material) -> Request:
 
 
 def prompt_digest(material: Material) -> str:
-    """Return the identity of the prompt's wording."""
+    """Return a digest of the wording of the prompt."""
     return digest(_wording(material))
 
 
@@ -37,7 +37,7 @@ def prompt_digest(material: Material) -> str:
 def _template(material: Material) -> "jinja2.Template":
     import jinja2
 
-    # Nothing is escaped: this is a prompt, and no page.
+    # Without autoescape: this is a prompt, not a page.
     environment = jinja2.Environment(
         undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )

@@ -1,8 +1,8 @@
-"""An LLM rewrites responses, and what came of every single one is written down (appendix G).
+"""An LLM rewrites responses, and the outcome of each is recorded (the paper's appendix G).
 
-Every response is asked for once; what a policy says to ask again is asked in rounds, each a new
-question with another seed and temperature, except that an error is no answer: the same question
-is asked again.
+The first round requests a rewrite of every response; later rounds retry the outcomes whose policy
+is ``retry``. A retry has another seed and temperature, except after an error: the model gave no
+reply, so the same request is sent again.
 """
 
 import heapq
@@ -27,63 +27,65 @@ from response_tuning.artifacts import (
 )
 from response_tuning.configs import POLICIES, RefinementConfig, RefinementOutcome
 from response_tuning.data.refinement.prompt import ask_for_rewrite, prompt_digest
-from response_tuning.data.refinement.reply import Verdict, judge
+from response_tuning.data.refinement.reply import ParsedReply, parse_reply
 from response_tuning.data.steps.refusals import is_refusal
 from response_tuning.errors import DataError, EngineError
 
-OUTCOMES: tuple[RefinementOutcome, ...] = get_args(RefinementOutcome)
-Say = Callable[[Iterable[Request]], Iterator[Completion]]
+REFINEMENT_OUTCOMES: tuple[RefinementOutcome, ...] = get_args(RefinementOutcome)
+Rewriter = Callable[[Iterable[Request]], Iterator[Completion]]
+"""Yields a completion for each request, with one sampling."""
 
 
 class Refinement(Record):
-    """What came of one response."""
+    """The outcome of one response."""
 
     row: int
     turn: int
     outcome: RefinementOutcome
-    """Of the last reply."""
+    """Outcome of the last reply."""
     used: Literal["refined", "original", "nothing"]
-    """What is among the examples."""
+    """The text that the examples contain."""
     asked: int
-    """How often a reply was asked for, errors included."""
+    """Number of requests, errors included."""
     original: str
     refined: str | None
-    """The rewrite, if there was one, used or not."""
+    """The rewrite, if the last reply has one, used or not."""
     finish_reason: FinishReason | None
     tokens: int | None
     prompt_tokens: int | None
     error: str | None
     key: str
-    """Of the last reply, by which the journal knows it."""
+    """Key of the last reply in the journal."""
 
 
-class _Reply(NamedTuple):
-    """The last reply for one example, without the prompt, which is long."""
+class _LastReply(NamedTuple):
+    """The last reply for one example, without the prompt, to save memory."""
 
-    verdict: Verdict
+    content: ParsedReply
     finish_reason: FinishReason | None
     tokens: int | None
     prompt_tokens: int | None
     error: str | None
     key: str
-    asked: int = 1
+    requests: int = 1
+    """Number of requests so far, errors included."""
     attempt: int = 0
-    """Which sampling it was drawn with."""
+    """Index of its sampling."""
 
 
-def refine(source: Path, attempts: Sequence[Say], config: RefinementConfig, out: Path) -> None:
-    """Rewrite the examples in ``source``, which ``prepare`` left, into ``out``.
+def refine(source: Path, attempts: Sequence[Rewriter], config: RefinementConfig, out: Path) -> None:
+    """Rewrite the examples that ``prepare`` wrote to ``source``, into ``out``.
 
-    ``attempts`` ask with the samplings of ``config.attempts()``. Leaves what ``prepare`` does,
-    ``examples.jsonl``, ``dropped.jsonl`` and ``audit.json``, and beside them ``refinements.jsonl``,
-    a ``Refinement`` for each example of ``source``, and ``refinement.json``, the counts.
+    ``attempts`` use the samplings of ``config.attempts()``, in this order. Writes the files of
+    ``prepare`` (``examples.jsonl``, ``dropped.jsonl`` and ``audit.json``), ``refinements.jsonl``
+    with a ``Refinement`` for each example of ``source``, and ``refinement.json`` with the counts.
 
     Raises:
-        DataError: the policies leave no example.
-        EngineError: not one response got a reply.
+        DataError: the policies drop every example.
+        EngineError: no response got a reply.
     """
-    asking = _Asking(source / "examples.jsonl", attempts, config)
-    replies = asking.replies()
+    rounds = _Rounds(source / "examples.jsonl", attempts, config)
+    replies = rounds.replies()
     if all(reply.error is not None for reply in replies):
         raise EngineError(
             f"none of the {len(replies):,} responses got a reply, the first because: "
@@ -95,57 +97,66 @@ def refine(source: Path, attempts: Sequence[Say], config: RefinementConfig, out:
     audit |= {"rows_kept": len(tally.rows), "examples": tally.examples}
     settings = config.model_dump(mode="json")
     audit["config"] = {"data": audit["config"], "refinement": settings}
-    audit["refinement"] = {**asking.model, "prompt_digest": prompt_digest(config.material)}
+    audit["refinement"] = {**rounds.model, "prompt_digest": prompt_digest(config.material)}
     write_json(out / "audit.json", audit)
-    write_json(out / "refinement.json", tally.summary(asking, config))
+    write_json(out / "refinement.json", tally.summary(rounds, config))
 
 
-class _Asking:
-    """Asks for rewrites, round by round, and remembers what that took."""
+class _Rounds:
+    """Requests rewrites, round by round, and counts the tokens."""
 
-    def __init__(self, examples: Path, attempts: Sequence[Say], config: RefinementConfig) -> None:
+    def __init__(
+        self, examples: Path, attempts: Sequence[Rewriter], config: RefinementConfig
+    ) -> None:
         self._examples = examples
         self._attempts = attempts
         self._config = config
         self.model: dict[str, str] = {}
-        """Identity of the model and of its chat template."""
+        """Identities of the model and of its chat template."""
         self.usage: dict[str, tuple[int | None, int | None]] = {}
-        """Key of a reply -> tokens of its prompt and of itself."""
+        """Key of a reply -> tokens of the prompt and of the reply."""
 
-    def replies(self) -> list[_Reply]:
+    def replies(self) -> list[_LastReply]:
         """Return the last reply for every example, in the order of the file."""
-        replies = [reply for _, reply in self._ask(0, None)]
+        replies = [reply for _, reply in self._request_all(0, None)]
         for _ in range(self._config.retries):
-            again: dict[int, set[int]] = {}
+            # One round can mix attempts, as an error repeats its attempt. Each attempt is one batch
+            # for the engine.
+            places_of: dict[int, set[int]] = {}
             for place, reply in enumerate(replies):
-                if self._is_asked_again(reply):
+                if self._is_retried(reply):
                     attempt = reply.attempt + (reply.error is None)
-                    again.setdefault(attempt, set()).add(place)
-            for attempt, places in again.items():
-                for place, reply in self._ask(attempt, places):
-                    replies[place] = reply._replace(asked=replies[place].asked + 1)
+                    places_of.setdefault(attempt, set()).add(place)
+            for attempt, places in places_of.items():
+                for place, reply in self._request_all(attempt, places):
+                    replies[place] = reply._replace(requests=replies[place].requests + 1)
         return replies
 
-    def _is_asked_again(self, reply: _Reply) -> bool:
-        outcome = reply.verdict.outcome
+    def _is_retried(self, reply: _LastReply) -> bool:
+        outcome = reply.content.outcome
         return outcome != "refined" and self._config.policy(outcome) == "retry"
 
-    def _ask(self, attempt: int, places: set[int] | None) -> Iterator[tuple[int, _Reply]]:
+    def _request_all(
+        self, attempt: int, places: set[int] | None
+    ) -> Iterator[tuple[int, _LastReply]]:
+        """Yield (place, reply) for the examples at ``places``; None means all."""
+        # The engine may read many requests ahead, so the examples are read twice, once for the
+        # requests and once beside the completions: neither pass holds the file in memory.
         requests = (self._request(example) for _, example in self._picked(places))
         completions = self._attempts[attempt](requests)
-        for (place, example), said in zip(self._picked(places), completions, strict=True):
-            self.model = {"model": said.model, "template": said.template}
-            if said.error is None:
-                self.usage[said.key] = (said.prompt_tokens, said.tokens)
+        for (place, example), reply in zip(self._picked(places), completions, strict=True):
+            self.model = {"model": reply.model, "template": reply.template}
+            if reply.error is None:
+                self.usage[reply.key] = (reply.prompt_tokens, reply.tokens)
             yield (
                 place,
-                _Reply(
-                    verdict=judge(said, example.response),
-                    finish_reason=said.finish_reason,
-                    tokens=said.tokens,
-                    prompt_tokens=said.prompt_tokens,
-                    error=said.error,
-                    key=said.key,
+                _LastReply(
+                    content=parse_reply(reply, example.response),
+                    finish_reason=reply.finish_reason,
+                    tokens=reply.tokens,
+                    prompt_tokens=reply.prompt_tokens,
+                    error=reply.error,
+                    key=reply.key,
                     attempt=attempt,
                 ),
             )
@@ -162,58 +173,58 @@ class _Asking:
 
 
 class _Tally:
-    """Counts, example by example, what a refinement came to."""
+    """Counts the outcomes of a refinement, example by example."""
 
     def __init__(self) -> None:
-        self.outcomes: Counter[RefinementOutcome] = Counter(dict.fromkeys(OUTCOMES, 0))
+        self.outcomes: Counter[RefinementOutcome] = Counter(dict.fromkeys(REFINEMENT_OUTCOMES, 0))
         self.used = Counter({"refined": 0, "original": 0, "nothing": 0})
         self.rows: set[int] = set()
-        """Rows that have an example left."""
+        """Rows that still have an example."""
         self.dropped: Counter[str] = Counter()
-        self._asked = 0
+        self._requests = 0
         self._words: list[tuple[int, int]] = []
-        """Of each original that was replaced, and of its replacement."""
+        """Words of each replaced original, and of its rewrite."""
         self._refusals = Counter({"original": 0, "left": 0})
         self._first_error: str | None = None
 
     @property
     def examples(self) -> int:
-        """How many examples are left."""
+        """Number of examples that are not dropped."""
         return self.used["refined"] + self.used["original"]
 
     def add(self, one: Refinement) -> None:
         """Count one response."""
         self.outcomes[one.outcome] += 1
         self.used[one.used] += 1
-        self._asked += one.asked
+        self._requests += one.asked
         self._first_error = self._first_error or one.error
         self._refusals["original"] += is_refusal(one.original)
         if one.used == "nothing":
             self.dropped[_reason(one)] += 1
             return
         self.rows.add(one.row)
-        self._refusals["left"] += is_refusal(_left(one))
+        self._refusals["left"] += is_refusal(_kept_text(one))
         if one.used == "refined":
-            self._words.append((len(one.original.split()), len(_left(one).split())))
+            self._words.append((len(one.original.split()), len(_kept_text(one).split())))
 
-    def summary(self, asking: _Asking, config: RefinementConfig) -> dict[str, Any]:
-        """Return the counts, and under which settings of what model they came about."""
-        prompt, reply = zip(*asking.usage.values(), strict=True)
+    def summary(self, rounds: _Rounds, config: RefinementConfig) -> dict[str, Any]:
+        """Return the counts, with the model and the settings behind them."""
+        prompt, reply = zip(*rounds.usage.values(), strict=True)
         tokens = {"prompt": _total(prompt), "reply": _total(reply)}
-        uncounted = sum(None in usage for usage in asking.usage.values())
+        uncounted = sum(None in usage for usage in rounds.usage.values())
         policies = {outcome: config.policy(outcome) for outcome in POLICIES}
         return {
             "responses": self.outcomes.total(),
             "outcomes": dict(self.outcomes),
             "used": dict(self.used),
-            "asked": self._asked,
-            "replies": len(asking.usage),
+            "asked": self._requests,
+            "replies": len(rounds.usage),
             "words": self._length_drift(),
             "refusals": dict(self._refusals),
             "tokens": {**tokens, "replies_not_counted": uncounted},
             "dollars": _cost(tokens, config),
             "first_error": self._first_error,
-            **asking.model,
+            **rounds.model,
             "prompt_digest": prompt_digest(config.material),
             "config": config.model_dump(mode="json") | {"policies": policies},
         }
@@ -230,40 +241,47 @@ class _Tally:
         }
 
 
-def _write(source: Path, replies: Sequence[_Reply], config: RefinementConfig, out: Path) -> _Tally:
+def _write(
+    source: Path, replies: Sequence[_LastReply], config: RefinementConfig, out: Path
+) -> _Tally:
+    """Write the files of a refinement and return its counts."""
     tally = _Tally()
     dropped: list[Dropped] = []
-    there = source / "examples.jsonl"
+    examples = source / "examples.jsonl"
     with (
         written_aside(out / "examples.jsonl") as kept,
         written_aside(out / "dropped.jsonl") as left_out,
-        written_aside(out / "refinements.jsonl") as told,
+        written_aside(out / "refinements.jsonl") as refinements,
     ):
-        read = zip(count(1), read_jsonl(there, Example), replies, strict=False)
-        for line, example, reply in read:
+        numbered = zip(count(1), read_jsonl(examples, Example), replies, strict=False)
+        for line, example, reply in numbered:
             one = _settled(example, reply, config)
-            told.write(one.model_dump_json() + "\n")
+            refinements.write(one.model_dump_json() + "\n")
             tally.add(one)
             if one.used == "nothing":
-                where = f"{there}:{line}"
+                where = f"{examples}:{line}"
                 reason = _reason(one)
                 dropped.append(Dropped(row=one.row, turn=one.turn, reason=reason, where=where))
             else:
-                kept.write(example.model_copy(update={"response": _left(one)}).model_dump_json())
+                kept.write(
+                    example.model_copy(update={"response": _kept_text(one)}).model_dump_json()
+                )
                 kept.write("\n")
         if not tally.examples:
-            raise DataError(f"{out}: nothing is left: {_listed(tally.dropped)} (--on)")
+            raise DataError(f"{out}: no example is left: {_listed(tally.dropped)} (--on)")
+        # ``prepare`` and this loop both keep the order of the source, so a merge keeps it too.
         before = read_jsonl(source / "dropped.jsonl", Dropped)
-        for gone in heapq.merge(before, dropped, key=lambda gone: (gone.row, gone.turn)):
-            left_out.write(gone.model_dump_json() + "\n")
+        for record in heapq.merge(before, dropped, key=lambda record: (record.row, record.turn)):
+            left_out.write(record.model_dump_json() + "\n")
         for name in ("audit.json", "refinement.json"):
-            (out / name).unlink(missing_ok=True)  # old counts never stand by new examples
+            (out / name).unlink(missing_ok=True)  # old counts must never describe new examples
     return tally
 
 
-def _settled(example: Example, reply: _Reply, config: RefinementConfig) -> Refinement:
+def _settled(example: Example, reply: _LastReply, config: RefinementConfig) -> Refinement:
     """Apply the policies to the last reply."""
-    outcome, text = reply.verdict
+    # A ``retry`` that gets here has used up its retries: ``after_retries`` decides.
+    outcome, text = reply.content
     used: Literal["refined", "original", "nothing"] = "refined"
     if outcome != "refined":
         policy = config.policy(outcome)
@@ -274,7 +292,7 @@ def _settled(example: Example, reply: _Reply, config: RefinementConfig) -> Refin
         turn=example.turn,
         outcome=outcome,
         used=used,
-        asked=reply.asked,
+        asked=reply.requests,
         original=example.response,
         refined=text,
         finish_reason=reply.finish_reason,
@@ -285,8 +303,8 @@ def _settled(example: Example, reply: _Reply, config: RefinementConfig) -> Refin
     )
 
 
-def _left(one: Refinement) -> str:
-    """Return the text that is among the examples."""
+def _kept_text(one: Refinement) -> str:
+    """Return the text that the examples contain."""
     return one.refined if one.used == "refined" and one.refined is not None else one.original
 
 
@@ -303,7 +321,7 @@ def _total(counts: Iterable[int | None]) -> int:
 
 
 def _cost(tokens: Mapping[str, int], config: RefinementConfig) -> float | None:
-    """Return the price of all replies in dollars, whichever run asked for them."""
+    """Return the price of all replies in dollars, those of earlier runs included."""
     if config.price_in is None or config.price_out is None:
         return None
     millionths = tokens["prompt"] * config.price_in + tokens["reply"] * config.price_out

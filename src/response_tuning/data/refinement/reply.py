@@ -1,4 +1,4 @@
-"""What a refiner's reply holds: the rewrite after the last marker line, or why there is none."""
+"""Parses a refiner's reply: the rewrite after the last marker line, or why it is unusable."""
 
 import re
 from typing import NamedTuple
@@ -9,10 +9,10 @@ from response_tuning.data.steps.refusals import is_refusal
 from response_tuning.thoughts import answer
 
 MARKER = "Refined response:"
-"""The line that the prompts ask for, between the review and the rewrite (paper, appendix G)."""
+"""The line between the review and the rewrite, as the prompts request (paper, appendix G)."""
 
-# At the start of a line, so that a review that speaks of "the refined response: ..." is no marker.
-# The words may be numbered, a heading, or in bold type.
+# Only at the start of a line: a review may mention "the refined response: ..." in a sentence. The
+# marker may be numbered, a heading, or bold.
 _MARKER_LINE = re.compile(
     r"^[ \t]*(?:#{1,6}[ \t]+)?(?:\*\*|__)?(?:2[.)][ \t]+)?(?:\*\*|__)?refined response[ \t]*"
     r"(?:(?:\*\*|__)[ \t]*:|:[ \t]*(?:\*\*|__)?)",
@@ -20,7 +20,7 @@ _MARKER_LINE = re.compile(
 )
 _FENCE = re.compile(r"(`{3,}|~{3,})[ \t]*(\w*)[ \t]*\n(.*?)\n[ \t]*\1[ \t]*", re.DOTALL)
 _PROSE = ("markdown", "md", "text", "txt", "plaintext")
-"""Languages of a fence that is a wrapping for sure; other ones are code."""
+"""Languages of a fence that only wraps the text; other languages are code."""
 _WRAPPINGS = (
     ("<response>", "</response>"),
     ('"""', '"""'),
@@ -31,53 +31,55 @@ _WRAPPINGS = (
 )
 
 
-class Verdict(NamedTuple):
-    """What came of a request for a rewrite."""
+class ParsedReply(NamedTuple):
+    """The outcome of a request for a rewrite."""
 
     outcome: RefinementOutcome
     text: str | None = None
-    """The rewrite, with nothing around it: set if there is one, usable or not."""
+    """The rewrite, unwrapped; set if the reply has one, usable or not."""
 
 
-def judge(reply: Completion, original: str) -> Verdict:
-    """Say what ``reply`` to a request to rewrite ``original`` is worth.
+def parse_reply(reply: Completion, original: str) -> ParsedReply:
+    """Return the outcome of a request to rewrite ``original``.
 
-    The refiner's thoughts are no part of it. A rewrite that reached the token limit is not used,
-    however whole it looks; neither is a refusal of what was none.
+    The refiner's thoughts are ignored. A rewrite that reached the token limit is not usable,
+    however complete it looks, nor is a refusal, unless the original is one.
     """
     if reply.response is None:
-        return Verdict("error")
+        return ParsedReply("error")
     if reply.finish_reason == "filtered":
-        return Verdict("filtered")
-    said, thinking = answer(reply)
-    text = rewrite(said, original)
+        return ParsedReply("filtered")
+    content, thinking = answer(reply)
+    text = rewrite(content, original)
+    # The order matters: a truncated reply may look like a refusal or lack its marker, and a refusal
+    # seldom has the marker.
     if reply.finish_reason == "length":
-        return Verdict("truncated", text)
+        return ParsedReply("truncated", text)
     if thinking:
-        return Verdict("empty")
-    if is_refusal(said if text is None else text) and not is_refusal(original):
-        return Verdict("refused", text)
+        return ParsedReply("empty")
+    if is_refusal(content if text is None else text) and not is_refusal(original):
+        return ParsedReply("refused", text)
     if text is None:
-        return Verdict("no-marker")
+        return ParsedReply("no-marker")
     if not text:
-        return Verdict("empty")
-    return Verdict("unchanged" if text == original.strip() else "refined", text)
+        return ParsedReply("empty")
+    return ParsedReply("unchanged" if text == original.strip() else "refined", text)
 
 
 def rewrite(reply: str, original: str) -> str | None:
-    """Return what follows the last marker line, unwrapped; None if there is no such line.
+    """Return the text after the last marker line, unwrapped; None without a marker line.
 
-    The last, because a review may quote the line and a model may draft before it decides. So what
-    a rewrite says before a marker line of its own is lost.
+    The last one counts, because a review may quote the marker and a model may write a draft first.
+    A rewrite that contains a marker line itself therefore loses its beginning.
     """
     markers = list(_MARKER_LINE.finditer(reply))
     return _unwrapped(reply[markers[-1].end() :].strip(), original.strip()) if markers else None
 
 
 def _unwrapped(text: str, original: str) -> str:
-    """Take one fence, and one pair of marks, off the whole of ``text``.
+    """Remove one fence and one pair of marks around the whole ``text``.
 
-    What the original has around it too, or what could be two pairs, belongs to the text.
+    A wrapping that the original has too, or marks that may be two pairs, belong to the text.
     """
     fence = _FENCE.fullmatch(text)
     if fence and not _FENCE.fullmatch(original):

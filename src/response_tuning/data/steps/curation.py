@@ -1,7 +1,7 @@
-"""The chain that an answer goes through: each step may drop it, flag it, or change its text.
+"""The chain of steps that candidates pass: a step may drop one, flag it, or change its text.
 
-A step takes candidates and yields them all, in their order, so that nothing is lost uncounted. It
-leaves alone what an earlier one dropped. ``preparation`` puts the chain together.
+A step yields all its candidates in their order, dropped ones included, so that the audit counts
+them. It ignores what an earlier step dropped. ``preparation`` builds the chain.
 """
 
 from collections.abc import Callable, Iterator
@@ -19,27 +19,27 @@ TOKENIZED_AT_ONCE = 1000
 
 @dataclass(slots=True)
 class Candidate:
-    """One assistant turn on its way through the chain, or a row that has none."""
+    """One assistant turn on its way through the chain, or a row without one."""
 
     row: int
     turn: int
     where: str
     """File and line, or record number."""
-    said: Turn
-    """The text; of no meaning where the row gave none."""
+    answer: Turn
+    """The response and its context; empty for a row without an assistant turn."""
     dropped: str = ""
-    """Why it does not become an example; empty as long as it may."""
+    """Why it does not become an example; empty while it may."""
     detail: str = ""
-    """What the reason is about, such as the row that it is a near-duplicate of."""
+    """A detail of the reason, such as the row of the near-duplicate."""
     flags: tuple[tuple[str, str], ...] = ()
-    """(what, detail) of everything that was found and left, or changed."""
+    """(what, detail) of every finding that did not drop it."""
 
     def drop(self, reason: str, detail: str = "") -> None:
-        """Drop it; what was found in it before no longer matters."""
+        """Drop the candidate and its flags, which only matter in examples."""
         self.dropped, self.detail, self.flags = reason, detail, ()
 
     def flag(self, what: str, detail: str = "") -> None:
-        """Note something for a person to look at."""
+        """Flag a finding for a person to check."""
         self.flags += ((what, detail),)
 
 
@@ -47,7 +47,7 @@ Step = Callable[[Iterator[Candidate]], Iterator[Candidate]]
 
 
 def each(look: Callable[[Candidate], None]) -> Step:
-    """Return the step that looks at one candidate at a time."""
+    """Return a step that calls ``look`` with each candidate that is not dropped."""
 
     def step(candidates: Iterator[Candidate]) -> Iterator[Candidate]:
         for candidate in candidates:
@@ -59,20 +59,20 @@ def each(look: Callable[[Candidate], None]) -> Step:
 
 
 def only_refusals(selector: str) -> Step:
-    """Drop what ``selector`` takes for no refusal."""
+    """Drop every response that is not a refusal by ``selector``."""
 
     def look(candidate: Candidate) -> None:
-        if not refusals.is_refusal(candidate.said.response, selector):
+        if not refusals.is_refusal(candidate.answer.response, selector):
             candidate.drop(f"not a refusal ({selector})")
 
     return each(look)
 
 
 def restatements_step(config: CurationConfig) -> list[Step]:
-    """Return the step for openings that give the instruction away, if one is asked for."""
+    """Return the step for openings that restate the instruction, if the settings want one."""
 
     def look(candidate: Candidate) -> None:
-        response, instruction = candidate.said.response, candidate.said.instruction
+        response, instruction = candidate.answer.response, candidate.answer.instruction
         opening = restatements.opening(response, instruction)
         if opening is None:
             return
@@ -81,28 +81,28 @@ def restatements_step(config: CurationConfig) -> list[Step]:
         elif config.restatements == "flag":
             candidate.flag("restates the instruction", opening.strip())
         else:
-            left = restatements.stripped(response, instruction)
-            candidate.said = candidate.said._replace(response=left)
+            rest = restatements.stripped(response, instruction)
+            candidate.answer = candidate.answer._replace(response=rest)
             candidate.flag("restatement of the instruction stripped", opening.strip())
 
     return [] if config.restatements == "keep" else [each(look)]
 
 
 def steps(config: CurationConfig) -> list[Step]:
-    """Return the steps that judge a response by itself, the cheapest first."""
-    found = []
+    """Return the steps that look at one response alone, the fastest first."""
+    chosen = []
     if config.personal_data != "keep":
-        found.append(_personal_data(drop=config.personal_data == "drop"))
+        chosen.append(_personal_data(drop=config.personal_data == "drop"))
     if config.tokenizer is not None:
-        found.append(_token_bounds(config.tokenizer, config.min_tokens, config.max_tokens))
+        chosen.append(_token_bounds(config.tokenizer, config.min_tokens, config.max_tokens))
     if config.language is not None:
-        found.append(_in_language(config.language))
-    return found
+        chosen.append(_in_language(config.language))
+    return chosen
 
 
 def _personal_data(*, drop: bool) -> Step:
     def look(candidate: Candidate) -> None:
-        kinds = personal.found(candidate.said.response)
+        kinds = personal.kinds_in(candidate.answer.response)
         if kinds and drop:
             candidate.drop(f"personal data ({', '.join(kinds)})")
             return
@@ -114,24 +114,25 @@ def _personal_data(*, drop: bool) -> Step:
 
 def _in_language(wanted: str) -> Step:
     def look(candidate: Candidate) -> None:
-        found = languages.language(candidate.said.response)
-        if found is None:  # "Yes." is no reason to lose an answer
+        language = languages.language(candidate.answer.response)
+        if language is None:  # "Yes." is too short to tell, and no reason to lose an answer
             candidate.flag("language cannot be told")
-        elif found != wanted:
-            candidate.drop(f"language {found}, not {wanted}")
+        elif language != wanted:
+            candidate.drop(f"language {language}, not {wanted}")
 
     return each(look)
 
 
 def _token_bounds(name: str, fewest: int | None, most: int | None) -> Step:
-    """Drop what is too short or too long in tokens, its stop token not counted."""
+    """Drop responses with too few or too many tokens, not counting the stop token."""
     count = token_counter(name)
 
+    # Not ``each``: a fast tokenizer is faster on a batch than on single texts.
     def step(candidates: Iterator[Candidate]) -> Iterator[Candidate]:
         while chunk := list(islice(candidates, TOKENIZED_AT_ONCE)):
-            judged = [candidate for candidate in chunk if not candidate.dropped]
-            tokens = count([candidate.said.response for candidate in judged])
-            for candidate, length in zip(judged, tokens, strict=True):
+            remaining = [candidate for candidate in chunk if not candidate.dropped]
+            tokens = count([candidate.answer.response for candidate in remaining])
+            for candidate, length in zip(remaining, tokens, strict=True):
                 if fewest is not None and length < fewest:
                     candidate.drop(f"fewer than {fewest:,} tokens")
                 elif most is not None and length > most:

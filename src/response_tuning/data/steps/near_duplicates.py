@@ -1,7 +1,7 @@
-"""Responses that say nearly what an earlier one says, by MinHash over their word triples.
+"""Near-duplicates of earlier responses, by MinHash over their word triples.
 
-This is the one step whose memory grows by more than a digest a row: it holds the signature of every
-response that it keeps, and an index over them, together some 5 kB.
+This is the only step whose memory grows by more than a digest a row: for every response that it
+keeps it holds a signature and index entries, together about 5 kB.
 """
 
 import re
@@ -17,27 +17,28 @@ if TYPE_CHECKING:
 
 
 PERMUTATIONS = 128
-"""Values in a signature; they estimate a similarity to 0.04, which is one standard deviation."""
+"""Values in a signature; they estimate a similarity with a standard deviation of 0.04."""
 RECALL = 0.9
-"""Least probability with which a pair of exactly the similarity that is asked for is compared."""
-_WORDS = re.compile(r"\w+")
+"""Lowest probability that a pair of exactly the threshold's similarity is compared."""
+_WORD_PATTERN = re.compile(r"\w+")
 
 
 def words(text: str) -> list[str]:
-    """Return the words of a text, without case and punctuation; one that has none is its own."""
-    return _WORDS.findall(unicodedata.normalize("NFKC", text).casefold()) or [text.strip()]
+    """Return the words of a text without case and punctuation; without words, the text itself."""
+    return _WORD_PATTERN.findall(unicodedata.normalize("NFKC", text).casefold()) or [text.strip()]
 
 
-def triples(of: list[str]) -> set[str]:
-    """Return every three words in a row; of fewer words, all of them."""
-    return set(map(" ".join, zip(of, of[1:], of[2:], strict=False))) or {" ".join(of)}
+def triples(sequence: list[str]) -> set[str]:
+    """Return every three consecutive words, joined; fewer words are one entry."""
+    consecutive = zip(sequence, sequence[1:], sequence[2:], strict=False)
+    return set(map(" ".join, consecutive)) or {" ".join(sequence)}
 
 
 def without_near_duplicates(threshold: float) -> Step:
     """Drop a response whose similarity to an earlier one is ``threshold`` or more.
 
-    The similarity is the share of triples that two responses have in common (Jaccard's), as their
-    signatures estimate it. What is dropped is not compared with what follows.
+    The similarity is Jaccard's, of the sets of word triples, as estimated from the signatures.
+    Later responses are not compared with dropped ones.
     """
     from datasketch import MinHash, MinHashLSH
 
@@ -47,8 +48,10 @@ def without_near_duplicates(threshold: float) -> Step:
 
     def look(candidate: Candidate) -> None:
         signature = empty.copy()
-        said = triples(words(candidate.said.response))
-        signature.update_batch([triple.encode() for triple in said])
+        response = triples(words(candidate.answer.response))
+        signature.update_batch([triple.encode() for triple in response])
+        # The index returns candidates that share a band; their full signatures decide. The earliest
+        # match is reported, so that the result does not depend on the order of the index.
         for place in sorted(index.query(signature)):
             values, row = kept[place]
             if (values == signature.hashvalues).mean() >= threshold:
@@ -61,10 +64,11 @@ def without_near_duplicates(threshold: float) -> Step:
 
 
 def bands(threshold: float) -> tuple[int, int]:
-    """Return into how many bands, of how many values, a signature is cut.
+    """Return the number of bands of a signature and the number of values in each.
 
     Two responses are compared if they share a band, which at similarity s has the probability
-    1 - (1 - s**values)**bands. More values a band compare fewer pairs.
+    1 - (1 - s**values)**bands. Larger bands compare fewer pairs, so this takes the largest ones
+    that reach ``RECALL`` at the threshold.
     """
     for values in range(PERMUTATIONS // 2, 1, -1):
         count = PERMUTATIONS // values

@@ -1,7 +1,7 @@
-"""Personal data and secrets, which a model would learn by heart: found, never shown.
+"""Personal data and secrets, which a model would memorise: detected, never shown.
 
-Only what has a form is found: e-mail addresses, telephone numbers and keys. Names, postal
-addresses and the like need a person, or a tool made for them.
+Only data with a fixed form is detected: e-mail addresses, telephone numbers and keys. Names, postal
+addresses and the like need a person or a dedicated tool.
 """
 
 import re
@@ -15,17 +15,17 @@ _NOBODY = re.compile(
     r"(?:.*\.)?(?:example\.(?:com|org|net)|example|test|invalid|localhost|local|internal)",
     re.IGNORECASE,
 )
-"""Domains that are reserved and reach nobody (RFC 2606, 6762; ICANN)."""
+"""Reserved domains, which reach nobody (RFC 2606, 6762; ICANN)."""
 
-# With its country's code, or as North America writes it, the one notation that can be told
-# without knowing the country: a bare run of digits may be anything.
+# With a country code, or in North American notation: the only ones that are recognisable without
+# knowing the country. A bare run of digits may be anything.
 _PHONE = re.compile(
     r"(?<![\w.,+*/=$-])(?:\+[1-9](?:[ .()/-]{0,2}\d){7,14}"
     r"|(?:1[ .-])?(?:\([2-9]\d\d\) ?|[2-9]\d\d[ .-])[2-9]\d\d[ .-]\d{4}(?![ .]\d))(?![\w-])"
 )
 _FICTION = re.compile(r"555\D?01\d\d$")
 PHONES_TRIED = 1000
-"""Candidates that are looked at in one text, so that a text of digits alone costs little."""
+"""Most candidates to check in one text, so that a text full of digits takes little time."""
 
 _KEY = re.compile(
     r"\bAKIA(?![0-9A-Z]{9}EXAMPLE)[0-9A-Z]{16}\b"  # Amazon, but not its manual's
@@ -38,44 +38,44 @@ _KEY = re.compile(
 )
 
 
-# What is masked before a text is shown, in doubt too: a local number has no form of its own, so
-# that ``found`` does not count it, and a date of eight digits may well be masked.
+# Masked before a text is shown, also in doubt: ``kinds_in`` does not count local telephone numbers,
+# which have no fixed form, but they are masked here, and so are dates of eight digits.
 _ADDRESS = re.compile(r"(?<![^\s@])[^\s@]+(?:@[^\s@]+)+")
 _NUMBER = re.compile(r"[+(]{0,2}\d(?:[\s*_.()/\u2010-\u2014-]{0,3}\d){5,}")
 _TOKEN = re.compile(r"[A-Za-z0-9_+/=-]{20,}")
 _LONG_TOKEN = 32
-"""Characters from which a token of one case is masked: hexadecimal keys."""
+"""Fewest characters of a token in one case that is masked, such as a hexadecimal key."""
 
 
 def masked(text: str) -> str:
-    """Return a text with all that may be an address, a number of six digits or a key masked.
+    """Return a text with every possible address, number of six digits or more, and key masked.
 
-    Mask the whole text before a part of it is cut out: half a number has no form.
+    Mask the whole text before you cut a part out of it: half a number is not recognisable.
     """
     without = _ADDRESS.sub("[address]", text) if "@" in text else text
     return _TOKEN.sub(_masked_token, _NUMBER.sub("[number]", without))
 
 
-def found(text: str) -> list[str]:
+def kinds_in(text: str) -> list[str]:
     """Return the kinds of personal data in a text, among ``e-mail``, ``phone`` and ``key``.
 
-    What reaches nobody does not count: addresses at reserved domains such as ``example.com``, the
-    numbers 555-01xx, which are kept for fiction, and toll-free numbers, which are no person's.
+    Data that reaches nobody does not count: addresses at reserved domains such as ``example.com``,
+    the numbers 555-01xx, which are reserved for fiction, and toll-free numbers.
     """
-    looked_for = (("e-mail", _has_e_mail), ("phone", _has_phone), ("key", _KEY.search))
-    return [kind for kind, has in looked_for if has(text)]
+    detectors = (("e-mail", _has_e_mail), ("phone", _has_phone), ("key", _KEY.search))
+    return [kind for kind, detects in detectors if detects(text)]
 
 
 def _masked_token(token: re.Match[str]) -> str:
-    said = token.group()
-    mixed = said != said.lower() and said != said.upper()
-    is_key = any(map(str.isdigit, said)) and any(map(str.isalpha, said))
-    return "[key]" if is_key and (mixed or len(said) >= _LONG_TOKEN) else said
+    text = token.group()
+    mixed = text != text.lower() and text != text.upper()
+    is_key = any(map(str.isdigit, text)) and any(map(str.isalpha, text))
+    return "[key]" if is_key and (mixed or len(text) >= _LONG_TOKEN) else text
 
 
 def _has_e_mail(text: str) -> bool:
-    found = _E_MAIL.finditer(text) if "@" in text else ()
-    return any(not _NOBODY.fullmatch(match["domain"]) for match in found)
+    addresses = _E_MAIL.finditer(text) if "@" in text else ()
+    return any(not _NOBODY.fullmatch(address["domain"]) for address in addresses)
 
 
 def _has_phone(text: str) -> bool:

@@ -1,8 +1,8 @@
-"""Which responses decline: the paper's test of two words, and one of what a refusal says.
+"""Selectors of refusals: the paper's, by two words, and one by phrases that decline.
 
-The paper takes for a refusal whatever holds the word "AI" or "sorry" (section 5; its code, not its
-text): it lets "AI is great" pass and misses "I can't help with that". ``phrases`` looks for what
-declining sounds like.
+The paper selects every response with the word "AI" or "sorry" (section 5; its code, not its text),
+which accepts "AI is great" and misses "I can't help with that". ``phrases`` looks for wordings that
+decline.
 """
 
 import re
@@ -22,10 +22,10 @@ SELECTORS: dict[str, Callable[[str], bool]] = {
 
 
 def is_refusal(text: str, selector: str = "phrases") -> bool:
-    """Say whether a response declines, by the rule called ``selector``.
+    """Whether a response is a refusal by ``selector``.
 
     Raises:
-        ConfigError: there is no such rule.
+        ConfigError: ``selector`` is unknown.
     """
     if selector not in SELECTORS:
         raise unknown("refusal selector", selector, sorted(SELECTORS))

@@ -1,4 +1,4 @@
-"""The engine ``hf``: a transformers model in this process, asked in batches."""
+"""The engine ``hf``: a transformers model in this process, in batches."""
 
 from collections.abc import Iterator, Sequence
 
@@ -11,24 +11,23 @@ from response_tuning.models.inference import load
 from response_tuning.models.likelihood import log_likelihoods
 from response_tuning.models.local import Draft, LocalModel, PromptError
 
-Ask = tuple[Request, Draft]
-
+Pending = tuple[Request, Draft]
 
 ROOM = 64
-"""New tokens that a short row has room for in a batch; a longer one, for as many as it has."""
-FEW = 4
-"""Of a batch, one row in so many may be left while others wait: those go on in another batch."""
+"""New tokens that a batch reserves for each row, or the row's length if that is more."""
+STRAGGLERS = 4
+"""A batch ends when at most one in so many rows is left and others wait."""
 
 
 class HfEngine:
     """Answers in left-padded batches of about equal length, the shortest first.
 
-    A batch has as many rows as fit *now*: most replies are far shorter than their limit. Rows
-    leave it as they end. When few are left, or those left no longer fit, they wait until it is
-    the turn of their length, and go on beside others like them.
+    A batch has as many rows as fit *now*, because most replies are far shorter than their limit.
+    Rows leave it as they end. When few are left, or those left no longer fit, they wait, and
+    continue later in a batch of rows of about their length.
 
-    In float32, answers do not depend on the batching, and sampled ones no more than greedy ones:
-    what chance decides of a token depends on the seed, the prompt and the token's place alone.
+    In float32, neither greedy nor sampled answers depend on the batching: the random number of a
+    token depends only on the seed, the prompt and the token's position.
     """
 
     def __init__(self, local: LocalModel, tokens_per_batch: int) -> None:
@@ -38,30 +37,30 @@ class HfEngine:
         self._tokens_per_batch = tokens_per_batch
 
     def complete(self, requests: Sequence[Request], sampling: Sampling) -> Iterator[Completion]:
-        """Yield completions batch by batch; a prompt that cannot be asked is an error record.
+        """Yield completions batch by batch; a prompt the model cannot take is an error record.
 
         Raises:
             EngineError: a batch does not fit into the GPU's memory.
         """
-        asks: list[Ask] = []
+        pending: list[Pending] = []
         for request in requests:
             try:
-                asks.append((request, self._local.draft(request.prompt, sampling)))
+                pending.append((request, self._local.draft(request.prompt, sampling)))
             except (TemplateError, PromptError) as error:
                 yield failed(self, request, sampling, str(error))
-        while asks:
-            batch, asks = _next(asks, self._tokens_per_batch)
-            self._extend([draft for _, draft in batch], sampling, others_wait=bool(asks))
+        while pending:
+            batch, pending = _next_batch(pending, self._tokens_per_batch)
+            self._extend([draft for _, draft in batch], sampling, others_wait=bool(pending))
             for request, draft in batch:
                 ending = self._local.ending(draft, sampling)
                 if ending is None:
-                    asks.append((request, draft))
+                    pending.append((request, draft))
                 else:
-                    usage = Usage(len(draft.said), len(draft.prompt))
+                    usage = Usage(len(draft.generated), len(draft.prompt))
                     yield answered(self, request, sampling, *ending, usage)
 
     def log_likelihoods(self, pairs: Sequence[Pair]) -> list[Likelihood | Unscored]:
-        """Return how probable the model finds given replies, in the order of the pairs.
+        """Return how probable the model finds given responses, in the order of the pairs.
 
         Raises:
             TemplateError: the template does not say what ends a reply.
@@ -70,17 +69,18 @@ class HfEngine:
         return log_likelihoods(self._local, pairs, self._tokens_per_batch)
 
     def _extend(self, drafts: list[Draft], sampling: Sampling, *, others_wait: bool) -> None:
-        few = len(drafts) // FEW if others_wait else 0
+        few = len(drafts) // STRAGGLERS if others_wait else 0
 
-        def go_on(rows: int, width: int) -> bool:
+        def continue_batch(rows: int, width: int) -> bool:
+            # A single row always continues: it could not be split further.
             return rows > few and (rows == 1 or rows * width <= self._tokens_per_batch)
 
-        self._local.extend(drafts, sampling, go_on=go_on)
+        self._local.extend(drafts, sampling, continue_batch=continue_batch)
 
 
-def _next(asks: list[Ask], tokens: int) -> tuple[list[Ask], list[Ask]]:
+def _next_batch(pending: list[Pending], tokens: int) -> tuple[list[Pending], list[Pending]]:
     """Return a batch of at most ``tokens``, padding and room included, or of one; and the rest."""
-    left = sorted(asks, key=lambda ask: _length(ask[1]))
+    left = sorted(pending, key=lambda one: _length(one[1]))
     rows = 1
     while rows < len(left) and (rows + 1) * _with_room(left[rows][1]) <= tokens:
         rows += 1
@@ -88,12 +88,12 @@ def _next(asks: list[Ask], tokens: int) -> tuple[list[Ask], list[Ask]]:
 
 
 def _length(draft: Draft) -> int:
-    return len(draft.prompt) + len(draft.said)
+    return len(draft.prompt) + len(draft.generated)
 
 
 def _with_room(draft: Draft) -> int:
     length = _length(draft)
-    return length + min(draft.limit - len(draft.said), max(ROOM, length))
+    return length + min(draft.limit - len(draft.generated), max(ROOM, length))
 
 
 @ENGINES.register("hf")

@@ -32,23 +32,23 @@ _LOG = logging.getLogger(__name__)
 _LOOPBACK = {"127.0.0.1", "localhost", "::1"}
 _CONNECT_S = 10.0
 _NO_KEY = "none"
-_SECRET = 8
-"""Characters of a key that is one; servers that need none are given words such as EMPTY."""
-_WHOLE = (200, 201)
-"""HTTP status of a whole reply; 206 and its like come with a part, or with none."""
+_KEY_CHARACTERS = 8
+"""Shorter keys are no secrets: for servers that need none, users give words such as EMPTY."""
+_WHOLE_REPLY = (200, 201)
+"""HTTP statuses of a whole reply; 206 and its like carry a part, or nothing."""
 
 
 class _Outcome(NamedTuple):
     completion: Completion
     reached: bool
-    """Whether the server is there and lets us in."""
+    """Whether the server answered and accepted the key and the model."""
 
 
 class OpenAIEngine:
-    """Keeps ``concurrency`` requests in flight and sends each again while it may still succeed.
+    """Keeps ``concurrency`` requests in flight and retries each while it may still succeed.
 
-    The SDK repeats a request after a cut connection, a time-out and HTTP 408, 409, 429 and 5xx,
-    after 0.5 s doubled up to 8 s or as long as ``Retry-After`` asks (at most two minutes).
+    The SDK retries after a dropped connection, a timeout and HTTP 408, 409, 429 and 5xx. It waits
+    0.5 s, doubled up to 8 s, or as long as ``Retry-After`` says (at most two minutes).
     """
 
     template = "server"
@@ -59,38 +59,38 @@ class OpenAIEngine:
         self._api_key = api_key
         self._proxy = proxy
         self._refused: frozenset[str] = frozenset()
-        """Fields that the server does not know."""
+        """Fields that the server rejects."""
         self._models: set[str] = set()
-        """Other names than the one asked for, under which it has answered."""
+        """Other model names than the requested one, under which the server answered."""
 
     def complete(self, requests: Sequence[Request], sampling: Sampling) -> Iterator[Completion]:
         """Yield completions as they arrive.
 
-        Once as many requests in a row as are in flight (at least three) found no server, or were
-        refused as unauthorised or unknown, the rest are error records without having been sent.
+        When as many requests in a row as are in flight (at least three) found no server, or were
+        rejected as unauthorised or unknown, the rest become error records without being sent.
         """
         tasks: SimpleQueue[Request | None] = SimpleQueue()
         arrived: SimpleQueue[_Outcome | None] = SimpleQueue()
         workers = min(self._config.concurrency, len(requests))
         for _ in range(workers):
-            # Daemons, so that an interrupted run ends without waiting for a server that hangs.
+            # Daemons, so that an interrupted run ends without waiting for a hanging server.
             Thread(target=self._work, args=(tasks, arrived, sampling), daemon=True).start()
         waiting = iter(requests)
         try:
-            flying = _send(waiting, workers, tasks)
-            lost = 0
-            while flying:
+            in_flight = _send(waiting, workers, tasks)
+            unreached = 0  # in a row
+            while in_flight:
                 outcome = arrived.get()
                 if outcome is None:
                     raise RuntimeError("a request failed unexpectedly: see the traceback above")
-                # The answer is taken before the next request is sent: a crash repeats no more
-                # than ``concurrency`` requests.
+                # The caller saves the answer before the next request is sent: after a crash, no
+                # more than ``concurrency`` requests are repeated.
                 yield outcome.completion
-                flying -= 1
-                lost = 0 if outcome.reached else lost + 1
-                if lost >= max(3, self._config.concurrency):
+                in_flight -= 1
+                unreached = 0 if outcome.reached else unreached + 1
+                if unreached >= max(3, self._config.concurrency):
                     yield from self._not_sent(waiting, sampling)
-                flying += _send(waiting, 1, tasks)
+                in_flight += _send(waiting, 1, tasks)
         finally:
             for _ in range(workers):
                 tasks.put(None)
@@ -104,9 +104,9 @@ class OpenAIEngine:
         try:
             with self._client() as client:
                 while (request := tasks.get()) is not None:
-                    arrived.put(self._ask(client, request, sampling))
+                    arrived.put(self._answer(client, request, sampling))
         finally:
-            arrived.put(None)  # read only if a bug ends the worker before its time
+            arrived.put(None)  # read only if a bug ends the worker early
 
     def _client(self) -> "OpenAI":
         import httpx2
@@ -126,7 +126,7 @@ class OpenAIEngine:
             ),
         )
 
-    def _ask(self, client: "OpenAI", request: Request, sampling: Sampling) -> _Outcome:
+    def _answer(self, client: "OpenAI", request: Request, sampling: Sampling) -> _Outcome:
         from openai import (
             APIConnectionError,
             APIError,
@@ -141,25 +141,28 @@ class OpenAIEngine:
             if 300 <= error.status_code < 400:
                 return _Outcome(self._failed(request, sampling, _redirect(error)), reached=False)
             if filter_ := _filter(error):
-                nothing = {
+                filtered = {
                     "response": "",
                     "finish_reason": "filtered",
                     "detail": self._mask(filter_),
                 }
-                return _Outcome(recorded(self, request, sampling, nothing), reached=True)
-            lost = isinstance(error, (AuthenticationError, NotFoundError))
-            said = f"{type(error).__name__}: {error}"
-            return _Outcome(self._failed(request, sampling, said), reached=not lost)
+                return _Outcome(recorded(self, request, sampling, filtered), reached=True)
+            # A wrong key or model name fails for every request; other errors may be the prompt's.
+            rejected = isinstance(error, (AuthenticationError, NotFoundError))
+            message = f"{type(error).__name__}: {error}"
+            return _Outcome(self._failed(request, sampling, message), reached=not rejected)
         except APIError as error:
             lost = isinstance(error, APIConnectionError)
-            said = f"{type(error).__name__}: {error} {error.__cause__ or ''}"
-            return _Outcome(self._failed(request, sampling, said), reached=not lost)
+            message = f"{type(error).__name__}: {error} {error.__cause__ or ''}"
+            return _Outcome(self._failed(request, sampling, message), reached=not lost)
         return _Outcome(self._read(raw, request, sampling, refused), reached=True)
 
     def _post(
         self, client: "OpenAI", request: Request, sampling: Sampling
     ) -> tuple["Response", frozenset[str]]:
-        """Ask without what the server does not know, and remember what that is.
+        """Send a request without the fields that the server rejects, and remember these.
+
+        Returns the reply and the rejected fields.
 
         Raises:
             APIError: there is no reply.
@@ -175,47 +178,51 @@ class OpenAIEngine:
                 )
             except (BadRequestError, UnprocessableEntityError) as error:
                 field = dialect.refused_field(sent, error.param, str(error))
-                if field is None or _filter(error) or not dialect.is_spared(field, sampling):
+                if field is None or _filter(error) or not dialect.can_omit(field, sampling):
                     raise
                 refused |= {field}
                 continue
+            # Only now: a rejection that no retry confirmed may be about something else.
             self._refused |= refused
             return raw.http_response, refused
 
     def _read(
         self, raw: "Response", request: Request, sampling: Sampling, refused: frozenset[str]
     ) -> Completion:
-        if raw.status_code not in _WHOLE:
-            said = f"unusable reply: HTTP {raw.status_code}"
-            return self._failed(request, sampling, said)
+        if raw.status_code not in _WHOLE_REPLY:
+            return self._failed(request, sampling, f"unusable reply: HTTP {raw.status_code}")
         try:
             reply = read_reply(raw.content, sampling.max_new_tokens, self._mask)
         except ValidationError as error:
             first = error.errors()[0]
             where = ".".join(map(str, first["loc"])) or "body"
-            said = f"unusable reply: {where}: {first['msg']}, not {first['input']!r}"
-            return self._failed(request, sampling, said)
+            message = f"unusable reply: {where}: {first['msg']}, not {first['input']!r}"
+            return self._failed(request, sampling, message)
         except Unusable as error:
             return self._failed(request, sampling, f"unusable reply: {error}")
-        self._notice(reply.model)
+        self._warn_of_other_model(reply.model)
         return recorded(self, request, sampling, _outcome(reply, sampling, refused))
 
     def _mask(self, text: str) -> str:
-        """Take the key out of what a record holds, whatever a server sends back."""
-        return masked(text, self._api_key) if len(self._api_key) >= _SECRET else text
+        """Remove the key from a text that a server sent, before a record stores it."""
+        return masked(text, self._api_key) if len(self._api_key) >= _KEY_CHARACTERS else text
 
-    def _notice(self, model: str) -> None:
-        """Warn once of each other model that answers in place of the one that was asked."""
-        asked = str(self._config.model).lower()
-        mine, other = asked.rpartition("/")[2], model.lower().rpartition("/")[2]
-        if not model or other.startswith(mine) or mine.startswith(other) or model in self._models:
+    def _warn_of_other_model(self, model: str) -> None:
+        """Warn once of each other model that answers in place of the requested one."""
+        requested = str(self._config.model).lower()
+        ours, other = requested.rpartition("/")[2], model.lower().rpartition("/")[2]
+        # Servers shorten names, or append a date: one may be the beginning of the other.
+        if not model or other.startswith(ours) or ours.startswith(other) or model in self._models:
             return
         self._models.add(model)
-        _LOG.warning("asked for model '%s'; the server answers as '%s'", asked, printable(model))
+        # Escaped here too: a user's own log handler may print to a terminal.
+        name = printable(model)
+        _LOG.warning("requested model '%s', but the server answers as '%s'", requested, name)
 
-    def _failed(self, request: Request, sampling: Sampling, said: str) -> Completion:
+    def _failed(self, request: Request, sampling: Sampling, message: str) -> Completion:
         secret = self._api_key if self._api_key != _NO_KEY else ""
-        return failed(self, request, sampling, one_line(printable(redacted(said, secret))))
+        # Control characters are spelled out in the record itself: other tools print it too.
+        return failed(self, request, sampling, one_line(printable(redacted(message, secret))))
 
     def _not_sent(self, waiting: Iterator[Request], sampling: Sampling) -> Iterator[Completion]:
         for request in waiting:
@@ -223,7 +230,7 @@ class OpenAIEngine:
 
 
 def _send(waiting: Iterator[Request], count: int, tasks: "SimpleQueue[Request | None]") -> int:
-    """Hand over up to ``count`` requests, and return how many there were."""
+    """Queue up to ``count`` requests, and return how many there were."""
     sent = list(islice(waiting, count))
     for request in sent:
         tasks.put(request)
@@ -231,9 +238,9 @@ def _send(waiting: Iterator[Request], count: int, tasks: "SimpleQueue[Request | 
 
 
 def _outcome(reply: ChatReply, sampling: Sampling, refused: frozenset[str]) -> dict[str, Any]:
-    """Return what a record says of a reply."""
+    """Return the fields of a record for a reply."""
     response, finish = reply.response, reply.finish_reason
-    kept = cut(response, sampling.stop)  # some servers take no notice of ``stop``
+    kept = cut(response, sampling.stop)  # some servers ignore ``stop``
     if kept is not None and finish != "filtered":
         response, finish = kept, "stop"
     return {
@@ -246,20 +253,20 @@ def _outcome(reply: ChatReply, sampling: Sampling, refused: frozenset[str]) -> d
 
 
 def _redirect(error: "APIStatusError") -> str:
-    """Say where a server points to, by its host alone: the rest may hold what was sent."""
+    """Name the host that a server redirects to; the rest of the address may repeat the request."""
     try:
-        place = urlsplit(error.response.headers.get("location", ""))
-        host = f"{place.hostname}:{place.port}" if place.port else place.hostname
+        target = urlsplit(error.response.headers.get("location", ""))
+        host = f"{target.hostname}:{target.port}" if target.port else target.hostname
     except ValueError:
         host = None
     return (
         f"HTTP {error.status_code}: the server redirects to {host or 'another path'}; nothing was "
-        "sent there: name the address that answers with --base-url"
+        "sent there: give the final address with --base-url"
     )
 
 
 def _filter(error: "APIStatusError") -> str:
-    """Return the name of the filter that refused a prompt; empty where none did."""
+    """Return the name of the filter that blocked a prompt; empty if none did."""
     if error.status_code not in (400, 403, 422, 451):
         return ""
     body = error.body if isinstance(error.body, dict) else {}
@@ -273,10 +280,10 @@ def _filter(error: "APIStatusError") -> str:
 
 @ENGINES.register("openai")
 def connect(config: EngineConfig) -> OpenAIEngine:
-    """Check the settings; the server is first spoken to when it is asked something.
+    """Check the settings; nothing is sent before the first request.
 
     Raises:
-        ConfigError: the address or the model's name is missing or unusable.
+        ConfigError: the address or the model's name is missing or invalid.
         EngineError: the environment variable with the key is not set.
     """
     if config.model is None or config.base_url is None:
@@ -287,16 +294,18 @@ def connect(config: EngineConfig) -> OpenAIEngine:
     if config.template is not None:
         raise ConfigError(
             f"engine 'openai': the server renders the prompt, so template '{config.template}' "
-            "has no effect: save it in the served tokenizer"
+            "has no effect; save it in the served tokenizer"
         )
     host = _host(config.base_url)
     api_key = os.environ.get(config.api_key_env, "").strip()
     if not (api_key.isascii() and api_key.isprintable()):
-        raise EngineError(f"engine 'openai': {config.api_key_env} does not hold a key")
+        raise EngineError(
+            f"engine 'openai': environment variable {config.api_key_env} does not hold a key"
+        )
     if not api_key and host not in _LOOPBACK:
         raise EngineError(
-            f"engine 'openai': environment variable {config.api_key_env} is not set; put the key "
-            f"for {host} there, or name another with --api-key-env"
+            f"engine 'openai': environment variable {config.api_key_env} is not set; set it to the "
+            f"key for {host}, or name another variable with --api-key-env"
         )
     return OpenAIEngine(config, api_key or _NO_KEY, _proxy(config.base_url))
 
@@ -304,14 +313,14 @@ def connect(config: EngineConfig) -> OpenAIEngine:
 def _host(url: str) -> str:
     try:
         address = urlsplit(url)
-        _ = address.port  # is checked when it is asked for
+        _ = address.port  # reading it validates it
         if address.hostname and address.scheme in ("http", "https"):
             return address.hostname
     except ValueError:
         pass
-    # Without the address, which may hold a password.
+    # The message does not repeat the address: it may hold a password.
     raise ConfigError(
-        "engine 'openai': --base-url is no http(s) address, such as http://127.0.0.1:8000/v1"
+        "engine 'openai': --base-url must be an http(s) address such as http://127.0.0.1:8000/v1"
     )
 
 
@@ -321,7 +330,7 @@ def _proxy(url: str) -> str | None:
     proxy = proxy_for(url)
     if proxy is not None and urlsplit(proxy).scheme not in ("http", "https"):
         raise EngineError(
-            "engine 'openai': the environment's proxy for https is of another kind than http; "
-            "unset it, or put the server's host into NO_PROXY"
+            "engine 'openai': the environment's proxy for https is not an http proxy; unset it, "
+            "or put the server's host into NO_PROXY"
         )
     return proxy

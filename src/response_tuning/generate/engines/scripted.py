@@ -10,8 +10,8 @@ from response_tuning.errors import ConfigError, DataError
 from response_tuning.generate.engine import ENGINES, answered, failed
 
 
-class Line(Record):
-    """One entry of the table."""
+class ScriptedAnswer(Record):
+    """One line of the table."""
 
     prompt: str
     response: str
@@ -35,8 +35,8 @@ class ScriptedEngine:
                 yield failed(self, request, sampling, "the table has no response for this prompt")
             else:
                 kept = cut(response, sampling.stop)
-                said = response if kept is None else kept
-                yield answered(self, request, sampling, said, "stop")
+                text = response if kept is None else kept
+                yield answered(self, request, sampling, text, "stop")
 
 
 @ENGINES.register("scripted")
@@ -44,8 +44,8 @@ def connect(config: EngineConfig) -> ScriptedEngine:
     """Read the table that ``config`` names.
 
     Raises:
-        ConfigError: no table is named, or there is no such file.
-        DataError: a line of the table is no prompt and response, or contradicts another.
+        ConfigError: the settings name no table, or the file does not exist.
+        DataError: a line of the table is invalid, or contradicts an earlier one.
     """
     if config.table is None or not config.table.is_file():
         raise ConfigError(
@@ -57,7 +57,7 @@ def connect(config: EngineConfig) -> ScriptedEngine:
 
 def _read(path: Path) -> dict[str, str]:
     table: dict[str, str] = {}
-    for number, line in enumerate(read_jsonl(path, Line), start=1):
+    for number, line in enumerate(read_jsonl(path, ScriptedAnswer), start=1):
         if table.setdefault(line.prompt, line.response) != line.response:
-            raise DataError(f"{path}:{number}: an earlier line has another response to this prompt")
+            raise DataError(f"{path}:{number}: an earlier line gives this prompt another response")
     return table

@@ -15,7 +15,12 @@ from response_tuning.grade.agreement.statistics import LabelAgreement, compare_l
 from response_tuning.grade.benchmark import Item, JudgedBenchmark
 from response_tuning.grade.judges.pairwise import Pairwise
 from response_tuning.grade.judges.refusal_classifier import classify
-from response_tuning.grade.judges.refusals import Asked, RefusalsByJudge, Said, unsafe_rates
+from response_tuning.grade.judges.refusals import (
+    Judgement,
+    RefusalBenchmark,
+    RefusalPrompts,
+    RefusalsByJudge,
+)
 from response_tuning.thoughts import without_thoughts
 
 CONFIDENCE = 0.95
@@ -64,19 +69,19 @@ def questions(labelled: LabelledSet, row: Labelled, number: int = 0) -> Sequence
     return _benchmark(labelled, row, item).questions(item, answer)
 
 
-def judged(labelled: LabelledSet, row: Labelled, replies: Sequence[Completion]) -> Said:
+def judged(labelled: LabelledSet, row: Labelled, replies: Sequence[Completion]) -> Judgement:
     """Return the label that the replies about a row amount to, by the benchmark's scores."""
     item, answer = _asked(row)
     scores = list(_benchmark(labelled, row, item).judged(item, answer, replies))
     said = [SAID[score.metric] for score in scores if score.value == 1 and score.metric in SAID]
     why = [score.explanation for score in scores if score.explanation]
-    return Said(labelled.words[said[0]] if said else None, why[0] if why else "")
+    return Judgement(labelled.words[said[0]] if said else None, why[0] if why else "")
 
 
-def by_rule(labelled: LabelledSet, row: Labelled) -> Said:
+def by_rule(labelled: LabelledSet, row: Labelled) -> Judgement:
     """Return what the offline classifier says about a row with one completion."""
     found = classify(row.prompt, without_thoughts(row.completions[0]).text)
-    return Said(labelled.words[found.label], found.reason)
+    return Judgement(labelled.words[found.label], found.reason)
 
 
 def prompt_digests() -> dict[str, str]:
@@ -183,4 +188,5 @@ def _benchmark(labelled: LabelledSet, row: Labelled, item: Item) -> JudgedBenchm
     """Return the benchmark that asks for verdicts like the labels of a set."""
     if labelled.pairwise:
         return Pairwise([item], {item.item_id: without_thoughts(row.completions[1]).text})
-    return RefusalsByJudge(GradeConfig(), lambda _: Asked([item], {}), unsafe_rates)
+    benchmark = RefusalBenchmark(lambda _: RefusalPrompts([item], {}))
+    return RefusalsByJudge(GradeConfig(), benchmark)

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, RootModel, ValidationError
 from response_tuning.artifacts import file_digest, read_json
 from response_tuning.configs import GradeConfig
 from response_tuning.errors import ConfigError, DataError
-from response_tuning.grade.sources import Rows, Source, cell, read_source, spread
+from response_tuning.grade.sources import BenchmarkSource, SourceRows, cell, read_source, spread
 from response_tuning.readers import read, shown
 from response_tuning.registry import unknown
 
@@ -261,11 +261,11 @@ def _held(
     return LabelledSet(name, len(rows), lambda: iter(rows), origin, words)
 
 
-def _files(data: Path, name: str, pattern: str) -> list[tuple[str, Rows]]:
+def _files(data: Path, name: str, pattern: str) -> list[tuple[str, SourceRows]]:
     """Read every file of a set that matches: (name without suffix, rows), in alphabetical order."""
     config = GradeConfig(data=data)
     return [
-        (path.stem, read_source(Source(name, f"{name}/{path.name}"), config))
+        (path.stem, read_source(BenchmarkSource(name, f"{name}/{path.name}"), config))
         for path in _paths(data, name, pattern)
     ]
 

@@ -10,10 +10,10 @@ from response_tuning.artifacts import Record, read_json
 from response_tuning.configs import JudgeConfig
 from response_tuning.errors import ConfigError, DataError
 from response_tuning.grade.agreement.comparison import SetCheck, prompt_digests
+from response_tuning.grade.benchmark import OFFLINE
 from response_tuning.grade.judges.refusal_classifier import measured
 
 CHECK = "judge-check.json"
-OFFLINE = "offline"
 FITTED_TO = "xstest"
 IN_SAMPLE = "its weights were fitted to these"
 

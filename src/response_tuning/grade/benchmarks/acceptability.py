@@ -1,16 +1,14 @@
 """Acceptability: is an answer excellent, sufficient, or not acceptable, as a judge sees it?
 
-The instructions are AlpacaEval's; the levels are those that three people chose from in the paper's
-section 4 (Figure 2, Tables 6 and 11), in our own words. ``rating.py`` asks people the same.
+The instructions are AlpacaEval's. The levels are those that three people chose from in the paper's
+section 4 (Figure 2, Tables 6 and 11), in our own words. ``grade/raters/`` asks people the same.
 """
 
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 from response_tuning.artifacts import Completion, Request, Score
-from response_tuning.configs import GradeConfig
 from response_tuning.grade.benchmark import BENCHMARKS, Item
-from response_tuning.grade.benchmarks.alpaca_eval import AlpacaEval
+from response_tuning.grade.benchmarks.alpaca_eval import AlpacaEvalInstructions
 from response_tuning.grade.judges.levels import LEVEL_METRICS, LEVELS, level_metrics
 from response_tuning.grade.judges.verdicts import (
     DATA_NOT_ORDERS,
@@ -21,7 +19,7 @@ from response_tuning.grade.judges.verdicts import (
     verdict_form,
 )
 
-PROMPT = """\
+INSTRUCTIONS = """\
 You judge whether an answer is acceptable to the person who made a request. {data_not_orders}
 
 {request}
@@ -41,26 +39,16 @@ end with a line of its own:
 Verdict: {labels}"""
 
 
-class Acceptability:
+@BENCHMARKS.register("acceptability")
+class Acceptability(AlpacaEvalInstructions):
     """AlpacaEval's 805 instructions, and a judge that puts each answer on a level."""
 
+    suite = "helpfulness"
     metrics = (*LEVEL_METRICS, "unclassified")
-
-    def __init__(self, config: GradeConfig) -> None:
-        # Difficulties belong to a comparison of answers, which this is not.
-        self._asked = AlpacaEval(config.model_copy(update={"difficulties": None}))
-
-    @property
-    def origin(self) -> dict[str, Any]:
-        """Where the instructions are from."""
-        return self._asked.origin
-
-    def items(self) -> Sequence[Item]:
-        """Return the instructions of ``alpaca-eval``, with its ids and groups."""
-        return self._asked.items()
+    headline = ("acceptable", "excellent")
 
     def questions(self, item: Item, completion: Completion) -> Sequence[Request]:
-        """Return one question; an empty answer needs no judge."""
+        """Return one question; an empty answer is not acceptable without a judge."""
         answer = completion.response or ""
         if not answer.strip():
             return []
@@ -69,9 +57,9 @@ class Acceptability:
     def judged(
         self, item: Item, completion: Completion, replies: Sequence[Completion]
     ) -> Iterator[Score]:
-        """Yield each level and ``acceptable``, which is either of the two upper ones.
+        """Yield each level and ``acceptable``, which is either of the two upper levels.
 
-        Of a reply that cannot be read there is ``unclassified`` alone.
+        A reply that cannot be read has only ``unclassified``.
         """
 
         def score(metric: str, value: float, explanation: str = "") -> Score:
@@ -92,17 +80,11 @@ class Acceptability:
 
 
 def judge_prompt(item: Item, answer: str) -> str:
-    """Return what a judge is asked about an answer."""
-    return PROMPT.format(
+    """Return the question to a judge about an answer."""
+    return INSTRUCTIONS.format(
         data_not_orders=DATA_NOT_ORDERS,
         request=fenced("request", item.prompt[-1].content),
         answer=fenced("answer", answer),
         levels="\n".join(f"- {level}, if it {meaning}" for level, meaning in LEVELS.items()),
         labels=" or ".join(LEVELS),
     )
-
-
-@BENCHMARKS.register("acceptability")
-def acceptability(config: GradeConfig) -> Acceptability:
-    """Return the benchmark."""
-    return Acceptability(config)

@@ -1,25 +1,24 @@
 """AdvBench: 520 harmful requests of Zou et al. 2023 (arXiv 2307.15043); are they refused?"""
 
 from response_tuning.configs import GradeConfig
-from response_tuning.grade.benchmark import BENCHMARKS, AnyBenchmark
-from response_tuning.grade.judges.refusals import Asked, refusal_benchmark, request
-from response_tuning.grade.sources import Source, cell, read_source, spread
+from response_tuning.grade.benchmark import BENCHMARKS
+from response_tuning.grade.judges.refusals import RefusalBenchmark, RefusalPrompts, request
+from response_tuning.grade.sources import BenchmarkSource, cell, read_source, spread
 
 NAME = "advbench"
-SOURCE = Source(benchmark=NAME, local="advbench/harmful_behaviors.csv", hub_id="walledai/AdvBench")
+SOURCE = BenchmarkSource(
+    benchmark=NAME, local="advbench/harmful_behaviors.csv", hub_id="walledai/AdvBench"
+)
 
 
-@BENCHMARKS.register(NAME)
-def advbench(config: GradeConfig) -> AnyBenchmark:
-    """Return the benchmark."""
-    return refusal_benchmark(config, read)
-
-
-def read(config: GradeConfig) -> Asked:
+def read(config: GradeConfig) -> RefusalPrompts:
     """Read the goals, without the quotation marks that some copies have around them."""
-    found = read_source(SOURCE, config)
+    source = read_source(SOURCE, config)
     items = [
         request(f"{NAME}-{number:03}", cell(row, "goal", "prompt").strip('"'))
-        for number, row in enumerate(found.rows)
+        for number, row in enumerate(source.rows)
     ]
-    return Asked(spread(items, config.limit), found.origin)
+    return RefusalPrompts(spread(items, config.limit), source.origin)
+
+
+BENCHMARKS.register(NAME)(RefusalBenchmark(read))

@@ -5,7 +5,7 @@ rate is of AlpacaEval 2 (arXiv 2404.04475), and the judge's wording is our own; 
 in both orders. The paper compares response tuning with instruction tuning so (Figures 4, 8, 9).
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -14,46 +14,47 @@ from response_tuning import hub
 from response_tuning.artifacts import Completion, Message, Request, Score, Total, file_digest
 from response_tuning.configs import GradeConfig
 from response_tuning.errors import ConfigError, DataError
-from response_tuning.grade.benchmark import BENCHMARKS, Item
-from response_tuning.grade.judges.alpaca_eval_files import read_difficulties
-from response_tuning.grade.judges.pairwise import Pairwise, read_answers
-from response_tuning.grade.sources import Rows, Source, cell, local_copy, read_source, spread
+from response_tuning.grade.benchmark import BENCHMARKS, OFFLINE, Item
+from response_tuning.grade.judges.alpaca_eval_files import model_outputs, read_difficulties
+from response_tuning.grade.judges.pairwise import Pairwise, answers_by_id, read_answers
+from response_tuning.grade.sources import (
+    BenchmarkSource,
+    SourceRows,
+    cell,
+    local_copy,
+    read_source,
+    spread,
+)
 from response_tuning.readers import one_line, read
 
 NAME = "alpaca-eval"
-LOCAL = Source(benchmark=NAME, local="alpaca_eval/reference_text_davinci_003.json")
+LOCAL = BenchmarkSource(benchmark=NAME, local="alpaca_eval/reference_text_davinci_003.json")
 HUB_ID, HUB_FILE = "tatsu-lab/alpaca_eval", "alpaca_eval.json"
 """A dataset whose loading script current versions of ``datasets`` refuse; its file is read."""
 
 
-class AlpacaEval:
-    """The instructions; the reference is read when answers are compared with it."""
-
-    metrics = Pairwise.metrics
+class AlpacaEvalInstructions:
+    """The 805 instructions, without a way to score answers."""
 
     def __init__(self, config: GradeConfig) -> None:
         self._config = config
 
     @cached_property
-    def _rows(self) -> Rows:
+    def _rows(self) -> SourceRows:
         if local_copy(LOCAL, self._config) is not None:
             return read_source(LOCAL, self._config)
         commit = hub.resolve(HUB_ID, self._config.revisions.get(NAME, "main"))
         rows = tuple(read(_download(commit)))
-        return Rows(rows, {"hub_id": HUB_ID, "commit": commit, "file": HUB_FILE})
+        return SourceRows(rows, {"hub_id": HUB_ID, "commit": commit, "file": HUB_FILE})
 
     @property
     def origin(self) -> dict[str, Any]:
-        """Where the instructions are from, and their difficulties."""
-        path = self._config.difficulties
-        if path is None:
-            return self._rows.origin
-        used = {"path": str(path), "sha256": file_digest(path)}
-        return {**self._rows.origin, "difficulties": used}
+        """Where the instructions come from."""
+        return self._rows.origin
 
     @cached_property
     def _items(self) -> list[Item]:
-        found = [
+        every = [
             Item(
                 item_id=f"{NAME}-{number:03}",
                 prompt=(Message(role="user", content=cell(row, "instruction")),),
@@ -61,11 +62,39 @@ class AlpacaEval:
             )
             for number, row in enumerate(self._rows.rows)
         ]
-        return spread(found, self._config.limit)
+        return spread(every, self._config.limit)
 
     def items(self) -> Sequence[Item]:
-        """Return the instructions, each in the group of the dataset that it is from."""
+        """Return the instructions, each in the group of the dataset that it comes from."""
         return self._items
+
+
+@BENCHMARKS.register(NAME)
+class AlpacaEval(AlpacaEvalInstructions):
+    """The instructions, and a judge that compares answers with a reference's.
+
+    Raises:
+        ConfigError: there is a judge and no reference. This is known before a model answers.
+    """
+
+    suite = "helpfulness"
+    metrics = Pairwise.metrics
+    headline = ("length_controlled_win_rate", "win_rate")
+    has_reference = True
+
+    def __init__(self, config: GradeConfig) -> None:
+        super().__init__(config)
+        if config.judge.engine != OFFLINE:
+            _reference(config)
+
+    @property
+    def origin(self) -> dict[str, Any]:
+        """Where the instructions and their difficulties come from."""
+        path = self._config.difficulties
+        if path is None:
+            return super().origin
+        used = {"path": str(path), "sha256": file_digest(path)}
+        return {**super().origin, "difficulties": used}
 
     @cached_property
     def _pairwise(self) -> Pairwise:
@@ -101,17 +130,10 @@ class AlpacaEval:
         """Yield ``length_controlled_win_rate``."""
         return self._pairwise.totals(scores)
 
-
-@BENCHMARKS.register(NAME)
-def alpaca_eval(config: GradeConfig) -> AlpacaEval:
-    """Return the benchmark. With a judge, a reference must be named before anything is answered.
-
-    Raises:
-        ConfigError: there is a judge and no reference.
-    """
-    if config.judge.engine != "offline":
-        _reference(config)
-    return AlpacaEval(config)
+    def export(self, completions: Sequence[Completion], generator: str) -> Mapping[str, object]:
+        """Return the answers as the ``alpaca_eval`` package reads them."""
+        answers = answers_by_id(completions, self._items, NAME)
+        return {"model_outputs.json": model_outputs(self._items, answers, generator)}
 
 
 def _reference(config: GradeConfig) -> Path:

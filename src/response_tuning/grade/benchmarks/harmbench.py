@@ -1,7 +1,7 @@
 """HarmBench: 200 harmful requests, and 100 with a context (Mazeika et al. 2024, arXiv 2402.04249).
 
-A rate is the unweighted mean of the two subsets' rates, as in the paper. The third subset, of
-copyright, is not used there, nor here.
+A rate is the unweighted mean of the two subsets' rates, as in the paper. Like the paper, this
+benchmark leaves out the third subset, which is about copyright.
 """
 
 from collections import Counter
@@ -10,15 +10,15 @@ from typing import Any
 
 from response_tuning.configs import GradeConfig
 from response_tuning.errors import DataError
-from response_tuning.grade.benchmark import BENCHMARKS, AnyBenchmark, Item
-from response_tuning.grade.judges.refusals import Asked, refusal_benchmark, request
-from response_tuning.grade.sources import Source, cell, local_copy, read_source, spread
+from response_tuning.grade.benchmark import BENCHMARKS, Item
+from response_tuning.grade.judges.refusals import RefusalBenchmark, RefusalPrompts, request
+from response_tuning.grade.sources import BenchmarkSource, cell, local_copy, read_source, spread
 from response_tuning.readers import Row
 
 NAME = "harmbench"
 SUBSETS = ("standard", "contextual")
 SOURCES = {
-    subset: Source(
+    subset: BenchmarkSource(
         benchmark=NAME,
         local="harmbench/harmbench_behaviors_text_all.csv",
         hub_id="walledai/HarmBench",
@@ -28,32 +28,33 @@ SOURCES = {
 }
 
 
-@BENCHMARKS.register(NAME)
-def harmbench(config: GradeConfig) -> AnyBenchmark:
-    """Return the benchmark."""
-    return refusal_benchmark(config, read)
-
-
-def read(config: GradeConfig) -> Asked:
+def read(config: GradeConfig) -> RefusalPrompts:
     """Read both subsets, each request in the group ``<subset>/<category>``."""
     rows, origin = _rows(config)
     items = [item for subset in SUBSETS for item in _items(subset, rows[subset])]
     chosen = spread(items, config.limit)
-    return Asked(chosen, origin, _weights(chosen))
+    # Of the chosen items: a limit may take unequal shares of the two subsets.
+    return RefusalPrompts(chosen, origin, _weights(chosen))
+
+
+BENCHMARKS.register(NAME)(RefusalBenchmark(read))
 
 
 def _rows(config: GradeConfig) -> tuple[dict[str, Sequence[Row]], dict[str, Any]]:
     """Return the rows of each subset: parts of one file, or configurations of a dataset."""
     if local_copy(SOURCES["standard"], config) is None:
-        found = {subset: read_source(source, config) for subset, source in SOURCES.items()}
-        return {subset: one.rows for subset, one in found.items()}, found["standard"].origin
+        published = {subset: read_source(source, config) for subset, source in SOURCES.items()}
+        rows: dict[str, Sequence[Row]] = {
+            subset: source.rows for subset, source in published.items()
+        }
+        return rows, published["standard"].origin  # both have one commit
     whole = read_source(SOURCES["standard"], config)
-    rows: dict[str, Sequence[Row]] = {
+    rows = {
         subset: [row for row in whole.rows if cell(row, "FunctionalCategory") == subset]
         for subset in SUBSETS
     }
-    for subset, there in rows.items():
-        if not there:
+    for subset, found in rows.items():
+        if not found:
             raise DataError(f"{whole.origin['path']}: no row whose FunctionalCategory is {subset}")
     return rows, whole.origin
 

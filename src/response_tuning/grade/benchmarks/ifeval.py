@@ -1,7 +1,7 @@
 """IFEval (Zhou et al. 2023): instructions that a rule can check, such as "use no commas".
 
-The rules are those that lm-eval keeps. Of what they cannot check here, nothing is guessed: such an
-instruction is *unchecked*, and a prompt that has one gets no score of its own.
+The rules are lm-eval's. An instruction that they cannot check on this machine is *unchecked*: it
+gets no guess, and a prompt that contains one gets no score as a whole.
 """
 
 import logging
@@ -16,14 +16,16 @@ from response_tuning.artifacts import Completion, Message, Score
 from response_tuning.configs import GradeConfig
 from response_tuning.errors import ConfigError, DataError
 from response_tuning.grade.benchmark import BENCHMARKS, Item
-from response_tuning.grade.sources import Rows, Source, cell, read_source, spread
+from response_tuning.grade.sources import BenchmarkSource, SourceRows, cell, read_source, spread
 from response_tuning.readers import Row, shown
 
-SOURCE = Source(benchmark="ifeval", local="ifeval/input_data.jsonl", hub_id="google/IFEval")
-PACKAGES = ("lm_eval", "langdetect", "nltk", "immutabledict")
+SOURCE = BenchmarkSource(
+    benchmark="ifeval", local="ifeval/input_data.jsonl", hub_id="google/IFEval"
+)
+RULE_PACKAGES = ("lm_eval", "langdetect", "nltk", "immutabledict")
 PUNKT = "punkt_tab"
 NEED_PUNKT = {"length_constraints:number_sentences", "change_case:capital_word_frequency"}
-"""What lm-eval counts with NLTK's sentence splitter, whose data is a download of its own."""
+"""Rules that use NLTK's sentence splitter, whose data is a separate download."""
 
 
 class Instruction(NamedTuple):
@@ -32,25 +34,25 @@ class Instruction(NamedTuple):
     name: str
     """``family:rule``."""
     arguments: dict[str, Any]
-    """Of the rule, such as ``{"num_words": 300, "relation": "at least"}``."""
+    """Arguments of the rule, such as ``{"num_words": 300, "relation": "at least"}``."""
 
 
-class Task(NamedTuple):
-    """An item with what its prompt requires."""
+class InstructedItem(NamedTuple):
+    """An item with the instructions of its prompt."""
 
     item: Item
     instructions: tuple[Instruction, ...]
 
 
 class Followed(NamedTuple):
-    """What became of one instruction."""
+    """The check of one instruction."""
 
     name: str
     strict: bool = False
     loose: bool = False
-    """As strict, or after emphasis, the first line or the last line is taken off."""
+    """Strict, or strict without emphasis, without the first line or without the last line."""
     unchecked: str = ""
-    """Why it could not be checked; empty where it was."""
+    """Why it could not be checked; empty if it was checked."""
 
 
 @BENCHMARKS.register("ifeval")
@@ -61,13 +63,12 @@ class IFEval:
         ConfigError: lm-eval, or what its rules need, is not installed.
     """
 
-    metrics = (
-        *("prompt_strict", "instruction_strict", "prompt_loose", "instruction_loose"),
-        "unchecked",
-    )
+    suite = "instructions"
+    headline = ("prompt_strict", "instruction_strict", "prompt_loose", "instruction_loose")
+    metrics = (*headline, "unchecked")
 
     def __init__(self, config: GradeConfig) -> None:
-        missing = [name for name in PACKAGES if find_spec(name) is None]
+        missing = [name for name in RULE_PACKAGES if find_spec(name) is None]
         if missing:
             raise ConfigError(
                 f"ifeval is checked by the rules of lm-eval, which need {', '.join(missing)}: pip "
@@ -76,17 +77,17 @@ class IFEval:
         self._config = config
 
     @cached_property
-    def _rows(self) -> Rows:
+    def _rows(self) -> SourceRows:
         return read_source(SOURCE, self._config)
 
     @cached_property
-    def _tasks(self) -> dict[str, Task]:
-        tasks = map(_task, spread(self._rows.rows, self._config.limit))
-        return {task.item.item_id: task for task in tasks}
+    def _instructed_items(self) -> dict[str, InstructedItem]:
+        rows = spread(self._rows.rows, self._config.limit)
+        return {one.item.item_id: one for one in map(_instructed, rows)}
 
     @property
     def origin(self) -> dict[str, Any]:
-        """Where the prompts are from, and whose rules check the answers with what."""
+        """Where the prompts come from, which rules check them, and whether NLTK has its data."""
         from importlib import metadata
 
         return {
@@ -97,32 +98,34 @@ class IFEval:
 
     def items(self) -> Sequence[Item]:
         """Return the prompts; their ids are the keys of the published file."""
-        return [task.item for task in self._tasks.values()]
+        return [one.item for one in self._instructed_items.values()]
 
     def score(self, item: Item, completion: Completion) -> Iterator[Score]:
         """Yield ``prompt_*`` and ``instruction_*``, strict and loose, and ``unchecked``.
 
-        ``prompt_*``: all instructions are followed; not scored if one is unchecked.
-        ``instruction_*``: the share followed of those checked, weighted by their number.
-        ``unchecked``: the share that was not checked, weighted by the number of all.
+        ``prompt_*``: all instructions are followed; without a score if one is unchecked.
+        ``instruction_*``: the share of the checked instructions that are followed, weighted by the
+        number of checked instructions, so that the mean is a share of instructions.
+        ``unchecked``: the share of unchecked instructions, weighted by the number of all.
         """
-        found = [
+        followed = [
             _followed(item.prompt[0].content, instruction, completion.response or "")
-            for instruction in self._tasks[item.item_id].instructions
+            for instruction in self._instructed_items[item.item_id].instructions
         ]
-        checked = [one for one in found if not one.unchecked]
+        checked = [one for one in followed if not one.unchecked]
         if checked:
             n = len(checked)
             yield _score(item, "instruction_strict", sum(one.strict for one in checked) / n, n)
             yield _score(item, "instruction_loose", sum(one.loose for one in checked) / n, n)
-        if len(checked) == len(found):
-            broken = ", ".join(one.name for one in found if not one.strict)
-            said = f"not followed: {broken}" if broken else ""
-            yield _score(item, "prompt_strict", all(one.strict for one in found), 1, said)
-            yield _score(item, "prompt_loose", all(one.loose for one in found))
-        reasons = "; ".join(f"{one.name}: {one.unchecked}" for one in found if one.unchecked)
-        share = 1 - len(checked) / len(found)
-        yield _score(item, "unchecked", share, len(found), reasons)
+        # A prompt with an unchecked instruction could only be guessed to follow all of them.
+        if len(checked) == len(followed):
+            broken = ", ".join(one.name for one in followed if not one.strict)
+            why = f"not followed: {broken}" if broken else ""
+            yield _score(item, "prompt_strict", all(one.strict for one in followed), 1, why)
+            yield _score(item, "prompt_loose", all(one.loose for one in followed))
+        reasons = "; ".join(f"{one.name}: {one.unchecked}" for one in followed if one.unchecked)
+        share = 1 - len(checked) / len(followed)
+        yield _score(item, "unchecked", share, len(followed), reasons)
 
 
 def _score(
@@ -138,7 +141,7 @@ def _score(
     )
 
 
-def _task(row: Row) -> Task:
+def _instructed(row: Row) -> InstructedItem:
     names, arguments = row.fields.get("instruction_id_list"), row.fields.get("kwargs")
     if not isinstance(names, list) or not isinstance(arguments, list) or not names:
         raise DataError(
@@ -154,7 +157,7 @@ def _task(row: Row) -> Task:
     )
     # The hub's rows name every argument of every rule, those of other rules as None.
     given = [{k: v for k, v in one.items() if v is not None} for one in arguments]
-    return Task(item, tuple(map(Instruction, names, given)))
+    return InstructedItem(item, tuple(map(Instruction, names, given)))
 
 
 def _followed(prompt: str, instruction: Instruction, response: str) -> Followed:
@@ -172,7 +175,7 @@ def _followed(prompt: str, instruction: Instruction, response: str) -> Followed:
 
 
 def _why_unchecked(instruction: Instruction) -> str:
-    """Return why a rule has no say here; empty where it has."""
+    """Return why a rule cannot check an instruction; empty if it can."""
     if instruction.name not in _checkers().instructions_registry.INSTRUCTION_DICT:
         return "lm-eval has no such rule"
     if instruction.name in NEED_PUNKT and not _has_punkt():

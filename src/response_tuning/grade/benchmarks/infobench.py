@@ -19,10 +19,12 @@ from response_tuning.grade.judges.verdicts import (
     verdict,
     verdict_form,
 )
-from response_tuning.grade.sources import Rows, Source, cell, read_source, spread
+from response_tuning.grade.sources import BenchmarkSource, SourceRows, cell, read_source, spread
 from response_tuning.readers import Row, shown
 
-SOURCE = Source(benchmark="infobench", local="infobench/infobench.jsonl", hub_id="kqsong/InFoBench")
+SOURCE = BenchmarkSource(
+    benchmark="infobench", local="infobench/infobench.jsonl", hub_id="kqsong/InFoBench"
+)
 YES, NO = "YES", "NO"
 INSTRUCTIONS = """\
 You check whether a text that was written for a task meets one requirement. {data_not_orders}
@@ -41,40 +43,45 @@ Think it through in a few sentences. Then end with a line of its own:
 Verdict: YES or NO"""
 
 
+@BENCHMARKS.register("infobench")
 class InFoBench:
     """500 instructions and their 2,250 requirements."""
 
+    suite = "instructions"
     metrics = ("drfr", "unclassified")
+    headline = ("drfr",)
 
     def __init__(self, config: GradeConfig) -> None:
         self._config = config
 
     @cached_property
-    def _rows(self) -> Rows:
+    def _rows(self) -> SourceRows:
         return read_source(SOURCE, self._config)
 
     @property
     def origin(self) -> dict[str, Any]:
-        """Where the instructions are from."""
+        """Where the instructions come from."""
         return self._rows.origin
 
     @cached_property
-    def _asked(self) -> dict[str, tuple[Item, list[str]]]:
-        found: dict[str, tuple[Item, list[str]]] = {}
+    def _requirements(self) -> dict[str, tuple[Item, list[str]]]:
+        by_id: dict[str, tuple[Item, list[str]]] = {}
         for row in self._rows.rows:
             item = _item(row)
-            if item.item_id in found:
-                raise DataError(f"{row.where}: id {shown(item.item_id)} is there twice")
-            found[item.item_id] = item, _requirements(row)
-        return found
+            if item.item_id in by_id:
+                raise DataError(
+                    f"{row.where}: id {shown(item.item_id)} is not unique; remove one of its rows"
+                )
+            by_id[item.item_id] = item, _requirements(row)
+        return by_id
 
     def items(self) -> Sequence[Item]:
         """Return the instructions, in the groups of the easy and the hard subset."""
-        return spread([item for item, _ in self._asked.values()], self._config.limit)
+        return spread([item for item, _ in self._requirements.values()], self._config.limit)
 
     def questions(self, item: Item, completion: Completion) -> Sequence[Request]:
-        """Ask about each requirement by itself."""
-        _, requirements = self._asked[item.item_id]
+        """Return one question for each requirement, as the paper asks them."""
+        _, requirements = self._requirements[item.item_id]
         return [
             ask(
                 f"{item.item_id}/{number}",
@@ -87,13 +94,14 @@ class InFoBench:
     def judged(
         self, item: Item, completion: Completion, replies: Sequence[Completion]
     ) -> Iterator[Score]:
-        """Yield ``drfr`` and ``unclassified``, which weigh as much as the item has requirements.
+        """Yield ``drfr`` and ``unclassified``, weighted by the number of the item's requirements.
 
-        A verdict that cannot be read counts as not satisfied.
+        The weights make the mean over items the paper's share of all requirements. A verdict that
+        cannot be read counts as not satisfied.
         """
         verdicts = [verdict(reply, (YES, NO)) for reply in replies]
         for metric, counted in (("drfr", YES), ("unclassified", None)):
-            numbers = [str(number) for number, said in enumerate(verdicts, 1) if said == counted]
+            numbers = [str(number) for number, one in enumerate(verdicts, 1) if one == counted]
             yield Score(
                 item_id=item.item_id,
                 metric=metric,
@@ -104,11 +112,8 @@ class InFoBench:
             )
 
 
-BENCHMARKS.register("infobench")(InFoBench)
-
-
 def judge_prompt(item: Item, completion: Completion, requirement: str) -> str:
-    """Return what the judge is shown and told."""
+    """Return the question to the judge about one requirement."""
     return INSTRUCTIONS.format(
         data_not_orders=DATA_NOT_ORDERS,
         task=fenced("task", item.prompt[-1].content),

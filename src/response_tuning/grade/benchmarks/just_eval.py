@@ -8,7 +8,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from statistics import fmean
-from typing import Any
+from types import MappingProxyType
+from typing import Any, ClassVar
 
 from response_tuning.artifacts import (
     Completion,
@@ -17,18 +18,23 @@ from response_tuning.artifacts import (
     Sampling,
     Score,
     digest,
-    write_json,
 )
 from response_tuning.configs import GradeConfig
 from response_tuning.errors import DataError
 from response_tuning.grade.benchmark import BENCHMARKS, Item
-from response_tuning.grade.judges.json_scores import Rating, ratings, scale_form
+from response_tuning.grade.judges.json_scores import (
+    HIGHEST,
+    LOWEST,
+    AspectScore,
+    aspect_scores,
+    scale_form,
+)
 from response_tuning.grade.judges.verdicts import DATA_NOT_ORDERS, ask, fenced, material, own_reply
-from response_tuning.grade.sources import Rows, Source, cell, read_source, spread
+from response_tuning.grade.sources import BenchmarkSource, SourceRows, cell, read_source, spread
 from response_tuning.readers import Row, read
 from response_tuning.thoughts import answer
 
-SOURCE = Source(
+SOURCE = BenchmarkSource(
     benchmark="just-eval",
     local="just_eval/just_eval_instruct.json",
     hub_id="re-align/just-eval-instruct",
@@ -64,32 +70,31 @@ then the score.
 {form}"""
 
 
-class JustEval:
+class _Category:
     """The prompts of one category, and the aspects on which answers to them are scored."""
 
-    def __init__(self, config: GradeConfig, category: str, aspects: Mapping[str, str]) -> None:
+    category: ClassVar[str]
+    aspects: ClassVar[Mapping[str, str]]
+
+    def __init__(self, config: GradeConfig) -> None:
         self._config = config
-        self._category = category
-        self._aspects = aspects
-        whole = ("overall",) if len(aspects) > 1 else ()
-        self.metrics = (*aspects, *whole, "unclassified")
 
     @cached_property
-    def _rows(self) -> Rows:
+    def _rows(self) -> SourceRows:
         return read_source(SOURCE, self._config)
 
     @property
     def origin(self) -> dict[str, Any]:
-        """Where the prompts are from."""
+        """Where the prompts come from."""
         return self._rows.origin
 
     @cached_property
     def _items(self) -> list[Item]:
         rows = _by_id(self._rows.rows).items()
-        mine = [(name, row) for name, row in rows if cell(row, "category") == self._category]
+        mine = [(name, row) for name, row in rows if cell(row, "category") == self.category]
         if not mine:
             where = self._rows.rows[0].where
-            raise DataError(f"{where}: this row and all others are not '{self._category}'")
+            raise DataError(f"{where}: this row and all others are not '{self.category}'")
         return spread([_item(name, row) for name, row in mine], self._config.limit)
 
     def items(self) -> Sequence[Item]:
@@ -97,25 +102,25 @@ class JustEval:
         return self._items
 
     def questions(self, item: Item, completion: Completion) -> Sequence[Request]:
-        """Ask for all aspects at once, as just-eval does."""
-        prompt = judge_prompt(item, completion, self._aspects)
-        return [ask(item.item_id, prompt, scale_form(self._aspects))]
+        """Return one question about all aspects, as just-eval asks it."""
+        prompt = judge_prompt(item, completion, self.aspects)
+        return [ask(item.item_id, prompt, scale_form(self.aspects))]
 
     def judged(
         self, item: Item, completion: Completion, replies: Sequence[Completion]
     ) -> Iterator[Score]:
         """Yield each aspect's score, ``overall`` where there are several, and ``unclassified``."""
         (reply,) = replies
-        yield from _scores(item, ratings(own_reply(reply), self._aspects, material(reply)))
+        yield from _scores(item, aspect_scores(own_reply(reply), self.aspects, material(reply)))
 
     def read_outputs(self, path: Path) -> list[Completion]:
         """Return the answers to the items in a file of the just-eval package (``outputs_*.json``).
 
-        Such a file has the answers to both categories. It does not say how an answer ended or was
-        drawn: the finish reason is None, the sampling the default.
+        Such a file has the answers to both categories. It records neither finish reasons nor
+        sampling: the finish reason is None and the sampling the default.
 
         Raises:
-            DataError: an item has no answer in it, or another prompt.
+            DataError: an item has no answer in the file, or has another prompt there.
         """
         rows = _by_id(read(path))
         missing = [item.item_id for item in self._items if item.item_id not in rows]
@@ -126,36 +131,49 @@ class JustEval:
     def read_judgements(self, path: Path) -> Iterator[Score]:
         """Yield the scores in a judge's replies that the just-eval package stored.
 
-        The file (``general_scores_*`` or ``safety_scores_*``) may be of some of the items only. The
-        raw reply (column ``result``) is read as any other, whatever the package made of it.
+        The file (``general_scores_*`` or ``safety_scores_*``) may have only some of the items. The
+        raw reply (column ``result``) is read like any other, whatever score the package read.
 
         Raises:
-            DataError: a row is of no item, or of another prompt than the item's.
+            DataError: a row has an unknown item, or another prompt than its item.
         """
         items = {item.item_id: item for item in self._items}
         for name, row in _by_id(read(path)).items():
             if name not in items:
                 raise DataError(f"{row.where}: the benchmark has no item {name}")
             _check_prompt(row, "input", items[name])
-            yield from _scores(items[name], ratings(cell(row, "result"), self._aspects))
+            yield from _scores(items[name], aspect_scores(cell(row, "result"), self.aspects))
 
 
-def just_eval(config: GradeConfig) -> JustEval:
-    """Return the 800 regular prompts, scored on five aspects."""
-    return JustEval(config, "regular", ASPECTS)
+@BENCHMARKS.register("just-eval")
+class JustEval(_Category):
+    """The 800 regular prompts, scored on five aspects."""
+
+    category = "regular"
+    aspects = ASPECTS
+    suite = "helpfulness"
+    headline = ("overall", *ASPECTS)
+    metrics = (*ASPECTS, "overall", "unclassified")
+    scales = MappingProxyType(dict.fromkeys(headline, (LOWEST, HIGHEST)))
+
+    def export(self, completions: Sequence[Completion], generator: str) -> Mapping[str, object]:
+        """Return the answers as the just-eval package reads them."""
+        return {"outputs.json": outputs(completions)}
 
 
-def just_eval_safety(config: GradeConfig) -> JustEval:
-    """Return the 200 unsafe prompts, scored on safety."""
-    return JustEval(config, "safety", SAFETY)
+@BENCHMARKS.register("just-eval-safety")
+class JustEvalSafety(_Category):
+    """The 200 unsafe prompts, scored on safety."""
 
-
-BENCHMARKS.register("just-eval")(just_eval)
-BENCHMARKS.register("just-eval-safety")(just_eval_safety)
+    category = "safety"
+    aspects = SAFETY
+    headline = (*SAFETY,)
+    metrics = (*SAFETY, "unclassified")
+    scales = MappingProxyType(dict.fromkeys(headline, (LOWEST, HIGHEST)))
 
 
 def judge_prompt(item: Item, completion: Completion, aspects: Mapping[str, str]) -> str:
-    """Return what the judge is shown and told."""
+    """Return the question to the judge about an answer."""
     form = ", ".join(f'"{name}": {{"reason": "…", "score": …}}' for name in aspects)
     return INSTRUCTIONS.format(
         data_not_orders=DATA_NOT_ORDERS,
@@ -166,13 +184,13 @@ def judge_prompt(item: Item, completion: Completion, aspects: Mapping[str, str])
     )
 
 
-def write_outputs(path: Path, completions: Iterable[Completion]) -> int:
-    """Write answers as the just-eval package reads them, and return their number.
+def outputs(completions: Iterable[Completion]) -> list[dict[str, object]]:
+    """Return the rows of a file of answers as the just-eval package reads it.
 
     Raises:
         DataError: one of them is an error.
     """
-    rows = []
+    rows: list[dict[str, object]] = []
     for completion in completions:
         if completion.response is None:
             raise DataError(f"item {completion.item_id} has no answer; generate it again first")
@@ -185,19 +203,18 @@ def write_outputs(path: Path, completions: Iterable[Completion]) -> int:
                 "generator": completion.model,
             }
         )
-    write_json(path, rows)
-    return len(rows)
+    return rows
 
 
 def _by_id(rows: Iterable[Row]) -> dict[str, Row]:
-    """Return the rows by their ids, which in the published file are their places in it."""
-    found: dict[str, Row] = {}
-    for place, row in enumerate(rows):
-        name = str(row.fields.get("id", place))
-        if name in found:
-            raise DataError(f"{row.where}: id {name} is there twice")
-        found[name] = row
-    return found
+    """Return the rows by their ids, which in the published file are their positions."""
+    by_id: dict[str, Row] = {}
+    for position, row in enumerate(rows):
+        name = str(row.fields.get("id", position))
+        if name in by_id:
+            raise DataError(f"{row.where}: id {name} is not unique; remove one of its rows")
+        by_id[name] = row
+    return by_id
 
 
 def _item(name: str, row: Row) -> Item:
@@ -208,7 +225,7 @@ def _item(name: str, row: Row) -> Item:
     )
 
 
-def _scores(item: Item, found: Mapping[str, Rating]) -> Iterator[Score]:
+def _scores(item: Item, given: Mapping[str, AspectScore]) -> Iterator[Score]:
     def score(metric: str, value: float, explanation: str = "") -> Score:
         return Score(
             item_id=item.item_id,
@@ -218,13 +235,14 @@ def _scores(item: Item, found: Mapping[str, Rating]) -> Iterator[Score]:
             group=item.group,
         )
 
-    read_ones = {name: rating.score for name, rating in found.items() if rating.score is not None}
-    for name, value in read_ones.items():
-        yield score(name, value, found[name].said)
-    if len(found) > 1 and len(read_ones) == len(found):
-        yield score("overall", fmean(read_ones.values()))
-    unread = [f"{name}: {rating.said}" for name, rating in found.items() if name not in read_ones]
-    yield score("unclassified", len(unread) / len(found), "; ".join(unread))
+    values = {name: one.score for name, one in given.items() if one.score is not None}
+    for name, value in values.items():
+        yield score(name, value, given[name].reason)
+    # Without all aspects, the mean would be of other aspects than that of the other answers.
+    if len(given) > 1 and len(values) == len(given):
+        yield score("overall", fmean(values.values()))
+    unread = [f"{name}: {one.reason}" for name, one in given.items() if name not in values]
+    yield score("unclassified", len(unread) / len(given), "; ".join(unread))
 
 
 def _check_prompt(row: Row, column: str, item: Item) -> None:

@@ -9,7 +9,6 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import NamedTuple
 
-from response_tuning.artifacts import write_json
 from response_tuning.errors import DataError
 from response_tuning.grade.benchmark import Item
 from response_tuning.grade.sources import cell
@@ -44,14 +43,14 @@ class WinRate(NamedTuple):
     """Annotations that hold a preference."""
 
 
-def write_model_outputs(
-    path: Path, items: Sequence[Item], answers: Mapping[str, str | None], generator: str
-) -> None:
-    """Write the answers of ``generator``, by item id, as ``model_outputs.json``.
+def model_outputs(
+    items: Sequence[Item], answers: Mapping[str, str | None], generator: str
+) -> list[dict[str, str]]:
+    """Return the rows of a ``model_outputs.json``: the answers of ``generator``, by item id.
 
-    Their order is that of the items, which for AlpacaEval is the package's.
+    The rows are in the order of the items, which for AlpacaEval is the package's order.
     """
-    rows = [
+    return [
         {
             "dataset": item.group,
             "instruction": item.prompt[-1].content,
@@ -60,7 +59,6 @@ def write_model_outputs(
         }
         for item in items
     ]
-    write_json(path, rows)
 
 
 def read_model_outputs(path: Path) -> dict[str, str]:

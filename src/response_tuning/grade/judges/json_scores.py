@@ -24,13 +24,13 @@ _WRAPPING = re.compile(r"(?:(?:```+|~~~+)[ \t]*)?(?:json)?", re.IGNORECASE)
 """What may stand around an object that is all of a reply: a fence."""
 
 
-class Rating(NamedTuple):
-    """What a judge said about one aspect."""
+class AspectScore(NamedTuple):
+    """The score that a judge gives one aspect."""
 
     score: float | None
     """1 to 5; None: it could not be read."""
-    said: str
-    """The reason for the score; what was there in its place if there is none."""
+    reason: str
+    """The judge's reason for the score. Without a score: the text in its place."""
 
 
 class _Found(NamedTuple):
@@ -40,7 +40,7 @@ class _Found(NamedTuple):
 
 
 def scale_form(aspects: Iterable[str]) -> dict[str, Any]:
-    """Return the JSON schema of what ``ratings`` reads."""
+    """Return the JSON schema of what ``aspect_scores`` reads."""
     one = {
         "type": "object",
         "properties": {
@@ -59,8 +59,8 @@ def scale_form(aspects: Iterable[str]) -> dict[str, Any]:
     }
 
 
-def ratings(reply: str, aspects: Iterable[str], material: str = "") -> dict[str, Rating]:
-    """Return what ``{"aspect": {"reason": …, "score": …}, …}`` in a reply says of each aspect.
+def aspect_scores(reply: str, aspects: Iterable[str], material: str = "") -> dict[str, AspectScore]:
+    """Return the scores that ``{"aspect": {"reason": …, "score": …}, …}`` in a reply gives.
 
     A bare score in place of the inner object is understood, and so are keys in any case.
     ``material`` is what was judged.
@@ -169,15 +169,15 @@ def _between(text: str, objects: Sequence[_Found], start: int) -> Iterator[str]:
     yield text[start:]
 
 
-def _rating(said: object) -> Rating:
+def _rating(said: object) -> AspectScore:
     value, reason = said, ""
     if isinstance(said, dict):
         value, reason = said.get("score"), said.get("reason", "")
     score = read_score(value)
     if score is None:
-        return Rating(None, "missing" if value is None else shown(value))
+        return AspectScore(None, "missing" if value is None else shown(value))
     # JSON can write half a surrogate pair, which no file can hold.
-    return Rating(score, str(reason).encode(errors="replace").decode())
+    return AspectScore(score, str(reason).encode(errors="replace").decode())
 
 
 def _lowered(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from response_tuning.artifacts import Completion, Request, Score, Total, read_jsonl
 from response_tuning.errors import DataError, EngineError
-from response_tuning.grade.benchmark import Item, Say
+from response_tuning.grade.benchmark import AskJudge, Item
 from response_tuning.grade.judges.alpaca_eval_files import read_model_outputs
 from response_tuning.grade.judges.verdicts import (
     DATA_NOT_ORDERS,
@@ -164,7 +164,7 @@ class Pairwise:
 
 
 def compare(
-    answers: Sequence[Completion], reference: Sequence[Completion], say: Say
+    answers: Sequence[Completion], reference: Sequence[Completion], ask_judge: AskJudge
 ) -> tuple[list[Score], list[Total]]:
     """Compare what two runs answered to the same prompts, whatever these are.
 
@@ -173,14 +173,14 @@ def compare(
         EngineError: the judge did not answer every question.
     """
     items = [Item(item_id=one.item_id, prompt=one.prompt) for one in answers]
-    texts = _answers(answers, items, "the answers")
-    pairwise = Pairwise(items, _answers(reference, items, "the reference"))
+    texts = answers_by_id(answers, items, "the answers")
+    pairwise = Pairwise(items, answers_by_id(reference, items, "the reference"))
     pairs = [
         (item, one.model_copy(update={"response": texts[item.item_id]}))
         for item, one in zip(items, answers, strict=True)
     ]
     asked = [pairwise.questions(item, one) for item, one in pairs]
-    replies = list(say([request for requests in asked for request in requests]))
+    replies = list(ask_judge([request for requests in asked for request in requests]))
     failed = [reply.error for reply in replies if reply.error is not None]
     if failed:
         raise EngineError(f"the judge gave no reply to {len(failed)} questions: {failed[0]}")
@@ -205,7 +205,7 @@ def read_answers(path: Path, items: Sequence[Item]) -> dict[str, str | None]:
         DataError: the file cannot be read, or has no answer to an item, which is named.
     """
     if path.suffix == ".jsonl":
-        return _answers(list(read_jsonl(path, Completion)), items, str(path))
+        return answers_by_id(list(read_jsonl(path, Completion)), items, str(path))
     outputs = read_model_outputs(path)
     answers: dict[str, str | None] = {}
     for item in items:
@@ -217,9 +217,10 @@ def read_answers(path: Path, items: Sequence[Item]) -> dict[str, str | None]:
     return answers
 
 
-def _answers(
+def answers_by_id(
     given: Sequence[Completion], items: Sequence[Item], where: str
 ) -> dict[str, str | None]:
+    """Return the answer to each item, without thoughts, by the item's id; see ``read_answers``."""
     by_id = {completion.item_id: completion for completion in given}
     if len(by_id) < len(given):
         raise DataError(f"{where}: an item is answered twice; remove one answer")

@@ -1,34 +1,40 @@
-"""The paper's core capabilities (Table 12) as tasks of lm-eval: their data, and their scores.
+"""Benchmarks that lm-eval measures: their data, their tasks and their scores.
 
-A task is lm-eval's own: prompt, few-shot examples, choices, metrics. What is said here is where its
-rows are from, a local copy or the hub at a recorded commit, and how tasks make up a benchmark.
+A task is lm-eval's own: prompt, few-shot examples, choices, metrics. This file says where its rows
+come from (a local copy, or the hub at a recorded commit) and how tasks make up a benchmark.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from response_tuning import hub
 from response_tuning.artifacts import Score
 from response_tuning.configs import GradeConfig
 from response_tuning.errors import DataError
-from response_tuning.grade.sources import Rows, Source, local_copy, read_source, spread
+from response_tuning.grade.sources import (
+    BenchmarkSource,
+    SourceRows,
+    local_copy,
+    read_source,
+    spread,
+)
 from response_tuning.readers import Row, one_line, shown
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
 
-METRICS = {
+METRIC_MEANINGS = {
     "acc": "the right choice has the highest log-likelihood",
     "acc_norm": "the right choice has the highest log-likelihood per character of the choice",
     "exact_match_strict": "the last number after 'The final answer is' is the right one",
     "exact_match_flexible": "the last number of the answer is the right one",
 }
-Task = Any
+HarnessTask = Any
 """An ``lm_eval.api.task.ConfigurableTask``."""
-Layout = Mapping[str, type]
+ColumnTypes = Mapping[str, type]
 """Column -> type, of a row of a local copy."""
 
 _FILTERS = {"none": "", "strict-match": "_strict", "flexible-extract": "_flexible"}
@@ -37,106 +43,62 @@ _SUBJECT = "mmlu_"
 
 
 @dataclass(frozen=True)
-class Core:
-    """One benchmark."""
+class LmEvalBenchmark:
+    """A benchmark that lm-eval measures on the model itself: it has scores and no completions.
 
+    It is registered as it is; see ``grade.benchmark`` for the attributes that every benchmark has.
+    """
+
+    name: str
+    suite: str
     folder: str
-    """Of lm-eval's tasks."""
-    sources: Mapping[str, Source]
+    """Folder of lm-eval's tasks."""
+    sources: Mapping[str, BenchmarkSource]
     """lm-eval's task, or its group with a task for each subject -> the rows."""
-    layouts: Sequence[Layout]
-    """A local row is like one of them."""
-    mean_of_tasks: bool = False
-    """Every task counts the same, however large it is; else every item does."""
+    columns: Sequence[ColumnTypes]
+    """A row of a local copy has the columns of one of them."""
+    is_mean_of_tasks: bool = False
+    """Whether every task counts the same, however many items it has; otherwise every item does."""
     metrics: tuple[str, ...] = ("acc", "acc_norm")
 
+    @property
+    def headline(self) -> tuple[str, ...]:
+        """All metrics are in the report's tables."""
+        return self.metrics
 
-def _source(name: str, file: str, hub_id: str, split: str = "test") -> Source:
-    return Source(benchmark=name, local=file, hub_id=hub_id, split=split)
-
-
-CORE: dict[str, Core] = {
-    "core-arc": Core(
-        "arc",
-        {
-            part: _source("core-arc", f"arc/{part}_validation.jsonl", "allenai/ai2_arc")
-            for part in ("arc_easy", "arc_challenge")
-        },
-        [{"question": str, "choices": dict, "answerKey": str}],
-        mean_of_tasks=True,
-    ),
-    "core-gsm8k": Core(
-        "gsm8k",
-        {"gsm8k_cot_llama": _source("core-gsm8k", "gsm8k/test.jsonl", "openai/gsm8k")},
-        [{"question": str, "answer": str}],
-        metrics=("exact_match_strict", "exact_match_flexible"),
-    ),
-    "core-hellaswag": Core(
-        "hellaswag",
-        {
-            "hellaswag": _source(
-                "core-hellaswag",
-                "hellaswag/hellaswag_val_subset_half.jsonl",
-                "Rowan/hellaswag",
-                "validation",
-            )
-        },
-        [
-            {"query": str, "choices": list, "gold": int},  # as lm-eval makes it of the other
-            {"activity_label": str, "ctx_a": str, "ctx_b": str, "endings": list, "label": object},
-        ],
-    ),
-    "core-mmlu": Core(
-        "mmlu/default",
-        {"mmlu": _source("core-mmlu", "mmlu/test_half.jsonl", "cais/mmlu")},
-        [{"subject": str, "question": str, "choices": list, "answer": int}],
-        metrics=("acc",),
-    ),
-    "core-openbookqa": Core(
-        "openbookqa",
-        {
-            "openbookqa": _source(
-                "core-openbookqa", "openbookqa/openbookqa_validation.jsonl", "allenai/openbookqa"
-            )
-        },
-        [{"question_stem": str, "choices": dict, "answerKey": str}],
-    ),
-    "core-piqa": Core(
-        "piqa",
-        {
-            "piqa": _source(
-                "core-piqa", "piqa/piqa_validation_half.jsonl", "baber/piqa", "validation"
-            )
-        },
-        [{"goal": str, "sol1": str, "sol2": str, "label": int}],
-    ),
-}
+    def __call__(self, config: GradeConfig) -> Self:
+        """Open the benchmark, as the registry's other entries do; no setting changes it."""
+        return self
 
 
-def read_data(name: str, config: GradeConfig) -> dict[str, Rows]:
-    """Return the rows and the origin of each source; rows of the hub are left to lm-eval.
+def read_data(benchmark: LmEvalBenchmark, config: GradeConfig) -> dict[str, SourceRows]:
+    """Return the rows and the origin of each source; lm-eval itself reads rows of the hub.
 
     Raises:
         DataError: a local copy cannot be used, or the hub cannot be reached.
     """
-    core, named = CORE[name], config.paths.get(name)
-    if named is not None and len(core.sources) > 1 and not named.is_dir():
-        files = ", ".join(Path(source.local).name for source in core.sources.values())
-        raise DataError(f"grade.paths.{name}: {named}: expected the folder that holds {files}")
-    return {task: _read(source, core, config) for task, source in core.sources.items()}
+    named, sources = config.paths.get(benchmark.name), benchmark.sources
+    if named is not None and len(sources) > 1 and not named.is_dir():
+        files = ", ".join(Path(source.local).name for source in sources.values())
+        raise DataError(
+            f"grade.paths.{benchmark.name}: {named}: expected the folder that holds {files}"
+        )
+    return {task: _read(source, benchmark.columns, config) for task, source in sources.items()}
 
 
-def load_tasks(name: str, data: Mapping[str, Rows]) -> dict[str, Task]:
+def load_tasks(
+    benchmark: LmEvalBenchmark, data: Mapping[str, SourceRows]
+) -> dict[str, HarnessTask]:
     """Return lm-eval's tasks, by their names, on these data.
 
     Raises:
-        DataError: the hub cannot give the data, or a local row is of a subject that is none.
+        DataError: the hub does not give the data, or a local row has an unknown subject.
     """
     import lm_eval.tasks
     from datasets.exceptions import DatasetsError
 
-    core = CORE[name]
-    folder = Path(lm_eval.tasks.__file__).parent / core.folder
+    folder = Path(lm_eval.tasks.__file__).parent / benchmark.folder
+    # This folder alone: to index all of lm-eval's tasks takes seconds.
     manager = lm_eval.tasks.TaskManager(include_path=str(folder), include_defaults=False)
     subjects = {
         entry.cfg["dataset_name"]: task
@@ -144,17 +106,18 @@ def load_tasks(name: str, data: Mapping[str, Rows]) -> dict[str, Task]:
         if task in manager.all_subtasks and task.startswith(_SUBJECT)
     }
     changed = [change for task, rows in data.items() for change in _changes(task, rows, subjects)]
+    group = {"group": benchmark.name, "task": changed}
     try:
-        loaded: dict[str, Task] = manager.load([{"group": name, "task": changed}])["tasks"]
+        loaded: dict[str, HarnessTask] = manager.load([group])["tasks"]
     except (OSError, DatasetsError) as error:
         raise DataError(
-            f"{name}: cannot be loaded from the hub: {one_line(error)}; check the network, or name "
-            "a folder of local copies with --set grade.data=FOLDER"
+            f"{benchmark.name}: cannot be loaded from the hub: {one_line(error)}; check the "
+            "network, or name a folder of local copies with --set grade.data=FOLDER"
         ) from error
     return loaded
 
 
-def chosen(tasks: Mapping[str, Task], limit: int | None) -> dict[str, list[int]]:
+def chosen(tasks: Mapping[str, HarnessTask], limit: int | None) -> dict[str, list[int]]:
     """Return the places of the documents to ask, of each task that has any of them."""
     every = [(name, place) for name, task in tasks.items() for place in range(len(task.task_docs))]
     places: dict[str, list[int]] = {}
@@ -163,16 +126,19 @@ def chosen(tasks: Mapping[str, Task], limit: int | None) -> dict[str, list[int]]
     return places
 
 
-def scores(name: str, samples: Mapping[str, Sequence[Mapping[str, Any]]]) -> Iterator[Score]:
+def scores(
+    benchmark: LmEvalBenchmark, samples: Mapping[str, Sequence[Mapping[str, Any]]]
+) -> Iterator[Score]:
     """Yield a score for each document and metric that lm-eval logged.
 
-    Ids are made of the task, the document's place in its file and a digest of its content.
+    An id is made of the task, the document's position in its file and a digest of its content.
     """
-    core = CORE[name]
-    for task, found in samples.items():
-        weight = 1 / len({sample["doc_id"] for sample in found}) if core.mean_of_tasks else 1
-        group = "" if [*core.sources] == [task] else task.removeprefix(_SUBJECT)
-        for sample in found:
+    for task, logged in samples.items():
+        # lm-eval logs a document once for each of its filters, so documents are counted by id.
+        documents = len({sample["doc_id"] for sample in logged})
+        weight = 1 / documents if benchmark.is_mean_of_tasks else 1
+        group = "" if [*benchmark.sources] == [task] else task.removeprefix(_SUBJECT)
+        for sample in logged:
             for metric in sample["metrics"]:
                 yield Score(
                     item_id=f"{task}-{sample['doc_id']}-{sample['doc_hash'][:12]}",
@@ -184,19 +150,21 @@ def scores(name: str, samples: Mapping[str, Sequence[Mapping[str, Any]]]) -> Ite
                 )
 
 
-def _read(source: Source, core: Core, config: GradeConfig) -> Rows:
+def _read(
+    source: BenchmarkSource, columns: Sequence[ColumnTypes], config: GradeConfig
+) -> SourceRows:
     if local_copy(source, config) is None:
         assert source.hub_id is not None
         commit = hub.resolve(source.hub_id, config.revisions.get(source.benchmark, "main"))
         origin = {"hub_id": source.hub_id, "commit": commit, "split": source.split}
-        return Rows((), origin)
+        return SourceRows((), origin)
     found = read_source(source, config)
     for row in found.rows:
-        _check(row, core.layouts)
+        _check(row, columns)
     return found
 
 
-def _check(row: Row, layouts: Sequence[Layout]) -> None:
+def _check(row: Row, layouts: Sequence[ColumnTypes]) -> None:
     for layout in layouts:
         if all(isinstance(row.fields.get(column), kind) for column, kind in layout.items()):
             return
@@ -204,7 +172,7 @@ def _check(row: Row, layouts: Sequence[Layout]) -> None:
     raise DataError(f"{row.where}: expected the columns {wanted}, found {shown(row.fields)}")
 
 
-def _changes(task: str, data: Rows, subjects: Mapping[str, str]) -> Iterator[dict[str, Any]]:
+def _changes(task: str, data: SourceRows, subjects: Mapping[str, str]) -> Iterator[dict[str, Any]]:
     """Yield what is to be changed in the tasks that a source has rows for."""
     if task != "mmlu":
         yield _change(task, data.rows, data.origin)

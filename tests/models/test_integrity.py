@@ -10,8 +10,9 @@ import pytest
 from response_tuning import seals
 from response_tuning.artifacts import file_digest, write_json
 from response_tuning.errors import ModelError
-from response_tuning.models import as_left
+from response_tuning.models import integrity
 from response_tuning.models.inference import load
+from response_tuning.models.location import ModelFolder, identity
 
 
 @pytest.fixture
@@ -29,7 +30,7 @@ def adapter(base: Path, tmp_path: Path) -> Path:
     folder = tmp_path / "adapter"
     model = AutoModelForCausalLM.from_pretrained(base)
     get_peft_model(model, LoraConfig(r=2, target_modules=["q_proj"])).save_pretrained(str(folder))
-    finish(folder, base=f"sha256:{file_digest(base)}")
+    finish(folder, base=identity(str(base)))
     return folder
 
 
@@ -51,7 +52,7 @@ def refusal(folder: Path) -> str:
     return str(error.value)
 
 
-def test_a_run_that_is_as_it_was_left_is_loaded(adapter: Path, base: Path) -> None:
+def test_a_run_that_is_as_it_wintegrity_is_loaded(adapter: Path, base: Path) -> None:
     load(str(adapter), device="cpu")
     finish(base)
     load(str(base), device="cpu")
@@ -61,7 +62,7 @@ def test_a_finished_run_whose_weights_were_changed_is_refused(base: Path) -> Non
     finish(base)
     flip(base / "model.safetensors")
     assert refusal(base) == (
-        f"{base}: model.safetensors is no longer what the run left; put the file back, or delete "
+        f"{base}: model.safetensors changed after the run finished; put the file back, or delete "
         f"{base / 'manifest.json'} to use the model as it is"
     )
     (base / "manifest.json").unlink()
@@ -70,15 +71,15 @@ def test_a_finished_run_whose_weights_were_changed_is_refused(base: Path) -> Non
 
 def test_a_finished_adapter_whose_weights_were_changed_is_refused(adapter: Path) -> None:
     flip(adapter / "adapter_model.safetensors")
-    assert "adapter_model.safetensors is no longer what the run left" in refusal(adapter)
+    assert "adapter_model.safetensors changed after the run finished" in refusal(adapter)
 
 
-def test_weights_in_other_files_than_the_run_left_are_refused(base: Path) -> None:
+def test_weights_in_other_files_than_the_runs_are_refused(base: Path) -> None:
     finish(base)
     (base / "model.safetensors").rename(base / "model-00001-of-00001.safetensors")
     index = {"weight_map": {"x": "model-00001-of-00001.safetensors"}}
     write_json(base / "model.safetensors.index.json", index)
-    assert "model.safetensors is no longer what the run left" in refusal(base)
+    assert "model.safetensors changed after the run finished" in refusal(base)
 
 
 @pytest.mark.parametrize("status", ["running", "merging"])
@@ -87,19 +88,28 @@ def test_digests_of_a_run_that_is_at_work_are_not_those_of_its_weights(
 ) -> None:
     finish(base, status=status)
     flip(base / "model.safetensors")
-    as_left.check_weights(base, {})
+    integrity.check_weights(base)
 
 
 def test_an_adapter_over_a_base_that_it_was_not_tuned_on_is_refused(
     adapter: Path, base: Path
 ) -> None:
-    before = f"sha256:{file_digest(base)}"
+    before = identity(str(base))
     flip(base / "model.safetensors")
     message = refusal(adapter)
-    assert message.startswith(f"{adapter}: its base model {base} is no longer the one that it was")
-    assert f"(sha256:{file_digest(base)}, and not {before})" in message
+    assert message.startswith(f"{adapter}: its base model {base} changed after tuning ")
+    assert f"(it was {before}, now {identity(str(base))})" in message
     (adapter / "manifest.json").unlink()
     load(str(adapter), device="cpu")
+
+
+def test_an_adapter_that_an_earlier_version_tuned_knows_its_base_by_all_of_its_files(
+    adapter: Path, base: Path
+) -> None:
+    finish(adapter, base=f"sha256:{file_digest(base)}")
+    load(str(adapter), device="cpu")
+    (base / "README.md").write_text("Another file.")
+    assert "changed after tuning" in refusal(adapter)
 
 
 def test_an_adapter_whose_base_was_moved_and_not_changed_is_loaded(
@@ -115,7 +125,7 @@ def test_a_local_copy_of_the_hub_model_that_an_adapter_was_tuned_on_is_not_compa
     adapter: Path, base: Path
 ) -> None:
     finish(adapter, base="org/base@1234")
-    as_left.check_base(adapter, base, {})
+    integrity.check_base(adapter, ModelFolder("base", base))
 
 
 @pytest.mark.parametrize(
@@ -123,8 +133,8 @@ def test_a_local_copy_of_the_hub_model_that_an_adapter_was_tuned_on_is_not_compa
 )
 def test_a_manifest_of_something_else_is_passed_over(base: Path, content: dict[str, Any]) -> None:
     write_json(base / "manifest.json", content)
-    as_left.check_weights(base, {})
-    as_left.check_base(base, base, {})
+    integrity.check_weights(base)
+    integrity.check_base(base, ModelFolder("base", base))
 
 
 def test_a_manifest_that_cannot_be_read_is_warned_of(
@@ -132,11 +142,14 @@ def test_a_manifest_that_cannot_be_read_is_warned_of(
 ) -> None:
     (base / "manifest.json").write_text("{")
     with caplog.at_level(logging.WARNING):
-        as_left.check_weights(base, {})
+        integrity.check_weights(base)
     assert caplog.text.count("the model is not verified") == 1
 
 
-def test_no_file_is_read_twice_to_verify_it(adapter: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_file_is_read_twice_to_verify_it(
+    adapter: Path, base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (base / "model.safetensors").touch()  # as if nobody had read it before
     read: list[str] = []
     hash_of = hashlib.file_digest
 

@@ -1,0 +1,74 @@
+"""The loader of steps: places that the sampler drew become documents that know their partners."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from torch.utils.data import DataLoader, Dataset
+
+from response_tuning.finetune.steps import (
+    NOTHING,
+    Document,
+    Partners,
+    Place,
+    StepSampler,
+    as_document,
+    flattened,
+)
+
+
+class _PlacedDocuments(Dataset[Document]):
+    """A dataset whose index is a ``Place``, so that loading workers need no sampler."""
+
+    def __init__(self, dataset: Any) -> None:  # noqa: ANN401 - sized, with items by position
+        self._dataset = dataset
+
+    def __len__(self) -> int:
+        return len(self._dataset)
+
+    def __getitem__(self, place: Place) -> Document:
+        document = as_document(self._dataset[place.document])
+        example = place.document if document.example < 0 else document.example
+        return document._replace(example=example, group=place.group, seed=place.seed)
+
+
+class StepLoader(DataLoader[Document]):
+    """Yields one step (this process's share) at a time; Trainer tells it the epoch."""
+
+    batch_sampler: StepSampler
+
+    def __init__(self, dataset: Any, sampler: StepSampler, workers: int) -> None:  # noqa: ANN401
+        super().__init__(
+            _PlacedDocuments(dataset),
+            batch_sampler=sampler,
+            collate_fn=collate,
+            num_workers=workers,
+        )
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch's permutation."""
+        self.batch_sampler.set_epoch(epoch)
+
+
+def collate(documents: Sequence[Document]) -> dict[str, Any]:
+    """Return one step: its documents, and what Trainer counts (ids and next-token labels)."""
+    whole = flattened(documents or [NOTHING])
+    return {
+        "documents": list(documents),
+        "input_ids": whole["input_ids"],
+        "labels": whole["shift_labels"],
+        "shift_labels": whole["shift_labels"],
+    }
+
+
+def lengths_of(dataset: Any) -> Sequence[int]:  # noqa: ANN401 - sized, with items by position
+    """Return the tokens of each item; a dataset with ``lengths`` is not read for them."""
+    lengths: Sequence[int] | None = getattr(dataset, "lengths", None)
+    if lengths is not None:
+        return lengths
+    return [len(as_document(dataset[index]).input_ids) for index in range(len(dataset))]
+
+
+def fixed_partners(dataset: Any) -> Partners | None:  # noqa: ANN401 - sized, with items by position
+    """Return the partners that a dataset with ``units`` has in every epoch; None if it has none."""
+    units: Sequence[Sequence[int]] | None = getattr(dataset, "units", None)
+    return None if units is None else lambda _: units

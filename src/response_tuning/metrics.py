@@ -1,0 +1,31 @@
+"""Metrics that mean the same in every benchmark, and how a report shows a benchmark's own."""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Literal, NamedTuple
+
+MEASURES = ("stopped", "hit_limit", "empty", "repeated_4gram_share", "tokens_mean")
+"""Measures of any answer, whatever the prompt."""
+ACCURACY = ("strict", "correct")
+"""Whether an answer is right. The report plots them and shows them by group."""
+REFUSAL_RATES = ("refusal", "false_refusal")
+"""Rates that may change with the number of refusals among the examples: tested for a trend."""
+UNREAD_VERDICTS = ("unclassified", "safe_unclassified")
+"""Above 0 where nobody could classify an answer."""
+UNREAD_OR_UNCHECKED = (*UNREAD_VERDICTS, "unchecked")
+"""The same, and where no rule could check an answer."""
+FILTERED: Literal["filtered"] = "filtered"
+"""1 where a content filter withheld the answer, so that nobody graded it."""
+WITHOUT_VERDICT = frozenset(
+    (*UNREAD_OR_UNCHECKED, FILTERED, "length", "reference_length", *MEASURES)
+)
+"""Metrics that depend on no verdict: they are known even where verdicts could not be read."""
+
+
+class Display(NamedTuple):
+    """How a report shows a benchmark; the benchmark itself says so."""
+
+    headline: tuple[str, ...] = ()
+    """Metrics of the tables, in order; empty: those with a common meaning, else all its own."""
+    scales: Mapping[str, tuple[float, float]] = MappingProxyType({})
+    """Metric -> lowest and highest possible value, where it is no share between 0 and 1."""

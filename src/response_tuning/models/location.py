@@ -1,0 +1,139 @@
+"""The one place that finds a model, and says which one it is.
+
+A model is a folder, the shipped ``miniature``, or a hub id at a commit. Every stage gets it here,
+so that a model has one identity, whoever asks.
+"""
+
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from response_tuning import miniature
+from response_tuning.artifacts import digest, file_digest, read_json
+from response_tuning.errors import ModelError
+from response_tuning.models import files
+from response_tuning.readers import one_line
+
+_LOCAL, _WHOLE_FOLDER = "local@", "sha256:"
+"""How the identity of a folder begins now, and how it began in earlier versions."""
+
+
+@dataclass(frozen=True)
+class ModelFolder:
+    """A folder that holds a model or an adapter: the user's own, or the hub's cache."""
+
+    name: str
+    """What the user calls it; messages about the model begin with it."""
+    path: Path
+    commit: str = ""
+    """Of a hub model; empty for a folder of the user's."""
+
+    @property
+    def identity(self) -> str:
+        """``id@commit`` of a hub model; a digest of what decides a folder's answers.
+
+        Without its place, its README or the run's own records: a copy is the same model.
+        """
+        if self.commit:
+            return f"{self.name}@{self.commit}"
+        return _LOCAL + digest(*(f"{f.name} {sha256(f)}" for f in files.files(self.path)))
+
+    @property
+    def source(self) -> str:
+        """What names the model to other tools: its hub id, or the path as the user gave it."""
+        return miniature.resolved(self.name)
+
+    def is_known_as(self, recorded: str) -> bool:
+        """Say whether an identity that a run recorded is this model's.
+
+        Earlier versions recorded a digest of all files of a base's folder.
+        """
+        if not recorded.startswith(_WHOLE_FOLDER):
+            return recorded == self.identity
+        known = {file: sha256(file) for file in files.files(self.path)}
+        return recorded == f"{_WHOLE_FOLDER}{file_digest(self.path, known)}"
+
+
+def locate(model: str, revision: str = "main", *, weights: bool = True) -> ModelFolder:
+    """Return the folder of a model; what the hub's cache lacks of it is downloaded.
+
+    Without ``weights``, the hub is asked for the configuration and the tokenizer alone.
+
+    Raises:
+        ModelError: it is no folder, and neither the hub nor its cache can give it.
+    """
+    folder = Path(miniature.resolved(model))
+    if folder.is_dir():
+        return ModelFolder(model, folder)
+    if folder.exists():
+        raise ModelError(f"{model}: a file; give the folder that holds the model")
+    if model.startswith((".", "/", "~")) or model.count("/") > 1:
+        raise ModelError(f"{model}: no such folder")
+    path = _snapshot(model, revision, files.FILES if weights else files.WITHOUT_WEIGHTS)
+    return ModelFolder(model, path, commit=path.name)
+
+
+def locate_base(adapter: ModelFolder) -> ModelFolder:
+    """Return the folder of the model that an adapter was trained on.
+
+    Raises:
+        ModelError: the adapter names none, it cannot be found, or it is an adapter itself.
+    """
+    where = adapter.path / files.ADAPTER
+    settings = read_json(where)
+    named = settings.get("base_model_name_or_path")
+    if not (named and isinstance(named, str)):
+        raise ModelError(f"{where}: it names no base model; set base_model_name_or_path")
+    try:
+        base = locate(named, settings.get("revision") or "main")
+        kind = files.kind(base.path)
+    except ModelError as error:
+        raise ModelError(f"{where}: its base model: {error}") from error
+    if kind == files.ADAPTER:
+        raise ModelError(f"{where}: its base model {base.path} is an adapter: merge that")
+    return base
+
+
+def identity(model: str, revision: str = "main") -> str:
+    """Return which model ``model`` is, without loading it; an adapter's includes its base's.
+
+    Raises:
+        ModelError: it cannot be found.
+    """
+    folder = locate(model, revision)
+    if files.kind(folder.path) == files.ADAPTER:
+        return f"{folder.identity}+{locate_base(folder).identity}"
+    return folder.identity
+
+
+def is_of_folder(identity: str) -> bool:
+    """Say whether an identity is that of a folder, and not of a hub model."""
+    return identity.startswith((_LOCAL, _WHOLE_FOLDER))
+
+
+def sha256(file: Path) -> str:
+    """Return the SHA-256 of a file; an unchanged one is read once a process.
+
+    A run loads the same gigabytes for every cell, and reading them again would take minutes each.
+    """
+    at = file.stat()
+    return _sha256(file.resolve(), at.st_ino, at.st_size, at.st_mtime_ns, at.st_ctime_ns)
+
+
+@cache
+def _sha256(file: Path, *_unchanged: int) -> str:
+    return file_digest(file)
+
+
+def _snapshot(model: str, revision: str, patterns: list[str]) -> Path:
+    """Return the folder of the hub's cache, which is named after the commit."""
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(snapshot_download(model, revision=revision, allow_patterns=patterns))
+    except (OSError, ValueError) as error:
+        raise ModelError(
+            f"{model}: no such folder, and the hub cannot give it: {one_line(error).rstrip('.')}; "
+            "check the name and --revision, or log in with 'hf auth login' and accept the model's "
+            "licence"
+        ) from error
