@@ -17,7 +17,12 @@ if TYPE_CHECKING:
     from response_tuning.data import DATASETS, Dataset
     from response_tuning.errors import ResponseTuningError
     from response_tuning.finetune.encoding import Encoder
-    from response_tuning.finetune.objectives import OBJECTIVES, Segment, UnfitError
+    from response_tuning.finetune.objectives import (
+        OBJECTIVES,
+        ObjectiveConfig,
+        Segment,
+        UnfitError,
+    )
     from response_tuning.finetune.steps import Documents
     from response_tuning.finetune.trainer import ResponseTrainer
     from response_tuning.generate import ENGINES, open_engine
@@ -47,6 +52,7 @@ __all__ = [
     "GradeConfig",
     "Item",
     "Message",
+    "ObjectiveConfig",
     "Recipe",
     "Request",
     "ResponseTrainer",
@@ -73,7 +79,7 @@ _HOMES = {
     "data": ("DATASETS", "Dataset"),
     "errors": ("ResponseTuningError",),
     "finetune.encoding": ("Encoder",),
-    "finetune.objectives": ("OBJECTIVES", "Segment", "UnfitError"),
+    "finetune.objectives": ("OBJECTIVES", "ObjectiveConfig", "Segment", "UnfitError"),
     "finetune.steps": ("Documents",),
     "finetune.trainer": ("ResponseTrainer",),
     "generate": ("ENGINES", "open_engine"),

@@ -25,7 +25,8 @@ class NamedTeaFlags(TeaFlags):
 
 def brewed(*arguments: str) -> list[object]:
     """What a command with a group is called with."""
-    app, calls = typer.Typer(), []
+    app = typer.Typer()
+    calls: list[object] = []
 
     @app.command()
     @spread
