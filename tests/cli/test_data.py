@@ -255,7 +255,10 @@ def test_a_number_that_is_none_is_refused(
     [
         (("no.jsonl",), "'no.jsonl': no such file or folder"),
         (("rows.jsonl", "--response-column", "x"), "no column 'x'"),
-        (("rows.jsonl", "--tokenizer", "nowhere"), "give a folder or hub id that holds one (--tokenizer)"),
+        (
+            ("rows.jsonl", "--tokenizer", "nowhere"),
+            "give a folder or hub id that holds one (--tokenizer)",
+        ),
     ],
 )
 def test_an_inspection_that_cannot_be_is_one_line(

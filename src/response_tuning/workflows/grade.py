@@ -5,6 +5,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
+from response_tuning import plugins
 from response_tuning.artifacts import (
     Score,
     file_digest,
@@ -109,6 +110,8 @@ def _judged_by(benchmark: str, config: GradeConfig) -> dict[str, Any]:
 
     rule = open_benchmark(benchmark, config)
     found: dict[str, Any] = {}
+    if not type(rule).__module__.startswith("response_tuning."):
+        found["plugins"] = plugins.versions()  # "rules" is the version of our own rules
     if (origin := getattr(rule, "origin", None)) is not None:
         found["origin"] = origin
     if isinstance(rule, JudgedBenchmark):
