@@ -5,11 +5,11 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from response_tuning.cli.flags import Flags, chosen, spread
+from response_tuning.cli.flags import FlagGroup, chosen, spread
 
 
 @dataclass(frozen=True)
-class TeaFlags(Flags):
+class TeaFlags(FlagGroup):
     """A group of two options."""
 
     minutes: Annotated[int | None, typer.Option(help="How long.")] = None
