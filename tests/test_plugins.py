@@ -35,7 +35,7 @@ OUTPUT = re.compile(r"^```console\n(.*?)^```", flags=re.MULTILINE | re.DOTALL)
 def _forgotten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """An empty working directory, and no trace of a plug-in afterwards."""
     registered()  # our own names first
-    modules, paths = set(sys.modules), [*sys.path]
+    paths = [*sys.path]
     tables: list[Registry[Any]] = [getattr(response_tuning, name) for name in REGISTRIES]
     before = [dict(table._entries) for table in tables]
     monkeypatch.setattr(plugins, "_versions", {})
@@ -46,8 +46,9 @@ def _forgotten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None
     yield
     for table, entries in zip(tables, before, strict=True):
         table._entries = entries
-    for name in set(sys.modules) - modules:
-        del sys.modules[name]
+    for name, loaded in [*sys.modules.items()]:
+        if (getattr(loaded, "__file__", None) or "").startswith(str(tmp_path)):
+            del sys.modules[name]
     sys.path[:] = paths
     importlib.invalidate_caches()
     plugins._installed.cache_clear()
@@ -249,6 +250,24 @@ def matches(lines: list[str], output: str) -> bool:
     wanted = "\n".join(lines)
     pattern = ".*".join(re.escape(part) for part in wanted.split("..."))
     return re.fullmatch(pattern, output.rstrip("\n"), flags=re.DOTALL) is not None
+
+
+def test_scores_of_a_plug_in_are_graded_again_when_its_version_changes(
+    rtune: Run, install: Install, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install(code_of((PAGES / "plugins-benchmark.md").read_text(encoding="utf-8")))
+    few = ("--template", "tulu", "--max-new-tokens", 2)
+    scores = Path("runs/eval-miniature/model/seed-0/grade/tea-facts.jsonl")
+    evaluate = ("eval", "miniature", "--suite", "tea-facts", *few)
+    assert rtune(*evaluate).code == 0
+    graded = json.loads(scores.with_name("manifest.json").read_text())["tea-facts"]
+    assert graded["plugins"] == {"tea": "tea-plugin 1.2"}
+    scores.write_text(first := scores.read_text().replace('"value":0', '"value":1'))
+    assert rtune(*evaluate).code == 0
+    assert scores.read_text() == first, "graded already"
+    monkeypatch.setattr(plugins, "versions", lambda: {"tea": "tea-plugin 1.3"})
+    assert rtune(*evaluate).code == 0
+    assert scores.read_text() != first
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -106,10 +106,14 @@ class Audit(Record):
 class Sampling(Record):
     """How a completion is drawn: greedily, as in the paper, unless a temperature is given."""
 
+    model_config = ConfigDict(use_attribute_docstrings=True)  # these are settings of recipes
+
     max_new_tokens: MaxNewTokens = 2048
     temperature: Temperature = 0.0
     top_p: float = Field(default=1.0, gt=0, le=1, allow_inf_nan=False)
+    """Nucleus sampling: draw from the smallest set of tokens with this probability."""
     seed: int = Field(default=0, ge=0, lt=2**32)
+    """Seed of the sampling."""
     stop: tuple[Annotated[str, Field(min_length=1)], ...] = ()
     """Strings at which the completion is cut; they are not part of it."""
 

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, model_valida
 from response_tuning.artifacts import Sampling
 from response_tuning.limits import (
     COUNT_LIMIT,
+    Column,
     KeyVariable,
     MaxNewTokens,
     Seed,
@@ -72,8 +73,8 @@ class ExtractionConfig(Config):
 
     text_column: str | None = None
     """Column that holds the text of a document."""
-    min_words: int = Field(default=50, ge=1)
-    max_words: int = Field(default=250, ge=1)
+    min_words: int = Field(default=50, ge=1, description="Drop shorter passages.")
+    max_words: int = Field(default=250, ge=1, description="Split longer passages.")
 
     @model_validator(mode="after")
     def _possible_together(self) -> Self:
@@ -115,7 +116,7 @@ class RefinementConfig(Config):
     """Outcome -> ``keep`` the original, ``drop`` the example or ``retry``; overrides defaults."""
     after_retries: Literal["keep", "drop"] = "keep"
     """What happens to an example whose last retry failed."""
-    retries: int = Field(default=2, ge=0)
+    retries: int = Field(default=2, ge=0, description="How often policy ``retry`` asks again.")
     retry_temperature: Temperature = Field(default=0.7, gt=0)
     """Temperature of the second and later attempts; a greedy one would repeat the first reply."""
     sampling: Sampling = Sampling(max_new_tokens=4096)
@@ -158,10 +159,10 @@ class MixtureConfig(Config):
     """A named dataset, a file, a folder, or a hub dataset id."""
     path: Path | None = None
     """A local copy of a named dataset, in the format of the hub."""
-    revision: str = "main"
-    split: str = "train"
-    response_column: str | None = None
-    instruction_column: str | None = None
+    revision: str = Field(default="main", description="Hub revision of the source.")
+    split: str = Field(default="train", description="Split of the source.")
+    response_column: Column = None
+    instruction_column: Column = None
     selector: Literal["phrases", "paper-regex", "all"] = "phrases"
     """Which rows of the source are refusals: ``paper-regex`` is the paper's, word for word."""
 
@@ -195,8 +196,8 @@ class CurationConfig(Config):
     """Drop a response this similar to an earlier one (Jaccard of word triples, by MinHash)."""
     tokenizer: str | None = None
     """Folder or hub id of the tokenizer that counts the tokens of a response."""
-    min_tokens: int | None = Field(default=None, ge=0)
-    max_tokens: int | None = Field(default=None, ge=1)
+    min_tokens: int | None = Field(default=None, ge=0, description="Drop shorter responses.")
+    max_tokens: int | None = Field(default=None, ge=1, description="Drop longer responses.")
     language: str | None = Field(default=None, pattern="^[a-z]{2,3}$")
     """Keep only responses in this language: its ISO 639 code, such as ``en``."""
     personal_data: Literal["keep", "flag", "drop"] = "keep"
@@ -216,10 +217,6 @@ class CurationConfig(Config):
         return self
 
 
-def _is_absent(section: object) -> bool:
-    return section is None
-
-
 class DataConfig(Config):
     """Where the responses come from, and which of them are used.
 
@@ -235,15 +232,15 @@ class DataConfig(Config):
     """Hub revision. The commit is resolved at load time and recorded."""
     split: str = "train"
     """Split of a hub dataset, or of a folder whose file names say which split they hold."""
-    response_column: str | None = None
-    instruction_column: str | None = None
+    response_column: Column = None
+    instruction_column: Column = None
     max_examples: int | None = Field(default=None, ge=1)
     """Use a random subset of this size. Subsets of one seed are nested."""
-    keep_duplicates: bool = False
+    keep_duplicates: bool = Field(default=False, description="Keep exact duplicates.")
     # Absent sections stay out of manifests, so that folders of earlier versions still match.
-    extraction: ExtractionConfig | None = Field(default=None, exclude_if=_is_absent)
+    extraction: ExtractionConfig | None = Field(default=None, exclude_if=lambda part: part is None)
     """Take passages of documents as responses."""
-    refinement: RefinementConfig | None = Field(default=None, exclude_if=_is_absent)
+    refinement: RefinementConfig | None = Field(default=None, exclude_if=lambda part: part is None)
     """Have an LLM rewrite the responses."""
     curation: CurationConfig = Field(default_factory=CurationConfig)
     mixture: MixtureConfig = Field(default_factory=MixtureConfig)
@@ -274,30 +271,32 @@ class DataConfig(Config):
 class FinetuneConfig(Config):
     """How a base model is tuned. The defaults are those of the preset ``small``."""
 
-    base_model: str
-    base_revision: str = "main"
+    base_model: str = Field(description="Folder or hub id of the base model.")
+    base_revision: str = Field(default="main", description="Hub revision of the base model.")
     random_init: bool = False
     """Control: use the architecture of the base with fresh weights."""
-    objective: str = "response-tuning"
+    objective: str = Field(default="response-tuning", description="A name of ``rtune list``.")
     objective_settings: dict[str, Any] = Field(default_factory=dict)
     """Settings of the objective, such as ``prompt_weight`` of ``weighted-instruction-tuning``."""
     twins: tuple[str, ...] = ()
     """Objectives whose variants must train on the same response tokens as this one."""
-    template: str = "tulu"
+    template: str = Field(default="tulu", description="A name of ``rtune list``, or a file.")
     train_on_final_newline: bool = False
     """Also train on the newline after the stop token, as the paper did."""
     method: Literal["full", "lora", "qlora"] = "lora"
-    lora_r: int = Field(default=16, ge=1, lt=COUNT_LIMIT)
-    lora_alpha: int = Field(default=32, ge=1, lt=COUNT_LIMIT)
-    lora_dropout: float = Field(default=0.0, ge=0, lt=1)
-    learning_rate: float = Field(default=2e-4, gt=0)
+    """``full``: all weights; ``lora``: an adapter; ``qlora``: an adapter on a 4-bit base."""
+    lora_r: int = Field(default=16, ge=1, lt=COUNT_LIMIT, description="Rank of the adapter.")
+    lora_alpha: int = Field(default=32, ge=1, lt=COUNT_LIMIT, description="Scale x rank.")
+    lora_dropout: float = Field(default=0.0, ge=0, lt=1, description="Dropout in the adapter.")
+    learning_rate: float = Field(default=2e-4, gt=0, description="Peak learning rate.")
     scheduler: Literal["constant", "linear", "cosine"] = "constant"
-    warmup_steps: int = Field(default=0, ge=0, lt=COUNT_LIMIT)
+    """How the learning rate changes after the warm-up."""
+    warmup_steps: int = Field(default=0, ge=0, lt=COUNT_LIMIT, description="Linear warm-up.")
     optimizer: str = "adamw_torch_fused"
     """A name of an optimiser, as in ``transformers.TrainingArguments.optim``."""
-    weight_decay: float = Field(default=0.0, ge=0)
-    max_grad_norm: float = Field(default=1.0, gt=0)
-    epochs: float = Field(default=3, gt=0, le=1e6)
+    weight_decay: float = Field(default=0.0, ge=0, description="Decay of the optimiser.")
+    max_grad_norm: float = Field(default=1.0, gt=0, description="Clip gradients to this norm.")
+    epochs: float = Field(default=3, gt=0, le=1e6, description="Passes over the examples.")
     max_steps: int | None = Field(default=None, ge=1, lt=COUNT_LIMIT)
     """Stop after this many optimiser steps; overrides ``epochs``."""
     examples_per_step: int = Field(default=16, ge=1, lt=COUNT_LIMIT)
@@ -310,10 +309,10 @@ class FinetuneConfig(Config):
     """``auto``: bfloat16 if the GPU supports it, else float32."""
     gradient_checkpointing: bool | Literal["auto"] = "auto"
     """Recompute activations to save memory. ``auto``: if the GPU's memory requires it."""
-    device: Literal["auto", "cpu"] = "auto"
+    device: Literal["auto", "cpu"] = Field("auto", description="``auto``: a GPU if there is one.")
     eval_fraction: float = Field(default=0.0, ge=0, lt=1)
     """Share of the examples in the validation split. Its loss is logged and selects nothing."""
-    save_steps: int = Field(default=50, ge=1, lt=COUNT_LIMIT)
+    save_steps: int = Field(default=50, ge=1, lt=COUNT_LIMIT, description="Checkpoint interval.")
     report_to: str = "none"
     """A tracker, as in ``transformers.TrainingArguments.report_to``."""
     merge: bool = False
@@ -343,10 +342,10 @@ class GenerateConfig(Config):
     """Chat template of a variant that is not tuned. By default, that of ``finetune.template``."""
     max_new_tokens: MaxNewTokens = 2048
     temperature: Temperature = 0.0
-    top_p: float = Field(default=1.0, gt=0, le=1)
+    top_p: float = Field(default=1.0, gt=0, le=1, description="Nucleus sampling.")
     stop: tuple[str, ...] = ()
     """Strings that end a completion."""
-    tokens_per_batch: int = Field(default=32768, ge=1)
+    tokens_per_batch: int = Field(default=32768, ge=1, description="Memory knob of ``hf``.")
 
 
 class JudgeConfig(Config):
@@ -392,7 +391,7 @@ class ReportConfig(Config):
     """Equivalence margin of the two one-sided tests (TOST), in the unit of the metric."""
     equivalence: tuple[str, ...] = ("strict",)
     """Metrics that are tested for equivalence; choose them before the run."""
-    confidence: float = Field(default=0.95, gt=0.5, lt=1)
+    confidence: float = Field(default=0.95, gt=0.5, lt=1, description="Of every interval.")
     resamples: int = Field(default=10_000, ge=100)
     """Bootstrap resamples, each of whole prompts."""
     seed: Seed = 0

@@ -44,12 +44,17 @@ def _is_no_key(name: str) -> str:
     return name
 
 
-Seed = Annotated[int, Field(ge=0, lt=2**32)]
+Seed = Annotated[int, Field(ge=0, lt=2**32, description="Seed of every random choice.")]
 """NumPy's range, the narrowest of the generators that a run seeds."""
-Temperature = Annotated[float, Field(ge=0, allow_inf_nan=False), AfterValidator(_computable)]
-"""0 is greedy."""
-MaxNewTokens = Annotated[int, Field(ge=1, lt=COUNT_LIMIT)]
-"""Longest reply in tokens."""
+Temperature = Annotated[
+    float,
+    Field(ge=0, allow_inf_nan=False, description="Sampling temperature; 0 is greedy."),
+    AfterValidator(_computable),
+]
+MaxNewTokens = Annotated[int, Field(ge=1, lt=COUNT_LIMIT, description="Longest reply in tokens.")]
+Column = Annotated[
+    str | None, Field(description="Column to read. By default, it is found by its usual names.")
+]
 ServerAddress = Annotated[str, AfterValidator(_holds_no_key)]
 """Address of a server. The message about a wrong one does not repeat it: it may hold a key."""
 KeyVariable = Annotated[str, AfterValidator(_is_no_key)]

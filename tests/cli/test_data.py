@@ -257,7 +257,7 @@ def test_a_number_that_is_none_is_refused(
         (("rows.jsonl", "--response-column", "x"), "no column 'x'"),
         (
             ("rows.jsonl", "--tokenizer", "nowhere"),
-            "nowhere: no such folder, and the hub cannot give it",
+            "give a folder or hub id that holds one (--tokenizer)",
         ),
     ],
 )

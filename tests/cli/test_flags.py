@@ -5,11 +5,11 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from response_tuning.cli.flags import Flags, chosen, spread
+from response_tuning.cli.flags import FlagGroup, chosen, spread
 
 
 @dataclass(frozen=True)
-class TeaFlags(Flags):
+class TeaFlags(FlagGroup):
     """A group of two options."""
 
     minutes: Annotated[int | None, typer.Option(help="How long.")] = None
@@ -25,7 +25,8 @@ class NamedTeaFlags(TeaFlags):
 
 def brewed(*arguments: str) -> list[object]:
     """What a command with a group is called with."""
-    app, calls = typer.Typer(), []
+    app = typer.Typer()
+    calls: list[object] = []
 
     @app.command()
     @spread

@@ -9,7 +9,7 @@ import pytest
 import typer
 
 from response_tuning.cli import options
-from response_tuning.cli.flags import Flags
+from response_tuning.cli.flags import FlagGroup
 from response_tuning.cli.main import app
 from response_tuning.configs import (
     Config,
@@ -22,7 +22,7 @@ from response_tuning.configs import (
     RefinementConfig,
 )
 
-SETTINGS: dict[type[Flags], type[Config]] = {
+SETTINGS: dict[type[FlagGroup], type[Config]] = {
     options.DataFlags: DataConfig,
     options.CurationFlags: CurationConfig,
     options.DecontaminationFlags: DecontaminationConfig,
@@ -54,7 +54,9 @@ SINGLE = [one for one in COMMANDS if not hasattr(one.command, "commands")]
 
 
 @pytest.mark.parametrize("group", SETTINGS, ids=lambda group: group.__name__)
-def test_a_flag_has_the_name_of_its_setting_and_its_help_the_default(group: type[Flags]) -> None:
+def test_a_flag_has_the_name_of_its_setting_and_its_help_the_default(
+    group: type[FlagGroup],
+) -> None:
     for field in fields(group):  # type: ignore[arg-type]
         setting = SETTINGS[group].model_fields[OTHER_NAMES.get(field.name, field.name)]
         (option,) = field.type.__metadata__  # type: ignore[union-attr]

@@ -33,5 +33,5 @@ def test_a_folder_without_a_tokenizer_is_one_line_with_the_next_step(tmp_path: P
         token_counter(str(tmp_path))
     message = str(raised.value)
     assert message.startswith(f"{tmp_path}: no usable tokenizer (--tokenizer): ")
-    assert message.endswith("give a folder or hub id that holds one")
+    assert message.endswith("give a folder or hub id that holds one (--tokenizer)")
     assert "\n" not in message

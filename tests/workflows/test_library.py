@@ -192,7 +192,8 @@ def test_a_verb_stays_callable_after_its_package_is_imported() -> None:
     import response_tuning.generate.engine
 
     assert trainer.ResponseTrainer is rt.ResponseTrainer
-    assert callable(rt.finetune) and callable(rt.generate)
+    for verb in (rt.finetune, rt.generate):
+        assert callable(verb)
     assert response_tuning.generate.engine.ENGINES is rt.ENGINES  # type: ignore[attr-defined]
 
 
@@ -203,8 +204,7 @@ def test_the_page_about_the_library_runs(
     code = "".join(re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL))
     answers = [{"response": f"Give this tea {n} minutes, and then take it out."} for n in range(9)]
     Path("answers.jsonl").write_text("".join(json.dumps(row) + "\n" for row in answers))
-    few = {"template": "tulu", "max_new_tokens": 2}
-    rt.generate(BENCHMARK, "facts.jsonl", "miniature", **few)
+    rt.generate(BENCHMARK, "facts.jsonl", "miniature", template="tulu", max_new_tokens=2)
     code = code.replace("BASE", str(tiny_base)).replace("tea-facts", BENCHMARK)
     code = code.replace("epochs=20", "epochs=2").replace("max_steps=20", "max_steps=2")
     exec(compile(code, str(PAGE), "exec"), {})

@@ -1,3 +1,4 @@
+import itertools
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -43,6 +44,12 @@ def test_every_setting_has_its_type_and_its_default() -> None:
 def test_the_help_of_a_setting_is_its_docstring() -> None:
     found = [*described("finetune.max_steps")]
     assert found[1] == "    Stop after this many optimiser steps; overrides 'epochs'."
+
+
+def test_every_setting_has_help() -> None:
+    both = [*described()]
+    helped = [line for line, below in itertools.pairwise(both) if below.startswith(" ")]
+    assert [line for line in lines() if line not in helped] == []
 
 
 def test_all_sections_are_listed_and_a_variant_repeats_none_of_them() -> None:

@@ -22,7 +22,7 @@ _ELSEWHERE = {
     "reference": "grade.reference",
     "limit": "grade.limit",
 }
-"""Flags whose settings have other names or places in a recipe."""
+"""FlagGroup whose settings have other names or places in a recipe."""
 _FLAG = re.compile(r"(?<![\w-])--[a-z][a-z-]+")
 
 

@@ -10,7 +10,7 @@ from functools import wraps
 from typing import Any
 
 
-class Flags:
+class FlagGroup:
     """Base of the groups, which are dataclasses; a field is an option, by default None."""
 
     def given(self) -> dict[str, Any]:
@@ -30,10 +30,10 @@ def spread(command: Callable[..., None]) -> Callable[..., None]:
         ValueError: two options have one name.
     """
     flat: list[inspect.Parameter] = []
-    groups: dict[str, tuple[type[Flags], list[str]]] = {}
+    groups: dict[str, tuple[type[FlagGroup], list[str]]] = {}
     for name, parameter in _parameters(command).items():
         kind = parameter.annotation
-        if isinstance(kind, type) and issubclass(kind, Flags):
+        if isinstance(kind, type) and issubclass(kind, FlagGroup):
             options = _parameters(kind)
             flat += options.values()
             groups[name] = kind, [*options]

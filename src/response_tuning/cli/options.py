@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from response_tuning.cli.flags import Flags
+from response_tuning.cli.flags import FlagGroup
 
 SourceArgument = Annotated[
     str,
@@ -93,7 +93,7 @@ ImportOption = Annotated[
 
 
 @dataclass(eq=False, repr=False)
-class ReadFlags(Flags):
+class ReadFlags(FlagGroup):
     """Settings of ``DataConfig`` that decide what is read."""
 
     path: LocalCopyOption = None
@@ -130,7 +130,7 @@ class DataFlags(ReadFlags):
 
 
 @dataclass(eq=False, repr=False)
-class CurationFlags(Flags):
+class CurationFlags(FlagGroup):
     """Settings of ``CurationConfig``."""
 
     near_duplicates: Annotated[
@@ -168,7 +168,7 @@ class CurationFlags(Flags):
 
 
 @dataclass(eq=False, repr=False)
-class DecontaminationFlags(Flags):
+class DecontaminationFlags(FlagGroup):
     """Settings of ``DecontaminationConfig``."""
 
     against: Annotated[
@@ -192,7 +192,7 @@ class DecontaminationFlags(Flags):
 
 
 @dataclass(eq=False, repr=False)
-class RefinementFlags(Flags):
+class RefinementFlags(FlagGroup):
     """Settings of ``RefinementConfig``."""
 
     retries: Annotated[
@@ -226,7 +226,7 @@ PolicyOption = Annotated[
 
 
 @dataclass(eq=False, repr=False)
-class AskFlags(Flags):
+class AskFlags(FlagGroup):
     """Settings of ``EngineConfig`` that ``rtune eval`` has too, which names its model first."""
 
     base_url: Annotated[
@@ -276,7 +276,7 @@ class EngineFlags(AskFlags):
 
 
 @dataclass(eq=False, repr=False)
-class MaskFlags(Flags):
+class MaskFlags(FlagGroup):
     """Settings of ``FinetuneConfig`` that decide which tokens carry loss."""
 
     base_model: Annotated[
@@ -355,7 +355,7 @@ class FinetuneFlags(MaskFlags):
 
 
 @dataclass(eq=False, repr=False)
-class BenchmarkFlags(Flags):
+class BenchmarkFlags(FlagGroup):
     """Settings of ``GradeConfig`` that decide what a benchmark asks."""
 
     data: Annotated[
@@ -372,7 +372,7 @@ class BenchmarkFlags(Flags):
 
 
 @dataclass(eq=False, repr=False)
-class JudgeFlags(Flags):
+class JudgeFlags(FlagGroup):
     """Settings of ``JudgeConfig``."""
 
     judge: Annotated[

@@ -17,7 +17,9 @@ def token_counter(name: str) -> Callable[[list[str]], list[int]]:
         folder = locate(name, weights=False)
         tokenizer = load_tokenizer(folder, what="no usable tokenizer (--tokenizer)")
     except ModelError as error:
-        raise ModelError(f"{error}; or give a folder or hub id that holds one") from error
+        raise ModelError(
+            f"{error}; or give a folder or hub id that holds one (--tokenizer)"
+        ) from error
 
     def count(texts: list[str]) -> list[int]:
         if not texts:  # some tokenizers fail on an empty batch

@@ -54,13 +54,16 @@ class Experiment(Config):
 
     flags: ClassVar[bool] = False
     preset: str = "small"
+    """Settings of ``finetune`` to start from: ``small`` or ``paper``."""
     seeds: tuple[Seed, ...] = Field(default=(0,), min_length=1)
     """Each seeds the sample of the data, the order of training and fresh weights."""
     data: Settings = Field(default_factory=dict)
     finetune: Settings = Field(default_factory=dict)
     generate: Settings = Field(default_factory=dict)
     benchmarks: tuple[str, ...] = Field(min_length=1)
+    """Names of ``rtune list``; every variant answers all of them."""
     variants: dict[str, VariantConfig] = Field(min_length=1)
+    """Name -> what this variant does differently from the sections of the recipe."""
     threads: int | None = Field(default=None, ge=1, le=4096)
     """CPU threads; None is torch's choice. Use one for a tiny model: it is the fastest where other
     work shares the cores, and results do not depend on the number of cores."""

@@ -5,6 +5,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
+from response_tuning import plugins
 from response_tuning.artifacts import (
     Score,
     file_digest,
@@ -109,6 +110,8 @@ def _judged_by(benchmark: str, config: GradeConfig) -> dict[str, Any]:
     rule = open_benchmark(benchmark, config)
     inputs: dict[str, Any] = {"origin": getattr(rule, "origin", None)}
     inputs |= {"judge": None, "reference": None}
+    if not type(rule).__module__.startswith("response_tuning."):
+        inputs["plugins"] = plugins.versions()  # "rules" is the version of our own rules
     if isinstance(rule, JudgedBenchmark):
         inputs["judge"] = config.judge.model_dump(mode="json", exclude={"checked"})
         if config.reference is not None:
