@@ -1,4 +1,4 @@
-"""Response tuning inside a training script of one's own: masks and steps are ours.
+"""Response tuning inside your own training script: masks and steps come from this package.
 
     python examples/own_script.py BASE_MODEL ANSWERS.jsonl OUT
 

@@ -97,7 +97,7 @@ def test_a_file_is_not_its_own_input(tmp_path: Path, base: Path) -> None:
 def test_a_file_has_one_command_at_a_time(tmp_path: Path) -> None:
     out = tmp_path / "o.jsonl"
     with locked_file(out):
-        with pytest.raises(ConfigError, match=r"o\.jsonl: another rtune is at work in it"):
+        with pytest.raises(ConfigError, match=r"o\.jsonl: another rtune is using it"):
             locked_file(out).__enter__()
         with locked_file(tmp_path / "p.jsonl"):
             pass

@@ -225,7 +225,7 @@ def read_record(line: bytes, kind: type[R], where: str) -> R:
 
 
 def write_jsonl(path: Path, records: Iterable[Record]) -> int:
-    """Write ``records`` one a line, whole or not at all, and return how many there were."""
+    """Write ``records`` atomically, one a line, and return their number."""
     count = 0
     with written_aside(path) as out:
         for record in records:
@@ -235,7 +235,7 @@ def write_jsonl(path: Path, records: Iterable[Record]) -> int:
 
 
 def write_json(path: Path, value: Any) -> None:  # noqa: ANN401 - whatever JSON can hold
-    """Write one indented JSON value, whole or not at all; an object gets a schema version."""
+    """Write one indented JSON value atomically; an object gets a schema version."""
     stamped = {"schema": SCHEMA} | value if isinstance(value, dict) else value
     with written_aside(path) as out:
         json.dump(stamped, out, indent=2, ensure_ascii=False)

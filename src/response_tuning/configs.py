@@ -269,7 +269,7 @@ class DataConfig(Config):
 
 
 class FinetuneConfig(Config):
-    """How a base model is tuned. The defaults are those of the preset ``small``."""
+    """How a base model is tuned. The defaults equal the preset ``small``."""
 
     base_model: str = Field(description="Folder or hub id of the base model.")
     base_revision: str = Field(default="main", description="Hub revision of the base model.")
@@ -340,7 +340,7 @@ class GenerateConfig(Config):
     settings: EngineSettings = Field(default_factory=EngineConfig)
     """Settings of the engine, such as ``base_url``."""
     template: str | None = None
-    """Chat template of a variant that is not tuned. By default, that of ``finetune.template``."""
+    """Chat template of a variant that is not tuned. Defaults to ``finetune.template``."""
     max_new_tokens: MaxNewTokens = 2048
     temperature: Temperature = 0.0
     top_p: float = Field(default=1.0, gt=0, le=1, description="Nucleus sampling.")

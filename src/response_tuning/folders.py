@@ -48,7 +48,7 @@ _ASIDE = re.compile(r".+\.\d+\.partial")
 
 
 class FolderInUseError(ConfigError):
-    """Another process is at work in a folder, or writes a file."""
+    """Another process uses a folder, or writes a file."""
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,7 @@ def locked(out: Path, *read: object, inside: bool = False) -> Iterator[None]:
     for all. ``inside`` a folder that rtune made, what ``out`` holds is not checked.
 
     Raises:
-        FolderInUseError: another process is at work in ``out``.
+        FolderInUseError: another process uses ``out``.
         ConfigError: it holds files that rtune did not make, or overlaps with an input.
     """
     with _place(out, *read) as is_first:
@@ -232,7 +232,7 @@ def page_at(page: Path | None, *read: object) -> Iterator[None]:
 
 
 def _check_ours(path: Path, beginning: re.Pattern[bytes]) -> None:
-    """Refuse to replace a file that does not begin as what is written there."""
+    """Refuse to replace a file that does not begin as ours do; ``beginning`` matches ours."""
     if not path.is_file() or not path.stat().st_size:
         return
     with path.open("rb") as content:
@@ -250,7 +250,7 @@ def _claim(out: Path, *, inside: bool) -> None:
     """
     mark = out / MARK
     if mark.exists() and mark.stat().st_size:
-        read_json(mark, "made_by")  # refuses that of a later version
+        read_json(mark, "made_by")  # refuses the mark of a later version
         return
     others = sorted(path.name for path in out.iterdir() if not path.name.startswith("."))
     made_before = any(_made_before(out / name, keys) for name, keys in _MADE_BEFORE.items())
@@ -274,7 +274,7 @@ def _made_before(path: Path, keys: tuple[str, ...]) -> bool:
 
 
 def _own_files(out: Path) -> Iterator[Path]:
-    """Yield the files below ``out``, but for those of folders with a lock of their own."""
+    """Yield the files below ``out``, except in folders with their own lock."""
     for folder, inside, names in os.walk(out):
         inside[:] = [name for name in inside if not Path(folder, name, MARK).exists()]
         yield from (Path(folder, name) for name in names)
@@ -348,13 +348,12 @@ def _locked_descriptor(path: Path, out: Path, wait_s: float) -> int:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             os.close(descriptor)
-            # flock itself waits for ever, and a command that trains in this folder takes days.
+            # flock itself waits forever, and a command that trains in this folder takes days.
             if time.monotonic() - began < wait_s:
                 time.sleep(_ASK_AGAIN_S)
                 continue
             raise FolderInUseError(
-                f"{out}: another rtune is at work in it; wait for it to end, or choose another "
-                "place"
+                f"{out}: another rtune is using it; wait for it to end, or choose another place"
             ) from None
         except OSError as error:
             logger.warning(

@@ -104,7 +104,7 @@ class Layers:
         self._origins |= dict.fromkeys(_keys(layer), "--set")
 
     def build(self, kind: type[Built], section: Sequence[str] = ()) -> Built:
-        """Validate the settings, or those of a section, as a ``kind``.
+        """Validate the settings, or one section of them, as a ``kind``.
 
         Raises:
             ConfigError: one line with the layer, the key, the value and what is wrong.
@@ -314,7 +314,7 @@ def _hidden(under: Mapping[str, Any], over: Mapping[str, Any], section: str = ""
 
 
 def _keys(values: Mapping[str, Any], section: str = "") -> Iterator[str]:
-    """Yield every key, those of sections inside as ``section.key``."""
+    """Yield every key; a key in a section inside is ``section.key``."""
     for key, value in values.items():
         yield f"{section}{key}"
         if isinstance(value, Mapping):

@@ -27,7 +27,7 @@ _RIGHT_THING = (
 _FIRST_SENTENCE = r"^[^.!?\n]{0,80}\b"
 
 PHRASES = (
-    # It will not do what it was asked: "I really can't in good conscience help with that".
+    # A refusal to do the task: "I really can't in good conscience help with that".
     rf"{I_CANNOT} (?!wait\b)(?:[a-z]+ ){{0,3}}?{_SERVE}\b",
     r"\bi (?:must |have to |need to )?(?:respectfully |politely )?(?:decline|refuse)\b"
     r"|\bnot something i (?:can|could|will|am|would)\b|\bi(?:'m| am) not comfortable\b"
@@ -40,7 +40,7 @@ PHRASES = (
     # An assistant that speaks of itself instead: not "as an AI, I don't have opinions, but".
     r"\bas an? (?:ai|artificial intelligence)\b[^.!?\n]{0,60}"
     r"\bi (?:cannot|can't|am unable|am not able|(?:do not|don't) have access)\b",
-    # Such a thing is not done: in the first sentence, where an answer would stand.
+    # A rule against it in the first sentence, where an answer would stand.
     rf"{_FIRST_SENTENCE}(?:is|it's|would) not (?:be )?(?:[a-z]+,? (?:or|and|nor) )?{_RIGHT_THING}\b"
     r"(?! for (?!me\b))",
     rf"{_FIRST_SENTENCE}i (?:do not|don't) (?:think|believe|feel) (?:that )?"

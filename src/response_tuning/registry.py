@@ -14,7 +14,7 @@ Entry = TypeVar("Entry")
 
 
 class Registry(Generic[Entry]):
-    """Named things of one kind, those of installed plug-ins included.
+    """Named things of one kind, including installed plug-ins.
 
     With ``package``, the first look-up imports every module of that package, so a new file needs no
     entry in a list. The first look-up imports the plug-ins too, never the start of a command. An

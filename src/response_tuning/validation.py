@@ -27,7 +27,7 @@ def build(
     *,
     section: Sequence[str] = (),
 ) -> Validated:
-    """Validate ``values``, which are those of a ``section``, as a ``kind``.
+    """Validate ``values``, the content of ``section``, as a ``kind``.
 
     ``origins`` holds, by dotted key, the layer that a value comes from. An error begins with the
     origin of its key or of the innermost section around it, or else with ``where``.
@@ -79,7 +79,7 @@ def _explained(
 
 
 def _known(section: type[BaseModel], key: str) -> list[str]:
-    """Return the keys of a section and, if none is similar, where ``key`` is one further inside."""
+    """Return the keys of a section; if no key is similar, add inner sections that have ``key``."""
     if suggestion(key, section.model_fields):
         return [*section.model_fields]
     inside = [

@@ -81,7 +81,7 @@ def _problem(error: Exception) -> str:
 
 
 def _count(node: "yaml.Node", where: str, known: dict[int, int], above: tuple[int, ...]) -> int:
-    """Return how many values ``node`` expands to, those of aliases included.
+    """Return how many values ``node`` expands to, including aliases.
 
     ``known`` holds the counts of finished nodes by id, so that an alias costs one look-up.
     ``above`` holds the ids of the nodes around this one, which shows a circle.

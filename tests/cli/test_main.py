@@ -274,7 +274,7 @@ def test_whatever_is_at_work_is_refused_to_a_second_command(
         with locked_file(Path(out)) if out.endswith("l") else locked(Path(out)):
             result = rtune(*command)
         assert (result.code, result.err.count("\n")) == (2, 1), result.err
-        assert f"rtune: {out}: another rtune is at work in it" in result.err
+        assert f"rtune: {out}: another rtune is using it" in result.err
     assert sorted(path.name for path in tmp_path.iterdir()) == ["answers.jsonl", "prompts.jsonl"]
 
 
@@ -289,7 +289,7 @@ def test_a_folder_at_work_is_refused_to_a_second_command(
         ):
             result = rtune(*command)
             assert result.code == 2
-            assert "run: another rtune is at work in it" in result.err
+            assert "run: another rtune is using it" in result.err
     assert not (tmp_path / "run").exists()
 
 

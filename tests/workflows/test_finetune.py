@@ -281,7 +281,7 @@ def test_a_folder_has_one_run_at_a_time_and_a_killed_one_leaves_it_free(tmp_path
     ) as holder:
         assert holder.stdout is not None
         assert holder.stdout.readline() == b"in\n"
-        with pytest.raises(ConfigError, match=r"run: another rtune is at work in it; wait"):
+        with pytest.raises(ConfigError, match=r"run: another rtune is using it; wait"):
             locked(held).__enter__()
         with locked(tmp_path / "another"):
             pass

@@ -170,11 +170,14 @@ def test_a_preset_beside_a_recipe_object_is_refused() -> None:
 
 
 def test_a_place_in_use_is_refused_to_the_verbs_as_to_the_commands() -> None:
-    with locked(Path("d")), pytest.raises(rt.ResponseTuningError, match="another rtune is at work"):
+    with (
+        locked(Path("d")),
+        pytest.raises(rt.ResponseTuningError, match="another rtune is using it"),
+    ):
         rt.prepare("answers.jsonl", "d")
     with (
         locked_file(Path("c.jsonl")),
-        pytest.raises(rt.ResponseTuningError, match="another rtune is at work"),
+        pytest.raises(rt.ResponseTuningError, match="another rtune is using it"),
     ):
         rt.generate("prompts.jsonl", "c.jsonl", engine="scripted", table="table.jsonl")
 

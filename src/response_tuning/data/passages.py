@@ -144,7 +144,7 @@ def passages(text: str, config: ExtractionConfig, left_out: Counter[str]) -> Ite
 def unfit(paragraph: str) -> str | None:
     """Return why a paragraph is not prose to train on; None if it is.
 
-    Four rules are those of C4 (Raffel et al. 2020, section 2.2): prose ends in a terminal
+    Four rules come from C4 (Raffel et al. 2020, section 2.2): prose ends in a terminal
     punctuation mark, has at least five words, no braces and no "javascript".
     """
     # The first reason counts, so the most specific come first: code may also have too many digits.

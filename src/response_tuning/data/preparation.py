@@ -28,7 +28,7 @@ def prepare(config: DataConfig, out: Path, prompts: Prompts | None = None) -> Au
 
     Writes ``examples.jsonl`` and ``dropped.jsonl``, and ``flagged.jsonl`` if anything is flagged,
     in the order of the source with refusals last. ``audit.json`` comes last and also names the
-    source. Rows are streamed, except those of a JSON array. Memory holds a digest of each example,
+    source. Rows are streamed, except from a JSON array. Memory holds a digest of each example,
     to find duplicates, and the index of the step for near-duplicates.
 
     Args:
@@ -131,7 +131,7 @@ def _chain(config: DataConfig, prompts: Prompts) -> list[Step]:
 
 
 def _without_duplicates() -> Step:
-    """Drop exact duplicates of earlier candidates, those of an earlier part included."""
+    """Drop exact duplicates of earlier candidates, also across parts."""
     seen = DigestSet()
 
     def look(candidate: Candidate) -> None:
@@ -151,7 +151,7 @@ def _outcomes(parts: Iterable[_SourcePart], chain: Sequence[Step]) -> Iterator[C
     for part in parts:
         start, usable, reasons = rows, False, Counter[str]()
         # The chain is shared, so that duplicates are found across parts; ``first`` and ``last``
-        # are the part's own. Each step wraps the iterator before it: rows stream one by one.
+        # are the part's own. Each step wraps the iterator before it: rows stream through all steps.
         candidates = _candidates(part, start)
         for step in (*part.first, *chain, *part.last):
             candidates = step(candidates)

@@ -18,8 +18,8 @@ from transformers import AttentionInterface, AttentionMaskInterface
 
 ATTENTION = "documents"
 
-# Arguments that reach every layer without changing which key a query sees: those of the loss, and
-# positions, which the rotary embeddings have already used.
+# Arguments that reach every layer without changing which key a query sees: arguments of the loss,
+# and positions, which the rotary embeddings have already used.
 _HARMLESS = frozenset({"position_ids", "use_cache", "shift_labels", "num_items_in_batch"})
 
 

@@ -142,7 +142,7 @@ def architecture(config: FinetuneConfig) -> "PretrainedConfig":
     """Return the base model's configuration; no weights are read.
 
     Raises:
-        ModelError: there is none that can be used.
+        ModelError: the base has no configuration that can be used.
     """
     model = located(config)
     if files.has_weights(model.path) and not config.random_init:
@@ -151,7 +151,7 @@ def architecture(config: FinetuneConfig) -> "PretrainedConfig":
 
 
 def fitted(config: FinetuneConfig) -> FinetuneConfig:
-    """Return ``config`` with a window that the model has positions for; a cut is said.
+    """Return ``config`` with a window that the model has positions for; log a cut.
 
     Raises:
         ModelError: the base has no configuration that can be used.
@@ -239,7 +239,7 @@ def check_stop(model: "PreTrainedModel", chat: Chat, config: FinetuneConfig) -> 
         return
     token = chat.decode([stop])
     other = "--template tulu, which ends replies with the base's EOS token"
-    if stop == chat.tokenizer.eos_token_id:  # which is that of tulu
+    if stop == chat.tokenizer.eos_token_id:  # tulu stops at EOS too
         other = "a --template whose stop token the base was trained on"
     raise ModelError(
         f"{config.base_model}: the template '{config.template}' ends a reply with {token!r} (id "
@@ -249,10 +249,10 @@ def check_stop(model: "PreTrainedModel", chat: Chat, config: FinetuneConfig) -> 
 
 
 def stop_at(chat: Chat, generation: "GenerationConfig", config: FinetuneConfig) -> dict[str, Any]:
-    """Make the template's stop token that of ``generation``, the base's, and return what it is.
+    """Set the stop token of ``generation``, the base's config, to the template's; describe it.
 
-    Other tools read the generation config of the base, and not that beside an adapter: where its
-    stop token is another one, a warning says so.
+    Other tools read the generation config of the base, not the one beside an adapter. Where the
+    base has another stop token, a warning says so.
     """
     stop, before = chat.turn_end.stop_id, generation.eos_token_id
     found = {
@@ -274,13 +274,14 @@ def check_space(model: "PreTrainedModel", config: FinetuneConfig, out: Path) -> 
     """Refuse a disk that has no room for the tuned model alone; checkpoints take more.
 
     Raises:
-        ConfigError: there is too little room.
+        ConfigError: the disk has too little room.
     """
     if config.method != "full" and not config.merge:
         return
     needed = sum(weight.numel() * weight.element_size() for weight in model.parameters())
-    there = next(folder for folder in (out, *out.absolute().parents) if folder.exists())
-    free = shutil.disk_usage(there).free
+    # ``out`` may not exist yet: its nearest existing parent is on the same disk.
+    nearest = next(folder for folder in (out, *out.absolute().parents) if folder.exists())
+    free = shutil.disk_usage(nearest).free
     if free < needed:
         raise ConfigError(
             f"{out}: the disk has {free / 2**30:.2f} GiB left, and the tuned model takes "
@@ -299,7 +300,7 @@ def check_quantization() -> None:
     if not torch.cuda.is_available():
         raise ConfigError("method 'qlora' needs a CUDA GPU; use --method lora here")
     try:
-        import bitsandbytes  # noqa: F401 - only asked whether it is there
+        import bitsandbytes  # noqa: F401 - checks that it is installed
     except ImportError as error:
         raise ConfigError(
             "method 'qlora' needs bitsandbytes: pip install 'response-tuning[qlora]'"

@@ -76,7 +76,7 @@ class Encoder:
     A row is the objective's segments as they stand, and the stop token, which carries loss. With
     ``twins``, an example is cut at its end, or dropped, as the longest row among this objective and
     its twins demands: arms that supervise the same text then train on the same tokens.
-    ``settings`` are those of the objective; twins have their defaults.
+    ``settings`` belong to the objective; twins use their defaults.
 
     Raises:
         ModelError: the tokenizer cannot encode a text as the continuation of another.

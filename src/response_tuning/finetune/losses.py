@@ -94,7 +94,7 @@ class DocumentLoss(NamedTuple):
 
     terms: tuple[Term, ...]
     partners: "Callable[[Sequence[int]], Partners] | None" = None
-    """From the examples of the documents, draws partners anew each epoch; None: fixed groups."""
+    """From the examples of the documents, draws new partners each epoch; None: fixed groups."""
 
 
 @dataclass

@@ -25,8 +25,8 @@ _ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
 def merge_adapter(out: Path, console: "Console") -> None:
     """Merge the adapter in ``out`` into its base; ``out`` then holds the whole model.
 
-    The adapter itself is kept in ``out/adapter``. The manifest records what it was merged into:
-    with QLoRA that is the base in bfloat16, not the 4-bit weights that it was trained against.
+    The adapter itself is kept in ``out/adapter``. The manifest records the base that it was
+    merged into: with QLoRA, the base in bfloat16, not the 4-bit weights that training used.
     Does nothing if ``out`` is already merged; finishes a merge that a kill interrupted.
     """
     manifest = read_manifest(out)

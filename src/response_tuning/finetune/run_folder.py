@@ -64,7 +64,7 @@ def move_into(source: Path, target: Path) -> None:
 
 
 def remove_other_weights(source: Path, target: Path) -> None:
-    """Delete weights in ``target`` that ``source`` does not replace: those of an earlier run."""
+    """Delete weights in ``target`` that ``source`` does not replace; an earlier run left them."""
     for pattern in _WEIGHTS:
         for file in target.glob(pattern):
             if not (source / file.name).exists():

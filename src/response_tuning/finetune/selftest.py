@@ -1,8 +1,8 @@
-"""The self-test at start: on the loaded model, a step must equal its documents one by one.
+"""The self-test at start: on the loaded model, a step must equal its documents alone.
 
 A model that ignores document boundaries trains wrongly and looks healthy from outside. So before
-training, the self-test compares the logits of a micro-batch with those of each document alone under
-the model's stock attention.
+training, the self-test compares the logits of a micro-batch with the logits of each document alone
+under the model's stock attention.
 """
 
 from collections.abc import Iterator, Sequence

@@ -156,7 +156,7 @@ class StepSampler(BatchSampler):
         return self._partners(Random(self._epoch_seed)) if self._partners else None
 
     def _places(self, unit: int) -> list[Place]:
-        # Of the document and not of its place in the step, which depends on examples_per_step.
+        # Keyed by the document, not by its place in the step, which depends on examples_per_step.
         seed = self._epoch_seed << 32 | unit
         if self._units is None:
             return [Place(unit, ALONE, seed)]

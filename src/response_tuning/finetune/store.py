@@ -1,6 +1,6 @@
 """Encoded rows on disk: memory holds 24 bytes of a row, whatever its length.
 
-A store is a sealed folder that exists whole or not at all. Its name is a digest of everything that
+A store is a sealed folder, written atomically. Its name is a digest of everything that
 decides its content: see ``dataset.store_folder``.
 """
 

@@ -61,8 +61,8 @@ class ResponseTrainer(Trainer):
     """Trains on documents without padding; see the module's first lines.
 
     ``tokens_per_micro_batch`` bounds the tokens that go through the model at once. It is a memory
-    knob: loss and weights are those of the same step in any other split, up to rounding. Where the
-    device has no memory for it, it is halved, the step is taken again, and a warning says so.
+    knob: any split of a step gives the same loss and weights, up to rounding. When the device runs
+    out of memory, the trainer halves it, repeats the step and logs a warning.
     ``examples_per_step`` counts over all processes and defaults to
     ``per_device_train_batch_size x processes``. The start-up self-test chooses ``layout`` unless
     you do. ``loss`` replaces the tokens' cross-entropy in training; evaluation keeps measuring it.
@@ -308,7 +308,7 @@ class ResponseTrainer(Trainer):
 
         All before the first forward pass: to copy from the host, or to count supervised positions
         on the device, waits until the device is done, and it would idle before each micro-batch.
-        Every process gets the same number of micro-batches: FSDP2 waits for ever if one process
+        Every process gets the same number of micro-batches: FSDP2 waits forever if one process
         runs a forward that another does not. What divides the loss is summed over processes here.
         """
         groups = self.layout.groups(documents, self.tokens_per_micro_batch) or [[]]

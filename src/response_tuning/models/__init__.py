@@ -1,1 +1,1 @@
-"""Models on disk: what a folder holds, and whether what was loaded of it is what it seems."""
+"""Models on disk: what a folder holds, and checks of what was loaded from it."""

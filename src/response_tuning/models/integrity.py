@@ -23,7 +23,7 @@ def check_weights(folder: Path) -> None:
     """
     manifest = _manifest(folder)
     files = manifest.get("files")
-    # While a run is at work, its manifest describes the weights before the last write.
+    # While a run is in progress, its manifest describes the weights before the last write.
     if manifest.get("status") != "finished" or not isinstance(files, Mapping):
         return
     for name, recorded in files.items():

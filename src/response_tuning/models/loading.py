@@ -1,6 +1,7 @@
 """The one loader of models and tokenizers: for tuning, generation, lm-eval, the probe and data.
 
-It accounts for every weight: none is invented, dropped, quantised, NaN or infinite. When a library
+It accounts for every weight: it refuses a model with an invented, dropped, quantised, NaN or
+infinite weight. When a library
 cannot read a file, the error is one line that names the model.
 """
 

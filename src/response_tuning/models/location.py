@@ -26,7 +26,7 @@ class ModelFolder:
     """The user's name of it; messages about the model begin with it."""
     path: Path
     commit: str = ""
-    """Of a hub model; empty for a folder of the user's."""
+    """Commit of a hub model; empty for a local folder."""
 
     @property
     def identity(self) -> str:
@@ -110,7 +110,7 @@ def identity(model: str, revision: str = "main") -> str:
 
 
 def is_of_folder(identity: str) -> bool:
-    """Say whether an identity is that of a folder, and not of a hub model."""
+    """Return whether an identity belongs to a folder, and not to a hub model."""
     return identity.startswith((_FOLDER, _WHOLE_FOLDER))
 
 

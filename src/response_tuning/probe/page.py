@@ -45,7 +45,7 @@ VERDICT_SENTENCES = {
     + "The CI includes chance: response tuning will teach this model to write responses, not to "
     "follow instructions.",
 }
-"""Verdict -> its sentences; the thresholds are those of ``ranking.verdict``."""
+"""Verdict -> its sentences; ``ranking.verdict`` has the thresholds."""
 
 
 class ReferenceRanking(NamedTuple):
@@ -103,7 +103,7 @@ class ProbeReport(NamedTuple):
     models: Sequence[ProbedModel]
     """The probed model first, then those that are compared with it."""
     examples: Sequence[ProbeExample]
-    """Of the first model."""
+    """Result of the first model."""
     differences: Sequence[str]
     notes: Sequence[str]
     """What was measured, and what was left out."""

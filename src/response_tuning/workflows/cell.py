@@ -83,7 +83,7 @@ def answer(
     *,
     retry_filtered: bool = False,
 ) -> None:
-    """Have the cell's model answer every benchmark but those of lm-eval, unless it has already.
+    """Have the cell's model answer every benchmark outside lm-eval, unless it has already.
 
     An answer that a content filter withheld counts, and is asked for again with ``retry_filtered``.
 
@@ -197,7 +197,7 @@ def _write(
 def measure_core(
     cell: Cell, benchmarks: Sequence[str], config: GradeConfig, folder: Path, console: "Console"
 ) -> None:
-    """Have lm-eval measure those of ``benchmarks`` that are its own.
+    """Have lm-eval measure its tasks among ``benchmarks``.
 
     A tuned model, or one with a chat template of its own, gets prompts in that template. A base
     model, which borrows a template for the other benchmarks, gets plain text, as in the paper.

@@ -93,7 +93,7 @@ def _outdated(cell: Cell, experiment: Experiment, run: Path) -> str:
     folder = cell.folder(run)
     manifest = folder / "grade" / STAGE_MANIFEST
     graded = read_json(manifest) if manifest.exists() else {}
-    for name in experiment.benchmarks:  # those of lm-eval have no answers, and pass
+    for name in experiment.benchmarks:  # lm-eval tasks have no answers, and pass
         reference = with_reference(experiment, cell, name, run).reference
         recorded = graded.get(name, {})
         for key, path in (

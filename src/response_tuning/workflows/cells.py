@@ -1,4 +1,4 @@
-"""The cells of a run, shared by processes: each takes the next one that no other is at work on.
+"""The cells of a run, shared by processes: each takes the next free one.
 
 A cell's lock is all that processes have in common, so that they may run on several machines with
 one disk. No process waits for another: it passes over a cell that is in use, and tries it again
@@ -128,7 +128,7 @@ class Worker:
         self._answered.add(cell.name)
 
     def _complete(self, cell: Cell) -> bool:
-        """Do what a cell still lacks; return False if another process is at work on it."""
+        """Do what a cell still lacks; return False if another process has it."""
         if cell.name in self._graded:
             return True
         if cell.name not in self._answered and not lacking(cell, self.experiment, self.run):
@@ -162,7 +162,7 @@ class Worker:
         self._graded.add(cell.name)
 
     def _reference(self, cell: Cell) -> Cell | None:
-        """Return the cell whose answers a judge compares with those of ``cell``, if it is one."""
+        """Return the cell that a judge compares ``cell`` with; None if no cell is the reference."""
         name = self.experiment.grade.reference
         of_seed = (other for other in self.every if other.seed == cell.seed)
         return next((other for other in of_seed if other.variant == name), None)

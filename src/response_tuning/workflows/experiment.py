@@ -1,6 +1,6 @@
 """An experiment: variants times seeds in one recipe, checked before anything runs.
 
-A *variant* is one arm; its sections are laid over those of the recipe. A variant with ``doses``
+A *variant* is one arm; its sections override the sections of the recipe. A variant with ``doses``
 stands for one variant for each number of refusals. A *cell* is one variant at one seed, and has its
 own folder.
 """
@@ -37,7 +37,7 @@ from response_tuning.validation import build
 
 
 class VariantConfig(Config):
-    """One arm: its sections override those of the recipe."""
+    """One arm: its sections override sections of the recipe."""
 
     label: str = ""
     """A description in one line, for the report."""

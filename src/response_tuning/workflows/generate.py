@@ -63,7 +63,7 @@ class Sampler:
 def copy_completions(
     sources: Iterable[Iterable[Completion]], journal: Path, wanted: Collection[str] | None = None
 ) -> None:
-    """Add to ``journal`` what it lacks of other files' completions, so that none is paid for twice.
+    """Add to ``journal`` the completions it lacks from other files, so that you pay for each once.
 
     With ``wanted``, others than those with these keys are left. Of several with one key the last
     counts: it may be an answer after one that a content filter withheld. Another process may be

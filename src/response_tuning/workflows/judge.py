@@ -71,7 +71,7 @@ def check_judge(config: JudgeConfig) -> None:
     try:
         check_engine(config.engine, config.settings)
     except (ConfigError, EngineError) as error:
-        # Engines name the flags of 'rtune generate'; those of a judge have other names.
+        # Engines name the flags of 'rtune generate'; the flags of a judge have other names.
         raise type(error)(_ENGINE_FLAG.sub(_judge_flag, str(error))) from error
 
 

@@ -47,7 +47,7 @@ def run_experiment(
 ) -> bool:
     """Run every free cell, or those that ``only`` names, then report; return if rates are known.
 
-    A cell that another process is at work on is left to it. An answer or a verdict that a content
+    It skips a cell that another process is using. An answer or a verdict that a content
     filter withheld is asked for again with ``retry_filtered``.
 
     Raises:

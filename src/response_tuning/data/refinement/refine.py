@@ -93,7 +93,7 @@ def refine(source: Path, attempts: Sequence[Rewriter], config: RefinementConfig,
             f"{replies[0].error}"
         )
     tally = _write(source, replies, config, out)
-    # The audit continues that of ``prepare``: same rows, more reasons.
+    # The audit continues the one of ``prepare``: same rows, more reasons.
     audit = read_json(source / "audit.json")
     audit["dropped"] = {**audit["dropped"], **tally.dropped}
     audit |= {"rows_kept": len(tally.rows), "examples": tally.examples}
@@ -323,7 +323,7 @@ def _total(counts: Iterable[int | None]) -> int:
 
 
 def _cost(tokens: Mapping[str, int], config: RefinementConfig) -> float | None:
-    """Return the price of all replies in dollars, those of earlier runs included."""
+    """Return the price of all replies in dollars, including earlier runs."""
     if config.price_in is None or config.price_out is None:
         return None
     millionths = tokens["prompt"] * config.price_in + tokens["reply"] * config.price_out

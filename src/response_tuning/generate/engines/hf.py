@@ -104,7 +104,7 @@ def connect(config: EngineConfig) -> HfEngine:
     Raises:
         ConfigError: no model is named, or there is no such template.
         ModelError: the model cannot be found, or is not complete.
-        TemplateError: the model has no chat template and none is named.
+        TemplateError: the model has no chat template, and the settings name no template.
     """
     assert config.model is not None  # see check_settings
     local = load(config.model, config.template, config.revision, config.device)
