@@ -68,6 +68,8 @@ class Journal(Generic[R]):
         place = writable(self.path)
         place.parent.mkdir(parents=True, exist_ok=True)
         cut_torn_line(place)
+        # Unbuffered: each record reaches the system in its own write. A kill tears the last line at
+        # most, and opening cuts a torn line.
         with place.open("ab", buffering=0) as out:
             if out.tell() == 0:
                 _write(out, self._header)

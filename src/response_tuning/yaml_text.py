@@ -106,6 +106,8 @@ def _count(node: "yaml.Node", where: str, known: dict[int, int], above: tuple[in
         inside = [value for pair in node.value for value in pair]
     elif isinstance(node, yaml.SequenceNode):
         inside = node.value
+    # An alias of aliases multiplies: a small file could fill the memory. So values are counted
+    # before they are built.
     count = 1 + sum(_count(each, where, known, (*above, id(node))) for each in inside)
     if count > MAX_VALUES:
         raise ConfigError(f"{place}: expands to more than {MAX_VALUES:,} values")

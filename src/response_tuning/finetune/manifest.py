@@ -95,10 +95,11 @@ def is_finished(out: Path, manifest: dict[str, Any]) -> bool:
     """
     if not (out / MANIFEST).exists():
         return False
-    there = read_manifest(out)
-    files = there.get("files") if there["status"] == FINISHED else None
+    recorded = read_manifest(out)
+    # Only a finished run has digests of its weights; a run in progress still writes them.
+    files = recorded.get("files") if recorded["status"] == FINISHED else None
     state = folder_state(
-        out, _inputs(there), _inputs(manifest), files if isinstance(files, dict) else ()
+        out, _inputs(recorded), _inputs(manifest), files if isinstance(files, dict) else ()
     )
     if state.changed:
         key, (before, now) = next(iter(state.changed.items()))
@@ -106,11 +107,11 @@ def is_finished(out: Path, manifest: dict[str, Any]) -> bool:
             f"{out} holds another run: {key} was {before!r}, now {now!r}; choose another --out, "
             "or delete the folder"
         )
-    if there["status"] == RUNNING:
-        _say_other_packages(out, there, manifest)
-    if there["status"] == FINISHED:
+    if recorded["status"] == RUNNING:
+        _warn_of_other_packages(out, recorded, manifest)
+    if recorded["status"] == FINISHED:
         check_model(out, files, state.flaw)
-    return there["status"] in (FINISHED, MERGING)
+    return recorded["status"] in (FINISHED, MERGING)
 
 
 def _inputs(manifest: Mapping[str, Any]) -> dict[str, Any]:
@@ -145,8 +146,8 @@ def check_model(out: Path, files: Any, flaw: str) -> None:  # noqa: ANN401 - of 
         raise DataError(f"{out}: the run has finished, but there are no weights; {again}")
 
 
-def _say_other_packages(out: Path, there: dict[str, Any], manifest: dict[str, Any]) -> None:
-    before, now = there.get("packages"), manifest["packages"]
+def _warn_of_other_packages(out: Path, recorded: dict[str, Any], manifest: dict[str, Any]) -> None:
+    before, now = recorded.get("packages"), manifest["packages"]
     before = before if isinstance(before, dict) else {}
     changed = [
         f"{name} {before.get(name, 'unknown')} -> {now.get(name, 'not installed')}"
@@ -159,4 +160,4 @@ def _say_other_packages(out: Path, there: dict[str, Any], manifest: dict[str, An
             out,
             ", ".join(changed),
         )
-        manifest["began_with"] = there.get("began_with", before)
+        manifest["began_with"] = recorded.get("began_with", before)

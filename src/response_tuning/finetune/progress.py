@@ -203,6 +203,7 @@ class ProgressDisplay(TrainerCallback):
         if self._progress is not None:
             self._progress.update(self._task, completed=state.global_step, description=text)
             return
+        # Without a terminal, a log file gets one line at intervals, and always the last step.
         last = state.global_step == state.max_steps
         if last or time.monotonic() - self._shown >= PLAIN_EVERY_S:
             self._shown = time.monotonic()

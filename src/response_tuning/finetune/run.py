@@ -259,6 +259,7 @@ def _summary(
         *(f"{count:,} dropped: {reason}" for reason, count in audit["dropped"].items()),
         *(f"{count:,} responses {remark}" for remark, count in audit["remarks"].items()),
     ]
+    # Padding costs time, so the reason for it is worth a line.
     if trainer.layout_reason:
         lines.append(
             "training on padded micro-batches with the model's own attention, because it does not "

@@ -91,6 +91,7 @@ def entries(rows: Iterable[EncodedRow], data: Path) -> Iterator[AuditEntry]:
         AuditEntry(drop.row, drop.turn, drop.reason, [], [], drop.where)
         for drop in read_jsonl(data / "dropped.jsonl", Dropped)
     )
+    # Both streams are in the order of the file, so merging keeps neither in memory.
     return merge(encoded, dropped, key=lambda entry: (entry.row, entry.turn))
 
 

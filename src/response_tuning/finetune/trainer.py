@@ -97,6 +97,7 @@ class ResponseTrainer(Trainer):
         self._loss = MicroBatchLoss(loss.terms if loss else ())
         self.layout_reason = ""
         if layout is None:
+            # The self-test compares logits in the precision that the steps will use.
             with self.accelerator.autocast():
                 layout, self.layout_reason = choose_layout(self._base, self._longest())
         self.layout = layout
@@ -379,6 +380,7 @@ class ResponseTrainer(Trainer):
                 f"{launched} launched processes of which Trainer sees {args.world_size}: each "
                 "would run all of it; without GPUs, pass use_cpu=True to TrainingArguments"
             )
+        # Each of these changes which examples form a step, or how their losses are averaged.
         refused = {
             "gradient_accumulation_steps": args.gradient_accumulation_steps != 1,
             "label_smoothing_factor": args.label_smoothing_factor != 0,

@@ -110,6 +110,7 @@ def answer(
         _write(name, rules[name], completions, cell, folder)
         if sentence := filtered_sentence(completions):
             console.print(f"{name}: {sentence}", highlight=False, soft_wrap=True)
+    # Last: this file means that the answers to all benchmarks are whole.
     write_json(folder / "generate" / STAGE_MANIFEST, inputs)
 
 

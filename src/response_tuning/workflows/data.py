@@ -61,6 +61,7 @@ def run_data(config: DataConfig, out: Path, how: Rewriting | None = None) -> Non
         logger.warning("%s/%s; the data are prepared again", out, state.flaw)
     if not same:
         _check_unused(out)
+    # Read before extraction and refinement, so that a wrong name fails before any reply is paid.
     prompts = {name: _prompts(name, config) for name in config.decontamination.against}
     how = how or Rewriting(out / SOURCE_FOLDER, terminal.console())
     left, failed = source_of(config, run_data, how)
@@ -69,6 +70,7 @@ def run_data(config: DataConfig, out: Path, how: Rewriting | None = None) -> Non
     prepare(left, out, prompts)
     if left is not config:
         record_source(config, how.folder, out)
+    # The seal comes last: only a whole folder has one.
     names = [name for name in _FILES if (out / name).exists()]
     seals.seal(out, names, config=_config_digest(config))
 
@@ -141,6 +143,7 @@ def run_rewriting(
     from response_tuning.data.refinement.page import print_refinement
     from response_tuning.generate import check_retry
 
+    # Before the folder is created: a refiner without a key should leave nothing behind.
     check_refiner(config)
     engines = [config.refinement.engine] if config.refinement else []
     check_retry(engines, retry_filtered=retry_filtered)

@@ -174,6 +174,8 @@ def series(every: Sequence[Cell]) -> dict[str, tuple[str, int]]:
     """Return (series, dose) of the variants that differ in their number of refusals alone."""
     alike: dict[str, dict[int, str]] = {}
     for cell in every:
+        # One seed is enough, as seeds repeat the variants. Two variants form a series if their
+        # settings are equal once both have no refusals.
         if cell.data is not None and cell.seed == every[0].seed:
             mixture = cell.data.mixture
             same = cell.data.model_copy(
@@ -215,6 +217,7 @@ def _cell(experiment: Experiment, name: str, variant: VariantConfig, seed: int) 
     preset = preset_called(experiment.preset)
     where = f"variant '{name}'"
     _check_effect(experiment, variant, where)
+    # Later ones win: preset, recipe, variant, and then the seed of the cell.
     tuning = merged(experiment.finetune, variant.finetune or {})
     finetune = {**preset, **tuning, "seed": seed}
     data = {**merged(experiment.data, variant.data), "seed": seed}

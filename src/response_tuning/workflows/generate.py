@@ -142,6 +142,7 @@ def run_generate(  # noqa: PLR0913 - the settings of one command
     grading = grading or GradeConfig()
     _check_settings(prompts, column, sampling, grading)
     read = None if prompts in BENCHMARKS.names() else Path(prompts)
+    # The journal keeps what arrived if the run dies; ``out`` is only ever whole.
     with locked_file(out, config, grading, read) as journal:
         requests = _requests(prompts, column, grading)
         sampler = Sampler(open_engine(engine, config), sampling, console, retry_filtered)

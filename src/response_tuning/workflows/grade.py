@@ -38,6 +38,7 @@ def grade_answers(benchmark: str, config: GradeConfig, folder: Path, judge: Judg
     completions = folder / "generate" / f"{benchmark}.jsonl"
     scores, manifest = folder / "grade" / f"{benchmark}.jsonl", folder / "grade" / STAGE_MANIFEST
     graded: dict[str, Any] = read_json(manifest) if manifest.exists() else {}
+    # The package version stands for the grading code: another version grades again.
     inputs = {
         "completions": file_digest(completions),
         "rules": package_versions()["response-tuning"],

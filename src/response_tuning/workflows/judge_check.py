@@ -118,6 +118,7 @@ def run_judge_check(options: CheckOptions, config: GradeConfig, console: "Consol
     """
     check_offline(config.judge)
     check_retry(config.judge, retry_filtered=options.retry_filtered)
+    # All sets are read before the judge opens, so that a bad file costs no request.
     sets = [limited(labelled, config.limit) for labelled in _open(options, config)]
     began = time.monotonic()
     judge = _RowJudge(config.judge, options, console)
@@ -215,8 +216,8 @@ class _RowJudge:
         for row, of_row in zip(rows, requests, strict=True):
             yield row, judged(labelled, row, [*islice(remaining, len(of_row))])
 
-    def _count(self, replies: Sequence[Completion], asked: int) -> None:
-        self._counts.update(questions=len(replies), asked=asked)
+    def _count(self, replies: Sequence[Completion], new_requests: int) -> None:
+        self._counts.update(questions=len(replies), asked=new_requests)
         for name in ("tokens", "prompt_tokens"):
             known = [count for reply in replies if (count := getattr(reply, name)) is not None]
             if known:
@@ -278,6 +279,7 @@ def _open(options: CheckOptions, config: GradeConfig) -> list[LabelledSet]:
         )
     if options.labels is not None:
         return [read_labels(options.labels)]
+    # A set that is named twice is judged once.
     sets = [open_set(name, config.data) for name in dict.fromkeys(options.sets)]
     for labelled in sets:
         if labelled.pairwise and config.judge.engine == OFFLINE:

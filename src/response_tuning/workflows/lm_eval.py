@@ -68,6 +68,7 @@ def run_core(
     data = {name: read_data(rule, config) for name, rule in rules.items()}
     inputs = {name: _inputs(settings, config, data[name], chat=chat) for name in benchmarks}
     missing = [name for name in benchmarks if not _is_measured(name, inputs[name], out)]
+    # Decided before the model is loaded, which is the slow part.
     if not missing:
         console.print("core capabilities: already complete", highlight=False)
         return

@@ -160,6 +160,7 @@ def plan_experiment(experiment: Experiment, console: "Console", only: Sequence[s
     from response_tuning.grade import open_benchmark, open_lm_eval
 
     planned = _chosen(_checked(experiment), only)
+    # Reversed, so that the first seed of each variant is the one that stays in the dict.
     first_seeds = {cell.variant: cell for cell in reversed(planned)}
     for variant in dict.fromkeys(cell.variant for cell in planned):
         line = f"{variant}: {_described(first_seeds[variant])}"
@@ -192,6 +193,7 @@ def report_run(run: Path, console: "Console") -> bool:
     content = read_json(run / RUN_MANIFEST, "experiment")
     experiment = build(Experiment, content["experiment"], str(run / RUN_MANIFEST))
     every = cells(experiment)
+    # Processes that share the run would otherwise write its report at the same time.
     with turn(run):
         gaps = _gaps(experiment, every, run)
         if len(gaps) == len(every):
@@ -270,6 +272,7 @@ def _checked(experiment: Experiment) -> list[Cell]:
         check_names(cell.finetune)
         if cell.generate.template is not None:
             check_names(cell.finetune.model_copy(update={"template": cell.generate.template}))
+    # Opened here and discarded: opening reads the data, so a missing copy fails before training.
     check_core([name for name in experiment.benchmarks if open_lm_eval(name)])
     for benchmark in experiment.benchmarks:
         if open_lm_eval(benchmark) is None:

@@ -32,6 +32,7 @@ def show_data(
     from response_tuning.templates import Chat
 
     chat = Chat(base.load_tokenizer(config))
+    # A generator: rows are encoded as they are printed, so JSON lines start at once.
     entries = show.entries(dataset.rows(config, chat, dataset.read_examples(data)), data)
     if jsonl:
         for line in show.as_jsonl(entries):

@@ -211,6 +211,7 @@ class _Tally:
 
     def summary(self, rounds: _Rounds, config: RefinementConfig) -> dict[str, Any]:
         """Return the counts, with the model and the settings behind them."""
+        # ``usage`` is by reply key: a reply that several responses share was paid for once.
         prompt, reply = zip(*rounds.usage.values(), strict=True)
         tokens = {"prompt": _total(prompt), "reply": _total(reply)}
         uncounted = sum(None in usage for usage in rounds.usage.values())
