@@ -216,7 +216,9 @@ def yardstick(trainer: Any, documents: Documents, now: Callable[[], float]) -> f
     """Return the FLOP/s of bare matrix products, of the shapes of the mean micro-batch."""
     import torch
 
-    parts = len(trainer.layout.pack(lengths(documents), trainer.tokens_per_micro_batch))
+    parts = len(
+        trainer.layout.pack([[n] for n in lengths(documents)], trainer.tokens_per_micro_batch)
+    )
     tokens, scored = sum(lengths(documents)) // parts, supervised(documents) // parts
     flops = seconds = 0.0
     for (rows, inputs, outputs), count in products(trainer.model, tokens, scored).items():

@@ -8,7 +8,7 @@ import pytest
 from response_tuning.artifacts import write_json
 from response_tuning.configs import DataConfig, FinetuneConfig
 from response_tuning.errors import ConfigError, DataError
-from response_tuning.folders import MARK, inputs_of, locked, locked_file, page_at
+from response_tuning.folders import MARK, locked, locked_file, page_at
 
 
 @pytest.fixture
@@ -129,24 +129,6 @@ def test_a_page_is_not_written_over_what_it_shows(tmp_path: Path) -> None:
         page_at(answers, DataConfig(source=str(answers))).__enter__()
     with page_at(None, DataConfig(source=str(answers))):
         pass
-
-
-def test_inputs_are_the_settings_that_name_something_there(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    for name in ("answers.jsonl", "main", "train", "copies", "copies/xstest", "refusals"):
-        (tmp_path / name).mkdir(parents=True) if "." not in name else Path(name).touch()
-    Path("copies/scores.jsonl").touch()
-    data = DataConfig.model_validate(
-        {
-            "source": "answers.jsonl",
-            "mixture": {"source": "refusals"},
-            "decontamination": {"data": "copies", "against": ["xstest", "a" * 5000]},
-        }
-    )
-    found = {str(path) for path in inputs_of(data, None, Path("nowhere"))}
-    assert found == {"answers.jsonl", "refusals", "copies/xstest"}
 
 
 def test_a_refused_command_leaves_nothing_but_what_was_there(tmp_path: Path) -> None:

@@ -1,8 +1,8 @@
-"""The contracts on disk: the records that stages leave for each other, and how they are written.
+"""The contracts on disk: the records that stages pass on, and how files are written.
 
-A file is whole or absent: it is written aside, flushed to the disk and renamed. The one exception
-is a journal, which grows by whole lines; see ``journals``. Nothing is written over what the command
-reads, or in place of anything but a regular file.
+A file is whole or absent: it is written under another name, flushed to the disk and renamed. Only
+a journal grows in place, by whole lines; see ``journals``. A write never replaces what the command
+reads, nor anything but a regular file.
 """
 
 import hashlib
@@ -30,16 +30,16 @@ PACKAGES = (
     "tokenizers",
 )
 SCHEMA = 1
-"""Version of the files written here; a file of a later version is refused, not guessed at."""
+"""Version of the files that this package writes; files of later versions are refused."""
 
 _READ: ContextVar[tuple[Path, ...]] = ContextVar("inputs", default=())
-"""Resolved files and folders that the command at work reads."""
+"""Resolved files and folders that the running command reads."""
 
 
 class Record(BaseModel):
     """One line of a file: closed and immutable."""
 
-    # Validators are built at their first use: at import, they would be a tenth of every start.
+    # Validators are built at their first use; at import, they would take a tenth of every start.
     model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
 
@@ -51,7 +51,7 @@ class Message(Record):
 
 
 class Example(Record):
-    """One assistant turn to learn from, with whatever came before it."""
+    """One assistant turn to train on, with the turns before it."""
 
     row: int
     """0-based position of the source row in its file."""
@@ -71,24 +71,24 @@ class Dropped(Record):
     turn: int = 0
     reason: str
     where: str = ""
-    """File and line, or record number, for a person to look at."""
+    """File and line, or record number, for a person to look up."""
     detail: str = ""
     """What the reason is about, such as the row that this one is a near-duplicate of."""
 
 
 class Flagged(Record):
-    """Something that a person may want to look at in an example, or in one that it cost."""
+    """A finding about an example that was kept, changed or dropped, for a person to look at."""
 
     row: int
     turn: int = 0
     where: str = ""
     what: str
     detail: str = ""
-    """What was found: the opening that was stripped, the id of the prompt that it holds."""
+    """The opening that was stripped, or the id of the prompt that the example contains."""
 
 
 class Audit(Record):
-    """What became of every row and every example of a data source. The counts add up."""
+    """How many rows and examples of a data source were kept, and why the others were dropped."""
 
     rows: int
     """Rows in the source."""
@@ -98,7 +98,7 @@ class Audit(Record):
     dropped: dict[str, int]
     """Reason -> number of dropped rows or turns."""
     flagged: dict[str, int] = {}
-    """What was found -> in how many examples."""
+    """Finding -> number of examples."""
     contaminated: dict[str, dict[str, int]] = {}
     """Name of the prompts -> how they match -> number of examples, removed ones included."""
 
@@ -119,44 +119,44 @@ class Sampling(Record):
 
 
 class Request(Record):
-    """Something that a model is asked to answer."""
+    """A prompt for a model."""
 
     item_id: str
     prompt: tuple[Message, ...]
 
 
 class Question(Request):
-    """A request that an engine may hold to a form, if it can."""
+    """A prompt whose reply has a form, which an engine enforces if it can."""
 
     form: dict[str, Any]
-    """JSON schema of the reply. It is no part of the key: a reply in another form is a reply."""
+    """JSON schema of the reply. The key leaves it out: a reply in another form is still a reply."""
 
 
 FinishReason: TypeAlias = Literal["stop", "length", "filtered", "other"]
 
 
 class Completion(Record):
-    """What a model said, or why it did not. Either ``response`` or ``error`` is set."""
+    """A model's answer, or why there is none: either ``response`` or ``error`` is set."""
 
     item_id: str
     prompt: tuple[Message, ...]
     response: str | None
-    """Word for word, thoughts included where the model wrote them into it: see ``thoughts``."""
+    """Unchanged, with any thoughts that the model wrote into it: see ``thoughts``."""
     finish_reason: FinishReason | None
     """``stop``: the stop token or a stop string; ``length``: the token limit; ``filtered``: the
     server gave no answer, or a part of one, of which ``detail`` has the cause; ``other``: an end
     that has another name on the server, which is in ``detail``; None: an error."""
     error: str | None = None
     detail: str = ""
-    """What the server did otherwise than it was asked, in a few words."""
+    """How the server deviated from the request, in a few words."""
     reasoning: str | None = None
-    """Thoughts that the server gave apart from the response; empty if it kept them to itself."""
+    """Thoughts that the server sent beside the response; empty if it withheld them."""
     tokens: int | None = None
-    """New tokens, the stop token included; None where the engine does not say."""
+    """New tokens, the stop token included; None where the engine reports none."""
     prompt_tokens: int | None = None
-    """Tokens of the prompt as the model was given it; None where the engine does not say."""
+    """Tokens of the prompt, template included; None where the engine reports none."""
     key: str
-    """Digest of model, template, prompt and sampling: the same question is asked once."""
+    """Digest of model, template, prompt and sampling; equal keys are asked once."""
     model: str
     template: str
     sampling: Sampling
@@ -169,7 +169,7 @@ class Score(Record):
     metric: str
     value: float
     explanation: str = ""
-    """Why, in a few words, where the number does not say it."""
+    """Why, in a few words, where the number does not show it."""
     group: str = ""
     """The part of the benchmark that the item belongs to, such as a task family."""
     weight: float = Field(default=1.0, gt=0)
@@ -179,7 +179,7 @@ class Score(Record):
 
 
 class Total(Record):
-    """One number about all answers of a file that is no mean over them, such as a fitted rate."""
+    """One number about all answers of a file that is not a mean, such as a fitted rate."""
 
     metric: str
     value: float
@@ -188,7 +188,7 @@ class Total(Record):
     n: int
     """Distinct items."""
     note: str = ""
-    """How it was found, in a few words."""
+    """How it was computed, in a few words."""
 
 
 R = TypeVar("R", bound=Record)
@@ -235,7 +235,7 @@ def write_jsonl(path: Path, records: Iterable[Record]) -> int:
 
 
 def write_json(path: Path, value: Any) -> None:  # noqa: ANN401 - whatever JSON can hold
-    """Write one indented JSON value, whole or not at all; an object says its schema version."""
+    """Write one indented JSON value, whole or not at all; an object gets a schema version."""
     stamped = {"schema": SCHEMA} | value if isinstance(value, dict) else value
     with written_aside(path) as out:
         json.dump(stamped, out, indent=2, ensure_ascii=False)
@@ -243,7 +243,7 @@ def write_json(path: Path, value: Any) -> None:  # noqa: ANN401 - whatever JSON 
 
 
 def read_json(path: Path, *keys: str) -> dict[str, Any]:
-    """Read a JSON object that this package wrote and that holds ``keys``; without its version.
+    """Return a JSON object that this package wrote and that has ``keys``, without its version.
 
     Raises:
         DataError: the file is missing, is no JSON object, lacks one of ``keys``, or is of a later
@@ -269,7 +269,7 @@ def check_schema(path: Path, version: object) -> None:
     """Refuse a file that a later version of this package wrote.
 
     Raises:
-        DataError: ``version`` is not a schema version that this package knows.
+        DataError: this package does not know the schema ``version``.
     """
     if type(version) is not int or not 1 <= version <= SCHEMA:
         raise DataError(
@@ -280,7 +280,7 @@ def check_schema(path: Path, version: object) -> None:
 
 @contextmanager
 def keeping(inputs: Iterable[Path]) -> Iterator[None]:
-    """Refuse, inside the block, every write to or into one of ``inputs``."""
+    """Refuse every write to or into one of ``inputs`` inside the block."""
     before = _READ.set((*_READ.get(), *(path.resolve() for path in inputs)))
     try:
         yield
@@ -289,10 +289,10 @@ def keeping(inputs: Iterable[Path]) -> Iterator[None]:
 
 
 def writable(path: Path) -> Path:
-    """Return the regular file that writing to ``path`` leaves; a symlink is written through.
+    """Return the regular file that a write to ``path`` changes; symlinks are followed.
 
     Raises:
-        ConfigError: the command reads what is there, or it is no regular file.
+        ConfigError: the command reads that file, or it is not a regular file.
     """
     place = path.resolve()
     for read in _READ.get():
@@ -309,7 +309,7 @@ def writable(path: Path) -> Path:
 
 @contextmanager
 def written_aside(path: Path) -> Iterator[TextIO]:
-    """Open ``path`` for writing; it appears under its name only when the block ends well.
+    """Open ``path`` for writing; the file gets its name only when the block ends without an error.
 
     Raises:
         ConfigError: ``path`` must not be written; see ``writable``.
@@ -335,28 +335,28 @@ def sync_file(path: Path) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Flush the names in ``folder`` to the disk, so that a rename outlives a power cut."""
+    """Flush the names in ``folder`` to the disk, so that a rename survives a power cut."""
     if os.name != "posix":
         return
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
-    except OSError:  # some network file systems know no fsync of a folder
+    except OSError:  # some network file systems cannot flush a folder
         pass
     finally:
         os.close(descriptor)
 
 
 def digest(*parts: str) -> str:
-    """Return a 16-character digest of ``parts``, in which their boundaries count."""
+    """Return a 16-character digest of ``parts``; ("ab", "c") and ("a", "bc") differ."""
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
 
 
 def file_digest(path: Path, known: Mapping[Path, str] | None = None) -> str:
-    """Return the SHA-256 of a file, or of all files of a folder with their names.
+    """Return the SHA-256 of a file, or of a folder's file names and contents.
 
-    What is hidden in a folder, such as ``.git``, is no part of it. Files whose SHA-256 is ``known``
-    are not read again.
+    Hidden files and folders, such as ``.git``, are left out. Files with a ``known`` SHA-256 are not
+    read again.
     """
     if known and path in known:
         return known[path]
@@ -377,19 +377,19 @@ def package_versions() -> dict[str, str]:
     import platform
     from importlib import metadata
 
-    found = {}
+    versions = {}
     for name in PACKAGES:
         if name == "python":
-            found[name] = platform.python_version()
+            versions[name] = platform.python_version()
             continue
         try:
-            found[name] = metadata.version(name)
+            versions[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
-            found[name] = "not installed"
-    return found | {f"plug-in {name}": what for name, what in plugins.versions().items()}
+            versions[name] = "not installed"
+    return versions | {f"plug-in {name}": what for name, what in plugins.versions().items()}
 
 
 def cut(text: str, stop: Sequence[str]) -> str | None:
-    """Return ``text`` up to the first stop string, or None where there is none in it."""
-    found = [position for position in map(text.find, stop) if position >= 0]
-    return text[: min(found)] if found else None
+    """Return ``text`` up to the first stop string, or None if it contains none."""
+    positions = [position for position in map(text.find, stop) if position >= 0]
+    return text[: min(positions)] if positions else None

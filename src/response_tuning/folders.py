@@ -1,25 +1,35 @@
-"""What a command may write: a place of its own, that no other command uses, and never its inputs.
+"""Folders that commands write: made from which inputs, whole, in use by which process.
 
-A folder is new, empty, or one that rtune made before, which a hidden file says. The system drops a
-lock with the process, however that ends, so that none is left behind.
+A command writes into a new folder, an empty one, or one that rtune made before, which a hidden file
+marks. While it works there, it holds the lock of that file. The system drops a lock when its
+process ends, however that ends, so that no stale lock is left behind.
 """
 
 import glob
+import json
+import logging
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from pydantic import BaseModel
-
-from response_tuning.artifacts import keeping, read_json, writable, write_json
+from response_tuning import seals
+from response_tuning.artifacts import SCHEMA, keeping, read_json, sync_folder, writable
 from response_tuning.errors import ConfigError
+from response_tuning.inputs import check_apart, inputs_of
+from response_tuning.seals import Sums
+
+logger = logging.getLogger(__name__)
 
 _RECORD = re.compile(rb'\{"(item_id|verdict)":')
 _PAGE = re.compile(rb"<!doctype html>", re.IGNORECASE)
 MARK = ".rtune.json"
 """The file that a folder made by rtune holds; hidden, so that it is no part of a model's digest."""
+STAGE_MANIFEST = "manifest.json"
+"""In ``generate/`` and ``grade/`` of a cell: what their files were made from."""
 _MADE_BEFORE = {
     "manifest.json": ("settings", "experiment"),
     "audit.json": ("dropped",),
@@ -29,48 +39,152 @@ _MADE_BEFORE = {
 """Files of the folders that earlier versions made, which have no mark, and one key of each."""
 _ASIDE = re.compile(r".+\.\d+\.partial")
 """How ``artifacts.written_aside`` names a file until it is whole."""
-_PATHS = frozenset(
-    [
-        *("source", "path", "base_model", "model", "template", "table", "tokenizer", "data"),
-        *("paths", "reference", "difficulties", "against", "checked", "labels"),
-    ]
-)
-"""Settings that may name a file or a folder; ``main`` and ``train`` are no paths elsewhere."""
+
+
+class FolderInUseError(ConfigError):
+    """Another process is at work in a folder, or writes a file."""
+
+
+@dataclass(frozen=True)
+class FolderState:
+    """What a folder holds, compared with what a command would make there."""
+
+    recorded: bool
+    """Whether the folder says what it was made from; False for a new one."""
+    changed: Mapping[str, tuple[Any, Any]]
+    """Input -> (what the folder was made from, what it would be made from now)."""
+    flaw: str = ""
+    """What is missing or damaged, the file first; looked for only if nothing has changed."""
+
+    @property
+    def whole(self) -> bool:
+        """Whether the folder was made from exactly these inputs, and holds all of it."""
+        return self.recorded and not self.changed and not self.flaw
+
+
+def folder_state(
+    folder: Path,
+    recorded: Mapping[str, Any] | None,
+    inputs: Mapping[str, Any],
+    files: Sums | Collection[str] = (),
+) -> FolderState:
+    """Say whether ``folder`` was made from exactly ``inputs``, and whether it is whole.
+
+    ``recorded`` is what its manifest says about its inputs, None without a manifest. A manifest
+    also holds results, so that keys which are no inputs are not compared. ``files`` must exist;
+    where their sums are given, they must have them too.
+    """
+    if recorded is None:
+        return FolderState(recorded=False, changed={})
+    changed = {
+        name: (recorded.get(name), value)
+        for name, value in inputs.items()
+        if recorded.get(name) != value
+    }
+    if changed:  # nobody needs these files, and hashing weights takes minutes
+        return FolderState(recorded=True, changed=changed)
+    if isinstance(files, dict):
+        return FolderState(recorded=True, changed={}, flaw=seals.flaw(folder, files))
+    gone = [f"{name} is gone" for name in files if not (folder / name).is_file()]
+    return FolderState(recorded=True, changed={}, flaw=gone[0] if gone else "")
 
 
 @contextmanager
-def locked(out: Path, *read: object) -> Iterator[None]:
-    """Have the folder ``out`` to oneself, and keep what is read from being written over.
+def locked(out: Path, *read: object, inside: bool = False) -> Iterator[None]:
+    """Lock the folder ``out`` for this process, and refuse every write over what it reads.
 
     ``read`` are paths, or settings that name some. Under torchrun the first process holds the lock
-    for all. Windows, and file systems without locks, have none.
+    for all. ``inside`` a folder that rtune made, what ``out`` holds is not checked.
 
     Raises:
-        ConfigError: another process is at work in ``out``, it holds files that rtune did not make,
-            or it overlaps with an input.
+        FolderInUseError: another process is at work in ``out``.
+        ConfigError: it holds files that rtune did not make, or overlaps with an input.
+    """
+    with _place(out, *read) as is_first:
+        if not is_first:
+            yield
+            return
+        made = _make(out)
+        with lock(out / MARK, out):
+            try:
+                _claim(out, inside=inside)
+                _sweep(_own_files(out))
+                yield
+            finally:  # with the lock: another process may want the folder next
+                _leave(out, made)
+
+
+@contextmanager
+def shared(out: Path, *read: object) -> Iterator[None]:
+    """Claim the folder ``out``, and lock it only for that: processes share it.
+
+    Each locks the folders inside that it works in (``free_folder``), and ``out`` itself while it
+    writes there (``turn``).
+
+    Raises:
+        ConfigError: ``out`` holds files that rtune did not make, or overlaps with an input.
+    """
+    with _place(out, *read) as is_first:
+        made = _make(out) if is_first else []
+        try:
+            if is_first:
+                with lock(out / MARK, out, wait=True):
+                    _claim(out, inside=False)
+                    _sweep(_own_files(out))
+            yield
+        finally:
+            if is_first and out.exists():
+                with lock(out / MARK, out, wait=True):
+                    _leave(out, made)
+
+
+@contextmanager
+def turn(out: Path) -> Iterator[None]:
+    """Wait for the lock of a shared folder. Whoever holds it waits for no other lock."""
+    with lock(out / MARK, out, wait=True):
+        _claim(out, inside=True)  # a command that was refused may have taken the mark away
+        yield
+
+
+@contextmanager
+def free_folder(out: Path) -> Iterator[bool]:
+    """Lock a folder inside one that is shared, unless another process has; yield whether so."""
+    with ExitStack() as lock_of_folder:
+        try:
+            lock_of_folder.enter_context(locked(out, inside=True))
+        except FolderInUseError:
+            is_free = False
+        else:
+            is_free = True
+        yield is_free
+
+
+@contextmanager
+def _place(out: Path, *read: object) -> Iterator[bool]:
+    """Refuse a folder that overlaps with inputs; yield whether this process is the first.
+
+    torchrun starts several, of which the others write only what the first one asks them for.
     """
     inputs = inputs_of(*read)
-    _check_apart(out, inputs)
-    if os.environ.get("RANK", "0") != "0":
-        with keeping(inputs):
-            yield
-        return
+    check_apart(out, inputs)
+    with keeping(inputs):
+        yield os.environ.get("RANK", "0") == "0"
+
+
+def _make(out: Path) -> list[Path]:
+    """Make a folder, and return which it and those above it are new, the innermost first."""
     if out.exists() and not out.is_dir():
         raise ConfigError(f"{out}: is no folder; choose another")
     made = _missing(out)
     out.mkdir(parents=True, exist_ok=True)
-    try:
-        with lock(out, out), keeping(inputs):
-            _claim(out)
-            _sweep(out.rglob("*.partial"))
-            yield
-    finally:
-        _leave(out, made)
+    return made
 
 
 @contextmanager
 def locked_file(out: Path, *read: object) -> Iterator[Path]:
-    """Have the file ``out`` to oneself, and yield its journal, which is ``<out>.journal``.
+    """Lock the file ``out`` for this process, and yield its journal, ``<out>.journal``.
+
+    The journal is what is locked: ``out`` appears by a rename, which would replace a lock's file.
 
     Raises:
         ConfigError: another process writes ``out``, or it must not be written.
@@ -94,7 +208,7 @@ def locked_file(out: Path, *read: object) -> Iterator[Path]:
 
 @contextmanager
 def page_at(page: Path | None, *read: object) -> Iterator[None]:
-    """Keep what is read from being written over by a page, before any work is done for it.
+    """Refuse a page in place of what is read, or of a user's file, before any work is done.
 
     Raises:
         ConfigError: the page must not be written.
@@ -117,76 +231,28 @@ def _check_ours(path: Path, beginning: re.Pattern[bytes]) -> None:
             )
 
 
-def inputs_of(*read: object) -> list[Path]:
-    """Return the files and folders that paths, and settings that name some, stand for.
+def _claim(out: Path, *, inside: bool) -> None:
+    """Mark a folder as made by rtune, or refuse one that holds something else.
 
-    The sub-folders of a folder of benchmark copies (``data``) are inputs, and not the folder
-    itself: answers may be written beside them.
+    The caller has the lock of the mark, so that it is written in place: under another inode, as
+    after a rename, it would be another lock.
     """
-    found: list[Path] = []
-    for each in read:
-        if isinstance(each, Path):
-            found += [each] if each.exists() else []
-        elif isinstance(each, BaseModel):
-            found += _named({name: getattr(each, name) for name in type(each).model_fields})
-        elif isinstance(each, Mapping):
-            found += _named(each)
-    return found
-
-
-def _named(settings: Mapping[str, object]) -> list[Path]:
-    found = []
-    for name, value in settings.items():
-        if isinstance(value, BaseModel) or (isinstance(value, Mapping) and name != "paths"):
-            found += inputs_of(value)
-        elif name in _PATHS:
-            values = value.values() if isinstance(value, Mapping) else value
-            several = values if isinstance(values, list | tuple) else [values]
-            paths = [path for path in map(_existing, several) if path is not None]
-            found += (
-                [child for path in paths for child in _copies(path)] if name == "data" else paths
-            )
-    return found
-
-
-def _existing(value: object) -> Path | None:
-    if not isinstance(value, str | Path) or not str(value):
-        return None
-    path = Path(value)
-    try:
-        return path if path.exists() else None
-    except (OSError, ValueError):  # too long for a path, or with a null byte in it
-        return None
-
-
-def _copies(folder: Path) -> list[Path]:
-    return [child for child in folder.iterdir() if child.is_dir()] if folder.is_dir() else [folder]
-
-
-def _check_apart(out: Path, inputs: list[Path]) -> None:
-    place = out.resolve()
-    for path in inputs:
-        read = path.resolve()
-        if place == read or place in read.parents:
-            raise ConfigError(f"{out}: {path} is read from it; choose another folder")
-        if read in place.parents:
-            raise ConfigError(
-                f"{out}: lies in {path}, which is read, and would change it; choose another folder"
-            )
-
-
-def _claim(out: Path) -> None:
-    """Mark a folder as made by rtune, or refuse one that holds something else."""
-    if (out / MARK).exists():
-        read_json(out / MARK, "made_by")  # refuses that of a later version
+    mark = out / MARK
+    if mark.exists() and mark.stat().st_size:
+        read_json(mark, "made_by")  # refuses that of a later version
         return
     others = sorted(path.name for path in out.iterdir() if not path.name.startswith("."))
-    if others and not any(_made_before(out / name, keys) for name, keys in _MADE_BEFORE.items()):
+    made_before = any(_made_before(out / name, keys) for name, keys in _MADE_BEFORE.items())
+    if others and not inside and not made_before:
         raise ConfigError(
             f"{out}: holds files that rtune did not make, such as {others[0]}; choose a new or an "
             "empty folder"
         )
-    write_json(out / MARK, {"made_by": "response-tuning"})
+    with mark.open("w", encoding="utf-8", newline="\n") as content:
+        content.write(json.dumps({"schema": SCHEMA, "made_by": "response-tuning"}, indent=2) + "\n")
+        content.flush()
+        os.fsync(content.fileno())
+    sync_folder(out)
 
 
 def _made_before(path: Path, keys: tuple[str, ...]) -> bool:
@@ -196,17 +262,25 @@ def _made_before(path: Path, keys: tuple[str, ...]) -> bool:
     return any(key in content for key in keys)
 
 
-def _sweep(found: Iterable[Path]) -> None:
-    """Delete what killed commands were writing aside; the caller has the place to itself."""
-    for path in found:
+def _own_files(out: Path) -> Iterator[Path]:
+    """Yield the files below ``out``, but for those of folders with a lock of their own."""
+    for folder, inside, names in os.walk(out):
+        inside[:] = [name for name in inside if not Path(folder, name, MARK).exists()]
+        yield from (Path(folder, name) for name in names)
+
+
+def _sweep(paths: Iterable[Path]) -> None:
+    """Delete the unfinished files of killed commands among ``paths``; the caller has the lock."""
+    for path in paths:
         if _ASIDE.fullmatch(path.name) and path.is_file():
             path.unlink(missing_ok=True)
 
 
 def _leave(out: Path, made: Sequence[Path]) -> None:
-    """Take the mark, and empty folders, away again if nothing came of the command."""
+    """Delete the mark and empty folders if the command left no file."""
     mark = out / MARK
-    if any(path != mark and not path.is_dir() for path in out.rglob("*")):
+    files = (Path(folder, name) for folder, _, names in os.walk(out) for name in names)
+    if any(file != mark for file in files):
         return
     with suppress(OSError):
         mark.unlink(missing_ok=True)
@@ -215,48 +289,74 @@ def _leave(out: Path, made: Sequence[Path]) -> None:
 
 
 def _missing(folder: Path) -> list[Path]:
-    """Return which of a folder and those above it are not there, the innermost first."""
+    """Return which of a folder and those above it do not exist, the innermost first."""
     return [path for path in (folder, *folder.parents) if not path.exists()]
 
 
 def _remove_empty(folders: Sequence[Path]) -> None:
-    with suppress(OSError):  # one that holds something, and so all above it, are kept
+    with suppress(OSError):  # a folder with files, and so all above it, stay
         for folder in folders:
             folder.rmdir()
 
 
 @contextmanager
-def lock(path: Path, out: Path) -> Iterator[None]:
-    """Lock ``path``: a folder, or a file that is made for it and goes again if it stays empty.
+def lock(path: Path, out: Path, *, wait: bool = False) -> Iterator[None]:
+    """Lock the file ``path``, which is made for it and goes again if it stays empty.
+
+    It is opened for writing, because NFS grants an exclusive lock on nothing else. On Windows, and
+    on file systems without locks, nothing is locked.
 
     Raises:
-        ConfigError: another process has the lock; the message names ``out``.
+        FolderInUseError: another process has the lock, and this one does not ``wait``; the message
+            names ``out``.
     """
     if os.name != "posix":
         yield
         return
+    made = not path.exists()
+    descriptor = _locked_descriptor(path, out, wait=wait)
+    try:
+        yield
+    finally:
+        if made and os.fstat(descriptor).st_size == 0:
+            path.unlink(missing_ok=True)
+        os.close(descriptor)
+
+
+def _locked_descriptor(path: Path, out: Path, *, wait: bool) -> int:
     import fcntl
 
-    made = not path.exists()
-    held = _opened(path)
-    try:
+    how = fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB
+    while True:
+        path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        except FileNotFoundError:  # a command that made nothing has just removed the folder
+            continue
+        try:
+            fcntl.flock(descriptor, how)
         except BlockingIOError:
-            raise ConfigError(
+            os.close(descriptor)
+            raise FolderInUseError(
                 f"{out}: another rtune is at work in it; wait for it to end, or choose another "
                 "place"
             ) from None
-        except OSError:
-            pass  # no locks here
-        yield
-    finally:
-        if made and not path.is_dir() and os.fstat(held).st_size == 0:
-            path.unlink(missing_ok=True)
-        os.close(held)
+        except OSError as error:
+            logger.warning(
+                "%s: the file system has no locks (%s); run one command at a time there",
+                out,
+                error.strerror,
+            )
+            return descriptor
+        # A command that made nothing deletes the file that it locked: then this is another file,
+        # and its lock keeps nobody out.
+        if _is_at(path, descriptor):
+            return descriptor
+        os.close(descriptor)
 
 
-def _opened(path: Path) -> int:
-    if path.is_dir():
-        return os.open(path, os.O_RDONLY)
-    return os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+def _is_at(path: Path, descriptor: int) -> bool:
+    try:
+        return os.path.samestat(path.stat(), os.fstat(descriptor))
+    except FileNotFoundError:
+        return False

@@ -1,8 +1,8 @@
-"""Journals: records of one kind in a file that grows by whole lines, and is never started over.
+"""Journals: files of records that only grow, by whole lines.
 
-The first line says what the file is, and each other one ends in a checksum of itself. A last line
-that a crash cut short is forgotten; whatever else is in a file of that name is the user's, and is
-left alone.
+The first line names the kind of the records, and each other line ends in a checksum of itself. A
+last line that a crash cut short is dropped. Any other content means that the file is the user's,
+and nothing is written to it.
 """
 
 import errno
@@ -33,7 +33,7 @@ class Journal(Generic[R]):
     """The records of ``kind`` in the file ``path``, which need not exist yet.
 
     Raises:
-        DataError: there is a file of that name that this package did not write.
+        DataError: this package did not write the file of that name.
         ConfigError: it is no regular file, or must not be written; see ``artifacts.writable``.
     """
 
@@ -60,10 +60,10 @@ class Journal(Generic[R]):
 
     @contextmanager
     def appending(self, *, each_synced: bool = False) -> Iterator[Callable[[R], None]]:
-        """Open the journal and yield what appends a record to it.
+        """Open the journal and yield a function that appends a record to it.
 
-        A record is with the operating system when the call returns, so that a kill does not lose
-        it, and on the disk within a second or so, or at once with ``each_synced``.
+        When the function returns, the operating system has the record, so that a kill does not lose
+        it. It is on the disk within about a second, or at once with ``each_synced``.
         """
         place = writable(self.path)
         place.parent.mkdir(parents=True, exist_ok=True)
@@ -92,7 +92,7 @@ class Journal(Generic[R]):
             return bool(_heading(journal.readline()))
 
     def _whole_lines(self) -> Iterator[tuple[int, bytes]]:
-        """Yield the records' lines and their numbers, without one that is still being written."""
+        """Yield the records' lines and their numbers, without an unfinished last one."""
         if not self.path.exists():
             return
         with self.path.open("rb") as lines:
@@ -120,7 +120,7 @@ class Journal(Generic[R]):
         if heading:
             check_schema(self.path, heading.get("schema"))
             return heading["journal"] == self._kind.__name__
-        try:  # the first versions wrote no such line
+        try:  # the first versions wrote no header
             self._kind.model_validate_json(first)
         except ValidationError:
             return False
@@ -128,19 +128,19 @@ class Journal(Generic[R]):
 
 
 def _summed(line: bytes) -> bytes:
-    """Return a JSON object with one key more, which is a checksum of the others."""
+    """Return a JSON object with one more key: a checksum of the others."""
     return line[:-1] + b',"check":"' + _check_of(line) + b'"}'
 
 
 def _verified(line: bytes, where: str, *, required: bool) -> bytes:
-    """Return the object as it was without its checksum; the first versions wrote none.
+    """Return the object without its checksum; the first versions wrote none.
 
     Raises:
         DataError: it is no longer what was written.
     """
-    found = _SUM.search(line)
-    whole = line[: found.start()] + b"}" if found else line
-    if (found is None and required) or (found and found[1] != _check_of(whole)):
+    checksum = _SUM.search(line)
+    whole = line[: checksum.start()] + b"}" if checksum else line
+    if (checksum is None and required) or (checksum and checksum[1] != _check_of(whole)):
         raise DataError(
             f"{where}: is no longer what was written; delete this line, and the same command asks "
             "for it again"
@@ -153,12 +153,12 @@ def _check_of(line: bytes) -> bytes:
 
 
 def _heading(line: bytes) -> dict[str, object]:
-    """Return what a journal's first line says; nothing, if it is a record or something else."""
+    """Return the content of a journal's first line; empty if the line is anything else."""
     try:
-        found = json.loads(line)
+        content = json.loads(line)
     except ValueError:
         return {}
-    return found if isinstance(found, dict) and "journal" in found else {}
+    return content if isinstance(content, dict) and "journal" in content else {}
 
 
 def cut_torn_line(path: Path) -> None:
@@ -169,7 +169,10 @@ def cut_torn_line(path: Path) -> None:
 
 
 def _whole(journal: BinaryIO) -> int:
-    """Return the length of a file up to its last line break, reading from the end."""
+    """Return the length of a file up to its last line break.
+
+    It reads blocks from the end, because a journal may be large and its last line is short.
+    """
     end = journal.seek(0, os.SEEK_END)
     while end > 0:
         start = max(0, end - _BLOCK)
@@ -182,7 +185,7 @@ def _whole(journal: BinaryIO) -> int:
 
 
 def _write(out: FileIO, line: bytes) -> None:
-    """Append one line in one write, so that a crash can tear the last line only.
+    """Append one line in one write, so that a crash can cut only the last line short.
 
     Raises:
         OSError: the disk is full.

@@ -1,7 +1,7 @@
-"""Seals: the last file of a folder, with the size and the SHA-256 of the others.
+"""Seals: the last file written into a folder, with the size and the SHA-256 of the others.
 
-A folder without one was left unfinished by a kill. What is relied on later is checked against its
-seal before it is read: sizes first, then digests, several files at once.
+A kill leaves a folder without a seal. Before a sealed folder is used again, it is verified: sizes
+first, which is quick, then digests, several files at once.
 """
 
 import hashlib
@@ -23,17 +23,17 @@ logger = logging.getLogger(__name__)
 
 SEAL = "complete"
 KEPT = 2
-"""Checkpoints, so that a whole one is left if the newest is damaged."""
+"""Number of checkpoints: if the newest is damaged, the one before it is left."""
 _HASHED_AT_ONCE = 4
-"""Files; a disk that is faster than one core's SHA-256 (1 to 2 GB/s) is seldom faster than four."""
+"""Number of files: one core hashes 1 to 2 GB/s, and few disks read faster than four cores hash."""
 _PROBE = bytes(2**20)
-"""What is written to find out whether a disk takes anything at all."""
+"""Bytes to write as a test of whether a disk has room."""
 Sums = dict[str, dict[str, Any]]
 """Name of a file in a folder -> its ``bytes`` and ``sha256``."""
 
 
 def sums(folder: Path, names: Sequence[str] | None = None) -> Sums:
-    """Flush the files of ``folder`` to the disk and measure them; all of them, or ``names``."""
+    """Flush the files of ``folder``, or only ``names``, to the disk; return sizes and digests."""
     if names is None:
         files = sorted(path for path in folder.rglob("*") if path.is_file())
         names = [path.relative_to(folder).as_posix() for path in files]
@@ -43,9 +43,9 @@ def sums(folder: Path, names: Sequence[str] | None = None) -> Sums:
 
 
 def seal(folder: Path, names: Sequence[str] | None = None, **about: str) -> None:
-    """Say that ``folder`` is whole, once all of it is on the disk.
+    """Flush ``folder`` to the disk, then record that it is whole.
 
-    A seal is written in place: its own digest says whether all of it is there.
+    A seal is written in place, because a digest of its own shows whether it is complete.
     """
     content = {**about, "files": sums(folder, names)}
     with (folder / SEAL).open("w", encoding="utf-8") as out:
@@ -57,12 +57,12 @@ def seal(folder: Path, names: Sequence[str] | None = None, **about: str) -> None
 
 def flaw(folder: Path, recorded: Sums) -> str:
     """Return what is wrong with a file of ``folder``, its name first; empty if nothing is."""
-    for name, found in recorded.items():
+    for name, expected in recorded.items():
         path = folder / name
         if not path.is_file():
             return f"{name} is gone"
-        if (size := path.stat().st_size) != found["bytes"]:
-            return f"{name} has {size:,} bytes and was written with {found['bytes']:,}"
+        if (size := path.stat().st_size) != expected["bytes"]:
+            return f"{name} has {size:,} bytes and was written with {expected['bytes']:,}"
     with ThreadPoolExecutor(_HASHED_AT_ONCE) as pool:
         now = pool.map(lambda name: _sum(folder / name), recorded)
         for name, measured in zip(recorded, now, strict=True):
@@ -72,7 +72,7 @@ def flaw(folder: Path, recorded: Sums) -> str:
 
 
 def flaw_of_sealed(folder: Path) -> tuple[str, dict[str, Any]]:
-    """Return what is wrong with a sealed folder, empty if nothing is, and what its seal says."""
+    """Return what is wrong with a sealed folder, empty if nothing is, and its seal's content."""
     try:
         content = read_json(folder / SEAL)
     except DataError:
@@ -83,17 +83,17 @@ def flaw_of_sealed(folder: Path) -> tuple[str, dict[str, Any]]:
 
 
 def discard(folder: Path) -> None:
-    """Delete a sealed folder, the seal first: a kill leaves an unfinished one, not a broken one."""
+    """Delete a sealed folder, the seal first: after a kill, what is left counts as unfinished."""
     (folder / SEAL).unlink(missing_ok=True)
     shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextmanager
 def saving(folder: Path) -> Iterator[None]:
-    """Say in one line why a library could not write into ``folder``, and leave nothing of it.
+    """Turn a library's error about writing into ``folder`` into one line, and delete the folder.
 
     Raises:
-        OSError: the disk is full, or takes no more for another reason.
+        OSError: the disk is full, or refuses to write for another reason.
     """
     try:
         yield
@@ -106,22 +106,22 @@ def saving(folder: Path) -> Iterator[None]:
 
 
 def newest_checkpoint(folder: Path, run: str) -> Path | None:
-    """Return the newest checkpoint that is as it was written; delete what cannot be gone on from.
+    """Return the newest intact checkpoint; delete damaged and unfinished ones.
 
     Raises:
-        ConfigError: it is one of another run than ``run``.
+        ConfigError: it belongs to another run than ``run``.
     """
     flaws: list[str] = []
     good: Path | None = None
     for checkpoint in _newest_first(folder):
         if not (checkpoint / SEAL).exists():
-            shutil.rmtree(checkpoint)  # a kill came while it was written
+            shutil.rmtree(checkpoint)  # a kill left it unfinished
             continue
         if good is not None:
             continue
-        found, about = flaw_of_sealed(checkpoint)
-        if found:
-            flaws.append(f"{checkpoint}: {found}")
+        damage, about = flaw_of_sealed(checkpoint)
+        if damage:
+            flaws.append(f"{checkpoint}: {damage}")
             discard(checkpoint)
         elif about.get("run") != run:
             raise ConfigError(
@@ -130,8 +130,8 @@ def newest_checkpoint(folder: Path, run: str) -> Path | None:
         else:
             good = checkpoint
     where = f"going on from {good.name}" if good else "no other checkpoint, so starting over"
-    for found in flaws:
-        logger.warning("%s; %s", found, where)
+    for damaged in flaws:
+        logger.warning("%s; %s", damaged, where)
     return good
 
 
@@ -151,19 +151,19 @@ def _step(checkpoint: Path) -> int:
 
 
 def _cause(error: Exception, folder: Path) -> OSError | None:
-    """Return what the disk said; torch and safetensors raise errors of their own for it."""
+    """Return the system's error; torch and safetensors hide it in errors of their own."""
     if isinstance(error, OSError):
         if error.errno is None or error.filename is not None:
             return error
         return OSError(error.errno, error.strerror, str(folder))
-    if found := re.search(r"os error (\d+)", str(error)):  # as Rust says it
-        code = int(found[1])
+    if number := re.search(r"os error (\d+)", str(error)):  # how Rust's standard library words it
+        code = int(number[1])
         return OSError(code, os.strerror(code), str(folder))
     probe = folder / "probe"
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with probe.open("wb", buffering=0) as out:
-            out.write(_PROBE)  # a disk with room for a part of it says so at the next write
+            out.write(_PROBE)  # may be cut short without an error; the next write then raises it
             out.write(_PROBE)
     except OSError as refused:
         return OSError(refused.errno, refused.strerror, str(folder))
@@ -172,10 +172,10 @@ def _cause(error: Exception, folder: Path) -> OSError | None:
 
 def _sum(path: Path) -> dict[str, Any]:
     with path.open("rb") as content:
-        found = hashlib.file_digest(content, "sha256").hexdigest()
+        sha256 = hashlib.file_digest(content, "sha256").hexdigest()
         if os.name == "posix":  # elsewhere a file that is only read cannot be flushed
             os.fsync(content.fileno())
-        return {"bytes": content.tell(), "sha256": found}
+        return {"bytes": content.tell(), "sha256": sha256}
 
 
 def _digest(content: dict[str, Any]) -> str:

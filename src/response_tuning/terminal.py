@@ -84,6 +84,7 @@ def progress_bar(what: str, console: "Console") -> Iterator[Callable[[int, int],
         def advance(done: int, total: int) -> None:
             nonlocal printed_at
             bar.update(task, completed=done, total=total)
+            # A log file gets whole lines, and few of them.
             if not console.is_terminal and time.monotonic() - printed_at >= PLAIN_EVERY_S:
                 printed_at = time.monotonic()
                 console.print(f"{what}: {done:,} of {total:,}", highlight=False)

@@ -51,7 +51,7 @@ def test_run_goes_through_the_stages_and_ends_in_a_report(
     assert (tmp_path / out / "report" / "report.html").exists()
     again = rtune("run", recipe)
     assert again.code == 0
-    assert again.out.count("answers: there already") == 2
+    assert again.out.count("answers: already complete") == 2
     assert "already finished, nothing to do" in again.out
 
 
@@ -75,6 +75,16 @@ def test_settings_on_the_command_line_are_laid_over_the_recipe(
     assert "rt: response-tuning (full) of " in out
     assert " on 8 of miniature\n" in out
     assert "seeds: 4\n" in out
+
+
+def test_single_cells_can_be_named(rtune: Run, recipe: Path) -> None:
+    seeds = ["--set", "seeds=[0, 1]", "--dry-run"]
+    out = rtune("run", recipe, *seeds, "--only", "rt/seed-1", "--only", "base").out
+    assert "seeds: 0, 1\n" in out
+    assert "3 cells: 1 to tune, " in out
+    result = rtune("run", recipe, *seeds, "--only", "rt/sed-1")
+    assert result.code == 2
+    assert "unknown cell 'rt/sed-1': did you mean 'rt/seed-1'" in result.err
 
 
 @pytest.mark.parametrize("flags", [[], ["--out", "somewhere"]])

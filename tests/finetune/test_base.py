@@ -326,6 +326,13 @@ def test_the_adapter_is_the_papers_and_starts_as_the_base(tiny_base: Path) -> No
     assert torch.equal(model.train(False)(input_ids=ids).logits, expected)
 
 
+def test_an_adapter_names_the_commit_of_its_hub_base(hub_model: Path, tiny_base: Path) -> None:
+    for name, commit in (("someone/tiny", hub_model.name), (str(tiny_base), None)):
+        config = configured(name, method="lora")
+        settings = base.with_adapter(base.load_model(config), config).peft_config["default"]
+        assert (settings.base_model_name_or_path, settings.revision) == (name, commit)
+
+
 @pytest.mark.parametrize(
     ("method", "precision", "device", "gpu", "dtype"),
     [

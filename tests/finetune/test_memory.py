@@ -12,7 +12,7 @@ from response_tuning.configs import FinetuneConfig
 from response_tuning.errors import ModelError
 from response_tuning.finetune import base, memory
 from response_tuning.finetune.loss import in_place
-from response_tuning.finetune.memory import CPU_TOKENS, ENOUGH_TOKENS, MOST_TOKENS, Fit, Load
+from response_tuning.finetune.memory import CPU_TOKENS, ENOUGH_TOKENS, MOST_TOKENS, Load, MemoryFit
 from response_tuning.finetune.selftest import arguments, attending
 from response_tuning.finetune.steps import FLATTENED, Document
 
@@ -132,17 +132,17 @@ def needed(config: FinetuneConfig, tokens: int, *, checkpointing: bool) -> int:
 @pytest.mark.parametrize(
     ("tokens", "checkpointing", "expected"),
     [
-        (5000, False, Fit(5000, checkpointing=False)),
-        (ENOUGH_TOKENS, False, Fit(ENOUGH_TOKENS, checkpointing=False)),
+        (5000, False, MemoryFit(5000, checkpointing=False)),
+        (ENOUGH_TOKENS, False, MemoryFit(ENOUGH_TOKENS, checkpointing=False)),
         # Twice as much memory as the documents have use for.
-        (2 * LOAD.step, False, Fit(LOAD.step, checkpointing=False)),
-        (3000, True, Fit(3000, checkpointing=True)),
+        (2 * LOAD.step, False, MemoryFit(LOAD.step, checkpointing=False)),
+        (3000, True, MemoryFit(3000, checkpointing=True)),
         # Not even the longest document, which nevertheless goes through whole.
-        (1000, True, Fit(LOAD.longest, checkpointing=True)),
+        (1000, True, MemoryFit(LOAD.longest, checkpointing=True)),
     ],
 )
 def test_tokens_and_checkpointing_are_chosen_by_what_is_free(
-    tiny_base: Path, tokens: int, checkpointing: bool, expected: Fit
+    tiny_base: Path, tokens: int, checkpointing: bool, expected: MemoryFit
 ) -> None:
     config = configured(tiny_base)
     free = needed(config, tokens, checkpointing=checkpointing)
@@ -174,9 +174,9 @@ def test_of_what_is_said_only_the_rest_is_chosen(tiny_base: Path) -> None:
 
 def test_on_a_cpu_nothing_is_estimated(tmp_path: Path) -> None:
     missing = configured(tmp_path / "no model")
-    assert memory.fit(missing, LOAD, None) == Fit(CPU_TOKENS, checkpointing=False)
+    assert memory.fit(missing, LOAD, None) == MemoryFit(CPU_TOKENS, checkpointing=False)
     on = missing.model_copy(update={"gradient_checkpointing": True})
-    assert memory.fit(on, LOAD, None) == Fit(CPU_TOKENS, checkpointing=True)
+    assert memory.fit(on, LOAD, None) == MemoryFit(CPU_TOKENS, checkpointing=True)
     arguments = TrainingArguments(output_dir=str(tmp_path), use_cpu=True, report_to="none")
     assert memory.free_memory(arguments) is None
 

@@ -53,7 +53,7 @@ def use(folder: Path) -> str:
     return " ".join(text.split())
 
 
-OTHERS = "A reply ends at `<|im_end|>` and `rtune` stops there, but **other tools go on**"
+OTHERS = "A reply ends at `<|im_end|>` and `rtune` stops there, but **other tools do not stop**"
 
 
 def test_an_adapter_that_stops_elsewhere_than_its_base_says_what_other_tools_do(
@@ -80,7 +80,9 @@ def test_what_stops_where_plain_tools_stop_has_no_warning(
     tuned: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture, settings: dict[str, Any]
 ) -> None:
     folder = tuned(tmp_path / "data", **settings)
-    assert "any server that reads a Hugging Face folder answers as it was trained to" in use(folder)
+    assert "any server that loads a Hugging Face folder uses the model as it was trained" in use(
+        folder
+    )
     assert "other tools" not in caplog.text + use(folder)
     if settings["template"] == "native":
         model: Any = AutoModelForCausalLM.from_pretrained(folder)

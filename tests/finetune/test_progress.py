@@ -11,9 +11,9 @@ from rich.console import Console
 
 from response_tuning.errors import ConfigError, ModelError
 from response_tuning.finetune import progress
-from response_tuning.finetune.progress import Bar, Metrics, check_tracker
+from response_tuning.finetune.progress import Metrics, ProgressDisplay, check_tracker
 
-TRAINER: Any = SimpleNamespace(step_tokens=100, step_supervised=60, backed_off=[])
+TRAINER: Any = SimpleNamespace(step_tokens=100, step_supervised=60, step_terms={}, backed_off=[])
 LOGS = {"loss": 2.5, "grad_norm": 1.0, "learning_rate": 0.1, "epoch": 0.25}
 
 
@@ -28,7 +28,7 @@ def shown(console: Console) -> str:
     return console.file.getvalue()
 
 
-def train(bar: Bar, steps: int = 4, first: bool = True) -> None:
+def train(bar: ProgressDisplay, steps: int = 4, first: bool = True) -> None:
     bar.on_train_begin(None, state(0, first), None)
     for step in range(1, steps + 1):
         bar.on_log(None, state(step, first), None, logs=LOGS)
@@ -54,6 +54,22 @@ def test_each_step_is_one_line_without_the_clock(tmp_path: Path) -> None:
         {**LOGS, "step": 1, "tokens": 100, "supervised_tokens": 60},
         {"step": 1, "epoch": 0.25, "eval_loss": 3.0},
     ]
+
+
+def test_the_terms_of_a_loss_are_logged_beside_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(TRAINER, "step_terms", {"tokens": 2.0, "preference": 0.5})
+    Metrics(tmp_path / "metrics.jsonl", TRAINER).on_log(None, state(1), None, logs=LOGS)
+    line = json.loads((tmp_path / "metrics.jsonl").read_text())
+    assert line == {
+        **LOGS,
+        "step": 1,
+        "tokens": 100,
+        "supervised_tokens": 60,
+        "term_tokens": 2.0,
+        "term_preference": 0.5,
+    }
 
 
 def test_a_line_that_a_crash_cut_off_is_gone_before_the_next_is_written(tmp_path: Path) -> None:
@@ -102,7 +118,7 @@ def test_lines_that_are_gone_are_missed(tmp_path: Path, caplog: pytest.LogCaptur
     path = tmp_path / "metrics.jsonl"
     path.write_text('{"step": 1}\n')
     begun(Metrics(path, TRAINER), 3)
-    assert "2 of its 3 lines are gone" in caplog.text
+    assert "2 of its 3 lines are missing" in caplog.text
 
 
 def test_a_line_that_does_not_fit_the_disk_names_the_file(
@@ -140,12 +156,12 @@ def test_a_tracker_that_is_there_is_not_begun_by_asking(tmp_path: Path) -> None:
 def test_without_a_terminal_there_is_a_plain_line_now_and_then_and_at_the_end(
     plain: Console, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    train(Bar(TRAINER, plain))
+    train(ProgressDisplay(TRAINER, plain))
     (last,) = shown(plain).splitlines()
     assert last.startswith("step 4/4  loss 2.5000  ")
     assert last.endswith(" tokens/s  0 s left")
     monkeypatch.setattr(progress, "PLAIN_EVERY_S", 0.0)
-    train(Bar(TRAINER, plain))
+    train(ProgressDisplay(TRAINER, plain))
     assert [line.split()[1] for line in shown(plain).splitlines()[1:]] == [
         f"{step}/4" for step in (1, 2, 3, 4)
     ]
@@ -153,7 +169,7 @@ def test_without_a_terminal_there_is_a_plain_line_now_and_then_and_at_the_end(
 
 
 def test_in_a_terminal_there_is_a_bar_and_the_cursor_comes_back(terminal: Console) -> None:
-    bar = Bar(TRAINER, terminal)
+    bar = ProgressDisplay(TRAINER, terminal)
     train(bar, steps=3)
     assert "\x1b[?25l" in shown(terminal)  # the cursor is hidden
     bar.on_train_end(None, state(3), None)
@@ -164,12 +180,12 @@ def test_in_a_terminal_there_is_a_bar_and_the_cursor_comes_back(terminal: Consol
 
 
 def test_other_processes_show_nothing_in_a_terminal(terminal: Console) -> None:
-    train(Bar(TRAINER, terminal), first=False)
+    train(ProgressDisplay(TRAINER, terminal), first=False)
     assert shown(terminal) == ""
 
 
 def test_the_cost_counts_this_process_part_of_the_run(plain: Console) -> None:
-    bar = Bar(TRAINER, plain)
+    bar = ProgressDisplay(TRAINER, plain)
     bar.on_train_begin(None, state(2), None)  # resumed
     for step in (3, 4):
         bar.on_log(None, state(step), None, logs=LOGS)

@@ -106,9 +106,9 @@ def test_an_adapter_of_quantised_weights_is_refused(tmp_path: Path, kind: torch.
 
 
 def test_an_adapter_config_beside_a_whole_model_is_named(folder: Path) -> None:
-    (folder / files.ADAPTER).write_text("{}")
+    (folder / files.ADAPTER_CONFIG).write_text("{}")
     message = refusal(files.check_weights, folder)
-    assert message.endswith(f"delete {folder / files.ADAPTER} to use the whole model")
+    assert message.endswith(f"delete {folder / files.ADAPTER_CONFIG} to use the whole model")
 
 
 @pytest.mark.parametrize("content", [b"", b"x" * 5000, b"<!DOCTYPE html>" * 99])
@@ -137,7 +137,7 @@ def test_an_index_without_files_is_named(folder: Path, content: str) -> None:
     assert "index.json: no weight_map" in refusal(files.check_weights, folder)
 
 
-@pytest.mark.parametrize("file", [files.INDEX, files.GENERATION])
+@pytest.mark.parametrize("file", [files.INDEX, files.GENERATION_CONFIG])
 @pytest.mark.parametrize("content", ["{", "[]", ""])
 def test_a_file_that_is_no_json_object_is_named(folder: Path, file: str, content: str) -> None:
     sharded(folder, "model-00001-of-00001.safetensors")
@@ -162,12 +162,14 @@ def test_a_file_in_place_of_a_folder_is_refused(folder: Path) -> None:
 
 
 def test_a_folder_with_an_adapter_and_a_whole_model_is_neither(folder: Path) -> None:
-    (folder / files.ADAPTER).write_text("{}")
+    (folder / files.ADAPTER_CONFIG).write_text("{}")
     assert files.kind(folder) == files.CONFIG  # its weights are not there
     (folder / files.ADAPTER_WEIGHTS).touch()
     assert "holds both an adapter" in refusal(files.kind, folder)
     (folder / WEIGHTS).unlink()
-    assert files.kind(folder) == files.ADAPTER  # with the base's config.json, as other tools save
+    assert (
+        files.kind(folder) == files.ADAPTER_CONFIG
+    )  # with the base's config.json, as other tools save
 
 
 def test_an_empty_folder_holds_no_model(tmp_path: Path) -> None:
@@ -177,7 +179,7 @@ def test_an_empty_folder_holds_no_model(tmp_path: Path) -> None:
 
 
 def test_an_adapter_without_its_weights_is_refused(tmp_path: Path) -> None:
-    (tmp_path / files.ADAPTER).write_text("{}")
+    (tmp_path / files.ADAPTER_CONFIG).write_text("{}")
     assert refusal(files.check_adapter, tmp_path).startswith("no adapter_model.safetensors; ")
     (tmp_path / "adapter_model.bin").touch()
     assert "only adapter_model.bin" in refusal(files.check_adapter, tmp_path)

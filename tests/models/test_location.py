@@ -104,6 +104,19 @@ def test_a_model_in_the_hubs_cache_needs_no_network(hub_model: Path) -> None:
     assert identity("someone/tiny") == f"someone/tiny@{hub_model.name}"
 
 
+def test_the_base_of_an_adapter_is_taken_at_the_commit_that_the_adapter_names(
+    hub_model: Path, adapter: Path
+) -> None:
+    later = hub_model.with_name("f" * 40)
+    shutil.copytree(hub_model, later)
+    (hub_model.parents[1] / "refs" / "main").write_text(later.name)
+    settings = json.loads((adapter / "adapter_config.json").read_text())
+    for revision, commit in ((hub_model.name, hub_model.name), (None, later.name)):
+        changed = settings | {"base_model_name_or_path": "someone/tiny", "revision": revision}
+        (adapter / "adapter_config.json").write_text(json.dumps(changed))
+        assert identity(str(adapter)).endswith(f"+someone/tiny@{commit}")
+
+
 @pytest.mark.parametrize("name", ["nowhere/at-all", "nowhere"])
 def test_a_model_that_the_hub_cannot_give_is_one_line_with_the_next_step(name: str) -> None:
     with pytest.raises(ModelError) as error:

@@ -246,7 +246,7 @@ def test_a_template_that_cannot_be_rendered_is_one_line(
 
 def test_a_template_that_leaves_out_what_the_assistant_says_is_refused(tokenizer: Any) -> None:
     tokenizer.chat_template = "{{ messages[0].content }}{{ eos_token }}"
-    with pytest.raises(TemplateError, match="does not print what an assistant says"):
+    with pytest.raises(TemplateError, match="does not print the assistant's messages"):
         _ = Chat(tokenizer).turn_end
 
 

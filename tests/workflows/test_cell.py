@@ -93,7 +93,7 @@ def test_eval_asks_grades_and_reports_a_suite_and_the_mean_of_the_four(
     four = ["advbench", "harmbench", "malicious-instruct", "xstest"]
     rates = [found[name, "refusal"] for name in four]
     assert found["refusal-suite", "refusal"] == pytest.approx(sum(rates) / 4, abs=1e-5)
-    assert rtune(*asking).out.count("answers: there already") == 1
+    assert rtune(*asking).out.count("answers: already complete") == 1
 
 
 def test_a_report_says_who_judged_and_how_far_people_agree(

@@ -149,9 +149,9 @@ def test_the_embedded_base_is_measured(run: Callable[..., str], tmp_path: Path) 
 def test_what_is_there_is_not_asked_again_and_what_has_changed_is(
     run: Callable[..., str], roomy: str, tmp_path: Path, config: GradeConfig
 ) -> None:
-    assert "there already" not in run(roomy, "core-piqa")
+    assert "already complete" not in run(roomy, "core-piqa")
     before = (tmp_path / "cell" / "grade" / "core-piqa.jsonl").read_bytes()
-    assert run(roomy, "core-piqa").strip() == "core capabilities: there already"
+    assert run(roomy, "core-piqa").strip() == "core capabilities: already complete"
     assert "core-piqa" in run(roomy, "core-piqa", chat=True)
     assert "core-piqa" in run(roomy, "core-piqa")
     assert (tmp_path / "cell" / "grade" / "core-piqa.jsonl").read_bytes() == before

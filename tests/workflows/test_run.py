@@ -2,8 +2,7 @@ import csv
 import json
 import re
 import shutil
-from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
@@ -23,71 +22,9 @@ from response_tuning.workflows import run as workflow
 from response_tuning.workflows.experiment import Experiment, cells
 from response_tuning.workflows.run import plan_experiment, report_run, run_experiment
 from response_tuning.workflows.show import show_run
+from tests.fixtures.experiments import BENCHMARK, CELLS, ITEMS, Make, contents, quiet, settings
 
-BENCHMARK = "miniature-unseen-validation"
-ITEMS = 79
 MADE = {"source": "miniature-refusals", "selector": "all"}
-CELLS = ["rt/seed-0", "rt/seed-1", "base/seed-0", "base/seed-1"]
-Make = Callable[..., Experiment]
-
-
-def settings(base: Path) -> dict[str, Any]:
-    return {
-        "seeds": [0, 1],
-        "data": {"source": "miniature", "max_examples": 64},
-        "finetune": {
-            "base_model": str(base),
-            "device": "cpu",
-            "method": "full",
-            "learning_rate": 2e-3,
-            "epochs": 1,
-            "examples_per_step": 4,
-            "window": 64,
-        },
-        "generate": {"max_new_tokens": 8},
-        "benchmarks": [BENCHMARK],
-        "variants": {
-            "rt": {"label": "response tuning"},
-            "base": {"label": "not tuned", "finetune": None},
-        },
-        "report": {"baselines": ["base"], "resamples": 100},
-        "notes": ["A note."],
-    }
-
-
-def quiet() -> Console:
-    return Console(quiet=True)
-
-
-@pytest.fixture(scope="module")
-def make(miniature_base: Path) -> Make:
-    def experiment(**changes: Any) -> Experiment:
-        values = settings(miniature_base)
-        for name, change in changes.items():
-            whole = isinstance(change, dict) and name != "variants"
-            values[name] = values[name] | change if whole else change
-        return build(Experiment, values, "recipe.yaml")
-
-    return experiment
-
-
-@pytest.fixture(scope="module")
-def uninterrupted(make: Make, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    run = tmp_path_factory.mktemp("uninterrupted") / "run"
-    run_experiment(make(), run, quiet())
-    return run
-
-
-@pytest.fixture
-def run(uninterrupted: Path, tmp_path: Path) -> Path:
-    """A finished run to play with."""
-    shutil.copytree(uninterrupted, tmp_path / "run")
-    return tmp_path / "run"
-
-
-def contents(run: Path) -> dict[str, bytes]:
-    files = (path for path in run.rglob("*") if path.is_file())
-    return {path.relative_to(run).as_posix(): path.read_bytes() for path in files}
 
 
 def test_a_run_is_a_folder_for_each_cell_a_report_and_a_manifest(uninterrupted: Path) -> None:
@@ -96,9 +33,10 @@ def test_a_run_is_a_folder_for_each_cell_a_report_and_a_manifest(uninterrupted: 
         *("rt", "base", "report", "manifest.json", ".rtune.json")
     }
     for cell in CELLS:
-        stages = {path.name for path in (uninterrupted / cell).iterdir()}
+        names = {path.name for path in (uninterrupted / cell).iterdir()}
         tuned = {"data", "finetune"} if cell.startswith("rt") else set()
-        assert stages == {"generate", "grade"} | tuned
+        own = {".rtune.json", "completions.journal", "manifest.json"}
+        assert names == {"generate", "grade"} | tuned | own
         for stage in ("generate", "grade"):
             files = {path.name for path in (uninterrupted / cell / stage).iterdir()}
             assert files == {f"{BENCHMARK}.jsonl", "manifest.json"}
@@ -124,19 +62,26 @@ def test_every_model_answers_every_item_and_every_answer_is_graded(uninterrupted
     assert said["base/seed-0"] == said["base/seed-1"]
 
 
-def test_a_model_that_is_not_tuned_is_asked_once_for_all_seeds(uninterrupted: Path) -> None:
-    asked = {
-        variant: Counter(
-            completion.key
-            for completion in Journal(uninterrupted / variant / "completions.journal", Completion)
-        )
-        for variant in ("base", "rt")
-    }
-    assert {variant: keys.total() for variant, keys in asked.items()} == {
-        "base": ITEMS,
-        "rt": 2 * ITEMS,
-    }
-    assert {count for keys in asked.values() for count in keys.values()} == {1}
+def test_a_model_that_is_not_tuned_is_asked_once_for_all_seeds(
+    make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+    complete = HfEngine.complete
+
+    def counted(self: HfEngine, requests: Any, sampling: Any) -> Iterator[Completion]:
+        asked.append(len(requests))
+        return complete(self, requests, sampling)
+
+    monkeypatch.setattr(HfEngine, "complete", counted)
+    run_experiment(make(variants={"base": {"finetune": None}}), tmp_path / "run", quiet())
+    assert asked == [ITEMS]
+
+
+def test_every_cell_has_a_journal_of_its_own_with_all_its_answers(uninterrupted: Path) -> None:
+    for cell in CELLS:
+        kept = [c.key for c in Journal(uninterrupted / cell / "completions.journal", Completion)]
+        completions = read_jsonl(uninterrupted / cell / f"generate/{BENCHMARK}.jsonl", Completion)
+        assert sorted(kept) == sorted(completion.key for completion in completions)
 
 
 def test_the_results_are_of_all_seeds_and_compared_with_the_baseline(uninterrupted: Path) -> None:
@@ -185,7 +130,8 @@ def test_the_same_run_elsewhere_gives_the_same_bytes(
     mine, theirs = contents(run), contents(uninterrupted)
     assert mine.keys() == theirs.keys()
     apart = {name for name in mine if mine[name] != theirs[name]}
-    assert apart <= {"manifest.json", *(f"{cell}/finetune/manifest.json" for cell in CELLS)}
+    clocked = ("manifest.json", "finetune/manifest.json")
+    assert apart <= {"manifest.json", *(f"{cell}/{name}" for cell in CELLS for name in clocked)}
 
 
 def crash(*_: object, **__: object) -> NoReturn:
@@ -235,11 +181,11 @@ def test_a_run_that_is_killed_while_answering_ends_as_an_uninterrupted_one(
         run_experiment(make(), run, quiet())
     assert read_json(run / "manifest.json")["status"] == "running"
     assert not (run / "report").exists()
-    journal = run / "rt" / "completions.journal"
-    assert len(list(Journal(journal, Completion))) == ITEMS + 60
+    journal = run / "rt" / "seed-1" / "completions.journal"
+    assert len(list(Journal(journal, Completion))) == 60
     monkeypatch.setattr(ResponseTrainer, "train", crash)
     run_experiment(make(), run, quiet())
-    assert len(list(Journal(journal, Completion))) == 2 * ITEMS
+    assert len(list(Journal(journal, Completion))) == ITEMS
     mine, theirs = contents(run), contents(uninterrupted)
     assert mine.keys() == theirs.keys()
     for name in mine:

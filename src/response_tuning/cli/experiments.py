@@ -17,6 +17,7 @@ from response_tuning.cli.options import (
     ImportOption,
     JudgeFlags,
     MaxNewTokensOption,
+    OnlyOption,
     ReferenceOption,
     RetryFilteredOption,
     SetOption,
@@ -37,14 +38,19 @@ def run(
         Path | None,
         typer.Option(help="Write the run to this folder; default: runs/<name of the recipe>."),
     ] = None,
+    only: OnlyOption = None,
     settings: SetOption = None,
     dry_run: DryRunOption = False,
     retry_filtered: RetryFilteredOption = False,
     modules: ImportOption = None,
 ) -> None:
-    """Tune, ask and grade every variant at every seed, then report. Continues a stopped run."""
+    """Tune, ask and grade every variant at every seed, then report. Continues a stopped run.
+
+    Several processes can share a run: start the command again, here or on another machine with the
+    same disk, and each process takes the next free cell.
+    """
     folder = out or Path("runs") / recipe.stem
-    _run(recipe, folder, settings, dry_run=dry_run, retry_filtered=retry_filtered)
+    _run(recipe, folder, settings, only or (), dry_run=dry_run, retry_filtered=retry_filtered)
 
 
 @app.command()
@@ -147,6 +153,7 @@ def _run(
     recipe: Path,
     out: Path,
     settings: Sequence[str] | None,
+    only: Sequence[str] = (),
     *,
     dry_run: bool,
     retry_filtered: bool = False,
@@ -154,15 +161,22 @@ def _run(
     from response_tuning.workflows.experiment import read_experiment
 
     experiment = read_experiment(recipe, settings or [])
-    _run_or_plan(experiment, out, dry_run=dry_run, retry_filtered=retry_filtered)
+    _run_or_plan(experiment, out, only, dry_run=dry_run, retry_filtered=retry_filtered)
 
 
 def _run_or_plan(
-    experiment: "Experiment", out: Path, *, dry_run: bool, retry_filtered: bool
+    experiment: "Experiment",
+    out: Path,
+    only: Sequence[str] = (),
+    *,
+    dry_run: bool,
+    retry_filtered: bool,
 ) -> None:
     from response_tuning.workflows import run
 
     if dry_run:
-        run.plan_experiment(experiment, console())
-    elif not run.run_experiment(experiment, out, console(), retry_filtered=retry_filtered):
+        run.plan_experiment(experiment, console(), only)
+        return
+    known = run.run_experiment(experiment, out, console(), only=only, retry_filtered=retry_filtered)
+    if not known:
         raise typer.Exit(1)

@@ -1,13 +1,14 @@
 """Attention that stays inside each document of a flattened micro-batch.
 
-Registered with transformers under the name ``documents``: the model's forward is given
-``cu_seq_lens_q`` and hands it to every layer, and no model code is changed. Whatever this
-attention does not implement (sinks, biases, padding masks) it refuses, so that a model which needs
-it can never be trained on something slightly different.
+It is registered with transformers under the name ``documents``: the model's forward receives
+``cu_seq_lens_q`` and hands it to every layer, so no model code changes. This attention refuses what
+it does not implement (sinks, biases, padding masks), so a model that needs it is never trained on
+something slightly different.
 
 Shapes: H query heads, G key-value heads, T tokens of all documents, D head size.
 """
 
+from functools import partial
 from itertools import pairwise
 
 import torch
@@ -15,10 +16,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import AttentionInterface, AttentionMaskInterface
 
-NAME = "documents"
+ATTENTION = "documents"
 
-# Arguments that reach every layer and say nothing about which key a query sees: what the loss
-# takes, and the positions, which rotary embeddings have already used.
+# Arguments that reach every layer without changing which key a query sees: those of the loss, and
+# positions, which the rotary embeddings have already used.
 _HARMLESS = frozenset({"position_ids", "use_cache", "shift_labels", "num_items_in_batch"})
 
 
@@ -48,41 +49,55 @@ def document_attention(  # noqa: PLR0913 - the signature that transformers calls
     Raises:
         NotImplementedError: the model asks for something that is not implemented here.
     """
-    unknown = [
-        name
-        for name, value in other.items()
-        if name not in _HARMLESS and value is not None and value is not False
-    ]
-    if is_causal is False:
-        unknown.append("is_causal=False")
-    if unknown or attention_mask is not None or cu_seq_lens_q is None or query.shape[0] != 1:
-        what = ", ".join(unknown) or "padding masks, or batches without document boundaries"
-        raise NotImplementedError(f"attention '{NAME}' does not implement {what}")
-    if query.is_cuda and softcap is not None:
-        raise NotImplementedError(
-            f"attention '{NAME}' caps scores one document after another, which a GPU does slowly"
-        )
+    other["is_causal=False"] = is_causal is False
+    _check_supported(query, attention_mask, cu_seq_lens_q, softcap, other)
+    assert cu_seq_lens_q is not None
     dtype = computed_in(query)
     if _fits_varlen(query, dtype, dropout):
         window = (-1, 0) if sliding_window is None else (sliding_window - 1, 0)
         parts = (query.to(dtype), key.to(dtype), value.to(dtype))
         return _varlen(*parts, cu_seq_lens_q, max_length_q, scaling, window), None
-    groups = query.shape[1] // key.shape[1]
-    bounds = cu_seq_lens_q.tolist()
+    attend = partial(
+        _one_document,
+        dropout=dropout,
+        scaling=scaling,
+        groups=query.shape[1] // key.shape[1],
+        window=sliding_window,
+        softcap=softcap,
+    )
+    # One document after another: a mask over all of them would cost T x T, and most of it is cut.
     attended = [
-        _one_document(
-            query[:, :, start:end],
-            key[:, :, start:end],
-            value[:, :, start:end],
-            dropout=dropout,
-            scaling=scaling,
-            groups=groups,
-            window=sliding_window,
-            softcap=softcap,
-        )
-        for start, end in pairwise(bounds)
+        attend(*(heads[:, :, start:end] for heads in (query, key, value)))
+        for start, end in pairwise(cu_seq_lens_q.tolist())
     ]
     return torch.cat(attended, dim=2).transpose(1, 2).contiguous(), None
+
+
+def _check_supported(
+    query: Tensor,
+    attention_mask: Tensor | None,
+    bounds: Tensor | None,
+    softcap: float | None,
+    other: dict[str, object],
+) -> None:
+    """Refuse what this attention would otherwise compute wrongly without a sign.
+
+    Raises:
+        NotImplementedError: naming the arguments that are not implemented.
+    """
+    unknown = [
+        name
+        for name, value in other.items()
+        if name not in _HARMLESS and value is not None and value is not False
+    ]
+    if unknown or attention_mask is not None or bounds is None or query.shape[0] != 1:
+        what = ", ".join(unknown) or "padding masks, or batches without document boundaries"
+        raise NotImplementedError(f"attention '{ATTENTION}' does not implement {what}")
+    if query.is_cuda and softcap is not None:
+        raise NotImplementedError(
+            f"attention '{ATTENTION}' caps the scores of one document after another, which is "
+            "slow on a GPU"
+        )
 
 
 def _one_document(  # noqa: PLR0913 - the parameters of attention
@@ -135,7 +150,7 @@ def computed_in(tensor: Tensor) -> torch.dtype:
 
 
 def _fits_varlen(query: Tensor, dtype: torch.dtype, dropout: float) -> bool:
-    """Say whether torch's variable-length kernel computes this: CUDA, half precision, no extras."""
+    """Whether torch's variable-length kernel computes this: CUDA, half precision, no dropout."""
     half = dtype in (torch.float16, torch.bfloat16)
     return query.is_cuda and half and query.shape[-1] <= 256 and dropout == 0.0
 
@@ -169,14 +184,14 @@ def _varlen(  # noqa: PLR0913 - the parameters of attention
 
 
 def _no_mask(*args: object, attention_mask: Tensor | None = None, **kwargs: object) -> None:
-    """Build no mask: the boundaries say it all. A padding mask would be lost here, so refuse it.
+    """Build no mask, because boundaries replace it; refuse a padding mask, which would be lost.
 
     Raises:
-        NotImplementedError: a padding mask was given.
+        NotImplementedError: the batch has a padding mask.
     """
     if attention_mask is not None:
-        raise NotImplementedError(f"attention '{NAME}' takes no padding mask")
+        raise NotImplementedError(f"attention '{ATTENTION}' takes no padding mask")
 
 
-AttentionInterface.register(NAME, document_attention)
-AttentionMaskInterface.register(NAME, _no_mask)
+AttentionInterface.register(ATTENTION, document_attention)
+AttentionMaskInterface.register(ATTENTION, _no_mask)

@@ -217,9 +217,11 @@ def with_adapter(model: "PreTrainedModel", config: FinetuneConfig) -> Any:  # no
         task_type="CAUSAL_LM",
     )
     what = "LoRA cannot be put on its linear layers (use --method full)"
+    # The adapter names its base by the commit: the hub's main branch may move on.
+    commit = located(config).commit or None
     with torch.random.fork_rng(), loading.explained(config.base_model, what):
         torch.manual_seed(config.seed)
-        return get_peft_model(model, lora)
+        return get_peft_model(model, lora, revision=commit)
 
 
 def check_stop(model: "PreTrainedModel", chat: Chat, config: FinetuneConfig) -> None:

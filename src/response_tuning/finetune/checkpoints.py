@@ -1,4 +1,4 @@
-"""Checkpoints: sealed when whole, verified before a run goes on from one, saved when asked for."""
+"""Checkpoints: sealed when whole, verified before a run resumes from one, saved on a signal."""
 
 import logging
 import signal
@@ -21,55 +21,55 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _SIGNALS = [name for name in ("SIGUSR1", "SIGTERM") if hasattr(signal, name)]
-"""From the least to the most: Windows has no SIGUSR1."""
+"""From the weaker to the stronger; Windows has no SIGUSR1."""
 
 
 class Checkpoints(TrainerCallback):
-    """Seals checkpoints, keeps the newest two, and saves one when a signal asks for it.
+    """Seals checkpoints, keeps the newest two, and saves one on a signal.
 
     SIGUSR1, as Slurm sends it ahead of a time limit (``--signal=USR1@90``), saves a checkpoint
-    after the step at work, and the run goes on. SIGTERM does the same and ends the run.
+    after the current step, and the run continues. SIGTERM does the same and ends the run.
     """
 
     def __init__(self, trainer: "ResponseTrainer", run: str) -> None:
         self._trainer = trainer
         self._run = run
-        self._heard = 0
-        """1 + the place in ``_SIGNALS`` of what this process heard; 0 for nothing."""
-        self._asked = 0
-        """What any process had heard when the latest step ended."""
+        self._pending = 0
+        """1 + the place in ``_SIGNALS`` of the signal that this process received; 0 for none."""
+        self._due = 0
+        """The greatest ``_pending`` of all processes when the latest step ended."""
 
     @contextmanager
-    def listening(self) -> Iterator[None]:
-        """Hear signals inside the block; Python allows no handler outside the main thread."""
+    def on_signals(self) -> Iterator[None]:
+        """Handle signals inside the block; Python allows no handler outside the main thread."""
         alone = threading.current_thread() is threading.main_thread()
         names = _SIGNALS if alone else []
-        before = {name: signal.signal(signal.Signals[name], self._hear) for name in names}
+        before = {name: signal.signal(signal.Signals[name], self._receive) for name in names}
         try:
             yield
         finally:
             for name, handler in before.items():
                 signal.signal(signal.Signals[name], handler)
 
-    def _hear(self, number: int, frame: object) -> None:
-        self._heard = max(self._heard, 1 + _SIGNALS.index(signal.Signals(number).name))
+    def _receive(self, number: int, frame: object) -> None:
+        self._pending = max(self._pending, 1 + _SIGNALS.index(signal.Signals(number).name))
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:  # noqa: ANN401
-        """Have a checkpoint saved if a process was asked for one; all of them save it together."""
-        self._asked = heard = self._heard
+        """Save a checkpoint if any process received a signal; all processes save it together."""
+        self._due = pending = self._pending
         if args.world_size > 1:
-            flag = torch.tensor([heard], device=args.device)
-            self._asked = int(self._trainer.accelerator.gather(flag).max())
-        if self._heard == heard:  # what came in the meantime is for the next step
-            self._heard = 0
-        if self._asked:
+            flag = torch.tensor([pending], device=args.device)
+            self._due = int(self._trainer.accelerator.gather(flag).max())
+        if self._pending == pending:  # a signal that came meanwhile is for the next step
+            self._pending = 0
+        if self._due:
             control.should_save = True
 
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:  # noqa: ANN401
-        """Seal the checkpoint: Trainer writes its files in place, so order is all.
+        """Seal the checkpoint: Trainer writes its files in place, so the seal must come last.
 
         Raises:
-            SystemExit: SIGTERM asked for it.
+            SystemExit: SIGTERM ends the run.
         """
         self._trainer.accelerator.wait_for_everyone()  # each process writes its generator's state
         folder = Path(args.output_dir)
@@ -79,10 +79,10 @@ class Checkpoints(TrainerCallback):
                 seals.seal(checkpoint, run=self._run)
                 sync_folder(folder)
             seals.keep_newest(folder)
-        if not self._asked:
+        if not self._due:
             return
-        name = _SIGNALS[self._asked - 1]
-        self._asked = 0
+        name = _SIGNALS[self._due - 1]
+        self._due = 0
         if state.is_world_process_zero:
             logger.warning("%s: saved %s", name, checkpoint.name)
         if name == "SIGTERM":

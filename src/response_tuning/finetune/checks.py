@@ -1,4 +1,4 @@
-"""What can be refused before any data is prepared: names, extras, the base's own files."""
+"""Checks before any data is prepared: names, extras, and the files of the base model."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def check(config: FinetuneConfig, out: Path) -> None:
-    """Refuse a base, a tracker, an optimizer or a method that cannot be used; nothing is written.
+    """Refuse a base, a tracker, an optimizer or a method that cannot be used; writes nothing.
 
     Raises:
         ConfigError: a setting is impossible here.
@@ -40,7 +40,7 @@ def check_optimizer(name: str) -> None:
     """Refuse an optimizer that Trainer does not know.
 
     Raises:
-        ConfigError: it does not.
+        ConfigError: Trainer does not know it.
     """
     from transformers.training_args import OptimizerNames
 
@@ -49,7 +49,7 @@ def check_optimizer(name: str) -> None:
 
 
 def _check_installed(arguments: "TrainingArguments") -> None:
-    """Refuse an optimizer that needs a package that is not there, or more settings than it has."""
+    """Refuse an optimizer that needs a package that is not installed, or settings that we lack."""
     from torch import nn
     from transformers import Trainer
 

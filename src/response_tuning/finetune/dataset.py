@@ -1,4 +1,4 @@
-"""Examples become encoded rows: read, verified, encoded once and kept."""
+"""Examples become encoded rows, which are encoded once and kept until the run has finished."""
 
 import json
 import logging
@@ -27,11 +27,11 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 LONG_WAIT = 20_000
-"""Examples from which encoding takes seconds, and is said."""
+"""From this many examples on, encoding takes seconds and a line announces it."""
 
 
 class EncodedExamples(NamedTuple):
-    """The examples as the model will see them, and what became of each."""
+    """The examples as the model sees them, and counts of what became of each."""
 
     train: "StoredDocuments"
     held_out: "StoredDocuments"
@@ -39,13 +39,14 @@ class EncodedExamples(NamedTuple):
 
 
 def encode(config: FinetuneConfig, chat: Chat, examples: Examples, store: Path) -> EncodedExamples:
-    """Encode ``examples`` under the objective into ``store``, unless it is there; hold some out.
+    """Encode ``examples`` under the objective into ``store`` if needed, and hold some out.
 
     Raises:
         DataError: no row is left to train on.
     """
     from response_tuning.finetune.store import read, write
 
+    # A store outlives a killed run, and a disk may have damaged it meanwhile: verify its seal.
     if store.exists() and (flaw := seals.flaw_of_sealed(store)[0]):
         logger.warning("%s: %s; the examples are encoded again", store, flaw)
         seals.discard(store)
@@ -53,7 +54,7 @@ def encode(config: FinetuneConfig, chat: Chat, examples: Examples, store: Path) 
         write(base.with_known_ids(config, chat, rows(config, chat, examples)), store)
     documents, counts = read(store)
     if len(documents) == 0:
-        shutil.rmtree(store)
+        shutil.rmtree(store)  # so that the same command counts again, and says why again
         reasons = ", ".join(f"{count} {reason}" for reason, count in counts["dropped"].items())
         raise DataError(f"no example is left to train on with '{config.objective}': {reasons}")
     held_out = _held_out(documents, config.eval_fraction, config.seed)
@@ -65,7 +66,7 @@ def encode(config: FinetuneConfig, chat: Chat, examples: Examples, store: Path) 
 
 
 def store_folder(config: FinetuneConfig, chat: Chat, manifest: dict[str, Any], out: Path) -> Path:
-    """Return where the encoded examples of a run are, named after all that decides on them."""
+    """Return the folder of a run's encoded examples, named after everything that decides them."""
     from response_tuning.finetune.store import VERSION
 
     settings = {"objective", "objective_settings", "twins", "window"}
@@ -90,7 +91,7 @@ def rows(config: FinetuneConfig, chat: Chat, examples: Examples) -> Iterator[Enc
 
 
 def read_examples(data: Path) -> ExampleFile:
-    """Return what the data stage left; nothing is read yet."""
+    """Return the examples of the data stage; they are read later, when they are needed."""
     return ExampleFile(data / "examples.jsonl")
 
 

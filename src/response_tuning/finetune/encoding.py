@@ -1,8 +1,8 @@
-"""Segments become token ids and spans that carry loss; every row is verified before it is trained.
+"""Segments become token ids and spans with weights; each row's mask is verified before training.
 
-Segments are tokenised apart, so no token straddles the boundary between them and training sees
-exactly the prefix that generation sends. Spans follow from the segments: nothing is searched for in
-the ids, and nothing is compared with the pad token.
+Segments are tokenized apart, so no token straddles the boundary between them and training sees
+exactly the prefix that generation sends. Spans follow from the segments: the code neither searches
+the ids for a marker nor compares them with the pad token.
 """
 
 import logging
@@ -136,7 +136,7 @@ class Encoder:
             yield from self._encode(chunk, others)
 
     def arms(self, example: Example, other: Another) -> list[list[Piece]] | str:
-        """Return what is tokenised, here and in each twin; or the reason to drop the example."""
+        """Return the pieces to tokenize, here and in each twin; or why to drop the example."""
         try:
             return [self._pieces(name, example, other) for name in self._objectives]
         except (UnfitError, TemplateError) as reason:
@@ -167,14 +167,19 @@ class Encoder:
         return [apart, *([rest] if rest.text else []), *segments[1:]]
 
     def _encode(self, chunk: list[tuple[int, Example]], others: "_Others") -> Iterator[EncodedRow]:
-        found, altered = [], []
+        arms_of_each, altered = [], []
         for place, example in chunk:
-            found.append(self.arms(example, partial(others.of, place)))
+            arms_of_each.append(self.arms(example, partial(others.of, place)))
             altered.append(self._witness.take())
+        # All texts of a chunk at once: the tokenizer works on batches many times faster.
         encoded = self._encoded_once(
-            piece for arms in found if isinstance(arms, list) for arm in arms for piece in arm
+            piece
+            for arms in arms_of_each
+            if isinstance(arms, list)
+            for arm in arms
+            for piece in arm
         )
-        for (_, example), arms, changed in zip(chunk, found, altered, strict=True):
+        for (_, example), arms, changed in zip(chunk, arms_of_each, altered, strict=True):
             if isinstance(arms, str):
                 yield EncodedRow(example, arms, [], [], group=self._group(example))
             else:
@@ -213,9 +218,10 @@ class Encoder:
 
     def _row(self, example: Example, arms: list[list[tuple[Piece, EncodedText]]]) -> EncodedRow:
         """Return the row of this objective, cut and dropped as the longest of all arms demands."""
-        wholes = [self._whole(arm) for arm in arms]
+        wholes = [self._whole(arm) for arm in arms]  # this objective's row first, then its twins'
         group = self._group(example)
         weighty = [[(piece.text, each) for piece, each in arm if piece.weight] for arm in arms]
+        # All arms lose as many tokens at the end, so they keep the same tokens of the response.
         excess = max(0, max(len(whole.ids) for whole in wholes) - self.window)
         fault = next((each.fault for arm in weighty for _, each in arm if each.fault), "")
         if any(whole.ids[: len(self._marks)] != self._marks for whole in wholes):
@@ -281,7 +287,8 @@ class Encoder:
             ModelError: naming the row and what is wrong with it.
         """
         ids, spans, stop = row.input_ids, row.spans, self.chat.turn_end.stop_id
-        found = [place for span in spans for place in range(*span[:2]) if ids[place] == stop]
+        # Independent of how the row was assembled: only the ids and the spans are looked at.
+        learned = [place for span in spans for place in range(*span[:2]) if ids[place] == stop]
         faults = {
             "it is longer than the window": len(ids) > self.window,
             "no token carries loss": not spans,
@@ -290,14 +297,14 @@ class Encoder:
             and ids[:2] == [self._bos, self._bos],
             "it does not end in the stop token": row.status == KEPT
             and (ids[-len(self._ending)] != stop or spans[-1].end < len(ids)),
-            "the stop token stands inside the response": found != stops,
+            "the stop token stands inside the response": learned != stops,
         }
         for fault, is_so in faults.items():
             if is_so:
                 raise ModelError(f"row {row.example.row}: {fault}; this is never trained on")
 
     def _check_continuation(self) -> None:
-        """Check on the tokenizer itself that decode(prefix + response) is the text."""
+        """Check on this tokenizer that decode(prefix + response) is the text."""
         opening = self.chat.encode(self.chat.opening)
         decode = self.chat.decode
         for probe in ("answer", " answer", "\nanswer", "answer\n\n", "1"):
@@ -309,7 +316,7 @@ class Encoder:
                 )
 
     def _check_served_prefix(self) -> None:
-        """Check that what generation will send starts with one BOS token, not two."""
+        """Check that the prompt of generation starts with one BOS token, not two."""
         served = self.chat.encode(self.chat.prompt([Message(role="user", content="question")]))
         if self._bos is not None and served[:2] == [self._bos, self._bos]:
             raise ModelError("the chat template prints two BOS tokens; take one out of it")
@@ -325,7 +332,7 @@ class Encoder:
                 self.chat.decode(served[: len(own) + 1]),
                 self.chat.decode(own),
             )
-        self.chat.has_own_mark()  # in conversations of other kinds as well
+        self.chat.has_own_mark()  # checks conversations of other kinds too
 
 
 def _checked(segment: Segment, where: str) -> Segment:
@@ -359,7 +366,7 @@ def _are_in_order(spans: list[Span], count: int) -> bool:
 
 
 class _Others:
-    """For each example another one, drawn by the seed; they form a single circle."""
+    """Draws another example for each one, by the seed; all of them form a single circle."""
 
     def __init__(self, examples: Examples, seed: int) -> None:
         self._examples = examples
@@ -371,7 +378,7 @@ class _Others:
 
     @cached_property
     def _following(self) -> "array[int]":
-        """Positions, 4 bytes each, made when the first is asked for: few objectives need them."""
+        """Positions, 4 bytes each, computed on first use: few objectives need them."""
         order = array("i", range(len(self._examples)))
         random.Random(self._seed).shuffle(order)
         following = array("i", order)

@@ -1,4 +1,4 @@
-"""The data stage's examples, read from their file when they are asked for and never all at once."""
+"""The examples of the data stage, read from their file on demand and never all at once."""
 
 import os
 import weakref
@@ -26,7 +26,7 @@ class Examples(Protocol):
 
 
 class ExampleFile:
-    """The examples of a file: in order nothing is kept, by position 8 bytes a line are.
+    """The examples of a file: reading in order keeps nothing, by position 8 bytes a line.
 
     Raises:
         DataError: the file cannot be read, or a line is no example.
@@ -62,8 +62,8 @@ class ExampleFile:
 class BytesOnDisk:
     """The bytes of a file, sliced as a memory map is.
 
-    What a map has shown stays in the memory that the process is said to use, so that an epoch
-    would seem to hold all of the file; what is read here does not.
+    Pages of a memory map count as memory of the process, so after an epoch the process would seem
+    to hold the whole file; what is read here does not count.
     """
 
     def __init__(self, path: Path) -> None:
@@ -72,8 +72,8 @@ class BytesOnDisk:
         weakref.finalize(self, os.close, self._descriptor)
 
     def __getitem__(self, where: slice) -> bytes:
-        # Not seek and read: a forked worker shares the descriptor, and with it the place.
+        # Not seek and read: a forked worker shares the descriptor and its position.
         return os.pread(self._descriptor, where.stop - where.start, where.start)
 
     def __reduce__(self) -> "tuple[Callable[[Path], BytesOnDisk], tuple[Path]]":
-        return BytesOnDisk, (self._path,)  # a worker that is not forked opens it anew
+        return BytesOnDisk, (self._path,)  # a worker that is not forked opens its own

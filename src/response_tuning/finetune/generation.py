@@ -1,8 +1,8 @@
-"""The generation config of a tuned model: what it keeps of the base's.
+"""The generation config of a tuned model: the part of the base's that it keeps.
 
-Servers and plain transformers obey all of a ``generation_config.json``. Settings that suit a base
-can keep a tuned model from ever ending a reply: a stop token among ``suppress_tokens``, a
-``min_length``. Token ids and sampling settings alone are therefore carried over.
+Servers and plain transformers obey all of ``generation_config.json``. Settings that suit a base can
+prevent a tuned model from ever ending a reply: a stop token among ``suppress_tokens``, or a
+``min_length``. So only token ids and sampling settings are carried over.
 """
 
 import math
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from transformers import GenerationConfig
 
 
-# These change no reply, so nobody is warned that they are left out.
+# These change no reply, so dropping them needs no warning.
 _SILENT = {
     *("transformers_version", "use_cache", "output_attentions", "output_hidden_states"),
     *("output_scores", "output_logits", "return_dict_in_generate"),
@@ -22,14 +22,15 @@ _SILENT = {
 
 
 def carried_over(declared: "GenerationConfig") -> tuple["GenerationConfig", list[str]]:
-    """Return the part of ``declared`` that a tuned model keeps, and what becomes of the rest.
+    """Return the part of ``declared`` that a tuned model keeps, and phrases about what it loses.
 
-    The rest is a list of phrases, empty where nothing that matters is lost.
+    There are no phrases if the lost settings change no reply.
     """
     from transformers import GenerationConfig
 
     before = {name: value for name, value in vars(declared).items() if value is not None}
     kept = {name: before[name] for name, fits in _KEPT.items() if fits(before.get(name))}
+    # transformers refuses to save an invalid config, and a base may ship one.
     settings = next(
         tried for tried in _attempts(kept) if _is_valid(GenerationConfig.from_dict(tried))
     )

@@ -1,8 +1,9 @@
-"""The loss of a causal model, and its gradient where the logits were.
+"""Cross-entropy of a causal model that writes its gradient over the logits.
 
-Logits are the largest tensor of a small model: (supervised, V). Stock cross-entropy keeps three of
-their size, in float32: a copy, its logarithmic softmax, and the gradient. Here it goes through the
-logits a block of rows at a time and leaves the gradient in their place.
+Logits are the largest tensor of a small model: (S, V) for S supervised positions. Stock
+cross-entropy keeps three more of that size, in float32: a copy, its logarithmic softmax, and the
+gradient. This one goes through the logits a block of rows at a time and leaves the gradient in
+their place.
 """
 
 from collections.abc import Callable, Iterator
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 
 BLOCK = {"cpu": 2**20, "cuda": 2**25}
-"""Logits at once: few enough for a processor's cache, many enough to keep a GPU busy."""
+"""Logits at once: few enough for the cache of a CPU, many enough to keep a GPU busy."""
 
 
 LossFunction = Callable[..., Tensor]
@@ -84,7 +85,7 @@ def _summed(scores: Tensor, targets: Tensor, weights: Tensor | None) -> Tensor:
 
 
 class _InPlace(torch.autograd.Function):
-    """Cross-entropy, summed and divided; autograd notices if anybody else needed the logits."""
+    """Cross-entropy, summed and divided; autograd raises if another operation needs the logits."""
 
     @staticmethod
     def forward(
@@ -94,6 +95,7 @@ class _InPlace(torch.autograd.Function):
         divisor: Tensor | int,
         weights: Tensor | None,
     ) -> Tensor:
+        # A view of the logits' memory, which each block overwrites once its loss is known.
         gradient, total = logits.detach(), torch.zeros((), device=logits.device)
         most = BLOCK["cpu" if logits.device.type == "cpu" else "cuda"]
         rows = max(1, most // logits.shape[1])
@@ -112,8 +114,8 @@ class _InPlace(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, None, None, None]:  # noqa: ANN401
         gradient, ctx.gradient = ctx.gradient, None
-        # Another pass over the logits is a hundredth of a step on a CPU, and upstream is mostly 1
-        # there; a GPU would have to be waited for before one could look.
+        # On a CPU, upstream is mostly 1 and skipping the product saves a hundredth of a step; on a
+        # GPU, reading upstream would wait for the device.
         if gradient.device.type != "cpu" or upstream.item() != 1:
             gradient.mul_(upstream)
         return gradient, None, None, None

@@ -68,7 +68,7 @@ class Term(NamedTuple):
     """One term of a loss: factor x total / size."""
 
     name: str
-    """Its column in ``metrics.jsonl``."""
+    """Its column in ``metrics.jsonl``, after ``term_``."""
     size: Callable[[Sequence[Document]], float]
     """What documents add to the divisor. Partners are among them together."""
     total: Callable[[Scored], Tensor]

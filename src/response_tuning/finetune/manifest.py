@@ -12,6 +12,7 @@ from response_tuning.configs import FinetuneConfig
 from response_tuning.errors import ConfigError, DataError
 from response_tuning.finetune.encoding import UNLIKE_TWINS
 from response_tuning.finetune.run_folder import CARD, MANIFEST
+from response_tuning.folders import folder_state
 from response_tuning.models.location import ModelFolder
 
 logger = logging.getLogger(__name__)
@@ -21,7 +22,7 @@ RUNNING, FINISHED, MERGING = "running", "finished", "merging"
 
 # Settings that change neither the examples, nor the steps, nor the weights that come out (but for
 # rounding, and for what dropout draws, where other tokens go through the model together).
-_FREE = {"save_steps", "report_to", "merge", "tokens_per_micro_batch", "gradient_checkpointing"}
+FREE = {"save_steps", "report_to", "merge", "tokens_per_micro_batch", "gradient_checkpointing"}
 _KEYS = {"status": str, "settings": dict, "base": str, "examples_sha256": str}
 
 
@@ -50,7 +51,7 @@ def matched(config: FinetuneConfig, remarks: Mapping[str, int]) -> str:
 
 def run_of(manifest: dict[str, Any]) -> str:
     """Return what the checkpoints of a run are known by."""
-    settings = {key: value for key, value in manifest["settings"].items() if key not in _FREE}
+    settings = {key: value for key, value in manifest["settings"].items() if key not in FREE}
     parts = [settings, manifest["base"], manifest["examples_sha256"]]
     return digest(json.dumps(parts, sort_keys=True))
 
@@ -95,18 +96,12 @@ def is_finished(out: Path, manifest: dict[str, Any]) -> bool:
     if not (out / MANIFEST).exists():
         return False
     there = read_manifest(out)
-    differing = {
-        key: (there["settings"].get(key), value)
-        for key, value in manifest["settings"].items()
-        if key not in _FREE and there["settings"].get(key) != value
-    }
-    differing |= {
-        key: (there[key], manifest[key])
-        for key in ("base", "examples_sha256")
-        if there[key] != manifest[key]
-    }
-    if differing:
-        key, (before, now) = next(iter(differing.items()))
+    files = there.get("files") if there["status"] == FINISHED else None
+    state = folder_state(
+        out, _inputs(there), _inputs(manifest), files if isinstance(files, dict) else ()
+    )
+    if state.changed:
+        key, (before, now) = next(iter(state.changed.items()))
         raise ConfigError(
             f"{out} holds another run: {key} was {before!r}, now {now!r}; choose another --out, "
             "or delete the folder"
@@ -114,8 +109,14 @@ def is_finished(out: Path, manifest: dict[str, Any]) -> bool:
     if there["status"] == RUNNING:
         _say_other_packages(out, there, manifest)
     if there["status"] == FINISHED:
-        check_model(out, there.get("files"))
+        check_model(out, files, state.flaw)
     return there["status"] in (FINISHED, MERGING)
+
+
+def _inputs(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what decides the weights of a run."""
+    settings = {key: value for key, value in manifest["settings"].items() if key not in FREE}
+    return settings | {key: manifest[key] for key in ("base", "examples_sha256")}
 
 
 def model_files(folder: Path) -> seals.Sums:
@@ -124,17 +125,18 @@ def model_files(folder: Path) -> seals.Sums:
     return seals.sums(folder, names)
 
 
-def check_model(out: Path, files: Any) -> None:  # noqa: ANN401 - whatever a manifest holds
+def check_model(out: Path, files: Any, flaw: str) -> None:  # noqa: ANN401 - of a manifest
     """Refuse a finished model that is no longer what was written.
 
     Raises:
-        DataError: it is not.
+        DataError: it has a ``flaw``, or its manifest has no digests and there are no weights.
     """
     again = f"put the file back, or delete {out / MANIFEST} to tune again"
+    if flaw:
+        raise DataError(f"{out}: the run has finished, but {flaw}; {again}")
     if isinstance(files, dict):
-        if found := seals.flaw(out, files):
-            raise DataError(f"{out}: the run has finished, but {found}; {again}")
-    elif any(out.glob("*.safetensors")):
+        return
+    if any(out.glob("*.safetensors")):
         logger.warning(
             "%s: its manifest is of an older version, without digests; the model is not verified",
             out,

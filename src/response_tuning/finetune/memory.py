@@ -1,8 +1,7 @@
-"""What a device's memory holds: an estimate before the run, and the choice that is made of it.
+"""What fits into a device's memory: an estimate before the run, and the settings chosen by it.
 
-A step is the same whatever goes through the model at once and whatever is computed twice, so both
-may be chosen by the memory that is there. Where the estimate errs, ``ResponseTrainer`` mends it
-while it trains.
+A step is the same whatever goes through the model at once and whatever is computed twice, so free
+memory may decide both. If the estimate is wrong, ``ResponseTrainer`` corrects it while it trains.
 """
 
 import os
@@ -23,15 +22,15 @@ if TYPE_CHECKING:
 
 
 CPU_TOKENS = 4096
-"""At once on a CPU, where memory is seldom what is short."""
+"""Tokens at once on a CPU, where memory is rarely scarce."""
 ENOUGH_TOKENS = 4096
-"""From which a GPU is busy: fewer at once cost more than computing activations twice."""
+"""Tokens that keep a GPU busy: fewer at once cost more than computing activations twice."""
 MOST_TOKENS = 32768
-"""More at once make no step faster."""
+"""More tokens at once make no step faster."""
 SHARE = 0.85
-"""Of the free memory; the rest is for what is not counted here, and for fragments."""
+"""Share of the free memory to use; the rest is for fragments and whatever is not counted."""
 RESERVE = 2**30
-"""Bytes for the libraries' workspaces."""
+"""Bytes for the workspaces of libraries."""
 
 
 class Size(NamedTuple):
@@ -58,7 +57,7 @@ class Size(NamedTuple):
 
 
 class Load(NamedTuple):
-    """What the documents of a run ask for."""
+    """What the documents of a run need."""
 
     longest: int
     """Tokens of the longest document, which goes through the model whole."""
@@ -68,13 +67,13 @@ class Load(NamedTuple):
     """Share of the tokens that carry loss."""
 
 
-class Fit(NamedTuple):
+class MemoryFit(NamedTuple):
     """How much goes through the model at once."""
 
     tokens: int
     checkpointing: bool
     reason: str = ""
-    """What was chosen and why; empty where nothing was."""
+    """What was chosen and why; empty if the settings left no choice."""
 
 
 def measure(config: FinetuneConfig) -> Size:
@@ -89,6 +88,7 @@ def measure(config: FinetuneConfig) -> Size:
         norms = sum("Norm" in type(module).__name__ for module in model.modules())
         if config.method != "full":
             model = base.with_adapter(model, config.model_copy(update={"method": "lora"}))
+    # Models of text and images keep the numbers of their language model in a part of their config.
     text: Any = architecture.get_text_config()
     heads = getattr(text, "num_attention_heads", None) or 1  # RWKV and Mamba attend to nothing
     head = getattr(text, "head_dim", None) or text.hidden_size // heads
@@ -126,7 +126,8 @@ _MOMENTS = {"8bit": 2.0, "adafactor": 0.1, "sgd": 4.0, "lion": 4.0}
 def token_bytes(config: FinetuneConfig, size: Size, load: Load, *, checkpointing: bool) -> float:
     """Return bytes that a token holds when the backward pass begins, or in an evaluation if more.
 
-    They were counted with autograd's saved tensors; tests/finetune/test_memory.py counts again.
+    The terms come from counting autograd's saved tensors; tests/finetune/test_memory.py counts
+    them again.
     """
     number = _number(config)
     # Queries, attended values, keys, values; gate, its activation, the other factor, their product.
@@ -149,33 +150,36 @@ def token_bytes(config: FinetuneConfig, size: Size, load: Load, *, checkpointing
     return max(training, logits * (number + 8))
 
 
-def fit(config: FinetuneConfig, load: Load, free: int | None) -> Fit:
+def fit(config: FinetuneConfig, load: Load, free: int | None) -> MemoryFit:
     """Choose what ``auto`` leaves open; ``free`` is the device's memory in bytes, None on a CPU."""
     tokens, checkpointing = config.tokens_per_micro_batch, config.gradient_checkpointing
     if tokens != "auto" and checkpointing != "auto":
-        return Fit(tokens, checkpointing)
+        return MemoryFit(tokens, checkpointing)
     if free is None:
-        return Fit(CPU_TOKENS if tokens == "auto" else tokens, checkpointing is True)
+        return MemoryFit(CPU_TOKENS if tokens == "auto" else tokens, checkpointing is True)
     size = measure(config)
+    # FSDP divides weights, gradients and moments among processes, but not activations.
     room = SHARE * (free - RESERVE - state_bytes(config, size) / _shards())
-    found = Fit(load.longest, checkpointing=True)
+    # Kept activations first: computing them twice makes a step about a third slower, which only
+    # pays if it makes room for enough tokens at once.
+    best = MemoryFit(load.longest, checkpointing=True)
     for computed_twice in (False, True) if checkpointing == "auto" else (checkpointing,):
         holds = int(room / token_bytes(config, size, load, checkpointing=computed_twice))
         most = max(load.longest, min(MOST_TOKENS, load.step))
         wanted = max(load.longest, min(ENOUGH_TOKENS, most) if tokens == "auto" else tokens)
         chosen = max(min(holds, most), load.longest) if tokens == "auto" else tokens
-        found = Fit(chosen, computed_twice)
+        best = MemoryFit(chosen, computed_twice)
         if holds >= wanted:
             break
-    how = "computed twice (gradient checkpointing)" if found.checkpointing else "kept"
-    return found._replace(
-        reason=f"{found.tokens:,} tokens at once, activations {how}: by estimate "
+    how = "computed twice (gradient checkpointing)" if best.checkpointing else "kept"
+    return best._replace(
+        reason=f"{best.tokens:,} tokens at once, activations {how}: by estimate "
         f"{max(room, 0) / 2**30:.1f} of {free / 2**30:.1f} GiB are for them"
     )
 
 
 def free_memory(arguments: "TrainingArguments") -> int | None:
-    """Return free bytes of the device, the least that any process has; None on a CPU."""
+    """Return free bytes of the device, the minimum over all processes; None on a CPU."""
     import torch
 
     if arguments.device.type != "cuda":
@@ -195,7 +199,7 @@ def generator_states(device: "torch.device") -> "list[torch.Tensor]":
 
 
 def set_generator_states(states: "list[torch.Tensor]", device: "torch.device") -> None:
-    """Let dropout draw again what it drew after ``states`` were taken."""
+    """Make dropout draw the same numbers again as after ``generator_states``."""
     import torch
 
     torch.set_rng_state(states[0])
@@ -205,10 +209,10 @@ def set_generator_states(states: "list[torch.Tensor]", device: "torch.device") -
 
 @contextmanager
 def explained() -> Iterator[None]:
-    """Say in one line that memory ran out where a smaller micro-batch is no help.
+    """Turn running out of memory into one line, where a smaller micro-batch would not help.
 
     Raises:
-        ModelError: it did.
+        ModelError: memory ran out.
     """
     import torch
 
@@ -228,7 +232,7 @@ def _number(config: FinetuneConfig) -> int:
 
 
 def _shards() -> int:
-    """Return over how many processes weights, gradients and moments are spread: FSDP's."""
+    """Return the number of processes among which FSDP divides weights, gradients and moments."""
     sharded = os.environ.get("ACCELERATE_USE_FSDP", "false") == "true"
     return int(os.environ.get("WORLD_SIZE", "1")) if sharded else 1
 
@@ -238,7 +242,7 @@ def _count(model: "nn.Module", *, only_trained: bool = False) -> int:
 
 
 def load_of(config: FinetuneConfig, encoded: EncodedExamples) -> memory.Load:
-    """Return what the examples ask of the device's memory."""
+    """Return what the examples need of the device's memory."""
     longest = max(encoded.train.lengths)
     mine = -(-config.examples_per_step // int(os.environ.get("WORLD_SIZE", "1")))
     supervised = encoded.audit["supervised_tokens"] / encoded.audit["tokens"]

@@ -27,13 +27,14 @@ def merge_adapter(out: Path, console: "Console") -> None:
 
     The adapter itself is kept in ``out/adapter``. The manifest records what it was merged into:
     with QLoRA that is the base in bfloat16, not the 4-bit weights that it was trained against.
-    Does nothing when ``out`` is merged already; goes on with a merge that a kill cut in two.
+    Does nothing if ``out`` is already merged; finishes a merge that a kill interrupted.
     """
     manifest = read_manifest(out)
     if not (out / _ADAPTER_FILES[0]).exists() and manifest["status"] != MERGING:
         return
     config = build(FinetuneConfig, manifest["settings"], str(out / MANIFEST))
     precise = config.model_copy(update={"method": "lora"})
+    # From here on, a kill leaves files of both models; the status makes the next command go on.
     write_json(out / MANIFEST, manifest | {"status": MERGING})
     if (out / _ADAPTER_FILES[0]).exists():
         _merge(precise, manifest, out)
@@ -58,14 +59,15 @@ def merge_adapter(out: Path, console: "Console") -> None:
 
 
 def is_merging(out: Path) -> bool:
-    """Say whether a kill has cut a merge in two."""
+    """Whether a kill interrupted a merge."""
     return bool(read_manifest(out)["status"] == MERGING)
 
 
 def _merge(config: FinetuneConfig, manifest: dict[str, Any], out: Path) -> None:
-    """Leave the merged weights in ``out`` and the adapter beside them."""
+    """Write the merged weights to ``out`` and the adapter to a folder in it."""
     files = manifest.get("files", {})
-    check_model(out, {name: files[name] for name in _ADAPTER_FILES if name in files})
+    adapter = {name: files[name] for name in _ADAPTER_FILES if name in files}
+    check_model(out, adapter, seals.flaw(out, adapter))
     base: Any = load_model(config)
     model = loading.load_adapter(base, out)
     with loading.explained(out, "the adapter cannot be merged"):
@@ -86,7 +88,7 @@ def _merge(config: FinetuneConfig, manifest: dict[str, Any], out: Path) -> None:
 
 
 def _files(out: Path, before: seals.Sums) -> seals.Sums:
-    """Measure the model now that its weights are others."""
+    """Measure the model's files after the merge."""
     merged = {path.name for path in out.glob("model*.safetensors*")} | {"config.json"}
     kept = {f"{ADAPTER}/{name}" for name in _ADAPTER_FILES}
     return seals.sums(out, sorted((before.keys() | merged | kept) - {*_ADAPTER_FILES}))

@@ -23,10 +23,11 @@ Tuned with [response-tuning](https://arxiv.org/abs/2410.02465) ({{ packages["res
 **A control**: the base's architecture with fresh weights, not its pre-trained ones.
 {% endif %}
 {% if config.objective == "response-tuning" %}
-Only responses were seen in tuning: no instruction was in context, and the loss was on the response
-and the stop token.
+Tuning used responses only: no instruction was in context, and the loss covered the response and the
+stop token.
 {% else %}
-The loss was on what the objective '{{ config.objective }}' supervises, and on the stop token.
+The loss covered the tokens that the objective '{{ config.objective }}' gives a weight, and the stop
+token.
 {% endif %}
 
 ## Data
@@ -36,7 +37,7 @@ Source: `{{ data.source.name }}`
 {%- if data.source.sha256 is defined %}, sha256 `{{ data.source.sha256 }}`{% endif %}.
 {{ data.rows }} rows gave {{ data.examples }} examples.
 
-| what became of them | number |
+| outcome | number |
 |---|---:|
 {% for reason, count in data.dropped.items() %}
 | rows or turns dropped: {{ reason }} | {{ count }} |
@@ -66,20 +67,20 @@ The adapter was trained against {{ merged_into.trained_against }} and merged int
 {{ merged_into.dtype }}; it is kept in `adapter/`.
 {% endif %}
 {% if held_out_loss is defined %}
-Loss on the held-out examples: {{ "%.4f"|format(held_out_loss) }} a token; it chose nothing.
+Loss on the held-out examples: {{ "%.4f"|format(held_out_loss) }} a token; nothing was chosen by it.
 {% endif %}
 
 ## Use
 
 {% if is_adapter and stop is defined and not stop.of_base %}
 The chat template is saved with the tokenizer ('{{ config.template }}'). A reply ends at
-`{{ stop.token }}` and `rtune` stops there, but **other tools go on**: where they
-load an adapter, they stop at the stop token of the base model, which is another one. Merge the
-adapter for them (the same command with `--merge`), or give them the `generation_config.json` of
-this folder (`generation_config=` in transformers and peft, `--generation-config` in vLLM).
+`{{ stop.token }}` and `rtune` stops there, but **other tools do not stop**: with an adapter, they
+use the stop token of the base model, which is a different one. Merge the adapter for them (the same
+command with `--merge`), or pass them the `generation_config.json` of this folder
+(`generation_config=` in transformers and peft, `--generation-config` in vLLM).
 {% else %}
 The chat template is saved with the tokenizer ('{{ config.template }}'), and generation stops at
-the stop token: any server that reads a Hugging Face folder answers as it was trained to.
+the stop token: any server that loads a Hugging Face folder uses the model as it was trained.
 {% endif %}
 {% if rows_in_clear is defined and rows_in_clear %}
 

@@ -1,4 +1,4 @@
-"""What a run would cost, before it starts: steps, tokens, memory and time. No weights are read."""
+"""What a run would cost: steps, tokens, memory and time, estimated without reading weights."""
 
 import math
 import tempfile
@@ -24,13 +24,13 @@ EFFICIENCY = 0.75
 
 
 def print_plan(config: FinetuneConfig, examples: Examples, console: "Console") -> None:
-    """Print what the run would do and roughly cost; estimates are marked ``about``."""
+    """Print what the run would do and about what it would cost."""
     from rich.text import Text
 
     chat = Chat(base.load_tokenizer(config))
     with tempfile.TemporaryDirectory() as folder:
         encoded = encode(config, chat, examples, Path(folder) / "tokens")
-    # Before anything else takes of the device's memory, as in the run.
+    # First, as in the run: what follows takes some of the device's memory.
     fit = memory.fit(config, load_of(config, encoded), _free_memory(config))
     size = memory.measure(config)
     steps, tokens = _steps_and_tokens(config, encoded)
@@ -63,6 +63,7 @@ def _steps_and_tokens(config: FinetuneConfig, encoded: EncodedExamples) -> tuple
     )
     steps = config.max_steps or math.ceil(config.epochs * len(sampler))
     epochs, rest = divmod(steps, len(sampler))
+    # The last epoch is cut, and which documents its steps hold depends on its permutation.
     sampler.set_epoch(epochs)
     begun = (place for step in islice(sampler.steps(), rest) for place in step)
     return steps, epochs * sum(lengths) + sum(lengths[place.document] for place in begun)
@@ -73,7 +74,9 @@ def flops_per_token(config: FinetuneConfig, size: Size) -> int:
     return (6 if config.method == "full" else 4) * size.total
 
 
-def _memory(config: FinetuneConfig, size: Size, encoded: EncodedExamples, fit: memory.Fit) -> float:
+def _memory(
+    config: FinetuneConfig, size: Size, encoded: EncodedExamples, fit: memory.MemoryFit
+) -> float:
     """Return bytes: weights, gradients, the optimiser's moments, activations, logits."""
     load = load_of(config, encoded)
     at_once = min(max(fit.tokens, load.longest), sum(encoded.train.lengths))

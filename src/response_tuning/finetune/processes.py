@@ -1,4 +1,4 @@
-"""The processes of a launcher such as torchrun, each of which runs the same command."""
+"""Processes of a launcher such as torchrun, all of which run the same command."""
 
 import os
 from collections.abc import Iterator
@@ -6,13 +6,13 @@ from contextlib import contextmanager
 
 
 def is_first() -> bool:
-    """Say whether this process is the one that writes for all."""
+    """Whether this process is the one that writes for all."""
     return os.environ.get("RANK", "0") == "0"
 
 
 @contextmanager
 def first_process_first(*, on_cpu: bool) -> Iterator[None]:
-    """Under torchrun, let one process prepare the data while the others wait, then find it done."""
+    """Under torchrun, let one process prepare the data; the others wait and find it ready."""
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         yield
         return

@@ -1,4 +1,4 @@
-"""What a run shows while it trains, and what it leaves in ``metrics.jsonl``."""
+"""What a run prints while it trains, and what it writes to ``metrics.jsonl``."""
 
 import errno
 import json
@@ -30,8 +30,8 @@ logger = logging.getLogger(__name__)
 class Metrics(TrainerCallback):
     """Appends one line a step to ``metrics.jsonl``.
 
-    The file holds nothing that depends on the clock, so two equal runs leave equal bytes, also
-    where one was killed: lines after the checkpoint that it goes on from are cut off first.
+    The file holds nothing that depends on the clock, so two equal runs leave equal bytes, even
+    if one was killed: a resumed run first cuts off the lines after its checkpoint.
     """
 
     def __init__(self, path: Path, trainer: "ResponseTrainer") -> None:
@@ -41,9 +41,9 @@ class Metrics(TrainerCallback):
         cut_torn_line(path)
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:  # noqa: ANN401
-        """Go on after the lines of the checkpoint, and evaluate what a kill kept from it.
+        """Continue after the lines of the checkpoint, and run an evaluation that a kill prevented.
 
-        A checkpoint at the end of an epoch is saved just before the evaluation, and Trainer goes on
+        A checkpoint at the end of an epoch is saved just before the evaluation, and Trainer resumes
         from it with the next epoch.
         """
         if state.is_world_process_zero:
@@ -67,13 +67,14 @@ class Metrics(TrainerCallback):
         if "loss" in logs:
             line["tokens"] = self._trainer.step_tokens
             line["supervised_tokens"] = self._trainer.step_supervised
-            line |= self._trainer.step_terms
+            line |= {f"term_{name}": value for name, value in self._trainer.step_terms.items()}
             changes = [c for c in self._trainer.backed_off if c["step"] == state.global_step]
             line |= {name: change[name] for change in changes for name in change}
-        # JSON has no word for a number that is none.
+        # JSON has no NaN and no infinity.
         strict = {k: v if math.isfinite(v) else None for k, v in line.items()}
         written = json.dumps(strict, allow_nan=False).encode() + b"\n"
         with self._path.open("ab", buffering=0) as journal:
+            # Unbuffered, so a full disk may write a part of the line.
             if journal.write(written) != len(written):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self._path))
         if not math.isfinite(logs.get("loss", 0.0)):
@@ -83,13 +84,13 @@ class Metrics(TrainerCallback):
             )
 
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:  # noqa: ANN401
-        """Flush the lines to the disk: they are those that the checkpoint's state counts."""
+        """Flush the lines to the disk: the state of the checkpoint counts them."""
         if state.is_world_process_zero and self._path.exists():
             with self._path.open("rb+") as journal:
                 os.fsync(journal.fileno())
 
     def _keep(self, count: int) -> None:
-        """Keep the first ``count`` lines, those of the checkpoint that the run goes on from."""
+        """Keep the first ``count`` lines: those before the checkpoint that the run resumes from."""
         if not self._path.exists():
             lines: list[bytes] = []
         else:
@@ -98,7 +99,7 @@ class Metrics(TrainerCallback):
                 journal.truncate(sum(map(len, lines)))
         if len(lines) < count:
             logger.warning(
-                "%s: %d of its %d lines are gone; what is logged from here on follows",
+                "%s: %d of its %d lines are missing; new lines follow the remaining ones",
                 self._path,
                 count - len(lines),
                 count,
@@ -106,16 +107,16 @@ class Metrics(TrainerCallback):
 
 
 def _evaluated(state: Any) -> bool:  # noqa: ANN401 - a TrainerState
-    """Say whether the loss on held-out examples was measured after the latest step."""
+    """Whether the loss on held-out examples was measured after the latest step."""
     entries = (entry for entry in state.log_history if entry["step"] == state.global_step)
     return any("eval_loss" in entry for entry in entries)
 
 
 def check_tracker(name: str) -> None:
-    """Refuse a tracker that is unknown or not installed; nothing is written.
+    """Refuse a tracker that is unknown or not installed; writes nothing.
 
     Raises:
-        ConfigError: it is.
+        ConfigError: the tracker cannot be used.
     """
     from transformers.integrations.integration_utils import get_available_reporting_integrations
 
@@ -125,9 +126,9 @@ def check_tracker(name: str) -> None:
 
 
 def tracker(name: str, out: Path) -> list[TrainerCallback]:
-    """Return the callback of the tracker called ``name``, or none for ``none``.
+    """Return the callback of the tracker called ``name``; an empty list for ``none``.
 
-    TensorBoard's files go to ``out/tensorboard``; other trackers know their own place.
+    TensorBoard's files go to ``out/tensorboard``; other trackers choose their own place.
 
     Raises:
         ConfigError: transformers knows no such tracker, or it is not installed.
@@ -158,7 +159,7 @@ def _not_installed(name: str) -> ConfigError:
     return ConfigError(f"tracker '{name}' is not installed: pip install {hint}")
 
 
-class Bar(TrainerCallback):
+class ProgressDisplay(TrainerCallback):
     """Shows steps, loss, tokens a second and the time left; plain lines without a terminal."""
 
     def __init__(self, trainer: "ResponseTrainer", console: Console) -> None:
@@ -218,13 +219,13 @@ class Bar(TrainerCallback):
         self.close()
 
     def close(self) -> None:
-        """Give the terminal back, also after an error."""
+        """Restore the terminal, after an error too."""
         if self._progress is not None:
             self._progress.stop()
             self._progress = None
 
     @property
     def cost(self) -> dict[str, float]:
-        """Seconds and tokens of this process's part of the run; not of earlier, killed parts."""
+        """Seconds and tokens of this process; earlier, killed parts of the run do not count."""
         seconds = time.monotonic() - self._started
         return {"seconds": round(seconds, 1), "tokens": self._tokens}

@@ -80,6 +80,7 @@ def in_whole_groups(rows: Iterable[EncodedRow]) -> Iterator[EncodedRow]:
 
     Partners follow one another, so only one group is in memory.
     """
+    # Without a group the key is None for all rows in a row, which pass through one at a time.
     for group, members in groupby(rows, key=lambda row: row.group):
         if group is None:
             yield from members

@@ -2,12 +2,13 @@
 
 The folder holds the weights or the adapter, the tokenizer with the chat template inside, a
 generation config with the stop token, a model card, ``metrics.jsonl`` and ``manifest.json``. The
-manifest says ``running`` until everything else is in place. The same command again resumes a
-killed run from its newest whole checkpoint, and leaves a finished one alone.
+manifest's status is ``running`` until everything else is in place. The same command again resumes a
+killed run from its newest whole checkpoint and does not touch a finished run.
 """
 
 import logging
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -40,7 +41,7 @@ from response_tuning.finetune.run_folder import (
     CARD,
     CHECKPOINTS,
     MANIFEST,
-    METRICS,
+    METRICS_FILE,
     PARTIAL,
     move_into,
     remove_other_weights,
@@ -92,62 +93,67 @@ def finetune(config: FinetuneConfig, data: Path, out: Path, console: "Console") 
 def _train(
     config: FinetuneConfig, data: Path, out: Path, manifest: dict[str, Any], console: "Console"
 ) -> None:
-    chat = Chat(base.load_tokenizer(config))
+    """Train, measure and write the model folder; each process of a launcher runs all of this."""
     arguments = training_arguments(config, out)
+    chat = Chat(base.load_tokenizer(config))
     store = store_folder(config, chat, manifest, out)
-    with arguments.main_process_first(local=False):
+    with arguments.main_process_first(local=False):  # the others wait, and then read the store
         if not store.exists() and manifest["data"]["examples"] >= LONG_WAIT:
             console.print(f"encoding {manifest['data']['examples']:,} examples", highlight=False)
         encoded = encode(config, chat, read_examples(data), store)
     manifest |= {"template": chat.digest, "audit": encoded.audit}
     manifest["matched"] = matched(config, encoded.audit["remarks"])
+    # Before the weights are loaded: what is free now is what the estimate divides.
     fit = memory.fit(config, load_of(config, encoded), memory.free_memory(arguments))
     trainer = _trainer(config, fit, encoded, arguments, chat, out)
-    from response_tuning.finetune.checkpoints import Checkpoints
-    from response_tuning.finetune.progress import Bar, Metrics
-
-    bar = Bar(trainer, console)
-    checkpoints = Checkpoints(trainer, run_of(manifest))
-    for callback in (Metrics(out / METRICS, trainer), bar, checkpoints):
-        trainer.add_callback(callback)
-    _announce(config, trainer, encoded, console)
+    _print(trainer, console, [*_summary(config, trainer, encoded), fit.reason])
     if trainer.is_world_process_zero():
-        console.print(fit.reason, end="\n" if fit.reason else "", highlight=False, soft_wrap=True)
-        write_json(out / MANIFEST, manifest)
+        write_json(out / MANIFEST, manifest)  # from here on, the same command resumes
+    cost = _take_steps(trainer, manifest, out, console)
+    # Before anything is written: a run that diverged in its last step leaves no model.
+    check_converged(trainer.model)
+    manifest |= {"layout": trainer.layout.name, "steps": trainer.state.global_step}
+    if len(encoded.held_out):
+        loss = manifest["held_out_loss"] = _held_out_loss(trainer)
+        line = f"loss on {len(encoded.held_out):,} held-out examples: {loss:.4f} a token"
+        _print(trainer, console, [line])
+    manifest |= {"memory": trainer.memory, "cost": cost}
+    _save(trainer, chat, config, out, manifest)
+
+
+def _take_steps(
+    trainer: "ResponseTrainer", manifest: dict[str, Any], out: Path, console: "Console"
+) -> dict[str, Any]:
+    """Train from the newest whole checkpoint to the last step, and return what that cost."""
+    from response_tuning.finetune.checkpoints import Checkpoints
+    from response_tuning.finetune.progress import Metrics, ProgressDisplay
+
+    display = ProgressDisplay(trainer, console)
+    checkpoints = Checkpoints(trainer, run_of(manifest))
+    # Metrics first: a checkpoint is sealed only after the lines that it counts are on the disk.
+    for callback in (Metrics(out / METRICS_FILE, trainer), display, checkpoints):
+        trainer.add_callback(callback)
     checkpoint = _checkpoint(trainer, manifest, out)
     if checkpoint is not None:
         console.print(f"resuming from {Path(checkpoint).name}", highlight=False, soft_wrap=True)
     try:
-        with checkpoints.listening():
+        with checkpoints.on_signals():
             trainer.train(resume_from_checkpoint=checkpoint)
     finally:
-        bar.close()
-    check_converged(trainer.model)
-    manifest |= {"layout": trainer.layout.name, "steps": trainer.state.global_step}
-    if len(encoded.held_out):
-        manifest["held_out_loss"] = _held_out_loss(trainer)
-        if trainer.is_world_process_zero():
-            console.print(
-                f"loss on {len(encoded.held_out):,} held-out examples: "
-                f"{manifest['held_out_loss']:.4f} a token",
-                highlight=False,
-                soft_wrap=True,
-            )
-    manifest["memory"] = trainer.memory
-    manifest["cost"] = bar.cost | {"device": str(trainer.args.device)}
-    _save(trainer, chat, config, out, manifest)
+        display.close()
+    return display.cost | {"device": str(trainer.args.device)}
 
 
 def _checkpoint(trainer: "ResponseTrainer", manifest: dict[str, Any], out: Path) -> str | None:
-    """Return the checkpoint to go on from; the first process verifies it for all."""
+    """Return the checkpoint to resume from; the first process verifies it for all."""
     from accelerate.utils import broadcast_object_list
 
-    found: list[str | None] = [None]
+    newest: list[str | None] = [None]
     if trainer.is_world_process_zero():
         checkpoint = seals.newest_checkpoint(out / CHECKPOINTS, run_of(manifest))
-        found = [str(checkpoint) if checkpoint else None]
-    broadcast_object_list(found)
-    return found[0]
+        newest = [str(checkpoint) if checkpoint else None]
+    broadcast_object_list(newest)
+    return newest[0]
 
 
 def _held_out_loss(trainer: "ResponseTrainer") -> float:
@@ -160,7 +166,7 @@ def _held_out_loss(trainer: "ResponseTrainer") -> float:
 
 def _trainer(
     config: FinetuneConfig,
-    fit: memory.Fit,
+    fit: memory.MemoryFit,
     encoded: EncodedExamples,
     arguments: "TrainingArguments",
     chat: Chat,
@@ -222,9 +228,9 @@ def training_arguments(config: FinetuneConfig, out: Path) -> "TrainingArguments"
         data_seed=config.seed,
         bf16=base.computes_in_bfloat16(config),
         activation_checkpointing=config.gradient_checkpointing is True,
-        # Said outright: several processes on CPUs would else each run all of it.
+        # Explicit: otherwise each of several processes on CPUs would run the whole step.
         use_cpu=config.device == "cpu" or not torch.accelerator.is_available(),
-        report_to="none",  # our own callback is added instead; see progress.tracker
+        report_to="none",  # progress.tracker adds the callback, so that its files are in ``out``
         eval_strategy="epoch" if config.eval_fraction else "no",
         logging_steps=1,
         logging_nan_inf_filter=False,
@@ -232,36 +238,40 @@ def training_arguments(config: FinetuneConfig, out: Path) -> "TrainingArguments"
         save_steps=config.save_steps,
         save_total_limit=None,  # checkpoints.Checkpoints deletes old ones, once a new one is whole
         disable_tqdm=True,
-        # Trainer would write False into the model's config; each forward says False itself.
+        # Trainer would write False into the saved config; each forward pass passes False itself.
         use_cache=True,
         remove_unused_columns=False,
         ddp_find_unused_parameters=False,
     )
 
 
-def _announce(
-    config: FinetuneConfig, trainer: "ResponseTrainer", encoded: EncodedExamples, console: "Console"
-) -> None:
-    if not trainer.is_world_process_zero():
-        return
+def _summary(
+    config: FinetuneConfig, trainer: "ResponseTrainer", encoded: EncodedExamples
+) -> list[str]:
+    """Return what a user should know before the first step, a line each."""
     audit = encoded.audit
     dropped = sum(audit["dropped"].values())
-    for line in (
+    lines = [
         f"{config.objective} of {config.base_model} ({config.method}) on {trainer.args.device}",
         f"{audit['examples']:,} examples: {audit[KEPT]:,} kept, {audit[TRUNCATED]:,} truncated, "
         f"{dropped:,} dropped; {audit['supervised_tokens']:,} of {audit['tokens']:,} tokens "
         "carry loss",
         *(f"{count:,} dropped: {reason}" for reason, count in audit["dropped"].items()),
         *(f"{count:,} responses {remark}" for remark, count in audit["remarks"].items()),
-    ):
-        console.print(line, highlight=False, soft_wrap=True)
+    ]
     if trainer.layout_reason:
-        console.print(
-            "padded micro-batches under the model's own attention, because flattened ones do not "
-            f"serve here: {trainer.layout_reason}",
-            highlight=False,
-            soft_wrap=True,
+        lines.append(
+            "training on padded micro-batches with the model's own attention, because it does not "
+            f"compute flattened ones exactly: {trainer.layout_reason}"
         )
+    return lines
+
+
+def _print(trainer: "ResponseTrainer", console: "Console", lines: Iterable[str]) -> None:
+    """Print lines that are not empty, in the first process alone."""
+    if trainer.is_world_process_zero():
+        for line in filter(None, lines):
+            console.print(line, highlight=False, soft_wrap=True)
 
 
 def _save(
@@ -271,7 +281,7 @@ def _save(
     out: Path,
     manifest: dict[str, Any],
 ) -> None:
-    """Write the model folder aside, move it into place, and only then say ``finished``."""
+    """Write the model folder aside, move it into place, and only then set ``finished``."""
     partial = out / PARTIAL
     if trainer.is_world_process_zero():
         shutil.rmtree(partial, ignore_errors=True)
@@ -280,7 +290,7 @@ def _save(
         trainer.save_model(str(partial))
         if not trainer.is_world_process_zero():
             return
-        # A pickle of Trainer's arguments; the manifest says the same, readably.
+        # A pickle of Trainer's arguments; the manifest holds the same settings as text.
         (partial / "training_args.bin").unlink(missing_ok=True)
         chat.tokenizer.save_pretrained(partial)
         generation: Any = trainer.accelerator.unwrap_model(trainer.model).generation_config

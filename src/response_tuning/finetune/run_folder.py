@@ -1,4 +1,4 @@
-"""Names inside a run's folder, how a model gets there whole, and what a kill may leave there."""
+"""Names inside a run's folder, and how a model appears there whole."""
 
 import shutil
 from collections.abc import Iterator
@@ -9,39 +9,39 @@ from response_tuning.artifacts import sync_folder
 from response_tuning.errors import EngineError, ResponseTuningError
 
 MANIFEST = "manifest.json"
-"""Says ``running`` until everything else is in place, then ``finished``."""
-METRICS = "metrics.jsonl"
+"""Its status is ``running`` until everything else is in place, then ``finished``."""
+METRICS_FILE = "metrics.jsonl"
 CHECKPOINTS = "checkpoints"
 TOKENS = "tokens"
-"""Encoded examples, kept as the checkpoints are: until the run has finished."""
+"""Encoded examples; deleted with the checkpoints when the run has finished."""
 PARTIAL = ".partial"
-"""The model's folder while it is written."""
+"""The model folder while it is written."""
 CARD = "README.md"
 
 _WEIGHTS = ("adapter_config.json", "adapter_model.safetensors", "model*.safetensors*")
 
 
 def forget(out: Path) -> None:
-    """Delete what a run would resume from, or be known as finished by.
+    """Delete what a run would resume from, and the manifest that marks it as finished.
 
-    The manifest goes last: without it, nobody would know whose checkpoints these are.
+    The manifest goes last: without it, nothing would tell whose checkpoints these are.
     """
     tidy(out)
-    (out / METRICS).unlink(missing_ok=True)
+    (out / METRICS_FILE).unlink(missing_ok=True)
     (out / MANIFEST).unlink(missing_ok=True)
 
 
 def tidy(out: Path) -> None:
-    """Delete what only an unfinished run has a use for."""
+    """Delete what only an unfinished run needs."""
     for name in (CHECKPOINTS, TOKENS, PARTIAL):
         shutil.rmtree(out / name, ignore_errors=True)
 
 
 @contextmanager
 def nothing_of_a_refused_run(data: Path, out: Path) -> Iterator[None]:
-    """Delete what was prepared if the run in ``out`` is refused before its manifest is written.
+    """Delete the prepared data if the run in ``out`` is refused before its manifest is written.
 
-    An engine that gives no answer refuses nothing: the same command asks again.
+    An engine that does not answer refuses nothing: the same command tries again.
     """
     prepared_before = data.exists()
     try:

@@ -1,8 +1,8 @@
-"""The start-up self-test: on the loaded model, a step must equal its documents one by one.
+"""The self-test at start: on the loaded model, a step must equal its documents one by one.
 
-A model that ignores document boundaries is silently wrong, and from outside it looks healthy. So
-the model itself is asked, before it is trained: logits of a whole micro-batch against those of each
-document alone under the model's stock attention.
+A model that ignores document boundaries trains wrongly and looks healthy from outside. So before
+training, the self-test compares the logits of a micro-batch with those of each document alone under
+the model's stock attention.
 """
 
 from collections.abc import Iterator, Sequence
@@ -23,13 +23,13 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 
-# Largest difference of a logit, relative to the largest logit, that rounding may explain; and how
-# much more than that a step without boundaries must differ, or the test would have shown nothing.
-TOLERANCE = {torch.float32: (1e-4, 10.0), torch.float64: (1e-6, 10.0)}
+# Largest difference of a logit, relative to the largest logit, that rounding may explain; and by
+# what factor a step without boundaries must exceed that, or the test would have no power.
+LOGIT_TOLERANCE = {torch.float32: (1e-4, 10.0), torch.float64: (1e-6, 10.0)}
 HALF_PRECISION = (5e-2, 2.0)
 
-# What a model's code raises when it cannot take flattened documents.
-_REFUSALS = (NotImplementedError, ValueError, TypeError, RuntimeError, KeyError, IndexError)
+# What the code of a model raises if it cannot compute flattened documents.
+_LAYOUT_ERRORS = (NotImplementedError, ValueError, TypeError, RuntimeError, KeyError, IndexError)
 
 
 class Choice(NamedTuple):
@@ -42,14 +42,14 @@ class Choice(NamedTuple):
 def choose_layout(model: "PreTrainedModel", window: int) -> Choice:
     """Return the first layout, flattened before padded, that this model computes exactly.
 
-    ``window`` is the longest document of the run, in tokens: a sliding window that no document
-    outgrows need not be tested.
+    ``window`` is the length of the run's longest document in tokens: a sliding window that no
+    document exceeds needs no test.
 
     Raises:
         ModelError: the model is exact in neither, or no causal language model.
     """
     was_training = model.training
-    model.train(False)
+    model.train(False)  # dropout would draw differently for a document alone
     try:
         check_causal(model, type(model).__name__)
         documents = _documents(model, window)
@@ -75,7 +75,7 @@ def attending(model: "PreTrainedModel", layout: BatchLayout) -> Iterator[None]:
         yield
         return
     stock = model.config._attn_implementation
-    model.set_attn_implementation(attention.NAME)
+    model.set_attn_implementation(attention.ATTENTION)
     try:
         yield
     finally:
@@ -127,7 +127,7 @@ def _logits_alone(model: "PreTrainedModel", document: Document) -> Tensor:
 
 def _tolerance(alone: Sequence[Tensor]) -> tuple[float, float]:
     """Return the entry for the precision in which the logits were computed."""
-    return TOLERANCE.get(alone[0].dtype, HALF_PRECISION)
+    return LOGIT_TOLERANCE.get(alone[0].dtype, HALF_PRECISION)
 
 
 def _flattened_fault(
@@ -146,7 +146,7 @@ def _flattened_fault(
 def _control_fault(
     model: "PreTrainedModel", documents: Sequence[Document], alone: Sequence[Tensor]
 ) -> str | None:
-    """Take the boundaries away: if nothing changes, agreement with them meant nothing."""
+    """Remove the boundaries: if the logits stay the same, agreement with them proves nothing."""
     one = Document(
         [token for document in documents for token in document.input_ids],
         [label for document in documents for label in document.labels],
@@ -165,10 +165,10 @@ def _fault(
     documents: Sequence[Document],
     alone: Sequence[Tensor],
 ) -> str | None:
-    """Say what is wrong with ``layout`` on this model, or None."""
+    """Return what is wrong with ``layout`` on this model, or None."""
     try:
         difference = _difference(model, layout.build(documents), documents, alone)
-    except _REFUSALS as refusal:
+    except _LAYOUT_ERRORS as refusal:
         return str(refusal).splitlines()[0] if str(refusal) else type(refusal).__name__
     if not difference <= _tolerance(alone)[0]:
         return f"logits differ by {difference:.1e} of the largest from one document at a time"
@@ -188,6 +188,7 @@ def _difference(
         for name, value in batch.items()
     }
     logits = model(**arguments(on_device)).logits.float().reshape(-1, alone[0].shape[-1])
+    # Both (S, V): `arguments` asks for the positions whose next token has a label.
     expected = torch.cat(
         [
             each.float()[[label != IGNORED for label in [*document.labels[1:], IGNORED]]]
@@ -201,15 +202,15 @@ def _difference(
 
 @contextmanager
 def _counted_calls() -> Iterator[list[int]]:
-    """Count the calls of our attention inside the block (the first forward is one per layer)."""
+    """Count the calls of our attention inside the block: a forward pass makes one per layer."""
     calls: list[int] = []
 
     def counted(module: torch.nn.Module, *args: Tensor, **kwargs: object) -> object:
         calls.append(id(module))
         return attention.document_attention(module, *args, **kwargs)  # type: ignore[arg-type]
 
-    AttentionInterface.register(attention.NAME, counted)
+    AttentionInterface.register(attention.ATTENTION, counted)
     try:
         yield calls
     finally:
-        AttentionInterface.register(attention.NAME, attention.document_attention)
+        AttentionInterface.register(attention.ATTENTION, attention.document_attention)

@@ -1,4 +1,4 @@
-"""What a run trains on, for eyes: which text carries loss, how long rows are, what was left out."""
+"""Shows what a run trains on: which text carries loss, how long rows are, what was dropped."""
 
 import json
 from array import array
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 
-BINS = 12
+LENGTH_BINS = 12
 """Bars of the length histogram."""
 
 
 class Entry(NamedTuple):
-    """One assistant turn, or one whole row that gave none."""
+    """One assistant turn, or a whole row without any."""
 
     row: int
     turn: int
@@ -37,7 +37,7 @@ class Entry(NamedTuple):
 
     @property
     def trained(self) -> bool:
-        """Whether it is trained on."""
+        """Whether the model is trained on it."""
         return bool(self.input_ids)
 
 
@@ -63,7 +63,7 @@ class Stretch(NamedTuple):
 
 
 class Overview(NamedTuple):
-    """All that ``rtune show`` shows."""
+    """Everything that ``rtune show`` prints."""
 
     shown: list[Entry]
     statuses: Counter[str]
@@ -94,12 +94,13 @@ def entries(rows: Iterable[EncodedRow], data: Path) -> Iterator[Entry]:
     return merge(encoded, dropped, key=lambda entry: (entry.row, entry.turn))
 
 
-def overview(found: Iterable[Entry], data: Path, show: int) -> Overview:
-    """Count everything, and keep ``show`` entries: those that are trained on come first."""
+def overview(all_entries: Iterable[Entry], data: Path, show: int) -> Overview:
+    """Count all entries and keep ``show`` of them, preferring those that are trained on."""
     statuses, remarks, lengths = Counter[str](), Counter[str](), array("i")
     supervised = 0
+    # Only `show` entries of either kind are in memory, however many there are.
     first: dict[bool, list[Entry]] = {True: [], False: []}
-    for entry in found:
+    for entry in all_entries:
         if len(first[entry.trained]) < show:
             first[entry.trained].append(entry)
         statuses[entry.status] += 1
@@ -116,13 +117,13 @@ def _supervised(entry: Entry) -> int:
     return len(entry.labels) - entry.labels.count(IGNORED)
 
 
-def as_jsonl(found: Iterable[Entry]) -> Iterator[str]:
+def as_jsonl(all_entries: Iterable[Entry]) -> Iterator[str]:
     """Yield one JSON object for each row of the file, in file order.
 
     A row that holds several assistant turns has its first turn at the top and the others, in
     order, under ``more``. A turn has ``weights`` where labelled tokens weigh other than 1.
     """
-    for index, turns in groupby(found, key=lambda entry: entry.row):
+    for index, turns in groupby(all_entries, key=lambda entry: entry.row):
         first, *others = map(_as_object, turns)
         yield json.dumps({"index": index, **first, **({"more": others} if others else {})})
 
@@ -139,8 +140,9 @@ def stretches(entry: Entry, chat: Chat) -> Iterator[Stretch]:
     plain = [float(label != IGNORED) for label in entry.labels]
     for weight, tokens_of_it in groupby(entry.weights or plain):
         end = start + len(list(tokens_of_it))
-        # Decoded from the start: alone, a stretch would lose its first space in SentencePiece. And
-        # as far as it is the whole text's: cut bytes can swallow what stands before them.
+        # Decode from the start of the row: alone, a stretch would lose its first space in
+        # SentencePiece. Compare with the whole text: bytes of a character that was cut in two can
+        # change the characters before them.
         pairs = zip(chat.decode(entry.input_ids[:end]), whole, strict=False)
         until = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
         tokens = chat.tokenizer.convert_ids_to_tokens(entry.input_ids[start:end])
@@ -148,25 +150,25 @@ def stretches(entry: Entry, chat: Chat) -> Iterator[Stretch]:
         start, read = end, until
 
 
-class Bar(NamedTuple):
+class HistogramBar(NamedTuple):
     """One bar of the histogram: rows of ``low`` to ``high`` tokens."""
 
     low: int
     high: int
     rows: int
     share: float
-    """Of the tallest bar."""
+    """Its height relative to the tallest bar."""
 
 
-def histogram(lengths: Sequence[int]) -> list[Bar]:
+def histogram(lengths: Sequence[int]) -> list[HistogramBar]:
     """Count lengths in equal bins from 1 to the longest."""
     if not lengths:
         return []
-    width = -(-max(lengths) // BINS)
+    width = -(-max(lengths) // LENGTH_BINS)
     counts = Counter((length - 1) // width for length in lengths)
     tallest = max(counts.values())
     return [
-        Bar(place * width + 1, (place + 1) * width, counts[place], counts[place] / tallest)
+        HistogramBar(place * width + 1, (place + 1) * width, counts[place], counts[place] / tallest)
         for place in range(max(counts) + 1)
     ]
 
@@ -177,7 +179,7 @@ def print_overview(view: Overview, chat: Chat, console: "Console") -> None:
 
     for entry in view.shown:
         place = f"row {entry.row}" + (f" turn {entry.turn}" if entry.turn else "")
-        # As Text, because words of the data may look like rich's markup.
+        # As Text, because the data may look like rich's markup.
         head = Text(
             f"{place}: {entry.status}, {len(entry.input_ids)} tokens, "
             f"{_supervised(entry)} carry loss" + (f" ({entry.where})" if entry.where else ""),
@@ -201,12 +203,12 @@ def print_overview(view: Overview, chat: Chat, console: "Console") -> None:
 
 
 def _visible(text: str) -> str:
-    """Spell out what a terminal would obey, or not show."""
+    """Spell out characters that a terminal would obey or hide."""
     return "".join(c if c.isprintable() or c in "\n\t" else ascii(c)[1:-1] for c in text)
 
 
 def audit_lines(view: Overview) -> list[str]:
-    """Return the audit, one line for each fate."""
+    """Return the audit: one line per outcome."""
     total = sum(view.statuses.values())
     lines = [f"{view.source_rows:,} rows, {total:,} rows or turns accounted for:"]
     lines += [f"  {count:>9,}  {status}" for status, count in view.statuses.most_common()]
@@ -225,7 +227,7 @@ def _classes(stretch: Stretch) -> str:
 
 
 def write_html(view: Overview, chat: Chat, path: Path, title: str) -> None:
-    """Write one self-contained page; all text of the data is escaped."""
+    """Write one self-contained page; all text from the data is escaped."""
     import jinja2
 
     from response_tuning.artifacts import written_aside

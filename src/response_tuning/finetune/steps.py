@@ -184,6 +184,8 @@ def pack(units: Sequence[Sequence[int]], budget: int) -> list[list[int]]:
     ``units`` are the lengths of the documents of each. A unit longer than the budget has a
     micro-batch to itself.
     """
+    # Long units first: they leave the gaps that short ones fill. The order within the step changes
+    # no result, because the loss is a sum over all micro-batches.
     totals = [sum(unit) for unit in units]
     bins: list[list[int]] = []
     room: list[int] = []
@@ -222,6 +224,7 @@ def flattened(documents: Sequence[Document]) -> Batch:
     """
     ids = [token for document in documents for token in document.input_ids]
     positions = [p for document in documents for p in range(len(document.input_ids))]
+    # Shifted before documents are joined, or the last token of one would predict the next one.
     labels = [label for document in documents for label in shifted(document.labels)]
     lengths = [len(document.input_ids) for document in documents]
     return {

@@ -1,7 +1,7 @@
 """Encoded rows on disk: memory holds 24 bytes of a row, whatever its length.
 
-A store is a folder that is there whole or not at all, and sealed. Its name is a digest of all that
-decides what is in it: see ``dataset.store_folder``.
+A store is a sealed folder that exists whole or not at all. Its name is a digest of everything that
+decides its content: see ``dataset.store_folder``.
 """
 
 import shutil
@@ -23,7 +23,7 @@ from response_tuning.finetune.rows import KEPT, TRUNCATED, EncodedRow, Span, lab
 from response_tuning.finetune.steps import ALONE, Document, gathered
 
 VERSION = 3
-"""Of what the files below hold; a store of another version is written again."""
+"""Version of the files below; a store of another version is written again."""
 IDS_FILE = "ids.bin"
 """All rows end to end, as 4-byte integers of this machine: a row's token ids, then its spans.
 
@@ -52,9 +52,10 @@ class StoredDocuments(Dataset[Document]):
     def __getitem__(self, index: int) -> Document:
         start, length = self._starts[index], self.lengths[index]
         end = start + length + 3 * self._spans[index]
-        found = array("i")
-        found.frombytes(self._ids[found.itemsize * start : found.itemsize * end])
-        ids, spans = found[:length].tolist(), _spans(found[length:])
+        integers = array("i")
+        size = integers.itemsize
+        integers.frombytes(self._ids[size * start : size * end])
+        ids, spans = integers[:length].tolist(), _spans(integers[length:])
         return Document(ids, labelled(ids, spans), weighted(length, spans), self.examples[index])
 
     @cached_property
@@ -81,7 +82,7 @@ def _spans(integers: "array[int]") -> list[Span]:
 
 
 def write(rows: Iterable[EncodedRow], folder: Path) -> None:
-    """Leave the rows that are trained on in ``folder``, and count all of them."""
+    """Write the rows that are trained on to ``folder``, and count every row."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     partial = Path(tempfile.mkdtemp(".partial", f"{folder.name}.", folder.parent))
     try:
@@ -94,7 +95,7 @@ def write(rows: Iterable[EncodedRow], folder: Path) -> None:
         except OSError:
             if not folder.exists():
                 raise
-            # Another process, on a node that did not see this one's, has written the same.
+            # A process on another node, which did not see this partial folder, wrote the same.
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 

@@ -1,8 +1,8 @@
-"""Text that carries loss becomes ids that spell it; what may teach something else is found.
+"""Text that carries loss becomes ids that spell it; problems drop the row or add a remark.
 
-A tokenizer that lacks a character leaves it out, or has an unknown token for it. What it declares
-as its normal form (NFC, lower case, single spaces) is another matter: it reads every text so, in
-training and in serving. The first costs the row, the second is a remark.
+A tokenizer that lacks a character leaves it out or uses its unknown token: the row is dropped. A
+tokenizer that normalizes text (NFC, lower case, single spaces) does so in training and in serving
+alike: the row gets a remark.
 """
 
 import json
@@ -19,8 +19,8 @@ from response_tuning.templates import Chat
 NORMALISED = "are learned in the tokenizer's normal form (Unicode, case or spaces), as it reads all"
 UNSPELLABLE = "characters that the tokenizer cannot spell"
 
-# What families of models begin or end turns with. Written out in an answer, it is a leftover of
-# somebody's rendered conversations, whether this tokenizer has such a token or not.
+# Markers with which families of models begin or end turns. In the text of an answer, they are left
+# over from conversations that someone rendered, whether this tokenizer has such a token or not.
 _LEFT, _RIGHT = "(?:<|&lt;)", "(?:>|&gt;)"
 _KNOWN = (
     # Llama 3, ChatML, Phi; with wide bars, DeepSeek
@@ -30,11 +30,11 @@ _KNOWN = (
     rf"\[/?inst\]|{_LEFT}{_LEFT}/?sys{_RIGHT}{_RIGHT}",
 )
 _NEXT_SPEAKER = r"#{2,4} ?(?:human|user):"
-"""A header of somebody else's turn, where an answer ends."""
+"""Header of a user's turn, found where an answer ends."""
 _AFTER = "[\\s.,;:!?\"'\u2019\u201d\u00bb)]*"
-"""What may stand behind a mark at the end of a text."""
-_SHOWN = 64
-"""Characters at either end of a text in which such a mark is looked for."""
+"""What may follow a marker at the end of a text."""
+_SEARCHED = 64
+"""Characters at either end of a text that are searched for a marker."""
 
 
 class EncodedText(NamedTuple):
@@ -44,7 +44,7 @@ class EncodedText(NamedTuple):
     fault: str = ""
     """Why a row that holds it is dropped."""
     remarks: tuple[str, ...] = ()
-    """What a person should know about it, to follow a number of responses."""
+    """What a person should know about it, as a phrase that follows a number of responses."""
 
 
 class Supervised:
@@ -59,22 +59,22 @@ class Supervised:
         own = [token.content for id_, token in added.items() if token.special or id_ == self._stop]
         self._mark = "|".join((*map(_escaped, sorted(own, key=len, reverse=True)), *_KNOWN))
         self._spelt: dict[str, bool] = {}
-        """Characters of such texts, and whether they come back alone."""
+        """Characters of texts that cannot be spelled, and whether each one survives on its own."""
 
     def encode(self, texts: Sequence[str]) -> list[EncodedText]:
-        """Return each text in ids, with what is wrong or odd about it."""
+        """Return the ids of each text, with its fault or remarks."""
         ids, read = self._encode_and_decode(texts)
         return list(map(self._judged, texts, ids, read))
 
     @property
     def lost(self) -> list[str]:
-        """Characters, met so far, that the tokenizer cannot spell."""
+        """Characters met so far that the tokenizer cannot spell."""
         return [character for character, is_spelt in self._spelt.items() if not is_spelt]
 
     def _encode_and_decode(self, texts: Sequence[str]) -> tuple[list[list[int]], list[str]]:
         encoded = self._continuation.encode_batch_fast(texts, add_special_tokens=False)
         ids = [each.ids for each in encoded]
-        # Behind a token, because at the start of a text SentencePiece's decoder takes a space away.
+        # After a token, because SentencePiece's decoder removes a space at the start of a text.
         behind = [[self._stop, *each] for each in ids]
         decoded = self._continuation.decode_batch(behind, skip_special_tokens=False)
         start = len(self._continuation.decode([self._stop], skip_special_tokens=False))
@@ -97,15 +97,15 @@ class Supervised:
             self._spelt[character] = read in (character, self._normalised(character))
 
     def _written_marks(self, text: str) -> tuple[str, ...]:
-        head, tail = text.lstrip()[:_SHOWN], text.rstrip()[-_SHOWN:]
+        head, tail = text.lstrip()[:_SEARCHED], text.rstrip()[-_SEARCHED:]
         begun, ended = self._marks
-        found = []
+        places = []
         if mark := begun.match(head):
-            found.append(f"begin with {mark[0]!r}")
+            places.append(f"begin with {mark[0]!r}")
         if mark := ended.search(tail):
-            found.append(f"end in {mark[1]!r}")
+            places.append(f"end in {mark[1]!r}")
         advice = "as text: the model learns to write it; remove it from the data"
-        return tuple(f"{place} {advice}" for place in found)
+        return tuple(f"{place} {advice}" for place in places)
 
     @cached_property
     def _marks(self) -> tuple[re.Pattern[str], re.Pattern[str]]:
@@ -120,10 +120,11 @@ class Supervised:
 
     @cached_property
     def _normalizer(self) -> "Normalizer | None":
-        """The tokenizer's own normalizer, but for the sign that stands for a space within."""
+        """The tokenizer's own normalizer, which writes a space as a space."""
         declared = json.loads(self._continuation.to_str())["normalizer"]
         if declared is None:
             return None
+        # A normalizer cannot be built from JSON; a tokenizer that holds one can.
         alone = Tokenizer.from_str(
             json.dumps(
                 {
@@ -139,7 +140,7 @@ class Supervised:
 
 
 def _escaped(mark: str) -> str:
-    """Return a pattern for ``mark``, as it stands or escaped for HTML."""
+    """Return a pattern for ``mark``, as it is or escaped for HTML."""
     return re.escape(mark).replace("<", _LEFT).replace(">", _RIGHT)
 
 

@@ -109,7 +109,7 @@ class ResponseTrainer(Trainer):
         self._extra_weight = 0.0
         """By how much the weights of a step add up to more than its supervised tokens."""
         self.may_checkpoint = False
-        """Whether activations may be computed twice where one document alone does not fit."""
+        """Whether to compute activations twice if a document does not fit by itself."""
         self.backed_off: list[dict[str, int | bool]] = []
         """What was changed when memory ran out, and in which step."""
 
@@ -129,7 +129,7 @@ class ResponseTrainer(Trainer):
             return super().train(*args, **kwargs)
 
     def get_train_dataloader(self) -> StepLoader:
-        """Return the loader of steps. It is not prepared by Accelerate: it shares steps itself."""
+        """Return the loader of steps. Accelerate does not prepare it: it shares steps by itself."""
         dataset: Any = self.train_dataset
         partners = fixed_partners(dataset)
         if self._document_loss and self._document_loss.partners:
@@ -146,10 +146,10 @@ class ResponseTrainer(Trainer):
         return StepLoader(dataset, sampler, self.args.dataloader_num_workers)
 
     def _run_epoch(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - Trainer's
-        """Take no step after the last: Trainer stops after a step only, so one too late if resumed.
+        """Take no step after the last: Trainer checks only after a step, one too late on resuming.
 
-        A kill between the last checkpoint and the end leaves a run in the middle of an epoch, with
-        nothing left to do, where ``max_steps`` or a fraction of an epoch ends it.
+        After a kill between the last checkpoint and the end, a run that ``max_steps`` or a fraction
+        of an epoch ends resumes in the middle of an epoch with no step left.
         """
         if self.state.global_step >= self.state.max_steps:
             self.control.should_training_stop = True
@@ -157,7 +157,7 @@ class ResponseTrainer(Trainer):
             super()._run_epoch(*args, **kwargs)  # type: ignore[no-untyped-call]
 
     def _save_checkpoint(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - Trainer's
-        """Save as Trainer does; where the disk is full, leave nothing and say so in one line."""
+        """Save as Trainer does; if the disk is full, leave nothing and raise a one-line error."""
         folder = Path(self.args.output_dir or ".")  # Trainer's default is set when it begins
         with saving(folder / f"checkpoint-{self.state.global_step}"):
             super()._save_checkpoint(*args, **kwargs)
@@ -275,7 +275,7 @@ class ResponseTrainer(Trainer):
         step = self.state.global_step + 1
         checkpointing = self._base.is_activation_checkpointing
         if self.args.parallel_mode == ParallelMode.DISTRIBUTED:
-            # DDP and FSDP keep track of what a step has exchanged, even where there is one process.
+            # DDP and FSDP track what a step has exchanged, even with a single process.
             raise ModelError(
                 f"out of memory in step {step}, in a micro-batch of {tokens:,} tokens on process "
                 f"{self.args.process_index}: launched processes cannot take a step again; go on "
@@ -284,11 +284,11 @@ class ResponseTrainer(Trainer):
         if units > 1:
             self.tokens_per_micro_batch = tokens // 2
             change: dict[str, int | bool] = {"tokens_per_micro_batch": tokens // 2}
-            said = f"at most {tokens // 2:,} tokens at once"
+            remedy = f"at most {tokens // 2:,} tokens at once"
         elif self.may_checkpoint and not checkpointing:
             self._base.activation_checkpointing_enable()
             change = {"gradient_checkpointing": True}
-            said = "gradient checkpointing"
+            remedy = "gradient checkpointing"
         else:
             less = "" if checkpointing else "--set finetune.gradient_checkpointing=true, "
             raise ModelError(
@@ -299,7 +299,7 @@ class ResponseTrainer(Trainer):
             "step %d: no memory for %s tokens at once; it is taken again with %s",
             step,
             f"{tokens:,}",
-            said,
+            remedy,
         )
         self.backed_off.append({"step": step, **change})
 
@@ -334,11 +334,11 @@ class ResponseTrainer(Trainer):
         return MicroBatch(inputs, documents, weights)
 
     def _cast_once(self) -> AbstractContextManager[None]:
-        """Keep PEFT from casting each layer's input to an adapter's float32, only to be cast back.
+        """Keep PEFT from casting each layer's input to an adapter's float32, and back at once.
 
-        The numbers are the same, because every bfloat16 number is a float32 number; but dropout's
-        gradients are scaled in bfloat16, as QLoRA's always are. What is spared is time on the
-        device, and a copy of each linear layer's input until the backward pass.
+        The numbers are the same, because every bfloat16 number is a float32 number; only dropout's
+        gradients are scaled in bfloat16, as they always are with QLoRA. It saves time on the device
+        and a copy of each linear layer's input until the backward pass.
         """
         model: Any = self.model
         if not hasattr(model, "peft_config") or self.accelerator.mixed_precision == "no":
@@ -360,7 +360,7 @@ class ResponseTrainer(Trainer):
         return 1 if dataset is None else max(lengths_of(dataset), default=1)
 
     def _refuse_its_own_loss(self) -> None:
-        """Refuse a model whose loss would ignore what the objective says about the loss.
+        """Refuse a model whose own loss function would ignore weights and terms.
 
         Raises:
             ModelError: its loss is not transformers' usual one.
@@ -389,8 +389,8 @@ class ResponseTrainer(Trainer):
             "compute_loss_func": self.compute_loss_func is not None,
             "a model whose loss takes no num_items_in_batch": not self.model_accepts_loss_kwargs,
         }
-        for name, found in refused.items():
-            if found:
+        for name, is_set in refused.items():
+            if is_set:
                 raise ConfigError(
                     f"{name}: a step here is a fixed set of examples with one mean over its "
                     "supervised tokens; leave this at its default"

@@ -1,4 +1,4 @@
-"""Notes the prompts in which a template leaves out a message or changes it."""
+"""Notes prompts in which a template leaves out or changes a message."""
 
 from collections.abc import Sequence
 
@@ -9,11 +9,11 @@ ALTERED = "follow prompts in which the template leaves out or changes a message"
 
 
 class Witness(Chat):
-    """A chat for one objective, which renders its prompts."""
+    """A chat that renders the prompts of one objective and watches them."""
 
     def __init__(self, chat: Chat) -> None:
         super().__init__(chat.tokenizer)
-        self.__dict__.update(chat.__dict__)  # what it has found out about its template
+        self.__dict__.update(chat.__dict__)  # what the chat has computed about its template
         self._altered = False
 
     def prompt(self, messages: Sequence[Message]) -> str:

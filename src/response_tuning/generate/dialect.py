@@ -35,6 +35,7 @@ def fields(
     if sampling.stop:
         sent["stop"] = list(sampling.stop)
     if isinstance(request, Question):
+        # A server without structured output answers freely; the caller then parses what it gets.
         form = {"name": "reply", "strict": True, "schema": request.form}
         sent["response_format"] = {"type": "json_schema", "json_schema": form}
     return {name: value for name, value in sent.items() if name not in refused}

@@ -12,6 +12,7 @@ from response_tuning import seals
 from response_tuning.artifacts import package_versions, read_json, sync_file, write_json
 from response_tuning.configs import Config
 from response_tuning.errors import ConfigError
+from response_tuning.folders import folder_state
 from response_tuning.miniature.corpus import documents
 from response_tuning.miniature.curve import draw_losses
 from response_tuning.miniature.pretrain import PretrainConfig, Run
@@ -65,9 +66,10 @@ def build_base(config: BuildConfig, out: Path, progress: Callable[[int, int], No
 def _claim(path: Path, config: BuildConfig) -> None:
     """Record the settings, so that another build cannot resume from this one's checkpoint."""
     wanted = config.model_dump(mode="json")
-    if not path.exists():
+    state = folder_state(path.parent, read_json(path) if path.exists() else None, wanted)
+    if not state.recorded:
         write_json(path, wanted)
-    elif read_json(path) != wanted:
+    elif state.changed:
         raise ConfigError(
             f"{path} belongs to another build; choose another --out, or delete the folder"
         )

@@ -6,7 +6,11 @@ from pathlib import Path
 from response_tuning.artifacts import read_json
 from response_tuning.errors import ModelError
 
-ADAPTER, CONFIG, GENERATION = "adapter_config.json", "config.json", "generation_config.json"
+ADAPTER_CONFIG, CONFIG, GENERATION_CONFIG = (
+    "adapter_config.json",
+    "config.json",
+    "generation_config.json",
+)
 ADAPTER_WEIGHTS, WEIGHTS, INDEX = (
     "adapter_model.safetensors",
     "model.safetensors",
@@ -29,14 +33,14 @@ _MASKS = (".attn.bias", ".attention.bias", ".masked_bias", "position_ids")
 
 
 def kind(folder: Path) -> str:
-    """Return ``ADAPTER`` or ``CONFIG``: whether ``folder`` holds an adapter or a whole model.
+    """Return whether ``folder`` holds an adapter (``ADAPTER_CONFIG``) or a whole model (``CONFIG``).
 
     Raises:
         ModelError: it holds neither, or both.
     """
     # Some tools save the base's config.json beside an adapter, and a merge may leave
     # adapter_config.json beside a whole model. So the weights decide where they are present.
-    has_adapter = (folder / ADAPTER).is_file()
+    has_adapter = (folder / ADAPTER_CONFIG).is_file()
     whole = has_weights(folder)
     if has_adapter and whole and (folder / ADAPTER_WEIGHTS).is_file():
         raise ModelError(
@@ -44,12 +48,12 @@ def kind(folder: Path) -> str:
             "clear which one to load; move one of them to another folder"
         )
     if has_adapter and not whole:
-        return ADAPTER
+        return ADAPTER_CONFIG
     if (folder / CONFIG).is_file():
         return CONFIG
     if has_adapter:
-        return ADAPTER
-    raise ModelError(f"{folder}: not a model folder: it has no {CONFIG} and no {ADAPTER}")
+        return ADAPTER_CONFIG
+    raise ModelError(f"{folder}: not a model folder: it has no {CONFIG} and no {ADAPTER_CONFIG}")
 
 
 def check_folder(folder: Path) -> None:
@@ -60,6 +64,7 @@ def check_folder(folder: Path) -> None:
     """
     if folder.is_file():
         raise ModelError(f"{folder}: a file; give the folder that holds the model")
+    # Every file that is read later: a tokenizer may be stored in LFS as well as the weights.
     for file in files(folder):
         with file.open("rb") as content:
             if content.read(len(_POINTER)) == _POINTER:
@@ -79,14 +84,14 @@ def check_weights(folder: Path) -> None:
         DataError: a file beside them is not JSON.
     """
     check_folder(folder)
-    if (folder / ADAPTER).is_file() and has_weights(folder):
+    if (folder / ADAPTER_CONFIG).is_file() and has_weights(folder):
         # transformers would load the base that the adapter names, and ignore these weights.
         raise ModelError(
-            f"{folder}: holds a whole model and a stray {ADAPTER} without an adapter's weights; "
-            f"delete {folder / ADAPTER} to use the whole model"
+            f"{folder}: holds a whole model and a stray {ADAPTER_CONFIG} without an adapter's "
+            f"weights; delete {folder / ADAPTER_CONFIG} to use the whole model"
         )
-    if (folder / GENERATION).is_file():
-        read_json(folder / GENERATION)  # transformers ignores one that it cannot read
+    if (folder / GENERATION_CONFIG).is_file():
+        read_json(folder / GENERATION_CONFIG)  # transformers ignores one that it cannot read
     if (folder / WEIGHTS).is_file():
         _check_types([folder / WEIGHTS])
     elif (folder / INDEX).is_file():
@@ -150,6 +155,7 @@ def _other_format(folder: Path) -> str:
 def _check_types(paths: list[Path]) -> None:
     from safetensors import SafetensorError
 
+    # transformers would load 8-bit integers as if they were weights, without their scales.
     for path in paths:
         try:
             types = dict(_types(path))

@@ -32,7 +32,7 @@ def load(
         TemplateError: the model has no chat template and ``template`` is None.
     """
     folder = locate(model, revision)
-    is_adapter = files.kind(folder.path) == files.ADAPTER
+    is_adapter = files.kind(folder.path) == files.ADAPTER_CONFIG
     base = locate_base(folder) if is_adapter else folder
     # Before gigabytes are loaded. The digests are kept, so the identity reads no file again.
     if is_adapter:
@@ -113,7 +113,9 @@ def _stop_ids(chat: Chat, generation_config: "GenerationConfig", name: str) -> t
     declared = generation_config.eos_token_id
     own = declared if isinstance(declared, list) else [] if declared is None else [declared]
     if not all(isinstance(stop, int) for stop in own):
-        raise ModelError(f"{name}: eos_token_id in {files.GENERATION} is no token id: {declared!r}")
+        raise ModelError(
+            f"{name}: eos_token_id in {files.GENERATION_CONFIG} is no token id: {declared!r}"
+        )
     try:
         turn_end = [chat.turn_end.stop_id]
     except TemplateError:  # turns end in text, as in a prompt of examples: stop strings end them

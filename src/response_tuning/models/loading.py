@@ -72,7 +72,7 @@ def load_config(model: ModelFolder) -> "PretrainedConfig":
     with _by_its_name(model):
         files.check_folder(folder)
         kind = files.kind(folder)
-    if kind == files.ADAPTER:
+    if kind == files.ADAPTER_CONFIG:
         raise ModelError(
             f"{name}: cannot be loaded: it is an adapter, not a whole model; give its base, or "
             "merge it first"
@@ -84,6 +84,7 @@ def load_config(model: ModelFolder) -> "PretrainedConfig":
             raise ModelError(f"{name}: cannot be loaded: its {files.CONFIG} is no JSON object")
         _check_kind(raw, name)
         config: PretrainedConfig = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+        config.name_or_path = model.source
     if getattr(config, "is_encoder_decoder", False):
         raise ModelError(
             f"{name}: cannot be loaded: '{config.model_type}' is an encoder-decoder model, not a "
@@ -104,6 +105,7 @@ def load_tokenizer(
 
     with _by_its_name(model):
         files.check_folder(model.path)
+    # Without any of its files, AutoTokenizer builds an empty tokenizer for some model types.
     if not files.has_tokenizer(model.path):
         raise ModelError(f"{model.name}: {what}: it has no tokenizer.json; copy it there")
     with explained(model.name, what):
@@ -226,6 +228,8 @@ def _check_kind(raw: Mapping[str, Any], name: object) -> None:
             f"{name}: cannot be loaded: transformers {__version__} does not know the model type "
             f"{kind!r}{own}"
         )
+    # By ``architectures`` too: a Llama classifier has the model type of a Llama, and a random head
+    # would be put in the place of its own.
     saved = [str(one) for one in raw.get("architectures") or []]
     other = [one for one in saved if _OTHER_TASKS.search(one)]
     if kind not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES or (saved and len(other) == len(saved)):

@@ -90,6 +90,7 @@ class LocalModel:
         with quiet():
             prompt = self.chat.encode(self.chat.prompt(messages))
         self.check_ids(prompt)
+        # Positions end at the context: beyond it, a model computes nonsense or fails.
         if self.context is None:
             return Draft(prompt, sampling.max_new_tokens)
         room = self.context - len(prompt)
@@ -244,6 +245,7 @@ class _Batch:
         """
         import torch
 
+        # The loop of transformers, which this one replaces, would have fed the streamer.
         if self._streamer is not None:
             self._streamer.put(torch.tensor(new))
         for row in self._active:

@@ -1,7 +1,7 @@
-"""The one place that finds a model, and says which one it is.
+"""The one place that locates a model and gives it an identity.
 
-A model is a folder, the shipped ``miniature``, or a hub id at a commit. Every stage gets it here,
-so that a model has one identity, whoever asks.
+A model is a folder, the shipped ``miniature``, or a hub id at a commit. Every stage locates models
+here, so a model has the same identity in every manifest, key and report.
 """
 
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from response_tuning.errors import ModelError
 from response_tuning.models import files
 from response_tuning.readers import one_line
 
-_LOCAL, _WHOLE_FOLDER = "local@", "sha256:"
+_FOLDER, _WHOLE_FOLDER = "local@", "sha256:"
 """How the identity of a folder begins now, and how it began in earlier versions."""
 
 
@@ -23,20 +23,21 @@ class ModelFolder:
     """A folder that holds a model or an adapter: the user's own, or the hub's cache."""
 
     name: str
-    """What the user calls it; messages about the model begin with it."""
+    """The user's name of it; messages about the model begin with it."""
     path: Path
     commit: str = ""
     """Of a hub model; empty for a folder of the user's."""
 
     @property
     def identity(self) -> str:
-        """``id@commit`` of a hub model; a digest of what decides a folder's answers.
+        """``id@commit`` of a hub model; ``local@<digest>`` of a folder.
 
-        Without its place, its README or the run's own records: a copy is the same model.
+        The digest covers the files that decide what the model generates. A folder's path, README
+        and manifest are no part of it: a copy is the same model.
         """
         if self.commit:
             return f"{self.name}@{self.commit}"
-        return _LOCAL + digest(*(f"{f.name} {sha256(f)}" for f in files.files(self.path)))
+        return _FOLDER + digest(*(f"{f.name} {sha256(f)}" for f in files.files(self.path)))
 
     @property
     def source(self) -> str:
@@ -44,9 +45,9 @@ class ModelFolder:
         return miniature.resolved(self.name)
 
     def is_known_as(self, recorded: str) -> bool:
-        """Say whether an identity that a run recorded is this model's.
+        """Whether an identity that a run recorded is this model's.
 
-        Earlier versions recorded a digest of all files of a base's folder.
+        Earlier versions recorded a digest of all files in the base's folder.
         """
         if not recorded.startswith(_WHOLE_FOLDER):
             return recorded == self.identity
@@ -55,18 +56,19 @@ class ModelFolder:
 
 
 def locate(model: str, revision: str = "main", *, weights: bool = True) -> ModelFolder:
-    """Return the folder of a model; what the hub's cache lacks of it is downloaded.
+    """Return the folder of a model, and download what the hub's cache lacks.
 
-    Without ``weights``, the hub is asked for the configuration and the tokenizer alone.
+    Without ``weights``, only the configuration and the tokenizer are downloaded.
 
     Raises:
-        ModelError: it is no folder, and neither the hub nor its cache can give it.
+        ModelError: it is no folder, and neither the hub nor its cache has it.
     """
     folder = Path(miniature.resolved(model))
     if folder.is_dir():
         return ModelFolder(model, folder)
     if folder.exists():
         raise ModelError(f"{model}: a file; give the folder that holds the model")
+    # Not a hub id: asking the hub would only turn a typo into a confusing message.
     if model.startswith((".", "/", "~")) or model.count("/") > 1:
         raise ModelError(f"{model}: no such folder")
     path = _snapshot(model, revision, files.FILES if weights else files.WITHOUT_WEIGHTS)
@@ -77,19 +79,20 @@ def locate_base(adapter: ModelFolder) -> ModelFolder:
     """Return the folder of the model that an adapter was trained on.
 
     Raises:
-        ModelError: the adapter names none, it cannot be found, or it is an adapter itself.
+        ModelError: the adapter names no base, or the base is missing or an adapter itself.
     """
-    where = adapter.path / files.ADAPTER
+    where = adapter.path / files.ADAPTER_CONFIG
     settings = read_json(where)
     named = settings.get("base_model_name_or_path")
     if not (named and isinstance(named, str)):
         raise ModelError(f"{where}: it names no base model; set base_model_name_or_path")
+    # A base that PEFT saved without a revision is the hub's main branch.
     try:
         base = locate(named, settings.get("revision") or "main")
         kind = files.kind(base.path)
     except ModelError as error:
         raise ModelError(f"{where}: its base model: {error}") from error
-    if kind == files.ADAPTER:
+    if kind == files.ADAPTER_CONFIG:
         raise ModelError(f"{where}: its base model {base.path} is an adapter: merge that")
     return base
 
@@ -98,24 +101,26 @@ def identity(model: str, revision: str = "main") -> str:
     """Return which model ``model`` is, without loading it; an adapter's includes its base's.
 
     Raises:
-        ModelError: it cannot be found.
+        ModelError: the model is missing.
     """
     folder = locate(model, revision)
-    if files.kind(folder.path) == files.ADAPTER:
+    if files.kind(folder.path) == files.ADAPTER_CONFIG:
         return f"{folder.identity}+{locate_base(folder).identity}"
     return folder.identity
 
 
 def is_of_folder(identity: str) -> bool:
     """Say whether an identity is that of a folder, and not of a hub model."""
-    return identity.startswith((_LOCAL, _WHOLE_FOLDER))
+    return identity.startswith((_FOLDER, _WHOLE_FOLDER))
 
 
 def sha256(file: Path) -> str:
-    """Return the SHA-256 of a file; an unchanged one is read once a process.
+    """Return the SHA-256 of a file; a process reads an unchanged file once.
 
-    A run loads the same gigabytes for every cell, and reading them again would take minutes each.
+    Every variant and seed of a run needs the base's identity: hashing its gigabytes for each would
+    take minutes.
     """
+    # As git's index does: a file with the same inode, size and times has not changed.
     at = file.stat()
     return _sha256(file.resolve(), at.st_ino, at.st_size, at.st_mtime_ns, at.st_ctime_ns)
 
@@ -134,6 +139,6 @@ def _snapshot(model: str, revision: str, patterns: list[str]) -> Path:
     except (OSError, ValueError) as error:
         raise ModelError(
             f"{model}: no such folder, and the hub cannot give it: {one_line(error).rstrip('.')}; "
-            "check the name and --revision, or log in with 'hf auth login' and accept the model's "
-            "licence"
+            "check the name and the revision, or log in with 'hf auth login' and accept the "
+            "model's licence"
         ) from error

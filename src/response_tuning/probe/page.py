@@ -33,13 +33,13 @@ _RANKED = (
 VERDICT_SENTENCES = {
     "strong": "Strong. "
     + _RANKED
-    + "The CI is not more than 5 points below the words, and an instruction makes its response "
-    "more probable: response tuning has something to bring out.",
+    + "The CI's lower end is at most 5 points below the words, and an instruction makes its "
+    "response more probable: response tuning has something to bring out.",
     "weak": "Weak. "
     + _RANKED
-    + "The CI is above chance, but it is more than 5 points below the words, or an instruction "
-    "makes its response no more probable (mean {pmi} nats): do not expect response tuning to make "
-    "this model follow instructions.",
+    + "The CI's lower end is above chance, but more than 5 points below the words, or an "
+    "instruction makes its response no more probable (mean {pmi} nats): do not expect response "
+    "tuning to make this model follow instructions.",
     "none": "No sign. "
     + _RANKED
     + "The CI includes chance: response tuning will teach this model to write responses, not to "
@@ -132,6 +132,7 @@ def write_page(report: ProbeReport, path: Path) -> None:
     template = jinja2.Environment(
         autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
     ).from_string(source)
+    # The page's own names replace the report's: ``verdict`` is a sentence, ``examples`` are tables.
     by_pmi = sorted(report.examples, key=lambda example: example.pmi)
     values = [example.pmi for example in by_pmi]
     page = template.render(

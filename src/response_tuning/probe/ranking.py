@@ -183,6 +183,8 @@ def ranked(item_id: str, own: ResponseFit, others: Mapping[str, ResponseFit]) ->
         own: The fit of its own response.
         others: The fits of other items' responses to this item's instruction.
     """
+    # Ties are left out of the rank and reported: as half wins, a model that gives every response
+    # the same probability would score 50 %, like one that ranks by chance.
     tied = []
     for name in RANKED_BY:
         margins = {other: own.measure(name) - fit.measure(name) for other, fit in others.items()}
@@ -218,6 +220,7 @@ def _scores(
     if isinstance(own, Unscored):
         left_out[f"items: {own.reason}"] += 1
         return
+    # An item stays with fewer comparisons: only the share of wins counts.
     others = {
         other: fit for other, fit in fits.items() if other != name and isinstance(fit, ResponseFit)
     }

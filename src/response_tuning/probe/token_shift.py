@@ -164,6 +164,8 @@ def scores(shift: Shift) -> Iterator[Score]:
     def score(metric: str, value: float, weight: float = 1) -> Score:
         return Score(item_id=shift.item_id, metric=metric, value=value, weight=weight)
 
+    # Weighted by tokens, a mean is over all tokens of all replies, as in the paper; weighted by
+    # replies, short replies would count for more.
     words = shift.words
     if words:
         ranks = shift.rank[:words]
@@ -181,6 +183,7 @@ def scores(shift: Shift) -> Iterator[Score]:
     yield score("ended", shift.ended)
     if shift.ended:
         yield score("kl_at_end", sum(shift.kl[words:]))
+    # Up to the first position of the end: at most one stop can happen in a reply.
     for name, stops in {"tuned": shift.stop_tuned, "base": shift.stop_base}.items():
         yield score(f"stops_{name}", sum(stops[: words + 1]))
         if shift.ended:

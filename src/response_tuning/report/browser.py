@@ -69,7 +69,8 @@ def browser_json(
 def _read(run: Path, benchmark: BenchmarkScores) -> _Asked:
     asked = _Asked(benchmark, {}, {}, {})
     for variant in benchmark.variants:
-        folders = [found for found in seed_folders(run, variant) if found[0] in benchmark.seeds]
+        graded = benchmark.seeds_of(variant)
+        folders = [found for found in seed_folders(run, variant) if found[0] in graded]
         for seed, folder in folders[:1]:
             path = folder / "generate" / f"{benchmark.name}.jsonl"
             asked.seeds[variant] = seed

@@ -99,6 +99,14 @@ class BenchmarkScores:
         found: Array = self.values[metric][self.variants.index(variant)]
         return found
 
+    def seeds_of(self, variant: str) -> list[int]:
+        """Return the seeds at which ``variant`` has any score."""
+        place = self.variants.index(variant)
+        scored = np.zeros(len(self.seeds), dtype=bool)
+        for values in self.values.values():
+            scored |= np.isfinite(values[place]).any(axis=1)
+        return [seed for seed, has_scores in zip(self.seeds, scored, strict=True) if has_scores]
+
     def parts(self, metric: str, variant: str) -> Array:
         """Return an array (2, seeds, items): weight x value, and weight.
 

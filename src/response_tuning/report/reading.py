@@ -41,13 +41,13 @@ def seed_folders(run: Path, variant: str) -> list[tuple[int, Path]]:
 def read_scores(
     run: Path,
     variants: Sequence[str],
-    seeds: Sequence[int] | None = None,
+    seeds: Mapping[str, Sequence[int]] | None = None,
     benchmarks: Mapping[str, Display] | None = None,
 ) -> tuple[list[BenchmarkScores], list[str]]:
     """Read the scores and totals in ``grade/`` below ``run``, and sentences on what is missing.
 
-    With ``seeds`` and ``benchmarks``, others, which an earlier run may have left, are not read; and
-    the benchmarks come in that order, otherwise those with an accuracy first.
+    With ``seeds`` of each variant, and ``benchmarks``, no others are read, which an earlier run may
+    have left. Benchmarks come in this order, otherwise those with an accuracy first.
 
     Raises:
         DataError: there are no scores; or a file has two numbers of one item or benchmark by one
@@ -57,7 +57,7 @@ def read_scores(
         _File(variant, seed, path)
         for variant in variants
         for seed, folder in seed_folders(run, variant)
-        if seeds is None or seed in seeds
+        if seeds is None or seed in seeds.get(variant, ())
         for path in sorted((folder / "grade").glob("*.jsonl"))
         if benchmarks is None or path.stem in benchmarks
     ]

@@ -22,14 +22,15 @@ def report(
     variants: Sequence[Variant],
     config: ReportConfig,
     notes: Sequence[str] = (),
-    seeds: Sequence[int] | None = None,
+    seeds: Mapping[str, Sequence[int]] | None = None,
     benchmarks: Mapping[str, Display] | None = None,
 ) -> list[str]:
     """Compare the graded ``variants`` of a run and write ``run/report/``.
 
-    ``notes`` are sentences for the top of the page. ``seeds`` and ``benchmarks`` are those to read,
-    by default all; ``benchmarks`` gives their order and how each is shown. Returns a sentence for
-    each variant and benchmark whose rates are not known, since too many verdicts are unread.
+    ``notes`` are sentences for the top of the page. ``seeds`` of each variant, and ``benchmarks``,
+    are those to read, by default all; ``benchmarks`` gives their order and how each is shown.
+    Returns a sentence for each variant and benchmark whose rates are not known, since too many
+    verdicts are unread.
 
     Raises:
         ConfigError: a baseline is no variant, or two variants of a series have the same dose.

@@ -26,6 +26,7 @@ def run_chat(model: str, template: str | None, sampling: Sampling) -> None:
         ModelError: the model cannot be loaded.
         TemplateError: it has no chat template, or one that cannot render a conversation.
     """
+    # Piped input gets no prompt and no help, so that the output holds replies only.
     local = load(model, template)
     at_terminal = sys.stdin.isatty()
     if at_terminal:

@@ -1,10 +1,9 @@
 """Chat templates: the one renderer that training, generation and every server share.
 
-A template is a Jinja text, saved into the tokenizer: a file of this folder, one of the user's, or
-what a prompt for in-context learning becomes. ``native`` stands for the template that the tokenizer
-already has, and ``native:NAME`` for one of several that it has by name. Where a template ends a
-turn in text instead of a special token, it carries the strings that end a reply:
-``{% set stop_strings = [...] %}``.
+A template is a Jinja text that is saved into the tokenizer: a file of this folder, a file of the
+user's, or a prompt for in-context learning as a template. ``native`` names the template that the
+tokenizer already has, and ``native:NAME`` one of several. A template that ends a turn with text
+instead of a special token carries the strings that end a reply: ``{% set stop_strings = [...] %}``.
 """
 
 import json
@@ -37,7 +36,7 @@ logger = logging.getLogger(__name__)
 
 NATIVE = "native"
 _IN_CONTEXT = (".txt", ".yaml", ".yml")
-_ASKED, _SAID = "question", "answer"
+_QUESTION, _ANSWER = "question", "answer"
 
 
 TEMPLATES: Registry[Callable[[], str]] = Registry("template")
@@ -60,7 +59,7 @@ def names() -> list[str]:
 
 
 def check(name: str) -> None:
-    """Refuse what is neither the name nor the file of a template.
+    """Refuse a name that is neither a template nor the file of one.
 
     Raises:
         ConfigError: there is no such template, or its settings are impossible.
@@ -71,19 +70,19 @@ def check(name: str) -> None:
 
 
 def identity(name: str) -> str:
-    """Return what a template is: another text has another identity, whatever its name."""
+    """Return the identity of a template: its text decides, and not its name."""
     return name if is_native(name) else digest(jinja(name))
 
 
 def is_native(name: str) -> bool:
-    """Whether ``name`` stands for a template that the tokenizer already has."""
+    """Whether ``name`` means a template that the tokenizer already has."""
     return name.partition(":")[0] == NATIVE
 
 
 def jinja(name: str) -> str:
-    """Return the text of a template, by its name or from a file of the user's.
+    """Return the text of a template, by its name or from a file of the user.
 
-    A file is a chat template (``.jinja``), a prompt of URIAL's (``.txt``), or the settings of
+    A file is a chat template (``.jinja``), a prompt in URIAL's format (``.txt``), or settings of
     ``in_context.InContext`` (``.yaml``).
 
     Raises:
@@ -91,6 +90,7 @@ def jinja(name: str) -> str:
         TemplateError: its file cannot be used.
     """
     path = Path(name)
+    # Names before files, so that a file called `tulu` in the working folder changes nothing.
     if name in TEMPLATES.names():
         text = TEMPLATES.get(name)()
     elif path.suffix in _IN_CONTEXT:
@@ -105,11 +105,10 @@ def jinja(name: str) -> str:
 
 
 def install(tokenizer: "PreTrainedTokenizerBase", name: str) -> None:
-    """Make a template, by its name or its file, the chat template of ``tokenizer``, in place.
+    """Set the chat template of ``tokenizer``, in place, to a template by its name or file.
 
-    The template starts with what the tokenizer itself puts in front of a text, for most the BOS
-    token, unless it already prints that: a rendered prompt is then encoded without adding special
-    tokens again.
+    Unless the template already prints it, the tokenizer's own mark (for most, the BOS token) is
+    put in front: a rendered prompt is then encoded without adding special tokens again.
 
     Raises:
         ConfigError: there is no such template.
@@ -123,6 +122,7 @@ def install(tokenizer: "PreTrainedTokenizerBase", name: str) -> None:
     tokenizer.chat_template = text
     chat = Chat(tokenizer)
     mark = chat.decode(front(tokenizer))
+    # As a variable where one exists: the text then is the same for every tokenizer.
     if not chat.has_own_mark() and mark:
         placed = "bos_token" if mark == tokenizer.bos_token else json.dumps(mark)
         tokenizer.chat_template = f"{{{{ {placed} }}}}{text}"
@@ -132,7 +132,7 @@ def install(tokenizer: "PreTrainedTokenizerBase", name: str) -> None:
 def _warn_of_changes(name: str, chat: "Chat") -> None:
     try:
         probe = frame.changes_a_message(chat._render)
-    except TemplateError:  # what it cannot render at all is refused where it is used
+    except TemplateError:  # a template that cannot render at all is refused where it is used
         return
     if probe is not None:
         _warn_once(name, probe)
@@ -146,24 +146,25 @@ def _warn_once(name: str, probe: str) -> None:
 
 
 def _own(tokenizer: "PreTrainedTokenizerBase", name: str) -> str:
-    """Return the tokenizer's own template, or the one of several that ``name`` asks for."""
-    there: str | dict[str, str] | None = tokenizer.chat_template
+    """Return the tokenizer's own template, or the one of several that ``name`` selects."""
+    own: str | dict[str, str] | None = tokenizer.chat_template
     wanted = name.partition(":")[2]
-    if not there:
+    if not own:
         raise TemplateError(
             f"template '{name}': this tokenizer has no chat template; use --template tulu"
         )
-    if isinstance(there, str):
-        there = {"": there}
-    chosen = wanted if wanted or "" in there else "default"
-    if chosen in there:
-        return there[chosen].lstrip(BYTE_ORDER_MARK)
-    known = ", ".join(f"'{each}'" for each in sorted(there))
+    # A tokenizer has one template or several with names; transformers' usual one is `default`.
+    if isinstance(own, str):
+        own = {"": own}
+    chosen = wanted if wanted or "" in own else "default"
+    if chosen in own:
+        return own[chosen].lstrip(BYTE_ORDER_MARK)
+    known = ", ".join(f"'{each}'" for each in sorted(own))
     raise TemplateError(
         f"template '{name}': this tokenizer has a single chat template; use --template {NATIVE}"
-        if "" in there
+        if "" in own
         else f"template '{name}': this tokenizer has the chat templates {known}, and none called "
-        f"'{chosen}'; choose one, such as --template {NATIVE}:{min(there)}"
+        f"'{chosen}'; choose one, such as --template {NATIVE}:{min(own)}"
     )
 
 
@@ -172,22 +173,22 @@ def front(tokenizer: "PreTrainedTokenizerBase") -> list[int]:
     marked: list[int] = tokenizer("a").input_ids
     plain: list[int] = tokenizer("a", add_special_tokens=False).input_ids
     starts = range(len(marked) - len(plain) + 1)
-    found = (start for start in starts if marked[start : start + len(plain)] == plain)
-    return marked[: next(found, 0)]
+    matching = (start for start in starts if marked[start : start + len(plain)] == plain)
+    return marked[: next(matching, 0)]
 
 
 def adds_bos(tokenizer: "PreTrainedTokenizerBase") -> bool:
-    """Say whether ``tokenizer`` puts its BOS token in front of a plain text."""
+    """Whether ``tokenizer`` puts its BOS token in front of a plain text."""
     return front(tokenizer)[:1] == [tokenizer.bos_token_id]
 
 
 class TurnEnd(NamedTuple):
-    """What the template prints after an assistant's words."""
+    """What the template prints after the content of an assistant's message."""
 
     stop_id: int
     """The token that ends the turn: training teaches it, generation stops at it."""
     rest: str
-    """What follows it; separates turns and is not part of a training row."""
+    """The text after it, which separates turns and is not part of a training row."""
 
 
 class Chat:
@@ -199,10 +200,10 @@ class Chat:
         self.tokenizer = tokenizer
 
     def prompt(self, messages: Sequence[Message]) -> str:
-        """Render ``messages`` up to where the assistant starts to speak, BOS included.
+        """Render ``messages`` and the opening of the assistant's turn, BOS included.
 
         Raises:
-            TemplateError: the template refuses them, with its own words.
+            TemplateError: the template refuses them; the message is its own.
         """
         return self._render(messages, True)
 
@@ -212,7 +213,7 @@ class Chat:
         return ids
 
     def encode_reply(self, text: str) -> list[int]:
-        """Return the ids of what the assistant says after a prompt, as in training."""
+        """Return the ids of a reply to a prompt, as in training."""
         ids: list[int] = self._continuation.encode(text, add_special_tokens=False).ids
         return ids
 
@@ -224,14 +225,15 @@ class Chat:
 
     @cached_property
     def marks(self) -> str:
-        """What every prompt begins with, before any turn: BOS, or marks like ``[gMASK]<sop>``.
+        """The start of every prompt, before any turn: BOS, or marks like ``[gMASK]<sop>``.
 
-        A system prompt that the template writes by itself is a turn, and a client can replace it.
+        A system prompt that the template writes by itself is a turn, because a client can replace
+        it.
         """
         return frame.before_the_turns(self._render, self._known)
 
     def has_own_mark(self) -> bool:
-        """Whether every prompt begins with what the tokenizer puts in front of a text, or BOS.
+        """Whether every prompt begins with the tokenizer's own mark, or BOS.
 
         Raises:
             TemplateError: some prompts do and others do not, or one has it twice.
@@ -261,12 +263,12 @@ class Chat:
     @cached_property
     def turn_end(self) -> TurnEnd:
         """The stop token and what the template prints after it."""
-        asked = Message(role="user", content=_ASKED)
-        said = Message(role="assistant", content=_SAID)
-        rendered = self._render([asked, said], False)
-        _, found, tail = rendered.rpartition(_SAID)
-        if not found:
-            raise TemplateError("the template does not print what an assistant says; use another")
+        question = Message(role="user", content=_QUESTION)
+        answer = Message(role="assistant", content=_ANSWER)
+        # What a template prints after a known answer is how it ends a turn.
+        _, printed, tail = self._render([question, answer], False).rpartition(_ANSWER)
+        if not printed:
+            raise TemplateError("the template does not print the assistant's messages; use another")
         ids = self.encode(tail)
         stop = self.decode(ids[:1]) if ids else ""
         if not stop or tail.strip() != stop or ids[0] not in self.tokenizer.added_tokens_decoder:
@@ -278,19 +280,20 @@ class Chat:
 
     @cached_property
     def stop_strings(self) -> tuple[str, ...]:
-        """Strings that end a reply: ``stop_strings`` of the template; most have none.
+        """Strings that end a reply: ``stop_strings`` of the template; most templates have none.
 
         Raises:
-            TemplateError: they are no list of strings.
+            TemplateError: ``stop_strings`` is not a list of strings.
         """
         from jinja2 import Environment, nodes
         from jinja2 import TemplateError as JinjaError
 
+        # Read from the syntax tree: rendering would run the user's template only for a constant.
         text = str(self.tokenizer.chat_template)
         if "stop_strings" not in text:
             return ()
         try:
-            found = [
+            lists = [
                 line.node.as_const()
                 for line in Environment().parse(text).find_all(nodes.Assign)
                 if isinstance(line.target, nodes.Name)
@@ -299,14 +302,14 @@ class Chat:
             ]
         except (JinjaError, nodes.Impossible) as error:
             raise TemplateError(f"the chat template's stop_strings: {error}") from error
-        strings = [string for listed in found for string in listed]
+        strings = [string for listed in lists for string in listed]
         if not all(isinstance(string, str) and string for string in strings):
-            raise TemplateError(f"the chat template's stop_strings are no strings: {strings}")
+            raise TemplateError(f"the chat template's stop_strings are not strings: {strings}")
         return tuple(strings)
 
     @cached_property
     def closing(self) -> list[int]:
-        """Ids of what ends a reply: the stop token, or else the first of the stop strings.
+        """Ids of the end of a reply: the stop token, or else the first of the stop strings.
 
         Raises:
             TemplateError: the template has neither.
@@ -335,9 +338,9 @@ class Chat:
                 tokenize=False,
             )
         except (JinjaError, TypeError, ValueError, KeyError) as error:
-            own_words = type(error) is JinjaError  # what raise_exception raises
+            is_its_own = type(error) is JinjaError  # raised by the template's raise_exception
             line = f" in line {error.lineno}" if isinstance(error, TemplateSyntaxError) else ""
-            why = str(error) if own_words else f"the chat template fails{line}: {error}"
+            why = str(error) if is_its_own else f"the chat template fails{line}: {error}"
             raise TemplateError(why) from error
         assert isinstance(text, str)
         return text

@@ -1,6 +1,6 @@
 """A tokenizer that reads a text as the continuation of another one.
 
-A prompt and the reply to it are tokenised apart, in training and in scoring, so that no token
+A prompt and its reply are tokenized apart, in training and in scoring, so that no token
 straddles the boundary between them.
 """
 
@@ -31,6 +31,7 @@ def continuation_tokenizer(tokenizer: "PreTrainedTokenizerBase") -> "Tokenizer":
         raise ModelError(
             f"{type(tokenizer).__name__} has no fast version; save the base with a tokenizer.json"
         )
+    # A tokenizer's parts cannot be changed in place without changing the one that the user has.
     spec = json.loads(backend.to_str())
     spec.update(post_processor=None, truncation=None, padding=None)
     spec["normalizer"] = _without_dummy_prefix(spec["normalizer"])
@@ -41,7 +42,7 @@ def continuation_tokenizer(tokenizer: "PreTrainedTokenizerBase") -> "Tokenizer":
 
 
 def _without_dummy_prefix(part: dict[str, Any] | None) -> dict[str, Any] | None:
-    """Take the dummy prefix out of one part of a ``tokenizer.json``, nested parts included."""
+    """Remove the dummy prefix from one part of a ``tokenizer.json``, nested parts included."""
     if part is None or part["type"] == "Prepend":
         return None
     part = dict(part)

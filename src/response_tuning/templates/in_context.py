@@ -1,9 +1,9 @@
 """In-context learning as a chat template: demonstrations in front of the question (URIAL).
 
-An untouched base model is shown a few answers and goes on with the next one (Lin et al. 2023,
-2312.01552; section 6 of the paper). Such a prompt is a constant text in front of ``zero-shot``,
-which asks the question and carries the strings that end an answer; so it is a template like any
-other, saved in the tokenizer and known by its text.
+A base model that was not tuned reads a few answers and continues with the next one (Lin et al.
+2023, arXiv 2312.01552; section 6 of the paper). Such a prompt is a constant text in front of the
+template ``zero-shot``, which prints the question and carries the strings that end an answer. So it
+is a template like any other: saved in the tokenizer and identified by its text.
 """
 
 import codecs
@@ -23,10 +23,10 @@ from response_tuning.validation import build
 
 FOLDER = Path(__file__).parent
 OURS = FOLDER / "urial.txt"
-"""Our own preamble and demonstrations, in the form in which URIAL publishes its prompts."""
+"""Our own preamble and demonstrations, in the format of URIAL's published prompts."""
 _QUERY, _ANSWER = "# Query:", "# Answer:"
 BYTE_ORDER_MARK = "\ufeff"
-# The longer ones first: UTF-32's begins with that of UTF-16.
+# UTF-32 before UTF-16, because its mark begins with the same bytes.
 _MARKED_ENCODINGS = {
     codecs.BOM_UTF8: "utf-8-sig",
     codecs.BOM_UTF32_LE: "utf-32",
@@ -37,26 +37,26 @@ _MARKED_ENCODINGS = {
 
 
 class InContext(Config):
-    """What stands in front of the question."""
+    """The text in front of the question."""
 
     flags: ClassVar[bool] = False
     prompt_file: Path = OURS
     """A preamble and demonstrations, each with a ``# Query:`` and an ``# Answer:``."""
     preamble: str | None = None
-    """In place of the file's; empty: none."""
+    """Replaces the preamble of the file; an empty string removes it."""
     queries: bool = True
-    """Whether demonstrations say what was asked; without, they are answers alone (URIAL-R)."""
+    """Whether demonstrations include the query; without, they are answers alone (URIAL-R)."""
     order: tuple[int, ...] | None = None
-    """Demonstrations by their number in the file, from 1; None: all as they stand there."""
+    """Demonstrations by their number in the file, from 1; by default all, in the file's order."""
     k: int | None = Field(default=None, ge=0)
-    """Only so many of them, from the first on."""
+    """Use only the first so many of them."""
 
     def preface(self) -> str:
-        """Return the text in front of the question; all that is kept of the file is verbatim.
+        """Return the text in front of the question; the kept parts of the file are verbatim.
 
         Raises:
             TemplateError: the file cannot be read, or a demonstration has no answer.
-            ConfigError: there are fewer demonstrations than asked for.
+            ConfigError: the file has fewer demonstrations than the settings name.
         """
         preamble, *blocks = re.split(
             rf"^(?={_QUERY})", read_text(self.prompt_file), flags=re.MULTILINE
@@ -70,29 +70,29 @@ class InContext(Config):
 
     def jinja(self) -> str:
         """Return the template: the preface as a constant, then ``zero-shot``."""
-        # A JSON string is a Jinja string, in which neither braces nor quotes mean anything.
+        # A JSON string is a Jinja string in which neither braces nor quotes have a meaning.
         constant = json.dumps(self.preface(), ensure_ascii=False)
         return f"{{{{ {constant} }}}}{read_text(FOLDER / 'zero-shot.jinja')}"
 
-    def _places(self, there: int) -> list[int]:
-        order = range(1, there + 1) if self.order is None else self.order
-        missing = next((number for number in order if not 1 <= number <= there), None)
+    def _places(self, count: int) -> list[int]:
+        order = range(1, count + 1) if self.order is None else self.order
+        missing = next((number for number in order if not 1 <= number <= count), None)
         if missing is None and self.k is not None and self.k > len(order):
             missing = self.k
         if missing is not None:
             raise ConfigError(
-                f"{self.prompt_file} has {there} demonstrations, numbered from 1, so there is no "
+                f"{self.prompt_file} has {count} demonstrations, numbered from 1, so there is no "
                 f"demonstration {missing}; change 'order' or 'k'"
             )
         return [number - 1 for number in order][: self.k]
 
     def _answer(self, block: str) -> str:
-        found = re.search(rf"^{_ANSWER}", block, flags=re.MULTILINE)
-        if found is None:
+        answer = re.search(rf"^{_ANSWER}", block, flags=re.MULTILINE)
+        if answer is None:
             raise TemplateError(
                 f"{self.prompt_file}: no line '{_ANSWER}' after {block[:60]!r}; add the answer"
             )
-        return block[found.start() :]
+        return block[answer.start() :]
 
 
 NAMED: dict[str, Callable[[], InContext]] = {
@@ -102,12 +102,12 @@ NAMED: dict[str, Callable[[], InContext]] = {
 
 
 def read_in_context(path: Path) -> InContext:
-    """Read a prompt file of URIAL's, or a YAML file with the settings of ``InContext``.
+    """Read a prompt file in URIAL's format, or a YAML file with the settings of ``InContext``.
 
-    A prompt file that the YAML file names is looked for beside it.
+    The path of a prompt file in a YAML file is relative to that file.
 
     Raises:
-        ConfigError: the YAML file is unusable; one line that says why.
+        ConfigError: the YAML file is unusable; the message is one line.
     """
     if path.suffix == ".txt":
         return InContext(prompt_file=path)
@@ -116,9 +116,9 @@ def read_in_context(path: Path) -> InContext:
 
 
 def read_text(path: Path) -> str:
-    """Return the text of a template's file, with line breaks of any system as newlines.
+    """Return the text of a template's file, with every line break as a newline.
 
-    A byte-order mark says how the file is encoded, and is no part of its text.
+    A byte-order mark tells the encoding of the file and is not part of its text.
 
     Raises:
         TemplateError: it cannot be read.
@@ -131,9 +131,9 @@ def read_text(path: Path) -> str:
         raise TemplateError(f"{path}: cannot be read: {error.strerror}") from error
     except UnicodeError as error:
         raise TemplateError(f"{path}: not UTF-8; save the file as UTF-8") from error
-    if "\0" in text:  # UTF-16 without a mark, where letters look like UTF-8
+    if "\0" in text:  # UTF-16 without a mark, whose letters look like UTF-8
         raise TemplateError(f"{path}: not UTF-8; save the file as UTF-8")
-    return text.lstrip(BYTE_ORDER_MARK)  # a file that was converted may have two
+    return text.lstrip(BYTE_ORDER_MARK)  # a converted file may have two
 
 
 def _ending_in_a_blank_line(blocks: Sequence[str]) -> list[str]:

@@ -1,45 +1,49 @@
-"""Stages 3 and 4 for one model: it answers benchmarks, and the answers are graded.
+"""A cell goes through its stages: data, a tuned model, answers, grades.
 
     <cell>/generate/<benchmark>.jsonl    <cell>/grade/<benchmark>.jsonl
 
-Generations are on disk before anything judges them, and so is each reply of a judge.
+The folder of a cell holds all that its process writes, its journals too, so that processes on
+different cells share nothing. Answers are on disk before anything judges them, and so is each reply
+of a judge.
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from response_tuning import templates
 from response_tuning.artifacts import (
+    Completion,
     Sampling,
     digest,
     read_json,
+    read_jsonl,
     write_json,
     write_jsonl,
 )
 from response_tuning.configs import GenerateConfig, GradeConfig
-from response_tuning.errors import ConfigError, EngineError
-from response_tuning.terminal import progress_bar
+from response_tuning.errors import ConfigError, DataError, EngineError
+from response_tuning.folders import STAGE_MANIFEST, folder_state
+from response_tuning.journals import Journal
 from response_tuning.validation import build
 from response_tuning.workflows.data import DATA
 from response_tuning.workflows.experiment import Cell, Experiment
-from response_tuning.workflows.generate import filtered_sentence
+from response_tuning.workflows.generate import Sampler, filtered_sentence
 from response_tuning.workflows.judge import check_engine
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from response_tuning.configs import EngineConfig
+    from response_tuning.grade import Item
 
 
-MANIFEST = "manifest.json"
-JOURNAL = "completions.journal"
-"""Of all seeds of a variant, so that an untuned model is asked once."""
+COMPLETIONS_JOURNAL = "completions.journal"
 
 
 def check_answering(cell: Cell, folder: Path) -> None:
-    """Refuse settings of what answers for a cell; see ``check_engine``."""
+    """Refuse settings of a cell's model that have no effect; see ``check_engine``."""
     config = engine_config(cell, folder)
     at_once = GenerateConfig.model_fields["tokens_per_batch"].default
     if not cell.local and cell.generate.tokens_per_batch != at_once:
@@ -48,6 +52,26 @@ def check_answering(cell: Cell, folder: Path) -> None:
             f"'{cell.generate.engine}'; remove it"
         )
     check_engine(cell.generate.engine, config)
+
+
+def tune_and_answer(
+    cell: Cell, experiment: Experiment, run: Path, console: "Console", *, retry_filtered: bool
+) -> dict[str, float]:
+    """Take one cell through stages 2 and 3, and return the seconds that each took."""
+    from response_tuning.finetune import finetune
+
+    folder = cell.folder(run)
+    seconds = {}
+    if cell.tuned:
+        began = time.monotonic()
+        finetune(cell.finetune, folder / DATA, folder / "finetune", console)
+        seconds["finetune"] = round(time.monotonic() - began, 1)
+    began = time.monotonic()
+    benchmarks, config = experiment.benchmarks, experiment.grade
+    answer(cell, benchmarks, config, folder, console, retry_filtered=retry_filtered)
+    measure_core(cell, benchmarks, config, folder, console)
+    seconds["generate"] = round(time.monotonic() - began, 1)
+    return seconds
 
 
 def answer(
@@ -59,27 +83,50 @@ def answer(
     *,
     retry_filtered: bool = False,
 ) -> None:
-    """Have the cell's model answer every benchmark that is answered in words.
+    """Have the cell's model answer every benchmark but those of lm-eval, unless it has already.
 
-    What a filter kept it from answering is an outcome, and asked again with ``retry_filtered``.
+    An answer that a content filter withheld counts, and is asked for again with ``retry_filtered``.
 
     Raises:
         EngineError: some prompts got no answer; the same call asks them again.
     """
-    from response_tuning.generate import generate, open_engine
-    from response_tuning.grade import Exporting, open_benchmark, open_lm_eval
+    from response_tuning.generate import open_engine
+    from response_tuning.grade import open_benchmark, open_lm_eval
 
-    benchmarks = [name for name in benchmarks if open_lm_eval(name) is None]
-    if not benchmarks:
-        return
-    settings = engine_config(cell, folder)
-    sampling = Sampling(
-        **cell.generate.model_dump(include={"max_new_tokens", "temperature", "top_p", "stop"}),
-        seed=cell.seed if cell.generate.temperature else 0,
-    )
-    rules = {name: open_benchmark(name, config) for name in benchmarks}
+    by_words = [name for name in benchmarks if open_lm_eval(name) is None]
+    rules = {name: open_benchmark(name, config) for name in by_words}
     items = {name: rule.items() for name, rule in rules.items()}
-    asked = {
+    if not items:
+        return
+    settings, sampling = engine_config(cell, folder), _sampling(cell)
+    inputs = _inputs(cell, settings, sampling, items)
+    if _is_answered(folder / "generate", inputs) and not retry_filtered:
+        console.print("answers: already complete", highlight=False)
+        return
+    engine = open_engine(cell.generate.engine, settings)
+    sampler = Sampler(engine, sampling, console, retry_filtered)
+    for name, requests in items.items():
+        completions = _completions(sampler, name, requests, cell, folder)
+        _write(name, rules[name], completions, cell, folder)
+        if sentence := filtered_sentence(completions):
+            console.print(f"{name}: {sentence}", highlight=False, soft_wrap=True)
+    write_json(folder / "generate" / STAGE_MANIFEST, inputs)
+
+
+def _sampling(cell: Cell) -> Sampling:
+    config = cell.generate.model_dump(include={"max_new_tokens", "temperature", "top_p", "stop"})
+    # Greedy answers do not depend on the seed, and a key without it is the same for all seeds.
+    return Sampling(**config, seed=cell.seed if cell.generate.temperature else 0)
+
+
+def _inputs(
+    cell: Cell,
+    settings: "EngineConfig",
+    sampling: Sampling,
+    items: "Mapping[str, Sequence[Item]]",
+) -> dict[str, Any]:
+    """Return all that decides a cell's answers."""
+    return {
         "model": _identity(cell, settings),
         "template": settings.template and templates.identity(settings.template),
         "sampling": sampling.model_dump(mode="json"),
@@ -88,39 +135,82 @@ def answer(
             for name, requests in items.items()
         },
     }
-    files = {name: folder / "generate" / f"{name}.jsonl" for name in benchmarks}
-    manifest = folder / "generate" / MANIFEST
-    there = manifest.exists() and read_json(manifest) == asked
-    if there and all(map(Path.exists, files.values())) and not retry_filtered:
-        console.print("answers: there already", highlight=False)
+
+
+def _is_answered(folder: Path, inputs: Mapping[str, Any]) -> bool:
+    manifest = folder / STAGE_MANIFEST
+    recorded = read_json(manifest) if manifest.exists() else None
+    files = [f"{name}.jsonl" for name in inputs["items"]]
+    return folder_state(folder, recorded, inputs, files).whole
+
+
+def _completions(
+    sampler: Sampler, name: str, requests: "Sequence[Item]", cell: Cell, folder: Path
+) -> list[Completion]:
+    """Return a completion for each item of a benchmark.
+
+    Raises:
+        EngineError: some got no answer; the journal keeps the others.
+    """
+    journal = folder / COMPLETIONS_JOURNAL
+    _reuse(_earlier_completions(name, cell, folder), sampler, requests, journal)
+    completions = list(sampler.complete(requests, journal, f"answers to {name}"))
+    failed = [completion for completion in completions if completion.error is not None]
+    if failed:
+        raise EngineError(
+            f"{len(failed)} of {len(completions)} prompts of {name} got no answer, the first "
+            f"because: {failed[0].error}; the same command asks them again"
+        )
+    return completions
+
+
+def _earlier_completions(name: str, cell: Cell, folder: Path) -> Iterator[Completion]:
+    """Yield completions outside the cell that may answer its prompts; they are only read.
+
+    A greedy model that is not tuned answers the same at every seed. Only finished files of other
+    seeds are read, which are whole: another process may be appending to their journals right now.
+    """
+    by_variant = folder.parent / COMPLETIONS_JOURNAL
+    if by_variant.exists():  # earlier versions kept one journal for all seeds
+        yield from Journal(by_variant, Completion)
+    if cell.tuned or cell.generate.temperature:
         return
-    engine = open_engine(cell.generate.engine, settings)
-    for name, requests in items.items():
-        journal = folder.parent / JOURNAL
-        with progress_bar(f"answers to {name}", console) as advance:
-            said = generate(
-                engine,
-                requests,
-                journal,
-                sampling,
-                progress=advance,
-                retry_filtered=retry_filtered,
-            )
-        completions = list(said)
-        failed = [completion for completion in completions if completion.error is not None]
-        if failed:
-            raise EngineError(
-                f"{len(failed)} of {len(completions)} prompts of {name} got no answer, the first "
-                f"because: {failed[0].error}; the same command asks them again"
-            )
-        write_jsonl(files[name], completions)
-        if filtered := filtered_sentence(completions):
-            console.print(f"{name}: {filtered}", highlight=False, soft_wrap=True)
-        rule = rules[name]
-        exported = rule.export(completions, cell.variant) if isinstance(rule, Exporting) else {}
-        for suffix, content in exported.items():
-            write_json(files[name].with_name(f"{name}.{suffix}"), content)
-    write_json(manifest, asked)
+    for path in sorted(folder.parent.glob(f"seed-*/generate/{name}.jsonl")):
+        try:
+            yield from read_jsonl(path, Completion)
+        except DataError:
+            continue  # the damage is an error of that cell; this one asks the model itself
+
+
+def _reuse(
+    earlier: Iterator[Completion], sampler: Sampler, requests: "Sequence[Item]", journal: Path
+) -> None:
+    """Add to the cell's journal what ``earlier`` has of its missing completions."""
+    from response_tuning.generate.engine import key
+
+    keys = [key(sampler.engine, request, sampler.sampling) for request in requests]
+    kept = Journal(journal, Completion)
+    missing = {*keys} - {one.key for one in kept if one.error is None}
+    copies = {one.key: one for one in earlier if one.key in missing and one.error is None}
+    if not copies:
+        return
+    with kept.appending() as append:
+        for known_by in dict.fromkeys(keys):
+            if known_by in copies:
+                append(copies[known_by])
+
+
+def _write(
+    name: str, rule: object, completions: Sequence[Completion], cell: Cell, folder: Path
+) -> None:
+    """Write the completions, and in a benchmark's own format where it has one."""
+    from response_tuning.grade import Exporting
+
+    path = folder / "generate" / f"{name}.jsonl"
+    write_jsonl(path, completions)
+    exported = rule.export(completions, cell.variant) if isinstance(rule, Exporting) else {}
+    for suffix, content in exported.items():
+        write_json(path.with_name(f"{name}.{suffix}"), content)
 
 
 def measure_core(
@@ -128,8 +218,8 @@ def measure_core(
 ) -> None:
     """Have lm-eval measure those of ``benchmarks`` that are its own.
 
-    Prompts are in the chat template where the model has its own; a base, which was given one for
-    the other benchmarks, is asked in plain text, as in the paper.
+    A tuned model, or one with a chat template of its own, gets prompts in that template. A base
+    model, which borrows a template for the other benchmarks, gets plain text, as in the paper.
 
     Raises:
         ConfigError: the model is behind a server, or lm-eval is not installed.
@@ -174,29 +264,3 @@ def _identity(cell: Cell, settings: "EngineConfig") -> str | dict[str, Any]:
     if cell.local:
         return identity(str(settings.model), settings.revision)
     return {"engine": cell.generate.engine, "model": settings.model, "server": settings.base_url}
-
-
-def tune_and_ask(
-    cell: Cell, experiment: Experiment, out: Path, console: "Console", *, retry_filtered: bool
-) -> dict[str, float]:
-    """Take one cell through stages 2 and 3, and return the seconds that each took."""
-    from response_tuning.finetune import finetune
-
-    folder = cell.folder(out)
-    seconds = {}
-    if cell.tuned:
-        began = time.monotonic()
-        finetune(cell.finetune, folder / DATA, folder / "finetune", console)
-        seconds["finetune"] = round(time.monotonic() - began, 1)
-    began = time.monotonic()
-    answer(
-        cell,
-        experiment.benchmarks,
-        experiment.grade,
-        folder,
-        console,
-        retry_filtered=retry_filtered,
-    )
-    measure_core(cell, experiment.benchmarks, experiment.grade, folder, console)
-    seconds["generate"] = round(time.monotonic() - began, 1)
-    return seconds

@@ -1,7 +1,8 @@
 """``rtune data SOURCE``: a source becomes examples and an audit, once."""
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,7 @@ from response_tuning.artifacts import (
 )
 from response_tuning.configs import DataConfig, GradeConfig
 from response_tuning.errors import ConfigError, EngineError
-from response_tuning.folders import locked
+from response_tuning.folders import FolderState, folder_state, locked
 from response_tuning.registry import unknown
 from response_tuning.terminal import printable
 from response_tuning.workflows.refine import (
@@ -35,28 +36,31 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 DATA = "data"
-"""Sub-folder of a run that holds what the data stage left."""
-
-
-_DATA = ("examples.jsonl", "dropped.jsonl", "flagged.jsonl", "audit.json")
+"""Sub-folder of a run with the output of the data stage."""
+_FILES = ("examples.jsonl", "dropped.jsonl", "flagged.jsonl", "audit.json")
 
 
 def run_data(config: DataConfig, out: Path, how: Rewriting | None = None) -> None:
-    """Turn a source into examples, unless ``out`` holds exactly that already.
+    """Turn a source into examples, unless ``out`` already holds exactly these.
 
     Extraction and refinement come first, and leave their files in the folder of ``how``, by default
     ``out/source``.
 
     Raises:
-        ConfigError: ``out`` belongs to a run on other data, or what the examples are to be
-            decontaminated against is neither a benchmark nor a file.
+        ConfigError: ``out`` belongs to a run on other data, or ``decontamination.against`` names
+            neither a benchmark nor a file.
         EngineError: some responses got no reply; the same call asks them again.
     """
     from response_tuning.data import prepare
 
-    config_digest = digest(config.model_dump_json())
-    if _is_there(config, config_digest, out):
+    state = _state(config, out)
+    if state.whole:
         return
+    same = state.recorded and not state.changed
+    if same and (out / seals.SEAL).exists():
+        logger.warning("%s/%s; the data are prepared again", out, state.flaw)
+    if not same:
+        _check_unused(out)
     prompts = {name: _prompts(name, config) for name in config.decontamination.against}
     how = how or Rewriting(out / SOURCE, terminal.console())
     left, failed = source_of(config, run_data, how)
@@ -65,24 +69,63 @@ def run_data(config: DataConfig, out: Path, how: Rewriting | None = None) -> Non
     prepare(left, out, prompts)
     if left is not config:
         record_source(config, how.folder, out)
-    seals.seal(out, [name for name in _DATA if (out / name).exists()], config=config_digest)
+    names = [name for name in _FILES if (out / name).exists()]
+    seals.seal(out, names, config=_config_digest(config))
 
 
-def _is_there(config: DataConfig, config_digest: str, out: Path) -> bool:
-    """Say whether ``out`` holds exactly what the data stage would leave; damage is logged."""
-    flaw, about = seals.flaw_of_sealed(out) if (out / seals.SEAL).exists() else ("no seal", {})
-    if not flaw and _is_prepared(config, out):
-        return True
+def _state(config: DataConfig, out: Path) -> FolderState:
+    """Compare the examples in ``out``, if any, with what the data stage would leave there."""
+    sealed = (out / seals.SEAL).exists()
     # A folder without a seal is one that a kill left unfinished, or of an older version.
-    same = flaw and (about["config"] == config_digest if about else _is_prepared(config, out))
-    if same and (out / seals.SEAL).exists():
-        logger.warning("%s/%s; the data are prepared again", out, flaw)
-    trained = (out.parent / "manifest.json", out.parent / "finetune" / "manifest.json")
-    if not same and out.name == DATA and out.exists() and any(path.exists() for path in trained):
+    flaw, about = seals.flaw_of_sealed(out) if sealed else ("no seal", {})
+    if flaw and about:  # the damaged file may be the audit
+        recorded = {"config": about["config"]}
+        state = folder_state(out, recorded, {"config": _config_digest(config)})
+    else:
+        audit = read_json(out / "audit.json") if (out / "audit.json").exists() else None
+        state = folder_state(out, audit, _inputs(config, audit or {}))
+    return replace(state, flaw=flaw)
+
+
+def _inputs(config: DataConfig, audit: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what the examples would be made from now, by the names that an audit gives it.
+
+    What was read and is gone since counts as unchanged: it is not needed again.
+    """
+    found: dict[str, Any] = {"config": config.model_dump(mode="json")}
+    if audit.get("config") != found["config"]:
+        return found  # without hashing sources, which may be large
+    mixture = config.mixture
+    sources = {"source": config.path or config.source, "refusals": mixture.path or mixture.source}
+    for key in sources.keys() & audit.keys():
+        path = Path(sources[key])
+        found[key] = audit[key]
+        if "path" in audit[key] and path.exists():
+            found[key] = audit[key] | {"sha256": file_digest(path)}
+    against = config.decontamination.against
+    if against:
+        recorded = audit.get("against", {})
+        found["against"] = recorded | {
+            name: _prompts_digest(name, config) for name in against if _can_be_read(name)
+        }
+    return found
+
+
+def _check_unused(out: Path) -> None:
+    """Refuse to replace the examples that a model was tuned on.
+
+    Raises:
+        ConfigError: there is such a model beside them.
+    """
+    tuned = (out.parent / "manifest.json", out.parent / "finetune" / "manifest.json")
+    if out.name == DATA and out.exists() and any(path.exists() for path in tuned):
         raise ConfigError(
             f"{out.parent} holds a run on other data; choose another --out, or delete the folder"
         )
-    return False
+
+
+def _config_digest(config: DataConfig) -> str:
+    return digest(config.model_dump_json())
 
 
 def run_rewriting(
@@ -119,53 +162,33 @@ def run_rewriting(
 
 
 def print_audit(out: Path, console: "Console") -> None:
-    """Print what became of the rows that ``run_data`` read, and what was found in them."""
+    """Print how many rows ``run_data`` kept, why it dropped others, and what it flagged."""
     audit = read_json(out / "audit.json", "rows", "rows_kept", "examples", "dropped")
-    held, flagged = audit.get("contaminated", {}), audit.get("flagged", {})
+    contaminated, flagged = audit.get("contaminated", {}), audit.get("flagged", {})
     lines = [f"{audit['rows']:,} rows: {audit['rows_kept']:,} kept, {audit['examples']:,} examples"]
     lines += [f"{count:>9,}  {reason}" for reason, count in audit["dropped"].items()]
     lines += ["flagged, one by one in flagged.jsonl:"] if flagged else []
     lines += [f"{count:>9,}  {what}" for what, count in flagged.items()]
-    lines += [f"no prompt of {name}" for name, kinds in held.items() if not any(kinds.values())]
+    lines += [f"no prompt of {n}" for n, kinds in contaminated.items() if not any(kinds.values())]
     for line in [*lines, f"wrote {out}"]:
         console.print(printable(line), highlight=False, soft_wrap=True, markup=False)
 
 
-def _is_prepared(config: DataConfig, out: Path) -> bool:
-    if not (out / "audit.json").exists():
-        return False
-    there = read_json(out / "audit.json")
-    if there.get("config") != config.model_dump(mode="json"):
-        return False
-    mixture = config.mixture
-    read = {
-        "source": config.path or config.source,
-        "refusals": mixture.path or mixture.source,
-    }
-    return all(_unchanged(Path(read[key]), there[key]) for key in read if key in there) and all(
-        _same_prompts(name, config, there.get("against", {}).get(name))
-        for name in config.decontamination.against
-    )
-
-
-def _unchanged(source: Path, origin: dict[str, Any]) -> bool:
-    """Whether a file or folder that was read, if this was one, still has its content."""
-    if "path" not in origin or not source.exists():
-        return True
-    return bool(origin["sha256"] == file_digest(source))
-
-
-def _same_prompts(name: str, config: DataConfig, digest: str | None) -> bool:
-    """Whether a benchmark, or a file of prompts that is still there, has the prompts it had."""
-    from response_tuning.data import prompts_digest
+def _can_be_read(name: str) -> bool:
+    """Whether prompts have a name of a benchmark, or of a file that still exists."""
     from response_tuning.grade import BENCHMARKS
 
-    gone = name not in BENCHMARKS.names() and not Path(name).exists()
-    return gone or prompts_digest(_prompts(name, config)) == digest
+    return name in BENCHMARKS.names() or Path(name).exists()
+
+
+def _prompts_digest(name: str, config: DataConfig) -> str:
+    from response_tuning.data import prompts_digest
+
+    return prompts_digest(_prompts(name, config))
 
 
 def _prompts(name: str, config: DataConfig) -> dict[str, str]:
-    """Return what a benchmark or a file asks by its ids: the user's last message."""
+    """Return id -> the user's last message, of the prompts of a benchmark or a file."""
     from response_tuning.data import read_prompts
     from response_tuning.grade import BENCHMARKS, open_benchmark
 
@@ -180,7 +203,7 @@ def _prompts(name: str, config: DataConfig) -> dict[str, str]:
             f"decontamination.against: '{name}' is no file, and "
             f"{unknown('benchmark', name, BENCHMARKS.names())}"
         )
-    return {  # a later message takes the place of an earlier one
+    return {  # of several messages with one id, the last one stays
         request.item_id: message.content
         for request in requests
         for message in request.prompt

@@ -94,6 +94,11 @@ class Cell:
     generate: GenerateConfig
 
     @property
+    def name(self) -> str:
+        """The cell's folder below the run's, which ``--only`` takes as well."""
+        return f"{self.variant}/seed-{self.seed}"
+
+    @property
     def tuned(self) -> bool:
         """Whether there is anything to train."""
         return self.data is not None
@@ -105,7 +110,7 @@ class Cell:
 
     def folder(self, run: Path) -> Path:
         """Return the cell's folder in a run."""
-        return run / self.variant / f"seed-{self.seed}"
+        return run / self.name
 
 
 def read_experiment(path: Path, settings: Sequence[str] = ()) -> Experiment:

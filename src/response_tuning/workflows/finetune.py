@@ -1,7 +1,7 @@
 """``rtune finetune``: a source and a base model become a tuned model. Read this file first.
 
-Stages do not import each other. They meet on disk, and the files of this folder are where one's
-output becomes the next one's input.
+Stages do not import each other. They meet on disk, and the files of this folder pass the output of
+one stage to the next.
 """
 
 import logging
@@ -28,7 +28,7 @@ def run_finetune(recipe: Recipe, out: Path, console: "Console", *, resume: bool 
     """Run stages 1 and 2: a source and a base model become a tuned model in ``out``.
 
     Raises:
-        ConfigError: a name is unknown, ``out`` belongs to another run, or to one in progress.
+        ConfigError: a name is unknown, or ``out`` belongs to another run or is in use.
     """
     from response_tuning.finetune import finetune
     from response_tuning.finetune.checks import check
@@ -38,18 +38,19 @@ def run_finetune(recipe: Recipe, out: Path, console: "Console", *, resume: bool 
     quiet_libraries()
     check_names(recipe.finetune)
     check_refiner(recipe.data)
-    alone = locked(out, recipe.data, recipe.finetune)
-    with alone, nothing_of_a_refused_run(out / DATA, out):
-        check(recipe.finetune, out)
+    in_use_here = locked(out, recipe.data, recipe.finetune)
+    with in_use_here, nothing_of_a_refused_run(out / DATA, out):
+        check(recipe.finetune, out)  # before the data: preparing a large source takes long
         if not resume and is_first():
             forget(out)
+        # Under torchrun, the first process prepares the data and the others find them complete.
         with first_process_first(on_cpu=recipe.finetune.device == "cpu"):
             run_data(recipe.data, out / DATA, Rewriting(out / SOURCE, console))
         finetune(recipe.finetune, out / DATA, out, console)
 
 
 def plan_finetune(recipe: Recipe, console: "Console") -> None:
-    """Print what ``run_finetune`` would do and cost, and the first row; nothing is kept."""
+    """Print what ``run_finetune`` would do and cost, and the first row; write nothing."""
     from response_tuning.finetune.base import fitted
     from response_tuning.finetune.dataset import read_examples
     from response_tuning.finetune.plan import print_plan

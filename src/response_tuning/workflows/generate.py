@@ -1,7 +1,11 @@
-"""``rtune generate``: a model answers a file of prompts, or a benchmark."""
+"""``rtune generate``: a model answers a file of prompts, or a benchmark.
+
+``Sampler`` is the one place where workflows ask a model: for answers, rewrites and verdicts.
+"""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,21 +24,52 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from response_tuning.configs import EngineConfig
+    from response_tuning.generate import Engine
+
+
+@dataclass(frozen=True)
+class Sampler:
+    """An open engine, how completions are sampled from it, and where progress is shown."""
+
+    engine: "Engine"
+    sampling: Sampling
+    console: "Console"
+    retry_filtered: bool = False
+    """Whether to ask again what a content filter withheld."""
+
+    def complete(
+        self, requests: Iterable[Request], journal: Path, label: str
+    ) -> Iterator[Completion]:
+        """Return the completions in the order of ``requests``, under a progress bar.
+
+        Those in ``journal`` are not asked for again, and the others are added to it.
+        """
+        from response_tuning.generate import generate
+
+        with progress_bar(label, self.console) as advance:
+            return generate(
+                self.engine,
+                requests,
+                journal,
+                self.sampling,
+                progress=advance,
+                retry_filtered=self.retry_filtered,
+            )
 
 
 def print_answers(out: Path, completions: Sequence[Completion], console: "Console") -> int:
-    """Print what became of a file of prompts, and return how many got no answer."""
+    """Print how many prompts got an answer, and return how many did not."""
     failed = [completion for completion in completions if completion.error is not None]
     line = f"wrote {out}: {len(completions) - len(failed):,} answers, {len(failed):,} errors"
     if failed:
         line += f", the first: {printable(str(failed[0].error))}"
-    for said in filter(None, (line, filtered_sentence(completions))):
-        console.print(said, highlight=False, soft_wrap=True)
+    for sentence in filter(None, (line, filtered_sentence(completions))):
+        console.print(sentence, highlight=False, soft_wrap=True)
     return len(failed)
 
 
 def filtered_sentence(completions: Sequence[Completion]) -> str:
-    """Say how many answers a filter kept back, and by which name; empty where there are none."""
+    """Return how many answers a filter withheld, and why; empty where there are none."""
     causes = Counter(one.detail for one in completions if one.finish_reason == "filtered")
     named = ", ".join(f"{cause} {count:,}" for cause, count in causes.most_common(3))
     if not causes:
@@ -57,48 +92,53 @@ def run_generate(  # noqa: PLR0913 - the settings of one command
     *,
     retry_filtered: bool = False,
 ) -> int:
-    """Run stage 3 on a file of prompts or on a benchmark; return how many got no answer.
+    """Have a model answer a file of prompts, or a benchmark; return how many got no answer.
 
-    What a filter kept from an answer has one, and is asked again with ``retry_filtered``.
-
-    Completions are kept in ``<out>.journal`` as they arrive, and ``out`` is written whole at the
-    end: the same command again asks only what is not in the journal.
+    Completions are appended to ``<out>.journal`` as they arrive, and ``out`` is written whole at
+    the end: the same command again asks only for what the journal lacks. An answer that a content
+    filter withheld counts as one, and is asked for again with ``retry_filtered``.
 
     Raises:
-        ConfigError: ``out`` is a folder.
+        ConfigError: ``out`` is a folder, or a setting has no effect.
+        EngineError: the model cannot be asked at all.
     """
-    from response_tuning.data import read_prompts
-    from response_tuning.generate import check_retry, generate, open_engine
-    from response_tuning.grade import BENCHMARKS, check_effect, open_benchmark
+    from response_tuning.generate import check_retry, open_engine
+    from response_tuning.grade import BENCHMARKS
 
     if not prompts.strip():
         raise ConfigError("the name of the prompts is empty; give a file, or a benchmark's name")
     check_retry([engine], retry_filtered=retry_filtered)
-    is_benchmark = prompts in BENCHMARKS.names()
     grading = grading or GradeConfig()
-    if is_benchmark:
+    _check_settings(prompts, column, sampling, grading)
+    read = None if prompts in BENCHMARKS.names() else Path(prompts)
+    with locked_file(out, config, grading, read) as journal:
+        requests = _requests(prompts, column, grading)
+        sampler = Sampler(open_engine(engine, config), sampling, console, retry_filtered)
+        completions = list(sampler.complete(requests, journal, "completions"))
+        write_jsonl(out, completions)
+    return print_answers(out, completions, console)
+
+
+def _check_settings(
+    prompts: str, column: str | None, sampling: Sampling, grading: GradeConfig
+) -> None:
+    """Refuse settings that have no effect on these prompts, or on greedy decoding."""
+    from response_tuning.grade import BENCHMARKS, check_effect
+
+    if prompts in BENCHMARKS.names():
         check_effect([prompts], grading, graded=False)
-        unused(f"{prompts} is a benchmark, which says itself what is asked", column=column)
+        unused(f"{prompts} is a benchmark, which has prompts of its own", column=column)
     else:
-        unused("a file of prompts is asked as it is", data=grading.data, limit=grading.limit)
+        unused("a file of prompts is used as it is", data=grading.data, limit=grading.limit)
     if not sampling.temperature:
         changed = None if sampling.top_p == 1 else sampling.top_p
         unused("temperature 0 is greedy", top_p=changed, seed=sampling.seed or None)
-    with locked_file(out, config, grading, None if is_benchmark else Path(prompts)) as journal:
-        if is_benchmark:
-            requests: list[Request] = [*open_benchmark(prompts, grading).items()]
-        else:
-            requests = list(read_prompts(Path(prompts), column))
-        answering = open_engine(engine, config)
-        with progress_bar("completions", console) as advance:
-            said = generate(
-                answering,
-                requests,
-                journal,
-                sampling,
-                progress=advance,
-                retry_filtered=retry_filtered,
-            )
-        completions = list(said)
-        write_jsonl(out, completions)
-    return print_answers(out, completions, console)
+
+
+def _requests(prompts: str, column: str | None, grading: GradeConfig) -> Sequence[Request]:
+    from response_tuning.data import read_prompts
+    from response_tuning.grade import BENCHMARKS, open_benchmark
+
+    if prompts in BENCHMARKS.names():
+        return open_benchmark(prompts, grading).items()
+    return list(read_prompts(Path(prompts), column))

@@ -17,11 +17,10 @@ from response_tuning.artifacts import (
 )
 from response_tuning.configs import GradeConfig
 from response_tuning.errors import ConfigError
-from response_tuning.folders import locked_file
+from response_tuning.folders import STAGE_MANIFEST, folder_state, locked_file
 from response_tuning.metrics import WITHOUT_VERDICT
 from response_tuning.unread import unread
-from response_tuning.workflows.cell import MANIFEST
-from response_tuning.workflows.judge import Judge
+from response_tuning.workflows.judge import Judge, check_retry
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -37,37 +36,34 @@ def grade_answers(benchmark: str, config: GradeConfig, folder: Path, judge: Judg
     from response_tuning.grade import grade
 
     completions = folder / "generate" / f"{benchmark}.jsonl"
-    scores, manifest = folder / "grade" / f"{benchmark}.jsonl", folder / "grade" / MANIFEST
+    scores, manifest = folder / "grade" / f"{benchmark}.jsonl", folder / "grade" / STAGE_MANIFEST
     graded: dict[str, Any] = read_json(manifest) if manifest.exists() else {}
-    now = {
+    inputs = {
         "completions": file_digest(completions),
         "rules": package_versions()["response-tuning"],
         **_judged_by(benchmark, config),
     }
-    if scores.exists() and graded.get(benchmark) == now and not judge.retry_filtered:
+    state = folder_state(scores.parent, graded.get(benchmark), inputs, [scores.name])
+    if state.whole and not judge.retry_filtered:
         return
-    grade(
-        benchmark,
-        completions,
-        scores,
-        config,
-        judge.say(folder / "grade" / JUDGE_JOURNAL, benchmark),
-    )
-    write_json(manifest, graded | {benchmark: now})
+    say = judge.say(folder / "grade" / JUDGE_JOURNAL, benchmark)
+    grade(benchmark, completions, scores, config, say)
+    recorded = {name: value for name, value in inputs.items() if value is not None}
+    write_json(manifest, graded | {benchmark: recorded})
 
 
 def print_scores(scores: Sequence[Score], console: "Console") -> bool:
-    """Print every metric, and return whether so much could be read that its rates are known."""
+    """Print every metric; return False if too many verdicts were unreadable to give rates."""
     lost = unread(scores)
     metrics: dict[str, list[Score]] = {}
     for score in scores:
         metrics.setdefault(score.metric, []).append(score)
-    for metric, found in metrics.items():
+    for metric, of_metric in metrics.items():
         if lost.too_many and metric not in WITHOUT_VERDICT:
             console.print(f"{metric:>22}  n/a    ({lost})", style="red", highlight=False)
             continue
-        mean = fmean([score.value for score in found], [score.weight for score in found])
-        console.print(f"{metric:>22}  {mean:.3f}  (n {len(found):,})", highlight=False)
+        mean = fmean([s.value for s in of_metric], [s.weight for s in of_metric])
+        console.print(f"{metric:>22}  {mean:.3f}  (n {len(of_metric):,})", highlight=False)
     return not lost.too_many
 
 
@@ -81,8 +77,11 @@ def write_average(average: "Average", folder: Path) -> None:
     scores = {name: list(read_jsonl(path, Score)) for name, path in graded.items()}
     out = folder / "grade" / f"{average.name}.jsonl"
     out.unlink(missing_ok=True)
-    complete = all({*average.metrics} <= {one.metric for one in found} for found in scores.values())
-    if complete and not any(unread(found).too_many for found in scores.values()):
+    complete = all(
+        {*average.metrics} <= {one.metric for one in of_benchmark}
+        for of_benchmark in scores.values()
+    )
+    if complete and not any(unread(of_benchmark).too_many for of_benchmark in scores.values()):
         write_jsonl(out, average.scores(scores))
 
 
@@ -105,22 +104,21 @@ def about_judge(benchmarks: Sequence[str], config: GradeConfig) -> list[str]:
 
 
 def _judged_by(benchmark: str, config: GradeConfig) -> dict[str, Any]:
-    """Return what else decides the scores: files, the reference, the judge. Rules have none."""
+    """Return what else decides the scores; None for what does not apply to the benchmark."""
     from response_tuning.grade import JudgedBenchmark, open_benchmark
 
     rule = open_benchmark(benchmark, config)
-    found: dict[str, Any] = {}
+    inputs: dict[str, Any] = {"origin": getattr(rule, "origin", None)}
+    inputs |= {"judge": None, "reference": None}
     if not type(rule).__module__.startswith("response_tuning."):
-        found["plugins"] = plugins.versions()  # "rules" is the version of our own rules
-    if (origin := getattr(rule, "origin", None)) is not None:
-        found["origin"] = origin
+        inputs["plugins"] = plugins.versions()  # "rules" is the version of our own rules
     if isinstance(rule, JudgedBenchmark):
-        found["judge"] = config.judge.model_dump(mode="json", exclude={"checked"})
+        inputs["judge"] = config.judge.model_dump(mode="json", exclude={"checked"})
         if config.reference is not None:
             if not Path(config.reference).exists():
                 raise ConfigError(f"grade.reference: no such file or variant: {config.reference}")
-            found["reference"] = file_digest(Path(config.reference))
-    return found
+            inputs["reference"] = file_digest(Path(config.reference))
+    return inputs
 
 
 def run_grade(
@@ -132,12 +130,11 @@ def run_grade(
     *,
     retry_filtered: bool = False,
 ) -> bool:
-    """Run stage 4 on one file of completions, and print every metric.
+    """Grade one file of completions, and print every metric.
 
-    Returns whether so much could be read that its rates are known.
+    Returns False if too many verdicts were unreadable to give rates.
     """
     from response_tuning.grade import check_effect, grade
-    from response_tuning.workflows.judge import Judge, check_retry
 
     check_effect([benchmark], config)
     check_retry(config.judge, retry_filtered=retry_filtered)

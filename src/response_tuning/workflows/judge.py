@@ -11,7 +11,7 @@ from response_tuning.configs import EngineConfig, JudgeConfig
 from response_tuning.errors import ConfigError, EngineError
 from response_tuning.grade.benchmark import OFFLINE, AskJudge
 from response_tuning.registry import unknown
-from response_tuning.terminal import progress_bar
+from response_tuning.workflows.generate import Sampler
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -46,22 +46,13 @@ class Judge:
 
     def say(self, journal: Path, about: str) -> AskJudge | None:
         """Return what asks the judge and keeps its replies in ``journal``; None without a model."""
-        from response_tuning.generate import generate
-
         if self.config.engine == OFFLINE:
             return None
         sampling = Sampling(**self.config.model_dump(include={"max_new_tokens", "temperature"}))
 
         def ask(requests: Iterable[Request]) -> Iterator[Completion]:
-            with progress_bar(f"verdicts on {about}", self._console) as advance:
-                return generate(
-                    self.engine,
-                    requests,
-                    journal,
-                    sampling,
-                    progress=advance,
-                    retry_filtered=self.retry_filtered,
-                )
+            sampler = Sampler(self.engine, sampling, self._console, self.retry_filtered)
+            return sampler.complete(requests, journal, f"verdicts on {about}")
 
         return ask
 

@@ -1,8 +1,8 @@
-"""Core capabilities: lm-eval asks the model itself, in this process, and its results become scores.
+"""Core capabilities: lm-eval runs the model itself, in this process; its results become scores.
 
 The paper's preset (section 4.1, Table 12): MMLU, OpenBookQA, HellaSwag, ARC and PIQA without
 examples, by the log-likelihood of the choices; GSM8K with eight, as turns of a conversation, by a
-generated answer. These are the only benchmarks that are not answered through ``generate``.
+generated answer. These are the only benchmarks without completions of ``generate``.
 """
 
 import io
@@ -25,6 +25,7 @@ from response_tuning.artifacts import (
 )
 from response_tuning.configs import GradeConfig
 from response_tuning.errors import ConfigError, TemplateError
+from response_tuning.folders import STAGE_MANIFEST, folder_state
 from response_tuning.terminal import progress_bar, quiet_libraries
 
 if TYPE_CHECKING:
@@ -36,9 +37,8 @@ if TYPE_CHECKING:
     from response_tuning.grade.sources import SourceRows
 
 
-MANIFEST = "manifest.json"
-ANY = "tulu"
-"""A template for the loader, which wants one; without ``chat`` it is never used."""
+_ANY_TEMPLATE = "tulu"
+"""For the loader, which needs one; without ``chat`` it is never used."""
 
 
 def run_core(
@@ -50,13 +50,13 @@ def run_core(
     *,
     chat: bool,
 ) -> None:
-    """Leave ``out/grade/<benchmark>.jsonl`` of each core benchmark, unless it is there already.
+    """Write ``out/grade/<benchmark>.jsonl`` of each core benchmark, unless it exists already.
 
-    With ``chat``, prompts are put into the template that ``settings`` name, or else the model's
-    own; without, they are plain text, as for a base model.
+    With ``chat``, prompts are in the template that ``settings`` name, or else the model's own;
+    without, they are plain text, as for a base model.
 
     Raises:
-        ConfigError: lm-eval is not installed, or there is no such benchmark.
+        ConfigError: lm-eval is not installed, or a benchmark is unknown.
         DataError: data cannot be found or used.
         ModelError: the model cannot be loaded, or its context is too short.
         EngineError: a batch does not fit into the GPU's memory.
@@ -66,25 +66,25 @@ def run_core(
     quiet_libraries()
     rules = check_core(benchmarks)
     data = {name: read_data(rule, config) for name, rule in rules.items()}
-    asked = {name: _asked(settings, config, data[name], chat=chat) for name in benchmarks}
-    missing = [name for name in benchmarks if not _is_there(name, asked[name], out)]
+    inputs = {name: _inputs(settings, config, data[name], chat=chat) for name in benchmarks}
+    missing = [name for name in benchmarks if not _is_measured(name, inputs[name], out)]
     if not missing:
-        console.print("core capabilities: there already", highlight=False)
+        console.print("core capabilities: already complete", highlight=False)
         return
     with _quiet():
         model = _load(settings, chat=chat)
     for name in missing:
         with progress_bar(name, console) as model.hear, _quiet():
-            found, notes = _evaluate(model, rules[name], data[name], config, chat=chat)
-        write_jsonl(out / "grade" / f"{name}.jsonl", found)
-        manifest = out / "grade" / MANIFEST
-        there = read_json(manifest) if manifest.exists() else {}
-        write_json(manifest, there | {name: asked[name] | notes})
-        _print(name, found, notes, console)
+            measured, notes = _evaluate(model, rules[name], data[name], config, chat=chat)
+        write_jsonl(out / "grade" / f"{name}.jsonl", measured)
+        manifest = out / "grade" / STAGE_MANIFEST
+        recorded = read_json(manifest) if manifest.exists() else {}
+        write_json(manifest, recorded | {name: inputs[name] | notes})
+        _print(name, measured, notes, console)
 
 
 def check_core(benchmarks: Sequence[str]) -> "dict[str, LmEvalBenchmark]":
-    """Return the benchmarks by name; refuse what cannot be run, before anything is read.
+    """Return the benchmarks by name; refuse those that cannot run here, before anything is read.
 
     Raises:
         ConfigError: lm-eval is not installed, or measures no such benchmark.
@@ -104,7 +104,7 @@ def check_core(benchmarks: Sequence[str]) -> "dict[str, LmEvalBenchmark]":
     return rules
 
 
-def _asked(
+def _inputs(
     settings: "EngineConfig", config: GradeConfig, data: Mapping[str, "SourceRows"], *, chat: bool
 ) -> dict[str, Any]:
     """Return all that decides the scores of a benchmark."""
@@ -120,19 +120,17 @@ def _asked(
     }
 
 
-def _is_there(name: str, asked: Mapping[str, Any], out: Path) -> bool:
-    scores, manifest = out / "grade" / f"{name}.jsonl", out / "grade" / MANIFEST
-    if not scores.exists() or not manifest.exists():
-        return False
-    there = read_json(manifest).get(name, {})
-    return {key: there.get(key) for key in asked} == asked
+def _is_measured(name: str, inputs: Mapping[str, Any], out: Path) -> bool:
+    folder = out / "grade"
+    recorded = read_json(folder / STAGE_MANIFEST) if (folder / STAGE_MANIFEST).exists() else {}
+    return folder_state(folder, recorded.get(name), inputs, [f"{name}.jsonl"]).whole
 
 
 def _load(settings: "EngineConfig", *, chat: bool) -> "HarnessModel":
     from response_tuning.grade.lm_eval.model import HarnessModel
     from response_tuning.models.inference import load
 
-    template = settings.template if chat else ANY
+    template = settings.template if chat else _ANY_TEMPLATE
     local = load(str(settings.model), template, settings.revision, settings.device)
     return HarnessModel(local, settings.tokens_per_batch)
 
@@ -145,7 +143,7 @@ def _evaluate(
     *,
     chat: bool,
 ) -> tuple[list[Score], dict[str, Any]]:
-    """Return the scores of a benchmark, and what is to be known about them."""
+    """Return the scores of a benchmark, and how they were measured."""
     from lm_eval.evaluator import evaluate
 
     from response_tuning.grade.lm_eval.tasks import METRIC_MEANINGS, chosen, load_tasks, scores
@@ -165,37 +163,40 @@ def _evaluate(
         apply_chat_template=chat,
         fewshot_as_multiturn=chat,
     )
-    found = list(scores(benchmark, result["samples"]))
+    measured = list(scores(benchmark, result["samples"]))
     notes = {
         "items": sum(map(len, places.values())),
         "requests_cut": model.cut - cut,
         "tasks": {name: task.VERSION for name, task in tasks.items()},
         "few_shot": max(result["n-shot"].values()),
         "metrics": {
-            metric: METRIC_MEANINGS[metric] for metric in sorted({score.metric for score in found})
+            metric: METRIC_MEANINGS[metric]
+            for metric in sorted({score.metric for score in measured})
         },
     }
     if generated:
         notes["max_new_tokens"] = model.max_gen_toks
     if chat and any(task.config.description for task in tasks.values()):
         notes["description"] = _place_of_description(model.local.chat)
-    return found, notes
+    return measured, notes
 
 
 def _place_of_description(chat: templates.Chat) -> str:
-    """Say what lm-eval does with the sentence that introduces a task, as MMLU's."""
-    said = [Message(role="system", content="About."), Message(role="user", content="Question.")]
+    """Return what lm-eval does with the sentence that introduces a task, such as MMLU's."""
+    messages = [Message(role="system", content="About."), Message(role="user", content="Question.")]
     try:
-        chat.prompt(said)
+        chat.prompt(messages)
     except TemplateError:
         return "left out: the template has no place for a system message"
     return "the system message"
 
 
-def _print(name: str, found: Sequence[Score], notes: Mapping[str, Any], console: "Console") -> None:
+def _print(
+    name: str, measured: Sequence[Score], notes: Mapping[str, Any], console: "Console"
+) -> None:
     means = []
     for metric in notes["metrics"]:
-        values = [(score.value, score.weight) for score in found if score.metric == metric]
+        values = [(score.value, score.weight) for score in measured if score.metric == metric]
         total = sum(weight for _, weight in values)
         means.append(f"{metric} {sum(value * weight for value, weight in values) / total:.3f}")
     console.print(f"{name}: {', '.join(means)} (n {notes['items']:,})", highlight=False)
@@ -210,7 +211,7 @@ def _print(name: str, found: Sequence[Score], notes: Mapping[str, Any], console:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep lm-eval's bars and notices away: there is a bar of ours, and errors are raised."""
+    """Silence lm-eval's bars and notices; we print a bar of our own, and errors are raised."""
     logger = logging.getLogger("lm_eval")
     level = logger.level
     logger.setLevel(logging.ERROR)

@@ -102,6 +102,7 @@ def run_probe(
         DataError: the data have fewer than two responses with an instruction, or none that fits.
         ModelError: a model cannot be loaded.
     """
+    # Measure, then write, then print: a model that cannot be loaded leaves no file.
     quiet_libraries()
     pairs = read_pairs(data, config)
     probe = measure(models, pairs, config, console)
@@ -237,6 +238,7 @@ def _report(
 ) -> ProbeReport:
     from response_tuning.probe.ranking import verdict
 
+    # The verdict uses the lower ends of the intervals, so few items cannot make a model strong.
     models = [ProbedModel(name, _intervals(tables, name)) for name in probe.rankings]
     first = models[0].metrics
     left_out = {name: ranking.left_out for name, ranking in probe.rankings.items()}

@@ -15,8 +15,9 @@ from response_tuning.artifacts import Completion, Request, Sampling, read_json, 
 from response_tuning.configs import CurationConfig, DataConfig, DecontaminationConfig, MixtureConfig
 from response_tuning.folders import page_at
 from response_tuning.journals import Journal
-from response_tuning.terminal import printable, progress_bar, quiet_libraries
+from response_tuning.terminal import printable, quiet_libraries
 from response_tuning.workflows.experiment import Cell
+from response_tuning.workflows.generate import Sampler
 from response_tuning.workflows.judge import check_engine
 
 if TYPE_CHECKING:
@@ -170,20 +171,8 @@ def _copy_replies(others: Iterable[Path], journal: Path) -> None:
 def _asking(
     engine: "Engine", sampling: Sampling, journal: Path, how: Rewriting
 ) -> Callable[[Iterable[Request]], Iterator[Completion]]:
-    from response_tuning.generate import generate
-
-    def ask(requests: Iterable[Request]) -> Iterator[Completion]:
-        with progress_bar("rewrites", how.console) as advance:
-            return generate(
-                engine,
-                requests,
-                journal,
-                sampling,
-                progress=advance,
-                retry_filtered=how.retry_filtered,
-            )
-
-    return ask
+    sampler = Sampler(engine, sampling, how.console, how.retry_filtered)
+    return lambda requests: sampler.complete(requests, journal, "rewrites")
 
 
 def run_inspect(

@@ -3,35 +3,30 @@
     RUN/<variant>/seed-<n>/{data,finetune,generate,grade}/   RUN/report/   RUN/manifest.json
 
 A stage is skipped when its folder holds exactly what it would make, so that a killed run goes on,
-and a finished one is read in seconds.
+and a finished one is read in seconds. Several processes may run one recipe in one folder at a time.
 """
 
 import platform
 import resource
 import sys
 import time
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from response_tuning.artifacts import package_versions, read_json, write_json
-from response_tuning.folders import locked
+from response_tuning.errors import DataError
+from response_tuning.folders import shared, turn
+from response_tuning.registry import unknown
 from response_tuning.terminal import quiet_libraries
 from response_tuning.workflows import grade
-from response_tuning.workflows.cell import check_answering, tune_and_ask
-from response_tuning.workflows.data import DATA, run_data
-from response_tuning.workflows.experiment import (
-    Cell,
-    Experiment,
-    cells,
-    check_mixtures,
-    series,
-    with_reference,
-)
+from response_tuning.workflows.cell import check_answering
+from response_tuning.workflows.cell_manifest import cell_cost, lacking
+from response_tuning.workflows.cells import Worker
+from response_tuning.workflows.experiment import Cell, Experiment, cells, check_mixtures, series
 from response_tuning.workflows.judge import Judge, check_judge, check_retry
 from response_tuning.workflows.names import check_names
-from response_tuning.workflows.refine import check_refiner, rewriting_of
+from response_tuning.workflows.refine import check_refiner
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -39,208 +34,237 @@ if TYPE_CHECKING:
     from response_tuning.report import Variant
 
 
-MANIFEST = "manifest.json"
+RUN_MANIFEST = "manifest.json"
 
 
 def run_experiment(
-    experiment: Experiment, out: Path, console: "Console", *, retry_filtered: bool = False
-) -> bool:
-    """Run every cell, then report; return whether so much could be read that all rates are known.
-
-    What a filter kept from an answer, or from a verdict, is asked again with ``retry_filtered``.
-
-    Raises:
-        ConfigError: a name is unknown, or a folder holds another run, or one in progress.
-        EngineError: some prompts got no answer; the same command asks them again.
-    """
-    quiet_libraries()
-    found = _checked(experiment)
-    engines = {cell.generate.engine for cell in found}
-    engines |= {cell.data.refinement.engine for cell in found if cell.data and cell.data.refinement}
-    check_retry(experiment.grade.judge, engines, retry_filtered=retry_filtered)
-    read = [part for cell in found for part in (cell.data, cell.finetune, cell.generate.settings)]
-    with locked(out, experiment.grade, *read):
-        return _run(experiment, found, out, console, retry_filtered=retry_filtered)
-
-
-def _run(
     experiment: Experiment,
-    found: list[Cell],
     out: Path,
     console: "Console",
     *,
-    retry_filtered: bool,
+    only: Sequence[str] = (),
+    retry_filtered: bool = False,
 ) -> bool:
+    """Run every free cell, or those that ``only`` names, then report; return if rates are known.
+
+    A cell that another process is at work on is left to it. An answer or a verdict that a content
+    filter withheld is asked for again with ``retry_filtered``.
+
+    Raises:
+        ConfigError: a name is unknown, or a folder holds another run.
+        EngineError: some prompts got no answer; the same command asks them again.
+    """
+    quiet_libraries()
+    every = _checked(experiment)
+    chosen = _chosen(every, only)
+    engines = {cell.generate.engine for cell in chosen}
+    refined = [cell.data.refinement for cell in chosen if cell.data and cell.data.refinement]
+    engines |= {refinement.engine for refinement in refined}
+    check_retry(experiment.grade.judge, engines, retry_filtered=retry_filtered)
+    read = [part for cell in every for part in (cell.data, cell.finetune, cell.generate.settings)]
+    with shared(out, experiment.grade, *read):
+        judge = Judge(experiment.grade.judge, console, retry_filtered=retry_filtered)
+        before = _manifest_before(out)
+        costs = before.get("cells") if isinstance(before.get("cells"), dict) else {}
+        worker = Worker(experiment, every, out, console, judge, retry_filtered, costs or {})
+        return _run(worker, chosen, before)
+
+
+def _run(worker: Worker, chosen: Sequence[Cell], before: Mapping[str, Any]) -> bool:
     import torch
 
-    from response_tuning.finetune.base import architecture
-    from response_tuning.finetune.checks import check
-    from response_tuning.finetune.run_folder import nothing_of_a_refused_run
-
+    experiment, out, console = worker.experiment, worker.run, worker.console
     if experiment.threads is not None:
         torch.set_num_threads(experiment.threads)
     began = time.monotonic()
-    there = read_json(out / MANIFEST) if (out / MANIFEST).exists() else {}
-    manifest: dict[str, Any] = {
+    manifest = {
         "status": "running",
         "experiment": experiment.model_dump(mode="json"),
         "packages": package_versions(),
-        "device": _device(found),
-        "cells": {},
+        "device": _device(chosen),
     }
     console.print(f"device: {manifest['device']}", highlight=False)
-    for cell in found:  # all of them first: what is wrong shows before hours of training
-        if cell.tuned:
-            check(cell.finetune, cell.folder(out))
-        elif cell.local:
-            architecture(cell.finetune)
-    with ExitStack() as prepared:
-        for cell in found:
-            if cell.data is not None:
-                folder = cell.folder(out)
-                prepared.enter_context(nothing_of_a_refused_run(folder / DATA, folder / "finetune"))
-                how = rewriting_of(cell, found, out, console, retry_filtered=retry_filtered)
-                run_data(cell.data, folder / DATA, how)
-        for number, cell in enumerate(found, start=1):
-            console.print(
-                f"[{number}/{len(found)}] {cell.variant}, seed {cell.seed}",
-                style="bold",
-                highlight=False,
-            )
-            name = f"{cell.variant}/seed-{cell.seed}"
-            cost = tune_and_ask(cell, experiment, out, console, retry_filtered=retry_filtered)
-            manifest["cells"][name] = _dearer(cost, _cost_before(there, name))
-            if there.get("experiment") in (None, manifest["experiment"]):
-                write_json(out / MANIFEST, manifest)  # else at the end: a later cell may be refused
-    # Last, for a variant may be compared with another.
-    judge = Judge(experiment.grade.judge, console, retry_filtered=retry_filtered)
-    _grade(experiment, found, out, judge)
-    unknown = _report(experiment, found, out)
-    manifest |= {"status": "finished", "peak_memory_gib": _peak_memory_gib()}
-    write_json(out / MANIFEST, manifest)
-    _print_report(experiment, found, out, unknown, console)
+    _check_models(chosen, out)
+
+    def note() -> None:
+        # Only at the end over another experiment's manifest: a later cell may still be refused.
+        if before.get("experiment") in (None, manifest["experiment"]):
+            with turn(out):
+                write_json(out / RUN_MANIFEST, manifest | {"cells": _costs(worker.every, out)})
+
+    in_use = worker.work(chosen, note)
+    with turn(out):
+        gaps = _gaps(experiment, worker.every, out)
+        unknown_rates = _report(experiment, worker.every, out, gaps)
+        status = {"status": "running", "incomplete": gaps} if gaps else {"status": "finished"}
+        manifest |= {"cells": _costs(worker.every, out)} | status
+        write_json(out / RUN_MANIFEST, manifest | {"peak_memory_gib": _peak_memory_gib()})
+        _print_report(experiment, worker.every, out, gaps, unknown_rates, console)
+    if in_use:
+        console.print(
+            f"in use by other processes: {', '.join(in_use)}; the last process to finish reports "
+            "on all cells",
+            highlight=False,
+            soft_wrap=True,
+        )
     console.print(
         f"{time.monotonic() - began:.0f} s, {_peak_memory_gib():.1f} GiB of memory at most",
         highlight=False,
     )
-    return not unknown
+    return not unknown_rates
 
 
-def _cost_before(there: dict[str, Any], name: str) -> dict[str, float]:
-    """Return the seconds of a cell's stages as an earlier manifest has them, if it has any."""
-    cells_before = there.get("cells")
-    found = cells_before.get(name) if isinstance(cells_before, dict) else None
-    stages = found.items() if isinstance(found, dict) else ()
-    return {stage: seconds for stage, seconds in stages if isinstance(seconds, int | float)}
+def _chosen(every: Sequence[Cell], only: Sequence[str]) -> list[Cell]:
+    """Return the cells that ``only`` names, one by one or by their variant; by default all.
+
+    Raises:
+        ConfigError: no cell and no variant has such a name.
+    """
+    known = [name for cell in every for name in (cell.variant, cell.name)]
+    for name in only:
+        if name not in known:
+            raise unknown("cell", name, [*dict.fromkeys(known)])
+    return [cell for cell in every if not only or {cell.variant, cell.name} & {*only}]
 
 
-def _dearer(now: dict[str, float], before: dict[str, float]) -> dict[str, float]:
-    """Return the seconds of each stage; one that is skipped costs what it cost before."""
-    return {stage: max(seconds, before.get(stage, 0.0)) for stage, seconds in now.items()}
+def _check_models(chosen: Sequence[Cell], out: Path) -> None:
+    """Refuse a model or a setting of training before hours of other cells' training."""
+    from response_tuning.finetune.base import architecture
+    from response_tuning.finetune.checks import check
+
+    for cell in chosen:
+        if cell.tuned:
+            check(cell.finetune, cell.folder(out))
+        elif cell.local:
+            architecture(cell.finetune)
 
 
-def plan_experiment(experiment: Experiment, console: "Console") -> None:
+def _manifest_before(out: Path) -> dict[str, Any]:
+    return read_json(out / RUN_MANIFEST) if (out / RUN_MANIFEST).exists() else {}
+
+
+def _costs(every: Sequence[Cell], out: Path) -> dict[str, dict[str, float]]:
+    """Return the seconds of the stages of each cell that has any."""
+    costs = {cell.name: cell_cost(cell, out) for cell in every}
+    return {name: cost for name, cost in costs.items() if cost}
+
+
+def _gaps(experiment: Experiment, every: Sequence[Cell], out: Path) -> dict[str, str]:
+    """Return the cells that are not whole, and what each lacks."""
+    reasons = {cell.name: lacking(cell, experiment, out) for cell in every}
+    return {name: reason for name, reason in reasons.items() if reason}
+
+
+def plan_experiment(experiment: Experiment, console: "Console", only: Sequence[str] = ()) -> None:
     """Print what ``run_experiment`` would do; nothing is written."""
     from response_tuning.grade import open_benchmark, open_lm_eval
 
-    found = _checked(experiment)
-    for cell in found:
-        if cell.seed == found[0].seed:
-            console.print(f"{cell.variant}: {_described(cell)}", highlight=False, soft_wrap=True)
+    planned = _chosen(_checked(experiment), only)
+    first_seeds = {cell.variant: cell for cell in reversed(planned)}
+    for variant in dict.fromkeys(cell.variant for cell in planned):
+        line = f"{variant}: {_described(first_seeds[variant])}"
+        console.print(line, highlight=False, soft_wrap=True)
     items = {
         name: len(open_benchmark(name, experiment.grade).items())
         for name in experiment.benchmarks
         if open_lm_eval(name) is None
     }
     by_lm_eval = [name for name in experiment.benchmarks if open_lm_eval(name)]
-    tuned = sum(cell.tuned for cell in found)
+    tuned = sum(cell.tuned for cell in planned)
     for line in (
-        f"seeds: {', '.join(map(str, experiment.seeds))}",
+        f"seeds: {', '.join(map(str, dict.fromkeys(cell.seed for cell in planned)))}",
         f"benchmarks: {', '.join(f'{name} ({count:,} items)' for name, count in items.items())}",
         *([f"by lm-eval: {', '.join(by_lm_eval)}"] if by_lm_eval else []),
-        f"{len(found)} cells: {tuned} to tune, {len(found) * sum(items.values()):,} answers",
+        f"{len(planned)} cells: {tuned} to tune, {len(planned) * sum(items.values()):,} answers",
     ):
         console.print(line, highlight=False, soft_wrap=True)
 
 
 def report_run(run: Path, console: "Console") -> bool:
-    """Write the report of a run again; return whether all its rates are known.
+    """Write the report of a run again, of the cells that are whole; return if rates are known.
 
     Raises:
-        DataError: ``run`` holds no run.
+        DataError: ``run`` holds no run, or no cell of it is whole.
         ConfigError: its manifest is of another version.
     """
     from response_tuning.validation import build
 
-    content = read_json(run / MANIFEST, "experiment")
-    experiment = build(Experiment, content["experiment"], str(run / MANIFEST))
-    found = cells(experiment)
-    with locked(run):
-        unknown = _report(experiment, found, run)
-    _print_report(experiment, found, run, unknown, console)
-    return not unknown
+    content = read_json(run / RUN_MANIFEST, "experiment")
+    experiment = build(Experiment, content["experiment"], str(run / RUN_MANIFEST))
+    every = cells(experiment)
+    with turn(run):
+        gaps = _gaps(experiment, every, run)
+        if len(gaps) == len(every):
+            name, reason = next(iter(gaps.items()))
+            raise DataError(
+                f"{run}: no cell is whole, the first, {name}, because it is {reason}; continue "
+                "with 'rtune run'"
+            )
+        unknown_rates = _report(experiment, every, run, gaps)
+    _print_report(experiment, every, run, gaps, unknown_rates, console)
+    return not unknown_rates
 
 
-def _report(experiment: Experiment, found: Sequence[Cell], run: Path) -> list[str]:
-    """Write the report, and return what it says of rates that are not known."""
+def _report(
+    experiment: Experiment, every: Sequence[Cell], run: Path, gaps: Mapping[str, str]
+) -> list[str]:
+    """Write the report of the cells without ``gaps``; return a sentence per unknown rate."""
     from response_tuning.grade import displays
     from response_tuning.report import report
 
+    whole = [cell for cell in every if cell.name not in gaps]
+    if not whole:
+        return []
+    judged = grade.about_judge(experiment.benchmarks, experiment.grade)
     return report(
         run,
-        _variants(found),
+        _variants(every),
         experiment.report,
-        (*experiment.notes, *grade.about_judge(experiment.benchmarks, experiment.grade)),
-        experiment.seeds,
+        (*_gap_sentences(gaps), *experiment.notes, *judged),
+        {cell.variant: [c.seed for c in whole if c.variant == cell.variant] for cell in every},
         displays(experiment.benchmarks, experiment.grade),
     )
 
 
+def _gap_sentences(gaps: Mapping[str, str]) -> list[str]:
+    """Return a sentence for each reason why cells are not in the report."""
+    return [
+        f"Not in this report: {', '.join(n for n, other in gaps.items() if other == reason)} "
+        f"({reason})."
+        for reason in dict.fromkeys(gaps.values())
+    ]
+
+
 def _print_report(
     experiment: Experiment,
-    found: Sequence[Cell],
+    every: Sequence[Cell],
     run: Path,
-    unknown: Sequence[str],
+    gaps: Mapping[str, str],
+    unknown_rates: Sequence[str],
     console: "Console",
 ) -> None:
     from response_tuning.grade import displays
     from response_tuning.report import summary
 
-    shown = displays(experiment.benchmarks, experiment.grade)
-    console.print(summary(run, _variants(found), shown), highlight=False, soft_wrap=True)
-    for sentence in unknown:
+    if len(gaps) < len(every):
+        shown = displays(experiment.benchmarks, experiment.grade)
+        console.print(summary(run, _variants(every), shown), highlight=False, soft_wrap=True)
+    for sentence in (*_gap_sentences(gaps), *unknown_rates):
         console.print(sentence, style="red", highlight=False, soft_wrap=True)
-    console.print(f"report: {run / 'report' / 'report.html'}", highlight=False, soft_wrap=True)
-
-
-def _grade(experiment: Experiment, found: Sequence[Cell], out: Path, judge: Judge) -> None:
-    from response_tuning.grade import averages, open_lm_eval
-
-    answered = [name for name in experiment.benchmarks if open_lm_eval(name) is None]
-    for cell in found:
-        folder = cell.folder(out)
-        for benchmark in answered:
-            config = with_reference(experiment, cell, benchmark, out)
-            grade.grade_answers(benchmark, config, folder, judge)
-        for average in averages(experiment.benchmarks, experiment.grade):
-            grade.write_average(average, folder)
+    if len(gaps) < len(every):
+        console.print(f"report: {run / 'report' / 'report.html'}", highlight=False, soft_wrap=True)
 
 
 def _checked(experiment: Experiment) -> list[Cell]:
-    """Return the cells, once every name in them is known."""
-    from response_tuning.grade import (
-        check_effect,
-        check_metrics,
-        open_benchmark,
-        open_lm_eval,
-    )
+    """Return the cells, after every name and setting in them has been checked."""
+    from response_tuning.grade import check_effect, check_metrics, open_benchmark, open_lm_eval
     from response_tuning.workflows.lm_eval import check_core
 
-    found = cells(experiment)
-    check_mixtures(experiment, found)
+    every = cells(experiment)
+    check_mixtures(experiment, every)
     check_judge(experiment.grade.judge)
     check_effect(experiment.benchmarks, experiment.grade)
-    for cell in found:
+    for cell in every:
         check_answering(cell, Path())
         check_refiner(cell.data)
         check_names(cell.finetune)
@@ -251,17 +275,17 @@ def _checked(experiment: Experiment) -> list[Cell]:
         if open_lm_eval(benchmark) is None:
             open_benchmark(benchmark, experiment.grade)
     check_metrics(experiment.benchmarks, experiment.grade, experiment.report)
-    return found
+    return every
 
 
-def _variants(found: Sequence[Cell]) -> "list[Variant]":
+def _variants(every: Sequence[Cell]) -> "list[Variant]":
     from response_tuning.report import Variant
 
-    of_series = series(found)
+    of_series = series(every)
     return [
         Variant(cell.variant, cell.label, *of_series.get(cell.variant, ("", None)))
-        for cell in found
-        if cell.seed == found[0].seed
+        for cell in every
+        if cell.seed == every[0].seed
     ]
 
 
@@ -280,11 +304,11 @@ def _described(cell: Cell) -> str:
     )
 
 
-def _device(found: Sequence[Cell]) -> str:
-    """Say what the run computes on and in which precision."""
+def _device(chosen: Sequence[Cell]) -> str:
+    """Return the device of the run, and the precision in which it computes."""
     import torch
 
-    on_gpu = torch.cuda.is_available() and any(cell.finetune.device != "cpu" for cell in found)
+    on_gpu = torch.cuda.is_available() and any(cell.finetune.device != "cpu" for cell in chosen)
     if on_gpu:
         short = torch.cuda.is_bf16_supported()
         return f"{torch.cuda.get_device_name()}, {'bfloat16' if short else 'float32'}"
@@ -292,6 +316,6 @@ def _device(found: Sequence[Cell]) -> str:
 
 
 def _peak_memory_gib() -> float:
-    """Return the largest resident set of this process, which does all the work."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    """Return the largest resident set of this process."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # KiB on Linux, bytes on macOS
     return round(peak / (2**30 if sys.platform == "darwin" else 2**20), 2)

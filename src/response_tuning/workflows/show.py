@@ -27,7 +27,7 @@ def show_data(
     html: Path | None = None,
     jsonl: bool = False,
 ) -> None:
-    """Show what ``config`` trains on: in the terminal, as a page, or as one object a row."""
+    """Show the tokens that ``config`` trains on: in the terminal, as a page, or as JSON lines."""
     from response_tuning.finetune import base, dataset, show
     from response_tuning.templates import Chat
 
@@ -58,9 +58,9 @@ def show_file(
     tokenizer_alone: bool = False,
     **how: "int | Path | bool | None",
 ) -> None:
-    """Show what a source becomes under ``config``; nothing is kept.
+    """Show the tokens that a source becomes under ``config``; only a page is written.
 
-    With ``tokenizer_alone`` there is no model to say how many positions a window may have.
+    With ``tokenizer_alone`` there is no model, so the window is not limited to its positions.
     """
     from response_tuning.finetune.base import fitted
 
@@ -77,7 +77,7 @@ def show_file(
 
 
 def show_run(run: Path, console: "Console", **how: "int | Path | bool | None") -> None:
-    """Show what a run trained on, with the tokenizer and the settings that it has.
+    """Show the tokens that a run trained on, by its own tokenizer and settings.
 
     Raises:
         DataError: ``run`` holds no manifest.

@@ -42,6 +42,7 @@ class HfEngine:
         Raises:
             EngineError: a batch does not fit into the GPU's memory.
         """
+        # All prompts are encoded first: batches are made by length, over all of them.
         pending: list[Pending] = []
         for request in requests:
             try:

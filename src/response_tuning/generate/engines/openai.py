@@ -114,6 +114,7 @@ class OpenAIEngine:
 
         from response_tuning.generate.connection import WholeReplies
 
+        # A client of each worker's own: its transport serves one thread.
         seconds = self._config.timeout_s
         return OpenAI(
             api_key=self._api_key,
@@ -194,7 +195,7 @@ class OpenAIEngine:
         try:
             reply = read_reply(raw.content, sampling.max_new_tokens, self._mask)
         except ValidationError as error:
-            first = error.errors()[0]
+            first = error.errors()[0]  # the others tend to follow from it
             where = ".".join(map(str, first["loc"])) or "body"
             message = f"unusable reply: {where}: {first['msg']}, not {first['input']!r}"
             return self._failed(request, sampling, message)
@@ -296,6 +297,7 @@ def connect(config: EngineConfig) -> OpenAIEngine:
             f"engine 'openai': the server renders the prompt, so template '{config.template}' "
             "has no effect; save it in the served tokenizer"
         )
+    # A key is required unless the server is on this machine: others answer 401 to every request.
     host = _host(config.base_url)
     api_key = os.environ.get(config.api_key_env, "").strip()
     if not (api_key.isascii() and api_key.isprintable()):

@@ -1,0 +1,113 @@
+"""``<cell>/manifest.json``: what a cell was made from, how far it is, and what it cost.
+
+A report reads it, and needs no model and no benchmark to know which cells are whole.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from response_tuning.artifacts import file_digest, read_json, write_json
+from response_tuning.errors import DataError
+from response_tuning.folders import STAGE_MANIFEST, folder_state
+from response_tuning.workflows.experiment import Cell, Experiment, with_reference
+
+CELL_MANIFEST = "manifest.json"
+ANSWERED, GRADED = "answered", "graded"
+"""How far a cell is; before its answers are complete, it has no manifest."""
+_OF_UNTUNED = {"base_model", "base_revision", "template", "device"}
+"""Settings of ``finetune`` that say which model answers where nothing is tuned."""
+
+
+def write_cell_manifest(
+    cell: Cell, experiment: Experiment, run: Path, status: str, cost: Mapping[str, float]
+) -> None:
+    """Record that a cell's answers are complete, or that they are graded too."""
+    content = {"status": status, "inputs": _inputs(cell, experiment), "cost": cost}
+    write_json(cell.folder(run) / CELL_MANIFEST, content)
+
+
+def cell_cost(cell: Cell, run: Path) -> dict[str, float]:
+    """Return the seconds of a cell's stages as its manifest has them, if there is one."""
+    cost = _read(cell, run).get("cost")
+    stages = cost.items() if isinstance(cost, dict) else ()
+    return {stage: seconds for stage, seconds in stages if isinstance(seconds, int | float)}
+
+
+def is_answered(cell: Cell, experiment: Experiment, run: Path) -> bool:
+    """Say whether a cell's answers are complete and of this experiment, by its manifest."""
+    state = folder_state(
+        cell.folder(run), _read(cell, run).get("inputs"), _inputs(cell, experiment)
+    )
+    return state.recorded and not state.changed
+
+
+def lacking(cell: Cell, experiment: Experiment, run: Path) -> str:
+    """Return what a cell lacks to be in the report, in a few words; empty if it is whole."""
+    folder = cell.folder(run)
+    scores = [f"grade/{name}.jsonl" for name in experiment.benchmarks]
+    if not (folder / CELL_MANIFEST).exists():
+        # Earlier versions wrote no manifest of a cell, and graded last of all.
+        graded = all((folder / name).is_file() for name in scores)
+        return "" if graded else "unfinished" if folder.exists() else "not started"
+    manifest = _read(cell, run)
+    state = folder_state(folder, manifest.get("inputs", {}), _inputs(cell, experiment), scores)
+    if state.changed:
+        return f"made with another {_first_difference(state.changed)}"
+    if manifest.get("status") != GRADED:
+        return "answered, not graded"
+    return state.flaw or _outdated(cell, experiment, run)
+
+
+def _inputs(cell: Cell, experiment: Experiment) -> dict[str, Any]:
+    """Return the settings that decide a cell's scores.
+
+    Without defaults: a setting that a later version adds leaves earlier cells as they are.
+    """
+    from response_tuning.finetune.manifest import FREE
+
+    def settings(config: Any, **but: Any) -> dict[str, Any]:  # noqa: ANN401 - any section
+        changed: dict[str, Any] = config.model_dump(mode="json", exclude_defaults=True, **but)
+        return changed
+
+    tuned = {"exclude": FREE} if cell.tuned else {"include": _OF_UNTUNED}
+    return {
+        "data": settings(cell.data) if cell.data else None,
+        "finetune": settings(cell.finetune, **tuned),
+        "generate": settings(cell.generate, exclude={"tokens_per_batch"}),
+        "benchmarks": [*experiment.benchmarks],
+        "grade": settings(experiment.grade, exclude={"judge": {"checked"}}),
+    }
+
+
+def _first_difference(changed: Mapping[str, tuple[Any, Any]]) -> str:
+    """Return the first setting that differs, such as ``finetune.learning_rate``."""
+    section, (before, now) = next(iter(changed.items()))
+    if not (isinstance(before, dict) and isinstance(now, dict)):
+        return section
+    return f"{section}.{next(key for key in before | now if before.get(key) != now.get(key))}"
+
+
+def _outdated(cell: Cell, experiment: Experiment, run: Path) -> str:
+    """Say which answers, its own or its reference's, have changed since a cell was graded."""
+    folder = cell.folder(run)
+    manifest = folder / "grade" / STAGE_MANIFEST
+    graded = read_json(manifest) if manifest.exists() else {}
+    for name in experiment.benchmarks:  # those of lm-eval have no answers, and pass
+        reference = with_reference(experiment, cell, name, run).reference
+        recorded = graded.get(name, {})
+        for key, path in (
+            ("completions", folder / "generate" / f"{name}.jsonl"),
+            ("reference", Path(reference or "")),
+        ):
+            if key in recorded and path.is_file() and recorded[key] != file_digest(path):
+                return f"{name}: {path} has changed since it was graded"
+    return ""
+
+
+def _read(cell: Cell, run: Path) -> dict[str, Any]:
+    """Return a cell's manifest; one that is damaged is as good as none, and written again."""
+    try:
+        return read_json(cell.folder(run) / CELL_MANIFEST)
+    except DataError:
+        return {}

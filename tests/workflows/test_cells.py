@@ -1,0 +1,255 @@
+import io
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any, NoReturn
+
+import pytest
+from rich.console import Console
+
+from response_tuning.artifacts import Completion, read_json
+from response_tuning.errors import ConfigError, DataError
+from response_tuning.finetune.trainer import ResponseTrainer
+from response_tuning.folders import free_folder, locked, shared
+from response_tuning.generate.engines.hf import HfEngine
+from response_tuning.journals import Journal
+from response_tuning.workflows.run import report_run, run_experiment
+from tests.fixtures.experiments import BENCHMARK, CELLS, Make, contents, quiet, settings
+
+TABLES = ("report/results.csv", "report/comparisons.csv")
+
+
+def printed(make: Make, run: Path, *only: str, **changes: Any) -> str:
+    out = io.StringIO()
+    run_experiment(make(**changes), run, Console(file=out, width=200), only=only)
+    return out.getvalue()
+
+
+@contextmanager
+def at_work(run: Path, cell: str) -> Iterator[None]:
+    """Have a cell as another process would."""
+    with shared(run), locked(run / cell, inside=True):
+        yield
+
+
+def status(run: Path, cell: str) -> str:
+    return str(read_json(run / cell / "manifest.json")["status"])
+
+
+def crash(*_: object, **__: object) -> NoReturn:
+    raise AssertionError
+
+
+def without_clock(content: bytes) -> Any:
+    manifest = json.loads(content)
+    for key in ("cost", "cells", "peak_memory_gib"):
+        manifest.pop(key, None)
+    return manifest
+
+
+def assert_same_run(mine: Path, theirs: Path) -> None:
+    """The same files with the same bytes, but for seconds and memory in manifests.
+
+    Which questions the other seed of an untuned model was asked depends on who came first, and so
+    does the order in its journal.
+    """
+    found, expected = contents(mine), contents(theirs)
+    assert found.keys() == expected.keys()
+    for name, content in found.items():
+        if name.endswith("manifest.json"):
+            assert without_clock(content) == without_clock(expected[name]), name
+        elif not name.endswith(".journal"):
+            assert content == expected[name], name
+
+
+@pytest.mark.parametrize("processes", [2])
+def test_processes_that_start_at_once_share_the_cells_and_end_as_one_process(
+    processes: int, miniature_base: Path, uninterrupted: Path, tmp_path: Path
+) -> None:
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(json.dumps(settings(miniature_base)))
+    script = Path(__file__).with_name("processes.py")
+    command = ["run", str(recipe), "--out", str(tmp_path / "run")]
+    ended = subprocess.run(
+        [sys.executable, script, str(processes), tmp_path, *command], check=False
+    )
+    logs = [path.read_text() for path in sorted(tmp_path.glob("*.log"))]
+    assert ended.returncode == 0, logs
+    assert len(logs) == processes
+    assert_same_run(tmp_path / "run", uninterrupted)
+    tuned = [log.count("carry loss") for log in logs]
+    assert sum(tuned) == 2, "no cell was tuned twice"
+
+
+def test_a_cell_in_use_is_passed_over_and_named_everywhere(
+    make: Make, uninterrupted: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    with at_work(run, "rt/seed-0"):
+        out = printed(make, run)
+    assert "[1/4] rt, seed 0: in use by another process\n" in out
+    assert "in use by other processes: rt/seed-0; the last process to finish reports" in out
+    sentence = "Not in this report: rt/seed-0 (unfinished)."
+    assert sentence in out
+    for name in ("report.md", "report.html"):
+        assert sentence in (run / "report" / name).read_text()
+    manifest = read_json(run / "manifest.json")
+    assert manifest["status"] == "running"
+    assert manifest["incomplete"] == {"rt/seed-0": "unfinished"}
+    assert [status(run, cell) for cell in CELLS[1:]] == ["graded"] * 3
+    printed(make, run)
+    assert_same_run(run, uninterrupted)
+
+
+def test_only_some_cells_run_and_the_report_names_the_others(
+    make: Make, uninterrupted: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    out = printed(make, run, "rt/seed-1", "base")
+    assert [line for line in out.splitlines() if line.startswith("[")] == [
+        *("[1/3] rt, seed 1", "[2/3] base, seed 0", "[3/3] base, seed 1")
+    ]
+    assert not (run / "rt/seed-0").exists()
+    assert "Not in this report: rt/seed-0 (not started)." in out
+    assert "rt,miniature-unseen-validation,strict" in (run / TABLES[0]).read_text()
+    printed(make, run, "rt")
+    assert_same_run(run, uninterrupted)
+
+
+def test_an_unknown_cell_is_refused_before_anything_is_written(make: Make, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="unknown cell 'rt/seed-3': did you mean 'rt/seed-"):
+        run_experiment(make(), tmp_path / "run", quiet(), only=["rt/seed-3"])
+    with pytest.raises(ConfigError, match="unknown cell 'bose': did you mean 'base'"):
+        run_experiment(make(), tmp_path / "run", quiet(), only=["base", "bose"])
+    assert [*tmp_path.iterdir()] == []
+
+
+def test_an_untuned_model_that_another_process_asks_is_asked_last_here(
+    make: Make, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    variants = {name: settings(run)["variants"][name] for name in ("base", "rt")}
+    with at_work(run, "base/seed-0"):
+        order = printed(make, run, variants=variants).splitlines()
+    assert [line.partition("]")[2] for line in order if line.startswith("[")] == [
+        " base, seed 0: in use by another process",
+        *(" rt, seed 0", " rt, seed 1", " base, seed 1"),
+    ]
+
+
+def test_a_run_of_an_earlier_version_goes_on_and_is_asked_nothing_again(
+    make: Make, run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = contents(run)
+    for variant in ("rt", "base"):  # one journal for all seeds, and no manifests of cells
+        with Journal(run / variant / "completions.journal", Completion).appending() as append:
+            for seed in (0, 1):
+                for completion in Journal(
+                    run / variant / f"seed-{seed}/completions.journal", Completion
+                ):
+                    append(completion)
+    for cell in CELLS:
+        for name in ("manifest.json", ".rtune.json", "completions.journal"):
+            (run / cell / name).unlink()
+    report_run(run, quiet())
+    assert contents(run)["report/results.csv"] == before["report/results.csv"]
+    shutil.rmtree(run / "rt/seed-1/generate")
+    shutil.rmtree(run / "rt/seed-1/grade")
+    monkeypatch.setattr(HfEngine, "complete", crash)
+    monkeypatch.setattr(ResponseTrainer, "__init__", crash)
+    run_experiment(make(), run, quiet())
+    after = contents(run)
+    for name in before:
+        if not name.endswith((".journal", "manifest.json")):
+            assert after[name] == before[name], name
+    assert read_json(run / "manifest.json")["status"] == "finished"
+    costs = json.loads(before["manifest.json"])["cells"]
+    assert read_json(run / "manifest.json")["cells"] == costs
+
+
+def test_a_cell_that_was_made_with_other_settings_or_changed_since_is_no_part_of_a_report(
+    make: Make, run: Path
+) -> None:
+    manifest = run / "rt/seed-0/manifest.json"
+    content = read_json(manifest)
+    content["inputs"]["finetune"]["learning_rate"] = 1.0
+    manifest.write_text(json.dumps(content))
+    answers = run / f"base/seed-1/generate/{BENCHMARK}.jsonl"
+    answers.write_text("\n".join(reversed(answers.read_text().splitlines())) + "\n")
+    out = io.StringIO()
+    report_run(run, Console(file=out, width=200))
+    assert "rt/seed-0 (made with another finetune.learning_rate)" in out.getvalue()
+    assert f"base/seed-1 ({BENCHMARK}: {answers} has changed since it was graded)" in out.getvalue()
+    with (run / TABLES[0]).open() as table:
+        seeds = {line.split(",")[0]: line.split(",")[-1].strip() for line in table}
+    assert seeds == {"variant": "seeds", "rt": "1", "base": "1"}
+
+
+def test_a_run_without_a_whole_cell_has_no_report(make: Make, run: Path) -> None:
+    for cell in CELLS:
+        shutil.rmtree(run / cell / "grade")
+    with pytest.raises(DataError, match=r"no cell is whole, the first, rt/seed-0, .*gone") as error:
+        report_run(run, quiet())
+    assert "\n" not in str(error.value)
+
+
+def test_a_refused_experiment_leaves_the_data_of_a_cell_that_another_process_has(
+    make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, stack = tmp_path / "run", ExitStack()
+    variants = {"held": {"finetune": {"eval_fraction": 0.9999999}}, "rt": {}}
+    experiment = make(seeds=[0], variants=variants, report={"baselines": ["rt"]})
+
+    def taken(*_: object, **__: object) -> NoReturn:
+        stack.enter_context(locked(run / "rt/seed-0", inside=True))
+        raise ConfigError("leaves none")
+
+    monkeypatch.setattr("response_tuning.workflows.cells.tune_and_answer", taken)
+    with stack:
+        with pytest.raises(ConfigError, match="leaves none"):
+            run_experiment(experiment, run, quiet())
+        assert not (run / "held/seed-0/data").exists()
+        assert (run / "rt/seed-0/data/examples.jsonl").exists()
+
+
+def test_answers_wait_for_those_of_their_reference(
+    make: Make, miniature_base: Path, tmp_path: Path, server: Any
+) -> None:
+    server.says = lambda prompt: "Verdict: A"
+    prompts = tmp_path / "asked.json"
+    prompts.write_text(json.dumps([{"instruction": "Say one.", "dataset": "own"}]))
+    settings_of_judge = {"model": "judge", "base_url": server.url}
+    changes: dict[str, Any] = {
+        "seeds": [0],
+        "benchmarks": ["alpaca-eval"],
+        "grade": {
+            "reference": "base",
+            "paths": {"alpaca-eval": str(prompts)},
+            "judge": {"engine": "openai", "settings": settings_of_judge},
+        },
+        "variants": {"other": {"finetune": None}, "base": {"finetune": None}},
+    }
+    run = tmp_path / "run"
+    out = printed(make, run, "other", **changes)
+    assert "other/seed-0 is not graded yet: base/seed-0, its reference, has no answers" in out
+    assert "Not in this report: other/seed-0 (answered, not graded)." in out
+    assert read_json(run / "manifest.json")["incomplete"] == {
+        "other/seed-0": "answered, not graded",
+        "base/seed-0": "not started",
+    }
+    assert "Not in this report" not in printed(make, run, **changes)
+    assert [status(run, f"{name}/seed-0") for name in ("other", "base")] == ["graded"] * 2
+
+
+def test_one_process_at_a_time_has_a_cell(tmp_path: Path) -> None:
+    with locked(tmp_path / "run"):
+        with free_folder(tmp_path / "run/cell") as is_free:
+            assert is_free
+            with free_folder(tmp_path / "run/cell") as also_free:
+                assert not also_free
+        with free_folder(tmp_path / "run/cell") as free_again:
+            assert free_again
