@@ -126,7 +126,7 @@ def encode(folder: Path, rows: int, arguments: argparse.Namespace) -> Result:
                         for found in arms
                         if isinstance(found, list)
                         for piece in found[0]
-                        if not piece.supervised
+                        if piece.rendered
                     )
                     with raw:
                         yardstick.encode_batch_fast(texts, add_special_tokens=False)

@@ -7,15 +7,15 @@ another. ``file-order`` is what most scripts do: left-padded batches of ``--rows
 order of the file. ``continuous``, left out unless asked for, is the continuous batching of
 transformers: its cache has ``--tokens-per-batch``, and ``--step`` tokens are computed at once.
 
-All decode greedily with the same weights, and have to say the same in float32, the precision of a
-CPU; ``differ`` counts the prompts at which they do not. What a prompt costs alone does not depend
-on the others, so that is measured with the first ``--alone`` of them; ``times_slower`` is per
-token. The systems take turns. Time is that of the process where there is one thread and no GPU
+All decode greedily with the same weights in float32, the precision of a CPU, and must give the
+same replies; ``differ`` counts the prompts at which they do not. What a prompt costs alone does not
+depend on the others, so that is measured with the first ``--alone`` of them; ``times_slower`` is
+per token. The systems take turns. Time is that of the process where there is one thread and no GPU
 (others on the machine do not change it much), and else that on the wall; numbers are medians.
 
 Without ``--model`` the weights are random, 75 million of them with a vocabulary of 50,000
 (``--tokenizer`` names the folder of a tokenizer for them). They end a reply as a real model does,
-early or late: one token in ``--mean-length`` of the vocabulary is declared to stop.
+early or late: one token in ``--mean-length`` of the vocabulary ends a reply.
 """
 
 import argparse
@@ -41,21 +41,21 @@ PAGE = 32
 """Tokens of a block of the cache of ``continuous``."""
 
 
-class Said(NamedTuple):
+class Reply(NamedTuple):
     """A reply: its text up to what ends it, and how many tokens it took."""
 
     text: str
     tokens: int
 
 
-Answers = dict[str, Said]
+Answers = dict[str, Reply]
 System = Callable[[LocalModel, Sequence[Request], Sampling], Answers]
 
 
 def rtune(local: LocalModel, requests: Sequence[Request], sampling: Sampling) -> Answers:
     """Answer with the engine."""
     completions = HfEngine(local, ARGUMENTS.tokens_per_batch).complete(requests, sampling)
-    return {c.item_id: Said(c.response or "", c.tokens or 0) for c in completions}
+    return {c.item_id: Reply(c.response or "", c.tokens or 0) for c in completions}
 
 
 def one_by_one(local: LocalModel, requests: Sequence[Request], sampling: Sampling) -> Answers:
@@ -73,7 +73,7 @@ def _plain(
 ) -> Answers:
     import torch
 
-    said = {}
+    replies = {}
     for start in range(0, len(requests), rows):
         batch = requests[start : start + rows]
         prompts = [local.draft(request.prompt, sampling).prompt for request in batch]
@@ -97,8 +97,8 @@ def _plain(
         for request, prompt, new in zip(batch, prompts, out[:, width:].tolist(), strict=True):
             ends = [place for place, token in enumerate(new, start=1) if token in local.stop_ids]
             kept = new[: ends[0]] if ends else new
-            said[request.item_id] = Said(local.text(prompt, kept), len(kept))
-    return said
+            replies[request.item_id] = Reply(local.text(prompt, kept), len(kept))
+    return replies
 
 
 def continuous(local: LocalModel, requests: Sequence[Request], sampling: Sampling) -> Answers:
@@ -122,11 +122,11 @@ def continuous(local: LocalModel, requests: Sequence[Request], sampling: Samplin
     found = local.model.generate_batch(
         prompts, generation_config=settings, continuous_batching_config=sized
     )
-    said = {}
+    replies = {}
     for place, (request, prompt) in enumerate(zip(requests, prompts, strict=True)):
         new = found[f"req_{place}"].generated_tokens
-        said[request.item_id] = Said(local.text(prompt, new), len(new))
-    return said
+        replies[request.item_id] = Reply(local.text(prompt, new), len(new))
+    return replies
 
 
 SYSTEMS: dict[str, System] = {
@@ -185,18 +185,18 @@ def measure(
     alone = local.model.device.type == "cpu" and torch.get_num_threads() == 1
     clock = time.process_time if alone else time.perf_counter
     seconds: dict[str, list[float]] = {name: [] for name in systems}
-    said: dict[str, Answers] = {}
+    replies: dict[str, Answers] = {}
     for system in systems:  # warms up
         SYSTEMS[system](local, requests[:1], sampling)
     for _, system in itertools.product(range(ARGUMENTS.repeats), systems):
         began = clock()
-        said[system] = SYSTEMS[system](local, requests, sampling)
+        replies[system] = SYSTEMS[system](local, requests, sampling)
         seconds[system].append(clock() - began)
         print(f"{system}: {seconds[system][-1]:.1f} s", file=sys.stderr)
     workload = f"{ARGUMENTS.name}, {len(requests)} prompts, limit {sampling.max_new_tokens}"
     found: list[Row] = []
     for system in systems:
-        tokens, own = (sum(a.tokens for a in said[name].values()) for name in (system, "rtune"))
+        tokens, own = (sum(a.tokens for a in replies[name].values()) for name in (system, "rtune"))
         times = [
             (theirs / tokens) / (ours / own)
             for theirs, ours in zip(seconds[system], seconds["rtune"], strict=True)
@@ -204,9 +204,11 @@ def measure(
         figures = {
             "tokens_per_s": tokens / statistics.median(seconds[system]),
             "times_slower": statistics.median(times),
-            "prompts": len(said[system]),
-            "mean_tokens": tokens / len(said[system]),
-            "differ": sum(said["rtune"][key] != answer for key, answer in said[system].items()),
+            "prompts": len(replies[system]),
+            "mean_tokens": tokens / len(replies[system]),
+            "differ": sum(
+                replies["rtune"][key] != answer for key, answer in replies[system].items()
+            ),
         }
         found += [Row("generate", workload, system, key, value) for key, value in figures.items()]
     return found

@@ -69,7 +69,7 @@ def rooms(path: Path) -> set[str]:
 
 
 def loaded_after(statement: str) -> set[str]:
-    probe = f"import json, sys; {statement}; print(json.dumps(sorted(sys.modules)))"
+    probe = f"import json, sys\n{statement}\nprint(json.dumps(sorted(sys.modules)))"
     out = subprocess.run([sys.executable, "-c", probe], check=True, capture_output=True, text=True)
     return set(json.loads(out.stdout))
 
@@ -241,3 +241,11 @@ def test_nothing_runs_code_from_a_model_repository_or_reads_pickles() -> None:
         assert "trust_remote_code=True" not in text
         assert "torch.load(" not in text
         assert "pickle" not in imported(path)
+
+
+def test_collecting_tests_of_pure_code_loads_no_deep_learning_framework() -> None:
+    folders = [str(TESTS / name) for name in ("data", "report", "grade/judges", "test_recipe.py")]
+    arguments = ["-q", "--collect-only", "-p", "no:cacheprovider", *folders]
+    quietly = "with contextlib.redirect_stdout(io.StringIO()):"
+    statement = f"import contextlib, io, pytest\n{quietly}\n  assert not pytest.main({arguments})"
+    assert not {"torch", "transformers", "datasets"} & loaded_after(statement)

@@ -202,6 +202,7 @@ data inspect answers.jsonl --response-column nope
 
 run {{none.yaml|.|fifo|twice.yaml|bomb.yaml|loop.yaml|list.yaml|unknown.yaml|latin.yaml|deep.yaml}}
 run {{imports.yaml|good.yaml --import no_such_module|good.yaml --set imports=[broken]}}
+run extends.yaml
 run good.yaml --set {{x|seeds=[]|seeds=[0,0]|seeds=[-1]|benchmarks=[]|benchmarks=[nope]}}
 run good.yaml --set {{variants={{}}|variants.a/b.label=x|variants.rt.nope=1}}
 run good.yaml --set variants.report.label=x
@@ -321,6 +322,7 @@ FILES: dict[str, str | bytes] = {
     "bomb.yaml": "a0: &a0 [x]\n"
     + "".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]\n" for n in range(1, 30)),
     "list.yaml": "- a\n",
+    "extends.yaml": "extends: extends.yaml\n",
     "section.yaml": "finetune: 5\n",
     "unknown.yaml": "nope: {}\n",
     "deep.yaml": "a: " + "[" * 5000,

@@ -14,7 +14,8 @@ from typing import Any, NamedTuple
 import pytest
 
 SAMPLED = {"full": 5, "lora": 4, "generate": 3, "run": 2}
-"""Operations that are tried of each command; all of them with ``--every-crash``."""
+"""How many operations of each command the exhaustive tests try; all of them with
+``--every-crash``. The default run tries one."""
 CLOCK = {"cost", "cells", "peak_memory_gib"}
 """Keys of manifests that hold seconds, or memory."""
 
@@ -139,12 +140,27 @@ def _without_clock(value: Any) -> Any:
     return {key: _without_clock(inner) for key, inner in value.items() if key not in CLOCK}
 
 
-def points(name: str, operations: int, request: pytest.FixtureRequest) -> list[int]:
-    """Which operations are tried: the last, and a sample of the others."""
-    if request.config.getoption("--every-crash"):
-        return list(range(1, operations + 1))
-    drawn = random.Random(name).sample(range(1, operations), SAMPLED[name] - 1)
-    return [*sorted(drawn), operations]
+class Points(NamedTuple):
+    """Which file operations a test tries."""
+
+    many: bool
+    every: bool
+
+    def of(self, command: str, operations: int, part: slice = slice(None)) -> list[int]:
+        """One in the middle half; or ``part`` of: a sample and the last one, or all of them."""
+        lots = random.Random(command)
+        if not self.many:
+            return [lots.randrange(operations // 4, 3 * operations // 4)]
+        if self.every:
+            return list(range(1, operations + 1))[part]
+        sample = lots.sample(range(1, operations), SAMPLED[command] - 1)
+        return [*sorted(sample), operations][part]
+
+
+@pytest.fixture(params=["one", pytest.param("many", marks=pytest.mark.exhaustive)])
+def points(request: pytest.FixtureRequest) -> Points:
+    every = request.config.getoption("--every-crash")
+    return Points(many=request.param == "many", every=bool(every))
 
 
 def unlike(found: dict[str, str], expected: dict[str, str]) -> list[str]:
@@ -157,12 +173,12 @@ def test_a_command_that_is_killed_at_any_file_operation_ends_in_the_same_bytes(
     arguments: dict[str, list[str]],
     whole: Callable[[str], tuple[dict[str, str], int]],
     tmp_path: Path,
-    request: pytest.FixtureRequest,
+    points: Points,
     name: str,
 ) -> None:
     expected, operations = whole(name)
     wrong: dict[int, object] = {}
-    for at in points(name, operations, request):
+    for at in points.of(name, operations):
         shutil.rmtree(tmp_path / "out", ignore_errors=True)
         killed = commands(tmp_path / "out", arguments[name], "SIGKILL", at)
         assert killed.code == -9, killed.said
@@ -178,12 +194,12 @@ def test_a_disk_that_is_full_at_any_file_operation_is_one_line_and_the_command_g
     arguments: dict[str, list[str]],
     whole: Callable[[str], tuple[dict[str, str], int]],
     tmp_path: Path,
-    request: pytest.FixtureRequest,
+    points: Points,
     name: str,
 ) -> None:
     expected, operations = whole(name)
     wrong: dict[int, object] = {}
-    for at in points(name, operations, request)[:-1]:
+    for at in points.of(name, operations, slice(-1)):
         shutil.rmtree(tmp_path / "out", ignore_errors=True)
         full = commands(tmp_path / "out", arguments[name], "full", at)
         errors = [line for line in full.said if line.startswith(("rtune:", "Traceback"))]
@@ -204,13 +220,13 @@ def test_a_signal_at_any_file_operation_is_answered_in_a_line_and_changes_no_byt
     arguments: dict[str, list[str]],
     whole: Callable[[str], tuple[dict[str, str], int]],
     tmp_path: Path,
-    request: pytest.FixtureRequest,
+    points: Points,
     signal: str,
     code: int,
 ) -> None:
     expected, operations = whole("full")
     wrong: dict[int, object] = {}
-    for at in points("full", operations, request)[1:-1:2]:
+    for at in points.of("full", operations, slice(1, -1, 2)):
         shutil.rmtree(tmp_path / "out", ignore_errors=True)
         stopped = commands(tmp_path / "out", arguments["full"], signal, at)
         said = [line for line in stopped.said if line.startswith(("rtune:", "Traceback"))]

@@ -10,3 +10,5 @@ def test_a_flag_without_effect_is_named_as_it_was_typed() -> None:
 
 def test_flags_that_were_not_given_are_no_flags() -> None:
     unused("whatever", seed=None, jsonl=False, stop=())
+    with pytest.raises(ConfigError, match="--seed has no effect"):
+        unused("whatever", jsonl=False, stop=(), seed=0)

@@ -181,7 +181,7 @@ def check(faulty: Faulty, requests: list[Request], given: list[Completion]) -> N
     assert [one.item_id for one in given] == [one.item_id for one in requests]
 
 
-@pytest.mark.parametrize("count", [300, pytest.param(3000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("count", [300, pytest.param(3000, marks=pytest.mark.exhaustive)])
 def test_nothing_is_lost_or_foreign_or_paid_twice(
     faulty: Faulty, tmp_path: Path, count: int
 ) -> None:

@@ -53,6 +53,8 @@ def test_hidden_files_are_no_reason_to_refuse(tmp_path: Path) -> None:
     (tmp_path / ".gitkeep").touch()
     with locked(tmp_path):
         write_json(tmp_path / "x.json", [])
+    names = {path.name for path in tmp_path.iterdir()}
+    assert {".gitkeep", "x.json", MARK} <= names
 
 
 def test_an_output_apart_from_its_inputs_is_asked_for(tmp_path: Path, base: Path) -> None:

@@ -1,28 +1,43 @@
+import ast
 import json
 import os
 import re
+import runpy
 import subprocess
 import sys
+import tomllib
 import venv
 import zipfile
+from importlib.metadata import packages_distributions, requires
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[1]
+SOURCE = ROOT / "src"
 
 
-def run(*command: object, **how: object) -> str:
+def run(*command: object, path: Path | None = None, cwd: Path | None = None) -> str:
+    """Run a command without what the environment says of Python; return what it prints."""
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("PYTHON", "VIRTUAL"))}
+    if path is not None:
+        environment["PYTHONPATH"] = str(path)
     done = subprocess.run(
         [str(part) for part in command],
         env=environment,
+        cwd=cwd,
         capture_output=True,
         text=True,
-        **how,  # type: ignore[call-overload]
+        check=False,
     )
     assert done.returncode == 0, done.stderr
-    return str(done.stdout)
+    return done.stdout
+
+
+def normal(name: str) -> str:
+    """The name of a distribution in a requirement, as package indexes compare names."""
+    (found,) = re.findall(r"^[\w.-]+", name)
+    return re.sub(r"[-_.]+", "-", found).lower()
 
 
 @pytest.fixture(scope="module")
@@ -33,22 +48,86 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return built
 
 
-def test_the_wheel_holds_the_package_its_templates_and_nothing_else(wheel: Path) -> None:
-    source = ROOT / "src"
+@pytest.fixture
+def answers(tmp_path: Path) -> Path:
+    path = tmp_path / "answers.jsonl"
+    path.write_text("".join(json.dumps({"response": f"It is {i}."}) + "\n" for i in range(8)))
+    return path
+
+
+def tuning(base: Path, answers: Path, out: Path) -> list[object]:
+    """A command line of ``rtune`` that tunes an adapter in two steps."""
+    flags: list[object] = ["finetune", "--base-model", base, "--data", answers]
+    return [*flags, "--max-steps", 2, "--examples-per-step", 4, "--window", 64, "--out", out]
+
+
+def test_the_wheel_holds_the_package_and_works_away_from_its_source(
+    wheel: Path, tmp_path: Path, tiny_base: Path, answers: Path
+) -> None:
     expected = {
-        path.relative_to(source).as_posix()
-        for path in (source / "response_tuning").rglob("*")
+        path.relative_to(SOURCE).as_posix()
+        for path in (SOURCE / "response_tuning").rglob("*")
         if path.is_file() and "__pycache__" not in path.parts
     }
     names = set(zipfile.ZipFile(wheel).namelist())
     assert {name for name in names if ".dist-info/" not in name} == expected
     assert "response_tuning/templates/tulu.jinja" in names
 
+    installed, out = tmp_path / "installed", tmp_path / "tuned"
+    pip = (sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check")
+    run(*pip, "--no-deps", "--no-index", "--no-compile", "--target", installed, wheel)
+    code = "import response_tuning as package; print(package.__file__)"
+    place = run(sys.executable, "-c", code, path=installed, cwd=tmp_path)
+    assert Path(place.strip()).is_relative_to(installed)
+    command = tuning(tiny_base, answers, out)
+    run(installed / "bin" / "rtune", *command, path=installed, cwd=tmp_path)
+    assert json.loads((out / "manifest.json").read_text())["status"] == "finished"
 
-def test_the_wheel_works_in_an_empty_environment(
-    wheel: Path, tmp_path: Path, tiny_base: Path
+
+def test_every_library_that_the_package_imports_is_declared() -> None:
+    """Declared in pyproject.toml, or required by what is declared there, as NumPy by SciPy."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    optional = [one for extra in project["optional-dependencies"].values() for one in extra]
+    declared = {normal(one) for one in (*project["dependencies"], *optional)}
+    installed = {normal(one) for found in packages_distributions().values() for one in found}
+    required = {normal(one) for name in declared & installed for one in requires(name) or []}
+    imported: dict[str, Path] = {}
+    for path in (SOURCE / "response_tuning").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                imported |= {alias.name.split(".")[0]: path for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                imported[node.module.split(".")[0]] = path
+    foreign = imported.keys() - sys.stdlib_module_names - {"response_tuning"}
+    homes = packages_distributions()
+    undeclared = {
+        name: imported[name]
+        for name in foreign
+        if not {normal(home) for home in homes.get(name, [name])} & (declared | required)
+    }
+    assert undeclared == {}
+
+
+def test_the_example_script_trains_with_the_trainer_alone(
+    tiny_base: Path,
+    answers: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """As a user's machine: a new environment, the wheel, and what the wheel asks for."""
+    script = str(ROOT / "examples" / "own_script.py")
+    monkeypatch.setattr(sys, "argv", [script, str(tiny_base), str(answers), str(tmp_path / "own")])
+    runpy.run_path(script, run_name="__main__")
+    assert "8 answers, 10 steps, flattened micro-batches" in capsys.readouterr().out
+    assert (tmp_path / "own" / "model.safetensors").exists()
+
+
+@pytest.mark.exhaustive
+@pytest.mark.network
+def test_the_wheel_works_in_an_empty_environment(
+    wheel: Path, tmp_path: Path, tiny_base: Path, answers: Path
+) -> None:
+    """As on a user's machine: a new environment, the wheel, and what the wheel asks for."""
     venv.create(tmp_path / "env", with_pip=True)
     binaries = tmp_path / "env" / "bin"
     pip = (binaries / "pip", "install", "--quiet", "--disable-pip-version-check")
@@ -56,18 +135,12 @@ def test_the_wheel_works_in_an_empty_environment(
     run(*pip, "torch==2.13.0")
     run(*pip, "--constraint", _constraints(tmp_path), wheel)
     assert "objectives: instruction-tuning" in run(binaries / "rtune", "list", cwd=tmp_path)
-    answers = tmp_path / "answers.jsonl"
-    answers.write_text("".join(json.dumps({"response": f"It is {i}."}) + "\n" for i in range(8)))
     out = tmp_path / "tuned"
-    run(
-        *(binaries / "rtune", "finetune", "--base-model", tiny_base, "--data", answers),
-        *("--max-steps", 2, "--examples-per-step", 4, "--window", 64, "--merge", "--out", out),
-        cwd=tmp_path,
-    )
+    run(binaries / "rtune", *tuning(tiny_base, answers, out), "--merge", cwd=tmp_path)
     assert json.loads((out / "manifest.json").read_text())["status"] == "finished"
     script = ROOT / "examples" / "own_script.py"
-    said = run(binaries / "python", script, tiny_base, answers, tmp_path / "own", cwd=tmp_path)
-    assert "8 answers, 10 steps, flattened micro-batches" in said
+    printed = run(binaries / "python", script, tiny_base, answers, tmp_path / "own", cwd=tmp_path)
+    assert "8 answers, 10 steps, flattened micro-batches" in printed
     settings = (
         "benchmarks=[miniature-unseen-validation]",
         "data.max_examples=64",

@@ -6,7 +6,7 @@ import pytest
 
 from response_tuning.errors import ConfigError
 from response_tuning.redaction import redacted
-from response_tuning.registry import LISTED, Registry, suggestion, unknown
+from response_tuning.registry import NAMES_LISTED, Registry, suggestion, unknown
 
 
 @pytest.fixture
@@ -80,7 +80,7 @@ def test_an_unknown_name_is_answered_with_the_nearest_and_all(
 
 
 def test_many_names_are_listed_only_if_none_is_similar() -> None:
-    known = [f"name-{number}" for number in range(LISTED + 1)]
+    known = [f"name-{number}" for number in range(NAMES_LISTED + 1)]
     assert (
         str(unknown("thing", "name-7x", known)) == "unknown thing 'name-7x': did you mean 'name-7'?"
     )

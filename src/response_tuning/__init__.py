@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from response_tuning.data import DATASETS, Dataset
     from response_tuning.errors import ResponseTuningError
     from response_tuning.finetune.encoding import Encoder
+    from response_tuning.finetune.losses import DocumentLoss, Scored, Term
     from response_tuning.finetune.objectives import (
         OBJECTIVES,
         ObjectiveConfig,
@@ -44,6 +45,7 @@ __all__ = [
     "Completion",
     "DataConfig",
     "Dataset",
+    "DocumentLoss",
     "Documents",
     "Encoder",
     "EngineConfig",
@@ -59,7 +61,9 @@ __all__ = [
     "ResponseTuningError",
     "Sampling",
     "Score",
+    "Scored",
     "Segment",
+    "Term",
     "UnfitError",
     "answered",
     "failed",
@@ -79,6 +83,7 @@ _HOMES = {
     "data": ("DATASETS", "Dataset"),
     "errors": ("ResponseTuningError",),
     "finetune.encoding": ("Encoder",),
+    "finetune.losses": ("DocumentLoss", "Scored", "Term"),
     "finetune.objectives": ("OBJECTIVES", "ObjectiveConfig", "Segment", "UnfitError"),
     "finetune.steps": ("Documents",),
     "finetune.trainer": ("ResponseTrainer",),

@@ -1,9 +1,9 @@
-"""What can go wrong that the user can mend. Everything else is a bug and keeps its traceback.
+"""Errors that a user can fix. Every other exception is a bug and keeps its traceback.
 
 ResponseTuningError
 ├── ConfigError     a flag, a recipe, a missing extra
 ├── DataError       a file or a row of the user's
-├── TemplateError   a chat template that cannot say what is asked of it
+├── TemplateError   a chat template that cannot render a conversation
 ├── ModelError      a base model that cannot be loaded or trained
 └── EngineError     an engine that cannot answer
 """
@@ -34,10 +34,10 @@ class EngineError(ResponseTuningError, RuntimeError):
 
 
 def unused(why: str, **flags: object) -> None:
-    """Refuse flags that have no effect here, for whoever gave one expects it to have some.
+    """Refuse flags that have no effect here; ignoring one would surprise its user.
 
     Raises:
-        ConfigError: one of them is given; None, False and what is empty are not.
+        ConfigError: a flag is given, that is, neither None nor False nor empty.
     """
     for name, value in flags.items():
         if value is not None and value is not False and value != ():

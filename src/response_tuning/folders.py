@@ -10,6 +10,7 @@ import json
 import logging
 import os
 import re
+import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
@@ -37,6 +38,11 @@ _MADE_BEFORE = {
     "built.json": ("pretrain",),
 }
 """Files of the folders that earlier versions made, which have no mark, and one key of each."""
+_ASK_AGAIN_S = 0.05
+CLAIM_S = 60.0
+"""How long a command waits for a folder that another one writes to, before its work begins."""
+TURN_S = 600.0
+"""How long it waits once it has done its work: longer than any report takes."""
 _ASIDE = re.compile(r".+\.\d+\.partial")
 """How ``artifacts.written_aside`` names a file until it is whole."""
 
@@ -122,26 +128,31 @@ def shared(out: Path, *read: object) -> Iterator[None]:
     writes there (``turn``).
 
     Raises:
-        ConfigError: ``out`` holds files that rtune did not make, or overlaps with an input.
+        ConfigError: ``out`` holds files that rtune did not make, overlaps with an input, or another
+            command works in all of it.
     """
     with _place(out, *read) as is_first:
         made = _make(out) if is_first else []
+        if is_first:
+            with lock(out / MARK, out, wait_s=CLAIM_S):
+                _claim(out, inside=False)
+                _sweep(_own_files(out))
         try:
-            if is_first:
-                with lock(out / MARK, out, wait=True):
-                    _claim(out, inside=False)
-                    _sweep(_own_files(out))
             yield
         finally:
             if is_first and out.exists():
-                with lock(out / MARK, out, wait=True):
+                with lock(out / MARK, out, wait_s=CLAIM_S):
                     _leave(out, made)
 
 
 @contextmanager
 def turn(out: Path) -> Iterator[None]:
-    """Wait for the lock of a shared folder. Whoever holds it waits for no other lock."""
-    with lock(out / MARK, out, wait=True):
+    """Wait for the lock of a shared folder. Whoever holds it waits for no other lock.
+
+    Raises:
+        FolderInUseError: another process has it for longer than ``TURN_S``.
+    """
+    with lock(out / MARK, out, wait_s=TURN_S):
         _claim(out, inside=True)  # a command that was refused may have taken the mark away
         yield
 
@@ -300,21 +311,21 @@ def _remove_empty(folders: Sequence[Path]) -> None:
 
 
 @contextmanager
-def lock(path: Path, out: Path, *, wait: bool = False) -> Iterator[None]:
+def lock(path: Path, out: Path, *, wait_s: float = 0.0) -> Iterator[None]:
     """Lock the file ``path``, which is made for it and goes again if it stays empty.
 
     It is opened for writing, because NFS grants an exclusive lock on nothing else. On Windows, and
     on file systems without locks, nothing is locked.
 
     Raises:
-        FolderInUseError: another process has the lock, and this one does not ``wait``; the message
-            names ``out``.
+        FolderInUseError: another process has the lock for longer than ``wait_s`` seconds; the
+            message names ``out``.
     """
     if os.name != "posix":
         yield
         return
     made = not path.exists()
-    descriptor = _locked_descriptor(path, out, wait=wait)
+    descriptor = _locked_descriptor(path, out, wait_s)
     try:
         yield
     finally:
@@ -323,10 +334,10 @@ def lock(path: Path, out: Path, *, wait: bool = False) -> Iterator[None]:
         os.close(descriptor)
 
 
-def _locked_descriptor(path: Path, out: Path, *, wait: bool) -> int:
+def _locked_descriptor(path: Path, out: Path, wait_s: float) -> int:
     import fcntl
 
-    how = fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB
+    began = time.monotonic()
     while True:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -334,9 +345,13 @@ def _locked_descriptor(path: Path, out: Path, *, wait: bool) -> int:
         except FileNotFoundError:  # a command that made nothing has just removed the folder
             continue
         try:
-            fcntl.flock(descriptor, how)
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             os.close(descriptor)
+            # flock itself waits for ever, and a command that trains in this folder takes days.
+            if time.monotonic() - began < wait_s:
+                time.sleep(_ASK_AGAIN_S)
+                continue
             raise FolderInUseError(
                 f"{out}: another rtune is at work in it; wait for it to end, or choose another "
                 "place"

@@ -135,6 +135,7 @@ def _jsonl(path: Path) -> Iterator[Row]:
 
 def _json(path: Path) -> Iterator[Row]:
     check_is_file(path)
+    # The parser needs the whole text at once, and several times its size in memory.
     size = path.stat().st_size
     if size > JSON_LIMIT:
         raise DataError(

@@ -56,7 +56,7 @@ PRESETS: dict[str, Settings] = {"paper": PAPER, "small": {}}
 PACKAGED = {"demo": Path(__file__).parent / "miniature" / "demo.yaml"}
 """Recipes inside the package, which ``extends`` takes by name."""
 
-C = TypeVar("C", bound=BaseModel)
+Built = TypeVar("Built", bound=BaseModel)
 
 
 class Layers:
@@ -73,7 +73,7 @@ class Layers:
         """Lay ``values`` over the layers so far; errors about them begin with ``origin``.
 
         Raises:
-            ConfigError: a section would hide a value of a lower layer, which is a mistake there.
+            ConfigError: a lower layer has a value where ``values`` has a section.
         """
         if (key := _hidden(self.content, values)) is not None:
             raise ConfigError(f"{self.origin_of(key)}: {key}: expected settings, found a value")
@@ -103,7 +103,7 @@ class Layers:
         self._layers.append(layer)
         self._origins |= dict.fromkeys(_keys(layer), "--set")
 
-    def build(self, kind: type[C], section: Sequence[str] = ()) -> C:
+    def build(self, kind: type[Built], section: Sequence[str] = ()) -> Built:
         """Validate the settings, or those of a section, as a ``kind``.
 
         Raises:
@@ -136,7 +136,7 @@ def read_layers(
 ) -> Layers:
     """Read a recipe with the recipes that it extends, and lay flags and ``--set`` over them.
 
-    ``where`` is what errors name for settings that no layer holds, if there is no file.
+    Without a file, errors about settings that no layer holds name ``where``.
 
     Raises:
         ConfigError: a file cannot be used, or a setting is not ``KEY=VALUE``.
@@ -161,12 +161,14 @@ def make_recipe(
     Raises:
         ConfigError: a name is unknown, or a value is impossible or has no effect.
     """
+    # A key without a section would be a new section; the likely mistake is a missing "finetune.".
     expected = "SECTION.KEY=VALUE, such as finetune.lora_r=8"
     for text in settings:
         if "." not in text.partition("=")[0]:
             raise ConfigError(f"--set {redacted(text.partition('=')[0])}: expected {expected}")
     layers = read_layers(path, {**flags}, settings, expected=expected)
     name = preset or layers.content.get("preset", "small")
+    # The preset lies beneath all layers, but only they can name it, so it comes last.
     beneath = preset_called(name, "" if preset else layers.origin_of("preset"))
     layers.content.pop("preset", None)
     tuning = settings_at(layers.content, ["finetune"])
@@ -198,7 +200,7 @@ def check_method(settings: Mapping[str, Any], given: Iterable[str], where: str) 
     """
     if settings.get("method") == "full":
         for key in sorted(given):
-            if key.startswith("lora_"):
+            if key.startswith("lora_") and key in FinetuneConfig.model_fields:
                 raise ConfigError(
                     f"{where}: {key}: has no effect with method 'full', which has no adapter; "
                     "remove it"
@@ -221,7 +223,7 @@ def idle_mixture(data: Mapping[str, Any]) -> str | None:
 
 
 def no_refusals(place: str, key: str) -> ConfigError:
-    """Return the error for what ``idle_mixture`` found."""
+    """Return the error for the setting that ``idle_mixture`` returned."""
     return ConfigError(
         f"{place}.mixture: {key}: has no effect with 0 refusals; set mixture.refusals, or remove it"
     )

@@ -10,10 +10,10 @@ from response_tuning import plugins
 from response_tuning.errors import ConfigError
 from response_tuning.redaction import redacted
 
-T = TypeVar("T")
+Entry = TypeVar("Entry")
 
 
-class Registry(Generic[T]):
+class Registry(Generic[Entry]):
     """Named things of one kind, those of installed plug-ins included.
 
     With ``package``, the first look-up imports every module of that package, so a new file needs no
@@ -24,12 +24,12 @@ class Registry(Generic[T]):
     def __init__(self, kind: str, package: str | None = None) -> None:
         self.kind = kind
         self._package = package
-        self._entries: dict[str, T] = {}
+        self._entries: dict[str, Entry] = {}
 
-    def register(self, name: str) -> Callable[[T], T]:
+    def register(self, name: str) -> Callable[[Entry], Entry]:
         """Return a decorator that enters its argument as ``name``."""
 
-        def enter(entry: T) -> T:
+        def enter(entry: Entry) -> Entry:
             if name in self._entries:
                 raise ConfigError(f"{self.kind} '{name}' is registered twice")
             self._entries[name] = entry
@@ -37,7 +37,7 @@ class Registry(Generic[T]):
 
         return enter
 
-    def get(self, name: str) -> T:
+    def get(self, name: str) -> Entry:
         """Return the entry called ``name``.
 
         Raises:
@@ -62,7 +62,7 @@ class Registry(Generic[T]):
         plugins.load_installed()
 
 
-LISTED = 12
+NAMES_LISTED = 12
 """How many known names follow a suggestion; without a suggestion, all of them are listed."""
 
 
@@ -70,7 +70,7 @@ def unknown(kind: str, name: str, known: Sequence[str]) -> ConfigError:
     """Return the error for a name that is not in ``known``, with the most similar name that is."""
     hint = suggestion(name, known)
     shown = [hint] if hint else []
-    if not hint or len(known) <= LISTED:
+    if not hint or len(known) <= NAMES_LISTED:
         shown.append(f"known are {', '.join(known)}")
     # Someone may have pasted a key where a name belongs.
     return ConfigError(f"unknown {kind} '{redacted(name)}': {' '.join(shown)}")

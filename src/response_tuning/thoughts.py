@@ -1,8 +1,8 @@
-r"""What a model thinks aloud is no part of its answer.
+r"""Separates a reasoning model's thoughts from its answer.
 
-Reasoning models write their thoughts between marks, ``<think>…</think>`` and the like; where the
-chat template opens the block, the closing mark stands alone. What a completion holds is kept word
-for word. What is graded, judged and taken for a rewrite is what stands outside the thoughts.
+Reasoning models write their thoughts between marks such as ``<think>…</think>``; if the chat
+template opens the block, there is only a closing mark. Completions on disk keep every word.
+Grading, judging and rewriting use only the text outside the thoughts.
 """
 
 import re
@@ -25,7 +25,7 @@ _MARK = re.compile(
 _CLOSES = {"/", "end", "end_", "end_of_"}
 # OpenAI's gpt-oss, as it is and as a tokenizer writes it that leaves special tokens out.
 _CHANNEL = re.compile(r"<\|channel\|>\s*(\w+)[^<]*(?:<\|[a-z_]+\|>[^<]*)*?<\|message\|>")
-_ENDS = re.compile(r"<\|(?:end|return|call|start)\|>")
+_CHANNEL_ENDS = re.compile(r"<\|(?:end|return|call|start)\|>")
 _BARE = re.compile(r"\s*(?:analysis|commentary)(?=[A-Z\"'])")
 _BARE_FINAL = "assistantfinal"
 _WRAPPERS = (
@@ -41,49 +41,50 @@ _WRAPPERS = (
 
 
 class Answer(NamedTuple):
-    """What a model said to the user."""
+    """The part of a completion that is for the user."""
 
     text: str
     thinking: bool
-    """Whether nothing but thoughts came, so that there is no answer."""
+    """Whether there are only thoughts and no answer."""
 
 
 def answer(completion: Completion) -> Answer:
-    """Return the answer that a completion holds."""
-    found = without_thoughts(completion.response or "")
-    thinking = found.thinking or (completion.reasoning is not None and not found.text.strip())
-    return Answer(found.text, thinking)
+    """Return the answer in a completion."""
+    parsed = without_thoughts(completion.response or "")
+    thinking = parsed.thinking or (completion.reasoning is not None and not parsed.text.strip())
+    return Answer(parsed.text, thinking)
 
 
 def without_thoughts(text: str) -> Answer:
-    """Return what ``text`` says outside its thoughts; word for word where it holds none."""
+    """Return the text outside the thoughts; without thoughts, the text as it is."""
     if "<|channel|>" in text:
         return _final_channel(text)
     if _BARE.match(text) and _BARE_FINAL in text:
-        said = text.rpartition(_BARE_FINAL)[2].strip()
-        return Answer(said, thinking=not said)
+        rest = text.rpartition(_BARE_FINAL)[2].strip()
+        return Answer(rest, thinking=not rest)
+    # Only after the two formats above, whose marks are not pairs.
     outside = _outside(text)
     if outside is None:
         return Answer(text, thinking=False)
-    said = outside.strip()
+    rest = outside.strip()
     for wrapper in _WRAPPERS:
-        if whole := wrapper.fullmatch(said):
-            said = whole["in"]
-    return Answer(said, thinking=not said)
+        if whole := wrapper.fullmatch(rest):
+            rest = whole["in"]
+    return Answer(rest, thinking=not rest)
 
 
 def _outside(text: str) -> str | None:
-    """Return what stands outside all marked blocks; None if there are none.
+    """Return the text outside all marked blocks; None if there are none.
 
-    A closing mark ends whatever is open. Where nothing is, the first one says that the prompt
-    opened the block, and all that came before is a thought; so is what follows a block within a
-    block. The answer speaks of any other, and of marks in code. An opening mark that nothing closes
-    begins a thought where it begins a line; elsewhere the answer speaks of it.
+    A closing mark ends the open block. If no block is open, the first closing mark means that the
+    prompt opened it, so everything before is a thought; the same holds after a nested block. Other
+    closing marks, and marks in code, are part of the answer. An opening mark that is never closed
+    begins a thought if it begins a line; elsewhere it is part of the answer.
     """
     kept: list[str] = []
     opened: int | None = None
     end = 0
-    found = False
+    has_marks = False
     coded, begins = "`" in text, len(text) - len(text.lstrip())
     owed = 1  # closing marks that may yet end what no mark opened here
     for mark in _MARK.finditer(text):
@@ -96,7 +97,7 @@ def _outside(text: str) -> str | None:
             if opened is None:
                 kept.clear()
                 owed -= 1
-            opened, end, found = None, mark.end(), True
+            opened, end, has_marks = None, mark.end(), True
         elif opened is None:
             owed -= mark.start() == begins
             kept.append(text[end : mark.start()])
@@ -104,10 +105,10 @@ def _outside(text: str) -> str | None:
         else:
             owed += 1
     if opened is None:
-        return "".join([*kept, text[end:]]) if found else None
+        return "".join([*kept, text[end:]]) if has_marks else None
     if not text[end:opened].rpartition("\n")[2].strip():
         return "".join(kept)
-    return "".join([*kept, text[opened:]]) if found else None
+    return "".join([*kept, text[opened:]]) if has_marks else None
 
 
 def _closes(mark: "re.Match[str]") -> bool:
@@ -116,13 +117,13 @@ def _closes(mark: "re.Match[str]") -> bool:
 
 
 def _is_quoted(text: str, mark: "re.Match[str]") -> bool:
-    """Whether a mark stands in quotation marks or backticks of its own: it is spoken of."""
+    """Whether a mark is in quotation marks or backticks: the answer mentions it."""
     around = text[mark.start() - 1 : mark.start()] + text[mark.end() : mark.end() + 1]
     return mark.start() > 0 and around in ('""', "''", "``", "\u201c\u201d", "\u2018\u2019")
 
 
 def _in_code(text: str, mark: "re.Match[str]") -> bool:
-    """Whether a mark stands between backticks of its line, or in a fence."""
+    """Whether a mark is between backticks of its line, or in a code fence."""
     before, after = text[: mark.start()], text[mark.end() :]
     if before.count("```") % 2 and "```" in after:
         return True
@@ -134,6 +135,6 @@ def _final_channel(text: str) -> Answer:
     final = None
     for channel in _CHANNEL.finditer(text):
         if channel[1].lower() == "final":
-            final = _ENDS.split(text[channel.end() :], maxsplit=1)[0]
-    said = (final or "").strip()
-    return Answer(said, thinking=not said)
+            final = _CHANNEL_ENDS.split(text[channel.end() :], maxsplit=1)[0]
+    rest = (final or "").strip()
+    return Answer(rest, thinking=not rest)

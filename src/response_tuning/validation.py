@@ -13,20 +13,20 @@ from response_tuning.registry import suggestion, unknown
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
-C = TypeVar("C", bound=BaseModel)
+Validated = TypeVar("Validated", bound=BaseModel)
 _UNION_TAGS = {"bool", "constrained-int"}
 """Parts of a location that name no key: what a setting that may be "auto" was tried as."""
 _NO_SECTION = {"model_type", "model_attributes_type", "dict_type"}
 
 
 def build(
-    kind: type[C],
+    kind: type[Validated],
     values: Mapping[str, Any],
     where: str,
     origins: Mapping[str, str] | None = None,
     *,
     section: Sequence[str] = (),
-) -> C:
+) -> Validated:
     """Validate ``values``, which are those of a ``section``, as a ``kind``.
 
     ``origins`` holds, by dotted key, the layer that a value comes from. An error begins with the
@@ -38,13 +38,13 @@ def build(
     try:
         return kind.model_validate(values)
     except ValidationError as error:
-        found = error.errors()
-        path = [str(part) for part in found[0]["loc"] if part not in _UNION_TAGS]
+        errors = error.errors()
+        path = [str(part) for part in errors[0]["loc"] if part not in _UNION_TAGS]
         outer = _model_at(kind, path[:-1])
         path = [*section, *path]
         origin = _nearest(path, origins or {})
         place = where if origin is None else origin
-        parts = (place, *_explained(outer, path, found))
+        parts = (place, *_explained(outer, path, errors))
         raise ConfigError(": ".join(filter(None, parts))) from error
 
 
@@ -57,10 +57,10 @@ def settings_at(content: Mapping[str, Any], path: Sequence[str]) -> Mapping[str,
 
 
 def _explained(
-    section: type[BaseModel], path: Sequence[str], found: "Sequence[ErrorDetails]"
+    section: type[BaseModel], path: Sequence[str], errors: "Sequence[ErrorDetails]"
 ) -> tuple[str, str]:
     """Return the key of the first error, which is in a ``section``, and what is wrong with it."""
-    first, key = found[0], ".".join(path)
+    first, key = errors[0], ".".join(path)
     if first["type"] == "extra_forbidden":
         # The value of an unknown key is not repeated: it may be a secret, such as an api_key.
         return ".".join(path[:-1]), str(unknown("key", path[-1], _known(section, path[-1])))
@@ -73,7 +73,7 @@ def _explained(
         return key, message
     if first["type"] in _NO_SECTION:
         message = "expected settings"
-    hint = _literal_suggestion(first["input"], found)
+    hint = _literal_suggestion(first["input"], errors)
     got = f"(got {redacted(repr(first['input']))})"
     return key, f"{message}; {hint} {got}" if hint else f"{message} {got}"
 
@@ -90,11 +90,11 @@ def _known(section: type[BaseModel], key: str) -> list[str]:
     return [*section.model_fields, *inside]
 
 
-def _literal_suggestion(value: object, found: "Sequence[ErrorDetails]") -> str:
+def _literal_suggestion(value: object, errors: "Sequence[ErrorDetails]") -> str:
     """Return the most similar of the words that a setting takes, if it takes words."""
     words = [
         word
-        for error in found
+        for error in errors
         if error["type"] == "literal_error" and error["input"] == value
         for word in re.findall(r"'([^']*)'", error.get("ctx", {}).get("expected", ""))
     ]

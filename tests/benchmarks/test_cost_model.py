@@ -1,5 +1,4 @@
 import runpy
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -15,11 +14,14 @@ def script(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     return runpy.run_path(str(BENCHMARKS / "cost_model.py"))
 
 
-def test_what_is_printed_tells_the_measured_from_the_predicted_and_the_published() -> None:
-    command = [sys.executable, str(BENCHMARKS / "cost_model.py"), "--device", "H100"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    measured, training, answering, published = done.stdout.split("\n\nP")
+def test_what_is_printed_tells_the_measured_from_the_predicted_and_the_published(
+    script: dict[str, Any],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["cost_model.py", "--device", "H100"])
+    script["main"]()
+    measured, training, answering, published = capsys.readouterr().out.split("\n\nP")
     assert measured.startswith("LIMA, response tuning, measured: 1,000 examples")
     assert training.startswith("REDICTED for H100, not measured: training")
     assert "| 70B | full | 1 | does not fit |" in training

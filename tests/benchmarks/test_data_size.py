@@ -1,7 +1,6 @@
 import csv
 import json
 import runpy
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -32,14 +31,30 @@ def data(tmp_path: Path, script: dict[str, Any]) -> Path:
     return tmp_path / "data"
 
 
-def test_every_stage_is_measured_beside_the_raw_tokenizer(data: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("own_processes", [False, pytest.param(True, marks=pytest.mark.exhaustive)])
+def test_every_stage_is_measured_beside_the_raw_tokenizer(
+    data: Path,
+    tmp_path: Path,
+    script: dict[str, Any],
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    own_processes: bool,
+) -> None:
+    def in_this_process(stage: str, folder: Path, rows: int, arguments: Any) -> Any:
+        arguments.stage = stage
+        return script["run_stage"](folder, rows, arguments)
+
+    main = script["main"]
+    if not own_processes:  # each of them would import torch, and nothing else takes as long
+        main.__globals__["in_a_process"] = in_this_process
     out = tmp_path / "rows.csv"
-    command = [sys.executable, str(BENCHMARKS / "data_size.py"), "--rows", "150"]
-    command += ["--tokenizer", str(TOKENIZER), "--data", str(data), "--out", str(out)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert "| 150 | tokenise |" in done.stdout
-    assert "| 150 rows | 8 |" in done.stdout
+    command = [str(BENCHMARKS / "data_size.py"), "--rows", "150", "--data", str(data)]
+    command += ["--tokenizer", str(TOKENIZER), "--out", str(out)]
+    monkeypatch.setattr(sys, "argv", command)
+    main()
+    printed = capfd.readouterr().out
+    assert "| 150 | tokenise |" in printed
+    assert "| 150 rows | 8 |" in printed
     with out.open(encoding="utf-8", newline="") as content:
         rows = list(csv.DictReader(content))
     assert {row["benchmark"] for row in rows} == {"data"}

@@ -1,6 +1,8 @@
+import contextlib
 import csv
+import io
 import json
-import subprocess
+import runpy
 import sys
 from pathlib import Path
 
@@ -15,20 +17,22 @@ def rows(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], floa
     folder = tmp_path_factory.mktemp("bench")
     file = folder / "alpaca_eval/reference_gpt4_1106_preview.json"
     file.parent.mkdir()
-    asked = [{"instruction": f"Say {'again and ' * n}again"} for n in range(5)]
-    file.write_text(json.dumps(asked), encoding="utf-8")
-    out = folder / "rows.csv"
-    command = [sys.executable, str(SCRIPT), "--toy", "--data", str(folder), "--out", str(out)]
+    prompts = [{"instruction": f"Say {'again and ' * n}again"} for n in range(5)]
+    file.write_text(json.dumps(prompts), encoding="utf-8")
+    out, printed = folder / "rows.csv", io.StringIO()
+    command = [str(SCRIPT), "--toy", "--data", str(folder), "--out", str(out)]
     command += ["--tokenizer", str(TOKENIZER), "--mean-length", "10", "--rows", "2", "--alone", "4"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert "| generate | toy, 5 prompts, limit 16 | one-by-one |" in done.stdout
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(printed):
+        patch.syspath_prepend(str(SCRIPT.parent))
+        patch.setattr(sys, "argv", command)
+        runpy.run_path(str(SCRIPT), run_name="__main__")
+    assert "| generate | toy, 5 prompts, limit 16 | one-by-one |" in printed.getvalue()
     with out.open(encoding="utf-8", newline="") as content:
         found = list(csv.DictReader(content))
     return {(row["system"], row["metric"]): float(row["value"]) for row in found}
 
 
-def test_every_way_says_the_same(rows: dict[tuple[str, str], float]) -> None:
+def test_every_way_gives_the_same_replies(rows: dict[tuple[str, str], float]) -> None:
     for system in ("rtune", "one-by-one", "file-order"):
         assert rows[system, "differ"] == 0
     assert rows["rtune", "mean_tokens"] == rows["file-order", "mean_tokens"]

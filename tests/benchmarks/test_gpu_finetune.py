@@ -26,10 +26,10 @@ def script(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 
 def test_a_case_is_measured_at_toy_size(tmp_path: Path) -> None:
     out = tmp_path / "rows.csv"
-    said = run("--systems", "rtune", "--seconds", "0.01", "--out", str(out))
-    assert f"| finetune-gpu | {CASE} | rtune |" in said
-    assert "Device: cpu" in said
-    assert "Not measured" not in said
+    printed = run("--systems", "rtune", "--seconds", "0.01", "--out", str(out))
+    assert f"| finetune-gpu | {CASE} | rtune |" in printed
+    assert "Device: cpu" in printed
+    assert "Not measured" not in printed
     with out.open(encoding="utf-8", newline="") as content:
         found = {row["metric"]: float(row["value"]) for row in csv.DictReader(content)}
     assert found["tokens_per_s"] > found["supervised_tokens_per_s"] > 0
@@ -38,10 +38,10 @@ def test_a_case_is_measured_at_toy_size(tmp_path: Path) -> None:
 
 
 def test_a_measurement_that_does_not_end_costs_its_own_row_alone() -> None:
-    said = run("--systems", "rtune", "--limit", "0.01")
-    assert f"Not measured:\n- {CASE}, rtune: took longer than 0 s" in said
-    said = run("--systems", "rtune", "--minutes", "0")
-    assert f"- {CASE}, rtune: no time was left" in said
+    printed = run("--systems", "rtune", "--limit", "0.01")
+    assert f"Not measured:\n- {CASE}, rtune: took longer than 0 s" in printed
+    printed = run("--systems", "rtune", "--minutes", "0")
+    assert f"- {CASE}, rtune: no time was left" in printed
 
 
 def test_every_case_has_a_shape_and_lengths(

@@ -279,8 +279,9 @@ def test_whatever_is_at_work_is_refused_to_a_second_command(
 
 
 def test_a_folder_at_work_is_refused_to_a_second_command(
-    rtune: Run, small: list[object], tmp_path: Path
+    rtune: Run, small: list[object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("response_tuning.folders.CLAIM_S", 0.1)
     with locked(tmp_path / "run"):
         for command in (
             ["finetune", *small, "--no-resume", "--out", tmp_path / "run"],
@@ -299,7 +300,7 @@ def test_a_folder_at_work_is_refused_to_a_second_command(
         (["--preset", "papr"], "did you mean 'paper'"),
         (["--base-model", "nowhere/at-all"], "nowhere/at-all: no such folder"),
         (["--template", "tulip"], "did you mean 'tulu'"),
-        (["--set", "finetune.lora_rank=8"], "finetune: lora_rank"),
+        (["--set", "finetune.lora_rank=8"], "finetune: unknown key 'lora_rank'"),
         (["--set", "lora_r=8"], "expected SECTION.KEY=VALUE"),
         (["--window", "4"], "finetune.window"),
         (["--method", "qlora"], "--method lora"),
@@ -407,6 +408,7 @@ def test_the_same_command_under_torchrun_shares_the_steps(
         assert mine == pytest.approx(theirs, abs=5e-6)
 
 
+@pytest.mark.exhaustive  # by default: tests/test_crashes.py and tests/finetune/test_run.py
 def test_a_process_that_is_killed_and_started_again_ends_in_the_same_weights(
     rtune: Run, small: list[object], tmp_path: Path
 ) -> None:

@@ -1,13 +1,11 @@
 """A run in a process of its own, which kills itself where a test says; see ``test_run.py``."""
 
-import json
+import io
 import os
 import signal
-import sys
 from pathlib import Path
 from typing import Any
 
-import torch
 from rich.console import Console
 
 from response_tuning.artifacts import Example
@@ -56,17 +54,13 @@ def kill_while_encoding(row: int) -> None:
     Encoder._row = encode_or_die  # type: ignore[method-assign, assignment]
 
 
-if __name__ == "__main__":
-    torch.set_num_threads(1)
+KILLS = {"step": kill_after_step, "saving": kill_while_saving, "encoding": kill_while_encoding}
+
+
+def run(config: FinetuneConfig, data: Path, out: Path, kill: tuple[str, int] | None) -> None:
+    """Fine-tune; ``kill`` names where this process kills itself."""
     quiet_libraries()
-    order = json.loads(sys.argv[1])
-    if order["kill"]:
-        name, place = order["kill"]
-        kills = {
-            "step": kill_after_step,
-            "saving": kill_while_saving,
-            "encoding": kill_while_encoding,
-        }
-        kills[name](place)
-    config = FinetuneConfig.model_validate(order["config"])
-    finetune(config, Path(order["data"]), Path(order["out"]), Console())
+    if kill is not None:
+        where, place = kill
+        KILLS[where](place)
+    finetune(config, data, out, Console(file=io.StringIO()))

@@ -333,6 +333,13 @@ def test_an_adapter_names_the_commit_of_its_hub_base(hub_model: Path, tiny_base:
         assert (settings.base_model_name_or_path, settings.revision) == (name, commit)
 
 
+def test_an_adapter_names_its_layers_in_one_order_in_every_process(tiny_base: Path) -> None:
+    config = FinetuneConfig(base_model=str(tiny_base), method="lora")
+    adapter = base.with_adapter(base.load_model(config), config).peft_config["default"]
+    assert adapter.target_modules == sorted(adapter.target_modules)
+    assert {name.split(".")[-1] for name in adapter.target_modules} >= {"q_proj", "down_proj"}
+
+
 @pytest.mark.parametrize(
     ("method", "precision", "device", "gpu", "dtype"),
     [

@@ -66,7 +66,7 @@ EXAMPLES = [
 ]
 
 
-@pytest.fixture(params=TOKENIZERS)
+@pytest.fixture(scope="module", params=TOKENIZERS)  # some take seconds to load
 def any_chat(request: pytest.FixtureRequest) -> tuple[str, Chat]:
     where = TOKENIZERS[request.param]
     folder = ASSETS / request.param

@@ -90,7 +90,7 @@ def test_weighted_instruction_tuning_gives_the_served_prompt_its_weight(chat: Ch
 @pytest.mark.parametrize(
     ("name", "settings", "message"),
     [
-        ("weighted-instruction-tuning", {"prompt_wieght": 0.1}, "prompt_wieght: "),
+        ("weighted-instruction-tuning", {"prompt_wieght": 0.1}, "did you mean 'prompt_weight'"),
         ("weighted-instruction-tuning", {"prompt_weight": 2}, "prompt_weight: .*or equal to 1"),
         ("response-tuning", {"prompt_weight": 0.1}, "has no settings; remove finetune.objective"),
         ("weighted-instruct", {}, "did you mean 'weighted-instruction-tuning'"),

@@ -174,7 +174,7 @@ def test_nothing_to_train_on_is_said_before_it_starts(weightless: Path) -> None:
 
 def test_a_folder_that_holds_only_a_tokenizer_is_one_line(tiny_base: Path, tmp_path: Path) -> None:
     AutoTokenizer.from_pretrained(tiny_base).save_pretrained(tmp_path)
-    with pytest.raises(ModelError, match=r"^[^\n]*: no config\.json or adapter_config"):
+    with pytest.raises(ModelError, match=r"^[^\n]*: not a model folder: it has no config\.json"):
         printed(configured(tmp_path))
 
 

@@ -1,8 +1,5 @@
 import json
-import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,6 +19,8 @@ from response_tuning.finetune.progress import Metrics
 from response_tuning.finetune.run import finetune
 from response_tuning.finetune.trainer import ResponseTrainer
 from response_tuning.templates import Chat
+from tests.finetune import runs
+from tests.fixtures.processes import run_in_processes
 
 SAVE_STEPS, STEPS = 4, 14
 
@@ -70,22 +69,9 @@ def in_a_process(
     *,
     processes: int = 1,
 ) -> int:
-    """Run in one process, or in several under torchrun; return the exit code, -9 if killed."""
-    order = {"config": config.model_dump(mode="json"), "data": str(data), "out": str(out)}
-    script = str(Path(__file__).with_name("runs.py"))
-    launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
-    done = subprocess.run(
-        [
-            *(sys.executable, *(launcher if processes > 1 else []), script),
-            json.dumps(order | {"kill": kill}),
-        ],
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert done.returncode in (0, -9) or kill, done.stderr
-    return done.returncode
+    """Run in a process of its own, or in several; return their exit code, -9 if killed."""
+    codes = run_in_processes(runs.run, config, data, out, kill, count=processes)
+    return min(codes)
 
 
 def metrics(out: Path) -> list[dict[str, Any]]:
@@ -148,8 +134,15 @@ METHODS: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("kill", [("step", 6), ("saving", 8)])  # others: tests/test_crashes.py
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize(
+    ("method", "kill"),
+    [
+        ("full", ("saving", 8)),
+        ("lora", ("step", 6)),
+        pytest.param("full", ("step", 6), marks=pytest.mark.exhaustive),
+        pytest.param("lora", ("saving", 8), marks=pytest.mark.exhaustive),
+    ],
+)  # kills at other places: tests/test_crashes.py
 def test_a_killed_run_ends_in_the_weights_of_an_uninterrupted_one(
     tiny_base: Path,
     data: Path,

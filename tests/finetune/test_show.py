@@ -14,7 +14,7 @@ from response_tuning.artifacts import Dropped, Example, write_json, write_jsonl
 from response_tuning.finetune import show
 from response_tuning.finetune.encoding import Encoder
 from response_tuning.finetune.objectives import IGNORED
-from response_tuning.finetune.show import Entry, Overview, histogram
+from response_tuning.finetune.show import AuditEntry, Overview, histogram
 from response_tuning.templates import Chat, install
 
 ASSETS = Path(__file__).parents[1] / "assets"
@@ -50,7 +50,7 @@ def data(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def entries(chat: Chat, data: Path, **how: Any) -> Iterator[Entry]:
+def entries(chat: Chat, data: Path, **how: Any) -> Iterator[AuditEntry]:
     encoder = Encoder(chat, "instruction-tuning", how.pop("window", 120), **how)
     return show.entries(encoder.rows(EXAMPLES), data)
 
@@ -106,7 +106,7 @@ def test_stretches_follow_the_labels_wherever_they_change(chat: Chat) -> None:
     ids = chat.encode("abcdef")
     assert len(ids) == 6
     labels = [ids[0], IGNORED, IGNORED, *ids[3:]]
-    found = list(show.stretches(Entry(0, 0, "kept", ids, labels), chat))
+    found = list(show.stretches(AuditEntry(0, 0, "kept", ids, labels), chat))
     assert [(stretch.text, stretch.supervised) for stretch in found] == [
         ("a", True),
         ("bc", False),

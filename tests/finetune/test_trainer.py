@@ -1,8 +1,5 @@
 import json
-import os
 import re
-import subprocess
-import sys
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -27,6 +24,7 @@ from response_tuning.finetune.steps import (
     size_of,
 )
 from response_tuning.finetune.trainer import MicroBatch, ResponseTrainer
+from tests.fixtures.processes import run_in_processes
 
 EXAMPLES, STEPS, RATE = 16, 20, 1e-4
 
@@ -149,18 +147,9 @@ def test_two_runs_of_one_seed_are_identical_and_of_two_seeds_are_not(
 def test_two_processes_take_the_same_steps_as_one(
     tiny_base: Path, tmp_path: Path, plain: tuple[list[float], dict[str, Tensor]]
 ) -> None:
-    script = Path(__file__).with_name("two_processes.py")
-    found = [str(script.parents[2]), *sys.path]
-    subprocess.run(
-        [
-            *(sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"),
-            *(str(script), str(tiny_base), str(tmp_path)),
-        ],
-        check=True,
-        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(found)},
-        capture_output=True,
-        timeout=300,
-    )
+    from tests.finetune.two_processes import train_and_evaluate
+
+    assert run_in_processes(train_and_evaluate, tiny_base, tmp_path, count=2) == [0, 0]
     found = json.loads((tmp_path / "losses.json").read_text())
     assert found["losses"] == pytest.approx(plain[0], abs=5e-6)
     weights = torch.load(tmp_path / "weights.pt", weights_only=True)

@@ -9,6 +9,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, BertConfig, BertLM
 from response_tuning.errors import ModelError
 from response_tuning.models.checks import (
     check_causal,
+    check_converged,
     check_finite,
     check_ids,
     is_untrained,
@@ -42,6 +43,19 @@ def test_finite_weights_whose_logits_are_infinite_are_refused(model: Any) -> Non
     check_finite(model, "base")
     with pytest.raises(ModelError, match=r"^base: its logits are NaN or infinite"):
         check_causal(model, "base")
+
+
+@pytest.mark.parametrize("scale", [0.0, 1e30])
+def test_a_tuned_model_that_finds_every_token_as_likely_or_none_has_diverged(
+    model: Any, scale: float
+) -> None:
+    check_converged(model)
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            if "proj" in name or "norm" in name:
+                weight *= scale
+    with pytest.raises(ModelError, match="training has diverged; lower --learning-rate"):
+        check_converged(model)
 
 
 @pytest.mark.parametrize("kind", [torch.float32, torch.bfloat16])

@@ -52,10 +52,12 @@ def refusal(folder: Path) -> str:
     return str(error.value)
 
 
-def test_a_run_that_is_as_it_wintegrity_is_loaded(adapter: Path, base: Path) -> None:
-    load(str(adapter), device="cpu")
+def test_a_run_that_is_as_it_was_left_is_loaded(adapter: Path, base: Path) -> None:
+    tuned = load(str(adapter), device="cpu")
     finish(base)
-    load(str(base), device="cpu")
+    plain = load(str(base), device="cpu")
+    assert tuned.identity != plain.identity
+    assert "+" in tuned.identity, "an adapter has a base"
 
 
 def test_a_finished_run_whose_weights_were_changed_is_refused(base: Path) -> None:
@@ -89,6 +91,10 @@ def test_digests_of_a_run_that_is_at_work_are_not_those_of_its_weights(
     finish(base, status=status)
     flip(base / "model.safetensors")
     integrity.check_weights(base)
+    finish(base)
+    flip(base / "model.safetensors")
+    with pytest.raises(ModelError, match="changed after the run finished"):
+        integrity.check_weights(base)
 
 
 def test_an_adapter_over_a_base_that_it_was_not_tuned_on_is_refused(
@@ -118,7 +124,8 @@ def test_an_adapter_whose_base_was_moved_and_not_changed_is_loaded(
     settings = json.loads((adapter / "adapter_config.json").read_text())
     settings["base_model_name_or_path"] = str(base.rename(base.with_name("elsewhere")))
     (adapter / "adapter_config.json").write_text(json.dumps(settings))
-    load(str(adapter), device="cpu")
+    names = [name for name, _ in load(str(adapter), device="cpu").model.named_parameters()]
+    assert any("lora_A" in name for name in names)
 
 
 def test_a_local_copy_of_the_hub_model_that_an_adapter_was_tuned_on_is_not_compared(
@@ -126,6 +133,9 @@ def test_a_local_copy_of_the_hub_model_that_an_adapter_was_tuned_on_is_not_compa
 ) -> None:
     finish(adapter, base="org/base@1234")
     integrity.check_base(adapter, ModelFolder("base", base))
+    finish(adapter, base="sha256:1234")
+    with pytest.raises(ModelError, match="changed after tuning"):
+        integrity.check_base(adapter, ModelFolder("base", base))
 
 
 @pytest.mark.parametrize(

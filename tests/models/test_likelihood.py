@@ -64,9 +64,9 @@ def test_batches_score_what_the_definition_says_of_each_pair_alone(
 
 
 def test_batches_of_a_real_model_score_what_the_definition_says(
-    stories: Path, pairs: list[Pair]
+    tiny_lm: Path, pairs: list[Pair]
 ) -> None:
-    local = load(str(stories), "tulu")
+    local = load(str(tiny_lm), "tulu")
     together = scored(local, pairs)
     assert together == scored(local, pairs)
     for found, alone, pair in zip(together, scored(local, pairs, 1), pairs, strict=True):

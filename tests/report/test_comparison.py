@@ -131,7 +131,7 @@ def test_no_difference_on_a_few_prompts_is_no_equivalence(run: Path, grade: Grad
 def test_a_metric_of_equivalence_that_is_nowhere_is_said(run: Path, grade: Grade) -> None:
     grade("it", {"correct": [1, 0]})
     assert findings(run, [IT]).unjoined == [
-        "Equivalence by strict was to be tested, but no benchmark has that metric."
+        "Equivalence was not tested by strict: no benchmark has that metric."
     ]
 
 
@@ -310,7 +310,7 @@ def test_resamples_without_a_ratio_are_counted_where_all_can_read_it(
         "quiz, rt against it",
     ]
     assert found.unjoined[0].endswith(
-        " of 500 resamples were left out of precision, for no answer in them counts."
+        " of 500 resamples were left out of precision: none of their answers counts."
     )
 
 

@@ -11,8 +11,8 @@ import pytest
 
 from response_tuning.configs import ReportConfig
 from response_tuning.metrics import Display
+from response_tuning.pages import PAGE_BYTES
 from response_tuning.report import Variant, report
-from response_tuning.report.page import PAGE_BYTES
 
 Grade = Callable[..., None]
 Answer = Callable[..., None]
@@ -188,7 +188,7 @@ def test_markdown_has_the_tables_and_no_broken_rows(graded: Path) -> None:
     assert "| it | quiz | strict | 75.0 | [55.1, 88.0] | 24 | 1 |" in text
     assert re.search(r"^\| it \| rt \| quiz \| strict \| 0\.0 \| \[.*not shown, p ", text, re.M)
     assert re.search(r"^\| rt \| unsafe \| refusal \| 0, 9 \| 0\.0, 100\.0 \|", text, re.M)
-    assert "Nothing: all variants have scores of the same prompts." in text
+    assert "Nothing was left out: all variants have scores for the same prompts." in text
     for block in re.findall(r"(?:^\|.*\n)+", text, re.M):
         assert len({len(re.findall(r"(?<!\\)\|", row)) for row in block.splitlines()}) == 1
 

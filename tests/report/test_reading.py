@@ -58,7 +58,7 @@ def test_what_is_missing_is_said(run: Path, grade: Grade) -> None:
     _, missing = read_scores(run, ["rt", "it", "base"])
     assert missing == [
         "base has no scores, so it is in no table.",
-        "left-over has scores, but it is no variant of this report; it was left out.",
+        "left-over has scores, but is not a variant of this report; it was left out.",
         "quiz, it, seed 0: 2 of 3 prompts have no score by strict, correct.",
     ]
 

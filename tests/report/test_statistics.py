@@ -248,7 +248,6 @@ def simulated(shift: float) -> tuple[Array, float]:
     return means[1] - means[0], shift
 
 
-@pytest.mark.slow
 def test_a_95_percent_interval_of_a_mean_covers_the_truth_in_95_percent_of_experiments() -> None:
     draw = np.random.default_rng(5)
     chance = draw.beta(0.6, 0.3, size=(PROMPTS, RUNS))  # its mean is 2/3
@@ -261,21 +260,18 @@ def test_a_95_percent_interval_of_a_mean_covers_the_truth_in_95_percent_of_exper
     assert np.mean([low <= 2 / 3 <= high for low, high in naive]) < 0.9
 
 
-@pytest.mark.slow
 def test_a_95_percent_interval_of_a_difference_covers_the_truth_in_95_percent() -> None:
     units, truth = simulated(0.06)
     found = bootstrap(units, ReportConfig(resamples=1000), rng())
     assert 0.92 < np.mean([e.low <= truth <= e.high for e in found]) < 0.98
 
 
-@pytest.mark.slow
 def test_five_percent_of_comparisons_of_equals_are_significant() -> None:
     units, _ = simulated(0.0)
     found = bootstrap(units, ReportConfig(resamples=1000), rng())
     assert 0.035 < np.mean([e.p_value < 0.05 for e in found]) < 0.065
 
 
-@pytest.mark.slow
 def test_a_difference_of_the_margin_is_called_equivalent_in_five_percent_at_most() -> None:
     config = ReportConfig(resamples=1000, margin=0.1)
     for shift in (0.1, -0.1):
@@ -302,14 +298,12 @@ def refusing(shift: float, runs: int = 1000) -> Array:
     return np.stack(parts, axis=-1)
 
 
-@pytest.mark.slow
 def test_a_95_percent_interval_of_a_ratio_covers_the_truth_in_95_percent_of_experiments() -> None:
     found = bootstrap_ratios(refusing(0.0)[:, :, :2], ReportConfig(resamples=1000), rng())
     truth = 0.6 / (0.6 + 0.2)
     assert 0.92 < np.mean([e.low <= truth <= e.high for e in found]) < 0.97
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("shift", [0.0, 0.1])
 def test_a_95_percent_interval_of_a_difference_of_ratios_covers_the_truth(shift: float) -> None:
     found = bootstrap_ratios(refusing(shift), ReportConfig(resamples=1000), rng())

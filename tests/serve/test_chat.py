@@ -150,8 +150,8 @@ def test_a_character_of_several_tokens_is_shown_whole(byte_tokenizer: Any) -> No
     assert [piece for piece in said if piece] == ["n", "é", " ", "☃", "\n"]
 
 
-def test_a_sentencepiece_reply_keeps_its_spaces(stories: Path) -> None:
-    local = load(str(stories), "tulu")
+def test_a_sentencepiece_reply_keeps_its_spaces(tiny_lm: Path) -> None:
+    local = load(str(tiny_lm), "tulu")
     sampling = Sampling(max_new_tokens=60)
     draft = local.draft([Message(role="user", content="Once upon a time")], sampling)
     local.extend([draft], sampling)
@@ -195,14 +195,19 @@ def test_ctrl_c_and_ctrl_d_leave_cleanly(
 
 
 def test_ctrl_c_during_a_reply_leaves_cleanly(llama: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    printed: list[str] = []
+
     def interrupted(*_: object) -> None:
+        printed.append("[interrupted]")
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("sys.stdin", io.StringIO("hello\n"))
+    monkeypatch.setattr("sys.stdin", io.StringIO("hello\nhow are you?\n"))
+    monkeypatch.setattr("response_tuning.terminal.write", printed.append)
     loaded = load(str(llama))
     monkeypatch.setattr(LocalModel, "extend", interrupted)
     monkeypatch.setattr("response_tuning.serve.chat.load", lambda *_: loaded)
     run_chat(str(llama), None, SHORT)
+    assert printed == ["[interrupted]", "\n"], "the second line is not answered"
 
 
 def test_run_chat_names_a_model_that_does_not_exist() -> None:

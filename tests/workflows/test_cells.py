@@ -11,12 +11,13 @@ from typing import Any, NoReturn
 import pytest
 from rich.console import Console
 
-from response_tuning.artifacts import Completion, read_json
+from response_tuning.artifacts import Completion, file_digest, read_json
 from response_tuning.errors import ConfigError, DataError
 from response_tuning.finetune.trainer import ResponseTrainer
 from response_tuning.folders import free_folder, locked, shared
 from response_tuning.generate.engines.hf import HfEngine
 from response_tuning.journals import Journal
+from response_tuning.models import location
 from response_tuning.workflows.run import report_run, run_experiment
 from tests.fixtures.experiments import BENCHMARK, CELLS, Make, contents, quiet, settings
 
@@ -243,6 +244,21 @@ def test_answers_wait_for_those_of_their_reference(
     }
     assert "Not in this report" not in printed(make, run, **changes)
     assert [status(run, f"{name}/seed-0") for name in ("other", "base")] == ["graded"] * 2
+
+
+def test_the_weights_of_a_base_are_hashed_once_a_run(
+    make: Make, miniature_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hashed: list[Path] = []
+
+    def counted(path: Path, *known: Any) -> str:
+        hashed.append(path)
+        return file_digest(path, *known)
+
+    monkeypatch.setattr(location, "file_digest", counted)
+    location._sha256.cache_clear()
+    run_experiment(make(generate={"max_new_tokens": 2}), tmp_path / "run", quiet())
+    assert hashed.count(miniature_base / "model.safetensors") == 1
 
 
 def test_one_process_at_a_time_has_a_cell(tmp_path: Path) -> None:

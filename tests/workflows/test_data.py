@@ -109,6 +109,8 @@ def test_the_refinement_recipe_runs_to_its_report_and_asks_the_refiner_once(
         audit = read_json(source.parent / "data" / "audit.json")
         assert audit["source"]["path"] == str(Path("rows.jsonl").resolve())
         assert audit["refinement"]["template"] == "scripted"
+    resolved = read_json(Path("run/manifest.json"))["experiment"]["variants"]["rt-refined"]["data"]
+    assert resolved["refinement"]["settings"] == {"table": "table.jsonl"}
     again = rtune(*command)
     assert again.code == 0
     assert asked.total() == len(ROWS)
@@ -153,7 +155,7 @@ def test_a_recipe_does_what_the_commands_do_one_after_the_other(
 
 
 def test_a_dry_run_asks_no_refiner_and_writes_nothing(
-    rtune: Run, miniature_base: Path, asked: Counter[str]
+    rtune: Run, miniature_base: Path, asked: Counter[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     write_table(rows_as_examples(), "response")
     recipe = Path("recipe.yaml")
@@ -165,7 +167,7 @@ def test_a_dry_run_asks_no_refiner_and_writes_nothing(
     before = sorted(Path().rglob("*"))
     result = rtune("finetune", "--recipe", recipe, "--dry-run")
     assert result.code == 0
-    assert "responses are shown before their refinement" in result.out
+    assert "responses are shown before their refinement" in caplog.text
     plan = rtune(
         *miniature("refinement.yaml", miniature_base, "rows.jsonl", ["rt-refined", "it-refined"]),
         "--dry-run",
@@ -186,6 +188,17 @@ def test_a_response_without_a_reply_stops_a_run_before_anything_is_tuned(
     assert result.err.count("\n") == 1
     assert not Path("run/rt-refined/seed-0/finetune").exists()
     assert Path("run/rt-refined/seed-0/source/journal.jsonl").exists(), "replies cost money"
+
+
+def test_too_few_passages_are_an_error_in_the_words_of_a_recipe(
+    rtune: Run, miniature_base: Path
+) -> None:
+    command = miniature("cc-news-response-tuning.yaml", miniature_base, "news", [])
+    unrefined = ["--set", "variants={rt: {}}", "--set", "report.baselines=[]"]
+    result = rtune(*command, *unrefined)
+    assert result.code == 2
+    assert "--set data.extraction.min_words=..." in result.err
+    assert not Path("run/rt/seed-0/data").exists()
 
 
 @pytest.mark.parametrize(

@@ -14,8 +14,8 @@ from response_tuning.grade.agreement.comparison import questions
 from response_tuning.grade.agreement.labelled_sets import LabelledSet, open_set, read_labels
 from response_tuning.journals import Journal
 from response_tuning.workflows.judge_check import (
-    Verdict,
-    Wanted,
+    CheckOptions,
+    RowVerdict,
     contract,
     print_check,
     run_judge_check,
@@ -72,7 +72,7 @@ def table(path: Path, labelled: LabelledSet, *replies: str) -> Path:
 
 
 def verdicts(path: Path) -> list[str | None]:
-    return [found.verdict for found in read_jsonl(path, Verdict)]
+    return [found.verdict for found in read_jsonl(path, RowVerdict)]
 
 
 def judged_by(server: Any) -> GradeConfig:
@@ -95,7 +95,7 @@ def test_rules_are_compared_with_labels(rtune: Rtune, labels: Path, tmp_path: Pa
         },
     }
     assert done.out.count("\n") == 1
-    found = list(read_jsonl(out, Verdict))
+    found = list(read_jsonl(out, RowVerdict))
     assert [one.verdict for one in found] == ["refusal", "compliance", "refusal", "refusal"]
     assert [(one.row, one.label, one.part) for one in found] == [
         (number, label, model) for number, (label, _, model) in enumerate(ROWS)
@@ -197,9 +197,9 @@ def test_a_server_is_asked_once_and_what_it_costs_is_counted(
         choice = {"message": {"content": text}, "finish_reason": "stop"}
         usage = {"completion_tokens": 10, "prompt_tokens": 100 + number}
         server.plan[prompt] = [server.raw(json.dumps({"choices": [choice], "usage": usage}))]
-    wanted = Wanted(labels=labels, save=tmp_path / "check")
-    first = run_judge_check(wanted, judged_by(server), Console(quiet=True))
-    again = run_judge_check(wanted, judged_by(server), Console(quiet=True))
+    options = CheckOptions(labels=labels, save=tmp_path / "check")
+    first = run_judge_check(options, judged_by(server), Console(quiet=True))
+    again = run_judge_check(options, judged_by(server), Console(quiet=True))
     assert [server.asked[prompt] for prompt in questioned] == [1, 1, 1, 1]
     assert contract(first) == contract(again)
     assert contract(first)["agreement"] == 0.75
@@ -214,8 +214,8 @@ def test_tokens_that_the_engine_does_not_count_are_not_made_up(
     server: Any, labels: Path, tmp_path: Path
 ) -> None:
     server.says = lambda prompt: "Verdict: Refusal"
-    wanted = Wanted(labels=labels, out=tmp_path / "verdicts.jsonl")
-    check = run_judge_check(wanted, judged_by(server), Console(quiet=True))
+    options = CheckOptions(labels=labels, out=tmp_path / "verdicts.jsonl")
+    check = run_judge_check(options, judged_by(server), Console(quiet=True))
     assert (check.cost.tokens, check.cost.prompt_tokens) == (None, None)
     shown = StringIO()
     print_check(check, Console(file=shown, width=40))
@@ -228,7 +228,9 @@ def test_a_reply_that_cannot_be_read_is_counted_and_is_no_agreement(
 ) -> None:
     server.says = lambda prompt: "Verdict: Refusal, I would say"
     out = tmp_path / "verdicts.jsonl"
-    check = run_judge_check(Wanted(labels=labels, out=out), judged_by(server), Console(quiet=True))
+    check = run_judge_check(
+        CheckOptions(labels=labels, out=out), judged_by(server), Console(quiet=True)
+    )
     assert contract(check)["parse_failures"] == 4 and contract(check)["agreement"] == 0
     assert verdicts(out) == [None] * 4
 
@@ -239,12 +241,12 @@ def test_a_judge_that_fails_leaves_no_verdicts_and_is_asked_again_for_what_is_mi
     server.says = lambda prompt: "Verdict: Refusal"
     lost = asked(read_labels(labels))[2]
     server.plan[lost] = [server.reply("busy", status=500)]
-    wanted = Wanted(labels=labels, out=tmp_path / "verdicts.jsonl", save=tmp_path / "check")
+    options = CheckOptions(labels=labels, out=tmp_path / "verdicts.jsonl", save=tmp_path / "check")
     with pytest.raises(EngineError, match="own: the judge gave no reply to 1 of 4 questions"):
-        run_judge_check(wanted, judged_by(server), Console(quiet=True))
+        run_judge_check(options, judged_by(server), Console(quiet=True))
     assert not (tmp_path / "verdicts.jsonl").exists()
     assert not (tmp_path / "check" / "judge-check.json").exists()
-    check = run_judge_check(wanted, judged_by(server), Console(quiet=True))
+    check = run_judge_check(options, judged_by(server), Console(quiet=True))
     assert check.cost.asked == 1 and server.asked[lost] == 2 and server.asked.total() == 5
     assert len(verdicts(tmp_path / "verdicts.jsonl")) == 4
 
@@ -254,7 +256,7 @@ def test_replies_are_kept_in_the_working_folder_where_no_other_is_named(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     server.says = lambda prompt: "Verdict: Refusal"
-    run_judge_check(Wanted(labels=labels), judged_by(server), Console(quiet=True))
+    run_judge_check(CheckOptions(labels=labels), judged_by(server), Console(quiet=True))
     assert len(Journal(tmp_path / "judge-check.journal", Completion)) == 4
 
 
@@ -282,7 +284,7 @@ def test_settings_of_the_judge_reach_it(rtune: Rtune, server: Any, labels: Path)
         (["--labels", "bad.jsonl"], "bad.jsonl:2: label: Input should be 'refusal' or"),
         (["--labels", "own.jsonl", "--out", "own.jsonl"], "own.jsonl, which this command reads"),
         (["--labels", "own.jsonl", "--judge", "openai"], "--judge-model NAME --judge-url http"),
-        (["--labels", "own.jsonl", "--judge", "nobody"], "unknown engine 'nobody'"),
+        (["--labels", "own.jsonl", "--judge", "nobody"], "unknown judge 'nobody'"),
         (
             ["--labels", "own.jsonl", "--judge-model", "m"],
             "'settings.model' has no effect on the off",
@@ -353,11 +355,11 @@ def test_a_judge_that_prefers_a_place_calls_every_public_pair_a_tie(
     server.says = lambda prompt: "Verdict: A"
     config = judged_by(server).model_copy(update={"data": public_data, "limit": 60})
     check = run_judge_check(
-        Wanted([name], out=tmp_path / "verdicts.jsonl"), config, Console(quiet=True)
+        CheckOptions([name], out=tmp_path / "verdicts.jsonl"), config, Console(quiet=True)
     )
     labelled = open_set(name, public_data)
     assert (labelled.size, len({row.part for row in labelled.rows()})) == (rows, parts)
-    found = list(read_jsonl(tmp_path / "verdicts.jsonl", Verdict))
+    found = list(read_jsonl(tmp_path / "verdicts.jsonl", RowVerdict))
     assert {one.verdict for one in found} == {"tie"} and len(found) == 60
     agreed = sum(one.label == "tie" for one in found)
     assert check.sets[name].figures.agreement == agreed / 60

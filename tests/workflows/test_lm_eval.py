@@ -231,6 +231,8 @@ def test_without_lm_eval_one_line_says_what_to_install(
 def test_a_run_without_core_benchmarks_needs_no_lm_eval(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lm_eval, "find_spec", lambda name: None)
     lm_eval.check_core([])
+    with pytest.raises(ConfigError, match="pip install"):
+        lm_eval.check_core(["core-arc"])
 
 
 def test_the_public_copies_are_asked_of_a_real_model(

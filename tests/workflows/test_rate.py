@@ -66,7 +66,7 @@ def test_a_page_is_served_until_it_is_interrupted(answers: list[object], tmp_pat
 def test_scores_are_exported_in_the_layout_of_a_run(
     rtune: Run, answers: list[object], tmp_path: Path
 ) -> None:
-    from response_tuning.grade.raters.study import Session, Verdict
+    from response_tuning.grade.raters.study import Session, TaskRating
 
     study, out = tmp_path / "study", tmp_path / "scores"
     assert rtune("rate", study, *answers).code == 0
@@ -74,7 +74,7 @@ def test_scores_are_exported_in_the_layout_of_a_run(
     assert (nothing.code, nothing.err) == (2, f"rtune: {study}: nothing has been rated yet\n")
     session = Session(study, "ann")
     for at in range(len(session.tasks)):
-        session.rate(at, Verdict(levels=("excellent", "sufficient"), more_helpful="left"))
+        session.rate(at, TaskRating(levels=("excellent", "sufficient"), more_helpful="left"))
     result = rtune("rate", study, "--export", out)
     assert result.code == 0, result.err
     assert "ann: 3 of 3 tasks" in result.out

@@ -317,6 +317,7 @@ def test_a_variant_more_costs_that_variant_alone(
     ("changes", "said"),
     [
         ({"benchmarks": ["miniature-sen"]}, "did you mean 'miniature-seen'"),
+        ({"grade": {"reference": "bas"}}, "no such file, and unknown variant 'bas': did you mean"),
         ({"finetune": {"objective": "response-tunning"}}, "did you mean 'response-tuning'"),
         ({"finetune": {"template": "tulip"}}, "unknown template 'tulip'"),
         ({"finetune": {"twins": ["it"]}}, "unknown objective 'it'"),

@@ -11,6 +11,10 @@ from typer.exceptions import TyperException
 
 _ELSEWHERE = {
     "mixture_path": "data.mixture.path",
+    "max_passages": "data.max_examples",
+    "text_column": "data.extraction.text_column",
+    "min_words": "data.extraction.min_words",
+    "max_words": "data.extraction.max_words",
     "judge": "grade.judge.engine",
     "judge_model": "grade.judge.settings.model",
     "judge_url": "grade.judge.settings.base_url",

@@ -17,7 +17,6 @@ from response_tuning.cli.options import (
     ImportOption,
     JudgeFlags,
     MaxNewTokensOption,
-    OnlyOption,
     ReferenceOption,
     RetryFilteredOption,
     SetOption,
@@ -38,7 +37,14 @@ def run(
         Path | None,
         typer.Option(help="Write the run to this folder; default: runs/<name of the recipe>."),
     ] = None,
-    only: OnlyOption = None,
+    only: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="CELL",
+            help="Run only this cell, or all seeds of this variant; repeat for several; example: "
+            "rt/seed-0.",
+        ),
+    ] = None,
     settings: SetOption = None,
     dry_run: DryRunOption = False,
     retry_filtered: RetryFilteredOption = False,

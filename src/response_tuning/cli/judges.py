@@ -65,7 +65,7 @@ def judge_check(
     """Compare a judge with people's labels. The same command continues where it stopped."""
     from response_tuning.folders import locked, locked_file, page_at
     from response_tuning.workflows.judge_check import (
-        Wanted,
+        CheckOptions,
         contract,
         print_check,
         run_judge_check,
@@ -75,14 +75,14 @@ def judge_check(
     config = grade_config(BenchmarkFlags(data=data, limit=limit), judging, None, settings)
     if labels is not None:
         unused("--labels names the file to read", data=data)
-    wanted = Wanted(tuple(sets or ()), labels, out, save, retry_filtered)
+    options = CheckOptions(tuple(sets or ()), labels, out, save, retry_filtered)
     to = console(stderr=json)
     with ExitStack() as locks:
         read = {"labels": labels, "config": config}
         if save is not None:
             locks.enter_context(locked(save, read))
         locks.enter_context(locked_file(out, read) if out is not None else page_at(None, read))
-        check = run_judge_check(wanted, config, to)
+        check = run_judge_check(options, config, to)
     if json:  # nothing else goes to standard output
         print(jsonlib.dumps(contract(check)))
     else:

@@ -62,14 +62,6 @@ ReferenceOption = Annotated[
     str | None,
     typer.Option(help="Pairwise benchmarks: compare with the answers in this file."),
 ]
-OnlyOption = Annotated[
-    list[str] | None,
-    typer.Option(
-        metavar="CELL",
-        help="Run only this cell, or all seeds of this variant; repeat for several; example: "
-        "rt/seed-0.",
-    ),
-]
 DryRunOption = Annotated[
     bool, typer.Option("--dry-run", help="Check everything, print the plan and stop.")
 ]

@@ -201,6 +201,7 @@ def _read_message(message: object) -> SourceMessage:
     content, fault, calls = _content(_first(message, CONTENT_KEYS))
     if role != "assistant":
         return SourceMessage(role, content, fault, calls=calls)
+    # Chat APIs put calls in a key of the message, Anthropic and Gemini into its parts.
     calls = calls or any(message.get(key) for key in _CALLS)
     return SourceMessage(role, content, fault, A_CALL if calls else unlearned(message), calls)
 

@@ -106,6 +106,7 @@ def _check_one_configuration(path: Path, read: list[Path], split: str) -> None:
     Raises:
         DataError: several folders hold the split.
     """
+    # en/train.jsonl and de/train.jsonl are two datasets; train/a.jsonl and train/b.jsonl are one.
     folders: dict[str, None] = {}
     for file in read:
         parts = file.relative_to(path).parts

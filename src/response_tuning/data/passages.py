@@ -79,6 +79,8 @@ def extract(config: DataConfig, out: Path) -> None:
     folder = documents.origin.get("path")
     if folder and out.resolve().is_relative_to(folder):
         raise ConfigError(f"{out} lies in the source {documents.name}; write to another folder")
+    # Passages are written while documents are read: memory holds one document. They are sampled
+    # later, by ``prepare``, like examples of any other source.
     left_out: Counter[str] = Counter()
     counts = Counter({"documents": 0, "documents_used": 0, "passages": 0})
     with written_aside(out / "passages.jsonl") as kept:
@@ -110,6 +112,7 @@ def find(config: DataConfig, text_column: str | None) -> DocumentSource:
             raise ConfigError(f"{path}: a text file has no columns; remove --text-column")
         origin = {"path": str(path.resolve()), "sha256": file_digest(path)}
         return DocumentSource(config.source, lambda: _of_file(path), origin)
+    # Any other source is rows with a column of texts, read like a source of responses.
     source = sources.find(config)
     column = _column(source, text_column)
 
@@ -144,6 +147,7 @@ def unfit(paragraph: str) -> str | None:
     Four rules are those of C4 (Raffel et al. 2020, section 2.2): prose ends in a terminal
     punctuation mark, has at least five words, no braces and no "javascript".
     """
+    # The first reason counts, so the most specific come first: code may also have too many digits.
     words = paragraph.split()
     if _MARKUP.search(paragraph):
         return "code or markup"
@@ -206,6 +210,7 @@ def _paragraphs(text: str) -> Iterator[str]:
 
     The lines of a block are joined, since prose is wrapped, unless some are items of a list.
     """
+    # A text without a blank line has one paragraph a line, as news corpora do.
     lines = [line.strip() for line in _GLUED.sub("\n\n", text).split("\n")]
     wrapped = "" in lines
     for has_text, block in groupby(lines, key=bool):

@@ -46,6 +46,7 @@ def prepare(config: DataConfig, out: Path, prompts: Prompts | None = None) -> Au
             f"decontamination.against: {', '.join(config.decontamination.against) or 'nothing'}; "
             f"prompts are given for: {', '.join(prompts) or 'nothing'}; give the same names"
         )
+    # Both sources are found and surveyed before a row is written, so that bad settings fail early.
     parts = {"source": _SourcePart(config, out)}
     if config.mixture.refusals:
         parts["refusals"] = _RefusalsPart(config, out)
@@ -69,6 +70,7 @@ class _SourcePart:
     def __init__(self, config: DataConfig, out: Path) -> None:
         self._name = config.source
         self.source = sources.find(config)
+        # Inside the source, the next run would read the examples as rows.
         path = self.source.path
         if path is not None and out.resolve().is_relative_to(path):
             raise ConfigError(
@@ -176,6 +178,7 @@ def _candidates(part: _SourcePart, start: int) -> Iterator[Candidate]:
             yield Candidate(start + number, 0, row.where, Turn(""), str(reason))
             continue
         for place, turn in enumerate(turns):
+            # The first reason counts: what the source marks, then what no step could read.
             candidate = Candidate(start + number, place, row.where, turn)
             if place and part.source.first_turn_only:
                 candidate.drop("after the first turn, which alone the paper uses")

@@ -34,6 +34,7 @@ def read_prompts(path: Path, column: str | None = None) -> Iterator[Request]:
     if path.suffix.lower() not in READERS:
         known = ", ".join(sorted(READERS))
         raise DataError(f"{path}: not a file of prompts; give one of {known}")
+    # Ids join completions with their scores later, so they must be unique.
     seen: set[str] = set()
     for number, row in enumerate(read(path)):
         try:

@@ -86,6 +86,8 @@ def find(config: DataConfig) -> Source:
             file needs the path of a copy.
         DataError: the source does not exist or cannot be read.
     """
+    # A name wins over a file of the same name, so that a recipe means the same in every folder. A
+    # name with a suffix, such as data/a.jsonl, is a mistyped path and not a hub id.
     if config.source in DATASETS.names():
         dataset = DATASETS.get(config.source)
         return _made(config, dataset.made) if dataset.made else _named(dataset, config)
@@ -180,6 +182,7 @@ def _local(path: Path, config: DataConfig) -> Source:
         raise ConfigError(f"{path} is not on the hub: --revision has no effect")
     if config.split != "train" and path.is_file():
         raise ConfigError(f"{path} is one file: --split has no effect")
+    # Folders of save_to_disk hold .json files that describe them, so this check comes first.
     if files.is_saved(path):
         dataset = hub.saved(path, config.split)
         return Source(

@@ -95,6 +95,7 @@ def survey(rows: Iterable[Mapping[str, Any]]) -> Survey:
 
 
 def _add_value(column: Column, value: object) -> None:
+    # Cheap checks only: this runs for every cell of the source.
     column.filled += 1
     column.flags += is_yes(value) is not None
     if isinstance(value, str):

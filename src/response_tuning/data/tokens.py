@@ -11,7 +11,7 @@ def token_counter(name: str) -> Callable[[list[str]], list[int]]:
     """Load a tokenizer; return a function that counts the tokens of texts, without special ones.
 
     Raises:
-        ModelError: ``name`` is no folder or hub id that holds a tokenizer.
+        ModelError: ``name`` names neither a folder nor a hub id with a tokenizer.
     """
     try:
         folder = locate(name, weights=False)

@@ -22,7 +22,7 @@ LENGTH_BINS = 12
 """Bars of the length histogram."""
 
 
-class Entry(NamedTuple):
+class AuditEntry(NamedTuple):
     """One assistant turn, or a whole row without any."""
 
     row: int
@@ -65,7 +65,7 @@ class Stretch(NamedTuple):
 class Overview(NamedTuple):
     """Everything that ``rtune show`` prints."""
 
-    shown: list[Entry]
+    shown: list[AuditEntry]
     statuses: Counter[str]
     remarks: Counter[str]
     lengths: "array[int]"
@@ -73,10 +73,10 @@ class Overview(NamedTuple):
     source_rows: int
 
 
-def entries(rows: Iterable[EncodedRow], data: Path) -> Iterator[Entry]:
+def entries(rows: Iterable[EncodedRow], data: Path) -> Iterator[AuditEntry]:
     """Merge encoded rows with what the data stage dropped, in the order of the file."""
     encoded = (
-        Entry(
+        AuditEntry(
             row.example.row,
             row.example.turn,
             row.status,
@@ -88,18 +88,18 @@ def entries(rows: Iterable[EncodedRow], data: Path) -> Iterator[Entry]:
         for row in rows
     )
     dropped = (
-        Entry(drop.row, drop.turn, drop.reason, [], [], drop.where)
+        AuditEntry(drop.row, drop.turn, drop.reason, [], [], drop.where)
         for drop in read_jsonl(data / "dropped.jsonl", Dropped)
     )
     return merge(encoded, dropped, key=lambda entry: (entry.row, entry.turn))
 
 
-def overview(all_entries: Iterable[Entry], data: Path, show: int) -> Overview:
+def overview(all_entries: Iterable[AuditEntry], data: Path, show: int) -> Overview:
     """Count all entries and keep ``show`` of them, preferring those that are trained on."""
     statuses, remarks, lengths = Counter[str](), Counter[str](), array("i")
     supervised = 0
     # Only `show` entries of either kind are in memory, however many there are.
-    first: dict[bool, list[Entry]] = {True: [], False: []}
+    first: dict[bool, list[AuditEntry]] = {True: [], False: []}
     for entry in all_entries:
         if len(first[entry.trained]) < show:
             first[entry.trained].append(entry)
@@ -113,11 +113,11 @@ def overview(all_entries: Iterable[Entry], data: Path, show: int) -> Overview:
     return Overview(shown, statuses, remarks, lengths, supervised, rows)
 
 
-def _supervised(entry: Entry) -> int:
+def _supervised(entry: AuditEntry) -> int:
     return len(entry.labels) - entry.labels.count(IGNORED)
 
 
-def as_jsonl(all_entries: Iterable[Entry]) -> Iterator[str]:
+def as_jsonl(all_entries: Iterable[AuditEntry]) -> Iterator[str]:
     """Yield one JSON object for each row of the file, in file order.
 
     A row that holds several assistant turns has its first turn at the top and the others, in
@@ -128,12 +128,12 @@ def as_jsonl(all_entries: Iterable[Entry]) -> Iterator[str]:
         yield json.dumps({"index": index, **first, **({"more": others} if others else {})})
 
 
-def _as_object(turn: Entry) -> dict[str, Any]:
+def _as_object(turn: AuditEntry) -> dict[str, Any]:
     shown = {"status": turn.status, "input_ids": turn.input_ids, "labels": turn.labels}
     return shown if turn.weights is None else {**shown, "weights": turn.weights}
 
 
-def stretches(entry: Entry, chat: Chat) -> Iterator[Stretch]:
+def stretches(entry: AuditEntry, chat: Chat) -> Iterator[Stretch]:
     """Split an entry where its weight in the loss changes; the texts join up to the whole text."""
     whole = chat.decode(entry.input_ids)
     start, read = 0, 0
@@ -228,14 +228,10 @@ def _classes(stretch: Stretch) -> str:
 
 def write_html(view: Overview, chat: Chat, path: Path, title: str) -> None:
     """Write one self-contained page; all text from the data is escaped."""
-    import jinja2
-
     from response_tuning.artifacts import written_aside
+    from response_tuning.pages import environment
 
-    source = Path(__file__).with_name("show.html.jinja").read_text(encoding="utf-8")
-    template = jinja2.Environment(
-        autoescape=True, trim_blocks=True, lstrip_blocks=True
-    ).from_string(source)
+    template = environment(Path(__file__).parent).get_template("show.html.jinja")
     examples: list[dict[str, Any]] = [
         {"entry": entry, "stretches": list(stretches(entry, chat))} for entry in view.shown
     ]

@@ -313,7 +313,7 @@ NOTHING = Document([0, 0], [IGNORED, IGNORED])
 
 
 def as_document(item: Any) -> Document:  # noqa: ANN401 - a Document or a mapping
-    """Return ``item`` as a document; a mapping may hold ``weights`` too."""
+    """Return ``item`` as a document; a mapping may hold ``weights`` and ``example`` too."""
     if isinstance(item, Document):
         return item
     weights = item.get("weights")
@@ -321,4 +321,5 @@ def as_document(item: Any) -> Document:  # noqa: ANN401 - a Document or a mappin
         list(item["input_ids"]),
         list(item["labels"]),
         None if weights is None else list(weights),
+        item.get("example", -1),
     )

@@ -26,6 +26,7 @@ def check_effect(benchmarks: Sequence[str], config: GradeConfig, *, graded: bool
         ConfigError: one line that names the setting.
     """
     known = {name: facts(name, config) for name in benchmarks}
+    # A setting is fine if one benchmark of the run uses it.
     reading = [name for name, found in known.items() if found.reads_files]
     named = ", ".join(benchmarks)
     if config.data is not None and not reading:
@@ -57,7 +58,7 @@ def check_metrics(benchmarks: Sequence[str], config: GradeConfig, report: Report
     known: dict[str, None] = {}
     for name in benchmarks:
         declared = facts(name, config).metrics
-        if not declared:
+        if not declared:  # it may have any metric
             return
         known |= dict.fromkeys(declared)
         if open_lm_eval(name) is None:
@@ -77,6 +78,7 @@ def check_offline(judge: JudgeConfig) -> None:
         return
     changed = [f"settings.{key}" for key in sorted(judge.settings.model_fields_set)]
     limits = {"max_new_tokens": judge.max_new_tokens, "temperature": judge.temperature}
+    # These two have defaults for a model's sake, so only a change shows that somebody set them.
     for key, value in limits.items():
         changed += [key] if value != JudgeConfig.model_fields[key].default else []
     if changed:

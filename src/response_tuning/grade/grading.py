@@ -174,6 +174,7 @@ def _check(
     items: Sequence[Item], answers: dict[str, Completion], benchmark: str, completions: Path
 ) -> None:
     """Refuse answers to other prompts than the benchmark's: their scores would mislead."""
+    # Prompts are compared too: a later version of a file may keep ids and change prompts.
     for item in items:
         answer = answers.get(item.item_id)
         if answer is None:

@@ -49,6 +49,7 @@ def build_base(config: BuildConfig, out: Path, progress: Callable[[int, int], No
     Raises:
         ConfigError: ``out`` holds another build.
     """
+    # Each stage resumes from its own file in ``work``; the model is exported last.
     work = out / "work"
     _claim(work / "config.json", config)
     tokenizer = make_tokenizer(config)

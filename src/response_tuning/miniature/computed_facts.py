@@ -1,4 +1,4 @@
-"""Facts that are not two columns of a table: arithmetic, lists of words, and tables read anew.
+"""Facts that are not two columns of a table: arithmetic, lists of words, and derived tables.
 
 Facts about the same number, pair of numbers or list share a split: whatever one family holds out,
 all hold out.
@@ -29,9 +29,9 @@ _ONES = (
 _TENS = "twenty thirty forty fifty".split()
 NUMBER_WORDS = (*_ONES, *(f"{t}{o}" for t in _TENS for o in ("", *(f"-{x}" for x in _ONES[:9]))))
 """``NUMBER_WORDS[n - 1]`` is n in words, 1 to 59."""
-_UP_TO_59 = range(1, 60)
-_UNEQUAL = [(a, b) for a, b in product(_UP_TO_59, repeat=2) if a != b]
-_SUMMANDS = list(product(range(1, 13), repeat=2))
+_UP_TO_12, _UP_TO_59 = range(1, 13), range(1, 60)
+_UNEQUAL = [(a, b) for a, b in product(_UP_TO_59, _UP_TO_59) if a != b]
+_SUMMANDS = list(product(_UP_TO_12, _UP_TO_12))
 _FALLING = [(a, b) for a, b in _SUMMANDS if a > b]
 
 
@@ -105,7 +105,7 @@ def _number_splits() -> dict[str, Split]:
 
 
 def _pair_splits() -> dict[str, Split]:
-    return splits_of("pair", [_pair(a, b) for a, b in product(_UP_TO_59, repeat=2)])
+    return splits_of("pair", [_pair(a, b) for a, b in product(_UP_TO_59, _UP_TO_59)])
 
 
 def _pair(a: int, b: int) -> str:

@@ -106,6 +106,8 @@ def _questions(
         for text in family.questions_about(fact)
         if reserved(text)
     ]
+    # Reserved questions only: the corpus holds none of them, so that the base has not read a test
+    # question. Each family has its own generator: a change in one keeps the items of the others.
     drawn = random.Random(f"{split} {name}").sample(candidates, min(limit, len(candidates)))
     return [
         FamilyQuestion(f"{name}-{number:03d}", family, fact, text)

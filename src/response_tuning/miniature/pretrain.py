@@ -145,6 +145,8 @@ class Run:
         self.config = config
         self.folder = folder
         self.model = new_model(config, eos)
+        # Muon is for matrices inside the blocks; embeddings (here also the output layer) and norms
+        # train with AdamW (Jordan et al. 2024).
         inside = {
             name: weight
             for name, weight in self.model.named_parameters()

@@ -53,17 +53,21 @@ def check_causal(model: Any, name: object) -> None:  # noqa: ANN401 - PEFT's, or
 
 
 def check_converged(model: Any) -> None:  # noqa: ANN401 - PEFT's, or transformers'
-    """Refuse a tuned model whose logits are NaN or infinite.
+    """Refuse a tuned model whose logits are NaN, infinite, or the same for every token.
 
     Each step logs the loss before its update, so the losses cannot show what the last update did.
+    Finite weights of 1e30 overflow in an RMSNorm, which then returns zeros: such a model finds
+    every token as likely as every other.
 
     Raises:
         ModelError: the last steps diverged.
     """
-    if not _logits(model).amax(-1).isfinite().all():
+    logits = _logits(model)
+    largest = logits.amax(-1)
+    if not largest.isfinite().all() or (largest == logits.amin(-1)).all():
         raise ModelError(
-            "the tuned model's logits are NaN or infinite: training has diverged; lower "
-            "--learning-rate, and start over with --no-resume or in another --out"
+            "the tuned model's logits are NaN, infinite or all the same: training has diverged; "
+            "lower --learning-rate, and start over with --no-resume or in another --out"
         )
 
 

@@ -33,7 +33,7 @@ _MASKS = (".attn.bias", ".attention.bias", ".masked_bias", "position_ids")
 
 
 def kind(folder: Path) -> str:
-    """Return whether ``folder`` holds an adapter (``ADAPTER_CONFIG``) or a whole model (``CONFIG``).
+    """Return ``ADAPTER_CONFIG`` for the folder of an adapter, ``CONFIG`` for a whole model's.
 
     Raises:
         ModelError: it holds neither, or both.

@@ -1,12 +1,12 @@
 """The probe report as a web page: the verdict, the numbers behind it, one plot and examples."""
 
-from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from io import StringIO
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from response_tuning.artifacts import written_aside
+from response_tuning.pages import environment, picture
 
 EXAMPLES_SHOWN = 5
 """Examples at each end of the distribution."""
@@ -126,12 +126,7 @@ def sentence(report: ProbeReport) -> str:
 
 def write_page(report: ProbeReport, path: Path) -> None:
     """Write one self-contained page; every text from the data or a model's name is escaped."""
-    import jinja2
-
-    source = Path(__file__).with_name("page.html.jinja").read_text(encoding="utf-8")
-    template = jinja2.Environment(
-        autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
-    ).from_string(source)
+    template = environment(Path(__file__).parent).get_template("page.html.jinja")
     # The page's own names replace the report's: ``verdict`` is a sentence, ``examples`` are tables.
     by_pmi = sorted(report.examples, key=lambda example: example.pmi)
     values = [example.pmi for example in by_pmi]
@@ -141,7 +136,7 @@ def write_page(report: ProbeReport, path: Path) -> None:
             "verdict": sentence(report),
             "level": f"{100 * report.confidence:g}",
             "rows": _rows(report.models),
-            "plot": _data_uri(_histogram(values)),
+            "plot": picture(_histogram(values)),
             "caption": _caption(values),
             "references": REFERENCE_RANKINGS,
             "examples": [
@@ -224,8 +219,3 @@ def _histogram(values: Sequence[float]) -> str:
         out = StringIO()
         figure.savefig(out, format="svg", metadata={"Date": None})
     return out.getvalue()
-
-
-def _data_uri(svg: str) -> str:
-    """Return a picture as a data URI."""
-    return f"data:image/svg+xml;base64,{b64encode(svg.encode()).decode()}"

@@ -1,4 +1,4 @@
-"""What the page's browser of prompts shows: every prompt with the answers of all variants."""
+"""The data of the page's prompt browser: every prompt with the answers of all variants."""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,7 +11,7 @@ from response_tuning.report.joined import BenchmarkScores
 from response_tuning.report.reading import seed_folders
 
 FINISH = {"stop": "s", "length": "l", "filtered": "f", "other": "o", None: "e"}
-"""How an answer ended, in one letter; "-" stands for no answer."""
+"""Finish reason as one letter; "-" is no answer."""
 
 
 class _Answer(NamedTuple):
@@ -19,8 +19,8 @@ class _Answer(NamedTuple):
     finish: str
 
 
-class _Asked(NamedTuple):
-    """What a benchmark asked, and what each variant said in its first seed."""
+class _BenchmarkAnswers(NamedTuple):
+    """The prompts of a benchmark, and the answers of each variant's first seed."""
 
     benchmark: BenchmarkScores
     prompts: dict[str, Any]
@@ -28,19 +28,19 @@ class _Asked(NamedTuple):
     answers: dict[str, dict[str, _Answer]]
     """Variant -> item id -> answer."""
     seeds: dict[str, int]
-    """Variant -> the seed whose answers these are."""
+    """Variant -> seed of its answers."""
 
 
 def browser_json(
     run: Path, benchmarks: Sequence[BenchmarkScores], room: int
 ) -> tuple[str, list[str]]:
-    """Return JSON that is safe inside a script element and sentences on what is not in it.
+    """Return JSON that is safe inside a script element, and sentences on what it leaves out.
 
-    If it would be longer than ``room`` bytes, it holds the first prompts of each benchmark only,
-    as many as there is room for.
+    If the JSON would be longer than ``room`` bytes, it has the first prompts of each benchmark, as
+    many as fit.
     """
-    asked = [_read(run, benchmark) for benchmark in benchmarks]
-    items = [list(_items(place, one)) for place, one in enumerate(asked)]
+    answered = [_read(run, benchmark) for benchmark in benchmarks]
+    items = [list(_items(place, one)) for place, one in enumerate(answered)]
     shell = _safe(
         {
             "variants": benchmarks[0].variants,
@@ -60,43 +60,47 @@ def browser_json(
     joined = ",".join(item for part in kept for item in part)
     cut = {
         one.benchmark.name: f"{len(shown)} of {len(all_)}"
-        for one, shown, all_ in zip(asked, kept, items, strict=True)
+        for one, shown, all_ in zip(answered, kept, items, strict=True)
         if len(shown) < len(all_)
     }
-    return f"{shell[:-2]}{joined}]}}", [*_cut(cut), *_other_seeds(asked)]
+    return f"{shell[:-2]}{joined}]}}", [*_cut(cut), *_other_seeds(answered)]
 
 
-def _read(run: Path, benchmark: BenchmarkScores) -> _Asked:
-    asked = _Asked(benchmark, {}, {}, {})
+def _read(run: Path, benchmark: BenchmarkScores) -> _BenchmarkAnswers:
+    answered = _BenchmarkAnswers(benchmark, {}, {}, {})
     for variant in benchmark.variants:
         graded = benchmark.seeds_of(variant)
-        folders = [found for found in seed_folders(run, variant) if found[0] in graded]
+        folders = [one for one in seed_folders(run, variant) if one[0] in graded]
         for seed, folder in folders[:1]:
             path = folder / "generate" / f"{benchmark.name}.jsonl"
-            asked.seeds[variant] = seed
-            answers = asked.answers.setdefault(variant, {})
-            for said in read_jsonl(path, Completion) if path.exists() else ():
-                turns = [[message.role, message.content] for message in said.prompt]
+            answered.seeds[variant] = seed
+            answers = answered.answers.setdefault(variant, {})
+            for completion in read_jsonl(path, Completion) if path.exists() else ():
+                turns = [[message.role, message.content] for message in completion.prompt]
+                # Most prompts are one user turn, which takes half the bytes as plain text.
                 alone = len(turns) == 1 and turns[0][0] == "user"
-                asked.prompts.setdefault(said.item_id, turns[0][1] if alone else turns)
-                text = said.response if said.response is not None else said.error
-                answers[said.item_id] = _Answer(text or said.detail, FINISH[said.finish_reason])
-    return asked
+                answered.prompts.setdefault(completion.item_id, turns[0][1] if alone else turns)
+                text = completion.response if completion.response is not None else completion.error
+                answers[completion.item_id] = _Answer(
+                    text or completion.detail, FINISH[completion.finish_reason]
+                )
+    return answered
 
 
-def _items(place: int, asked: _Asked) -> Iterator[str]:
-    """Yield each prompt as JSON; an answer that several variants gave is there once."""
-    benchmark = asked.benchmark
+def _items(place: int, answered: _BenchmarkAnswers) -> Iterator[str]:
+    """Yield each prompt as JSON; equal answers of several variants are stored once."""
+    benchmark = answered.benchmark
     positions = {item: position for position, item in enumerate(benchmark.items)}
-    for item, prompt in asked.prompts.items():
+    for item, prompt in answered.prompts.items():
+        # Equal answers are common (refusals, short facts): each text is stored once, by index.
         texts: dict[str, int] = {}
         which: list[int] = []
         marks: list[str] = []
         position = positions.get(item)
         for variant in benchmark.variants:
-            said = asked.answers.get(variant, {}).get(item)
-            which.append(texts.setdefault(said.text, len(texts)) if said else -1)
-            marks.append((said.finish if said else "-") + _scored(asked, variant, position))
+            answer = answered.answers.get(variant, {}).get(item)
+            which.append(texts.setdefault(answer.text, len(texts)) if answer else -1)
+            marks.append((answer.finish if answer else "-") + _scored(answered, variant, position))
         yield _safe(
             {
                 "benchmark": place,
@@ -111,22 +115,22 @@ def _items(place: int, asked: _Asked) -> Iterator[str]:
 
 
 def _marks(benchmark: BenchmarkScores) -> list[str]:
-    """Return the metrics that are shown as a tick or a cross."""
+    """Return the metrics that the page shows as a tick or a cross."""
     return [metric for metric in benchmark.headline if metric in benchmark.binary]
 
 
-def _scored(asked: _Asked, variant: str, position: int | None) -> str:
-    """Return "1", "0" or, where there is no score, "-" for each of the marks."""
-    benchmark = asked.benchmark
-    if position is None or asked.seeds.get(variant) not in benchmark.seeds:
+def _scored(answered: _BenchmarkAnswers, variant: str, position: int | None) -> str:
+    """Return "1", "0" or, without a score, "-" for each of the marks."""
+    benchmark = answered.benchmark
+    if position is None or answered.seeds.get(variant) not in benchmark.seeds:
         return "-" * len(_marks(benchmark))
-    row = benchmark.seeds.index(asked.seeds[variant])
+    row = benchmark.seeds.index(answered.seeds[variant])
     values = (benchmark.of(metric, variant)[row, position] for metric in _marks(benchmark))
     return "".join({0.0: "0", 1.0: "1"}.get(float(value), "-") for value in values)
 
 
 def _cut(shown: Mapping[str, str]) -> Iterator[str]:
-    """Say how many prompts are shown of the benchmarks of which not all are."""
+    """Yield a sentence for each benchmark of which the page shows only a part."""
     if len(shown) > 3:
         counts = ", ".join(f"{count} of {name}" for name, count in shown.items())
         yield f"To keep this page small, only the first prompts are shown: {counts}."
@@ -135,10 +139,10 @@ def _cut(shown: Mapping[str, str]) -> Iterator[str]:
         yield f"{name}: the first {count} prompts are shown, to keep this page small."
 
 
-def _other_seeds(asked: Sequence[_Asked]) -> Iterator[str]:
-    """Say whose answers are of another seed than the lowest."""
+def _other_seeds(answered: Sequence[_BenchmarkAnswers]) -> Iterator[str]:
+    """Yield a sentence for each variant whose answers are not of the lowest seed."""
     seeds: dict[str, int] = {}
-    for one in asked:
+    for one in answered:
         seeds |= one.seeds
     for variant, seed in seeds.items():
         if seed != min(seeds.values()):
@@ -146,7 +150,7 @@ def _other_seeds(asked: Sequence[_Asked]) -> Iterator[str]:
 
 
 def _safe(value: Mapping[str, Any]) -> str:
-    """Write JSON in which nothing can close, or open, an element of the page."""
+    """Return JSON in which no text can close or open an element of the page."""
     text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
     for character in "<>&\u2028\u2029":
         text = text.replace(character, f"\\u{ord(character):04x}")

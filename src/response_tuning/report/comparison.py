@@ -1,4 +1,4 @@
-"""What scores say: every variant by itself, against the baselines, and over doses."""
+"""Estimates every variant alone, against the baselines, and over doses."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
@@ -28,7 +28,7 @@ from response_tuning.report.tables import Comparison, Result, Trend
 
 
 class Findings(NamedTuple):
-    """The lines of all tables, and sentences on what could not be joined."""
+    """The rows of all tables, and sentences on scores that could not be compared."""
 
     results: list[Result]
     comparisons: list[Comparison]
@@ -37,15 +37,16 @@ class Findings(NamedTuple):
 
 
 def check(variants: Sequence[Variant], config: ReportConfig) -> None:
-    """Refuse what cannot be reported, before hours are spent on it.
+    """Refuse settings that cannot be reported, before a run spends hours on them.
 
     Raises:
-        ConfigError: a baseline is no variant, or two variants of a series have the same dose.
+        ConfigError: a baseline is not a variant, or two variants of a series have the same dose.
     """
     names = [variant.name for variant in variants]
     for baseline in config.baselines:
         if baseline not in names:
             raise unknown("baseline", baseline, names)
+    # Neighbours suffice: the members of a series are sorted by dose.
     for name, members in dose_series(variants).items():
         for one, other in pairwise(members):
             if one.dose == other.dose:
@@ -57,11 +58,11 @@ def check(variants: Sequence[Variant], config: ReportConfig) -> None:
 
 def dose_series(variants: Sequence[Variant]) -> dict[str, list[Variant]]:
     """Return the series of at least two doses, each with its lowest dose first."""
-    found: dict[str, list[Variant]] = {}
+    series: dict[str, list[Variant]] = {}
     for variant in sorted(variants, key=lambda v: v.dose or 0):
         if variant.series and variant.dose is not None:
-            found.setdefault(variant.series, []).append(variant)
-    return {name: members for name, members in found.items() if len(members) > 1}
+            series.setdefault(variant.series, []).append(variant)
+    return {name: members for name, members in series.items() if len(members) > 1}
 
 
 def compare(
@@ -69,24 +70,25 @@ def compare(
 ) -> Findings:
     """Estimate every metric of every variant, its differences from baselines, and its trends."""
     names = [variant.name for variant in variants]
-    found = Findings([], [], [], [])
+    # Tables go variant by variant, but estimates benchmark by benchmark, whose metrics share draws.
+    findings = Findings([], [], [], [])
     for benchmark in benchmarks:
         more = _compare(benchmark, variants, config)
-        found.results.extend(more.results)
-        found.comparisons.extend(more.comparisons)
-        found.trends.extend(more.trends)
-        found.unjoined.extend(more.unjoined)
-    found.results.sort(key=lambda r: names.index(r.variant))
-    found.comparisons.sort(
+        findings.results.extend(more.results)
+        findings.comparisons.extend(more.comparisons)
+        findings.trends.extend(more.trends)
+        findings.unjoined.extend(more.unjoined)
+    findings.results.sort(key=lambda r: names.index(r.variant))
+    findings.comparisons.sort(
         key=lambda c: (config.baselines.index(c.baseline), names.index(c.variant))
     )
     known = {metric for benchmark in benchmarks for metric in benchmark.metrics}
-    found.unjoined.extend(
-        f"Equivalence by {metric} was to be tested, but no benchmark has that metric."
+    findings.unjoined.extend(
+        f"Equivalence was not tested by {metric}: no benchmark has that metric."
         for metric in config.equivalence
         if metric not in known
     )
-    return found
+    return findings
 
 
 def _compare(
@@ -108,6 +110,8 @@ def _compare(
         for metric in REFUSAL_RATES
         for before, after in pairwise(_scored(benchmark, metric, members))
     ]
+    # One call for all, so that quantities of the same items share their resamples: a difference and
+    # the two means that it is made of then agree.
     estimates = estimated(benchmark, dict.fromkeys([*means, *differences, *steps]), config)
     compared = {
         quantity: _comparison(benchmark, quantity, estimate, config)
@@ -126,33 +130,39 @@ def _compare(
 
 
 def _result(
-    benchmark: BenchmarkScores, quantity: Quantity, found: Estimate, config: ReportConfig
+    benchmark: BenchmarkScores, quantity: Quantity, estimate: Estimate, config: ReportConfig
 ) -> Result:
-    """Give a mean or a ratio its interval.
+    """Return a mean or a ratio with its interval.
 
-    That of a mean is Wilson's where there is one seed and every score is 0 or 1, and otherwise from
-    a bootstrap of prompts, each with its mean over the seeds. Where all prompts have one and the
-    same mean, so that there is nothing to resample, it is again Wilson's, with n distinct prompts.
-    That of a ratio is from a bootstrap of prompts; where all resamples agree, from the chance of
-    seeing nothing else.
+    A mean uses Wilson's interval when there is one seed and every score is 0 or 1. Otherwise it
+    uses a bootstrap over prompts, each with its mean over the seeds. If all prompts have the same
+    mean, there is nothing to resample, and Wilson's interval for n distinct prompts is used again.
+    A ratio uses a bootstrap over prompts; if all resamples agree, see ``unvaried``.
     """
     metric = quantity.metric
-    constant = found.constant and metric in benchmark.shares
+    constant = estimate.constant and metric in benchmark.shares
     seeds = quantity.seeds(benchmark)
     if metric in benchmark.ratios:
-        found = unvaried(found, 0.0, config) if constant else found
+        estimate = unvaried(estimate, 0.0, config) if constant else estimate
     elif constant or (seeds == 1 and metric in benchmark.binary):
-        low, high = wilson(round(found.value * found.n), found.n, config.confidence)
-        found = found._replace(low=low, high=high)
+        low, high = wilson(round(estimate.value * estimate.n), estimate.n, config.confidence)
+        estimate = estimate._replace(low=low, high=high)
     return Result(
-        quantity.variant, benchmark.name, metric, found.value, found.low, found.high, found.n, seeds
+        quantity.variant,
+        benchmark.name,
+        metric,
+        estimate.value,
+        estimate.low,
+        estimate.high,
+        estimate.n,
+        seeds,
     )
 
 
 def _totals(benchmark: BenchmarkScores) -> Iterator[Result]:
-    """Give the mean of a total over the seeds, between the means of its limits.
+    """Yield the mean of a total over the seeds, between the means of its limits.
 
-    Such an interval is as wide as that of one seed, so it is conservative.
+    The interval is as wide as that of a single seed, so it is conservative.
     """
     for metric, by_variant in benchmark.totals.items():
         for variant, totals in by_variant.items():
@@ -167,19 +177,19 @@ def _totals(benchmark: BenchmarkScores) -> Iterator[Result]:
 
 
 def _comparison(
-    benchmark: BenchmarkScores, quantity: Quantity, found: Estimate, config: ReportConfig
+    benchmark: BenchmarkScores, quantity: Quantity, estimate: Estimate, config: ReportConfig
 ) -> Comparison:
-    """Give a difference its interval and its tests.
+    """Return a difference with its interval and its tests.
 
-    The interval and the equivalence test are from a bootstrap of prompts; where all prompts differ
-    by one and the same value, from the chance of seeing no other. The p-value is McNemar's where
-    there is one seed and every score is 0 or 1, unless the metric is a ratio.
+    The interval and the equivalence test use a bootstrap over prompts; if all prompts differ by the
+    same value, see ``constant_difference``. The p-value is McNemar's when there is one seed and
+    every score is 0 or 1, unless the metric is a ratio.
     """
     metric = quantity.metric
-    if found.constant and metric in benchmark.shares:
-        found = constant_difference(found, config)
+    if estimate.constant and metric in benchmark.shares:
+        estimate = constant_difference(estimate, config)
     seeds = quantity.seeds(benchmark)
-    method, p_value = "cluster-bootstrap", found.p_value
+    method, p_value = "cluster-bootstrap", estimate.p_value
     if seeds == 1 and metric in benchmark.binary - benchmark.ratios:
         difference = quantity.of(benchmark)
         method = "mcnemar-exact"
@@ -187,10 +197,10 @@ def _comparison(
     tested = metric in config.equivalence
     return Comparison(
         quantity.baseline or "", quantity.variant, benchmark.name, metric,
-        found.value, found.low, found.high, p_value, found.n, seeds, method,
+        estimate.value, estimate.low, estimate.high, p_value, estimate.n, seeds, method,
         margin=config.margin if tested else None,
-        p_equivalence=found.p_equivalence if tested else None,
-        equivalent=found.p_equivalence < 1 - config.confidence if tested else None,
+        p_equivalence=estimate.p_equivalence if tested else None,
+        equivalent=estimate.p_equivalence < 1 - config.confidence if tested else None,
     )  # fmt: skip
 
 
@@ -200,12 +210,13 @@ def _trends(
     compared: Mapping[Quantity, Comparison],
     config: ReportConfig,
 ) -> Iterator[Trend]:
-    """Test each series that has two doses with scores, on the prompts that all of them have."""
+    """Test each series with scores at two or more doses, on the prompts that all doses share."""
     for name, members in series.items():
         for metric in REFUSAL_RATES:
             scored = _scored(benchmark, metric, members)
             if len(scored) < 2:
                 continue
+            # (doses, 2, prompts): numerator and denominator; a prompt counts if every dose has it.
             parts = np.stack([per_prompt(benchmark.parts(metric, v.name)) for v in scored])
             above, weights = parts[:, :, np.isfinite(parts).all(axis=(0, 1))].swapaxes(0, 1)
             if not weights.any(axis=1).all():
@@ -220,14 +231,14 @@ def _trends(
 
 
 def _scored(benchmark: BenchmarkScores, metric: str, members: Sequence[Variant]) -> list[Variant]:
-    """Return the members of a series that have any score by a metric."""
+    """Return the members of a series with at least one score by a metric."""
     if metric not in benchmark.values:
         return []
     return [v for v in members if np.isfinite(benchmark.of(metric, v.name)).any()]
 
 
 def _unjoined(benchmark: BenchmarkScores, differences: Sequence[Quantity]) -> Iterator[str]:
-    """Count the scores that only one of a pair has."""
+    """Yield a sentence for each pair of variants with scores that only one of them has."""
     alone: dict[tuple[str, str, int], list[str]] = {}
     for metric, variant, baseline in differences:
         known = dict(zip(benchmark.variants, benchmark.known(metric), strict=True))
@@ -244,11 +255,11 @@ def _unjoined(benchmark: BenchmarkScores, differences: Sequence[Quantity]) -> It
 def _undefined(
     benchmark: BenchmarkScores, estimates: Mapping[Quantity, Estimate], config: ReportConfig
 ) -> Iterator[str]:
-    """Count the resamples that had no ratio."""
-    for (metric, variant, baseline), found in estimates.items():
-        if found.undefined:
+    """Yield a sentence for each ratio that some resamples do not have."""
+    for (metric, variant, baseline), estimate in estimates.items():
+        if estimate.undefined:
             pair = f"{variant} against {baseline}" if baseline else variant
             yield (
-                f"{benchmark.name}, {pair}: {found.undefined:,} of {config.resamples:,} resamples "
-                f"were left out of {metric}, for no answer in them counts."
+                f"{benchmark.name}, {pair}: {estimate.undefined:,} of {config.resamples:,} "
+                f"resamples were left out of {metric}: none of their answers counts."
             )

@@ -1,4 +1,4 @@
-"""What is compared: variants, by the scores of benchmarks, joined by metric and item."""
+"""The data of a report: variants, and the scores of benchmarks joined by metric and item."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,7 +12,7 @@ from response_tuning.metrics import ACCURACY, UNREAD_OR_UNCHECKED, Display
 from response_tuning.report.metrics import headline, ordered
 from response_tuning.report.statistics import Array
 
-Flags = npt.NDArray[np.bool_]
+ScoreMask = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -21,32 +21,32 @@ class Variant:
 
     name: str
     label: str
-    """One line that says what it is."""
+    """A description in one line."""
     series: str = ""
-    """Variants of one series differ only in their ``dose``; empty: part of none."""
+    """Variants of one series differ only in their ``dose``; empty: not part of a series."""
     dose: int | None = None
-    """Number of refusals among the examples; None: part of no series."""
+    """Number of refusals among the examples; None: not part of a series."""
 
 
 @dataclass(frozen=True)
 class BenchmarkScores:
     """All scores of one benchmark.
 
-    Most metrics are means over prompts. Others are ratios, sum(weight x value) / sum(weight), in
-    which the sum below varies as well: see ``ratios``.
+    Most metrics are means over prompts. Others are ratios, sum(weight x value) / sum(weight), whose
+    denominator varies as well: see ``ratios``.
     """
 
     name: str
     variants: tuple[str, ...]
     seeds: tuple[int, ...]
     items: tuple[str, ...]
-    """Sorted, so that nothing depends on the order in which variants are named."""
+    """Sorted, so that no number depends on the order of the variants."""
     groups: tuple[str, ...]
     """The group of each item."""
     values: Mapping[str, Array]
     """Metric -> array (variants, seeds, items); NaN where there is no score."""
     weights: Mapping[str, Array] = field(default_factory=dict)
-    """The same of the scores' weights, for the metrics that have any other than 1."""
+    """The same arrays for the weights of metrics with a weight other than 1."""
     totals: Mapping[str, Mapping[str, Sequence[Total]]] = field(default_factory=dict)
     """Metric that is not a mean of scores -> variant -> the total of each of its seeds."""
     display: Display = field(default_factory=Display)
@@ -58,21 +58,21 @@ class BenchmarkScores:
 
     @cached_property
     def headline(self) -> tuple[str, ...]:
-        """The metrics, totals among them, that tables show."""
+        """The metrics that tables show, totals included."""
         return headline([*self.values, *self.totals], self.display)
 
     @cached_property
     def accuracy(self) -> tuple[str, ...]:
-        """The metrics that say how many answers are right."""
+        """The metrics of right answers."""
         return tuple(name for name in ACCURACY if name in self.values)
 
     @cached_property
     def ratios(self) -> frozenset[str]:
-        """The metrics with weights, and those to which the answer decides whether it counts.
+        """The metrics with weights, and those for which the answer decides whether it counts.
 
-        Of the latter kind is precision, which is of refusals only, with weights of 1: among the
-        answers to a prompt some have a score, and others, though graded and read, have none. Files
-        without any score by a metric tell nothing about it.
+        Precision is of the second kind: it is a mean over refusals only, with weights of 1. Some
+        answers to a prompt have a score and others, although graded and read, have none. Files
+        without a score by a metric say nothing about that.
         """
         return frozenset([*self.weights, *filter(self._answers_decide, self.values)])
 
@@ -96,8 +96,8 @@ class BenchmarkScores:
 
     def of(self, metric: str, variant: str) -> Array:
         """Return an array (seeds, items)."""
-        found: Array = self.values[metric][self.variants.index(variant)]
-        return found
+        scores: Array = self.values[metric][self.variants.index(variant)]
+        return scores
 
     def seeds_of(self, variant: str) -> list[int]:
         """Return the seeds at which ``variant`` has any score."""
@@ -110,32 +110,32 @@ class BenchmarkScores:
     def parts(self, metric: str, variant: str) -> Array:
         """Return an array (2, seeds, items): weight x value, and weight.
 
-        Both are 0 where an answer does not count, and NaN where that is not ``known``.
+        Both are 0 where an answer does not count, and NaN where this is not ``known``.
         """
         place = self.variants.index(variant)
         values, weights = self.values[metric][place], self.weights.get(metric)
-        there = np.isfinite(values)
-        weight = np.where(there, 1.0 if weights is None else weights[place], 0.0)
-        parts = np.stack([np.where(there, values, 0.0) * weight, weight])
+        scored = np.isfinite(values)
+        weight = np.where(scored, 1.0 if weights is None else weights[place], 0.0)
+        parts = np.stack([np.where(scored, values, 0.0) * weight, weight])
         parts[:, ~self.known(metric)[place]] = np.nan
         return parts
 
-    def known(self, metric: str) -> Flags:
-        """Return where (variants, seeds, items) there is a score or, of a ratio, none is due."""
-        there = np.isfinite(self.values[metric])
-        return there | self._read if metric in self.ratios else there
+    def known(self, metric: str) -> ScoreMask:
+        """Return a mask (variants, seeds, items): scored or, for a ratio, known not to count."""
+        scored = np.isfinite(self.values[metric])
+        return scored | self._read if metric in self.ratios else scored
 
     @cached_property
-    def _read(self) -> Flags:
-        """Where an answer was graded, and all that was said of it could be read."""
+    def _read(self) -> ScoreMask:
+        """Mask of answers that were graded and whose verdicts could all be read."""
         graded = np.any([np.isfinite(values) for values in self.values.values()], axis=0)
         unread = [
             values > 0 for metric, values in self.values.items() if metric in UNREAD_OR_UNCHECKED
         ]
-        read: Flags = ~np.any([~graded, *unread], axis=0)
+        read: ScoreMask = ~np.any([~graded, *unread], axis=0)
         return read
 
     def _answers_decide(self, metric: str) -> bool:
-        there = np.isfinite(self.values[metric])
-        counted, tells = there.any(axis=(0, 1)), there.any(axis=2, keepdims=True)
-        return bool((counted & tells & self._read & ~there).any())
+        scored = np.isfinite(self.values[metric])
+        counted, tells = scored.any(axis=(0, 1)), scored.any(axis=2, keepdims=True)
+        return bool((counted & tells & self._read & ~scored).any())

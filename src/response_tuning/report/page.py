@@ -1,6 +1,5 @@
-"""The report for eyes: one HTML page that needs nothing else, and the same tables in Markdown."""
+"""The report as one self-contained HTML page, and its tables in Markdown."""
 
-from base64 import b64encode
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -9,6 +8,7 @@ import numpy as np
 
 from response_tuning.configs import ReportConfig
 from response_tuning.metrics import ACCURACY
+from response_tuning.pages import PAGE_BYTES, environment, picture
 from response_tuning.report.comparison import Findings
 from response_tuning.report.joined import BenchmarkScores, Variant
 from response_tuning.report.metrics import headline
@@ -21,18 +21,14 @@ from response_tuning.report.tables import (
     p_value,
     shares,
 )
-from response_tuning.report.unreadable import Unknown, sentences
+from response_tuning.report.unreadable import UnknownRates, sentences
 
 if TYPE_CHECKING:
     import jinja2
 
 
-PAGE_BYTES = 3_000_000
-"""A page must open quickly and fit in an e-mail."""
-
-
 class ReportContents(NamedTuple):
-    """What a report says, before it has a form."""
+    """The content of a report, for both formats."""
 
     title: str
     variants: Sequence[Variant]
@@ -41,26 +37,26 @@ class ReportContents(NamedTuple):
     benchmarks: Sequence[BenchmarkScores]
     findings: Findings
     missing: Sequence[str]
-    """Sentences on scores that are not there."""
-    unknown: Unknown
-    """Of which variants and benchmarks too much could not be read."""
+    """Sentences on missing scores."""
+    unknown: UnknownRates
+    """Variants and benchmarks with too many unread verdicts."""
 
 
 class Plot(NamedTuple):
-    """An SVG, its heading, and the sentence that stands for it where it cannot be seen."""
+    """An SVG with its heading and a description, which is also its alternative text."""
 
     title: str
     svg: str
-    says: str
+    description: str
 
     @property
     def address(self) -> str:
-        """The picture as a data URI, so that no id in it can clash with another's."""
-        return f"data:image/svg+xml;base64,{b64encode(self.svg.encode()).decode()}"
+        """The picture as a data URI."""
+        return picture(self.svg)
 
 
 class Group(NamedTuple):
-    """What all variants reach on one group of a benchmark."""
+    """The results of all variants on one group of a benchmark."""
 
     name: str
     n: int
@@ -69,21 +65,21 @@ class Group(NamedTuple):
 
 
 class Part(NamedTuple):
-    """What a page says of one benchmark beyond the headline."""
+    """The section on one benchmark beyond the headline."""
 
     benchmark: str
     groups: list[Group]
-    """Empty if there is one only."""
+    """Empty if there is only one group."""
     metrics: list[str]
-    """Those that groups are shown by."""
+    """Metrics of the table by group."""
     further: list[str]
-    """Metrics that are not in the headline."""
+    """Metrics outside the headline."""
     compared: list[str]
-    """Those of them that are no totals."""
+    """Further metrics that are not totals."""
 
     @property
-    def says(self) -> str:
-        """What is in it, in a few words."""
+    def description(self) -> str:
+        """Its content in a few words."""
         groups = f"{len(self.groups)} groups" if self.groups else ""
         further = f"{len(self.further)} further metric{'s' if len(self.further) > 1 else ''}"
         return ", ".join(filter(None, (groups, further if self.further else "")))
@@ -97,7 +93,7 @@ def markdown(contents: ReportContents) -> str:
 def html(
     contents: ReportContents, plots: Sequence[Plot], browser: Callable[[int], tuple[str, list[str]]]
 ) -> str:
-    """Return the page; ``browser`` gives the JSON of as many prompts as so many bytes hold."""
+    """Return the page; ``browser`` returns the JSON of the prompts that fit in so many bytes."""
     template = _environment().get_template("report.html.jinja")
     script = Path(__file__).with_name("browser.js").read_text(encoding="utf-8")
     families = {b.name: _groups(b, b.accuracy) for b in contents.benchmarks}
@@ -108,7 +104,7 @@ def html(
         return template.render(
             _names(contents),
             plots=plots,
-            families={name: found for name, found in families.items() if len(found) > 1},
+            families={name: groups for name, groups in families.items() if len(groups) > 1},
             accuracy=ACCURACY,
             parts=parts,
             tall=tall,
@@ -117,35 +113,38 @@ def html(
             data_left_out=left_out,
         )
 
+    # Rendered twice: the prompts get the bytes that the rest of the page leaves.
     sentences = 1000 * len(contents.benchmarks)
     return render(*browser(PAGE_BYTES - len(render("", []).encode()) - sentences))
 
 
 def _groups(benchmark: BenchmarkScores, wanted: Sequence[str]) -> list[Group]:
-    """Return the groups of a benchmark that have any of the ``wanted`` metrics."""
+    """Return the groups of a benchmark with at least one of the ``wanted`` metrics."""
+    # (2, items) of each: sums of numerators over sums of denominators give means and ratios alike.
     parts = {
         (variant, metric): per_prompt(benchmark.parts(metric, variant))
         for variant in benchmark.variants
         for metric in wanted
         if metric in benchmark.values
     }
-    groups = np.array(benchmark.groups)
-    found = []
+    group_of = np.array(benchmark.groups)
+    groups = []
     for name in sorted({*benchmark.groups}):
-        inside = groups == name
+        inside = group_of == name
         sums = {
             cell: part[:, inside & np.isfinite(part[0])].sum(axis=1) for cell, part in parts.items()
         }
         means = {cell: float(above / weight) for cell, (above, weight) in sums.items() if weight}
         if means:
-            found.append(Group(name, int(inside.sum()), means))
-    return found
+            groups.append(Group(name, int(inside.sum()), means))
+    return groups
 
 
 def _parts(contents: ReportContents, tall: bool) -> list[Part]:
-    """Return a part for each benchmark, but in a small report none if its families are shown."""
+    """Return a part for each benchmark; a small report has none where it shows families."""
+    # A small report shows families of accurate benchmarks instead, which say more than groups.
     metrics = metrics_by_benchmark(contents.findings.results)
-    found = []
+    every = []
     for benchmark in contents.benchmarks:
         if benchmark.accuracy and not tall:
             continue
@@ -159,18 +158,18 @@ def _parts(contents: ReportContents, tall: bool) -> list[Part]:
             further,
             [name for name in further if name in benchmark.values],
         )
-        if part.says:
-            found.append(part)
-    return found
+        if part.description:
+            every.append(part)
+    return every
 
 
 def _with_scores(benchmark: BenchmarkScores) -> list[str]:
-    """Return the headline without totals, which are not compared, and have no groups."""
+    """Return the headline without totals, which are not compared and have no groups."""
     return [metric for metric in benchmark.headline if metric in benchmark.values]
 
 
 def _names(contents: ReportContents) -> dict[str, Any]:
-    """Return what both templates use."""
+    """Return the names that both templates use."""
     results, comparisons, trends, unjoined = contents.findings
     metrics = metrics_by_benchmark(results)
     columns = {b.name: headline(metrics.get(b.name, ()), b.display) for b in contents.benchmarks}
@@ -179,7 +178,7 @@ def _names(contents: ReportContents) -> dict[str, Any]:
         **contents._asdict(),
         "unread_notes": sentences(contents.unknown),
         "columns": columns,
-        "compared_columns": {name: found for name, found in with_scores.items() if found},
+        "compared_columns": {name: shown for name, shown in with_scores.items() if shown},
         "total_notes": [*_total_notes(contents.benchmarks)],
         "shares": shares(results, {b.name: b.display for b in contents.benchmarks}),
         "result": {(r.variant, r.benchmark, r.metric): r for r in results},
@@ -192,10 +191,10 @@ def _names(contents: ReportContents) -> dict[str, Any]:
 
 
 def _total_notes(benchmarks: Sequence[BenchmarkScores]) -> Iterator[str]:
-    """Say how what is no mean of scores was found."""
+    """Yield a sentence on how each total was computed."""
     for benchmark in benchmarks:
         for metric, by_variant in benchmark.totals.items():
-            totals = [total for found in by_variant.values() for total in found]
+            totals = [total for of_variant in by_variant.values() for total in of_variant]
             notes = {total.note: None for total in totals if total.note}
             if len(totals) > len(by_variant):
                 notes["means over seeds, of their values and of their limits"] = None
@@ -213,26 +212,17 @@ _MARKDOWN = {
     "://": "&#58;//",
     "www.": "www&#46;",
 }
-"""What makes a link, an image, a mention or HTML of a label; bare addresses become links too."""
+"""Characters that could turn a label into a link, an image, a mention or HTML."""
 
 
 def _environment() -> "jinja2.Environment":
-    import jinja2
-
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=lambda name: bool(name and name.endswith(".html.jinja")),
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    environment.filters |= {"number": number, "change": change, "p": p_value, "cell": _cell}
-    return environment
+    made = environment(Path(__file__).parent)
+    made.filters |= {"number": number, "change": change, "p": p_value, "cell": _cell}
+    return made
 
 
 def _cell(text: str) -> str:
-    """Return text that stays inside its cell of a Markdown table, and is no link, image or HTML."""
+    """Return text that stays in its cell of a Markdown table and is not a link, image or HTML."""
     for character, entity in _MARKDOWN.items():
         text = text.replace(character, entity)
     return " ".join(text.split())

@@ -38,6 +38,7 @@ def accuracy(
     Benchmarks without a metric of ``ACCURACY`` have no panel. If no benchmark has one, each shows
     its first metric, which the title of its panel names.
     """
+    # Without accuracy, a panel for every metric would be unreadable; the first one is the headline.
     accurate = _panels(results, ACCURACY)
     panels = accurate or {
         name: metrics[:1] for name, metrics in metrics_by_benchmark(results).items()
@@ -45,9 +46,10 @@ def accuracy(
     names = [v.name for v in variants if any(r.variant == v.name for r in results)]
 
     def draw(axes: "Axes", benchmark: str) -> None:
+        # The second metric of a panel is drawn below the first, hollow, so that both can be seen.
         for place, metric in enumerate(panels[benchmark]):
-            found = _points(results, benchmark, metric)
-            shown = [(y + 0.24 * place, found[n]) for y, n in enumerate(names) if n in found]
+            points = _points(results, benchmark, metric)
+            shown = [(y + 0.24 * place, points[n]) for y, n in enumerate(names) if n in points]
             axes.errorbar(
                 [result.value for _, result in shown],
                 [y for y, _ in shown],
@@ -78,7 +80,7 @@ def accuracy(
 
 
 def dose_response(results: Sequence[Result], variants: Sequence[Variant]) -> str | None:
-    """Draw refusals over the number of refusals in the data; None if there is no such series."""
+    """Draw refusal rates over the number of refusals in the data; None without a series."""
     panels, series = _panels(results, REFUSAL_RATES), dose_series(variants)
     if not panels or not series:
         return None
@@ -87,8 +89,8 @@ def dose_response(results: Sequence[Result], variants: Sequence[Variant]) -> str
     def draw(axes: "Axes", benchmark: str) -> None:
         for colour, (name, members) in zip(cycle(COLOURS), series.items(), strict=False):
             for place, metric in enumerate(panels[benchmark]):
-                found = _points(results, benchmark, metric)
-                shown = [(v.dose or 0, found[v.name]) for v in members if v.name in found]
+                points = _points(results, benchmark, metric)
+                shown = [(v.dose or 0, points[v.name]) for v in members if v.name in points]
                 axes.errorbar(
                     [dose for dose, _ in shown],
                     [result.value for _, result in shown],
@@ -112,9 +114,9 @@ def dose_response(results: Sequence[Result], variants: Sequence[Variant]) -> str
 
 
 def _panels(results: Sequence[Result], wanted: Sequence[str]) -> dict[str, list[str]]:
-    """Return benchmark -> the ``wanted`` metrics that it has, where it has any."""
-    there = metrics_by_benchmark(results).items()
-    chosen = {name: [metric for metric in wanted if metric in metrics] for name, metrics in there}
+    """Return benchmark -> the ``wanted`` metrics that it has, without benchmarks that have none."""
+    known = metrics_by_benchmark(results).items()
+    chosen = {name: [metric for metric in wanted if metric in metrics] for name, metrics in known}
     return {name: metrics for name, metrics in chosen.items() if metrics}
 
 
@@ -137,13 +139,14 @@ def _svg(
     height: float,
     share_y: bool,
 ) -> str:
-    """Draw panels of ``height`` inches, three in a row, with one legend above them all.
+    """Draw panels of ``height`` inches, three in a row, with one legend above all.
 
-    ``titles`` are those of the panels, by the names that ``draw`` knows them by.
+    ``titles`` maps the name of each panel, which ``draw`` gets, to its title.
     """
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
+    # A figure without pyplot: no global state, and no display is needed.
     columns = min(3, len(titles))
     rows = -(-len(titles) // columns)
     with rc_context(STYLE):

@@ -1,4 +1,4 @@
-"""Every score of a run is read and joined; what is missing is said."""
+"""Reads and joins all scores of a run, and lists what is missing."""
 
 import math
 import re
@@ -27,7 +27,7 @@ class _File:
 
 
 class _TotalFile(Record):
-    """What stands beside the scores of a benchmark that has numbers which are no means."""
+    """The file of a benchmark's numbers that are not means of scores."""
 
     totals: tuple[Total, ...]
 
@@ -44,7 +44,7 @@ def read_scores(
     seeds: Mapping[str, Sequence[int]] | None = None,
     benchmarks: Mapping[str, Display] | None = None,
 ) -> tuple[list[BenchmarkScores], list[str]]:
-    """Read the scores and totals in ``grade/`` below ``run``, and sentences on what is missing.
+    """Return the scores and totals in ``grade/`` below ``run``, and sentences on what is missing.
 
     With ``seeds`` of each variant, and ``benchmarks``, no others are read, which an earlier run may
     have left. Benchmarks come in this order, otherwise those with an accuracy first.
@@ -65,8 +65,9 @@ def read_scores(
         raise DataError(
             f"{run}: no variant has scores in seed-*/grade/*.jsonl; grade the run first"
         )
+    # One benchmark at a time, so that memory holds the scores of one file beside the arrays.
     names = {file.path.stem for file in files}
-    found = [
+    joined = [
         replace(
             _joined(name, [file for file in files if file.path.stem == name], tuple(variants)),
             display=(benchmarks or {}).get(name, Display()),
@@ -74,22 +75,22 @@ def read_scores(
         for name in sorted(names)
     ]
     order = [*(benchmarks or ())]
-    found.sort(key=lambda one: order.index(one.name) if order else not one.accuracy)
+    joined.sort(key=lambda one: order.index(one.name) if order else not one.accuracy)
     missing = [*_ungraded(run, variants, files)]
-    for benchmark in found:
+    for benchmark in joined:
         missing += _gaps(benchmark)
-    return found, missing
+    return joined, missing
 
 
 def _joined(name: str, files: Sequence[_File], variants: tuple[str, ...]) -> BenchmarkScores:
     groups: dict[str, str] = {}  # item -> group, in the order in which items are first seen
     cells = {(file.variant, file.seed): _read(file.path, groups) for file in files}
     seeds = tuple(sorted({seed for _, seed in cells}))
-    metrics = {metric for found in cells.values() for metric in found}
+    metrics = {metric for of_cell in cells.values() for metric in of_cell}
     # Both the values and their weights: (2, variants, seeds, items).
     joined = {m: np.full((2, len(variants), len(seeds), len(groups)), np.nan) for m in metrics}
-    for (variant, seed), found in cells.items():
-        for metric, (places, numbers) in found.items():
+    for (variant, seed), of_cell in cells.items():
+        for metric, (places, numbers) in of_cell.items():
             joined[metric][:, variants.index(variant), seeds.index(seed), places] = numbers
     items = sorted(groups)
     position = {item: place for place, item in enumerate(groups)}
@@ -102,7 +103,7 @@ def _joined(name: str, files: Sequence[_File], variants: tuple[str, ...]) -> Ben
         items=tuple(items),
         groups=tuple(groups[item] for item in items),
         values={metric: both[0][:, :, order] for metric, both in joined.items()},
-        weights={m: found for m, found in weights.items() if np.nanmax(abs(found - 1))},
+        weights={m: both for m, both in weights.items() if np.nanmax(abs(both - 1))},
         totals=_totals(files, metrics),
     )
 
@@ -112,12 +113,13 @@ def _read(path: Path, groups: dict[str, str]) -> dict[str, tuple[npt.NDArray[np.
 
     The latter are the values and their weights.
     """
+    # ``groups`` is shared by all files of a benchmark: an item has the same place in each.
     position = {item: place for place, item in enumerate(groups)}
-    found: dict[str, dict[int, tuple[float, float]]] = {}
+    by_metric: dict[str, dict[int, tuple[float, float]]] = {}
     for score in read_jsonl(path, Score):
         place = position.setdefault(score.item_id, len(position))
         groups[score.item_id] = groups.get(score.item_id) or score.group
-        numbers = found.setdefault(score.metric, {})
+        numbers = by_metric.setdefault(score.metric, {})
         if fault := _fault(score, twice=place in numbers):
             raise DataError(
                 f"{path}: {fault} of item '{score.item_id}' by '{score.metric}'; grade it again"
@@ -125,7 +127,7 @@ def _read(path: Path, groups: dict[str, str]) -> dict[str, tuple[npt.NDArray[np.
         numbers[place] = score.value, score.weight
     return {
         metric: (np.fromiter(numbers, int), np.array([*numbers.values()]).T)
-        for metric, numbers in found.items()
+        for metric, numbers in by_metric.items()
     }
 
 
@@ -138,11 +140,11 @@ def _fault(score: Score, *, twice: bool) -> str:
 
 
 def _totals(files: Sequence[_File], metrics: Collection[str]) -> dict[str, dict[str, list[Total]]]:
-    """Read the files of totals that are there; ``metrics`` are what scores already say."""
-    found: dict[str, dict[str, list[Total]]] = {}
+    """Read the existing files of totals; ``metrics`` are the names that scores already use."""
+    by_metric: dict[str, dict[str, list[Total]]] = {}
     for file in files:
         path = file.path.with_name(f"{file.path.stem}.totals.json")
-        names = {*metrics}
+        names = {*metrics}  # a total by the name of a mean would be two values of one metric
         for total in _total_file(path).totals if path.exists() else ():
             fault = "a second value" if total.metric in names else ""
             if not all(map(math.isfinite, (total.value, total.low, total.high))):
@@ -150,8 +152,8 @@ def _totals(files: Sequence[_File], metrics: Collection[str]) -> dict[str, dict[
             if fault:
                 raise DataError(f"{path}: {fault} of '{total.metric}'; grade it again")
             names.add(total.metric)
-            found.setdefault(total.metric, {}).setdefault(file.variant, []).append(total)
-    return found
+            by_metric.setdefault(total.metric, {}).setdefault(file.variant, []).append(total)
+    return by_metric
 
 
 def _total_file(path: Path) -> _TotalFile:
@@ -169,17 +171,18 @@ def _ungraded(run: Path, variants: Sequence[str], files: Sequence[_File]) -> Ite
     for variant in variants:
         if variant not in graded:
             yield f"{variant} has no scores, so it is in no table."
-    found = {path.parents[2].name for path in run.glob("*/seed-*/grade/*.jsonl")}
-    for other in sorted(found - set(variants)):
-        yield f"{other} has scores, but it is no variant of this report; it was left out."
+    with_scores = {path.parents[2].name for path in run.glob("*/seed-*/grade/*.jsonl")}
+    for other in sorted(with_scores - set(variants)):
+        yield f"{other} has scores, but is not a variant of this report; it was left out."
 
 
 def _gaps(benchmark: BenchmarkScores) -> Iterator[str]:
-    """Say of each variant and seed how many scores it lacks that another variant or seed has."""
+    """Yield a sentence for each variant and seed without scores that another one has."""
     for place, variant in enumerate(benchmark.variants):
         for row, seed in enumerate(benchmark.seeds):
             gaps: dict[str, list[str]] = {}
             for metric in benchmark.metrics:
+                # A ratio has no score where the answer does not count; that is not a gap.
                 known = benchmark.known(metric)
                 expected = np.isfinite(benchmark.values[metric]).any(axis=(0, 1))
                 gap = int((expected & ~known[place, row]).sum())

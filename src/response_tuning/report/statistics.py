@@ -1,11 +1,11 @@
 """Statistics of clustered, paired scores: functions of arrays, of settings and of a generator.
 
-The unit is the prompt. What the seeds say about one prompt is averaged first, so that three seeds
-of 500 prompts are 500 observations, not 1,500; prompts are what is resampled. Intervals speak of
-other prompts like these, with the seeds of this run.
+The unit is the prompt. The seeds of a prompt are averaged first, so that three seeds of 500 prompts
+are 500 observations, not 1,500. We bootstrap over prompts and keep the seeds of a prompt together:
+intervals cover the choice of prompts, for the seeds of this run.
 
 A ratio is sum(weight x value) / sum(weight) over prompts. Its numerator and its denominator are
-averaged over seeds and resampled together, since the weights may hang on what was said.
+averaged over seeds and resampled together, since the weights may depend on the answers.
 """
 
 from collections.abc import Sequence
@@ -19,36 +19,36 @@ from response_tuning.configs import ReportConfig
 Array = npt.NDArray[np.float64]
 
 CELLS = 2**22
-"""Resampling counts that are held at once: 32 MiB of them."""
+"""Resampling counts in memory at once: 32 MiB."""
 TINY = 1e-9
-"""Means that are nearer than this are equal: sums of thirds are not exact."""
+"""Means closer than this are equal, because sums of thirds are not exact."""
 
 
 class Estimate(NamedTuple):
-    """A mean over prompts, or a ratio of two, and what its bootstrap says."""
+    """A mean over prompts, or a ratio of sums, with the results of its bootstrap."""
 
     value: float
     low: float
     high: float
     p_value: float
-    """Two-sided, of a value of 0."""
+    """Two-sided p-value of the hypothesis that the value is 0."""
     p_equivalence: float
-    """Of a value at or beyond the margin: the larger of two one-sided p-values."""
+    """P-value of a value at or beyond the margin: the larger of two one-sided ones."""
     n: int
-    """Distinct prompts with any weight."""
+    """Distinct prompts with a positive weight."""
     constant: bool
-    """All prompts, or resamples, agree, which a bootstrap cannot tell from certainty."""
+    """Whether all prompts, or resamples, agree; a bootstrap would then report certainty."""
     effective: float
-    """Prompts of equal weight that would say as much; ``n`` for a mean."""
+    """Effective number of prompts under unequal weights; ``n`` for a mean."""
     undefined: int = 0
-    """Resamples that were left out, since nothing in them had any weight."""
+    """Resamples that were left out because their weights are all 0."""
 
 
 def per_prompt(values: Array) -> Array:
-    """Average (..., seeds, prompts) over the seeds that there are; NaN for prompts without any."""
-    there = np.isfinite(values)
-    seeds = there.sum(axis=-2)
-    total = np.where(there, values, 0.0).sum(axis=-2)
+    """Average (..., seeds, prompts) over the seeds with a value; NaN for prompts without one."""
+    scored = np.isfinite(values)
+    seeds = scored.sum(axis=-2)
+    total = np.where(scored, values, 0.0).sum(axis=-2)
     mean: Array = np.divide(total, seeds, out=np.full(seeds.shape, np.nan), where=seeds > 0)
     return mean
 
@@ -56,7 +56,7 @@ def per_prompt(values: Array) -> Array:
 def resampled_means(units: Array, resamples: int, rng: np.random.Generator) -> Array:
     """Return the means (resamples, k) of ``units`` (n, k) over n rows drawn with replacement.
 
-    All k columns see the same draws, so that what is paired stays paired.
+    All k columns use the same draws, so that paired values stay paired.
     """
     n, k = units.shape
     means = np.empty((resamples, k))
@@ -76,6 +76,7 @@ def bootstrap(units: Array, config: ReportConfig, rng: np.random.Generator) -> l
     interval. A one-sided p-value of the equivalence test is (b + 1) / (B + 1), with b the number
     of means at or beyond that margin.
     """
+    # (resamples, k), and per column: value, two limits, two p-values.
     means = resampled_means(units, config.resamples, rng)
     rows = _intervals(units.mean(axis=0), means, config)
     constant, n = np.ptp(units, axis=0) < TINY, len(units)
@@ -92,7 +93,7 @@ def bootstrap_ratios(
 
     ``parts`` (prompts, k, 2 or 4) has the numerator and the denominator of every prompt, and then
     those of the ratio to subtract. A resample in which a denominator is 0 has no ratio: it is left
-    out, and counted. The rest is as in ``bootstrap``.
+    out and counted. Otherwise as in ``bootstrap``.
     """
     n, k, columns = parts.shape
     means = resampled_means(parts.reshape(n, -1), config.resamples, rng).reshape(-1, k, columns)
@@ -124,7 +125,7 @@ def _difference(sums: Array) -> Array:
 
 
 def effective(weights: Array) -> float:
-    """Return how many prompts of equal weight say as much as these (Kish 1965, section 11.7)."""
+    """Return the effective number of prompts under these weights (Kish 1965, section 11.7)."""
     return float(weights.sum() ** 2 / (weights**2).sum())
 
 
@@ -144,8 +145,8 @@ def _intervals(values: Array, resampled: Array, config: ReportConfig) -> list[li
     p = np.minimum(1, 2 * np.minimum(below, above))
     rows = np.column_stack([values, low, high, p, beyond])
     rows[:, :3] = np.round(rows[:, :3], 12) + 0.0  # sums of thirds give no 1e-17, and no -0.0
-    found: list[list[float]] = rows.tolist()
-    return found
+    listed: list[list[float]] = rows.tolist()
+    return listed
 
 
 def wilson(successes: int, n: int, confidence: float) -> tuple[float, float]:
@@ -163,37 +164,37 @@ def mcnemar(gained: int, lost: int) -> float:
     return float(binomtest(gained, gained + lost).pvalue) if gained + lost else 1.0
 
 
-def unvaried(found: Estimate, lowest: float, config: ReportConfig) -> Estimate:
-    """Give the value that all prompts have, and that could be ``lowest``..1, its interval.
+def unvaried(estimate: Estimate, lowest: float, config: ReportConfig) -> Estimate:
+    """Return an interval for a value in ``lowest``..1 that all prompts share.
 
-    If a share s of all prompts were different, n prompts would show none of them with probability
-    (1 - s)^n. At most, those others are at the far end, ``lowest`` or 1; so a mean of m asks for at
-    least s = |value - m| / |value - end|. Unequal weights count as ``effective`` prompts.
+    If a share s of all prompts had another value, n prompts would show none with probability
+    (1 - s)^n. The other values are at most at the far end, ``lowest`` or 1, so a mean of m needs at
+    least s = |value - m| / |value - end|. With unequal weights, n is ``effective``.
     """
-    share = 1 - ((1 - config.confidence) / 2) ** (1 / found.effective)
+    share = 1 - ((1 - config.confidence) / 2) ** (1 / estimate.effective)
     low, high = (
-        found.value - share * (found.value - lowest),
-        found.value + share * (1 - found.value),
+        estimate.value - share * (estimate.value - lowest),
+        estimate.value + share * (1 - estimate.value),
     )
-    return found._replace(low=low, high=high)
+    return estimate._replace(low=low, high=high)
 
 
-def constant_difference(found: Estimate, config: ReportConfig) -> Estimate:
-    """Give a difference in -1..1 that all prompts have its interval and its tests.
+def constant_difference(estimate: Estimate, config: ReportConfig) -> Estimate:
+    """Return the interval and the tests of a difference in -1..1 that all prompts share.
 
-    They follow from what ``unvaried`` says of the chance to see no other. For a value of 1, the
-    p-value is McNemar's.
+    They use the same probability as ``unvaried``. For a value of 1, the p-value is McNemar's.
     """
-    value = found.value
+    value = estimate.value
 
     def chance(mean: float) -> float:
-        """Probability of what was seen, at most, if the true mean were ``mean``."""
+        """Upper bound of the probability of this sample if the true mean were ``mean``."""
         end = 1.0 if mean > value else -1.0
         share = abs(value - mean) / abs(value - end) if mean != value else 0.0
-        return float((1 - share) ** found.effective)
+        return float((1 - share) ** estimate.effective)
 
+    # Outside the margin there is nothing to show, whatever the chance.
     inside = -config.margin < value < config.margin
-    return unvaried(found, -1.0, config)._replace(
+    return unvaried(estimate, -1.0, config)._replace(
         p_value=min(1.0, 2 * chance(0.0)),
         p_equivalence=max(chance(-config.margin), chance(config.margin)) if inside else 1.0,
     )
@@ -204,10 +205,9 @@ def cochran_armitage(
 ) -> tuple[float, float]:
     """Test for a trend of proportions over doses: z, negative for a fall, and its two-sided p.
 
-    The test takes observations as independent. Seeds of one prompt are not, so they are averaged
-    before, and ``prompts`` counts distinct prompts only, or ``effective`` ones if their weights
-    differ. Doses that are asked the same prompts are not independent either; what they share makes
-    the test conservative, if anything.
+    The test assumes independent observations. Seeds of one prompt are not independent, so they
+    are averaged first; ``prompts`` counts distinct prompts, or ``effective`` ones.
+    Doses share their prompts, so they are not independent either; this makes the test conservative.
     """
     from scipy.stats import norm
 
@@ -216,7 +216,7 @@ def cochran_armitage(
     centred = np.asarray(doses, dtype=float) - np.average(doses, weights=n)
     overall = float(np.average(proportions, weights=n))
     variance = overall * (1 - overall) * float(n @ centred**2)
-    if variance <= TINY:  # all refuse, or none does: there is no trend to see
+    if variance <= TINY:  # all refuse or none does, so there is no trend
         return 0.0, 1.0
     z = float(centred @ excess / np.sqrt(variance))
     return z, float(2 * norm.sf(abs(z)))

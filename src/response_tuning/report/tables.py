@@ -1,4 +1,4 @@
-"""The tables of a report: their lines, how these are written and read, and how numbers look."""
+"""The tables of a report: rows, reading and writing, and the format of numbers."""
 
 import csv
 from collections.abc import Mapping, Sequence
@@ -19,7 +19,7 @@ NO_DISPLAYS: Mapping[str, Display] = MappingProxyType({})
 MINUS = "\u2212"
 NOT_KNOWN = "n/a"
 MAX_COLUMNS = 16
-"""Numbers that one line can show; with more, tables have a line for each metric instead."""
+"""Most numbers in a row. With more metrics, tables have a row for each metric instead."""
 
 
 class Result(NamedTuple):
@@ -37,7 +37,7 @@ class Result(NamedTuple):
 
 
 class Comparison(NamedTuple):
-    """A line of ``comparisons.csv``; None where equivalence is not tested."""
+    """A line of ``comparisons.csv``; the last three are None if equivalence is not tested."""
 
     baseline: str
     variant: str
@@ -49,11 +49,11 @@ class Comparison(NamedTuple):
     high: float
     p_value: float
     n: int
-    """Prompts that both have."""
+    """Prompts with scores of both."""
     seeds: int
-    """Seeds that both have."""
+    """Seeds with scores of both."""
     method: str
-    """How the p-value was found: ``mcnemar-exact`` or ``cluster-bootstrap``."""
+    """Test of the p-value: ``mcnemar-exact`` or ``cluster-bootstrap``."""
     margin: float | None
     p_equivalence: float | None
     equivalent: bool | None
@@ -72,17 +72,17 @@ class Trend(NamedTuple):
     p_value: float
     """Two-sided."""
     n: int
-    """Prompts that all doses have."""
+    """Prompts with scores at all doses."""
     significant_drop: bool
-    """At some dose the metric is significantly below what it is at the dose before."""
+    """At some dose, the metric is significantly lower than at the next smaller dose."""
 
 
 def metrics_by_benchmark(results: Sequence[Result]) -> dict[str, list[str]]:
     """Return the metrics of each benchmark, both in the order of the results."""
-    found: dict[str, dict[str, None]] = {}
+    by_benchmark: dict[str, dict[str, None]] = {}
     for result in results:
-        found.setdefault(result.benchmark, {})[result.metric] = None
-    return {benchmark: [*metrics] for benchmark, metrics in found.items()}
+        by_benchmark.setdefault(result.benchmark, {})[result.metric] = None
+    return {benchmark: [*metrics] for benchmark, metrics in by_benchmark.items()}
 
 
 def shares(
@@ -128,7 +128,7 @@ def write_csv(path: Path, kind: type[NamedTuple], rows: Sequence[NamedTuple]) ->
 
 
 def _cell(value: object) -> str:
-    """Write six digits, which is more than resampling fixes and less than rounding errors."""
+    """Format a value; six digits are more than resampling determines and hide rounding errors."""
     if isinstance(value, tuple):
         return ";".join(map(_cell, value))
     if isinstance(value, bool):
@@ -174,13 +174,14 @@ def summary(
     values = {(r.variant, r.benchmark, r.metric): r.value for r in results}
     in_percent = shares(results, displays)
     names = [variant.name for variant in variants]
+    # Built with a row for each metric, and transposed below if the metrics fit in one line.
     texts = [["", "", *names]]
     short = _short_names([*metrics_by_benchmark(results)])
     for benchmark, metrics in metrics_by_benchmark(results).items():
         for metric in headline(metrics, displays.get(benchmark, Display())):
-            found = [values.get((name, benchmark, metric)) for name in names]
+            of_variants = [values.get((name, benchmark, metric)) for name in names]
             share = (benchmark, metric) in in_percent
-            cells = ["" if value is None else number(value, share) for value in found]
+            cells = ["" if value is None else number(value, share) for value in of_variants]
             texts.append([short[benchmark], metric, *cells])
     if len(texts) - 1 > MAX_COLUMNS:
         return _aligned(texts, left=2)
@@ -188,7 +189,7 @@ def summary(
 
 
 def _aligned(rows: Sequence[Sequence[str]], left: int) -> str:
-    """Return lines, in which the first ``left`` columns begin, and the others end, together."""
+    """Return lines with aligned columns: the first ``left`` ones flush left, the others right."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     padded = (
         [
@@ -201,7 +202,7 @@ def _aligned(rows: Sequence[Sequence[str]], left: int) -> str:
 
 
 def _short_names(names: Sequence[str]) -> dict[str, str]:
-    """Leave out the words that all names begin with, where there is more than one name."""
+    """Return each name without the words that all names begin with; a single name stays whole."""
     words = [name.split("-") for name in names]
     same = takewhile(lambda row: len({*row}) == 1, zip(*words, strict=False))
     shared = len([*same]) if len(names) > 1 else 0

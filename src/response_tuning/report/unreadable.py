@@ -1,4 +1,4 @@
-"""Where too many verdicts could not be read, a variant's rates are not known: n/a, not 0."""
+"""Rates with too many unread verdicts are not known: the report shows n/a, not 0."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -10,22 +10,22 @@ from response_tuning.report.joined import BenchmarkScores
 from response_tuning.report.tables import Result
 from response_tuning.unread import Unread
 
-Unknown = Mapping[tuple[str, str], Unread]
-"""(Variant, benchmark) -> how much could not be read, where that is too much."""
+UnknownRates = Mapping[tuple[str, str], Unread]
+"""(Variant, benchmark) -> its unread verdicts, where there are too many."""
 
 
-def unknown_rates(benchmarks: Sequence[BenchmarkScores]) -> Unknown:
-    """Find the variants and benchmarks of which too much could not be read."""
-    found = {
+def unknown_rates(benchmarks: Sequence[BenchmarkScores]) -> UnknownRates:
+    """Return the variants and benchmarks with too many unread verdicts."""
+    by_cell = {
         (variant, benchmark.name): _unread(benchmark, place)
         for benchmark in benchmarks
         for place, variant in enumerate(benchmark.variants)
     }
-    return {cell: unread for cell, unread in found.items() if unread.too_many}
+    return {cell: unread for cell, unread in by_cell.items() if unread.too_many}
 
 
-def without(benchmark: BenchmarkScores, unknown: Unknown) -> BenchmarkScores:
-    """Return a benchmark without the rates that are not known."""
+def without(benchmark: BenchmarkScores, unknown: UnknownRates) -> BenchmarkScores:
+    """Return a benchmark without its unknown rates."""
     gone = [name for name in benchmark.variants if (name, benchmark.name) in unknown]
     if not gone:
         return benchmark
@@ -33,24 +33,24 @@ def without(benchmark: BenchmarkScores, unknown: Unknown) -> BenchmarkScores:
     values = {}
     for metric, scores in benchmark.values.items():
         if metric not in WITHOUT_VERDICT:
-            scores = scores.copy()
+            scores = scores.copy()  # the browser of prompts still shows every verdict
             scores[rows] = np.nan
         if np.isfinite(scores).any():
             values[metric] = scores
     totals = {
-        metric: {name: found for name, found in by_variant.items() if name not in gone}
+        metric: {name: kept for name, kept in by_variant.items() if name not in gone}
         for metric, by_variant in benchmark.totals.items()
     }
     return replace(
         benchmark,
         values=values,
-        weights={metric: found for metric, found in benchmark.weights.items() if metric in values},
-        totals={metric: found for metric, found in totals.items() if found},
+        weights={metric: kept for metric, kept in benchmark.weights.items() if metric in values},
+        totals={metric: kept for metric, kept in totals.items() if kept},
     )
 
 
-def as_results(benchmarks: Sequence[BenchmarkScores], unknown: Unknown) -> list[Result]:
-    """Return the lines of what is not known: every number in them is NaN."""
+def as_results(benchmarks: Sequence[BenchmarkScores], unknown: UnknownRates) -> list[Result]:
+    """Return the rows of unknown rates, whose numbers are NaN."""
     nan = float("nan")
     return [
         Result(variant, benchmark.name, metric, nan, nan, nan, unread.of, len(benchmark.seeds))
@@ -62,8 +62,8 @@ def as_results(benchmarks: Sequence[BenchmarkScores], unknown: Unknown) -> list[
     ]
 
 
-def sentences(unknown: Unknown) -> list[str]:
-    """Say of each what is not known, and how much could not be read."""
+def sentences(unknown: UnknownRates) -> list[str]:
+    """Return a sentence for each variant and benchmark with unknown rates."""
     return [
         f"{benchmark}, {variant}: {unread} ({100 * unread.share:.0f} % of verdicts): rates are n/a."
         for (variant, benchmark), unread in unknown.items()
@@ -76,11 +76,11 @@ def _unread(benchmark: BenchmarkScores, place: int) -> Unread:
     for metric in UNREAD_VERDICTS:
         if metric in benchmark.values:
             values = benchmark.values[metric][place]
-            there = np.isfinite(values)
+            scored = np.isfinite(values)
             weights = benchmark.weights.get(metric)
             weight = np.ones_like(values) if weights is None else weights[place]
-            lost += float((values * weight)[there].sum())
-            whole += float(weight[there].sum())
-            count += int((values[there] > 0).sum())
-            of += int(there.sum())
+            lost += float((values * weight)[scored].sum())
+            whole += float(weight[scored].sum())
+            count += int((values[scored] > 0).sum())
+            of += int(scored.sum())
     return Unread(count, of, lost / whole if whole else 0.0)

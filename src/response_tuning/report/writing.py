@@ -33,16 +33,16 @@ def report(
     verdicts are unread.
 
     Raises:
-        ConfigError: a baseline is no variant, or two variants of a series have the same dose.
-        DataError: there are no scores, or a file of scores or completions cannot be used.
+        ConfigError: a baseline is not a variant, or two variants of a series have the same dose.
+        DataError: there are no scores, or a file of scores or completions is unusable.
     """
     check(variants, config)
     names = [variant.name for variant in variants]
-    found, missing = read_scores(run, names, seeds, benchmarks)
-    unknown = unknown_rates(found)
-    known = [without(benchmark, unknown) for benchmark in found]
+    benchmarks_read, missing = read_scores(run, names, seeds, benchmarks)
+    unknown = unknown_rates(benchmarks_read)
+    known = [without(benchmark, unknown) for benchmark in benchmarks_read]
     findings = compare(known, variants, config)
-    findings.results.extend(as_results(found, unknown))
+    findings.results.extend(as_results(benchmarks_read, unknown))
     findings.results.sort(key=lambda result: names.index(result.variant))
     title = f"Report on {run.resolve().name}"
     contents = ReportContents(title, variants, config, notes, known, findings, missing, unknown)
@@ -52,21 +52,21 @@ def report(
     write_csv(out / "trends.csv", Trend, findings.trends)
     plots = _plots(contents)
     for name, plot in plots.items():
-        (out / name).unlink(missing_ok=True)  # of an earlier report, whose series may be gone
+        (out / name).unlink(missing_ok=True)  # an earlier report may have had a series that is gone
         if plot:
             _write(out / name, plot.svg)
     _write(out / "report.md", markdown(contents))
     page = html(
         contents,
         [plot for plot in plots.values() if plot],
-        lambda room: browser_json(run, found, room),
+        lambda room: browser_json(run, benchmarks_read, room),
     )
     _write(out / "report.html", page)
     return sentences(unknown)
 
 
 def _plots(contents: ReportContents) -> dict[str, Plot | None]:
-    """Return file name -> plot, or None where there is nothing to draw."""
+    """Return file name -> plot, or None if there is nothing to draw."""
     variants = contents.variants
     results = [result for result in contents.findings.results if not isnan(result.value)]
     displays = {benchmark.name: benchmark.display for benchmark in contents.benchmarks}
@@ -79,8 +79,8 @@ def _plots(contents: ReportContents) -> dict[str, Plot | None]:
         "dose-response.svg": None,
     }
     if (by_dose := dose_response(results, variants)) is not None:
-        says = f"Refusals over the number of refusals among the examples, {bars}."
-        plots["dose-response.svg"] = Plot("Dose and response", by_dose, says)
+        caption = f"Refusals over the number of refusals among the examples, {bars}."
+        plots["dose-response.svg"] = Plot("Dose and response", by_dose, caption)
     return plots
 
 

@@ -8,7 +8,7 @@ of a judge.
 """
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,13 +23,13 @@ from response_tuning.artifacts import (
     write_jsonl,
 )
 from response_tuning.configs import GenerateConfig, GradeConfig
-from response_tuning.errors import ConfigError, DataError, EngineError
+from response_tuning.errors import ConfigError, EngineError
 from response_tuning.folders import STAGE_MANIFEST, folder_state
 from response_tuning.journals import Journal
 from response_tuning.validation import build
 from response_tuning.workflows.data import DATA
 from response_tuning.workflows.experiment import Cell, Experiment
-from response_tuning.workflows.generate import Sampler, filtered_sentence
+from response_tuning.workflows.generate import Sampler, copy_completions, filtered_sentence
 from response_tuning.workflows.judge import check_engine
 
 if TYPE_CHECKING:
@@ -152,8 +152,11 @@ def _completions(
     Raises:
         EngineError: some got no answer; the journal keeps the others.
     """
+    from response_tuning.generate.engine import key
+
     journal = folder / COMPLETIONS_JOURNAL
-    _reuse(_earlier_completions(name, cell, folder), sampler, requests, journal)
+    wanted = {key(sampler.engine, request, sampler.sampling) for request in requests}
+    copy_completions(_earlier_completions(name, cell, folder), journal, wanted)
     completions = list(sampler.complete(requests, journal, f"answers to {name}"))
     failed = [completion for completion in completions if completion.error is not None]
     if failed:
@@ -164,40 +167,18 @@ def _completions(
     return completions
 
 
-def _earlier_completions(name: str, cell: Cell, folder: Path) -> Iterator[Completion]:
-    """Yield completions outside the cell that may answer its prompts; they are only read.
+def _earlier_completions(name: str, cell: Cell, folder: Path) -> Iterator[Iterable[Completion]]:
+    """Yield files outside the cell with completions that may answer its prompts.
 
     A greedy model that is not tuned answers the same at every seed. Only finished files of other
     seeds are read, which are whole: another process may be appending to their journals right now.
     """
     by_variant = folder.parent / COMPLETIONS_JOURNAL
     if by_variant.exists():  # earlier versions kept one journal for all seeds
-        yield from Journal(by_variant, Completion)
-    if cell.tuned or cell.generate.temperature:
-        return
-    for path in sorted(folder.parent.glob(f"seed-*/generate/{name}.jsonl")):
-        try:
-            yield from read_jsonl(path, Completion)
-        except DataError:
-            continue  # the damage is an error of that cell; this one asks the model itself
-
-
-def _reuse(
-    earlier: Iterator[Completion], sampler: Sampler, requests: "Sequence[Item]", journal: Path
-) -> None:
-    """Add to the cell's journal what ``earlier`` has of its missing completions."""
-    from response_tuning.generate.engine import key
-
-    keys = [key(sampler.engine, request, sampler.sampling) for request in requests]
-    kept = Journal(journal, Completion)
-    missing = {*keys} - {one.key for one in kept if one.error is None}
-    copies = {one.key: one for one in earlier if one.key in missing and one.error is None}
-    if not copies:
-        return
-    with kept.appending() as append:
-        for known_by in dict.fromkeys(keys):
-            if known_by in copies:
-                append(copies[known_by])
+        yield Journal(by_variant, Completion)
+    if not cell.tuned and not cell.generate.temperature:
+        for path in sorted(folder.parent.glob(f"seed-*/generate/{name}.jsonl")):
+            yield read_jsonl(path, Completion)
 
 
 def _write(

@@ -20,7 +20,7 @@ from response_tuning.registry import unknown
 from response_tuning.terminal import printable
 from response_tuning.workflows.refine import (
     ORIGINAL,
-    SOURCE,
+    SOURCE_FOLDER,
     Rewriting,
     check_refiner,
     first_error,
@@ -62,7 +62,7 @@ def run_data(config: DataConfig, out: Path, how: Rewriting | None = None) -> Non
     if not same:
         _check_unused(out)
     prompts = {name: _prompts(name, config) for name in config.decontamination.against}
-    how = how or Rewriting(out / SOURCE, terminal.console())
+    how = how or Rewriting(out / SOURCE_FOLDER, terminal.console())
     left, failed = source_of(config, run_data, how)
     if failed:
         raise EngineError(f"{how.folder}: of the responses, {first_error(how.folder, failed)}")

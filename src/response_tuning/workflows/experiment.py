@@ -1,8 +1,8 @@
-"""An experiment: variants times seeds, laid out in one recipe and checked before anything runs.
+"""An experiment: variants times seeds in one recipe, checked before anything runs.
 
-A *variant* is one arm. What it does not say itself it takes from the recipe's own sections. A
-variant with ``doses`` stands for one variant for each number of refusals. A *cell* is one variant
-at one seed, and has a folder of its own.
+A *variant* is one arm; its sections are laid over those of the recipe. A variant with ``doses``
+stands for one variant for each number of refusals. A *cell* is one variant at one seed, and has its
+own folder.
 """
 
 import re
@@ -37,10 +37,10 @@ from response_tuning.validation import build
 
 
 class VariantConfig(Config):
-    """One arm: what it does differently, section by section."""
+    """One arm: its sections override those of the recipe."""
 
     label: str = ""
-    """What it is, in a line for the report."""
+    """A description in one line, for the report."""
     data: Settings = Field(default_factory=dict)
     finetune: Settings | None = Field(default_factory=dict)
     """None: the base model as it is, under the same chat template."""
@@ -65,8 +65,8 @@ class Experiment(Config):
     variants: dict[str, VariantConfig] = Field(min_length=1)
     """Name -> what this variant does differently from the sections of the recipe."""
     threads: int | None = Field(default=None, ge=1, le=4096)
-    """CPU threads; None is torch's choice. One is best for a tiny model: it is fastest where other
-    work shares the cores, and gives the same bits whatever their number."""
+    """CPU threads; None is torch's choice. Use one for a tiny model: it is the fastest where other
+    work shares the cores, and results do not depend on the number of cores."""
     grade: GradeConfig = Field(default_factory=GradeConfig)
     report: ReportConfig = Field(default_factory=ReportConfig)
     notes: tuple[str, ...] = ()
@@ -76,7 +76,7 @@ class Experiment(Config):
     @classmethod
     def _each_once(cls, named: tuple[Any, ...]) -> tuple[Any, ...]:
         if len(set(named)) < len(named):
-            raise ValueError(f"each may stand there once only, not {named}")
+            raise ValueError(f"each may appear only once; remove the repeated one of {named}")
         return named
 
 
@@ -100,7 +100,7 @@ class Cell:
 
     @property
     def tuned(self) -> bool:
-        """Whether there is anything to train."""
+        """Whether the cell trains a model."""
         return self.data is not None
 
     @property
@@ -128,7 +128,7 @@ def cells(experiment: Experiment) -> list[Cell]:
     Raises:
         ConfigError: a variant's settings are impossible, or two variants have one name.
     """
-    found = [
+    every = [
         _cell(experiment, name, variant, seed)
         for name, variant in _arms(experiment).items()
         for seed in experiment.seeds
@@ -136,33 +136,28 @@ def cells(experiment: Experiment) -> list[Cell]:
     for baseline in experiment.report.baselines:
         if baseline not in _arms(experiment):
             raise unknown("baseline", baseline, [*_arms(experiment)])
-    reference = experiment.grade.reference
-    if (
-        reference is not None
-        and reference not in _arms(experiment)
-        and not Path(reference).exists()
-    ):
-        error = unknown("variant", reference, [*_arms(experiment)])
-        raise ConfigError(f"grade.reference: no such file, and {error}")
-    return found
+    return every
 
 
-def check_mixtures(experiment: Experiment, found: Sequence[Cell]) -> None:
-    """Refuse settings of a mixture where no refusals are mixed in.
-
-    The recipe's own are settings of any variant that has refusals.
+def check_experiment(experiment: Experiment, every: Sequence[Cell]) -> None:
+    """Refuse a reference that does not exist, and settings of a mixture that have no effect.
 
     Raises:
         ConfigError: one line that names the first of them.
     """
-    mixing = {cell.variant for cell in found if cell.data and cell.data.mixture.refusals}
+    arms, reference = _arms(experiment), experiment.grade.reference
+    if reference is not None and reference not in arms and not Path(reference).exists():
+        error = unknown("variant", reference, [*arms])
+        raise ConfigError(f"grade.reference: no such file, and {error}")
+    # The recipe's own mixture is for every variant with refusals, so one such variant is enough.
+    mixing = {cell.variant for cell in every if cell.data and cell.data.mixture.refusals}
     key = idle_mixture(experiment.data)
     if key is not None and not mixing:
         raise no_refusals("data", key)
     for name, variant in experiment.variants.items():
-        arms = {f"{name}-{dose}" for dose in variant.doses} or {name}
+        dosed = {f"{name}-{dose}" for dose in variant.doses} or {name}
         own = idle_mixture({"mixture": {**(variant.data.get("mixture") or {}), "refusals": 0}})
-        if own is not None and not mixing & arms:
+        if own is not None and not mixing & dosed:
             raise no_refusals(f"variant '{name}': data", own)
 
 
@@ -175,11 +170,11 @@ def with_reference(experiment: Experiment, cell: Cell, benchmark: str, run: Path
     return experiment.grade.model_copy(update={"reference": str(answers)})
 
 
-def series(found: Sequence[Cell]) -> dict[str, tuple[str, int]]:
+def series(every: Sequence[Cell]) -> dict[str, tuple[str, int]]:
     """Return (series, dose) of the variants that differ in their number of refusals alone."""
     alike: dict[str, dict[int, str]] = {}
-    for cell in found:
-        if cell.data is not None and cell.seed == found[0].seed:
+    for cell in every:
+        if cell.data is not None and cell.seed == every[0].seed:
             mixture = cell.data.mixture
             same = cell.data.model_copy(
                 update={"mixture": mixture.model_copy(update={"refusals": 0})}
@@ -206,7 +201,7 @@ def _arms(experiment: Experiment) -> dict[str, VariantConfig]:
         dosed = [(f"{name}-{dose}", _dosed(variant, dose)) for dose in variant.doses]
         for arm, config in dosed or [(name, variant)]:
             if arm in arms:
-                raise ConfigError(f"variant '{arm}' is there twice")
+                raise ConfigError(f"two variants are named '{arm}'; rename one of them")
             arms[arm] = config
     return arms
 
@@ -248,7 +243,7 @@ def _check_effect(experiment: Experiment, variant: VariantConfig, where: str) ->
             )
         if merged(experiment.generate, variant.generate).get("engine", "hf") != "hf":
             raise ConfigError(
-                f"{where}: generate.engine: what is tuned here is asked in this process, by 'hf'"
+                f"{where}: generate.engine: a tuned model runs in this process; use engine 'hf'"
             )
     elif variant.data or variant.doses:
-        raise ConfigError(f"{where}: it is not tuned, so its data have no effect; remove them")
+        raise ConfigError(f"{where}: it is not tuned, so its data has no effect; remove it")

@@ -14,7 +14,7 @@ from response_tuning.recipe import Recipe
 from response_tuning.terminal import quiet_libraries
 from response_tuning.workflows.data import DATA, run_data
 from response_tuning.workflows.names import check_names
-from response_tuning.workflows.refine import SOURCE, Rewriting, check_refiner, unrefined
+from response_tuning.workflows.refine import SOURCE_FOLDER, Rewriting, check_refiner, unrefined
 from response_tuning.workflows.show import show_data
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def run_finetune(recipe: Recipe, out: Path, console: "Console", *, resume: bool 
             forget(out)
         # Under torchrun, the first process prepares the data and the others find them complete.
         with first_process_first(on_cpu=recipe.finetune.device == "cpu"):
-            run_data(recipe.data, out / DATA, Rewriting(out / SOURCE, console))
+            run_data(recipe.data, out / DATA, Rewriting(out / SOURCE_FOLDER, console))
         finetune(recipe.finetune, out / DATA, out, console)
 
 
@@ -59,7 +59,7 @@ def plan_finetune(recipe: Recipe, console: "Console") -> None:
     check_names(recipe.finetune)
     check_refiner(recipe.data)
     with tempfile.TemporaryDirectory() as folder:
-        run_data(unrefined(recipe.data, console), Path(folder))
+        run_data(unrefined(recipe.data), Path(folder))
         config = fitted(recipe.finetune)
         print_plan(config, read_examples(Path(folder)), console)
         show_data(config, Path(folder), console, rows=1)

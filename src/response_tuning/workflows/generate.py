@@ -4,7 +4,8 @@
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,8 +17,10 @@ from response_tuning.artifacts import (
     write_jsonl,
 )
 from response_tuning.configs import GradeConfig
-from response_tuning.errors import ConfigError, unused
+from response_tuning.errors import ConfigError, DataError, unused
 from response_tuning.folders import locked_file
+from response_tuning.journals import Journal
+from response_tuning.registry import unknown
 from response_tuning.terminal import printable, progress_bar
 
 if TYPE_CHECKING:
@@ -55,6 +58,31 @@ class Sampler:
                 progress=advance,
                 retry_filtered=self.retry_filtered,
             )
+
+
+def copy_completions(
+    sources: Iterable[Iterable[Completion]], journal: Path, wanted: Collection[str] | None = None
+) -> None:
+    """Add to ``journal`` what it lacks of other files' completions, so that none is paid for twice.
+
+    With ``wanted``, others than those with these keys are left. Of several with one key the last
+    counts: it may be an answer after one that a content filter withheld. Another process may be
+    writing a source; where it cannot be read, its completions are asked for instead.
+    """
+    kept = Journal(journal, Completion)
+    known = {one.key for one in kept if one.error is None}
+    copies: dict[str, Completion] = {}
+    for source in sources:
+        with suppress(DataError):
+            for one in source:
+                if one.error is None and one.key not in known:
+                    copies[one.key] = one
+    if wanted is not None:
+        copies = {key: one for key, one in copies.items() if key in wanted}
+    if copies:
+        with kept.appending() as append:
+            for one in copies.values():
+                append(one)
 
 
 def print_answers(out: Path, completions: Sequence[Completion], console: "Console") -> int:
@@ -107,6 +135,9 @@ def run_generate(  # noqa: PLR0913 - the settings of one command
 
     if not prompts.strip():
         raise ConfigError("the name of the prompts is empty; give a file, or a benchmark's name")
+    if prompts not in BENCHMARKS.names() and not Path(prompts).exists():
+        error = unknown("benchmark", prompts, BENCHMARKS.names())
+        raise ConfigError(f"'{prompts}': no such file, and {error}")
     check_retry([engine], retry_filtered=retry_filtered)
     grading = grading or GradeConfig()
     _check_settings(prompts, column, sampling, grading)

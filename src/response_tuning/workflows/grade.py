@@ -46,8 +46,8 @@ def grade_answers(benchmark: str, config: GradeConfig, folder: Path, judge: Judg
     state = folder_state(scores.parent, graded.get(benchmark), inputs, [scores.name])
     if state.whole and not judge.retry_filtered:
         return
-    say = judge.say(folder / "grade" / JUDGE_JOURNAL, benchmark)
-    grade(benchmark, completions, scores, config, say)
+    ask_judge = judge.with_journal(folder / "grade" / JUDGE_JOURNAL, benchmark)
+    grade(benchmark, completions, scores, config, ask_judge)
     recorded = {name: value for name, value in inputs.items() if value is not None}
     write_json(manifest, graded | {benchmark: recorded})
 
@@ -139,7 +139,9 @@ def run_grade(
     check_effect([benchmark], config)
     check_retry(config.judge, retry_filtered=retry_filtered)
     with locked_file(out, completions, config) as journal:
-        say = Judge(config.judge, console, retry_filtered=retry_filtered).say(journal, benchmark)
+        say = Judge(config.judge, console, retry_filtered=retry_filtered).with_journal(
+            journal, benchmark
+        )
         count = grade(benchmark, completions, out, config, say)
     known = print_scores(list(read_jsonl(out, Score)), console)
     console.print(f"wrote {out}: {count:,} scores", highlight=False, soft_wrap=True)

@@ -1,4 +1,4 @@
-"""Who judges: a model that is asked through its engine, or rules alone."""
+"""Judges: a model behind an engine, or the offline rules."""
 
 import re
 from collections.abc import Iterable, Iterator
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 
 
 class Judge:
-    """The judge of a run; its model is loaded when it is first asked.
+    """The judge of a run. Its model is loaded with the first question.
 
-    With ``retry_filtered`` it is asked again what a filter kept it from judging.
+    With ``retry_filtered`` it is asked again about what a content filter withheld.
 
     Raises:
         ConfigError: its engine or a setting is unknown or impossible.
@@ -44,15 +44,18 @@ class Judge:
 
         return open_engine(self.config.engine, self.config.settings)
 
-    def say(self, journal: Path, about: str) -> AskJudge | None:
-        """Return what asks the judge and keeps its replies in ``journal``; None without a model."""
+    def with_journal(self, journal: Path, label: str) -> AskJudge | None:
+        """Return a function that asks the judge and appends its replies to ``journal``.
+
+        None for the offline judge. ``label`` names the benchmark on the progress bar.
+        """
         if self.config.engine == OFFLINE:
             return None
         sampling = Sampling(**self.config.model_dump(include={"max_new_tokens", "temperature"}))
 
         def ask(requests: Iterable[Request]) -> Iterator[Completion]:
             sampler = Sampler(self.engine, sampling, self._console, self.retry_filtered)
-            return sampler.complete(requests, journal, f"verdicts on {about}")
+            return sampler.complete(requests, journal, f"verdicts on {label}")
 
         return ask
 
@@ -67,14 +70,15 @@ def check_judge(config: JudgeConfig) -> None:
         raise unknown("judge", config.engine, [OFFLINE, *ENGINES.names()])
     try:
         check_engine(config.engine, config.settings)
-    except (ConfigError, EngineError) as error:  # which names the flags of what answers
-        raise type(error)(_ANSWERING.sub(_of_the_judge, str(error))) from error
+    except (ConfigError, EngineError) as error:
+        # Engines name the flags of 'rtune generate'; those of a judge have other names.
+        raise type(error)(_ENGINE_FLAG.sub(_judge_flag, str(error))) from error
 
 
-_ANSWERING = re.compile(r"(?<![\w-])--(model|base-url|table|api-key-env)\b")
+_ENGINE_FLAG = re.compile(r"(?<![\w-])--(model|base-url|table|api-key-env)\b")
 
 
-def _of_the_judge(flag: re.Match[str]) -> str:
+def _judge_flag(flag: re.Match[str]) -> str:
     if flag[1] == "api-key-env":
         return "--set grade.judge.settings.api_key_env=..."
     return f"--judge-{flag[1].removeprefix('base-')}"
@@ -93,9 +97,9 @@ def check_retry(judge: JudgeConfig, engines: Iterable[str] = (), *, retry_filter
 
 
 def check_engine(name: str, settings: EngineConfig) -> None:
-    """Refuse settings that an engine has no use for, and a server that cannot be asked.
+    """Refuse settings that have no effect on an engine, and a server that cannot be asked.
 
-    Before anything runs, and without loading a model.
+    Commands call this before they do anything else. It loads no model.
 
     Raises:
         ConfigError: there is no such engine, or a setting has no effect on it.

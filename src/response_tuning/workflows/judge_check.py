@@ -1,7 +1,6 @@
-"""``rtune judge-check``: how far a judge agrees with people, where people have labelled.
+"""``rtune judge-check``: how far a judge agrees with the labels of people.
 
-What is found stands in ``judge-check.json``, and a sentence of it goes with every report that the
-judge had a part in.
+The figures are in ``judge-check.json``; reports that use the judge quote them in a sentence.
 """
 
 import time
@@ -22,7 +21,7 @@ from response_tuning.artifacts import (
 from response_tuning.configs import GradeConfig, JudgeConfig
 from response_tuning.errors import ConfigError, EngineError
 from response_tuning.grade.agreement.comparison import (
-    NOT_READ,
+    UNREAD_LABEL,
     Counts,
     Figures,
     by_rule,
@@ -33,7 +32,7 @@ from response_tuning.grade.agreement.comparison import (
 )
 from response_tuning.grade.agreement.labelled_sets import (
     SETS,
-    Labelled,
+    LabelledRow,
     LabelledSet,
     limited,
     open_set,
@@ -61,56 +60,56 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 
-JOURNAL = "judge-check.journal"
-SHOWN_EVERY = 500
-"""Rows between two steps of the bar of the rules, which need microseconds for a row."""
-HEAD = f"{'n':>8}{'agreement':>11}  {'95 %':<14}{'kappa':>9}  {'95 %':<14}{'unread':>9}"
+CHECK_JOURNAL = "judge-check.journal"
+ROWS_PER_STEP = 500
+"""Rows between two steps of the progress bar of the rules, which take microseconds a row."""
+TABLE_HEAD = f"{'n':>8}{'agreement':>11}  {'95 %':<14}{'kappa':>9}  {'95 %':<14}{'unread':>9}"
 
-Judged = Iterator[tuple[Labelled, Judgement]]
+JudgedRows = Iterator[tuple[LabelledRow, Judgement]]
 
 
-class Wanted(NamedTuple):
-    """What is checked on what, and where to leave it."""
+class CheckOptions(NamedTuple):
+    """The data that a judge is checked on, and where the results go."""
 
     sets: Sequence[str] = ()
     """Public sets, below ``grade.data``."""
     labels: Path | None = None
-    """A labelled file, in their place."""
+    """Your own labelled file instead."""
     out: Path | None = None
     """File for the verdicts."""
     save: Path | None = None
     """Folder for ``judge-check.json`` and the journal."""
     retry_filtered: bool = False
-    """Ask again what a filter kept the judge from."""
+    """Ask again about rows that a content filter withheld from the judge."""
 
     @property
     def journal(self) -> Path:
-        """File that keeps the judge's replies as they come."""
+        """File to which the judge's replies are appended as they arrive."""
         if self.save is not None:
-            return self.save / JOURNAL
-        return self.out.with_name(f"{self.out.name}.journal") if self.out else Path(JOURNAL)
+            return self.save / CHECK_JOURNAL
+        return self.out.with_name(f"{self.out.name}.journal") if self.out else Path(CHECK_JOURNAL)
 
 
-class Verdict(Record):
-    """What the judge said about one row."""
+class RowVerdict(Record):
+    """The judge's verdict on one row, and the label of people."""
 
     verdict: str | None
-    """None: its reply could not be read."""
+    """None: the reply could not be read."""
     label: str
-    """What people said."""
+    """The label of people."""
     set: str
     row: int
     """0-based position in the set."""
     part: str
     """The model, or the part of the set."""
     why: str
-    """In a few words, where there are any; the judge's own are in the journal."""
+    """A reason in a few words, if the rules give one; a judge's own words are in the journal."""
 
 
-def run_judge_check(wanted: Wanted, config: GradeConfig, console: "Console") -> Check:
-    """Have a judge judge what people have labelled, and compare.
+def run_judge_check(options: CheckOptions, config: GradeConfig, console: "Console") -> Check:
+    """Have a judge judge labelled rows, and compare its verdicts with the labels.
 
-    The same call again asks only what is not in the journal.
+    The same call again asks only for what is not in the journal.
 
     Raises:
         ConfigError: there is no such set, or the judge cannot judge it or use a setting.
@@ -118,53 +117,60 @@ def run_judge_check(wanted: Wanted, config: GradeConfig, console: "Console") -> 
         EngineError: the judge did not reply to every question.
     """
     check_offline(config.judge)
-    check_retry(config.judge, retry_filtered=wanted.retry_filtered)
-    sets = [limited(labelled, config.limit) for labelled in _open(wanted, config)]
+    check_retry(config.judge, retry_filtered=options.retry_filtered)
+    sets = [limited(labelled, config.limit) for labelled in _open(options, config)]
     began = time.monotonic()
-    asking = _Asking(config.judge, wanted, console)
-    counts: dict[str, Counts] = {}
-    with _verdicts_file(wanted.out) as keep:
-        for labelled in sets:
-            counts[labelled.name] = Counter()
-            for number, (row, said) in enumerate(asking.judged(labelled)):
-                counts[labelled.name][row.part, row.label, said.label] += 1
-                keep(
-                    Verdict(
-                        verdict=said.label,
-                        label=row.label,
-                        set=labelled.name,
-                        row=number,
-                        part=row.part,
-                        why=said.why,
-                    )
-                )
+    judge = _RowJudge(config.judge, options, console)
+    with _verdicts_file(options.out) as write:
+        counts = {labelled.name: _counted(judge, labelled, write) for labelled in sets}
     check = Check(
-        judge=asking.identity(),
+        judge=judge.identity(),
         sets={labelled.name: check_set(labelled, counts[labelled.name]) for labelled in sets},
-        cost=asking.cost(time.monotonic() - began),
+        cost=judge.cost(time.monotonic() - began),
         packages=package_versions(),
     )
-    if wanted.save is not None:
-        write_json(wanted.save / CHECK, check.model_dump(mode="json"))
+    if options.save is not None:
+        write_json(options.save / CHECK, check.model_dump(mode="json"))
     return check
 
 
-class _Asking:
-    """Has rows judged, by rules or by a model, and keeps count of what it takes."""
+def _counted(
+    judge: "_RowJudge", labelled: LabelledSet, write: Callable[[RowVerdict], None]
+) -> Counts:
+    """Write the verdict on each row of a set; count them by part, label and verdict."""
+    counts: Counts = Counter()
+    for number, (row, judgement) in enumerate(judge.rows(labelled)):
+        counts[row.part, row.label, judgement.label] += 1
+        verdict = RowVerdict(
+            verdict=judgement.label,
+            label=row.label,
+            set=labelled.name,
+            row=number,
+            part=row.part,
+            why=judgement.why,
+        )
+        write(verdict)
+    return counts
 
-    def __init__(self, config: JudgeConfig, wanted: Wanted, console: "Console") -> None:
-        self._judge = Judge(config, console, retry_filtered=wanted.retry_filtered)
-        self._journal = wanted.journal
+
+class _RowJudge:
+    """Judges labelled rows, by rules or by a model, and counts questions and tokens."""
+
+    def __init__(self, config: JudgeConfig, options: CheckOptions, console: "Console") -> None:
+        self._judge = Judge(config, console, retry_filtered=options.retry_filtered)
+        self._journal = options.journal
         self._console = console
-        self._spent: Counter[str] = Counter()
+        self._counts: Counter[str] = Counter()
 
-    def judged(self, labelled: LabelledSet) -> Judged:
-        """Yield every row of a set with the verdict on it."""
-        say = self._judge.say(self._journal, labelled.name)
-        return self._by_rules(labelled) if say is None else self._by_model(labelled, say)
+    def rows(self, labelled: LabelledSet) -> JudgedRows:
+        """Yield every row of a set with the judgement about it."""
+        ask_judge = self._judge.with_journal(self._journal, labelled.name)
+        if ask_judge is None:
+            return self._by_rules(labelled)
+        return self._by_model(labelled, ask_judge)
 
     def identity(self) -> CheckedJudge:
-        """Return who judged."""
+        """Return the judge's settings, model, template and prompts."""
         config = self._judge.config.model_copy(update={"checked": ()})
         if config.engine == OFFLINE:
             return CheckedJudge(config=config, model=OFFLINE, template="", prompts={})
@@ -174,102 +180,105 @@ class _Asking:
         )
 
     def cost(self, seconds: float) -> Cost:
-        """Return what it took."""
-        spent = self._spent
+        """Return questions, tokens and seconds; None where the engine counts no tokens."""
+        counts = self._counts
         return Cost(
-            questions=spent["questions"],
-            asked=spent["asked"],
-            tokens=spent.get("tokens"),
-            prompt_tokens=spent.get("prompt_tokens"),
+            questions=counts["questions"],
+            asked=counts["asked"],
+            tokens=counts.get("tokens"),
+            prompt_tokens=counts.get("prompt_tokens"),
             seconds=round(seconds, 1),
         )
 
-    def _by_rules(self, labelled: LabelledSet) -> Judged:
+    def _by_rules(self, labelled: LabelledSet) -> JudgedRows:
         with progress_bar(f"verdicts on {labelled.name}", self._console) as advance:
             for number, row in enumerate(labelled.rows(), start=1):
                 yield row, by_rule(labelled, row)
-                if number % SHOWN_EVERY == 0 or number == labelled.size:
+                if number % ROWS_PER_STEP == 0 or number == labelled.size:
                     advance(number, labelled.size)
 
-    def _by_model(self, labelled: LabelledSet, ask_judge: AskJudge) -> Judged:
+    def _by_model(self, labelled: LabelledSet, ask_judge: AskJudge) -> JudgedRows:
         rows = list(labelled.rows())
-        asked = [questions(labelled, row, number) for number, row in enumerate(rows)]
-        before = len(Journal(self._journal, Completion))
-        replies = list(ask_judge(chain.from_iterable(asked)))
-        self._count(replies, len(Journal(self._journal, Completion)) - before)
-        failed = [reply.error for reply in replies if reply.error is not None]
-        if failed:
+        # A pair is judged in both orders, so a row may have two questions. All rows go to the
+        # engine at once, which keeps as many requests in flight as its settings allow.
+        requests = [questions(labelled, row, number) for number, row in enumerate(rows)]
+        known = len(Journal(self._journal, Completion))
+        replies = list(ask_judge(chain.from_iterable(requests)))
+        self._count(replies, len(Journal(self._journal, Completion)) - known)
+        errors = [reply.error for reply in replies if reply.error is not None]
+        if errors:
             raise EngineError(
-                f"{labelled.name}: the judge gave no reply to {len(failed)} of {len(replies)} "
-                f"questions, the first because: {failed[0]}; the same command asks them again"
+                f"{labelled.name}: the judge gave no reply to {len(errors)} of {len(replies)} "
+                f"questions, the first because: {errors[0]}; the same command asks them again"
             )
-        given = iter(replies)
-        for row, requests in zip(rows, asked, strict=True):
-            yield row, judged(labelled, row, [*islice(given, len(requests))])
+        remaining = iter(replies)
+        for row, of_row in zip(rows, requests, strict=True):
+            yield row, judged(labelled, row, [*islice(remaining, len(of_row))])
 
     def _count(self, replies: Sequence[Completion], asked: int) -> None:
-        self._spent.update(questions=len(replies), asked=asked)
+        self._counts.update(questions=len(replies), asked=asked)
         for name in ("tokens", "prompt_tokens"):
             known = [count for reply in replies if (count := getattr(reply, name)) is not None]
             if known:
-                self._spent[name] += sum(known)
+                self._counts[name] += sum(known)
 
 
 def contract(check: Check) -> dict[str, Any]:
-    """Return the five numbers of the set that was checked; of several, by the name of each."""
+    """Return the five numbers of the checked set; by name, if there are several sets."""
     numbers = {
-        name: found.figures.model_dump(include={*LabelAgreement.model_fields})
-        for name, found in check.sets.items()
+        name: checked.figures.model_dump(include={*LabelAgreement.model_fields})
+        for name, checked in check.sets.items()
     }
     return numbers if len(numbers) > 1 else next(iter(numbers.values()))
 
 
 def unread_sentences(check: Check) -> list[str]:
-    """Return a sentence for each set of which too many verdicts could not be read."""
-    found = {}
+    """Return a sentence for each set with too many unread verdicts."""
+    shares = {}
     for name, one in check.sets.items():
         apart = one.apart.values()
-        lost = one.figures.parse_failures + sum(said.get(NOT_READ, 0) for said in apart)
-        of = one.figures.n + sum(sum(said.values()) for said in apart)
-        found[name] = Unread(lost, of, lost / of)
+        lost = one.figures.parse_failures + sum(verdicts.get(UNREAD_LABEL, 0) for verdicts in apart)
+        total = one.figures.n + sum(sum(verdicts.values()) for verdicts in apart)
+        shares[name] = Unread(lost, total, lost / total)
     return [
         f"{name}: {unread} ({100 * unread.share:.0f} % of verdicts), which says little about the "
         "judge; its replies are in the journal"
-        for name, unread in found.items()
+        for name, unread in shares.items()
         if unread.too_many
     ]
 
 
 def print_check(check: Check, console: "Console") -> None:
-    """Print the figures, and what the judge said where people said something else."""
-    names = [*check.sets, *(f"  {part}" for found in check.sets.values() for part in found.parts)]
+    """Print the agreement of each set and part, and the confusion of verdicts and labels."""
+    names = [*check.sets, *(f"  {part}" for one in check.sets.values() for part in one.parts)]
     width = 2 + max(map(len, names))
-    lines = [f"judge: {name_of(check.judge.config)}", "", " " * width + HEAD]
-    for name, found in check.sets.items():
-        lines.append(f"{name:<{width}}{_line(found.figures)}")
-        lines += [f"{f'  {part}':<{width}}{_line(found.parts[part])}" for part in found.parts]
-    for name, found in check.sets.items():
+    lines = [f"judge: {name_of(check.judge.config)}", "", " " * width + TABLE_HEAD]
+    for name, checked in check.sets.items():
+        lines.append(f"{name:<{width}}{_line(checked.figures)}")
+        lines += [f"{f'  {part}':<{width}}{_line(checked.parts[part])}" for part in checked.parts]
+    for name, checked in check.sets.items():
         lines += ["", f"{name}: people's labels in rows, the judge's in columns"]
-        lines += _confusion(found.figures.confusion)
+        lines += _confusion(checked.figures.confusion)
         lines += [f"to be taken with care: {IN_SAMPLE}"] if in_sample(check, name) else []
-        for label, said in found.apart.items():
-            counted = ", ".join(f"{n:,} {word}" for word, n in said.items())
-            lines.append(f"apart, in no figure: {sum(said.values()):,} {label}, judged {counted}")
+        for label, verdicts in checked.apart.items():
+            counted = ", ".join(f"{n:,} {word}" for word, n in verdicts.items())
+            total = sum(verdicts.values())
+            lines.append(f"apart, in no figure: {total:,} {label}, judged {counted}")
     if check.cost.questions:
-        lines += ["", _took(check.cost)]
+        lines += ["", _cost_line(check.cost)]
     for line in lines:
         console.print(line, highlight=False, soft_wrap=True)
 
 
-def _open(wanted: Wanted, config: GradeConfig) -> list[LabelledSet]:
-    if bool(wanted.sets) == (wanted.labels is not None):
+def _open(options: CheckOptions, config: GradeConfig) -> list[LabelledSet]:
+    if bool(options.sets) == (options.labels is not None):
         raise ConfigError(
             "judge-check needs either --labels FILE.jsonl or names of labelled sets, which are "
             f"{', '.join(sorted(SETS))}"
         )
-    if wanted.labels is not None:
-        return [read_labels(wanted.labels)]
-    sets = [open_set(name, config.data) for name in dict.fromkeys(wanted.sets)]
+    if options.labels is not None:
+        return [read_labels(options.labels)]
+    sets = [open_set(name, config.data) for name in dict.fromkeys(options.sets)]
     for labelled in sets:
         if labelled.pairwise and config.judge.engine == OFFLINE:
             raise ConfigError(
@@ -281,16 +290,16 @@ def _open(wanted: Wanted, config: GradeConfig) -> list[LabelledSet]:
 
 
 @contextmanager
-def _verdicts_file(path: Path | None) -> Iterator[Callable[[Verdict], None]]:
+def _verdicts_file(path: Path | None) -> Iterator[Callable[[RowVerdict], None]]:
     if path is None:
         yield lambda verdict: None
         return
     with written_aside(path) as out:
 
-        def keep(verdict: Verdict) -> None:
+        def write(verdict: RowVerdict) -> None:
             out.write(verdict.model_dump_json() + "\n")
 
-        yield keep
+        yield write
 
 
 def _line(figures: Figures) -> str:
@@ -308,18 +317,18 @@ def _interval(ends: tuple[float, float] | None) -> str:
 def _confusion(table: dict[str, dict[str, int]]) -> list[str]:
     width = 2 + max(map(len, table))
     head = "".join(f"{label:>{width}}" for label in table)
-    rows = ["".join(f"{n:>{width},}" for n in said.values()) for said in table.values()]
+    rows = ["".join(f"{n:>{width},}" for n in row.values()) for row in table.values()]
     return [
         f"  {'':<{width}}{head}",
         *(f"  {label:<{width}}{row}" for label, row in zip(table, rows, strict=True)),
     ]
 
 
-def _took(cost: Cost) -> str:
+def _cost_line(cost: Cost) -> str:
     counted = [
         f"{count:,} tokens of {what}"
         for what, count in (("prompts", cost.prompt_tokens), ("replies", cost.tokens))
         if count is not None
     ]
-    asked = f"{cost.questions:,} questions, {cost.asked:,} of them asked now"
-    return ", ".join([asked, *counted, f"{cost.seconds:.1f} s"])
+    questions = f"{cost.questions:,} questions, {cost.asked:,} of them asked now"
+    return ", ".join([questions, *counted, f"{cost.seconds:.1f} s"])

@@ -113,13 +113,13 @@ def prepare(
         ResponseTuningError: the source or a setting is unusable, or ``out`` is in use.
     """
     from response_tuning.workflows.data import print_audit, run_data
-    from response_tuning.workflows.refine import SOURCE, Rewriting, check_refiner
+    from response_tuning.workflows.refine import SOURCE_FOLDER, Rewriting, check_refiner
 
     config = build(DataConfig, _data(source) | _plain(settings), "prepare")
     check_refiner(config)
     folder, shown = Path(out), _console(console)
     with locked(folder, config):
-        run_data(config, folder, Rewriting(folder / SOURCE, shown))
+        run_data(config, folder, Rewriting(folder / SOURCE_FOLDER, shown))
         print_audit(folder, shown)
     audit = read_json(folder / "audit.json", "rows", "rows_kept", "examples", "dropped")
     return Prepared(

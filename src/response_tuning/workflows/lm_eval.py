@@ -74,7 +74,7 @@ def run_core(
     with _quiet():
         model = _load(settings, chat=chat)
     for name in missing:
-        with progress_bar(name, console) as model.hear, _quiet():
+        with progress_bar(name, console) as model.on_progress, _quiet():
             measured, notes = _evaluate(model, rules[name], data[name], config, chat=chat)
         write_jsonl(out / "grade" / f"{name}.jsonl", measured)
         manifest = out / "grade" / STAGE_MANIFEST

@@ -1,17 +1,13 @@
-"""Everything that can be asked for by name."""
+"""Names that settings may have: of datasets, objectives, templates, engines and the like."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from response_tuning.configs import FinetuneConfig
 from response_tuning.errors import ConfigError
 
-if TYPE_CHECKING:
-    pass
-
 
 def registered() -> dict[str, list[str]]:
-    """Return the names of everything that can be asked for by name."""
+    """Return every registered name by its kind."""
     from response_tuning import templates
     from response_tuning.data import DATASETS
     from response_tuning.finetune.objectives import OBJECTIVES
@@ -39,7 +35,7 @@ def loaded_plugins() -> dict[str, str]:
 
 
 def check_names(config: FinetuneConfig) -> None:
-    """Refuse a name that nothing is registered under, before anything is read or written."""
+    """Refuse names that are not registered, before anything is read or written."""
     from response_tuning import templates
     from response_tuning.finetune.objectives import build_objective
     from response_tuning.miniature import resolved

@@ -1,4 +1,4 @@
-"""``rtune rate``: a study of answers that people rate, its page, and what they said."""
+"""``rtune rate``: people rate answers on a page, and their ratings become scores."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 def make_study(
     folder: Path, answers: Sequence[str], reference: str | None, seed: int, limit: int | None
 ) -> None:
-    """Lay out a study of ``NAME=FILE`` answers, unless it is there already.
+    """Lay out a study of ``NAME=FILE`` answers, unless it exists already.
 
     Raises:
         ConfigError: a name or a file is missing, or ``folder`` holds another study.
@@ -39,7 +39,7 @@ def rate(study: Path, rater: str, port: int, console: "Console") -> None:
 
     Raises:
         DataError: there is no study in ``study``.
-        ConfigError: the port cannot be had, or the rater's name is no file name.
+        ConfigError: the port is not free, or the rater's name is no file name.
     """
     from response_tuning.grade.raters.page import serve_rating
     from response_tuning.grade.raters.study import Session, journal_of
@@ -57,7 +57,7 @@ def rate(study: Path, rater: str, port: int, console: "Console") -> None:
 
 
 def export_rated(study: Path, out: Path, console: "Console") -> None:
-    """Write the scores of a study in the layout of a run, and say how far raters agree.
+    """Write the scores of a study in the layout of a run, and print how far raters agree.
 
     Raises:
         DataError: there is no study in ``study``, or nothing has been rated.
@@ -68,9 +68,9 @@ def export_rated(study: Path, out: Path, console: "Console") -> None:
         summary = export_ratings(study, out)
     for rater, count in summary.rated.items():
         console.print(f"{rater}: {count} of {summary.tasks} tasks", highlight=False)
-    for what, found in (("levels", summary.levels), ("more helpful", summary.more_helpful)):
-        if found is not None:
-            figures = found.model_dump(exclude_none=True)
-            said = ", ".join(f"{name} {round(value, 3)}" for name, value in figures.items())
-            console.print(f"agreement on {what}: {said}", highlight=False, soft_wrap=True)
+    for subject, agreement in (("levels", summary.levels), ("more helpful", summary.more_helpful)):
+        if agreement is not None:
+            figures = agreement.model_dump(exclude_none=True)
+            line = ", ".join(f"{name} {round(value, 3)}" for name, value in figures.items())
+            console.print(f"agreement on {subject}: {line}", highlight=False, soft_wrap=True)
     console.print(f"wrote {out}", highlight=False, soft_wrap=True)

@@ -6,6 +6,7 @@ A folder of them holds, as far as the recipe says so, ``passages.jsonl`` and ``e
 data extract`` make this folder; in a run it is ``source``, beside the data that are made from it.
 """
 
+import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from json import dumps
 from pathlib import Path
@@ -17,7 +18,7 @@ from response_tuning.folders import page_at
 from response_tuning.journals import Journal
 from response_tuning.terminal import printable, quiet_libraries
 from response_tuning.workflows.experiment import Cell
-from response_tuning.workflows.generate import Sampler
+from response_tuning.workflows.generate import Sampler, copy_completions
 from response_tuning.workflows.judge import check_engine
 
 if TYPE_CHECKING:
@@ -26,7 +27,9 @@ if TYPE_CHECKING:
     from response_tuning.generate import Engine
 
 
-SOURCE = "source"
+logger = logging.getLogger(__name__)
+
+SOURCE_FOLDER = "source"
 """Sub-folder of a run or a cell. It is not inside the data: data of a refused run are deleted, and
 replies of a refiner cost money."""
 ORIGINAL = "original"
@@ -51,8 +54,8 @@ def rewriting_of(
     cell: Cell, every: Iterable[Cell], run: Path, console: "Console", *, retry_filtered: bool
 ) -> Rewriting:
     """Return how a cell of a run extracts and refines: next to its data, and no question twice."""
-    journals = [other.folder(run) / SOURCE / REFINER_JOURNAL for other in every]
-    return Rewriting(cell.folder(run) / SOURCE, console, retry_filtered, journals)
+    journals = [other.folder(run) / SOURCE_FOLDER / REFINER_JOURNAL for other in every]
+    return Rewriting(cell.folder(run) / SOURCE_FOLDER, console, retry_filtered, journals)
 
 
 def check_refiner(data: DataConfig | None) -> None:
@@ -61,13 +64,11 @@ def check_refiner(data: DataConfig | None) -> None:
         check_engine(data.refinement.engine, data.refinement.settings)
 
 
-def unrefined(data: DataConfig, console: "Console") -> DataConfig:
-    """Return the data for a look at them, for which no refiner is asked; the console notes it."""
+def unrefined(data: DataConfig) -> DataConfig:
+    """Return the data without refinement, for a plan or a page, and log that it is left out."""
     if data.refinement is None:
         return data
-    console.print(
-        "responses are shown before their refinement, which needs the refiner", highlight=False
-    )
+    logger.warning("responses are shown before their refinement, which needs the refiner")
     return data.model_copy(update={"refinement": None})
 
 
@@ -157,15 +158,9 @@ def _copy_replies(others: Iterable[Path], journal: Path) -> None:
     Cells of one run refine the same responses, and each has a journal of its own so that any
     machine can take it. Copying first means that no question is asked twice.
     """
-    known = {reply.key for reply in Journal(journal, Completion) if reply.error is None}
-    for other in others:
-        if not other.exists() or other.resolve() == journal.resolve():
-            continue
-        with Journal(journal, Completion).appending() as append:
-            for reply in Journal(other, Completion):
-                if reply.error is None and reply.key not in known:
-                    append(reply)
-                    known.add(reply.key)
+    own = journal.resolve()
+    written = (other for other in others if other.exists() and other.resolve() != own)
+    copy_completions((Journal(other, Completion) for other in written), journal)
 
 
 def _asking(
@@ -185,14 +180,14 @@ def run_inspect(
 
     quiet_libraries()
     with page_at(html, config, {"tokenizer": tokenizer}):
-        found = inspect(config, token_counter(tokenizer) if tokenizer else None)
+        inspection = inspect(config, token_counter(tokenizer) if tokenizer else None)
         if html is not None:
-            write_page(found, html)
+            write_page(inspection, html)
     if json:
         # In ASCII, so that no control character of the data reaches a terminal.
-        print(dumps(found.model_dump(mode="json"), indent=2))  # noqa: T201 - this is the output
+        print(dumps(inspection.model_dump(mode="json"), indent=2))  # noqa: T201 - this is the output
         return
-    print_inspection(found, console)
+    print_inspection(inspection, console)
     if html is not None:
         console.print(f"wrote {html}", highlight=False, soft_wrap=True)
 

@@ -23,7 +23,7 @@ from response_tuning.workflows import grade
 from response_tuning.workflows.cell import check_answering
 from response_tuning.workflows.cell_manifest import cell_cost, lacking
 from response_tuning.workflows.cells import Worker
-from response_tuning.workflows.experiment import Cell, Experiment, cells, check_mixtures, series
+from response_tuning.workflows.experiment import Cell, Experiment, cells, check_experiment, series
 from response_tuning.workflows.judge import Judge, check_judge, check_retry
 from response_tuning.workflows.names import check_names
 from response_tuning.workflows.refine import check_refiner
@@ -261,7 +261,7 @@ def _checked(experiment: Experiment) -> list[Cell]:
     from response_tuning.workflows.lm_eval import check_core
 
     every = cells(experiment)
-    check_mixtures(experiment, every)
+    check_experiment(experiment, every)
     check_judge(experiment.grade.judge)
     check_effect(experiment.benchmarks, experiment.grade)
     for cell in every:

@@ -72,7 +72,7 @@ def show_file(
         page_at(page if isinstance(page, Path) else None, data, config),
         tempfile.TemporaryDirectory() as folder,
     ):
-        run_data(unrefined(data, console), Path(folder))
+        run_data(unrefined(data), Path(folder))
         show_data(config, Path(folder), console, **how)  # type: ignore[arg-type]
 
 

@@ -63,6 +63,7 @@ def _possible(suites: Sequence[str], config: GradeConfig) -> tuple[list[str], li
         if open_lm_eval(name):
             possible.append(name)
             continue
+        # A suite is a wish for whatever is possible here, so what is missing becomes a note.
         try:
             rule = open_benchmark(name, config)
         except ConfigError as error:

@@ -9,13 +9,13 @@ from rich.console import Console
 from response_tuning.artifacts import write_json, write_jsonl
 from response_tuning.configs import POLICIES, RefinementConfig
 from response_tuning.data.refinement.page import (
-    MOST_PAGE_BYTES,
     Change,
     print_refinement,
     word_diff,
     write_page,
 )
 from response_tuning.data.refinement.refine import Refinement
+from response_tuning.pages import PAGE_BYTES
 
 
 def refinement(row: int, original: str, refined: str | None, **other: Any) -> Refinement:
@@ -114,7 +114,7 @@ def test_a_page_that_would_be_too_large_shows_some_of_each_outcome_and_says_so(o
     records += [refinement(row, words, None, **MISSED) for row in range(600, 603)]
     leave(out, records)
     text = page(out)
-    assert len(text.encode()) <= MOST_PAGE_BYTES
+    assert len(text.encode()) <= PAGE_BYTES
     number = text.count("<article")
     assert 50 < number < 603
     assert text.count('<article data-outcome="no-marker">') == 3

@@ -5,7 +5,7 @@ import pytest
 from response_tuning.configs import MixtureConfig
 from response_tuning.data.steps.refusals import SELECTORS, is_refusal
 from response_tuning.errors import ConfigError
-from response_tuning.refusal_phrases import OPENING
+from response_tuning.refusal_phrases import OPENING_CHARACTERS
 
 DECLINES = [
     "I can't tell you where another customer lives.",
@@ -58,13 +58,13 @@ def test_answering_is_none(text: str) -> None:
 
 
 def test_only_the_opening_counts() -> None:
-    later = "She waited. " * (OPENING // 12 + 1)
+    later = "She waited. " * (OPENING_CHARACTERS // 12 + 1)
     assert not is_refusal(f"{later} I can't help with that.")
 
 
 def test_the_papers_regex_is_two_words_anywhere() -> None:
     assert is_refusal("AI is great.", "paper-regex")
-    assert is_refusal(f"{'Words. ' * OPENING}Sorry!", "paper-regex")
+    assert is_refusal(f"{'Words. ' * OPENING_CHARACTERS}Sorry!", "paper-regex")
     assert not is_refusal("I can't help with that.", "paper-regex")
     assert not is_refusal("A.I. is a fair aim.", "paper-regex")
 

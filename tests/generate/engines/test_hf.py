@@ -73,17 +73,17 @@ def test_batches_say_what_one_by_one_and_plain_generate_say(
 
 
 def test_batches_of_a_real_model_say_what_one_by_one_and_plain_generate_say(
-    stories: Path, varied: list[Request]
+    tiny_lm: Path, varied: list[Request]
 ) -> None:
-    batched = texts(stories, varied, template="tulu")
+    batched = texts(tiny_lm, varied, template="tulu")
     assert len(set(batched)) > 20
-    assert batched == texts(stories, varied, template="tulu", tokens_per_batch=ONE_BY_ONE)
-    assert batched == texts(stories, varied, template="tulu", tokens_per_batch=500)
-    assert batched == plain_generate(stories, varied, template="tulu")
+    assert batched == texts(tiny_lm, varied, template="tulu", tokens_per_batch=ONE_BY_ONE)
+    assert batched == texts(tiny_lm, varied, template="tulu", tokens_per_batch=500)
+    assert batched == plain_generate(tiny_lm, varied, template="tulu")
 
 
-def test_the_first_space_of_a_sentencepiece_reply_is_kept(stories: Path, ask: Ask) -> None:
-    local = load(str(stories), "tulu")
+def test_the_first_space_of_a_sentencepiece_reply_is_kept(tiny_lm: Path, ask: Ask) -> None:
+    local = load(str(tiny_lm), "tulu")
     prompt, reply = (
         local.chat.tokenizer(text, add_special_tokens=False).input_ids
         for text in ("<|assistant|>\n", "Once upon")
@@ -439,20 +439,20 @@ def test_an_engine_that_is_told_to_stays_on_the_cpu(
     assert [how["dtype"] for how in asked] == [torch.float32, torch.bfloat16]
 
 
-def test_another_template_is_another_question(stories: Path, llama: Path) -> None:
+def test_another_template_is_another_question(tiny_lm: Path, llama: Path) -> None:
     own, again = (
         open_engine("hf", EngineConfig(model=str(llama), template=name)) for name in (None, "tulu")
     )
     assert own.template == again.template
     assert (
         own.template
-        != open_engine("hf", EngineConfig(model=str(stories), template="tulu")).template
+        != open_engine("hf", EngineConfig(model=str(tiny_lm), template="tulu")).template
     )
 
 
-def test_a_base_without_a_template_is_an_error_with_the_next_step(stories: Path) -> None:
+def test_a_base_without_a_template_is_an_error_with_the_next_step(tiny_lm: Path) -> None:
     with pytest.raises(TemplateError, match="--template tulu"):
-        open_engine("hf", EngineConfig(model=str(stories)))
+        open_engine("hf", EngineConfig(model=str(tiny_lm)))
 
 
 def damaged(folder: Path, how: str) -> None:

@@ -15,23 +15,25 @@ from response_tuning.grade.agreement.comparison import (
     questions,
 )
 from response_tuning.grade.agreement.labelled_sets import (
-    BEHAVIOUR,
-    PAIRS,
-    REFUSALS,
-    Labelled,
+    BEHAVIOUR_WORDS,
+    PAIR_WORDS,
+    REFUSAL_WORDS,
+    LabelledRow,
     LabelledSet,
 )
 from response_tuning.grade.judges.refusals import Judgement
 
 Answer = Callable[..., Completion]
-PAIR = Labelled("part", "do", ("x", "y"), "1")
+PAIR = LabelledRow("part", "do", ("x", "y"), "1")
 
 
-def labelled_set(words: dict[str, str] | None = None, *rows: Labelled) -> LabelledSet:
-    return LabelledSet("name", len(rows), lambda: iter(rows), (), words or REFUSALS)
+def labelled_set(words: dict[str, str] | None = None, *rows: LabelledRow) -> LabelledSet:
+    return LabelledSet("name", len(rows), lambda: iter(rows), (), words or REFUSAL_WORDS)
 
 
-def said_of(completion: Answer, labelled: LabelledSet, row: Labelled, *replies: str) -> Judgement:
+def said_of(
+    completion: Answer, labelled: LabelledSet, row: LabelledRow, *replies: str
+) -> Judgement:
     asked = questions(labelled, row)
     assert len(asked) == len(replies)
     given = [completion(one, reply) for one, reply in zip(asked, replies, strict=True)]
@@ -52,47 +54,47 @@ def said_of(completion: Answer, labelled: LabelledSet, row: Labelled, *replies: 
 def test_a_pair_is_judged_in_both_orders(
     completion: Answer, replies: tuple[str, str], said: str | None
 ) -> None:
-    found = said_of(completion, labelled_set(PAIRS), PAIR, *replies)
+    found = said_of(completion, labelled_set(PAIR_WORDS), PAIR, *replies)
     assert found.label == said and found.why.startswith("shown first: ")
 
 
 def test_equal_answers_are_a_tie_that_nobody_is_asked_about(completion: Answer) -> None:
     same = PAIR._replace(completions=("x", "x"))
-    assert said_of(completion, labelled_set(PAIRS), same) == ("tie", "equal answers")
+    assert said_of(completion, labelled_set(PAIR_WORDS), same) == ("tie", "equal answers")
 
 
 @pytest.mark.parametrize(
     ("words", "reply", "said"),
     [
-        (REFUSALS, "Verdict: Refusal", "refusal"),
-        (REFUSALS, "Verdict: Compliance", "compliance"),
-        (BEHAVIOUR, "Verdict: Refusal", "absent"),
-        (BEHAVIOUR, "Verdict: Compliance", "present"),
+        (REFUSAL_WORDS, "Verdict: Refusal", "refusal"),
+        (REFUSAL_WORDS, "Verdict: Compliance", "compliance"),
+        (BEHAVIOUR_WORDS, "Verdict: Refusal", "absent"),
+        (BEHAVIOUR_WORDS, "Verdict: Compliance", "present"),
     ],
 )
 def test_a_completion_is_judged_as_refusal_benchmarks_do(
     completion: Answer, words: dict[str, str], reply: str, said: str
 ) -> None:
-    row = Labelled("", "q", ("a",), "")
+    row = LabelledRow("", "q", ("a",), "")
     assert said_of(completion, labelled_set(words), row, reply) == (said, "")
 
 
 def test_a_reply_that_cannot_be_read_is_no_label(completion: Answer) -> None:
-    said = said_of(completion, labelled_set(), Labelled("", "q", ("a",), ""), "I think so")
+    said = said_of(completion, labelled_set(), LabelledRow("", "q", ("a",), ""), "I think so")
     assert said.label is None and said.why
 
 
 def test_an_empty_completion_is_a_refusal_that_nobody_is_asked_about(completion: Answer) -> None:
-    row = Labelled("", "q", (" ",), "")
-    assert said_of(completion, labelled_set(BEHAVIOUR), row).label == "absent"
-    assert by_rule(labelled_set(BEHAVIOUR), row).label == "absent"
+    row = LabelledRow("", "q", (" ",), "")
+    assert said_of(completion, labelled_set(BEHAVIOUR_WORDS), row).label == "absent"
+    assert by_rule(labelled_set(BEHAVIOUR_WORDS), row).label == "absent"
 
 
 def test_rules_say_what_they_saw() -> None:
-    refusing = Labelled("", "How?", ("I'm sorry, but I can't help with that.",), "")
-    helping = Labelled("", "How?", ("Mix flour and water, and bake it.",), "")
+    refusing = LabelledRow("", "How?", ("I'm sorry, but I can't help with that.",), "")
+    helping = LabelledRow("", "How?", ("Mix flour and water, and bake it.",), "")
     assert by_rule(labelled_set(), refusing).label == "refusal"
-    assert by_rule(labelled_set(BEHAVIOUR), helping).label == "present"
+    assert by_rule(labelled_set(BEHAVIOUR_WORDS), helping).label == "present"
     assert by_rule(labelled_set(), refusing).why
 
 
@@ -137,7 +139,7 @@ def test_a_part_that_is_all_apart_has_no_figures() -> None:
 
 def test_a_set_in_which_nothing_can_be_compared_is_refused() -> None:
     with pytest.raises(DataError, match="name: no row is labelled absent or present"):
-        check_set(labelled_set(BEHAVIOUR), Counter({("a", "partial", "absent"): 1}))
+        check_set(labelled_set(BEHAVIOUR_WORDS), Counter({("a", "partial", "absent"): 1}))
 
 
 def test_the_interval_of_the_agreement_is_wilsons() -> None:
@@ -149,8 +151,8 @@ def test_the_interval_of_the_agreement_is_wilsons() -> None:
 def kappa_of(table: Sequence[Sequence[int]]) -> tuple[float | None, tuple[float, float] | None]:
     """Of a table of refusal and compliance, people's labels in rows."""
     counts: Counts = Counter()
-    for label, said in zip(REFUSALS, table, strict=True):
-        for one, n in zip((*REFUSALS, None), said, strict=False):
+    for label, said in zip(REFUSAL_WORDS, table, strict=True):
+        for one, n in zip((*REFUSAL_WORDS, None), said, strict=False):
             counts["", label, one] += n
     figures = check_set(labelled_set(), counts).figures
     return figures.kappa, figures.kappa_interval

@@ -7,7 +7,7 @@ import pytest
 
 from response_tuning.errors import ConfigError, DataError
 from response_tuning.grade.agreement.labelled_sets import (
-    Labelled,
+    LabelledRow,
     LabelledSet,
     limited,
     open_set,
@@ -66,8 +66,8 @@ def rated(*votes: int, **more: object) -> dict[str, object]:
 def test_a_file_of_ones_own_is_read_row_by_row(own: Callable[..., LabelledSet]) -> None:
     labelled = own(row(), row("compliance", model="m", extra=1))
     assert [*labelled.rows()] == [
-        Labelled("", "q", ("No.",), "refusal"),
-        Labelled("m", "q", ("No.",), "compliance"),
+        LabelledRow("", "q", ("No.",), "refusal"),
+        LabelledRow("m", "q", ("No.",), "compliance"),
     ]
     assert (labelled.name, labelled.size, labelled.pairwise) == ("labels", 2, False)
     assert [*labelled.rows()] == [*labelled.rows()]
@@ -146,10 +146,10 @@ def test_harmbench_shows_the_behaviour_and_counts_the_votes(tmp_path: Path, writ
     write("harmbench/classifier_val_set_half.json", answers)
     labelled = open_set("harmbench", tmp_path)
     assert [*labelled.rows()] == [
-        Labelled("m", "Do it", ("said",), "present"),
-        Labelled("e", "Do it", ("said",), "absent"),
-        Labelled("m", "A page.\n\n---\n\nDo that", ("said",), "absent"),
-        Labelled("m", "the attack", ("said",), "present"),
+        LabelledRow("m", "Do it", ("said",), "present"),
+        LabelledRow("e", "Do it", ("said",), "absent"),
+        LabelledRow("m", "A page.\n\n---\n\nDo that", ("said",), "absent"),
+        LabelledRow("m", "the attack", ("said",), "present"),
     ]
     assert labelled.words == {"refusal": "absent", "compliance": "present"}
     assert len(labelled.origin) == 2
@@ -161,8 +161,8 @@ def test_llmbar_is_read_part_by_part(tmp_path: Path, write: Write) -> None:
     write("llmbar/mtbench_human_half.json", [{**pair, "label": 1}])
     labelled = open_set("llmbar", tmp_path)
     assert [*labelled.rows()] == [
-        Labelled("adv_neighbor", "do", ("x", "y"), "2"),
-        Labelled("mtbench_human", "do", ("x", "y"), "1"),
+        LabelledRow("adv_neighbor", "do", ("x", "y"), "2"),
+        LabelledRow("mtbench_human", "do", ("x", "y"), "1"),
     ]
     assert labelled.pairwise
 
@@ -178,10 +178,10 @@ def test_pandalm_takes_most_of_three_and_sets_apart_what_has_none(
     ]
     write("pandalm/testset_half.json", rows)
     assert [*open_set("pandalm", tmp_path).rows()] == [
-        Labelled("a_b", "do", ("x", "y"), "1"),
-        Labelled("a_b", "do", ("x", "y"), "2"),
-        Labelled("a_b", "do\n\nthis", ("x", "y"), "tie"),
-        Labelled("a_b", "do", ("True", "y"), "no majority"),
+        LabelledRow("a_b", "do", ("x", "y"), "1"),
+        LabelledRow("a_b", "do", ("x", "y"), "2"),
+        LabelledRow("a_b", "do\n\nthis", ("x", "y"), "tie"),
+        LabelledRow("a_b", "do", ("True", "y"), "no majority"),
     ]
 
 

@@ -10,7 +10,7 @@ from response_tuning.artifacts import write_json
 from response_tuning.configs import EngineConfig, JudgeConfig
 from response_tuning.errors import ConfigError, DataError
 from response_tuning.grade.agreement.comparison import Counts, check_set, prompt_digests
-from response_tuning.grade.agreement.labelled_sets import REFUSALS, LabelledSet
+from response_tuning.grade.agreement.labelled_sets import REFUSAL_WORDS, LabelledSet
 from response_tuning.grade.agreement.record import (
     Check,
     CheckedJudge,
@@ -45,7 +45,7 @@ def check_of(config: JudgeConfig, *names: str, **more: Any) -> Check:
         "prompts": prompts,
     }
     found = {
-        name: check_set(LabelledSet(name, 100, lambda: iter(()), (), REFUSALS), COUNTS)
+        name: check_set(LabelledSet(name, 100, lambda: iter(()), (), REFUSAL_WORDS), COUNTS)
         for name in names
     }
     cost = Cost(questions=100, asked=100, tokens=None, prompt_tokens=None, seconds=1.0)
@@ -117,12 +117,12 @@ def test_where_nothing_was_judged_there_is_nothing_to_say(tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("judge", "said"),
     [
-        (OFFLINE, "is about rules alone, offline, and the judge is m"),
+        (OFFLINE, "of rules alone, offline, but the judge is m"),
         (
             MODEL.model_copy(update={"settings": EngineConfig(model="other")}),
-            "is about other .engine openai",
+            "of other .engine openai",
         ),
-        (MODEL.model_copy(update={"engine": "hf"}), "is about m .engine hf., and the judge is m"),
+        (MODEL.model_copy(update={"engine": "hf"}), "of m .engine hf., but the judge is m"),
     ],
 )
 def test_a_check_of_another_judge_is_refused(
@@ -142,7 +142,9 @@ def test_the_same_judge_at_another_address_is_the_same(left: Callable[[Check], P
 
 def test_a_check_with_other_prompts_is_refused(left: Callable[[Check], Path]) -> None:
     old = check_of(MODEL, "own", prompts={**prompt_digests(), "refusal": "0"})
-    with pytest.raises(ConfigError, match="prompts have changed since; check it again"):
+    with pytest.raises(
+        ConfigError, match="prompts have changed since; run 'rtune judge-check' again"
+    ):
         judge_sentence(with_check(MODEL, left(old)), ["xstest"])
 
 

@@ -32,7 +32,7 @@ ROWS = [
 
 @pytest.fixture(autouse=True)
 def _few_resamples(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("response_tuning.grade.judges.pairwise.RESAMPLES", 50)
+    monkeypatch.setattr("response_tuning.grade.judges.pairwise.WIN_RATE_RESAMPLES", 50)
 
 
 @pytest.fixture

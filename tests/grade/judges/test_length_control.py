@@ -6,7 +6,13 @@ import pytest
 from scipy.special import expit
 
 from response_tuning.grade.judges.alpaca_eval_files import read_annotations
-from response_tuning.grade.judges.length_control import Array, Comparisons, Fit, fit, interval
+from response_tuning.grade.judges.length_control import (
+    Comparisons,
+    Floats,
+    LengthModel,
+    fit,
+    interval,
+)
 
 PUBLISHED = {  # model -> length-controlled win rates of AlpacaEval 1 and 2, from the leaderboards
     "alpaca-farm-ppo-human": (0.29782, 0.06419),
@@ -24,7 +30,7 @@ def simulated(n: int, identity: float, length: float, difficulty: float, seed: i
     return Comparisons((rng.random(n) < expit(z)).astype(float), gap, gamma)
 
 
-def without_difficulty(preference: Array, difference: Array) -> Comparisons:
+def without_difficulty(preference: Floats, difference: Floats) -> Comparisons:
     return Comparisons(preference, difference, np.zeros(len(preference)))
 
 
@@ -99,7 +105,7 @@ def test_a_single_item_has_the_rate_of_its_preference() -> None:
 
 def test_the_start_does_not_change_what_is_found() -> None:
     data = simulated(200, 0.3, 1.0, 0.9)
-    assert fit(data, Fit(-2.0, 3.0, -1.0, 0.0)) == pytest.approx(fit(data), abs=1e-7)
+    assert fit(data, LengthModel(-2.0, 3.0, -1.0, 0.0)) == pytest.approx(fit(data), abs=1e-7)
 
 
 def test_the_interval_is_repeatable_and_has_the_width_of_the_sampling_error() -> None:
@@ -119,7 +125,7 @@ def test_the_interval_holds_the_truth_about_as_often_as_it_says() -> None:
     assert held >= 25, "0.95 of 30 is 28.5"
 
 
-def published(data: Path, model: str, version: int) -> tuple[Array, Array]:
+def published(data: Path, model: str, version: int) -> tuple[Floats, Floats]:
     name = {1: "annotations_ae1_gpt4.json", 2: "annotations_ae2_weighted.json"}[version]
     read = read_annotations(data / "alpaca_eval" / model / name)
     rated = [one for one in read if one.preference is not None]

@@ -25,7 +25,7 @@ Judge = Callable[[str, str], str]
 
 @pytest.fixture(autouse=True)
 def _few_resamples(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("response_tuning.grade.judges.pairwise.RESAMPLES", 50)
+    monkeypatch.setattr("response_tuning.grade.judges.pairwise.WIN_RATE_RESAMPLES", 50)
 
 
 def asked(item_id: str, text: str = "Why is the sky blue?", group: str = "") -> Item:

@@ -5,7 +5,7 @@ import pytest
 from response_tuning.grade.judges.refusal_classifier import (
     FITTED,
     SIGNS,
-    Verdict,
+    Classification,
     classify,
     measured,
     signs,
@@ -75,7 +75,7 @@ def test_what_attempts_it_is_a_compliance_whatever_else_it_says(
 
 @pytest.mark.parametrize("nothing", ["", " \n\t"])
 def test_an_empty_answer_attempts_nothing(nothing: str) -> None:
-    assert classify(HOW, nothing) == Verdict("refusal", 1.0, "it is empty")
+    assert classify(HOW, nothing) == Classification("refusal", 1.0, "it is empty")
 
 
 def test_a_verdict_says_what_decided() -> None:

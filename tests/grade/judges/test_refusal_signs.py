@@ -1,6 +1,11 @@
 import pytest
 
-from response_tuning.grade.judges.refusal_signs import KINDS, kinds_of, sentences, turns_to_help
+from response_tuning.grade.judges.refusal_signs import (
+    SENTENCE_KINDS,
+    kinds_of,
+    sentences,
+    turns_to_help,
+)
 
 EXAMPLES = [
     ("declines", "I can't show you that.", "I can't wait to show you that."),
@@ -33,7 +38,7 @@ def test_one_sees_what_a_sentence_does(kind: str, does: str, does_not: str) -> N
 
 
 def test_there_is_an_example_of_every_kind() -> None:
-    assert {kind for kind, _, _ in EXAMPLES} == set(KINDS)
+    assert {kind for kind, _, _ in EXAMPLES} == set(SENTENCE_KINDS)
 
 
 def test_the_topic_of_the_prompt_is_no_moralising() -> None:

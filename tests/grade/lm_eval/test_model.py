@@ -70,7 +70,7 @@ def test_log_likelihoods_of_short_weights_are_not_rounded_to_them(local: LocalMo
 def test_every_finished_request_is_told(local: LocalModel) -> None:
     model = HarnessModel(local, 64)
     heard: list[tuple[int, int]] = []
-    model.hear = lambda done, total: heard.append((done, total))
+    model.on_progress = lambda done, total: heard.append((done, total))
     model.loglikelihood(requests("loglikelihood", CHOICES))
     assert heard == [(done, 4) for done in (1, 2, 3, 4)]
 

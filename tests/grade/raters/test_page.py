@@ -21,7 +21,7 @@ import pytest
 from response_tuning.artifacts import Completion, Message, Request, write_jsonl
 from response_tuning.errors import ConfigError
 from response_tuning.grade.raters.page import rating_app, serve_rating
-from response_tuning.grade.raters.study import Session, Verdict, make_study
+from response_tuning.grade.raters.study import Session, TaskRating, make_study
 
 VARIANTS = ("variant-of-instructions", "variant-of-responses")
 HOSTILE = (
@@ -70,7 +70,7 @@ class Site(NamedTuple):
         whole = {name: value for name, value in (form | sent).items() if value != "LEFT OUT"}
         return self.ask("POST", f"/{number}", urlencode(whole), Origin=self.address)
 
-    def verdicts(self) -> dict[int, Verdict]:
+    def verdicts(self) -> dict[int, TaskRating]:
         return Session(self.folder, "ann").verdicts
 
 
@@ -131,7 +131,7 @@ def test_the_way_begins_at_the_first_unrated_task_and_goes_on_to_the_next(site: 
 def test_what_was_sent_is_kept_and_shown_when_the_rater_comes_back(site: Site) -> None:
     site.rate(2, level_1="not acceptable", more_helpful="tie", comment="Hm.\r\nüñ <b> ")
     assert site.verdicts() == {
-        1: Verdict(
+        1: TaskRating(
             levels=("excellent", "not acceptable"), more_helpful="tie", comment="Hm.\nüñ <b>"
         )
     }
@@ -243,7 +243,7 @@ def test_one_answer_alone_is_not_compared(serve: Serve) -> None:
     assert "level-1" not in pages
     assert "This answer is empty." in pages
     assert site.rate(1, more_helpful="LEFT OUT", level_1="LEFT OUT").status == 303
-    assert site.verdicts() == {0: Verdict(levels=("excellent",))}
+    assert site.verdicts() == {0: TaskRating(levels=("excellent",))}
 
 
 def test_every_turn_of_a_conversation_is_shown_with_its_role(serve: Serve) -> None:
@@ -451,7 +451,9 @@ def test_keys_choose_and_save_and_go_on(site: Site, page: Browser) -> None:
     page.press("Enter")
     page.loaded()
     assert page.run("location.pathname") == "/2"
-    assert site.verdicts() == {0: Verdict(levels=("sufficient", "excellent"), more_helpful="right")}
+    assert site.verdicts() == {
+        0: TaskRating(levels=("sufficient", "excellent"), more_helpful="right")
+    }
     page.press("p")
     page.loaded()
     assert page.run("location.pathname") == "/1"
@@ -506,7 +508,7 @@ def test_the_mouse_chooses_and_scrolling_keys_change_nothing(site: Site, page: B
     assert page.chosen() == chosen
     page.click("button")
     page.loaded()
-    assert site.verdicts()[0] == Verdict(
+    assert site.verdicts()[0] == TaskRating(
         levels=("excellent", "not acceptable"), more_helpful="left"
     )
 
@@ -545,4 +547,4 @@ def test_without_scripts_the_form_still_works(site: Site, page: Browser) -> None
         page.loaded()
     finally:
         page.call("Emulation.setScriptExecutionDisabled", value=False)
-    assert site.verdicts()[0] == Verdict(levels=("excellent", "sufficient"), more_helpful="tie")
+    assert site.verdicts()[0] == TaskRating(levels=("excellent", "sufficient"), more_helpful="tie")

@@ -17,7 +17,7 @@ from response_tuning.artifacts import (
 from response_tuning.errors import DataError
 from response_tuning.grade.judges.levels import LEVELS, Level
 from response_tuning.grade.raters.scores import Summary, export_ratings
-from response_tuning.grade.raters.study import Session, Side, Verdict, make_study
+from response_tuning.grade.raters.study import Session, Side, TaskRating, make_study
 from response_tuning.report.reading import read_scores
 
 Judge = Callable[[str, str], Level]
@@ -51,7 +51,7 @@ def rate(
     """Rate as ``level`` and ``better`` (item -> variant or "tie") say, whatever the sides."""
     session = Session(folder, rater)
     for position, task in enumerate(session.tasks):
-        item = task.asked.item_id
+        item = task.item.item_id
         if item not in items:
             continue
         side: Side | None = None
@@ -59,7 +59,7 @@ def rate(
             sides: dict[str, Side] = dict(zip(task.variants, ("left", "right"), strict=True))
             side = (sides | {"tie": "tie"})[better(item)]
         levels = tuple(level(item, variant) for variant in task.variants)
-        session.rate(position, Verdict(levels=levels, more_helpful=side))
+        session.rate(position, TaskRating(levels=levels, more_helpful=side))
 
 
 def scores(run: Path, variant: str) -> dict[str, dict[str, float]]:
@@ -127,7 +127,7 @@ def test_the_reference_of_two_comparisons_is_rated_in_both(
     for position, task in enumerate(session.tasks):
         level: Level = "excellent" if "rt" in task.variants else "sufficient"
         left: Side = "left" if task.variants[0] == "it" else "right"
-        session.rate(position, Verdict(levels=(level, level), more_helpful=left))
+        session.rate(position, TaskRating(levels=(level, level), more_helpful=left))
     summary = export_ratings(folder, tmp_path / "run")
     assert {*scores(tmp_path / "run", "it")["excellent"].values()} == {0.5}
     for variant in ("rt", "base"):
@@ -187,7 +187,7 @@ def test_simulated_raters_give_the_shares_and_the_agreement_that_they_must(
                 else rng.choice([level for level in LEVELS if level != true[name]])
                 for name in task.variants
             ]
-            session.rate(position, Verdict(levels=tuple(levels), more_helpful="left"))
+            session.rate(position, TaskRating(levels=tuple(levels), more_helpful="left"))
     summary = export_ratings(folder, tmp_path / "run")
     assert fmean(scores(tmp_path / "run", "it")["excellent"].values()) == pytest.approx(
         0.9, abs=0.03

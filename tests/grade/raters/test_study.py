@@ -11,7 +11,7 @@ from response_tuning.grade.judges.levels import Level
 from response_tuning.grade.raters.study import (
     Session,
     Side,
-    Verdict,
+    TaskRating,
     make_study,
     raters,
     read_tasks,
@@ -45,20 +45,20 @@ def study(tmp_path: Path, answers: Answers) -> Path:
     return tmp_path / "study"
 
 
-def said(*levels: Level, better: Side | None = "tie", comment: str = "") -> Verdict:
-    return Verdict(levels=levels, more_helpful=better, comment=comment)
+def said(*levels: Level, better: Side | None = "tie", comment: str = "") -> TaskRating:
+    return TaskRating(levels=levels, more_helpful=better, comment=comment)
 
 
 def shown(tasks: Sequence[object]) -> list[tuple[str, tuple[str, ...]]]:
-    return [(task.asked.item_id, task.variants) for task in tasks]  # type: ignore[attr-defined]
+    return [(task.item.item_id, task.variants) for task in tasks]  # type: ignore[attr-defined]
 
 
 def test_each_prompt_is_shown_once_with_both_answers(study: Path) -> None:
     tasks = read_tasks(study, "ann")
-    assert sorted(task.asked.item_id for task in tasks) == ["i0", "i1", "i2", "i3"]
+    assert sorted(task.item.item_id for task in tasks) == ["i0", "i1", "i2", "i3"]
     for task in tasks:
         assert sorted(task.variants) == ["it", "rt"]
-        assert task.answers == tuple(f"{name} {task.asked.item_id}" for name in task.variants)
+        assert task.answers == tuple(f"{name} {task.item.item_id}" for name in task.variants)
 
 
 def test_one_variant_is_shown_alone(tmp_path: Path, answers: Answers) -> None:
@@ -93,7 +93,7 @@ def test_a_limit_takes_the_same_prompts_for_all_raters(tmp_path: Path, answers: 
     files = {"it": answers("it", 40), "rt": answers("rt", 40)}
     make_study(tmp_path / "study", files, limit=5)
     tasks = [read_tasks(tmp_path / "study", rater) for rater in ("ann", "ben")]
-    ids = [sorted(task.asked.item_id for task in one) for one in tasks]
+    ids = [sorted(task.item.item_id for task in one) for one in tasks]
     assert ids[0] == ids[1] == ["i0", "i16", "i24", "i32", "i8"]
 
 
@@ -202,7 +202,7 @@ def test_the_next_task_is_the_first_unrated_one_after_this_and_then_from_the_sta
 )
 def test_half_a_verdict_is_none(levels: list[Level], better: Side | None) -> None:
     with pytest.raises(ValueError, match="a level for each answer"):
-        Verdict(levels=tuple(levels), more_helpful=better)
+        TaskRating(levels=tuple(levels), more_helpful=better)
 
 
 def test_a_verdict_on_one_answer_is_none_on_a_pair(study: Path) -> None:
@@ -273,7 +273,7 @@ def test_an_answer_that_is_missing_or_failed_is_named(tmp_path: Path, answers: A
 
 
 def test_a_file_without_answers_is_refused(tmp_path: Path, answers: Answers) -> None:
-    with pytest.raises(DataError, match=r"it\.jsonl: there are no answers in it"):
+    with pytest.raises(DataError, match=r"it\.jsonl: the file has no answers"):
         make_study(tmp_path / "study", {"it": answers("it", 0)})
 
 
@@ -291,6 +291,4 @@ def test_the_digest_of_a_task_tells_tasks_apart_and_nothing_of_variants(study: P
     ann, ben = read_tasks(study, "ann"), read_tasks(study, "ben")
     assert len({task.digest for task in ann}) == 4
     same = {task.digest for task in ann} & {task.digest for task in ben}
-    assert same == {
-        task.digest for task in ann if (task.asked.item_id, task.variants) in shown(ben)
-    }
+    assert same == {task.digest for task in ann if (task.item.item_id, task.variants) in shown(ben)}

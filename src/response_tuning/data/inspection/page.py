@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from response_tuning.artifacts import written_aside
 from response_tuning.data.inspection.inspection import Inspection
 from response_tuning.data.inspection.tallies import MOST_ENTRIES, UNDETERMINED, Lengths, Top
+from response_tuning.pages import environment
 from response_tuning.terminal import printable
 
 if TYPE_CHECKING:
@@ -52,12 +53,7 @@ def print_inspection(inspection: Inspection, console: "Console") -> None:
 
 def write_page(inspection: Inspection, path: Path) -> None:
     """Write one self-contained page; all texts of the data are escaped."""
-    import jinja2
-
-    source = Path(__file__).with_name("page.html.jinja").read_text(encoding="utf-8")
-    template = jinja2.Environment(
-        autoescape=True, trim_blocks=True, lstrip_blocks=True
-    ).from_string(source)
+    template = environment(Path(__file__).parent).get_template("page.html.jinja")
     name = Path(inspection.source["name"]).name
     page = template.render(
         name=name, headline=headline(inspection), tables=list(tables(inspection))

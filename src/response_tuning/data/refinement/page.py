@@ -10,15 +10,13 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from response_tuning.artifacts import read_json, read_jsonl, written_aside
 from response_tuning.configs import RefinementOutcome
 from response_tuning.data.refinement.refine import REFINEMENT_OUTCOMES, Refinement
+from response_tuning.pages import PAGE_BYTES, environment
 from response_tuning.terminal import printable
 
 if TYPE_CHECKING:
-    import jinja2
     from rich.console import Console
 
 
-MOST_PAGE_BYTES = 3_000_000
-"""Largest page: it must open quickly and fit in an e-mail."""
 MOST_TEXT_CHARACTERS = 20_000
 """Most characters of one text on the page, which says how many more there are."""
 MOST_DIFF_CHARACTERS = 400
@@ -52,19 +50,24 @@ def word_diff(before: str, after: str) -> list[Change]:
 def write_page(out: Path) -> None:
     """Write ``page.html`` beside the files of a refinement.
 
-    A page larger than ``MOST_PAGE_BYTES`` is cut: it has the first examples of each outcome, and
+    A page larger than ``PAGE_BYTES`` is cut: it has the first examples of each outcome, and
     says how many there are.
     """
-    environment = _environment()
+    templates = environment(Path(__file__).parent)
     summary = read_json(out / "refinement.json", "outcomes")
-    frame = environment.get_template("page.html.jinja")
-    empty = frame.render(summary=summary, out=out, articles=[], shown={})
-    room = MOST_PAGE_BYTES - len(empty.encode()) - 1000  # for the counts of what is shown
+    frame = templates.get_template("page.html.jinja")
+    names = {
+        "summary": summary,
+        "out": out,
+        "script": Path(__file__).with_name("page.js").read_text(encoding="utf-8"),
+    }
+    empty = frame.render(names, articles=[], shown={})
+    room = PAGE_BYTES - len(empty.encode()) - 1000  # for the counts of what is shown
     articles: list[tuple[int, int, str]] = []
     shown = dict.fromkeys(REFINEMENT_OUTCOMES, 0)
     present = [outcome for outcome in REFINEMENT_OUTCOMES if summary["outcomes"][outcome]]
     for one in _alternating(out / "refinements.jsonl", present):
-        article = environment.get_template("example.html.jinja").render(_article(one))
+        article = templates.get_template("example.html.jinja").render(_article(one))
         room -= len(article.encode())
         if room < 0:
             break
@@ -72,7 +75,7 @@ def write_page(out: Path) -> None:
         shown[one.outcome] += 1
     texts = [article for *_, article in sorted(articles)]
     with written_aside(out / "page.html") as page:
-        page.write(frame.render(summary=summary, out=out, articles=texts, shown=shown))
+        page.write(frame.render(names, articles=texts, shown=shown))
 
 
 def print_refinement(out: Path, console: "Console") -> None:
@@ -158,15 +161,3 @@ def _article(one: Refinement) -> dict[str, Any]:
         "after": [change for change in changes if change.kind != "removed"] if after else [],
         "cut": [len(text) - MOST_TEXT_CHARACTERS for text in texts],
     }
-
-
-def _environment() -> "jinja2.Environment":
-    import jinja2
-
-    return jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )

@@ -86,12 +86,14 @@ def refine(source: Path, attempts: Sequence[Rewriter], config: RefinementConfig,
     """
     rounds = _Rounds(source / "examples.jsonl", attempts, config)
     replies = rounds.replies()
+    # A dead server is an error of the run, not a file full of failed responses.
     if all(reply.error is not None for reply in replies):
         raise EngineError(
             f"none of the {len(replies):,} responses got a reply, the first because: "
             f"{replies[0].error}"
         )
     tally = _write(source, replies, config, out)
+    # The audit continues that of ``prepare``: same rows, more reasons.
     audit = read_json(source / "audit.json")
     audit["dropped"] = {**audit["dropped"], **tally.dropped}
     audit |= {"rows_kept": len(tally.rows), "examples": tally.examples}

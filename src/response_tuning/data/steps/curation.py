@@ -72,6 +72,7 @@ def restatements_step(config: CurationConfig) -> list[Step]:
     """Return the step for openings that restate the instruction, if the settings want one."""
 
     def look(candidate: Candidate) -> None:
+        # A flag carries the opening, so that a person can check what was found or cut off.
         response, instruction = candidate.answer.response, candidate.answer.instruction
         opening = restatements.opening(response, instruction)
         if opening is None:

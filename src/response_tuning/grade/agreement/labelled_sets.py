@@ -1,4 +1,4 @@
-"""What people have labelled, to check a judge with: a file of one's own, or a public set.
+"""Answers that people have labelled, to check a judge: your own file, or a public set.
 
 A row is a prompt with one completion, refused or not, or with two, of which one may be better.
 """
@@ -19,14 +19,14 @@ from response_tuning.grade.sources import BenchmarkSource, SourceRows, cell, rea
 from response_tuning.readers import read, shown
 from response_tuning.registry import unknown
 
-REFUSALS = {"refusal": "refusal", "compliance": "compliance"}
-BEHAVIOUR = {"refusal": "absent", "compliance": "present"}
-PAIRS = {"1": "1", "2": "2", "tie": "tie"}
+REFUSAL_WORDS = {"refusal": "refusal", "compliance": "compliance"}
+BEHAVIOUR_WORDS = {"refusal": "absent", "compliance": "present"}
+PAIR_WORDS = {"1": "1", "2": "2", "tie": "tie"}
 WITHOUT_MAJORITY = "no majority"
 
 
-class Labelled(NamedTuple):
-    """One thing that people labelled."""
+class LabelledRow(NamedTuple):
+    """One prompt and completion, or pair of completions, that people labelled."""
 
     part: str
     """The model that wrote the completion, or the part of the set; may be empty."""
@@ -38,21 +38,21 @@ class Labelled(NamedTuple):
 
 @dataclass(frozen=True)
 class LabelledSet:
-    """Labelled rows of one kind. They are read anew each time."""
+    """Labelled rows of one kind; each call of ``rows`` reads them again, so memory stays flat."""
 
     name: str
     size: int
-    rows: Callable[[], Iterator[Labelled]]
+    rows: Callable[[], Iterator[LabelledRow]]
     origin: Sequence[dict[str, Any]]
     """Path and SHA-256 of each file."""
     words: Mapping[str, str]
-    """What a judge may say -> the label that this stands for. A row with any other label is apart:
-    it is judged, and is in no figure."""
+    """Verdict of a judge -> the label that it means. Rows with other labels are judged, but in no
+    figure."""
 
     @property
     def pairwise(self) -> bool:
         """Whether a row is a pair."""
-        return self.words is PAIRS
+        return self.words is PAIR_WORDS
 
 
 class _Row(BaseModel):
@@ -108,31 +108,32 @@ class _PandaLM(_Row):
 def read_labels(path: Path) -> LabelledSet:
     """Open a JSONL file with ``prompt``, ``completion``, ``label`` and, perhaps, ``model``.
 
-    A label is ``refusal`` or ``compliance``. Rows are read one by one, and checked as they are.
+    A label is ``refusal`` or ``compliance``. Rows are read and checked one by one.
 
     Raises:
-        DataError: it is no such file, or is empty; later, line and value of what is no such row.
+        DataError: the file has another suffix or is empty; while reading, a row is unusable.
     """
     if path.suffix.lower() not in (".jsonl", ".ndjson"):
         raise DataError(
             f"{path}: expected a .jsonl file, with prompt, completion and label in each line"
         )
+    # Counted first, for the progress bar and for ``limited``, which spreads rows evenly.
     try:
         with path.open("rb") as lines:
             size = sum(1 for _ in lines)
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror}") from error
     if size == 0:
-        raise DataError(f"{path}: it has no rows, so there is nothing to check a judge with")
+        raise DataError(f"{path}: it has no rows; add labelled answers to check a judge with")
 
-    def rows() -> Iterator[Labelled]:
+    def rows() -> Iterator[LabelledRow]:
         for row in read(path):
             if row.fault:
                 raise DataError(f"{row.where}: {row.fault}")
             own = _valid(_Own, row.fields, row.where)
-            yield Labelled(own.model, own.prompt, (own.completion,), own.label)
+            yield LabelledRow(own.model, own.prompt, (own.completion,), own.label)
 
-    return LabelledSet(path.stem, size, rows, [_origin(path)], REFUSALS)
+    return LabelledSet(path.stem, size, rows, [_origin(path)], REFUSAL_WORDS)
 
 
 def open_set(name: str, data: Path | None) -> LabelledSet:
@@ -140,7 +141,7 @@ def open_set(name: str, data: Path | None) -> LabelledSet:
 
     Raises:
         ConfigError: there is no such set, or no folder is named.
-        DataError: its files are not there, or not what they should be.
+        DataError: its files are missing or have another format.
     """
     if name not in SETS:
         raise unknown("labelled set", name, sorted(SETS))
@@ -155,7 +156,7 @@ def limited(labelled: LabelledSet, limit: int | None) -> LabelledSet:
         return labelled
     chosen = {*spread(range(labelled.size), limit)}
 
-    def rows() -> Iterator[Labelled]:
+    def rows() -> Iterator[LabelledRow]:
         return (row for number, row in enumerate(labelled.rows()) if number in chosen)
 
     return replace(labelled, size=len(chosen), rows=rows)
@@ -172,20 +173,20 @@ def _xstest(data: Path) -> LabelledSet:
         "3_partial_refusal": "partial refusal",
     }
     rows, origin = [], []
-    for stem, found in _files(data, "xstest", "completions_*.csv"):
-        origin.append(found.origin)
-        for row in found.rows:
-            said = _valid(_XSTest, row.fields, row.where)
-            model, label = stem.removeprefix("completions_"), labels[said.final_label]
-            rows.append(Labelled(model, said.prompt, (said.completion,), label))
-    return _held("xstest", rows, origin, REFUSALS)
+    for stem, source in _files(data, "xstest", "completions_*.csv"):
+        origin.append(source.origin)
+        for row in source.rows:
+            fields = _valid(_XSTest, row.fields, row.where)
+            model, label = stem.removeprefix("completions_"), labels[fields.final_label]
+            rows.append(LabelledRow(model, fields.prompt, (fields.completion,), label))
+    return _in_memory_set("xstest", rows, origin, REFUSAL_WORDS)
 
 
 def _harmbench(data: Path) -> LabelledSet:
-    """Mazeika et al. 2024 (HarmBench): is the behaviour in the completion? Most of three; MIT.
+    """Mazeika et al. 2024 (HarmBench): is the behaviour in the completion? Majority of three; MIT.
 
-    As the people, the judge is shown the behaviour, and not the attack on the model; the attack
-    stands for a behaviour that the table of behaviours does not have.
+    Like the people, the judge sees the behaviour and not the attack on the model. For a behaviour
+    that the table of behaviours lacks, it sees the attack.
     """
     [(_, table)] = _files(data, "harmbench", "harmbench_behaviors_text_all.csv")
     behaviours = {
@@ -197,46 +198,52 @@ def _harmbench(data: Path) -> LabelledSet:
     rows, origin = [], [table.origin]
     for path in _paths(data, "harmbench", "classifier_val_set*.json"):
         origin.append(_origin(path))
-        for said in chain.from_iterable(
+        for answer in chain.from_iterable(
             _valid(_HarmBench, read_json(path), str(path)).root.values()
         ):
-            present = said.human_0 + said.human_1 + said.human_2 > 1
-            model = said.model.removesuffix(".json") or said.experiment
-            prompt = behaviours.get(said.behavior_id, said.test_case)
-            label = BEHAVIOUR["compliance" if present else "refusal"]
-            rows.append(Labelled(model, prompt, (said.generation,), label))
-    return _held("harmbench", rows, origin, BEHAVIOUR)
+            # 1 means that the annotator sees the behaviour; two of three decide.
+            present = answer.human_0 + answer.human_1 + answer.human_2 > 1
+            model = answer.model.removesuffix(".json") or answer.experiment
+            prompt = behaviours.get(answer.behavior_id, answer.test_case)
+            label = BEHAVIOUR_WORDS["compliance" if present else "refusal"]
+            rows.append(LabelledRow(model, prompt, (answer.generation,), label))
+    return _in_memory_set("harmbench", rows, origin, BEHAVIOUR_WORDS)
 
 
 def _llmbar(data: Path) -> LabelledSet:
     """Zeng et al. 2024 (LLMBar): which of two outputs follows the instruction; MIT."""
     rows, origin = [], []
-    for stem, found in _files(data, "llmbar", "*.json"):
+    for stem, source in _files(data, "llmbar", "*.json"):
         part = stem.removeprefix("llmbar_").removesuffix("_half")
-        origin.append(found.origin)
-        for row in found.rows:
-            said = _valid(_LLMBar, row.fields, row.where)
-            rows.append(Labelled(part, said.input, (said.output_1, said.output_2), str(said.label)))
-    return _held("llmbar", rows, origin, PAIRS)
+        origin.append(source.origin)
+        for row in source.rows:
+            fields = _valid(_LLMBar, row.fields, row.where)
+            rows.append(
+                LabelledRow(
+                    part, fields.input, (fields.output_1, fields.output_2), str(fields.label)
+                )
+            )
+    return _in_memory_set("llmbar", rows, origin, PAIR_WORDS)
 
 
 def _pandalm(data: Path) -> LabelledSet:
-    """Wang et al. 2024 (PandaLM): most of three annotators; Apache-2.0.
+    """Wang et al. 2024 (PandaLM): majority of three annotators; Apache-2.0.
 
-    Where no two of them agree there is no label, and the row is apart.
+    If no two of them agree, the row has no label and is in no figure.
     """
     rows, origin = [], []
-    for _, found in _files(data, "pandalm", "testset*.json"):
-        origin.append(found.origin)
-        for row in found.rows:
-            said = _valid(_PandaLM, row.fields, row.where)
-            prompt = "\n\n".join(filter(None, (said.instruction, said.input)))
-            pair = (str(said.response1), str(said.response2))
-            votes = Counter((said.annotator1, said.annotator2, said.annotator3))
+    # The file codes a tie as 0 and the better response as 1 or 2.
+    for _, source in _files(data, "pandalm", "testset*.json"):
+        origin.append(source.origin)
+        for row in source.rows:
+            fields = _valid(_PandaLM, row.fields, row.where)
+            prompt = "\n\n".join(filter(None, (fields.instruction, fields.input)))
+            pair = (str(fields.response1), str(fields.response2))
+            votes = Counter((fields.annotator1, fields.annotator2, fields.annotator3))
             [(most, count)] = votes.most_common(1)
             label = ("tie", "1", "2")[most] if count > 1 else WITHOUT_MAJORITY
-            rows.append(Labelled(said.cmp_key, prompt, pair, label))
-    return _held("pandalm", rows, origin, PAIRS)
+            rows.append(LabelledRow(fields.cmp_key, prompt, pair, label))
+    return _in_memory_set("pandalm", rows, origin, PAIR_WORDS)
 
 
 SETS: dict[str, Callable[[Path], LabelledSet]] = {
@@ -252,11 +259,11 @@ _ADDRESSES = {
     "pandalm": "github.com/WeOpenML/PandaLM",
 }
 
-Kind = TypeVar("Kind", bound=BaseModel)
+RowModel = TypeVar("RowModel", bound=BaseModel)
 
 
-def _held(
-    name: str, rows: list[Labelled], origin: list[dict[str, Any]], words: Mapping[str, str]
+def _in_memory_set(
+    name: str, rows: list[LabelledRow], origin: list[dict[str, Any]], words: Mapping[str, str]
 ) -> LabelledSet:
     return LabelledSet(name, len(rows), lambda: iter(rows), origin, words)
 
@@ -271,17 +278,17 @@ def _files(data: Path, name: str, pattern: str) -> list[tuple[str, SourceRows]]:
 
 
 def _paths(data: Path, name: str, pattern: str) -> list[Path]:
-    found = sorted((data / name).glob(pattern))
-    if not found:
+    paths = sorted((data / name).glob(pattern))
+    if not paths:
         raise DataError(f"{data / name}: no {pattern}; it is published at {_ADDRESSES[name]}")
-    return found
+    return paths
 
 
 def _origin(path: Path) -> dict[str, Any]:
     return {"path": str(path), "sha256": file_digest(path)}
 
 
-def _valid(kind: type[Kind], fields: object, where: str) -> Kind:
+def _valid(kind: type[RowModel], fields: object, where: str) -> RowModel:
     try:
         return kind.model_validate(fields)
     except ValidationError as error:

@@ -1,4 +1,4 @@
-"""What is known of a judge: the record that a check leaves, and the sentence in every report."""
+"""The record that a check of a judge leaves, and its sentence in every report."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,29 +19,29 @@ IN_SAMPLE = "its weights were fitted to these"
 
 
 class Cost(Record):
-    """What the check took."""
+    """The cost of a check."""
 
     questions: int
     asked: int
-    """Questions that this run put to the judge; its journal had the replies to the others."""
+    """Questions that this run asked the judge; the journal had the replies to the others."""
     tokens: int | None
-    """New tokens of all replies; None where the engine counts none."""
+    """New tokens of all replies; None if the engine counts none."""
     prompt_tokens: int | None
     seconds: float
 
 
 class CheckedJudge(Record):
-    """Who was checked."""
+    """The judge that was checked."""
 
     config: JudgeConfig
     model: str
     template: str
     prompts: dict[str, str]
-    """Kind of question -> digest of the prompt that asks it."""
+    """Kind of question -> digest of its prompt."""
 
 
 class Check(Record):
-    """What ``rtune judge-check`` finds."""
+    """The result of ``rtune judge-check``."""
 
     judge: CheckedJudge
     sets: dict[str, SetCheck]
@@ -50,45 +50,45 @@ class Check(Record):
 
 
 def checked_sentence(path: Path) -> str:
-    """Return in one sentence what ``judge-check.json``, or the folder that holds it, says.
+    """Return a sentence on the check in ``judge-check.json``, or in the folder that holds it.
 
     Raises:
-        DataError: there is no such file, or it is no check of a judge.
+        DataError: there is no such file, or it is not a check of a judge.
     """
     check = _read(path)
     return _sentence(check, f"The judge {name_of(check.judge.config)}")
 
 
 def judge_sentence(config: JudgeConfig, used: Sequence[str]) -> str:
-    """Say who judged the benchmarks ``used``, and how far that judge agrees with people.
+    """Return who judged the benchmarks ``used``, and how far that judge agrees with people.
 
     Raises:
         ConfigError: a file of ``checked`` is about another judge, or about other prompts.
-        DataError: one of them is no check of a judge.
+        DataError: one of them is not a check of a judge.
     """
     if not used:
         return ""
-    said = [f"{', '.join(used)}: judged by {name_of(config)}."]
+    sentences = [f"{', '.join(used)}: judged by {name_of(config)}."]
     if config.engine == OFFLINE:
-        said.append(measured())
+        sentences.append(measured())
     elif not config.checked:
-        said.append(
-            "This judge has not been checked against people's labels: 'rtune judge-check' does "
-            "that, and grade.judge.checked names what it leaves."
+        sentences.append(
+            "This judge has not been checked against people's labels; run 'rtune judge-check' and "
+            "name its file in grade.judge.checked."
         )
-    said += [_sentence(_check_of(config, path), "This judge") for path in config.checked]
-    return " ".join(said)
+    sentences += [_sentence(_check_of(config, path), "This judge") for path in config.checked]
+    return " ".join(sentences)
 
 
 def name_of(config: JudgeConfig) -> str:
-    """Return how a judge is called in a sentence."""
+    """Return the name of a judge for a sentence."""
     if config.engine == OFFLINE:
         return "rules alone, offline"
     return f"{config.settings.model or 'a table'} (engine {config.engine})"
 
 
 def in_sample(check: Check, name: str) -> bool:
-    """Whether a set is what the offline rules were fitted to, so that it flatters them."""
+    """Whether the offline rules were fitted to this set, so that their agreement is too high."""
     return check.judge.config.engine == OFFLINE and name == FITTED_TO
 
 
@@ -97,24 +97,26 @@ def _read(path: Path) -> Check:
     try:
         return Check.model_validate(read_json(file))
     except ValidationError as error:
-        raise DataError(f"{file}: it is not what 'rtune judge-check --save' leaves") from error
+        raise DataError(f"{file}: not a file of 'rtune judge-check --save'") from error
 
 
 def _check_of(config: JudgeConfig, path: Path) -> Check:
-    """Read a check, which has to be about this judge as it is now."""
+    """Read a check and refuse one of another judge, or of earlier prompts."""
     check = _read(path)
     if _identity(check.judge.config) != _identity(config):
         raise ConfigError(
-            f"{path}: it is about {name_of(check.judge.config)}, and the judge is "
+            f"{path}: this check is of {name_of(check.judge.config)}, but the judge is "
             f"{name_of(config)}; run 'rtune judge-check' with this judge"
         )
     if config.engine != OFFLINE and check.judge.prompts != prompt_digests():
-        raise ConfigError(f"{path}: the judge's prompts have changed since; check it again")
+        raise ConfigError(
+            f"{path}: the judge's prompts have changed since; run 'rtune judge-check' again"
+        )
     return check
 
 
 def _identity(config: JudgeConfig) -> tuple[Any, ...]:
-    """Return what makes it another judge; the address of a server does not."""
+    """Return what identifies a judge; the address of its server does not."""
     return config.engine, *(
         getattr(config.settings, key) for key in ("model", "revision", "template")
     )
@@ -122,8 +124,8 @@ def _identity(config: JudgeConfig) -> tuple[Any, ...]:
 
 def _sentence(check: Check, subject: str) -> str:
     sets = []
-    for name, found in check.sets.items():
-        figures = found.figures
+    for name, one in check.sets.items():
+        figures = one.figures
         kappa = "" if figures.kappa is None else f", kappa {figures.kappa:.2f}"
         low, high = figures.agreement_interval
         fitted = f"; {IN_SAMPLE}" if in_sample(check, name) else ""
@@ -131,6 +133,6 @@ def _sentence(check: Check, subject: str) -> str:
             f"{100 * figures.agreement:.1f} % of {figures.n:,} labels of {name} (95 % interval "
             f"{100 * low:.1f} to {100 * high:.1f} %{kappa}{fitted})"
         )
-    unread = sum(found.figures.parse_failures for found in check.sets.values())
+    unread = sum(one.figures.parse_failures for one in check.sets.values())
     failures = f"; {unread:,} replies could not be read and count as disagreement" if unread else ""
     return f"{subject} agreed with people on {' and on '.join(sets)}{failures}."

@@ -8,27 +8,27 @@ from typing import Literal
 
 from response_tuning.artifacts import Record
 
-UNREAD = ""
-"""The label that a judge gives, for Cohen's kappa, where its reply could not be read."""
+NO_LABEL = ""
+"""For Cohen's kappa: the label of a judge's unreadable reply."""
 
 
 class Agreement(Record):
     """Agreement among raters on the items that at least two of them labelled.
 
-    A statistic that does not apply is None. So are all that correct for chance where everybody
-    gave one and the same label throughout, for then chance would agree as well.
+    A statistic that does not apply is None. If all labels are the same, every statistic that
+    corrects for chance is None too, since chance would agree as well.
     """
 
     items: int
     """Items with at least two labels."""
     raters: int
-    """Raters who gave any label."""
+    """Raters with at least one label."""
     percent: float | None
     """Share, 0 to 1, of an item's pairs of raters who agree, averaged over the items."""
     cohen_kappa: float | None
-    """Of exactly two raters, on the items that both labelled."""
+    """With exactly two raters, on the items that both labelled."""
     fleiss_kappa: float | None
-    """Where all items have equally many labels; they need not be of the same raters."""
+    """If all items have equally many labels; they may come from different raters."""
     alpha_nominal: float | None
     """Krippendorff's alpha: any number of raters, any label may be missing."""
     alpha_ordinal: float | None
@@ -36,18 +36,18 @@ class Agreement(Record):
 
 
 class LabelAgreement(Record):
-    """Agreement of a judge with the truth."""
+    """Agreement of a judge with people's labels."""
 
     n: int
     agreement: float
     """Share of equal labels; a reply that could not be read counts as disagreement."""
     kappa: float | None
-    """Cohen's, where what could not be read is a label that the truth never has; None where truth
-    and judge gave one and the same label throughout."""
+    """Cohen's kappa, in which an unreadable reply is a label that people never give. None if people
+    and judge gave only one label."""
     parse_failures: int
     """Replies that could not be read."""
     confusion: dict[str, dict[str, int]]
-    """Truth -> what the judge said -> count, of the replies that could be read."""
+    """People's label -> the judge's label -> number of readable replies."""
 
 
 def agreement(
@@ -55,16 +55,16 @@ def agreement(
 ) -> Agreement:
     """Compare raters: ``ratings`` has a row for each item, a column for each rater.
 
-    None stands for no label. ``labels`` are all that there are, in their order if they have one.
+    None means no label. ``labels`` are all possible labels, in their order if they have one.
 
     Raises:
-        ValueError: a label is none of ``labels``, or rows have unequal lengths.
+        ValueError: a label is not in ``labels``, or rows have unequal lengths.
     """
     _check((label for row in ratings for label in row if label is not None), labels)
     columns = [*zip(*ratings, strict=True)]
     raters = sum(any(label is not None for label in column) for column in columns)
     given = [[label for label in row if label is not None] for row in ratings]
-    given = [row for row in given if len(row) > 1]
+    given = [row for row in given if len(row) > 1]  # one label alone cannot agree or disagree
     varied = len({label for row in given for label in row}) > 1
     return Agreement(
         items=len(given),
@@ -78,31 +78,34 @@ def agreement(
 
 
 def compare_labels(
-    truth: Sequence[str], said: Sequence[str | None], labels: Sequence[str]
+    truth: Sequence[str], judged: Sequence[str | None], labels: Sequence[str]
 ) -> LabelAgreement:
-    """Compare what a judge said, item by item, with the truth; None: it could not be read.
+    """Compare a judge's labels, item by item, with people's; None is an unreadable reply.
 
     Raises:
         ValueError: there is nothing to compare, the two have unequal lengths, or a label is none
             of ``labels``.
     """
-    pairs = [*zip(truth, said, strict=True)]
+    pairs = [*zip(truth, judged, strict=True)]
     if not pairs:
         raise ValueError("there are no labels to compare")
     _check((label for pair in pairs for label in pair if label is not None), labels)
     counts = Counter(pairs)
+    # With a single label throughout, chance agreement is 1 and kappa is 0 / 0.
     varied = len({label for pair in pairs for label in pair}) > 1
     return LabelAgreement(
         n=len(pairs),
         agreement=sum(one == other for one, other in pairs) / len(pairs),
-        kappa=_cohen(truth, [UNREAD if one is None else one for one in said]) if varied else None,
-        parse_failures=sum(one is None for one in said),
+        kappa=_cohen(truth, [NO_LABEL if one is None else one for one in judged])
+        if varied
+        else None,
+        parse_failures=sum(one is None for one in judged),
         confusion={one: {other: counts[one, other] for other in labels} for one in labels},
     )
 
 
-def _check(found: Iterable[str], labels: Sequence[str]) -> None:
-    other = sorted({*found} - {*labels})
+def _check(given: Iterable[str], labels: Sequence[str]) -> None:
+    other = sorted({*given} - {*labels})
     if other:
         raise ValueError(f"'{other[0]}' is none of the labels {', '.join(labels)}")
 

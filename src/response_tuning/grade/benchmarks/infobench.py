@@ -99,6 +99,7 @@ class InFoBench:
         The weights make the mean over items the paper's share of all requirements. A verdict that
         cannot be read counts as not satisfied.
         """
+        # Values are shares of the item's requirements; with the weight, sums count requirements.
         verdicts = [verdict(reply, (YES, NO)) for reply in replies]
         for metric, counted in (("drfr", YES), ("unclassified", None)):
             numbers = [str(number) for number, one in enumerate(verdicts, 1) if one == counted]

@@ -194,6 +194,7 @@ def outputs(completions: Iterable[Completion]) -> list[dict[str, object]]:
     for completion in completions:
         if completion.response is None:
             raise DataError(f"item {completion.item_id} has no answer; generate it again first")
+        # The package joins its files by number; a copy may have ids that are not numbers.
         name = completion.item_id
         rows.append(
             {
@@ -238,7 +239,7 @@ def _scores(item: Item, given: Mapping[str, AspectScore]) -> Iterator[Score]:
     values = {name: one.score for name, one in given.items() if one.score is not None}
     for name, value in values.items():
         yield score(name, value, given[name].reason)
-    # Without all aspects, the mean would be of other aspects than that of the other answers.
+    # A mean over fewer aspects could not be compared with the means of other answers.
     if len(given) > 1 and len(values) == len(given):
         yield score("overall", fmean(values.values()))
     unread = [f"{name}: {one.reason}" for name, one in given.items() if name not in values]

@@ -1,6 +1,6 @@
 """The files of the ``alpaca_eval`` package: answers, annotations, difficulties of instructions.
 
-Written ones can be given to that package; published ones can be counted here.
+That package reads what this file writes, and this file reads what that package published.
 """
 
 import math
@@ -14,12 +14,12 @@ from response_tuning.grade.benchmark import Item
 from response_tuning.grade.sources import cell
 from response_tuning.readers import Row, read, shown
 
-TIE = 0
-"""A preference of 0 in annotations of AlpacaEval 1; later ones say 1.5."""
+TIED_PREFERENCE = 0
+"""A tie in annotations of AlpacaEval 1; later versions write 1.5."""
 
 
 class Annotation(NamedTuple):
-    """What an annotator said of a model's answer and a reference's."""
+    """An annotator's preference between a model's answer and a reference's."""
 
     instruction: str
     reference: str
@@ -27,7 +27,7 @@ class Annotation(NamedTuple):
     output: str
     """``output_2``, the model's."""
     preference: float | None
-    """For the model's, 0..1; None where the annotator failed."""
+    """Preference for the model's answer, 0..1; None if the annotator failed."""
 
 
 class WinRate(NamedTuple):
@@ -40,7 +40,7 @@ class WinRate(NamedTuple):
     ties: int
     losses: int
     n: int
-    """Annotations that hold a preference."""
+    """Annotations with a preference."""
 
 
 def model_outputs(
@@ -79,11 +79,11 @@ def read_model_outputs(path: Path) -> dict[str, str]:
 def read_annotations(path: Path) -> list[Annotation]:
     """Read ``annotations.json`` of AlpacaEval 1 or 2.
 
-    A preference is 1 where the reference's output is preferred, 2 where the model's is, anything
-    between where the annotator weighs the two, 0 for a tie, and null where it failed.
+    A preference is 1 for the reference's output, 2 for the model's, between them if the annotator
+    weighs the two, 0 for a tie, and null if the annotator failed.
 
     Raises:
-        DataError: the file cannot be read, or a preference is none of these.
+        DataError: the file cannot be read, or a preference is another value.
     """
     return [
         Annotation(
@@ -97,21 +97,23 @@ def read_annotations(path: Path) -> list[Annotation]:
 
 
 def win_rate(annotations: Sequence[Annotation]) -> WinRate:
-    """Return the mean preference over the annotations that hold one, and what it is made of.
+    """Return the mean preference over the annotations that have one, with its counts.
 
     Raises:
-        DataError: none holds one.
+        DataError: no annotation has one.
     """
-    found = [one.preference for one in annotations if one.preference is not None]
-    if not found:
-        raise DataError(f"none of the {len(annotations)} annotations holds a preference")
+    preferences = [one.preference for one in annotations if one.preference is not None]
+    if not preferences:
+        raise DataError(f"none of the {len(annotations)} annotations has a preference")
     return WinRate(
-        rate=fmean(found),
-        standard_error=stdev(found) / math.sqrt(len(found)) if len(found) > 1 else 0.0,
-        wins=sum(preference > 0.5 for preference in found),
-        ties=sum(preference == 0.5 for preference in found),
-        losses=sum(preference < 0.5 for preference in found),
-        n=len(found),
+        rate=fmean(preferences),
+        standard_error=stdev(preferences) / math.sqrt(len(preferences))
+        if len(preferences) > 1
+        else 0.0,
+        wins=sum(preference > 0.5 for preference in preferences),
+        ties=sum(preference == 0.5 for preference in preferences),
+        losses=sum(preference < 0.5 for preference in preferences),
+        n=len(preferences),
     )
 
 
@@ -119,7 +121,7 @@ def read_difficulties(path: Path) -> dict[str, float]:
     """Return the difficulty of each instruction: columns ``instruction`` and ``difficulty``.
 
     Raises:
-        DataError: the file cannot be read, or a difficulty is no number.
+        DataError: the file cannot be read, or a difficulty is not a number.
     """
     return {cell(row, "instruction"): _number(row, "difficulty") for row in read(path)}
 
@@ -128,7 +130,7 @@ def _preference(row: Row) -> float | None:
     if row.fields.get("preference") is None:
         return None
     value = _number(row, "preference")
-    if value == TIE:
+    if value == TIED_PREFERENCE:
         return 0.5
     if not 1 <= value <= 2:
         raise DataError(f"{row.where}: expected a preference of 0, or from 1 to 2; found {value}")
@@ -138,7 +140,7 @@ def _preference(row: Row) -> float | None:
 def _number(row: Row, column: str) -> float:
     value = row.fields.get(column)
     try:
-        number = float(value)  # type: ignore[arg-type]  # what is no number is told below
+        number = float(value)  # type: ignore[arg-type]  # other types are reported below
     except (TypeError, ValueError):
         number = math.nan
     if not math.isfinite(number):

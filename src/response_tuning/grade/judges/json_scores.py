@@ -1,9 +1,9 @@
-"""Scores from 1 to 5 that a judge gives as JSON, read strictly: what is unclear is no score.
+"""Scores from 1 to 5 that a judge gives as JSON, read strictly: an unclear score is no score.
 
-The verdict is the one JSON object of a reply that scores anything. One that what was judged holds
-as well is a quotation, and so is one among other words that shares a score with what was judged; of
-two that differ, nobody knows which is meant. Where the judge's own is broken, so that a quoted one
-is the only one to be whole, the loose braces give it away.
+The verdict is the one JSON object of a reply that scores an aspect. An object that the judged text
+contains too is a quotation, and so is an object among other words that shares a score with the
+judged text. Two objects that differ are ambiguous. If the judge's own object is broken and a quoted
+one is whole, unbalanced braces reveal it.
 """
 
 import json
@@ -21,7 +21,7 @@ _SCORE = re.compile(r"([0-9](?:\.[0-9]+)?)(?:\s*/\s*5|\s+out of 5)?\s*(?:\([^()0
 
 
 _WRAPPING = re.compile(r"(?:(?:```+|~~~+)[ \t]*)?(?:json)?", re.IGNORECASE)
-"""What may stand around an object that is all of a reply: a fence."""
+"""A code fence around an object that is the whole reply."""
 
 
 class AspectScore(NamedTuple):
@@ -33,7 +33,7 @@ class AspectScore(NamedTuple):
     """The judge's reason for the score. Without a score: the text in its place."""
 
 
-class _Found(NamedTuple):
+class _JsonObject(NamedTuple):
     start: int
     end: int
     value: dict[str, Any]
@@ -62,33 +62,33 @@ def scale_form(aspects: Iterable[str]) -> dict[str, Any]:
 def aspect_scores(reply: str, aspects: Iterable[str], material: str = "") -> dict[str, AspectScore]:
     """Return the scores that ``{"aspect": {"reason": …, "score": …}, …}`` in a reply gives.
 
-    A bare score in place of the inner object is understood, and so are keys in any case.
-    ``material`` is what was judged.
+    A bare score in place of the inner object counts, and so do keys in any case. ``material`` is
+    the judged text.
     """
     names = [*aspects]
-    found = only_object(reply, names, material) or {}
-    return {aspect: _rating(found.get(aspect)) for aspect in names}
+    scored = only_object(reply, names, material) or {}
+    return {aspect: _aspect_score(scored.get(aspect)) for aspect in names}
 
 
 def only_object(reply: str, keys: Iterable[str], material: str = "") -> dict[str, Any] | None:
-    """Return the JSON object of a reply that has any of ``keys``, its own keys in lower case.
+    """Return the JSON object of a reply that has any of ``keys``, with its keys in lower case.
 
-    None where there is none, or several that differ, apart from those in ``material``; or where
-    braces around it say that it is a piece of something broken: one after it that belongs to no
-    other, or before it one that is still open.
+    None if there is no such object outside ``material``, if several differ, or if unbalanced braces
+    show that the object is part of something broken: a brace before it is still open, or one after
+    it belongs to no object.
     """
     objects = _objects(reply)
     wanted = _own(reply, objects, keys, material)
     if not wanted or any(one.value != wanted[0].value for one in wanted):
         return None
-    own = wanted[-1]
+    own = wanted[-1]  # all are equal, so the last one stands for all
     after = "".join(_between(reply, [one for one in objects if one.start >= own.end], own.end))
     closed = reply.count("{", 0, own.start) == reply.count("}", 0, own.start)
     return own.value if closed and not {"{", "}"} & {*after} else None
 
 
 def has_object(reply: str, keys: Iterable[str], material: str = "") -> bool:
-    """Whether a reply has an object with any of ``keys`` that ``material`` has not."""
+    """Whether a reply has an object with any of ``keys`` that is not in ``material``."""
     return bool(_own(reply, _objects(reply), keys, material))
 
 
@@ -105,74 +105,74 @@ def read_score(value: object) -> float | None:
     return float(value) if LOWEST <= value <= HIGHEST else None
 
 
-def _own(reply: str, objects: Sequence[_Found], keys: Iterable[str], material: str) -> list[_Found]:
-    """Return the objects with any of ``keys`` that are no quotations."""
+def _own(
+    reply: str, objects: Sequence[_JsonObject], keys: Iterable[str], material: str
+) -> list[_JsonObject]:
+    """Return the objects with any of ``keys`` that are not quotations."""
     names = {*keys}
-    found = [one for one in objects if one.value.keys() & names]
-    quoted = [one.value for one in _objects(material)] if found else []
-    found = [one for one in found if one.value not in quoted]
-    if len(found) == 1 and _is_whole(reply, found[0]):
-        return found
-    judged = words(material) if found else ""
-    return [
-        one for one in found if not (_in_block_quote(reply, one) or _shares(judged, one, names))
-    ]
+    own = [one for one in objects if one.value.keys() & names]
+    quoted = [one.value for one in _objects(material)] if own else []
+    own = [one for one in own if one.value not in quoted]
+    if len(own) == 1 and _is_whole(reply, own[0]):
+        return own
+    judged = words(material) if own else ""
+    return [one for one in own if not (_in_block_quote(reply, one) or _shares(judged, one, names))]
 
 
-def _is_whole(reply: str, one: _Found) -> bool:
-    """Whether a reply is nothing but one object, in a fence or not."""
+def _is_whole(reply: str, one: _JsonObject) -> bool:
+    """Whether a reply is only this object, with or without a code fence."""
     around = (reply[: one.start], reply[one.end :])
     return all(_WRAPPING.fullmatch(text.strip()) is not None for text in around)
 
 
-def _in_block_quote(reply: str, one: _Found) -> bool:
+def _in_block_quote(reply: str, one: _JsonObject) -> bool:
     return reply[: one.start].rpartition("\n")[2].lstrip().startswith(">")
 
 
-def _shares(judged: str, one: _Found, names: Iterable[str]) -> bool:
-    """Whether the words of what was judged say of any of ``names`` what an object says of it."""
+def _shares(judged: str, one: _JsonObject, names: Iterable[str]) -> bool:
+    """Whether the judged text gives any of ``names`` the score that the object gives it."""
     for name in names:
         value = one.value.get(name)
         nested = isinstance(value, dict)
-        said = value.get("score") if isinstance(value, dict) else value
-        score = read_score(said)
-        said = said if score is None else f"{score:g}"
-        if said is None:
+        claimed = value.get("score") if isinstance(value, dict) else value
+        score = read_score(claimed)
+        claimed = claimed if score is None else f"{score:g}"
+        if claimed is None:
             continue
-        if says(judged, name, said) or (nested and says_within(judged, name, "score", said)):
+        if says(judged, name, claimed) or (nested and says_within(judged, name, "score", claimed)):
             return True
     return False
 
 
-def _objects(text: str) -> list[_Found]:
-    """Return the outermost JSON objects of a text; none where its nesting has no end."""
+def _objects(text: str) -> list[_JsonObject]:
+    """Return the outermost JSON objects of a text; empty if they nest too deeply to be read."""
     decoder = json.JSONDecoder(object_pairs_hook=_lowered, strict=False)  # line breaks in strings
-    found = []
+    objects = []
     at = text.find("{")
     while at >= 0:
         try:
             value, end = decoder.raw_decode(text, at)
-            found.append(_Found(at, end, value))
+            objects.append(_JsonObject(at, end, value))
         except ValueError:  # not JSON, or a huge integer
             end = at + 1
         except RecursionError:  # each of its braces would begin it again
             return []
         at = text.find("{", end)
-    return found
+    return objects
 
 
-def _between(text: str, objects: Sequence[_Found], start: int) -> Iterator[str]:
-    """Yield what stands around ``objects`` from ``start`` on."""
+def _between(text: str, objects: Sequence[_JsonObject], start: int) -> Iterator[str]:
+    """Yield the text between ``objects``, from ``start`` on."""
     for one in objects:
         yield text[start : one.start]
         start = one.end
     yield text[start:]
 
 
-def _rating(said: object) -> AspectScore:
-    value, reason = said, ""
-    if isinstance(said, dict):
-        value, reason = said.get("score"), said.get("reason", "")
+def _aspect_score(given: object) -> AspectScore:
+    value, reason = given, ""
+    if isinstance(given, dict):
+        value, reason = given.get("score"), given.get("reason", "")
     score = read_score(value)
     if score is None:
         return AspectScore(None, "missing" if value is None else shown(value))
@@ -181,7 +181,7 @@ def _rating(said: object) -> AspectScore:
 
 
 def _lowered(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
-    """Build an object; a key that is there twice has no value that could be told from the other."""
+    """Build an object; a key that occurs twice gets a value that no score equals."""
     keys = [key.strip().lower() for key, _ in pairs]
     counts = Counter(keys)
     return {

@@ -10,8 +10,8 @@ instruction is. The rate is the mean of the predictions without the length term.
 
 Swapping the two sides turns the rate into 1 - rate, and where no length differs it is the mean
 preference: the latter because the identity is not penalised. The other two coefficients have a
-standard normal prior, which keeps them finite where length alone tells who wins; it stands in
-place of the penalty that the published fit chooses by cross-validation.
+standard normal prior, which keeps them finite if length alone decides who wins; it replaces
+the penalty that the published fit chooses by cross-validation.
 """
 
 from typing import NamedTuple
@@ -19,30 +19,30 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-Array = npt.NDArray[np.float64]
+Floats = npt.NDArray[np.float64]
 
-PRECISION = np.array([0.0, 1.0, 1.0])
-"""Of the prior of each coefficient, in the order of ``Fit``."""
-TOLERANCE = 1e-9
+PRIOR_PRECISION = np.array([0.0, 1.0, 1.0])
+"""Precision of the prior of each coefficient, in the order of ``Fit``."""
+GRADIENT_TOLERANCE = 1e-9
 """Largest slope of the mean loss at which a fit has converged."""
 
 
 class Comparisons(NamedTuple):
-    """What is known of each of n items; all arrays have n values."""
+    """The data of n items; all arrays have shape (n,)."""
 
-    preference: Array
-    """For the model over the reference, 0..1: a judge may weigh its verdict."""
-    difference: Array
-    """Length of the model's answer less that of the reference's, in characters."""
-    difficulty: Array
-    """Of the instruction; zeros where it is not known."""
+    preference: Floats
+    """Preference for the model over the reference, 0..1."""
+    difference: Floats
+    """Length of the model's answer minus length of the reference's, in characters."""
+    difficulty: Floats
+    """Difficulty of the instruction; zeros if it is not known."""
 
     def at(self, rows: npt.NDArray[np.int64]) -> "Comparisons":
         """Return the items at ``rows``, which may repeat."""
         return Comparisons(self.preference[rows], self.difference[rows], self.difficulty[rows])
 
 
-class Fit(NamedTuple):
+class LengthModel(NamedTuple):
     """The coefficients, and the win rate without the length term."""
 
     identity: float
@@ -51,7 +51,7 @@ class Fit(NamedTuple):
     rate: float
 
 
-def fit(data: Comparisons, start: Fit | None = None) -> Fit:
+def fit(data: Comparisons, start: LengthModel | None = None) -> LengthModel:
     """Fit the model by maximum penalised likelihood, from ``start`` or from zero.
 
     A preference p counts as p wins and 1 - p losses. Where all preferences are 1, or all are 0,
@@ -62,32 +62,33 @@ def fit(data: Comparisons, start: Fit | None = None) -> Fit:
 
     n = len(data.preference)
     features = np.column_stack([np.ones(n), _standardised(data.difference), data.difficulty])
-    precision = PRECISION / n
+    precision = PRIOR_PRECISION / n
 
-    def loss(w: Array) -> tuple[float, Array]:
+    def loss(w: Floats) -> tuple[float, Floats]:
         z = features @ w
         mean = np.mean(np.logaddexp(0, z) - data.preference * z)
         slope = features.T @ (expit(z) - data.preference) / n + precision * w
         return float(mean + precision @ w**2 / 2), slope
 
-    def curvature(w: Array) -> Array:
+    def curvature(w: Floats) -> Floats:
         p = expit(features @ w)
-        found: Array = (features.T * (p * (1 - p))) @ features / n + np.diag(precision)
-        return found
+        hessian: Floats = (features.T * (p * (1 - p))) @ features / n + np.diag(precision)
+        return hessian
 
+    # Three coefficients and a convex loss: the exact Hessian is cheap, and few steps suffice.
     w = np.array(start[:3]) if start else np.zeros(3)
-    options = {"gtol": TOLERANCE}
+    options = {"gtol": GRADIENT_TOLERANCE}
     w = minimize(loss, w, jac=True, hess=curvature, method="trust-exact", options=options).x
     rate = float(expit(w[0] + w[2] * data.difficulty).mean())
-    return Fit(float(w[0]), float(w[1]), float(w[2]), rate)
+    return LengthModel(float(w[0]), float(w[1]), float(w[2]), rate)
 
 
 def interval(
     data: Comparisons, resamples: int = 1000, seed: int = 0, confidence: float = 0.95
 ) -> tuple[float, float]:
-    """Return the percentile bootstrap interval of the rate: items are drawn, and all is refitted.
+    """Return the percentile bootstrap interval of the rate, with a new fit for each draw of items.
 
-    Where all preferences are equal, so are the ends.
+    If all preferences are equal, both ends are equal too.
     """
     rng = np.random.default_rng(seed)
     whole, n = fit(data), len(data.preference)
@@ -97,9 +98,9 @@ def interval(
     return float(low), float(high)
 
 
-def _standardised(difference: Array) -> Array:
-    """Return tanh(d / sd(d)); zeros where all differences are equal: nothing can be told then."""
+def _standardised(difference: Floats) -> Floats:
+    """Return tanh(d / sd(d)); zeros if all differences are equal: length explains nothing."""
     if np.ptp(difference) == 0:
         return np.zeros_like(difference)
-    term: Array = np.tanh(difference / difference.std(ddof=1))
+    term: Floats = np.tanh(difference / difference.std(ddof=1))
     return term

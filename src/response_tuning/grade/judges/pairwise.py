@@ -1,7 +1,7 @@
 """Answers to the same prompts by two models, compared pair by pair by a judge.
 
-A judge prefers a place: the answer shown first, or second. Each pair is therefore judged twice, in
-both orders, and a preference for a place becomes a tie. Equal answers are a tie without a judge.
+Judges favour a position: the answer shown first, or second. Each pair is therefore judged in both
+orders, and a preference for a position becomes a tie. Equal answers are a tie without a judge.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,12 +22,12 @@ from response_tuning.grade.judges.verdicts import (
 from response_tuning.readers import shown
 from response_tuning.thoughts import answer, without_thoughts
 
-LABELS = ("A", "B", "tie")
-FIRST = {"A": 1.0, "tie": 0.5, "B": 0.0}
-"""What a verdict is worth to the answer that was shown first."""
-RESAMPLES = 1000
+PAIR_LABELS = ("A", "B", "tie")
+WORTH_OF_FIRST = {"A": 1.0, "tie": 0.5, "B": 0.0}
+"""Verdict -> preference for the answer shown first."""
+WIN_RATE_RESAMPLES = 1000
 
-PROMPT = f"""\
+PAIR_PROMPT = f"""\
 Two assistants were given the same request. Compare their answers and decide which of the two is \
 more helpful to the person who made the request.
 
@@ -60,8 +60,8 @@ class Pairwise:
     - ``win_rate``: the preference for the answer, 1, 0.5 or 0, as the mean of both orders; ``win``,
       ``tie`` and ``lose`` say whether it is above, at or below 0.5.
     - ``order_consistent``: both orders give the same verdict.
-    - ``unclassified``: a verdict of the two cannot be read; such a pair has no preference.
-    - ``length`` and ``reference_length``: of the two answers, in characters.
+    - ``unclassified``: one of the two verdicts cannot be read; such a pair has no preference.
+    - ``length`` and ``reference_length``: length of each answer in characters.
     """
 
     metrics = (
@@ -77,8 +77,8 @@ class Pairwise:
     ) -> None:
         """Compare with ``reference``, which has an answer for the id of each item.
 
-        It is None where a filter kept the reference from one, or it is nothing but thoughts.
-        ``difficulties``, also by id, are a term of the length-controlled rate.
+        An answer is None if a filter withheld it, or if it is only thoughts. ``difficulties``, also
+        by id, are a term of the length-controlled rate.
         """
         self._items = items
         self._reference = reference
@@ -93,7 +93,7 @@ class Pairwise:
         answer, reference = completion.response or "", self._reference[item.item_id]
         if reference is None or answer == reference:
             return ()
-        form = verdict_form(LABELS)
+        form = verdict_form(PAIR_LABELS)
         return (
             ask(f"{item.item_id}:first", _prompt(item, answer, reference), form),
             ask(f"{item.item_id}:second", _prompt(item, reference, answer), form),
@@ -113,20 +113,23 @@ class Pairwise:
                 group=item.group,
             )
 
+        # Lengths first: they are known whatever the judge replies.
         yield score("length", len(completion.response or ""))
         reference = self._reference[item.item_id]
         if reference is None:
             yield score("unclassified", 1, "the reference has no answer")
             return
         yield score("reference_length", len(reference))
-        said = [verdict(reply, LABELS) for reply in replies]
-        explanation = "shown first: {}, shown second: {}".format(*said) if said else "equal answers"
-        yield score("unclassified", None in said, explanation)
-        if None in said:
+        labels = [verdict(reply, PAIR_LABELS) for reply in replies]
+        explanation = (
+            "shown first: {}, shown second: {}".format(*labels) if labels else "equal answers"
+        )
+        yield score("unclassified", None in labels, explanation)
+        if None in labels:
             return
         preference = 0.5
-        if said:
-            first, second = (FIRST[label] for label in said if label is not None)
+        if labels:
+            first, second = (WORTH_OF_FIRST[label] for label in labels if label is not None)
             preference = (first + 1 - second) / 2
             yield score("order_consistent", first == 1 - second, explanation)
         yield score("win_rate", preference, explanation)
@@ -135,12 +138,13 @@ class Pairwise:
         yield score("lose", preference < 0.5)
 
     def totals(self, scores: Sequence[Score]) -> Iterator[Total]:
-        """Yield the win rate at equal lengths, unless there is no preference at all."""
+        """Yield the win rate at equal lengths, if there is any preference."""
         import numpy as np
 
         from response_tuning.grade.judges.length_control import Comparisons, fit, interval
 
         value = {(score.item_id, score.metric): score.value for score in scores}
+        # Pairs without a preference are left out: some of them have no length to control for.
         ids = [item.item_id for item in self._items if (item.item_id, "win_rate") in value]
         if not ids:
             return
@@ -150,7 +154,7 @@ class Pairwise:
             np.array([value[one, "length"] - value[one, "reference_length"] for one in ids]),
             np.array([hard[one] if hard else 0.0 for one in ids]),
         )
-        low, high = interval(data, RESAMPLES)
+        low, high = interval(data, WIN_RATE_RESAMPLES)
         yield Total(
             metric="length_controlled_win_rate",
             value=fit(data).rate,
@@ -159,14 +163,14 @@ class Pairwise:
             n=len(ids),
             note=f"logistic model of the preference on the length difference, "
             f"{'with' if hard else 'without'} instruction difficulty; 95 % interval from "
-            f"{RESAMPLES:,} resamples of the items",
+            f"{WIN_RATE_RESAMPLES:,} resamples of the items",
         )
 
 
 def compare(
     answers: Sequence[Completion], reference: Sequence[Completion], ask_judge: AskJudge
 ) -> tuple[list[Score], list[Total]]:
-    """Compare what two runs answered to the same prompts, whatever these are.
+    """Compare the answers of two runs to the same prompts, of any origin.
 
     Raises:
         DataError: one of ``answers`` is an error, or ``reference`` has no answer to its prompt.
@@ -179,15 +183,16 @@ def compare(
         (item, one.model_copy(update={"response": texts[item.item_id]}))
         for item, one in zip(items, answers, strict=True)
     ]
-    asked = [pairwise.questions(item, one) for item, one in pairs]
-    replies = list(ask_judge([request for requests in asked for request in requests]))
+    # One call with all questions, because engines batch them; replies come back in order.
+    questions = [pairwise.questions(item, one) for item, one in pairs]
+    replies = list(ask_judge([request for requests in questions for request in requests]))
     failed = [reply.error for reply in replies if reply.error is not None]
     if failed:
         raise EngineError(f"the judge gave no reply to {len(failed)} questions: {failed[0]}")
     given = iter(replies)
     scores = [
         score
-        for (item, one), requests in zip(pairs, asked, strict=True)
+        for (item, one), requests in zip(pairs, questions, strict=True)
         for score in pairwise.judged(item, one, [*islice(given, len(requests))])
     ]
     return scores, list(pairwise.totals(scores))
@@ -196,7 +201,7 @@ def compare(
 def read_answers(path: Path, items: Sequence[Item]) -> dict[str, str | None]:
     """Return the answer that a file has to each item, without thoughts, by the item's id.
 
-    One that a filter kept back, or that is nothing but thoughts, is None.
+    An answer that a filter withheld, or that is only thoughts, is None.
 
     The file holds completions, one a line, or is a ``model_outputs.json`` of the alpaca_eval
     package, in which answers are found by their instruction.
@@ -206,14 +211,15 @@ def read_answers(path: Path, items: Sequence[Item]) -> dict[str, str | None]:
     """
     if path.suffix == ".jsonl":
         return answers_by_id(list(read_jsonl(path, Completion)), items, str(path))
+    # The package's files have no ids, so instructions are the keys.
     outputs = read_model_outputs(path)
     answers: dict[str, str | None] = {}
     for item in items:
         instruction = item.prompt[-1].content
         if instruction not in outputs:
             raise DataError(f"{path}: no answer to item {item.item_id}, {shown(instruction)}")
-        said = without_thoughts(outputs[instruction])
-        answers[item.item_id] = None if said.thinking else said.text
+        parsed = without_thoughts(outputs[instruction])
+        answers[item.item_id] = None if parsed.thinking else parsed.text
     return answers
 
 
@@ -221,6 +227,7 @@ def answers_by_id(
     given: Sequence[Completion], items: Sequence[Item], where: str
 ) -> dict[str, str | None]:
     """Return the answer to each item, without thoughts, by the item's id; see ``read_answers``."""
+    # Every item is checked before a judge is asked: a missing answer would cost the whole batch.
     by_id = {completion.item_id: completion for completion in given}
     if len(by_id) < len(given):
         raise DataError(f"{where}: an item is answered twice; remove one answer")
@@ -231,14 +238,14 @@ def answers_by_id(
             raise DataError(f"{where}: no answer to item {item.item_id}; generate it first")
         if completion.prompt != item.prompt:
             raise DataError(f"{where}: item {item.item_id} answers another prompt")
-        said = answer(completion)
-        kept_back = said.thinking or completion.finish_reason == "filtered"
-        answers[item.item_id] = None if kept_back else said.text
+        parsed = answer(completion)
+        withheld = parsed.thinking or completion.finish_reason == "filtered"
+        answers[item.item_id] = None if withheld else parsed.text
     return answers
 
 
 def _prompt(item: Item, first: str, second: str) -> str:
-    return PROMPT.format(
+    return PAIR_PROMPT.format(
         request=fenced("request", _request(item)),
         first=fenced("answer", first),
         second=fenced("answer", second),
@@ -246,7 +253,7 @@ def _prompt(item: Item, first: str, second: str) -> str:
 
 
 def _request(item: Item) -> str:
-    """Return what was asked; who speaks is said where there is more than one turn."""
+    """Return the request; with several turns, each names its role."""
     if len(item.prompt) == 1:
         return item.prompt[0].content
     return "\n\n".join(f"{message.role}: {message.content}" for message in item.prompt)

@@ -1,7 +1,7 @@
-"""Whether what a judge says may be a quotation: the material that was judged says it as well.
+"""Whether a judge's statement may be a quotation: the judged text makes the same statement.
 
-A judge quotes with other line breaks, marks, quotes and escapes than the material has, or quotes a
-part of an object. So words are compared, not lines or objects.
+A judge may quote with other line breaks, marks, quotes and escapes than the text has, or quote part
+of an object. Therefore words are compared, not lines or objects.
 """
 
 import re
@@ -10,7 +10,7 @@ import unicodedata
 _ESCAPED = re.compile(r"\\{1,8}u([0-9a-f]{4})", re.IGNORECASE)
 _MARKS = re.compile(r"(?:[^\w:=|]|_)+")
 _GAP = r"(?: is)? ?[:=|][:=| ]*"
-"""What stands between a name and its value: a colon, or the bar of a table."""
+"""The separator of a name and its value: a colon, or the bar of a table."""
 
 
 def words(text: str) -> str:
@@ -21,7 +21,7 @@ def words(text: str) -> str:
 
 
 def says(material: str, name: str, value: object) -> bool:
-    """Whether ``words`` of a material have ``value`` as that of ``name``, in any notation."""
+    """Whether the ``words`` of a text give ``name`` the value ``value``, in any notation."""
     wanted = words(str(value)).strip()
     # No boundary before the name: an escaped line break leaves an n there.
     pattern = rf"{re.escape(words(name).strip())}{_GAP}{re.escape(wanted)}(?!\w)"
@@ -29,6 +29,6 @@ def says(material: str, name: str, value: object) -> bool:
 
 
 def says_within(material: str, outer: str, name: str, value: object) -> bool:
-    """Whether ``words`` of a material say so of ``name`` anywhere behind ``outer``."""
+    """Whether the ``words`` of a text give ``name`` that value anywhere after ``outer``."""
     at = material.find(words(outer).strip())
     return at >= 0 and says(material[at:], name, value)

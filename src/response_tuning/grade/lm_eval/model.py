@@ -1,6 +1,6 @@
-"""A local model as lm-eval asks it: for log-likelihoods, and for answers up to a stop string.
+"""A local model behind lm-eval's interface: log-likelihoods, and answers up to a stop string.
 
-Importing this needs the extra ``lm-eval``.
+Importing this module needs the extra ``lm-eval``.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -19,9 +19,9 @@ Tokenised = tuple[tuple[str, str], list[int], list[int]]
 
 
 class HarnessModel(HFLM):  # type: ignore[misc]  # lm-eval has no types
-    """lm-eval's own Hugging Face model around ours, within a memory budget.
+    """lm-eval's Hugging Face model around ours, within a memory budget.
 
-    Log-probabilities are float32 whatever the weights are: in bfloat16 near choices would tie.
+    Log-probabilities are float32 for all weights: in bfloat16, close choices would tie.
     """
 
     def __init__(self, local: LocalModel, tokens_per_batch: int) -> None:
@@ -40,9 +40,9 @@ class HarnessModel(HFLM):  # type: ignore[misc]  # lm-eval has no types
         local.model.generation_config.eos_token_id = list(local.stop_ids)
         self.local = local
         self.cut = 0
-        """Requests so far that lost their beginning, because the context is too short for them."""
-        self.hear: Callable[[int, int], None] = lambda done, total: None
-        """Is told (done, all) of the requests of a call."""
+        """Number of requests whose beginning was cut, because the context is too short."""
+        self.on_progress: Callable[[int, int], None] = lambda done, total: None
+        """Called with (done, total) of the requests of a call."""
         self._tokens_per_batch = tokens_per_batch
         self._logits_per_batch = LOGITS_PER_BATCH // local.model.config.get_text_config().vocab_size
 
@@ -59,6 +59,7 @@ class HarnessModel(HFLM):  # type: ignore[misc]  # lm-eval has no types
                 f"an answer may have {self.max_gen_toks} tokens, and the model's context has only "
                 f"{self.max_length}: leave out the tasks whose answers are generated"
             )
+        # lm-eval cuts a prompt from the left; the budget needs the longest that remains.
         lengths = [len(self.tok_encode(request.args[0])) for request in requests]
         longest = min(max(lengths), room) + self.max_gen_toks
         self.cut += sum(length > room for length in lengths)
@@ -77,16 +78,16 @@ class HarnessModel(HFLM):  # type: ignore[misc]  # lm-eval has no types
         self.cut += sum(length > window for length in lengths)
         budget = min(self._tokens_per_batch, self._logits_per_batch)
         with self._batches(len(requests), budget // longest):
-            found: list[tuple[float, bool]] = super()._loglikelihood_tokens(
+            scored: list[tuple[float, bool]] = super()._loglikelihood_tokens(
                 requests, disable_tqdm=True
             )
-        return found
+        return scored
 
     @contextmanager
     def _batches(self, requests: int, rows: int) -> Iterator[None]:
-        """Ask ``rows`` requests at a time, and tell of each that is done."""
+        """Run ``rows`` requests at a time, and report each that is done."""
         self.batch_size_per_gpu = max(1, rows)
-        self.set_cache_hook(_Count(requests, self.hear))
+        self.set_cache_hook(_Count(requests, self.on_progress))
         try:
             yield
         except torch.OutOfMemoryError as error:
@@ -96,12 +97,12 @@ class HarnessModel(HFLM):  # type: ignore[misc]  # lm-eval has no types
 
 
 class _Count:
-    """What lm-eval tells each result as it has it: a cache of its own, or this."""
+    """Counts results in place of lm-eval's cache, which gets each result at once."""
 
-    def __init__(self, total: int, hear: Callable[[int, int], None]) -> None:
-        self._done, self._total, self._hear = 0, total, hear
+    def __init__(self, total: int, on_progress: Callable[[int, int], None]) -> None:
+        self._done, self._total, self._on_progress = 0, total, on_progress
 
     def add_partial(self, kind: str, request: object, result: object) -> None:
         """Count one result."""
         self._done += 1
-        self._hear(self._done, self._total)
+        self._on_progress(self._done, self._total)

@@ -37,8 +37,8 @@ HarnessTask = Any
 ColumnTypes = Mapping[str, type]
 """Column -> type, of a row of a local copy."""
 
-_FILTERS = {"none": "", "strict-match": "_strict", "flexible-extract": "_flexible"}
-_LOCAL = "local"
+_METRIC_SUFFIXES = {"none": "", "strict-match": "_strict", "flexible-extract": "_flexible"}
+_LOCAL_SPLIT = "local"
 _SUBJECT = "mmlu_"
 
 
@@ -142,7 +142,7 @@ def scores(
             for metric in sample["metrics"]:
                 yield Score(
                     item_id=f"{task}-{sample['doc_id']}-{sample['doc_hash'][:12]}",
-                    metric=f"{metric}{_FILTERS[sample['filter']]}",
+                    metric=f"{metric}{_METRIC_SUFFIXES[sample['filter']]}",
                     value=float(sample[metric]),
                     explanation=_explained(sample),
                     group=group,
@@ -158,10 +158,10 @@ def _read(
         commit = hub.resolve(source.hub_id, config.revisions.get(source.benchmark, "main"))
         origin = {"hub_id": source.hub_id, "commit": commit, "split": source.split}
         return SourceRows((), origin)
-    found = read_source(source, config)
-    for row in found.rows:
+    rows = read_source(source, config)
+    for row in rows.rows:
         _check(row, columns)
-    return found
+    return rows
 
 
 def _check(row: Row, layouts: Sequence[ColumnTypes]) -> None:
@@ -191,7 +191,12 @@ def _change(task: str, rows: Sequence[Row], origin: Mapping[str, Any]) -> dict[s
     if not rows:
         return {"task": task, "dataset_kwargs": {"revision": origin["commit"]}}
     splits = dict.fromkeys(("training_split", "validation_split", "fewshot_split"))
-    change = {"task": task, "custom_dataset": _in_memory(rows), **splits, "test_split": _LOCAL}
+    change = {
+        "task": task,
+        "custom_dataset": _in_memory(rows),
+        **splits,
+        "test_split": _LOCAL_SPLIT,
+    }
     if "gold" in rows[0].fields:  # HellaSwag as lm-eval would make it, so it has nothing to make
         change |= {"process_docs": None, "doc_to_target": "gold"}
     return change
@@ -201,7 +206,7 @@ def _in_memory(rows: Sequence[Row]) -> Callable[..., dict[str, "Dataset"]]:
     def dataset(**_: object) -> dict[str, "Dataset"]:
         from datasets import Dataset
 
-        return {_LOCAL: Dataset.from_list([row.fields for row in rows])}
+        return {_LOCAL_SPLIT: Dataset.from_list([row.fields for row in rows])}
 
     return dataset
 

@@ -1,7 +1,7 @@
 """The page that raters work on: plain forms, served to the browsers of this machine alone.
 
-It works without scripts; one adds keyboard shortcuts. What models said is escaped text. Nothing on
-the page, and nothing in an address, tells which variant said it.
+It works without scripts; one script adds keyboard shortcuts. Answers of models are escaped text.
+Neither the page nor its address reveals which variant wrote an answer.
 """
 
 import socket
@@ -13,7 +13,8 @@ from urllib.parse import parse_qs
 
 from response_tuning.errors import ConfigError
 from response_tuning.grade.judges.levels import LEVELS
-from response_tuning.grade.raters.study import Session, Verdict
+from response_tuning.grade.raters.study import Session, TaskRating
+from response_tuning.pages import environment, palette
 
 if TYPE_CHECKING:
     from starlette.applications import Starlette
@@ -40,13 +41,14 @@ def serve_rating(
 ) -> None:
     """Serve a rater's page on this machine until it is interrupted.
 
-    ``port`` 0 is any that is free; ``ready`` is told the address to open in a browser.
+    ``port`` 0 is any free port. ``ready`` gets the address to open in a browser.
 
     Raises:
         ConfigError: the port cannot be had.
     """
     import uvicorn
 
+    # Opened here and not by uvicorn, whose errors end the process without a message of ours.
     try:
         listener = socket.create_server((HOST, port))
     except OSError as error:
@@ -83,42 +85,33 @@ def rating_app(session: Session) -> "Starlette":
 
 
 class _Pages:
-    """What is answered to each request; tasks are numbered from 1, in the rater's order."""
+    """The response to each request; tasks are numbered from 1, in the rater's order."""
 
     def __init__(self, session: Session) -> None:
-        import jinja2
-
-        environment = jinja2.Environment(
-            loader=jinja2.FileSystemLoader(Path(__file__).parent),
-            autoescape=True,
-            undefined=jinja2.StrictUndefined,
-            trim_blocks=True,
-            lstrip_blocks=True,
-        )
-        self._template = environment.get_template("page.html.jinja")
+        self._template = environment(Path(__file__).parent).get_template("page.html.jinja")
         self._session = session
 
     async def begin(self, request: "Request") -> "Response":
-        """Go to the first task that is not rated."""
+        """Redirect to the first unrated task."""
         return self._onwards(after=-1)
 
     async def rated(self, request: "Request") -> "Response":
-        """Say that all is done, or go to what is not."""
+        """Show that all tasks are rated, or redirect to one that is not."""
         if self._session.unrated() is not None:
             return self._onwards(after=-1)
         return self._page(number=None)
 
     async def show(self, request: "Request") -> "Response":
-        """Show a task, with what was said of it before."""
+        """Show a task, with its earlier rating if there is one."""
         number = request.path_params["number"]
         if not 1 <= number <= len(self._session.tasks):
             return _refusal(404, f"There is no task {number}.")
         return self._page(number)
 
     async def save(self, request: "Request") -> "Response":
-        """Keep a verdict and go on to the next task that is not rated.
+        """Save a rating and redirect to the next unrated task.
 
-        A form that another site sent is refused: browsers say where a form is from.
+        A form that another site sent is refused: browsers name the origin of a form.
         """
         if request.headers.get("origin") != f"http://{request.headers['host']}":
             return _refusal(403, "Ratings are taken from this page alone.")
@@ -127,15 +120,16 @@ class _Pages:
             return _refusal(404, f"There is no task {number}.")
         task = self._session.tasks[number - 1]
         form = parse_qs((await request.body()).decode(errors="replace"))
-        said = {name: values[-1] for name, values in form.items()}
-        if said.get("task") != task.digest:
+        fields = {name: values[-1] for name, values in form.items()}
+        # A page that was opened in an earlier session may show another task under this number.
+        if fields.get("task") != task.digest:
             return _refusal(409, "This was another session's page; reload it and rate again.")
         try:
-            verdict = Verdict.model_validate(
+            verdict = TaskRating.model_validate(
                 {
-                    "levels": [said[name] for name in ("level-0", "level-1") if name in said],
-                    "more_helpful": said.get("more_helpful"),
-                    "comment": said.get("comment", "").replace("\r\n", "\n").strip(),
+                    "levels": [fields[name] for name in ("level-0", "level-1") if name in fields],
+                    "more_helpful": fields.get("more_helpful"),
+                    "comment": fields.get("comment", "").replace("\r\n", "\n").strip(),
                 }
             )
             self._session.rate(number - 1, verdict)
@@ -144,12 +138,13 @@ class _Pages:
         return self._onwards(after=number - 1)
 
     async def asset(self, request: "Request") -> "Response":
-        """Return the style sheet or the script."""
-        from starlette.responses import FileResponse
+        """Return the style sheet, with the palette of all pages before it, or the script."""
+        from starlette.responses import Response
 
         name = Path(request.url.path).name
-        path = Path(__file__).with_name(name)
-        return FileResponse(path, media_type=ASSETS[name], headers=HEADERS)
+        text = Path(__file__).with_name(name).read_text(encoding="utf-8")
+        text = palette() + text if name.endswith(".css") else text
+        return Response(text, media_type=ASSETS[name], headers=HEADERS)
 
     def _onwards(self, after: int) -> "Response":
         from starlette.responses import RedirectResponse
@@ -165,7 +160,7 @@ class _Pages:
         page = self._template.render(
             number=number,
             task=session.tasks[number - 1] if number else None,
-            said=session.verdicts.get(number - 1) if number else None,
+            rating=session.verdicts.get(number - 1) if number else None,
             total=len(session.tasks),
             rated=len(session.verdicts),
             levels=LEVELS,

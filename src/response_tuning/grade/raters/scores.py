@@ -1,4 +1,4 @@
-"""What raters said, as the scores of a graded run, and how far they agree."""
+"""The ratings of a study as scores of a graded run, and how far raters agree."""
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -10,35 +10,35 @@ from response_tuning.artifacts import Record, Score, read_jsonl, write_json, wri
 from response_tuning.errors import DataError
 from response_tuning.grade.agreement.statistics import Agreement, agreement
 from response_tuning.grade.judges.levels import LEVELS, level_metrics
-from response_tuning.grade.raters.study import ASKED, Asked, Session, raters, read_study
+from response_tuning.grade.raters.study import ITEMS_FILE, Session, StudyItem, raters, read_study
 
-BENCHMARK = "human-rating"
-"""Under this name, so that what people say never mixes with what a judge says."""
-OUTCOMES = ("lose", "tie", "win")
+HUMAN_RATING = "human-rating"
+"""A name of its own, so that ratings by people never mix with the verdicts of a judge."""
+PAIR_OUTCOMES = ("lose", "tie", "win")
 
 
 class Summary(Record):
-    """Who rated how much of a study, and how alike."""
+    """Who rated how much of a study, and how far they agree."""
 
     tasks: int
     """Of each rater."""
     rated: dict[str, int]
     """Rater -> tasks that they rated."""
     levels: Agreement
-    """On answers, each beside the one that it was shown with."""
+    """Agreement on single answers; an answer counts once for each answer shown beside it."""
     more_helpful: Agreement | None
-    """On pairs of answers; None where single answers were shown."""
+    """Agreement on pairs of answers; None if the study shows single answers."""
 
 
-class _Said(NamedTuple):
+class _HumanLabel(NamedTuple):
     """One label by one rater."""
 
     rater: str
     item_id: str
     variant: str
-    """Whose answer was labelled."""
+    """The variant whose answer was labelled."""
     beside: str
-    """Whose answer stood beside it; empty where it stood alone."""
+    """The variant whose answer was shown beside it; empty for a single answer."""
     label: str
 
 
@@ -58,33 +58,34 @@ def export_ratings(folder: Path, out: Path) -> Summary:
     sessions = [Session(folder, rater) for rater in raters(folder)]
     if not any(session.verdicts for session in sessions):
         raise DataError(f"{folder}: nothing has been rated yet")
-    levels = [said for session in sessions for said in _levels(session)]
-    outcomes = [said for session in sessions for said in _outcomes(session, study.reference)]
-    items = [asked.item_id for asked in read_jsonl(folder / ASKED, Asked)]
+    levels = [label for session in sessions for label in _levels(session)]
+    outcomes = [label for session in sessions for label in _outcomes(session, study.reference)]
+    items = [item.item_id for item in read_jsonl(folder / ITEMS_FILE, StudyItem)]
+    # Seed 0: a study has one answer of each variant to a prompt, whatever seed it came from.
     for variant in study.answers:
         scores = _scores(variant, items, levels, outcomes)
-        write_jsonl(out / variant / "seed-0" / "grade" / f"{BENCHMARK}.jsonl", scores)
+        write_jsonl(out / variant / "seed-0" / "grade" / f"{HUMAN_RATING}.jsonl", scores)
     summary = Summary(
         tasks=len(sessions[0].tasks),
         rated={session.rater: len(session.verdicts) for session in sessions},
         levels=_agreement(levels, [*reversed(LEVELS)]),
-        more_helpful=_agreement(outcomes, OUTCOMES) if outcomes else None,
+        more_helpful=_agreement(outcomes, PAIR_OUTCOMES) if outcomes else None,
     )
-    write_json(out / f"{BENCHMARK}.json", summary.model_dump())
+    write_json(out / f"{HUMAN_RATING}.json", summary.model_dump())
     return summary
 
 
-def _levels(session: Session) -> Iterator[_Said]:
+def _levels(session: Session) -> Iterator[_HumanLabel]:
     """Yield the level of each answer."""
     for at, verdict in session.verdicts.items():
         task = session.tasks[at]
         others = [*reversed(task.variants)] if len(task.variants) > 1 else [""]
         for variant, beside, level in zip(task.variants, others, verdict.levels, strict=True):
-            yield _Said(session.rater, task.asked.item_id, variant, beside, level)
+            yield _HumanLabel(session.rater, task.item.item_id, variant, beside, level)
 
 
-def _outcomes(session: Session, reference: str) -> Iterator[_Said]:
-    """Yield what came out for the variant beside the reference, where there were two."""
+def _outcomes(session: Session, reference: str) -> Iterator[_HumanLabel]:
+    """Yield the outcome for the variant that is compared with the reference."""
     for at, verdict in session.verdicts.items():
         if verdict.more_helpful is None:
             continue
@@ -93,11 +94,14 @@ def _outcomes(session: Session, reference: str) -> Iterator[_Said]:
         sides = dict(zip(task.variants, ("left", "right"), strict=True))
         outcome = "win" if verdict.more_helpful == sides[variant] else "lose"
         outcome = "tie" if verdict.more_helpful == "tie" else outcome
-        yield _Said(session.rater, task.asked.item_id, variant, reference, outcome)
+        yield _HumanLabel(session.rater, task.item.item_id, variant, reference, outcome)
 
 
 def _scores(
-    variant: str, items: Sequence[str], levels: Sequence[_Said], outcomes: Sequence[_Said]
+    variant: str,
+    items: Sequence[str],
+    levels: Sequence[_HumanLabel],
+    outcomes: Sequence[_HumanLabel],
 ) -> Iterator[Score]:
     level_of, outcome_of = _by_item(levels, variant), _by_item(outcomes, variant)
     for item in items:
@@ -110,24 +114,24 @@ def _scores(
 
 
 def _outcome_metrics(given: Sequence[str]) -> dict[str, float]:
-    shares = {outcome: fmean(one == outcome for one in given) for outcome in OUTCOMES}
+    shares = {outcome: fmean(one == outcome for one in given) for outcome in PAIR_OUTCOMES}
     return shares | {"win_rate": shares["win"] + shares["tie"] / 2}
 
 
-def _by_item(said: Sequence[_Said], variant: str) -> dict[str, list[str]]:
+def _by_item(labels: Sequence[_HumanLabel], variant: str) -> dict[str, list[str]]:
     """Return item -> the labels of a variant's answer."""
-    found: dict[str, list[str]] = defaultdict(list)
-    for one in said:
+    by_item: dict[str, list[str]] = defaultdict(list)
+    for one in labels:
         if one.variant == variant:
-            found[one.item_id].append(one.label)
-    return found
+            by_item[one.item_id].append(one.label)
+    return by_item
 
 
-def _agreement(said: Sequence[_Said], labels: Sequence[str]) -> Agreement:
+def _agreement(given: Sequence[_HumanLabel], labels: Sequence[str]) -> Agreement:
     """Compare raters, whose labels are in the order of ``labels``."""
-    names = sorted({one.rater for one in said})
+    names = sorted({one.rater for one in given})
     table: dict[tuple[str, str, str], dict[str, str]] = defaultdict(dict)
-    for one in said:
+    for one in given:
         table[one.item_id, one.variant, one.beside][one.rater] = one.label
-    rows = [[given.get(name) for name in names] for given in table.values()]
+    rows = [[by_rater.get(name) for name in names] for by_rater in table.values()]
     return agreement(rows, labels)

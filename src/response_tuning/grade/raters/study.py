@@ -1,9 +1,9 @@
-"""Ratings by people: what is shown to whom in which order, and what they said of it.
+"""Ratings by people: which answers each rater sees, in which order, and how they rate them.
 
 A *study* is a folder. ``study.json`` says whose answers are rated, ``asked.jsonl`` holds them, so
-that the folder can be given to a rater as it is, and ``ratings/<rater>.jsonl`` is the journal of
+that you can give the folder to a rater as it is, and ``ratings/<rater>.jsonl`` is the journal of
 one rater, in which a later rating of a task supersedes an earlier one. A *task* is one prompt with
-the answers of one or two variants, whose names its rater is not shown.
+the answers of one or two variants, whose names the page hides from the rater.
 """
 
 import random
@@ -36,7 +36,7 @@ from response_tuning.registry import unknown
 
 Side: TypeAlias = Literal["left", "right", "tie"]
 
-STUDY, ASKED, RATINGS = "study.json", "asked.jsonl", "ratings"
+STUDY_FILE, ITEMS_FILE, RATINGS_FOLDER = "study.json", "asked.jsonl", "ratings"
 
 
 class Study(Record):
@@ -45,14 +45,14 @@ class Study(Record):
     answers: dict[str, str]
     """Variant -> SHA-256 of the file of its completions."""
     reference: str
-    """The variant that each other one is shown beside."""
+    """The variant that every other variant is compared with."""
     seed: int
-    """Of the order of tasks and sides, together with the rater's name."""
+    """Seed of the order of tasks and sides, together with the rater's name."""
     limit: int | None
     """Number of prompts, evenly spread over those of the files; None: all."""
 
 
-class Asked(Record):
+class StudyItem(Record):
     """A prompt, and what each variant answered to it."""
 
     item_id: str
@@ -60,8 +60,8 @@ class Asked(Record):
     answers: dict[str, str]
 
 
-class Verdict(Record):
-    """What a rater says of a task, in the order in which its answers are shown."""
+class TaskRating(Record):
+    """How a rater rates a task; levels are in the order of the answers on the page."""
 
     levels: tuple[Level, ...]
     more_helpful: Side | None = None
@@ -75,34 +75,34 @@ class Verdict(Record):
         return self
 
 
-class Rating(Record):
+class RatingRecord(Record):
     """One line of a journal."""
 
     rater: str
     item_id: str
     variants: tuple[str, ...]
-    """As they were shown, from left to right."""
-    verdict: Verdict
+    """In the order on the page, from left to right."""
+    verdict: TaskRating
 
 
 @dataclass(frozen=True)
-class Task:
-    """What a rater sees at once."""
+class RatingTask:
+    """What a rater sees on one page."""
 
-    asked: Asked
+    item: StudyItem
     variants: tuple[str, ...]
-    """From left to right; not for the rater's eyes."""
+    """From left to right; hidden from the rater."""
 
     @property
     def answers(self) -> tuple[str, ...]:
         """The answers from left to right."""
-        return tuple(self.asked.answers[variant] for variant in self.variants)
+        return tuple(self.item.answers[variant] for variant in self.variants)
 
     @property
     def digest(self) -> str:
-        """A name that tells nothing of the variants."""
-        prompt = (message.model_dump_json() for message in self.asked.prompt)
-        return digest(self.asked.item_id, *prompt, *self.answers)
+        """An identity of the task that does not reveal the variants."""
+        prompt = (message.model_dump_json() for message in self.item.prompt)
+        return digest(self.item.item_id, *prompt, *self.answers)
 
 
 def make_study(
@@ -114,8 +114,8 @@ def make_study(
 ) -> None:
     """Lay out a study of variant -> file of its answers, unless ``folder`` holds this very study.
 
-    What the reference answered, or ``limit`` of it, is rated. Of more than two variants, each is
-    shown beside ``reference``, by default the first.
+    The prompts are those of the reference, or ``limit`` of them. Each other variant is shown beside
+    ``reference``, which by default is the first.
 
     Raises:
         ConfigError: ``folder`` holds another study, or a variant has an impossible name.
@@ -126,10 +126,11 @@ def make_study(
     reference = reference or next(iter(answers))
     if reference not in answers:
         raise unknown("reference", reference, [*answers])
-    said = read_jsonl(answers[reference], Completion)
-    items = spread([Item(item_id=one.item_id, prompt=one.prompt) for one in said], limit)
+    completions = read_jsonl(answers[reference], Completion)
+    items = spread([Item(item_id=one.item_id, prompt=one.prompt) for one in completions], limit)
     if not items:
-        raise DataError(f"{answers[reference]}: there are no answers in it")
+        raise DataError(f"{answers[reference]}: the file has no answers")
+    # Without thoughts and marks, which would give a variant away.
     texts = {name: read_answers(path, items) for name, path in answers.items()}
     study = Study(
         answers={name: file_digest(path) for name, path in answers.items()},
@@ -137,12 +138,12 @@ def make_study(
         seed=seed,
         limit=limit,
     )
-    if (folder / STUDY).exists():
+    if (folder / STUDY_FILE).exists():
         if read_study(folder) != study:
             raise ConfigError(f"{folder} holds a study of other answers; choose another folder")
         return
-    write_jsonl(folder / ASKED, (_asked(item, texts) for item in items))
-    write_json(folder / STUDY, study.model_dump())
+    write_jsonl(folder / ITEMS_FILE, (_study_item(item, texts) for item in items))
+    write_json(folder / STUDY_FILE, study.model_dump())
 
 
 def read_study(folder: Path) -> Study:
@@ -151,7 +152,7 @@ def read_study(folder: Path) -> Study:
     Raises:
         DataError: there is no study in ``folder``, or it is damaged.
     """
-    path = folder / STUDY
+    path = folder / STUDY_FILE
     try:
         study = Study.model_validate(read_json(path))
     except ValidationError as error:
@@ -168,8 +169,8 @@ def read_study(folder: Path) -> Study:
     return study
 
 
-def read_tasks(folder: Path, rater: str) -> list[Task]:
-    """Return the tasks of a rater, in an order of their own.
+def read_tasks(folder: Path, rater: str) -> list[RatingTask]:
+    """Return the tasks of a rater, in that rater's own order.
 
     Raises:
         DataError: there is no study in ``folder``, or it is damaged.
@@ -178,26 +179,27 @@ def read_tasks(folder: Path, rater: str) -> list[Task]:
     others = [name for name in study.answers if name != study.reference]
     shown: list[tuple[str, ...]] = [(study.reference, other) for other in others]
     shown = shown or [(study.reference,)]
-    asked = list(read_jsonl(folder / ASKED, Asked))
-    for number, one in enumerate(asked, start=1):
+    items = list(read_jsonl(folder / ITEMS_FILE, StudyItem))
+    for number, one in enumerate(items, start=1):
         if missing := study.answers.keys() - one.answers.keys():
-            raise DataError(f"{folder / ASKED}:{number}: has no answer of '{min(missing)}'")
-    tasks = [(one, variants) for one in asked for variants in shown]
+            raise DataError(f"{folder / ITEMS_FILE}:{number}: has no answer of '{min(missing)}'")
+    tasks = [(one, variants) for one in items for variants in shown]
+    # Seeded by the rater's name, so that a session continues in the order in which it began.
     rng = random.Random(digest(str(study.seed), rater))
     rng.shuffle(tasks)
-    return [Task(one, tuple(rng.sample(variants, len(variants)))) for one, variants in tasks]
+    return [RatingTask(one, tuple(rng.sample(variants, len(variants)))) for one, variants in tasks]
 
 
 def raters(folder: Path) -> list[str]:
     """Return the names of all who have a journal."""
-    return sorted(path.stem for path in (folder / RATINGS).glob("*.jsonl"))
+    return sorted(path.stem for path in (folder / RATINGS_FOLDER).glob("*.jsonl"))
 
 
 class Session:
-    """One rater's way through a study: it begins where it was left."""
+    """One rater's session in a study; it continues where the rater stopped."""
 
     def __init__(self, folder: Path, rater: str) -> None:
-        """Read the tasks, and what the rater said so far.
+        """Read the tasks and the rater's ratings so far.
 
         Raises:
             ConfigError: the rater's name cannot be the name of a file.
@@ -207,10 +209,11 @@ class Session:
         self.rater = rater
         self.tasks = read_tasks(folder, rater)
         self._folder = folder
-        self.verdicts: dict[int, Verdict] = {}
-        """Position of a task -> what was said of it, the last time."""
-        place = {(task.asked.item_id, task.variants): at for at, task in enumerate(self.tasks)}
-        for rating in Journal(journal, Rating):
+        self.verdicts: dict[int, TaskRating] = {}
+        """Position of a task -> its latest rating."""
+        # By content, not by position: the journal of a rater stays valid if the order ever changes.
+        place = {(task.item.item_id, task.variants): at for at, task in enumerate(self.tasks)}
+        for rating in Journal(journal, RatingRecord):
             at = place.get((rating.item_id, rating.variants))
             if at is None or rating.rater != rater:
                 raise DataError(
@@ -219,8 +222,8 @@ class Session:
                 )
             self.verdicts[at] = rating.verdict
 
-    def rate(self, position: int, verdict: Verdict) -> None:
-        """Keep what the rater says of a task: it is on disk when this returns.
+    def rate(self, position: int, verdict: TaskRating) -> None:
+        """Save the rating of a task: it is on disk when this returns.
 
         Raises:
             ValueError: the verdict is on more answers than there are, or on fewer.
@@ -228,27 +231,27 @@ class Session:
         task = self.tasks[position]
         if len(verdict.levels) != len(task.variants):
             raise ValueError(f"{len(verdict.levels)} levels for {len(task.variants)} answers")
-        rating = Rating(
+        rating = RatingRecord(
             rater=self.rater,
-            item_id=task.asked.item_id,
+            item_id=task.item.item_id,
             variants=task.variants,
             verdict=verdict,
         )
         # Opened for each: a full disk may have cut the last line off.
-        journal = Journal(journal_of(self._folder, self.rater), Rating)
+        journal = Journal(journal_of(self._folder, self.rater), RatingRecord)
         with journal.appending(each_synced=True) as append:
             append(rating)
         self.verdicts[position] = verdict
 
     def unrated(self, after: int = -1) -> int | None:
-        """Return the next position without a verdict, from the first one on after the last."""
+        """Return the next position without a rating; after the last task, search from the first."""
         later = [*range(after + 1, len(self.tasks)), *range(after + 1)]
         return next((at for at in later if at not in self.verdicts), None)
 
 
-def _asked(item: Item, texts: Mapping[str, Mapping[str, str | None]]) -> Asked:
-    said = {name: answers[item.item_id] or "" for name, answers in texts.items()}
-    return Asked(item_id=item.item_id, prompt=item.prompt, answers=said)
+def _study_item(item: Item, texts: Mapping[str, Mapping[str, str | None]]) -> StudyItem:
+    by_variant = {name: answers[item.item_id] or "" for name, answers in texts.items()}
+    return StudyItem(item_id=item.item_id, prompt=item.prompt, answers=by_variant)
 
 
 def _check_name(kind: str, name: str) -> None:
@@ -263,7 +266,7 @@ def journal_of(folder: Path, rater: str) -> Path:
     """Return the journal of a rater.
 
     Raises:
-        ConfigError: the name cannot be that of a file.
+        ConfigError: the name cannot be a file name.
     """
     _check_name("rater", rater)
-    return folder / RATINGS / f"{rater}.jsonl"
+    return folder / RATINGS_FOLDER / f"{rater}.jsonl"
