@@ -309,7 +309,8 @@ class FinetuneConfig(Config):
     """``auto``: bfloat16 if the GPU supports it, else float32."""
     gradient_checkpointing: bool | Literal["auto"] = "auto"
     """Recompute activations to save memory. ``auto``: if the GPU's memory requires it."""
-    device: Literal["auto", "cpu"] = Field(default="auto", description="``auto``: a GPU, if any.")
+    device: Literal["auto", "cpu"] = "auto"
+    """``auto``: a GPU if there is one."""
     eval_fraction: float = Field(default=0.0, ge=0, lt=1)
     """Share of the examples in the validation split. Its loss is logged and selects nothing."""
     save_steps: int = Field(default=50, ge=1, lt=COUNT_LIMIT, description="Checkpoint interval.")

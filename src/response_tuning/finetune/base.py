@@ -221,7 +221,7 @@ def with_adapter(model: "PreTrainedModel", config: FinetuneConfig) -> Any:  # no
     commit = located(config).commit or None
     with torch.random.fork_rng(), loading.explained(config.base_model, what):
         torch.manual_seed(config.seed)
-        adapted = get_peft_model(model, lora, revision=commit)
+        adapted: Any = get_peft_model(model, lora, revision=commit)
     # PEFT keeps them as a set, whose order differs from process to process, and saves it so.
     for settings in adapted.peft_config.values():
         settings.target_modules = sorted(settings.target_modules)
