@@ -361,12 +361,16 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+class WaitsForeverError(BaseException):
+    """No error that a command may catch, as it may an ``OSError``."""
+
+
 @pytest.fixture(autouse=True)
 def _ended() -> Iterator[None]:
     """End a command that waits for what never comes, such as the other end of a pipe."""
 
     def waiting(*_: object) -> NoReturn:
-        raise TimeoutError("it waits")
+        raise WaitsForeverError
 
     before = signal.signal(signal.SIGALRM, waiting)
     signal.alarm(60)

@@ -201,6 +201,8 @@ def read_jsonl(path: Path, kind: type[R]) -> Iterator[R]:
         DataError: the file cannot be read, or a line is not a ``kind``; the message names file
             and line.
     """
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        raise DataError(f"{path}: not a regular file; a pipe or a device may never end")
     try:
         lines = path.open("rb")
     except OSError as error:

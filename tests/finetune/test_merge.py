@@ -29,7 +29,7 @@ LIMIT = 24
 @pytest.fixture(scope="session")
 def merged(tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """One adapter, and the same run merged."""
-    data, out = tmp_path_factory.mktemp("data"), tmp_path_factory.mktemp("run")
+    data, out = tmp_path_factory.mktemp("merge_data"), tmp_path_factory.mktemp("run")
     examples = [Example(row=i, response=f"The kettle boils {i} times.") for i in range(16)]
     write_jsonl(data / "examples.jsonl", examples)
     audit = {"rows": 16, "rows_kept": 16, "examples": 16, "dropped": {}}
@@ -111,7 +111,7 @@ def test_a_finished_adapter_is_merged_by_the_same_command_with_merge(
     shutil.copytree(adapter, again)
     manifest = json.loads((again / "manifest.json").read_text())
     config = FinetuneConfig.model_validate(manifest["settings"] | {"merge": True})
-    data = adapter.parent.parent / next(p.name for p in adapter.parent.parent.glob("data*"))
+    data = adapter.parent.parent / next(p.name for p in adapter.parent.parent.glob("merge_data*"))
     for _ in range(2):  # the second finds nothing left to do
         finetune(config, data, again, Console())
     assert (again / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
