@@ -211,6 +211,7 @@ def locked_file(out: Path, *read: object) -> Iterator[Path]:
         journal.parent.mkdir(parents=True, exist_ok=True)
         try:
             with lock(journal, out):
+                # Only under the lock: a partial file may belong to a process that is writing it.
                 _sweep(place.parent.glob(f"{glob.escape(place.name)}.*.partial"))
                 yield journal
         finally:

@@ -26,6 +26,6 @@ class Display(NamedTuple):
     """How a report shows a benchmark; the benchmark itself says so."""
 
     headline: tuple[str, ...] = ()
-    """Metrics of the tables, in order; empty: those with a common meaning, else all its own."""
+    """Metrics of the tables, in order; empty: metrics with a common meaning, else all its own."""
     scales: Mapping[str, tuple[float, float]] = MappingProxyType({})
     """Metric -> lowest and highest possible value, where it is no share between 0 and 1."""

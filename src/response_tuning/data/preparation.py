@@ -170,7 +170,7 @@ def _outcomes(parts: Iterable[_SourcePart], chain: Sequence[Step]) -> Iterator[C
 
 
 def _candidates(part: _SourcePart, start: int) -> Iterator[Candidate]:
-    """Yield every turn of every row in the source's order; drop those that no step could read."""
+    """Yield every turn of every row in the source's order; drop turns that no step could read."""
     for number, row in enumerate(part.source.rows()):
         try:
             turns = sources.turns(part.source, number, row, part.used)

@@ -31,7 +31,7 @@ logger = logging.getLogger(__name__)
 
 
 def located(config: FinetuneConfig, *, weights: bool = False) -> ModelFolder:
-    """Return the folder of the base model; of a hub model without its weights, unless asked.
+    """Return the folder of the base model; of a hub model without its weights, unless ``weights``.
 
     Raises:
         ModelError: it is neither a folder nor an id that the hub or its cache knows.
@@ -46,7 +46,7 @@ def load_tokenizer(config: FinetuneConfig) -> "PreTrainedTokenizerBase":
 
     Raises:
         ModelError: it cannot be loaded, or has no EOS token.
-        TemplateError: ``native`` is asked of a tokenizer that has no template.
+        TemplateError: the template is ``native`` and the tokenizer has none.
     """
     from transformers import AutoTokenizer
 
@@ -60,6 +60,7 @@ def load_tokenizer(config: FinetuneConfig) -> "PreTrainedTokenizerBase":
             config.template,
         )
     install(tokenizer, config.template)
+    # Saving can change a tokenizer, so training uses the one that was read back.
     with tempfile.TemporaryDirectory() as folder, loading.explained(name, "no usable tokenizer"):
         tokenizer.save_pretrained(folder)
         return AutoTokenizer.from_pretrained(folder)

@@ -67,7 +67,7 @@ class _Whole(NamedTuple):
     learned: list[int]
     """Where each text for the model to write starts; the last is the stop token."""
     stops: list[int]
-    """Where stop tokens are meant to be: those that the template printed, and the row's own."""
+    """Where stop tokens are meant to be: the template printed them, or they end the row."""
 
 
 class Encoder:

@@ -40,7 +40,7 @@ def manifest_of(config: FinetuneConfig, identity: str, data: Path) -> dict[str, 
 
 
 def matched(config: FinetuneConfig, remarks: Mapping[str, int]) -> str:
-    """Say what this run shares with its twins; ``remarks`` are those on its rows."""
+    """Return what this run shares with its twins; ``remarks`` are the remarks on its rows."""
     if not config.twins:
         return "nothing: this arm was cut and filtered by its own objective alone"
     others = " and ".join(config.twins)
@@ -87,7 +87,7 @@ def known_as(base: ModelFolder, out: Path) -> str:
 
 
 def is_finished(out: Path, manifest: dict[str, Any]) -> bool:
-    """Say whether ``out`` already holds this run, finished and as it was left.
+    """Return whether ``out`` already holds this run, finished and as it was left.
 
     Raises:
         ConfigError: it holds a different one.

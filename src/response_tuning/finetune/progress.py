@@ -176,6 +176,7 @@ class ProgressDisplay(TrainerCallback):
         """Start the clock, and the bar if there is a terminal."""
         self._started = self._shown = time.monotonic()
         self._first_step = state.global_step
+        # Every process trains; one of them draws the bar.
         if state.is_world_process_zero and self._console.is_terminal:
             self._progress = Progress(
                 TextColumn("step"),

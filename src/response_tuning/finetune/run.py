@@ -78,6 +78,7 @@ def finetune(config: FinetuneConfig, data: Path, out: Path, console: "Console") 
     else:
         _train(config, data, out, manifest, console)
     if is_first():
+        # A finished run may still have to merge: a kill can fall between training and merging.
         from response_tuning.finetune.merge import is_merging, merge_adapter
 
         if config.merge or is_merging(out):
@@ -103,7 +104,7 @@ def _train(
         encoded = encode(config, chat, read_examples(data), store)
     manifest |= {"template": chat.digest, "audit": encoded.audit}
     manifest["matched"] = matched(config, encoded.audit["remarks"])
-    # Before the weights are loaded: what is free now is what the estimate divides.
+    # Before the weights are loaded: the estimate divides the memory that is free now.
     fit = memory.fit(config, load_of(config, encoded), memory.free_memory(arguments))
     trainer = _trainer(config, fit, encoded, arguments, chat, out)
     _print(trainer, console, [*_summary(config, trainer, encoded), fit.reason])

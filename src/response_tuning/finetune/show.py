@@ -96,7 +96,7 @@ def entries(rows: Iterable[EncodedRow], data: Path) -> Iterator[AuditEntry]:
 
 
 def overview(all_entries: Iterable[AuditEntry], data: Path, show: int) -> Overview:
-    """Count all entries and keep ``show`` of them, preferring those that are trained on."""
+    """Count all entries and keep ``show`` of them, preferring entries that are trained on."""
     statuses, remarks, lengths = Counter[str](), Counter[str](), array("i")
     supervised = 0
     # Only `show` entries of either kind are in memory, however many there are.

@@ -109,7 +109,7 @@ def _try_generating(local: LocalModel, name: str) -> None:
 
 
 def _stop_ids(chat: Chat, generation_config: "GenerationConfig", name: str) -> tuple[int, ...]:
-    """Return the template's stop token first, then those that the model declares itself."""
+    """Return the template's stop token first, then the stop tokens that the model declares."""
     declared = generation_config.eos_token_id
     own = declared if isinstance(declared, list) else [] if declared is None else [declared]
     if not all(isinstance(stop, int) for stop in own):

@@ -188,8 +188,8 @@ def load_adapter(base: "PreTrainedModel", folder: Path) -> Any:  # noqa: ANN401 
             "prompt, which is not supported; give a LoRA adapter"
         )
     settings.inference_mode = True
-    # ``PeftModel.from_pretrained`` only warns of absent weights and drops those without a place. So
-    # wrap first, then load, and refuse both.
+    # ``PeftModel.from_pretrained`` only warns of absent weights and drops weights without a place.
+    # So wrap first, then load, and refuse both.
     wrapper = MODEL_TYPE_TO_PEFT_MODEL_MAPPING.get(settings.task_type, PeftModel)
     misfit = f"the adapter does not fit the base {base.name_or_path} (was it trained on another?)"
     with explained(folder, misfit):

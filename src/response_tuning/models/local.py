@@ -297,7 +297,7 @@ def _uniform(seeded: "hashlib._Hash", position: int) -> float:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Hide transformers' bars and notices: those that matter are errors of this package."""
+    """Hide transformers' bars and notices: this package raises its own errors where it matters."""
     from transformers.utils import logging
 
     verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()

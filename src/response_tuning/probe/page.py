@@ -101,7 +101,7 @@ class ProbeReport(NamedTuple):
     verdict: str
     """``none``, ``weak`` or ``strong``: the verdict on the first model."""
     models: Sequence[ProbedModel]
-    """The probed model first, then those that are compared with it."""
+    """The probed model first, then the models that are compared with it."""
     examples: Sequence[ProbeExample]
     """Result of the first model."""
     differences: Sequence[str]

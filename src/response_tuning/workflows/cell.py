@@ -229,6 +229,7 @@ def engine_config(cell: Cell, folder: Path) -> "EngineConfig":
     own: dict[str, Any] = {
         "model": str(folder / "finetune") if cell.tuned else cell.finetune.base_model,
     }
+    # A server has its own model, device and template; only a local engine loads ours.
     if cell.local:
         own |= {
             "template": None if cell.tuned else untuned,

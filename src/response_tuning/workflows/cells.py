@@ -156,7 +156,7 @@ class Worker:
             if open_lm_eval(benchmark) is None:
                 config = with_reference(self.experiment, cell, benchmark, self.run)
                 grade.grade_answers(benchmark, config, folder, self.judge)
-        # Averages read the grades of the benchmarks, lm-eval tasks included.
+        # Averages read the grades that are written above, so they come last.
         for average in averages(self.experiment.benchmarks, self.experiment.grade):
             grade.write_average(average, folder)
         self._record(cell, GRADED)

@@ -8,6 +8,7 @@ from response_tuning.errors import ConfigError
 
 def registered() -> dict[str, list[str]]:
     """Return every registered name by its kind."""
+    # Imported here: each registry loads its modules, and the command line has to start fast.
     from response_tuning import templates
     from response_tuning.data import DATASETS
     from response_tuning.finetune.objectives import OBJECTIVES

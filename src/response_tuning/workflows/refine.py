@@ -98,6 +98,8 @@ def source_of(config: DataConfig, prepare: Prepare, how: Rewriting) -> tuple[Dat
         audit = read_json(folder / "audit.json")
         extraction = read_json(folder / "extraction.json")
         write_json(folder / "audit.json", audit | {"extraction": extraction})
+    # The source is now our own ``examples.jsonl``: columns, draw, revision and split applied to the
+    # original one, and must not apply twice.
     read = {"source": str(folder / "examples.jsonl"), "path": None, "refinement": None}
     columns = {"response_column": None, "instruction_column": None, "max_examples": None}
     hub = {"revision": "main", "split": "train"}

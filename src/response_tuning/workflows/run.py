@@ -272,10 +272,10 @@ def _checked(experiment: Experiment) -> list[Cell]:
         check_names(cell.finetune)
         if cell.generate.template is not None:
             check_names(cell.finetune.model_copy(update={"template": cell.generate.template}))
-    # Opened here and discarded: opening reads the data, so a missing copy fails before training.
     check_core([name for name in experiment.benchmarks if open_lm_eval(name)])
     for benchmark in experiment.benchmarks:
         if open_lm_eval(benchmark) is None:
+            # Opened and discarded: a missing setting fails here, before training.
             open_benchmark(benchmark, experiment.grade)
     check_metrics(experiment.benchmarks, experiment.grade, experiment.report)
     return every

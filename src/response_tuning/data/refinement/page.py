@@ -93,6 +93,7 @@ def print_refinement(out: Path, console: "Console") -> None:
         text = Text().append(f"{place}  ", style="bold")
         for change in word_diff(one.original, one.refined or ""):
             words, around = change.text.rstrip(), marks[change.kind]
+            # Without colours, marks show what was removed and added.
             shown = words if console.is_terminal else around[0] + words + around[1]
             text.append(printable(shown), style=styles[change.kind])
             text.append(printable(change.text[len(words) :]))
