@@ -301,7 +301,7 @@ def test_of_a_run_in_several_processes_the_first_one_holds_the_folder(
         with locked(tmp_path / "run"):
             pass
         monkeypatch.setenv("RANK", "0")
-        with pytest.raises(ConfigError, match="at work"):
+        with pytest.raises(ConfigError, match="is using it"):
             locked(tmp_path / "run").__enter__()
 
 
