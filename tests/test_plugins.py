@@ -234,7 +234,7 @@ def test_a_script_outside_the_tree_finds_an_installed_plug_in(install: Install) 
 
 
 def code_of(page: str) -> str:
-    return page.split("```python\n")[1].split("```")[0]
+    return "\n\n".join(block.split("```")[0] for block in page.split("```python\n")[1:])
 
 
 def shown_commands(page: str) -> Iterator[tuple[str, list[str]]]:
@@ -268,6 +268,20 @@ def test_scores_of_a_plug_in_are_graded_again_when_its_version_changes(
     monkeypatch.setattr(plugins, "versions", lambda: {"tea": "tea-plugin 1.3"})
     assert rtune(*evaluate).code == 0
     assert scores.read_text() != first
+
+
+def test_the_loss_of_the_page_on_objectives_is_trained_and_its_terms_are_logged(
+    rtune: Run, install: Install, tiny_base: Path
+) -> None:
+    install(code_of((PAGES / "plugins-objective.md").read_text(encoding="utf-8")), "objective")
+    answers = ["Rinse the pot with hot water.", "Wait."]
+    Path("answers.jsonl").write_text("".join(json.dumps({"response": a}) + "\n" for a in answers))
+    few = ("--method", "full", "--max-steps", 1)
+    source = ("--base-model", tiny_base, "--data", "answers.jsonl", *few)
+    entropy = ("--objective", "length-fair", "--set", "finetune.objective_settings.entropy=0.5")
+    assert rtune("finetune", *source, *entropy, "--out", "fair").code == 0
+    [step] = [json.loads(line) for line in Path("fair/metrics.jsonl").read_text().splitlines()]
+    assert step["loss"] == pytest.approx(step["term_mean"] - 0.5 * step["term_entropy"], rel=1e-5)
 
 
 @pytest.mark.parametrize("kind", KINDS)
