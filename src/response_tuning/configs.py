@@ -286,7 +286,7 @@ class FinetuneConfig(Config):
     method: Literal["full", "lora", "qlora"] = "lora"
     """``full``: all weights; ``lora``: an adapter; ``qlora``: an adapter on a 4-bit base."""
     lora_r: int = Field(default=16, ge=1, lt=COUNT_LIMIT, description="Rank of the adapter.")
-    lora_alpha: int = Field(default=32, ge=1, lt=COUNT_LIMIT, description="Scale x rank.")
+    lora_alpha: int = Field(default=32, ge=1, lt=COUNT_LIMIT, description="Scale times rank.")
     lora_dropout: float = Field(default=0.0, ge=0, lt=1, description="Dropout in the adapter.")
     learning_rate: float = Field(default=2e-4, gt=0, description="Peak learning rate.")
     scheduler: Literal["constant", "linear", "cosine"] = "constant"
@@ -294,7 +294,7 @@ class FinetuneConfig(Config):
     warmup_steps: int = Field(default=0, ge=0, lt=COUNT_LIMIT, description="Linear warm-up.")
     optimizer: str = "adamw_torch_fused"
     """A name of an optimiser, as in ``transformers.TrainingArguments.optim``."""
-    weight_decay: float = Field(default=0.0, ge=0, description="Decay of the optimiser.")
+    weight_decay: float = Field(default=0.0, ge=0, description="Weight decay.")
     max_grad_norm: float = Field(default=1.0, gt=0, description="Clip gradients to this norm.")
     epochs: float = Field(default=3, gt=0, le=1e6, description="Passes over the examples.")
     max_steps: int | None = Field(default=None, ge=1, lt=COUNT_LIMIT)

@@ -38,7 +38,7 @@ class _PrepareByDefault(TyperGroup):
 
 app = typer.Typer(
     cls=_PrepareByDefault,
-    help="Turn a pile of answers into training examples. 'rtune data SOURCE' prepares.",
+    help="Turn a pile of answers into training examples. 'data SOURCE' is 'data prepare SOURCE'.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
@@ -72,7 +72,10 @@ def mix(
     ],
     out: ExamplesOutOption,
     refusals: Annotated[
-        int, typer.Option(help="Mix in this many refusals; of one seed, 100 are among the 200.")
+        int,
+        typer.Option(
+            help="Mix in this many refusals; with one seed, a larger number includes the smaller."
+        ),
     ],
     reading: DataFlags,
     decontamination: DecontaminationFlags,
@@ -155,7 +158,7 @@ def extract(
         int | None, typer.Option(help="Drop passages of more words; default: 250.")
     ] = None,
     max_passages: Annotated[
-        int | None, typer.Option(help="Draw this many; nested for one seed; default: all.")
+        int | None, typer.Option(help="Draw this many passages at random; default: all.")
     ] = None,
     text_column: Annotated[
         str | None, typer.Option(help="Read texts from this column; default: found by its name.")

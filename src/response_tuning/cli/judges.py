@@ -48,7 +48,7 @@ def judge_check(
         int | None, typer.Option(help="Use only this many rows per set; default: all.")
     ] = None,
     out: Annotated[
-        Path | None, typer.Option(help="Write the verdicts to this JSONL file; default: nowhere.")
+        Path | None, typer.Option(help="Write the verdicts to this JSONL file too.")
     ] = None,
     save: Annotated[
         Path | None,
@@ -106,7 +106,7 @@ def rate(
         ),
     ] = None,
     rater: Annotated[
-        str | None, typer.Option(help="Serve the page for this person, who has an own journal.")
+        str | None, typer.Option(help="Serve the page for this person; each rater has a journal.")
     ] = None,
     reference: Annotated[
         str | None,

@@ -44,7 +44,7 @@ PresetOption = Annotated[
 ]
 LocalCopyOption = Annotated[
     Path | None,
-    typer.Option("--path", help="Read a named dataset from this copy, in its published format."),
+    typer.Option("--path", help="Read a named dataset from this copy of its published files."),
 ]
 DeviceOption = Annotated[
     str, typer.Option(help="Compute on 'auto' (the first GPU, if there is one) or 'cpu'.")
@@ -181,8 +181,7 @@ class DecontaminationFlags(FlagGroup):
     threshold: Annotated[
         float | None,
         typer.Option(
-            help="Count an instruction as a copy from this similarity on, from 0 to 1; default: "
-            "0.8."
+            help="Count an example that is at least this similar to a prompt, 0 to 1; default: 0.8."
         ),
     ] = None
     remove: Annotated[
@@ -204,7 +203,7 @@ class RefinementFlags(FlagGroup):
     ] = None
     after_retries: Annotated[
         str | None,
-        typer.Option(help="After the last retry, keep or drop it; default: keep."),
+        typer.Option(help="After the last retry, keep or drop the response; default: keep."),
     ] = None
     price_in: Annotated[
         float | None, typer.Option(help="Dollars per million prompt tokens, to print the cost.")
@@ -279,9 +278,7 @@ class EngineFlags(AskFlags):
 class MaskFlags(FlagGroup):
     """Settings of ``FinetuneConfig`` that decide which tokens carry loss."""
 
-    base_model: Annotated[
-        str | None, typer.Option(help="Tune this base model: a folder or a hub id.")
-    ] = None
+    base_model: Annotated[str | None, typer.Option(help="Base model: a folder or a hub id.")] = None
     objective: Annotated[
         str | None,
         typer.Option(help="Train on this objective of 'rtune list'; default: response-tuning."),
@@ -318,7 +315,7 @@ class FinetuneFlags(MaskFlags):
         float | None, typer.Option(help="Peak learning rate; default: 0.0002.")
     ] = None
     epochs: Annotated[
-        float | None, typer.Option(help="Pass over the examples this often; default: 3.")
+        float | None, typer.Option(help="Number of passes over the examples; default: 3.")
     ] = None
     max_steps: Annotated[
         int | None, typer.Option(help="Stop after this many steps; default: after all epochs.")
