@@ -108,7 +108,8 @@ class Encoder:
         self._check_served_prefix()
         self._supervised = Supervised(chat, self._continuation)
         self._witness = Witness(chat)
-        # Without what stands after the last mark, which may merge with what follows.
+        # Marks open every prompt, such as BOS or a role tag. Text after the last one is left out:
+        # its tokens may merge with what follows.
         self._marks = chat.encode(chat.marks.rstrip())
 
     def rows(self, examples: Examples) -> Iterator[EncodedRow]:
@@ -136,7 +137,10 @@ class Encoder:
             yield from self._encode(chunk, others)
 
     def arms(self, example: Example, other: Another) -> list[list[Piece]] | str:
-        """Return the pieces to tokenize, here and in each twin; or why to drop the example."""
+        """Return the pieces to tokenize, or why to drop the example.
+
+        An arm is what one objective makes of an example: this objective's first, then its twins'.
+        """
         try:
             return [self._pieces(name, example, other) for name in self._objectives]
         except (UnfitError, TemplateError) as reason:
@@ -170,6 +174,7 @@ class Encoder:
         arms_of_each, altered = [], []
         for place, example in chunk:
             arms_of_each.append(self.arms(example, partial(others.of, place)))
+            # What the template left out or changed in the prompts rendered since the last call.
             altered.append(self._witness.take())
         # All texts of a chunk at once: the tokenizer works on batches many times faster.
         encoded = self._encoded_once(
@@ -220,20 +225,21 @@ class Encoder:
         """Return the row of this objective, cut and dropped as the longest of all arms demands."""
         wholes = [self._whole(arm) for arm in arms]  # this objective's row first, then its twins'
         group = self._group(example)
-        weighty = [[(piece.text, each) for piece, each in arm if piece.weight] for arm in arms]
+        with_loss = [[(piece.text, each) for piece, each in arm if piece.weight] for arm in arms]
         # All arms lose as many tokens at the end, so they keep the same tokens of the response.
         excess = max(0, max(len(whole.ids) for whole in wholes) - self.window)
-        fault = next((each.fault for arm in weighty for _, each in arm if each.fault), "")
+        fault = next((each.fault for arm in with_loss for _, each in arm if each.fault), "")
         if any(whole.ids[: len(self._marks)] != self._marks for whole in wholes):
             fault = f"does not begin with {self.chat.marks.strip()!r}, as every prompt does"
+        # ``learned[0]`` is the first token with loss: cut off, no loss is left.
         if any(whole.learned[0] >= len(whole.ids) - excess for whole in wholes):
             fault = fault or "prompt fills the window"
         if fault:
             return EncodedRow(example, fault, [], [], group=group)
         whole = wholes[0]
         room = len(whole.ids) - excess
-        remarks = [remark for _, each in weighty[0] for remark in each.remarks]
-        if any(arm != weighty[0] for arm in weighty):
+        remarks = [remark for _, each in with_loss[0] for remark in each.remarks]
+        if any(arm != with_loss[0] for arm in with_loss):
             remarks.append(UNLIKE_TWINS)
         row = EncodedRow(
             example,

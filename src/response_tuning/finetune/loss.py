@@ -67,9 +67,11 @@ def cross_entropy(
     positions. ``weights`` are (S,): tokens then count by weight, and ``num_items_in_batch`` is the
     sum of the step's weights.
     """
+    # Evaluation of a weighted objective: no gradient, so nothing to write in place.
     if weights is not None and shift_labels is not None and not logits.requires_grad:
         scores = logits.view(-1, vocab_size).float()
         return _summed(scores, shift_labels.view(-1), weights) / (num_items_in_batch or 1)
+    # A call that is not the trainer's, or without a gradient: as transformers does it.
     if shift_labels is None or num_items_in_batch is None or not logits.requires_grad:
         return ForCausalLMLoss(
             logits, labels, vocab_size, num_items_in_batch, shift_labels=shift_labels, **other
@@ -101,10 +103,10 @@ class _InPlace(torch.autograd.Function):
         rows = max(1, most // logits.shape[1])
         for start in range(0, len(labels), rows):
             block, targets = gradient[start : start + rows], labels[start : start + rows]
-            of = None if weights is None else weights[start : start + rows]
+            block_weights = None if weights is None else weights[start : start + rows]
             scores = block.detach().float().requires_grad_()
             with torch.enable_grad():
-                part = _summed(scores, targets, of) / divisor
+                part = _summed(scores, targets, block_weights) / divisor
             block.copy_(torch.autograd.grad(part, scores)[0])
             total += part.detach()
         ctx.gradient = gradient

@@ -90,8 +90,9 @@ def gathered(items: Iterable[T], group: Callable[[T], int]) -> list[list[T]]:
     """Return units: partners together, in the order of the first of them; others by themselves."""
     units: dict[int, list[T]] = {}
     for number, item in enumerate(items):
-        of = group(item)
-        units.setdefault(of if of != ALONE else ALONE - 1 - number, []).append(item)
+        key = group(item)
+        # A document without partners needs a key that no other one has; groups are not negative.
+        units.setdefault(key if key != ALONE else ALONE - 1 - number, []).append(item)
     return list(units.values())
 
 

@@ -171,18 +171,19 @@ class ResponseTrainer(Trainer):
     ) -> Tensor:
         """Run a step's micro-batches; gradients are exchanged with the last one."""
         self.step_supervised = int(num_items_in_batch or 0)
-        take = super().training_step
+        # Trainer's own step runs the forward and the backward pass of one micro-batch.
+        run_forward_and_backward = super().training_step
 
-        def backward(batch: MicroBatch, *, last: bool) -> Tensor:
+        def run_micro_batch(batch: MicroBatch, *, last: bool) -> Tensor:
             divisor: Any = num_items_in_batch
             if self._extra_weight:
                 # Trainer counts tokens; a weighted mean is divided by the sum of the weights.
                 divisor = float(num_items_in_batch or 0) + self._extra_weight
             with nullcontext() if last else self.accelerator.no_sync(model):
-                loss: Tensor = take(model, batch.inputs, divisor)
+                loss: Tensor = run_forward_and_backward(model, batch.inputs, divisor)
             return loss
 
-        loss = self._summed(inputs["documents"], backward)
+        loss = self._summed(inputs["documents"], run_micro_batch)
         self.step_terms = self._gathered_terms()
         return loss
 

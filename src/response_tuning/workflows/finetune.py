@@ -1,4 +1,4 @@
-"""``rtune finetune``: a source and a base model become a tuned model. Read this file first.
+"""``rtune finetune``: a source and a base model become a tuned model.
 
 Stages do not import each other. They meet on disk, and the files of this folder pass the output of
 one stage to the next.
