@@ -21,7 +21,8 @@ demo: setup
 	$(BIN)/rtune demo
 
 test: check
-	$(BIN)/pytest -n $(WORKERS) --dist worksteal -m "not gpu and not network and not exhaustive"
+	$(BIN)/pytest -n $(WORKERS) --dist worksteal -m "not gpu and not network and not exhaustive" \
+		--ignore tests/test_architecture.py
 
 # A crash at every file operation, 3,000 faulty requests, the wheel in an empty environment (which
 # downloads it): over an hour, so it runs at night.
@@ -45,6 +46,7 @@ check: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/pytest -q tests/test_architecture.py
 
 fmt: setup
 	$(BIN)/ruff check --fix .

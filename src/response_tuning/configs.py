@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, model_valida
 from response_tuning.artifacts import Sampling
 from response_tuning.limits import (
     COUNT_LIMIT,
-    Column,
+    ColumnName,
     KeyVariable,
     MaxNewTokens,
     Seed,
@@ -161,8 +161,8 @@ class MixtureConfig(Config):
     """A local copy of a named dataset, in the format of the hub."""
     revision: str = Field(default="main", description="Hub revision of the source.")
     split: str = Field(default="train", description="Split of the source.")
-    response_column: Column = None
-    instruction_column: Column = None
+    response_column: ColumnName = None
+    instruction_column: ColumnName = None
     selector: Literal["phrases", "paper-regex", "all"] = "phrases"
     """Which rows of the source are refusals: ``paper-regex`` is the paper's, word for word."""
 
@@ -232,8 +232,8 @@ class DataConfig(Config):
     """Hub revision. The commit is resolved at load time and recorded."""
     split: str = "train"
     """Split of a hub dataset, or of a folder whose file names say which split they hold."""
-    response_column: Column = None
-    instruction_column: Column = None
+    response_column: ColumnName = None
+    instruction_column: ColumnName = None
     max_examples: int | None = Field(default=None, ge=1)
     """Use a random subset of this size. Subsets of one seed are nested."""
     keep_duplicates: bool = Field(default=False, description="Keep exact duplicates.")

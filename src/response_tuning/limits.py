@@ -52,7 +52,7 @@ Temperature = Annotated[
     AfterValidator(_computable),
 ]
 MaxNewTokens = Annotated[int, Field(ge=1, lt=COUNT_LIMIT, description="Longest reply in tokens.")]
-Column = Annotated[
+ColumnName = Annotated[
     str | None, Field(description="Column to read. By default, it is found by its usual names.")
 ]
 ServerAddress = Annotated[str, AfterValidator(_holds_no_key)]
