@@ -87,6 +87,35 @@ def test_the_value_of_an_unknown_key_is_not_repeated() -> None:
         assert "planted" not in error_of(GradeConfig, {"judge": {"settings": {key: value}}})
 
 
+@pytest.mark.parametrize(
+    ("kind", "values", "message"),
+    [
+        (
+            GradeConfig,
+            {"judge": {"settings": {"timeout_s": "planted"}}},
+            "judge.settings.timeout_s: Input should be a valid number, unable to parse string as a "
+            "number",
+        ),
+        (GradeConfig, {"judge": {"settings": "planted"}}, "judge.settings: expected settings"),
+        (GradeConfig, {"judge": "planted"}, "judge: expected settings"),
+        (
+            GenerateConfig,
+            {"settings": {"device": "cpux"}},
+            "settings.device: Input should be 'auto' or 'cpu'; did you mean 'cpu'?",
+        ),
+        (
+            DataConfig,
+            DATA | {"refinement": {"settings": {"table": 3}}},
+            "refinement.settings.table: Input is not a valid path for <class 'pathlib.Path'>",
+        ),
+    ],
+)
+def test_the_value_of_an_engines_setting_is_not_repeated(
+    kind: type[Any], values: dict[str, Any], message: str
+) -> None:
+    assert error_of(kind, values) == f"here: {message}"
+
+
 def test_an_error_begins_with_the_layer_of_the_key_or_of_the_section_around_it() -> None:
     origins = {"finetune": "a.yaml", "finetune.epochs": "--set", "finetune.window": ""}
     how = {"origins": origins, "section": ["finetune"]}
