@@ -44,8 +44,9 @@ def check_optimizer(name: str) -> None:
     """
     from transformers.training_args import OptimizerNames
 
-    if name not in set(OptimizerNames):
-        raise unknown("optimizer", name, sorted(OptimizerNames))
+    known = sorted(optimizer.value for optimizer in OptimizerNames)
+    if name not in known:
+        raise unknown("optimizer", name, known)
 
 
 def _check_installed(arguments: "TrainingArguments") -> None:
