@@ -4,10 +4,12 @@ import pytest
 
 from response_tuning.configs import DataConfig, FinetuneConfig, GenerateConfig, GradeConfig
 from response_tuning.errors import ConfigError
+from response_tuning.recipe import Recipe
 from response_tuning.validation import build, settings_at
 from response_tuning.workflows.experiment import Experiment
 
 DATA = {"source": "a"}
+RECIPE = {"data": DATA, "finetune": {"base_model": "b"}}
 EXPERIMENT = {"benchmarks": ["b"], "variants": {"rt": {}}}
 
 
@@ -48,6 +50,13 @@ def error_of(kind: type[Any], values: dict[str, Any], **how: Any) -> str:
             EXPERIMENT | {"variants": {"rt": {"dose": [1]}}},
             "variants.rt: unknown key 'dose': did you mean 'doses'?",
         ),
+        (Experiment, EXPERIMENT | {"extend": "x"}, "unknown key 'extend': did you mean 'extends'?"),
+        (
+            Experiment,
+            EXPERIMENT | {"import": ["x"]},
+            "unknown key 'import': did you mean 'imports'?",
+        ),
+        (Recipe, RECIPE | {"presets": "small"}, "unknown key 'presets': did you mean 'preset'?"),
         (
             Experiment,
             EXPERIMENT | {"margin": 0.1},

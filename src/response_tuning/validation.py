@@ -96,14 +96,15 @@ def _has_hidden(kind: type[BaseModel], *, deep: bool = False) -> bool:
 
 def _known(section: type[BaseModel], key: str) -> list[str]:
     """Return the keys of a section and, if none is similar, where ``key`` is one further inside."""
-    if suggestion(key, section.model_fields):
-        return [*section.model_fields]
+    known = [*section.model_fields, *getattr(section, "keywords", ())]
+    if suggestion(key, known):
+        return known
     inside = [
         f"{name}.{key}"
         for name, field in section.model_fields.items()
         if (model := _model_in(field.annotation)) is not None and key in model.model_fields
     ]
-    return [*section.model_fields, *inside]
+    return [*known, *inside]
 
 
 def _literal_suggestion(value: object, errors: "Sequence[ErrorDetails]") -> str:
