@@ -45,9 +45,9 @@ def _is_misspelt(word: str, commands: list[str]) -> bool:
 
     if not re.fullmatch(r"\w[\w-]*", word) or not suggestion(word, commands):
         return False
-    from response_tuning.data import DATASETS
+    from response_tuning.workflows.names import registered
 
-    return not Path(word).exists() and word not in DATASETS.names()
+    return not Path(word).exists() and word not in registered()["datasets"]
 
 
 app = typer.Typer(
