@@ -105,8 +105,17 @@ def test_the_value_of_an_unknown_key_is_not_repeated() -> None:
             "judge.settings.timeout_s: Input should be a valid number, unable to parse string as a "
             "number",
         ),
-        (GradeConfig, {"judge": {"settings": "planted"}}, "judge.settings: expected settings"),
-        (GradeConfig, {"judge": "planted"}, "judge: expected settings"),
+        (
+            GradeConfig,
+            {"judge": {"settings": "planted"}},
+            "judge.settings: expected settings, found a value",
+        ),
+        (GradeConfig, {"judge": "planted"}, "judge: expected settings, found a value"),
+        (
+            Experiment,
+            EXPERIMENT | {"generate": "planted"},
+            "generate: expected settings, found a value",
+        ),
         (
             GenerateConfig,
             {"settings": {"device": "cpux"}},

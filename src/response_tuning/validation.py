@@ -71,27 +71,13 @@ def _explained(
     message = first["msg"].removeprefix("Value error, ")
     if first["type"] == "value_error":  # our own validators say what a user needs to know
         return key, message
-    if first["type"] in _NO_SECTION:
-        message = "expected settings"
+    if first["type"] in _NO_SECTION:  # not the value, which may be a secret too
+        return key, "expected settings, found a value"
     hint = _literal_suggestion(first["input"], errors)
-    if _is_hidden(section, path[-1]):
+    if section.model_config.get("hide_input_in_errors"):
         return key, f"{message}; {hint}" if hint else message
     got = f"(got {redacted(repr(first['input']))})"
     return key, f"{message}; {hint} {got}" if hint else f"{message} {got}"
-
-
-def _is_hidden(section: type[BaseModel], key: str) -> bool:
-    """Whether ``key`` lies in a section whose values no message repeats, or holds one."""
-    field = section.model_fields.get(key)
-    inside = _model_in(field.annotation) if field else None
-    return _has_hidden(section) or (inside is not None and _has_hidden(inside, deep=True))
-
-
-def _has_hidden(kind: type[BaseModel], *, deep: bool = False) -> bool:
-    fields = kind.model_fields.values() if deep else ()
-    inner = filter(None, (_model_in(field.annotation) for field in fields))
-    hidden = bool(kind.model_config.get("hide_input_in_errors", False))
-    return hidden or any(_has_hidden(model, deep=True) for model in inner)
 
 
 def _known(section: type[BaseModel], key: str) -> list[str]:
