@@ -305,6 +305,26 @@ def test_a_recipe_can_extend_the_packaged_demo(tmp_path: Path) -> None:
     assert layers.content["data"]["source"] == "miniature"
 
 
+@pytest.mark.parametrize(("named", "meant"), [("demoo", "demo"), ("lower.yaml", "low.yaml")])
+def test_a_misspelt_recipe_to_extend_gets_a_suggestion(
+    tmp_path: Path, named: str, meant: str
+) -> None:
+    path = write(tmp_path, top=f"extends: {named}\n", low="seeds: [0]\n")
+    assert extends_error(path) == (
+        f"DIR/top.yaml: extends: DIR/{named}: no such file; did you mean '{meant}'? give a path "
+        "relative to top.yaml, or one of demo"
+    )
+
+
+@pytest.mark.parametrize("key", ["extends", "imports"])
+def test_a_setting_that_only_a_file_can_have_is_sent_there(key: str) -> None:
+    said = f"--set {key}: it belongs in the recipe file, as a line that begins with '{key}:'"
+    assert refusal(None, None, f"{key}=[demo]") == said
+    with pytest.raises(ConfigError) as error:
+        read_layers(None, {}, [f"{key}=[demo]"])
+    assert str(error.value) == said
+
+
 def test_an_error_names_the_file_that_the_value_comes_from(tmp_path: Path) -> None:
     path = write(
         tmp_path,

@@ -92,6 +92,11 @@ def test_a_name_is_found_inside_the_section_that_has_it() -> None:
     assert suggestion("nothing", ["data", "finetune.lora_r"]) == ""
 
 
+def test_the_dashes_of_flags_do_not_make_them_similar() -> None:
+    assert suggestion("--out", ["--import", "--help"]) == ""
+    assert suggestion("--ot", ["--import", "--out"]) == "did you mean '--out'?"
+
+
 def test_a_suggestion_survives_the_redaction_of_keys() -> None:
     for key in ("api_key", "authorization", "x-api-key"):
         message = str(unknown("key", key, ["api_key_env", "model"]))

@@ -4,10 +4,12 @@ import pytest
 
 from response_tuning.configs import DataConfig, FinetuneConfig, GenerateConfig, GradeConfig
 from response_tuning.errors import ConfigError
+from response_tuning.recipe import Recipe
 from response_tuning.validation import build, settings_at
 from response_tuning.workflows.experiment import Experiment
 
 DATA = {"source": "a"}
+RECIPE = {"data": DATA, "finetune": {"base_model": "b"}}
 EXPERIMENT = {"benchmarks": ["b"], "variants": {"rt": {}}}
 
 
@@ -48,6 +50,13 @@ def error_of(kind: type[Any], values: dict[str, Any], **how: Any) -> str:
             EXPERIMENT | {"variants": {"rt": {"dose": [1]}}},
             "variants.rt: unknown key 'dose': did you mean 'doses'?",
         ),
+        (Experiment, EXPERIMENT | {"extend": "x"}, "unknown key 'extend': did you mean 'extends'?"),
+        (
+            Experiment,
+            EXPERIMENT | {"import": ["x"]},
+            "unknown key 'import': did you mean 'imports'?",
+        ),
+        (Recipe, RECIPE | {"presets": "small"}, "unknown key 'presets': did you mean 'preset'?"),
         (
             Experiment,
             EXPERIMENT | {"margin": 0.1},
@@ -85,6 +94,44 @@ def test_the_value_of_an_unknown_key_is_not_repeated() -> None:
     settings = {"api_key": "planted", "headers": {"x": "planted"}}
     for key, value in settings.items():
         assert "planted" not in error_of(GradeConfig, {"judge": {"settings": {key: value}}})
+
+
+@pytest.mark.parametrize(
+    ("kind", "values", "message"),
+    [
+        (
+            GradeConfig,
+            {"judge": {"settings": {"timeout_s": "planted"}}},
+            "judge.settings.timeout_s: Input should be a valid number, unable to parse string as a "
+            "number",
+        ),
+        (
+            GradeConfig,
+            {"judge": {"settings": "planted"}},
+            "judge.settings: expected settings, found a value",
+        ),
+        (GradeConfig, {"judge": "planted"}, "judge: expected settings, found a value"),
+        (
+            Experiment,
+            EXPERIMENT | {"generate": "planted"},
+            "generate: expected settings, found a value",
+        ),
+        (
+            GenerateConfig,
+            {"settings": {"device": "cpux"}},
+            "settings.device: Input should be 'auto' or 'cpu'; did you mean 'cpu'?",
+        ),
+        (
+            DataConfig,
+            DATA | {"refinement": {"settings": {"table": 3}}},
+            "refinement.settings.table: Input is not a valid path for <class 'pathlib.Path'>",
+        ),
+    ],
+)
+def test_the_value_of_an_engines_setting_is_not_repeated(
+    kind: type[Any], values: dict[str, Any], message: str
+) -> None:
+    assert error_of(kind, values) == f"here: {message}"
 
 
 def test_an_error_begins_with_the_layer_of_the_key_or_of_the_section_around_it() -> None:

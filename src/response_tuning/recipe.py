@@ -8,7 +8,7 @@ one with ``extends:``; manifests hold the resolved settings.
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import reduce
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from pydantic import BaseModel
 
@@ -16,16 +16,22 @@ from response_tuning import plugins, yaml_text
 from response_tuning.configs import Config, DataConfig, FinetuneConfig
 from response_tuning.errors import ConfigError
 from response_tuning.redaction import redacted
-from response_tuning.registry import unknown
+from response_tuning.registry import suggestion, unknown
 from response_tuning.validation import build, settings_at
 
 Settings = dict[str, Any]
 """Settings that are not validated yet."""
 
 
+IN_FILES = ("extends", "imports")
+"""Keys that only a file can have: ``read_layers`` takes them out."""
+
+
 class Recipe(Config):
     """The recipe of one tuned model."""
 
+    keywords: ClassVar[tuple[str, ...]] = (*IN_FILES, "preset")
+    """Keys of a recipe that are taken out before the others are validated."""
     data: DataConfig
     finetune: FinetuneConfig
 
@@ -78,7 +84,7 @@ class Layers:
         if (key := _hidden(self.content, values)) is not None:
             raise ConfigError(f"{self.origin_of(key)}: {key}: expected settings, found a value")
         self._layers.append(values)
-        self.content = merged(self.content, values)
+        self.content = _without_removed(self.content, merged(self.content, values))
         self._origins |= dict.fromkeys(_keys(values), origin)
 
     def add_setting(self, text: str, expected: str) -> None:
@@ -89,6 +95,10 @@ class Layers:
         """
         key, equals, value = text.partition("=")
         name = f"--set {redacted(key)}"  # never the value: it may be a secret
+        if key in IN_FILES:
+            raise ConfigError(
+                f"{name}: it belongs in the recipe file, as a line that begins with '{key}:'"
+            )
         *sections, last = key.split(".")
         if not (equals and last and all(sections)):
             raise ConfigError(f"{name}: expected {expected}")
@@ -98,7 +108,8 @@ class Layers:
             if not isinstance(inner, Mapping):
                 raise ConfigError(f"{name}: '{section}' is a value and holds no settings")
         parsed = yaml_text.parse(value, name)
-        self.content = _replaced(self.content, [*sections, last], parsed)
+        replaced = _replaced(self.content, [*sections, last], parsed)
+        self.content = _without_removed(self.content, replaced)
         layer = _replaced({}, [*sections, last], parsed)
         self._layers.append(layer)
         self._origins |= dict.fromkeys(_keys(layer), "--set")
@@ -164,8 +175,9 @@ def make_recipe(
     # A key without a section would be a new section; the likely mistake is a missing "finetune.".
     expected = "SECTION.KEY=VALUE, such as finetune.lora_r=8"
     for text in settings:
-        if "." not in text.partition("=")[0]:
-            raise ConfigError(f"--set {redacted(text.partition('=')[0])}: expected {expected}")
+        key = text.partition("=")[0]
+        if "." not in key and key not in IN_FILES:
+            raise ConfigError(f"--set {redacted(key)}: expected {expected}")
     layers = read_layers(path, {**flags}, settings, expected=expected)
     name = preset or layers.content.get("preset", "small")
     # The preset lies beneath all layers, but only they can name it, so it comes last.
@@ -281,14 +293,32 @@ def _beneath(path: Path, named: object, above: Sequence[Path]) -> Path:
         )
     other = PACKAGED.get(named, path.parent / named)
     if not other.exists():
+        beside = sorted(file.name for file in path.parent.glob("*.yaml") if file.name != path.name)
+        hint = suggestion(named, [*PACKAGED, *beside])
         raise ConfigError(
-            f"{path}: extends: {other}: no such file; give a path relative to {path.name}, or "
-            f"one of {', '.join(PACKAGED)}"
+            f"{path}: extends: {other}: no such file; {hint + ' ' if hint else ''}give a path "
+            f"relative to {path.name}, or one of {', '.join(PACKAGED)}"
         )
     if other.resolve() in {file.resolve() for file in above}:
         circle = " extends ".join(str(file) for file in (*above, other))
         raise ConfigError(f"{path}: extends: a circle: {circle}; remove one of them")
     return other
+
+
+def _without_removed(before: Settings, after: Settings) -> Settings:
+    """Return ``after`` without the variants of ``before`` that a layer sets to null.
+
+    Null for a variant that is not there stays, and is refused: it may be a misspelt name.
+    """
+    variants, known = after.get("variants"), settings_at(before, ["variants"])
+    if not isinstance(variants, Mapping):
+        return after
+    kept = {
+        name: variant
+        for name, variant in variants.items()
+        if variant is not None or known.get(name) is None
+    }
+    return {**after, "variants": kept}
 
 
 def _replaced(

@@ -84,6 +84,7 @@ def suggestion(name: str, known: Iterable[str]) -> str:
     known = [*known]
     if inside := [other for other in known if other.endswith(f".{name}")]:
         return f"did you mean '{inside[0]}'?"
-    spelt = {other.casefold(): other for other in known}
-    near = difflib.get_close_matches(name.casefold(), spelt, n=1)
+    # The dashes that all flags share would make any two short ones similar.
+    spelt = {other.casefold().lstrip("-"): other for other in known}
+    near = difflib.get_close_matches(name.casefold().lstrip("-"), spelt, n=1)
     return f"did you mean '{spelt[near[0]]}'?" if near else ""

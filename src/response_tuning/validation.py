@@ -71,23 +71,26 @@ def _explained(
     message = first["msg"].removeprefix("Value error, ")
     if first["type"] == "value_error":  # our own validators say what a user needs to know
         return key, message
-    if first["type"] in _NO_SECTION:
-        message = "expected settings"
+    if first["type"] in _NO_SECTION:  # not the value, which may be a secret too
+        return key, "expected settings, found a value"
     hint = _literal_suggestion(first["input"], errors)
+    if section.model_config.get("hide_input_in_errors"):
+        return key, f"{message}; {hint}" if hint else message
     got = f"(got {redacted(repr(first['input']))})"
     return key, f"{message}; {hint} {got}" if hint else f"{message} {got}"
 
 
 def _known(section: type[BaseModel], key: str) -> list[str]:
     """Return the keys of a section; if no key is similar, add inner sections that have ``key``."""
-    if suggestion(key, section.model_fields):
-        return [*section.model_fields]
+    known = [*section.model_fields, *getattr(section, "keywords", ())]
+    if suggestion(key, known):
+        return known
     inside = [
         f"{name}.{key}"
         for name, field in section.model_fields.items()
         if (model := _model_in(field.annotation)) is not None and key in model.model_fields
     ]
-    return [*section.model_fields, *inside]
+    return [*known, *inside]
 
 
 def _literal_suggestion(value: object, errors: "Sequence[ErrorDetails]") -> str:

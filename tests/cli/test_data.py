@@ -1,4 +1,5 @@
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -63,6 +64,32 @@ def test_a_source_that_is_called_like_a_command_needs_the_word(
     assert rtune("data", "mix", "--out", out).code == 2
     assert rtune("data", "prepare", "mix", "--out", out).code == 0
     assert responses(out) == ["Tea is good."]
+
+
+def test_a_misspelt_command_is_no_source(
+    rtune: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    ended = rtune("data", "refin", "rows.jsonl", "--out", "o")
+    assert ended.code == 2
+    assert ended.err == (
+        "rtune: data: no such command 'refin': did you mean 'refine'?; run 'rtune data --help' for "
+        "its options\n"
+    )
+
+
+@pytest.mark.parametrize("name", ["refin", "refine.jsonl"])
+def test_a_source_may_be_called_almost_like_a_command(
+    rtune: Run, rows: Path, out: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    source = Path(shutil.copy(rows, tmp_path / "rows-copy.jsonl"))
+    if name == "refin":
+        (tmp_path / name).mkdir()
+        source.rename(tmp_path / name / "rows.jsonl")
+    else:
+        source.rename(tmp_path / name)
+    assert rtune("data", name, "--out", out).code == 0
 
 
 @pytest.mark.parametrize("arguments", [(), ("--help",)])

@@ -1,4 +1,6 @@
 import errno
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -23,6 +25,22 @@ from response_tuning.errors import ConfigError
 )
 def test_an_error_names_flags_that_the_command_has(command: str, said: str, expected: str) -> None:
     assert errors.ours(ConfigError(said), app, command.split()) == f"rtune: {expected}"
+
+
+@pytest.mark.parametrize(
+    ("flag", "said"),
+    [
+        ("--out", "no such option '--out'"),
+        ("--imprt", "no such option '--imprt': did you mean '--i"),
+    ],
+)
+def test_an_unknown_option_gets_no_far_fetched_suggestion(
+    rtune: Callable[..., Any], flag: str, said: str
+) -> None:
+    ended = rtune("report", "run", flag, "x")
+    assert ended.code == 2
+    assert ended.err.startswith(f"rtune: report: {said}")
+    assert "import" not in ended.err or flag == "--imprt"
 
 
 def test_too_many_open_files_have_a_next_step_of_their_own() -> None:

@@ -18,6 +18,11 @@ from response_tuning.finetune.checks import check
         ({"report_to": "comet_ml"}, ConfigError, "'comet_ml' is not installed"),
         ({"optimizer": "adamw"}, ConfigError, "unknown optimizer 'adamw'"),
         (
+            {"optimizer": "adamw_torc"},
+            ConfigError,
+            "^unknown optimizer 'adamw_torc': did you mean 'adamw_torch'[?]$",
+        ),
+        (
             {"optimizer": "galore_adamw"},
             ConfigError,
             "'galore_adamw' cannot be used here: .*galore",

@@ -134,6 +134,21 @@ def test_a_folder_that_is_not_there_is_one_line(name: str) -> None:
     assert str(error.value) == f"{name}: no such folder"
 
 
+@pytest.mark.parametrize("name", ["miniture", "Miniature", "miniatur"])
+def test_a_misspelt_miniature_gets_a_suggestion_and_the_hub_is_not_asked(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(location, "_snapshot", None)
+    with pytest.raises(ModelError) as error:
+        locate(name)
+    assert str(error.value) == f"{name}: no such folder; did you mean 'miniature'?"
+
+
+@pytest.mark.parametrize("name", ["gpt2", "bert-base-uncased", "someone/miniture"])
+def test_a_hub_id_is_a_possible_name(name: str) -> None:
+    location.check_name(name)
+
+
 def test_a_file_in_place_of_a_folder_is_one_line() -> None:
     with pytest.raises(ModelError) as error:
         locate(__file__)

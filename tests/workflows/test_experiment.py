@@ -262,6 +262,32 @@ def test_a_recipe_that_is_none_is_named(content: str, said: str, tmp_path: Path)
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("where", ["file", "section", "set"])
+def test_null_removes_a_variant_of_the_extended_recipe(tmp_path: Path, where: str) -> None:
+    file = tmp_path / "r.yaml"
+    file.write_text("extends: demo\n" + "variants: {rt-refusals: null}\n" * (where == "file"))
+    settings = {
+        "file": [],
+        "section": ["variants={rt: {}, it: {}, rt-refusals: {}}", "variants.rt-refusals=null"],
+        "set": ["variants.rt-refusals=null"],
+    }[where]
+    names = [*read_experiment(file, ["report.baselines=[]", *settings]).variants]
+    every = [*read_experiment(DEMO).variants] if where != "section" else ["rt", "it"]
+    assert names == [name for name in every if name != "rt-refusals"]
+
+
+def test_a_removed_variant_can_come_back(tmp_path: Path) -> None:
+    (tmp_path / "low.yaml").write_text("extends: demo\nvariants: {rt: null}\n")
+    (tmp_path / "top.yaml").write_text("extends: low.yaml\nvariants: {rt: {label: new}}\n")
+    assert read_experiment(tmp_path / "top.yaml").variants["rt"].label == "new"
+
+
+@pytest.mark.parametrize("setting", ["variants.rt-refusal=null", "variants.rt=null"])
+def test_null_for_no_variant_is_refused(setting: str) -> None:
+    with pytest.raises(ConfigError, match=r"^--set: variants\.rt(-refusal)?: expected settings"):
+        read_experiment(DEMO, ["variants={it: {}}", setting])
+
+
 def test_a_recipe_that_is_missing_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"absent\.yaml: cannot be read"):
         read_experiment(tmp_path / "absent.yaml")

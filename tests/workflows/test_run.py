@@ -323,13 +323,21 @@ def test_a_variant_more_costs_that_variant_alone(
         ({"finetune": {"twins": ["it"]}}, "unknown objective 'it'"),
         ({"generate": {"template": "tulip"}}, "unknown template 'tulip'"),
         ({"report": {"baselines": ["rd"]}}, "unknown baseline 'rd'"),
+        ({"finetune": {"base_model": "miniture"}}, "^miniture: no such folder; did you mean 'mini"),
+        ({"finetune": {"optimizer": "adamw_torc"}}, "did you mean 'adamw_torch'"),
+        ({"finetune": {"report_to": "wandbb"}}, "unknown tracker 'wandbb': did you mean 'wandb'"),
+        ({"data": {"source": "miniatur"}}, "'miniatur': no such file .* did you mean 'miniature'"),
+        (
+            {"data": {"mixture": {"refusals": 3, "source": "miniatur-refusals"}}},
+            "'miniatur-refusals': no such file .* did you mean 'miniature-refusals'",
+        ),
     ],
 )
 @pytest.mark.parametrize("planned", [True, False])
 def test_an_unknown_name_is_refused_before_anything_is_written(
     changes: dict[str, Any], said: str, planned: bool, make: Make, tmp_path: Path
 ) -> None:
-    with pytest.raises(ConfigError, match=said):
+    with pytest.raises(ResponseTuningError, match=said):
         if planned:
             plan_experiment(make(**changes), quiet())
         else:
@@ -427,6 +435,15 @@ def test_a_plan_names_every_variant_and_counts_what_there_is_to_do(
         f"benchmarks: {BENCHMARK} ({ITEMS} items)",
         f"8 cells: 6 to tune, {8 * ITEMS:,} answers",
     ]
+
+
+def test_a_plan_names_the_variant_and_the_key_of_a_missing_source(make: Make) -> None:
+    variants = {"rt": {}, "mine": {"data": {"source": "data/none.jsonl"}}}
+    with pytest.raises(DataError) as caught:
+        plan_experiment(make(variants=variants, report={"baselines": []}), quiet())
+    assert str(caught.value).startswith(
+        "variant 'mine': data.source: 'data/none.jsonl': no such file or folder, and unknown "
+    )
 
 
 def test_the_variants_of_the_report_know_their_series(make: Make) -> None:

@@ -1,5 +1,6 @@
 """The commands of data: prepare, mix, refine, extract, inspect."""
 
+import re
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -32,8 +33,21 @@ class _PrepareByDefault(TyperGroup):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:  # noqa: ANN401 - typer's own click
         if args and args[0] not in (*self.commands, *ctx.help_option_names):
+            if _is_misspelt(args[0], [*self.commands]):
+                ctx.fail(f"No such command '{args[0]}'.")
             args = ["prepare", *args]
         return super().parse_args(ctx, args)
+
+
+def _is_misspelt(word: str, commands: list[str]) -> bool:
+    """Whether a word is similar to a command, and no source of ``prepare``."""
+    from response_tuning.registry import suggestion
+
+    if not re.fullmatch(r"\w[\w-]*", word) or not suggestion(word, commands):
+        return False
+    from response_tuning.workflows.names import registered
+
+    return not Path(word).exists() and word not in registered()["datasets"]
 
 
 app = typer.Typer(

@@ -38,7 +38,7 @@ def usage(error: TyperException) -> str:
 
 
 def _misspelt(error: TyperException) -> str:
-    """Return the suggestion for an unknown option or command, if a known one is similar."""
+    """Return the error for an unknown option or command, with a known one that is similar."""
     from response_tuning.registry import suggestion
 
     context = getattr(error, "ctx", None)
@@ -50,7 +50,9 @@ def _misspelt(error: TyperException) -> str:
     }
     match = re.match(r"No such (option|command)\W+?(-*\w[\w-]*)", error.format_message())
     hint = suggestion(match[2], sorted(known[match[1]])) if match else ""
-    return f"no such {match[1]} '{match[2]}': {hint}" if match and hint else ""
+    if match is None:
+        return ""
+    return f"no such {match[1]} '{match[2]}'" + (f": {hint}" if hint else "")
 
 
 def system(error: OSError) -> str:

@@ -2,7 +2,7 @@
 
 from response_tuning.data.preparation import prepare
 from response_tuning.data.prompts import read_prompts
-from response_tuning.data.sources import DATASETS, Dataset
+from response_tuning.data.sources import DATASETS, Dataset, check_source
 from response_tuning.data.steps.decontamination import prompts_digest
 
-__all__ = ["DATASETS", "Dataset", "prepare", "prompts_digest", "read_prompts"]
+__all__ = ["DATASETS", "Dataset", "check_source", "prepare", "prompts_digest", "read_prompts"]

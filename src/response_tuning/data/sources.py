@@ -97,16 +97,26 @@ def find(config: DataConfig) -> Source:
             f"({', '.join(DATASETS.names())}), and '{config.source}' is not one of them; give the "
             "path itself as the source"
         )
-    if config.source and (Path(config.source).exists() or Path(config.source).is_symlink()):
+    check_source(config.source)
+    if _is_there(config.source):
         return _local(Path(config.source), config)
-    if re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", config.source) and not files.is_file_name(
-        config.source
-    ):
-        return _on_hub(config.source, config)
-    raise DataError(
-        f"'{config.source}': no such file or folder, and "
-        f"{unknown('dataset', config.source, DATASETS.names())}"
-    )
+    return _on_hub(config.source, config)
+
+
+def check_source(source: str) -> None:
+    """Refuse a source that is no named dataset, no path and no hub id; reads nothing.
+
+    Raises:
+        DataError: one line, with the most similar name.
+    """
+    hub_id = re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", source) and not files.is_file_name(source)
+    if not (source in DATASETS.names() or _is_there(source) or hub_id):
+        error = unknown("dataset", source, DATASETS.names())
+        raise DataError(f"'{source}': no such file or folder, and {error}")
+
+
+def _is_there(source: str) -> bool:
+    return bool(source) and (Path(source).exists() or Path(source).is_symlink())
 
 
 def columns(source: Source) -> Survey:

@@ -25,8 +25,7 @@ def check(config: FinetuneConfig, out: Path) -> None:
     from response_tuning.finetune.dataset import rows
     from response_tuning.finetune.run import training_arguments
 
-    check_optimizer(config.optimizer)
-    check_tracker(config.report_to)
+    check_trainer(config)
     if config.method == "qlora":
         base.check_quantization()
     base.architecture(config)
@@ -34,6 +33,16 @@ def check(config: FinetuneConfig, out: Path) -> None:
     install(tokenizer, config.template)
     rows(config, Chat(tokenizer), [])  # an encoder checks what every row has in common
     _check_installed(training_arguments(config, out))
+
+
+def check_trainer(config: FinetuneConfig) -> None:
+    """Refuse an optimizer or a tracker that Trainer does not know, or that is not installed.
+
+    Raises:
+        ConfigError: one line that names it.
+    """
+    check_optimizer(config.optimizer)
+    check_tracker(config.report_to)
 
 
 def check_optimizer(name: str) -> None:
@@ -44,8 +53,9 @@ def check_optimizer(name: str) -> None:
     """
     from transformers.training_args import OptimizerNames
 
-    if name not in set(OptimizerNames):
-        raise unknown("optimizer", name, sorted(OptimizerNames))
+    known = sorted(optimizer.value for optimizer in OptimizerNames)
+    if name not in known:
+        raise unknown("optimizer", name, known)
 
 
 def _check_installed(arguments: "TrainingArguments") -> None:

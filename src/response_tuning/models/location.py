@@ -13,6 +13,8 @@ from response_tuning.artifacts import digest, file_digest, read_json
 from response_tuning.errors import ModelError
 from response_tuning.models import files
 from response_tuning.readers import one_line
+from response_tuning.redaction import redacted
+from response_tuning.registry import suggestion
 
 _FOLDER, _WHOLE_FOLDER = "local@", "sha256:"
 """How the identity of a folder begins now, and how it began in earlier versions."""
@@ -63,16 +65,31 @@ def locate(model: str, revision: str = "main", *, weights: bool = True) -> Model
     Raises:
         ModelError: it is no folder, and neither the hub nor its cache has it.
     """
+    check_name(model)
     folder = Path(miniature.resolved(model))
     if folder.is_dir():
         return ModelFolder(model, folder)
+    path = _snapshot(model, revision, files.FILES if weights else files.WITHOUT_WEIGHTS)
+    return ModelFolder(model, path, commit=path.name)
+
+
+def check_name(model: str) -> None:
+    """Refuse a name that is neither a folder nor a hub id; asks no network.
+
+    Raises:
+        ModelError: one line, with ``miniature`` if the name is similar.
+    """
+    folder = Path(miniature.resolved(model))
+    if folder.is_dir():
+        return
     if folder.exists():
         raise ModelError(f"{model}: a file; give the folder that holds the model")
     # Not a hub id: asking the hub would only turn a typo into a confusing message.
     if model.startswith((".", "/", "~")) or model.count("/") > 1:
         raise ModelError(f"{model}: no such folder")
-    path = _snapshot(model, revision, files.FILES if weights else files.WITHOUT_WEIGHTS)
-    return ModelFolder(model, path, commit=path.name)
+    # A hub id has an owner; only a few old ones lack it, and none of those is similar.
+    if "/" not in model and (hint := suggestion(model, [miniature.MINIATURE])):
+        raise ModelError(f"{redacted(model)}: no such folder; {hint}")
 
 
 def locate_base(adapter: ModelFolder) -> ModelFolder:

@@ -24,6 +24,7 @@ from response_tuning.configs import (
 from response_tuning.errors import ConfigError
 from response_tuning.limits import Seed
 from response_tuning.recipe import (
+    IN_FILES,
     Settings,
     check_method,
     idle_mixture,
@@ -53,6 +54,7 @@ class Experiment(Config):
     """The whole recipe of ``rtune run``."""
 
     flags: ClassVar[bool] = False
+    keywords: ClassVar[tuple[str, ...]] = IN_FILES
     preset: str = "small"
     """Settings of ``finetune`` to start from: ``small`` or ``paper``."""
     seeds: tuple[Seed, ...] = Field(default=(0,), min_length=1)

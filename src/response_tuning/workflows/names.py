@@ -1,9 +1,11 @@
 """Names that settings may have: of datasets, objectives, templates, engines and the like."""
 
+from collections.abc import Iterable
 from pathlib import Path
 
 from response_tuning.configs import FinetuneConfig
-from response_tuning.errors import ConfigError
+from response_tuning.errors import ConfigError, DataError
+from response_tuning.workflows.experiment import Cell
 
 
 def registered() -> dict[str, list[str]]:
@@ -49,3 +51,47 @@ def check_names(config: FinetuneConfig) -> None:
     if config.base_revision != "main" and Path(resolved(config.base_model)).is_dir():
         raise ConfigError(f"base_revision: {config.base_model} is a folder, which has none")
     templates.check(config.template)
+
+
+def check_cell(cell: Cell) -> None:
+    """Refuse a base, an optimizer or a tracker that no cell can use, and what ``check_names`` does.
+
+    Raises:
+        ConfigError: a name is not known.
+        ModelError: the base is no folder and no hub id.
+    """
+    from response_tuning.models.location import check_name
+
+    check_names(cell.finetune)
+    if cell.tuned or cell.local:
+        check_name(cell.finetune.base_model)
+    defaults = FinetuneConfig.model_fields
+    chosen = (key for key in ("optimizer", "report_to") if cell.tuned)
+    if any(getattr(cell.finetune, key) != defaults[key].default for key in chosen):
+        # Only now, because transformers takes seconds to import.
+        from response_tuning.finetune.checks import check_trainer
+
+        check_trainer(cell.finetune)
+
+
+def check_sources(cells: Iterable[Cell]) -> None:
+    """Refuse sources of data that cannot be found, without reading them or asking the hub.
+
+    For a dry run only: a run whose data are prepared goes on without their source.
+
+    Raises:
+        DataError: one line with the variant, the key and the most similar name.
+    """
+    from response_tuning.data import check_source
+
+    for cell in cells:
+        if cell.data is None:
+            continue
+        sources = {"source": cell.data.source}
+        if cell.data.mixture.refusals:
+            sources["mixture.source"] = cell.data.mixture.source
+        for key, source in sources.items():
+            try:
+                check_source(source)
+            except DataError as error:
+                raise DataError(f"variant '{cell.variant}': data.{key}: {error}") from error

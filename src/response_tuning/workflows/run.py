@@ -25,7 +25,7 @@ from response_tuning.workflows.cell_manifest import cell_cost, lacking
 from response_tuning.workflows.cells import Worker
 from response_tuning.workflows.experiment import Cell, Experiment, cells, check_experiment, series
 from response_tuning.workflows.judge import Judge, check_judge, check_retry
-from response_tuning.workflows.names import check_names
+from response_tuning.workflows.names import check_cell, check_names, check_sources
 from response_tuning.workflows.refine import check_refiner
 
 if TYPE_CHECKING:
@@ -160,6 +160,7 @@ def plan_experiment(experiment: Experiment, console: "Console", only: Sequence[s
     from response_tuning.grade import open_benchmark, open_lm_eval
 
     planned = _chosen(_checked(experiment), only)
+    check_sources(planned)
     # Reversed, so that the first seed of each variant is the one that stays in the dict.
     first_seeds = {cell.variant: cell for cell in reversed(planned)}
     for variant in dict.fromkeys(cell.variant for cell in planned):
@@ -269,7 +270,7 @@ def _checked(experiment: Experiment) -> list[Cell]:
     for cell in every:
         check_answering(cell, Path())
         check_refiner(cell.data)
-        check_names(cell.finetune)
+        check_cell(cell)
         if cell.generate.template is not None:
             check_names(cell.finetune.model_copy(update={"template": cell.generate.template}))
     check_core([name for name in experiment.benchmarks if open_lm_eval(name)])
