@@ -10,7 +10,7 @@ from response_tuning.artifacts import Message, Request, Sampling
 from response_tuning.errors import ModelError
 from response_tuning.generate import EngineConfig, open_engine
 from response_tuning.likelihoods import Likelihood, Pair, Unscored
-from response_tuning.models.inference import load
+from response_tuning.models.inference import check_loadable, load
 from response_tuning.models.likelihood import log_likelihoods
 
 SaveModel = Callable[..., Path]
@@ -93,3 +93,13 @@ def test_a_stop_token_that_is_no_id_is_named(llama: Path, tmp_path: Path, declar
     (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": declared}))
     with pytest.raises(ModelError, match=r"eos_token_id in generation_config\.json is no token id"):
         opened(folder)
+
+
+def test_an_adapter_is_loadable_as_its_base_is(adapter: Path, llama: Path) -> None:
+    check_loadable(str(adapter))
+    check_loadable(str(llama))
+    settings = json.loads((adapter / "adapter_config.json").read_text())
+    gone = settings | {"base_model_name_or_path": str(adapter / "gone")}
+    (adapter / "adapter_config.json").write_text(json.dumps(gone))
+    with pytest.raises(ModelError, match=r"its base model: .*gone: no such folder"):
+        check_loadable(str(adapter))

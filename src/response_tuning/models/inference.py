@@ -65,6 +65,23 @@ def load(
     return local
 
 
+def check_loadable(model: str, revision: str = "main") -> None:
+    """Refuse a model folder, an adapter or a hub model that ``load`` could not read.
+
+    Reads configurations and the headers of weights, so it costs next to nothing.
+
+    Raises:
+        ModelError: the model, or an adapter's base, is missing, damaged or of another kind.
+    """
+    folder = locate(model, revision)
+    if files.kind(folder.path) == files.ADAPTER_CONFIG:
+        files.check_adapter(folder.path)
+        folder = locate_base(folder)
+    if files.has_weights(folder.path):
+        loading.check_weights(folder)
+    loading.load_config(folder)
+
+
 def reset_generation_config(model: Weights) -> None:
     """Drop the folder's temperature, penalties and the like: ``Sampling`` alone decides."""
     from transformers import GenerationConfig

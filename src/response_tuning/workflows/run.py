@@ -129,14 +129,14 @@ def _chosen(every: Sequence[Cell], only: Sequence[str]) -> list[Cell]:
 
 def _check_models(chosen: Sequence[Cell], out: Path) -> None:
     """Refuse a model or a setting of training before hours of other cells' training."""
-    from response_tuning.finetune.base import architecture
     from response_tuning.finetune.checks import check
+    from response_tuning.models.inference import check_loadable
 
     for cell in chosen:
         if cell.tuned:
             check(cell.finetune, cell.folder(out))
         elif cell.local:
-            architecture(cell.finetune)
+            check_loadable(cell.finetune.base_model, cell.finetune.base_revision)
 
 
 def _manifest_before(out: Path) -> dict[str, Any]:
