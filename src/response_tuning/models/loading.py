@@ -137,7 +137,8 @@ def load_weights(
     Raises:
         ModelError: it cannot be loaded, or its files lack weights or hold others.
     """
-    from transformers import AutoModelForCausalLM
+    with _LOADING:  # its lazy import is no safer in threads
+        from transformers import AutoModelForCausalLM
 
     check_weights(model)
     config = load_config(model)
