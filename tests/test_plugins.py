@@ -161,6 +161,14 @@ def test_a_module_that_cannot_be_imported_is_one_line(rtune: Run, name: str, cau
     assert result.err.startswith(f"rtune: {cause}")
 
 
+def test_a_plug_in_that_exits_is_one_line(rtune: Run) -> None:
+    module("import sys\nsys.exit(0)")
+    result = rtune("list", "--import", "tea_module")
+    assert (result.code, result.out, result.err.count("\n")) == (2, "", 1)
+    assert "plug-in 'tea_module' (--import): SystemExit: 0 (" in result.err
+    assert "tea_module.py:2)" in result.err
+
+
 def test_a_plug_in_may_look_up_names_while_it_loads(install: Install) -> None:
     install(f"{TEA}assert 'tea' in DATASETS.names()\n")
     plugins.load_installed()

@@ -113,7 +113,7 @@ def _once(plugin: str, load: Callable[[], object], remedy: str) -> None:
         _outcomes[plugin] = None
         try:
             load()
-        except Exception as error:  # noqa: BLE001 - a user's module can raise anything
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - a user's module can raise anything
             ours = isinstance(error, ResponseTuningError)
             cause = str(error) if ours else f"{type(error).__name__}: {error}"
             line = " ".join(f"{cause}{_place(error.__traceback__)}".split())

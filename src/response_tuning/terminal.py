@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from unicodedata import category
 
+from response_tuning.errors import ConfigError
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -128,7 +130,7 @@ def prepare_streams() -> None:
     becomes empty.
 
     Raises:
-        SystemExit: standard output is closed; code 2, after one line.
+        ConfigError: standard output is closed.
     """
     # The system gives the next opened file the lowest free number. If 0, 1 or 2 were free, a file
     # of ours would receive the libraries' output; so fill them.
@@ -138,8 +140,7 @@ def prepare_streams() -> None:
     sys.stdin = sys.stdin or Path(os.devnull).open()  # noqa: SIM115 - open until the end
     sys.stderr = sys.stderr or Path(os.devnull).open("w")  # noqa: SIM115
     if sys.stdout is None:
-        sys.stderr.write("rtune: standard output is closed; send it to a file or to /dev/null\n")
-        sys.exit(2)
+        raise ConfigError("standard output is closed; send it to a file or to /dev/null")
     if isinstance(sys.stdin, io.TextIOWrapper):
         sys.stdin.reconfigure(errors="surrogateescape")  # readers then report bad bytes
     for stream in (sys.stdout, sys.stderr):

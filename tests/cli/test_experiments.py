@@ -128,7 +128,7 @@ def test_the_demo_takes_settings_too(rtune: Run) -> None:
         (["run", "little.yaml", "--set", "variants.a/b={}"], "variant 'a/b'"),
         (["run", "little.yaml", "--set", "report.baselines=[it]"], "unknown baseline 'it'"),
         (["demo", "--set", "seed=1"], "--set: unknown key 'seed': did you mean 'seeds'?"),
-        (["report", "absent"], "absent/manifest.json: cannot be read as JSON"),
+        (["report", "absent"], "absent: no run there; give the folder of an 'rtune run'"),
         (
             ["grade", "miniature-sen", "c.jsonl", "--out", "s.jsonl"],
             "did you mean 'miniature-seen'",

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -459,3 +460,11 @@ def test_completion_can_be_installed_and_completes_commands_and_flags(
     monkeypatch.setenv("COMP_WORDS", "rtune finetune --base")
     monkeypatch.setenv("COMP_CWORD", "2")
     assert rtune().out.split() == ["--base-model"]
+
+
+def test_the_program_is_rtune_however_it_is_started(
+    rtune: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "__main__", SimpleNamespace(__package__="response_tuning"))
+    line = "rtune: data prepare: missing option '--out'; run 'rtune data prepare --help'"
+    assert rtune("data", "prepare", "answers.jsonl").err.startswith(line)

@@ -1,6 +1,7 @@
 import json
 import shutil
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -475,3 +476,11 @@ def test_an_adapter_is_no_base(saved: Callable[..., Path]) -> None:
 def test_a_tokenizer_of_a_model_folder_is_loaded(folder: Path) -> None:
     expected = AutoTokenizer.from_pretrained(folder)
     assert load_tokenizer(ModelFolder("base", folder)).get_vocab() == expected.get_vocab()
+
+
+def test_threads_can_load_models_at_the_same_time(tiny_base: Path) -> None:
+    model = ModelFolder("base", tiny_base)
+    with ThreadPoolExecutor(4) as threads:
+        loaded = list(threads.map(lambda _: load_weights(model), range(8)))
+    sums = {sum(float(one.detach().sum()) for one in model.parameters()) for model in loaded}
+    assert len(sums) == 1

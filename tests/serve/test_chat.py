@@ -1,4 +1,3 @@
-import io
 import json
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -161,34 +160,21 @@ def test_a_sentencepiece_reply_keeps_its_spaces(tiny_lm: Path) -> None:
     assert reply.count(" ") > 10
 
 
-def test_run_chat_reads_standard_input_when_it_is_no_terminal(
-    llama: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_run_chat_answers_its_lines_without_a_word_of_its_own(
+    llama: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("sys.stdin", io.StringIO("hello\nexit\n"))
-    run_chat(str(llama), None, SHORT)
+    run_chat(str(llama), None, SHORT, ["hello\n", "exit\n"])
     assert capsys.readouterr().out == printable(engine_says(llama, "hello")) + CUT
 
 
-class Terminal(io.StringIO):
-    def isatty(self) -> bool:
-        return True
-
-
-@pytest.mark.parametrize("leaving", [KeyboardInterrupt, EOFError])
-def test_ctrl_c_and_ctrl_d_leave_cleanly(
-    llama: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    leaving: type[BaseException],
+def test_ctrl_c_while_typing_leaves_cleanly(
+    llama: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def typed() -> Iterator[str]:
         yield "hello"
-        raise leaving
+        raise KeyboardInterrupt
 
-    keys = typed()
-    monkeypatch.setattr("sys.stdin", Terminal())
-    monkeypatch.setattr("builtins.input", lambda prompt: next(keys))
-    run_chat(str(llama), None, SHORT)
+    run_chat(str(llama), None, SHORT, typed(), explain=True)
     out = capsys.readouterr().out
     assert "'exit' to leave" in out
     assert out.endswith(printable(engine_says(llama, "hello")) + CUT + "\n")
@@ -201,18 +187,17 @@ def test_ctrl_c_during_a_reply_leaves_cleanly(llama: Path, monkeypatch: pytest.M
         printed.append("[interrupted]")
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("sys.stdin", io.StringIO("hello\nhow are you?\n"))
     monkeypatch.setattr("response_tuning.terminal.write", printed.append)
     loaded = load(str(llama))
     monkeypatch.setattr(LocalModel, "extend", interrupted)
     monkeypatch.setattr("response_tuning.serve.chat.load", lambda *_: loaded)
-    run_chat(str(llama), None, SHORT)
+    run_chat(str(llama), None, SHORT, ["hello\n", "how are you?\n"])
     assert printed == ["[interrupted]", "\n"], "the second line is not answered"
 
 
 def test_run_chat_names_a_model_that_does_not_exist() -> None:
     with pytest.raises(ModelError, match="/nowhere: no such folder"):
-        run_chat("/nowhere", None, SHORT)
+        run_chat("/nowhere", None, SHORT, [])
 
 
 def test_what_a_model_says_cannot_steer_the_terminal(
@@ -221,9 +206,8 @@ def test_what_a_model_says_cannot_steer_the_terminal(
     def steering(local: LocalModel, drafts: Sequence[Draft], *_: object, **__: object) -> None:
         drafts[0].generated += local.chat.encode("\x1b]0;mine\x07 \x1b[2J hi")
 
-    monkeypatch.setattr("sys.stdin", io.StringIO("hello\n"))
     steered = load(str(llama))
     monkeypatch.setattr(LocalModel, "extend", steering)
     monkeypatch.setattr("response_tuning.serve.chat.load", lambda *_: steered)
-    run_chat(str(llama), None, Sampling(max_new_tokens=1))
+    run_chat(str(llama), None, Sampling(max_new_tokens=1), ["hello"])
     assert capsys.readouterr().out.startswith(r"\x1b]0;mine\x07 \x1b[2J hi")

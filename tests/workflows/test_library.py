@@ -49,6 +49,41 @@ def test_prepare_takes_keywords_a_config_or_both() -> None:
     assert rt.prepare(config, "c", max_examples=2).examples == 2
 
 
+@pytest.mark.parametrize(
+    ("call", "line"),
+    [
+        (
+            lambda: rt.prepare(3, "x"),
+            "prepare: source: expected a path or name, a config or a dict",
+        ),
+        (lambda: rt.prepare("answers.jsonl", 3), r"prepare: out: expected a path \(got a int\)"),
+        (lambda: rt.finetune(data=["answers.jsonl"], out="x"), "finetune: data: .*a list"),
+        (lambda: rt.finetune({"data": {}}, "x"), r"finetune: recipe: expected a path"),
+        (lambda: rt.generate(None, "x.jsonl"), r"generate: prompts: expected a path \(got None\)"),
+        (lambda: rt.generate("prompts.jsonl", "x", 3), "generate: model: .*a int"),
+        (lambda: rt.generate("prompts.jsonl", "x", sampling=3), "generate: sampling: .*a int"),
+        (lambda: rt.grade(BENCHMARK, "x", "y", 3), "grade: config: expected a config or a dict"),
+        (lambda: rt.report("nope"), "nope: no run there"),
+        (lambda: rt.prepare({}, "x"), "prepare: source: not given; give it as a keyword, or in a"),
+        (lambda: rt.finetune(data="answers.jsonl", out="x"), ".*base_model.*give it as a keyword"),
+    ],
+)
+def test_an_argument_of_a_wrong_type_is_one_line(call: Any, line: str) -> None:
+    with pytest.raises(rt.ResponseTuningError, match=f"^{line}"):
+        call()
+
+
+def test_generate_takes_its_sampling_as_a_dict() -> None:
+    done = rt.generate(
+        "prompts.jsonl",
+        "a.jsonl",
+        engine="scripted",
+        table="table.jsonl",
+        sampling={"max_new_tokens": 3},
+    )
+    assert done.prompts == 2
+
+
 def test_the_verbs_print_nothing_and_a_console_shows_what_the_command_prints(
     rtune: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -150,7 +185,7 @@ def test_report_returns_the_files_of_a_report(
         (lambda: rt.generate("prompts.jsonl", "c.jsonl", engine="hff"), "unknown engine 'hff'"),
         (lambda: rt.grade("tea", "prompts.jsonl", "s.jsonl"), "unknown benchmark 'tea'"),
         (lambda: rt.grade(BENCHMARK, "prompts.jsonl", "s.jsonl", limt=3), "limt"),
-        (lambda: rt.report("nowhere"), "nowhere/manifest.json"),
+        (lambda: rt.report("nowhere"), "nowhere: no run there"),
     ],
 )
 def test_what_the_caller_can_fix_is_one_line_and_writes_nothing(call: Any, message: str) -> None:

@@ -1,5 +1,7 @@
 """The commands of answers: ``generate`` and ``chat``."""
 
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
@@ -15,7 +17,7 @@ from response_tuning.cli.options import (
     RetryFilteredOption,
     TemperatureOption,
 )
-from response_tuning.terminal import console
+from response_tuning.terminal import console, write
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 
@@ -89,4 +91,16 @@ def chat(
     from response_tuning.workflows.serve import run_chat
 
     sampling = {"max_new_tokens": max_new_tokens, "temperature": temperature}
-    run_chat(model, template, build(Sampling, sampling, "rtune chat"))
+    # Piped input gets no prompt and no help, so that the output holds replies only.
+    at_terminal = sys.stdin.isatty()
+    lines = _typed() if at_terminal else sys.stdin
+    run_chat(model, template, build(Sampling, sampling, "rtune chat"), lines, explain=at_terminal)
+
+
+def _typed() -> Iterator[str]:
+    while True:
+        try:
+            yield input("> ")
+        except EOFError:
+            write("\n")
+            return

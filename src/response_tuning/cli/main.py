@@ -65,10 +65,10 @@ app.add_typer(probe.app)
 @ending_well()
 def main() -> None:
     """Run the command line; an error that the user can fix is one line and exit code 2."""
-    prepare_streams()
-    log_to_stderr()
     try:
-        code = app(standalone_mode=False)
+        prepare_streams()
+        log_to_stderr()
+        code = app(standalone_mode=False, prog_name="rtune")
     except typer.Abort:
         sys.exit(130)
     except TyperException as error:

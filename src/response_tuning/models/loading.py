@@ -7,6 +7,7 @@ cannot read a file, the error is one line that names the model.
 
 import logging
 import re
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+_LOADING = threading.Lock()
+"""Held while weights load: transformers switches parts of torch off meanwhile, for every thread."""
 # Tasks whose head replaces the one that predicts the next token.
 _OTHER_TASKS = re.compile(r"For(MaskedLM|\w*Classification|QuestionAnswering|MultipleChoice)$")
 # What GPTQ, AWQ, bitsandbytes, FP8, compressed-tensors, HQQ and MXFP4 store beside their weights.
@@ -135,11 +138,12 @@ def load_weights(
     Raises:
         ModelError: it cannot be loaded, or its files lack weights or hold others.
     """
-    from transformers import AutoModelForCausalLM
+    with _LOADING:  # its lazy import is no safer in threads
+        from transformers import AutoModelForCausalLM
 
     check_weights(model)
     config = load_config(model)
-    with explained(model.name):
+    with explained(model.name), _LOADING:
         loaded: Any = AutoModelForCausalLM.from_pretrained(
             model.path,
             config=config,

@@ -1,7 +1,6 @@
 """A conversation with a model in the console."""
 
-import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from response_tuning import terminal
@@ -19,20 +18,27 @@ Write = Callable[[str], None]
 """Shows a piece of text, such as a part of a line."""
 
 
-def run_chat(model: str, template: str | None, sampling: Sampling) -> None:
-    """Chat with ``model`` on standard input and output until ``exit``, Ctrl-D or Ctrl-C.
+def run_chat(
+    model: str,
+    template: str | None,
+    sampling: Sampling,
+    lines: Iterable[str],
+    *,
+    explain: bool = False,
+) -> None:
+    """Chat with ``model`` about ``lines`` until ``exit``, their end or Ctrl-C.
+
+    Replies go to standard output; ``explain`` prints first how to leave.
 
     Raises:
         ModelError: the model cannot be loaded.
         TemplateError: it has no chat template, or one that cannot render a conversation.
     """
-    # Piped input gets no prompt and no help, so that the output holds replies only.
     local = load(model, template)
-    at_terminal = sys.stdin.isatty()
-    if at_terminal:
+    if explain:
         terminal.write(HELP)
     try:
-        chat(local, _typed() if at_terminal else sys.stdin, terminal.write, sampling)
+        chat(local, lines, terminal.write, sampling)
     except KeyboardInterrupt:
         terminal.write("\n")
 
@@ -135,12 +141,3 @@ def _is_unicode(text: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
-
-
-def _typed() -> Iterator[str]:
-    while True:
-        try:
-            yield input("> ")
-        except EOFError:
-            terminal.write("\n")
-            return

@@ -5,8 +5,11 @@ and the numbers that a command prints. A setting is a keyword with the name that
 Every error that the caller can fix is a ``ResponseTuningError``.
 """
 
+import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from os import PathLike
 from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -115,9 +118,11 @@ def prepare(
     from response_tuning.workflows.data import print_audit, run_data
     from response_tuning.workflows.refine import SOURCE_FOLDER, Rewriting, check_refiner
 
-    config = build(DataConfig, _data(source) | _plain(settings), "prepare")
+    folder, shown = _path(out, "prepare: out"), _console(console)
+    values = _data(source, "prepare: source") | _plain(settings)
+    with _in_keywords():
+        config = build(DataConfig, values, "prepare")
     check_refiner(config)
-    folder, shown = Path(out), _console(console)
     with locked(folder, config):
         run_data(config, folder, Rewriting(folder / SOURCE_FOLDER, shown))
         print_audit(folder, shown)
@@ -167,9 +172,11 @@ def finetune(
     if out is None:
         raise ConfigError("finetune needs out=..., the folder for the tuned model")
     layer: dict[str, dict[str, Any]] = {"finetune": _plain(settings)}
-    layer["data"] = {} if data is None else _data(data)
-    folder = Path(out)
-    run_finetune(_recipe(recipe, preset, layer), folder, _console(console), resume=resume)
+    layer["data"] = {} if data is None else _data(data, "finetune: data")
+    folder = _path(out, "finetune: out")
+    with _in_keywords():
+        whole = _recipe(recipe, preset, layer)
+    run_finetune(whole, folder, _console(console), resume=resume)
     PartialState().wait_for_everyone()  # under a launcher, the first process writes the manifest
     manifest = read_json(folder / "manifest.json", "steps", "data")
     metrics = folder / "metrics.jsonl"
@@ -190,7 +197,7 @@ def generate(  # noqa: PLR0913 - the settings of one command
     *,
     engine: str = "hf",
     column: str | None = None,
-    sampling: Sampling | None = None,
+    sampling: Sampling | Mapping[str, Any] | None = None,
     retry_filtered: bool = False,
     console: "Console | None" = None,
     **settings: object,
@@ -216,8 +223,11 @@ def generate(  # noqa: PLR0913 - the settings of one command
     """
     from response_tuning.workflows.generate import run_generate
 
-    asked = _settings(model, "model")
-    drawn = {"max_new_tokens": 2048, **(sampling.model_dump() if sampling else {})}
+    file = _path(out, "generate: out")
+    asked = _settings(model, "model", "generate: model")
+    drawn = {"max_new_tokens": 2048, **_settings(sampling, None, "generate: sampling")}
+    if isinstance(sampling, Sampling):
+        drawn = sampling.model_dump()
     benchmark: dict[str, Any] = {}
     sections: list[tuple[type[BaseModel], dict[str, Any]]] = [
         (EngineConfig, asked),
@@ -233,16 +243,16 @@ def generate(  # noqa: PLR0913 - the settings of one command
     errors = run_generate(
         engine,
         build(EngineConfig, asked, "generate"),
-        str(prompts),
+        str(_path(prompts, "generate: prompts")),
         column,
         build(Sampling, drawn, "generate"),
-        Path(out),
+        file,
         _console(console),
         build(GradeConfig, benchmark, "generate"),
         retry_filtered=retry_filtered,
     )
-    reasons = Counter(one.finish_reason for one in read_jsonl(Path(out), Completion))
-    return Generated(Path(out), reasons.total(), errors, reasons["filtered"])
+    reasons = Counter(one.finish_reason for one in read_jsonl(file, Completion))
+    return Generated(file, reasons.total(), errors, reasons["filtered"])
 
 
 def grade(
@@ -271,20 +281,21 @@ def grade(
     """
     from response_tuning.workflows.grade import run_grade
 
-    content = merged(_settings(config, ""), _plain(settings))
+    content = merged(_settings(config, None, "grade: config"), _plain(settings))
+    answers, file = _path(completions, "grade: completions"), _path(out, "grade: out")
     known = run_grade(
         benchmark,
-        Path(completions),
-        Path(out),
+        answers,
+        file,
         build(GradeConfig, content, "grade"),
         _console(console),
         retry_filtered=retry_filtered,
     )
     metrics: dict[str, list[Score]] = {}
-    for score in read_jsonl(Path(out), Score):
+    for score in read_jsonl(file, Score):
         metrics.setdefault(score.metric, []).append(score)
     return Graded(
-        file=Path(out),
+        file=file,
         scores=sum(map(len, metrics.values())),
         means={
             metric: fmean([one.value for one in scores], [one.weight for one in scores])
@@ -301,10 +312,13 @@ def report(run: str | Path, *, console: "Console | None" = None) -> Reported:
     Raises:
         ResponseTuningError: ``run`` is not a run, or is in use.
     """
-    from response_tuning.workflows.run import report_run
+    from response_tuning.workflows.run import RUN_MANIFEST, report_run
 
-    known = report_run(Path(run), _console(console))
-    folder = Path(run) / "report"
+    path = _path(run, "report: run")
+    if not (path / RUN_MANIFEST).exists():
+        raise ConfigError(f"{path}: no run there; give the folder of an 'rtune run'")
+    known = report_run(path, _console(console))
+    folder = path / "report"
     return Reported(
         folder / "report.html", folder / "results.csv", folder / "comparisons.csv", known
     )
@@ -315,24 +329,50 @@ def _recipe(
 ) -> Recipe:
     """Lay ``layer`` over a recipe: over the settings of an object, or over a file."""
     if not isinstance(recipe, Recipe):
-        return make_recipe(Path(recipe) if recipe is not None else None, preset, layer, [])
+        file = _path(recipe, "finetune: recipe") if recipe is not None else None
+        return make_recipe(file, preset, layer, [])
     if preset is not None:
         raise ConfigError("preset has no effect: the recipe has every setting; remove it")
     return build(Recipe, merged(recipe.model_dump(), layer), "finetune")
 
 
-def _data(source: str | Path | DataConfig | Mapping[str, Any]) -> dict[str, Any]:
-    return _plain(source) if isinstance(source, Mapping) else _settings(source, "source")
+def _data(source: object, where: str) -> dict[str, Any]:
+    return _settings(source, "source", where)
 
 
-def _settings(given: object, name: str) -> dict[str, Any]:
-    """Return the settings of a config, or the one setting ``name`` that stands for it."""
+def _settings(given: object, name: str | None, where: str) -> dict[str, Any]:
+    """Return the settings of a config or a dict, or the one setting ``name`` that stands for it."""
     if given is None:
         return {}
-    if isinstance(given, str | Path):
+    if name is not None and isinstance(given, str | Path):
         return {name: str(given)}
+    if isinstance(given, Mapping):
+        return _plain(given)
+    if not isinstance(given, BaseModel):
+        text = "a path or name, " if name else ""
+        raise ConfigError(f"{where}: expected {text}a config or a dict (got {_shown(given)})")
     # Unset values are left out, so that "given by the user" means the same as in a recipe.
-    return given.model_dump(exclude_unset=True)  # type: ignore[attr-defined, no-any-return]
+    return given.model_dump(exclude_unset=True)
+
+
+@contextmanager
+def _in_keywords() -> Iterator[None]:
+    """Name a keyword where a message for the command line names a flag."""
+    try:
+        yield
+    except ConfigError as error:
+        line = re.sub("name it with --[a-z-]+, or", "give it as a keyword, or", str(error))
+        raise ConfigError(line) from error
+
+
+def _path(given: object, where: str) -> Path:
+    if not isinstance(given, str | PathLike):
+        raise ConfigError(f"{where}: expected a path (got {_shown(given)})")
+    return Path(given)
+
+
+def _shown(given: object) -> str:
+    return f"a {type(given).__name__}" if given is not None else "None"
 
 
 def _plain(settings: Mapping[str, object]) -> dict[str, Any]:

@@ -1,10 +1,19 @@
 """``rtune chat``: a model in a person's hands."""
 
+from collections.abc import Iterable
+
 from response_tuning.artifacts import Sampling
 
 
-def run_chat(model: str, template: str | None, sampling: Sampling) -> None:
-    """Talk with ``model`` on standard input and output until ``exit``, Ctrl-D or Ctrl-C.
+def run_chat(
+    model: str,
+    template: str | None,
+    sampling: Sampling,
+    lines: Iterable[str],
+    *,
+    explain: bool = False,
+) -> None:
+    """Chat with ``model`` about ``lines`` until ``exit``, their end or Ctrl-C.
 
     Raises:
         ModelError: the model cannot be loaded.
@@ -12,4 +21,4 @@ def run_chat(model: str, template: str | None, sampling: Sampling) -> None:
     """
     from response_tuning.serve import chat
 
-    chat.run_chat(model, template, sampling)
+    chat.run_chat(model, template, sampling, lines, explain=explain)
