@@ -190,6 +190,33 @@ def test_a_cell_that_was_made_with_other_settings_or_changed_since_is_no_part_of
     assert seeds == {"variant": "seeds", "rt": "1", "base": "1"}
 
 
+@pytest.mark.parametrize(
+    ("manifest", "key", "named"),
+    [
+        ("base/seed-0/generate/manifest.json", "model", "base/seed-0"),
+        ("rt/seed-1/finetune/manifest.json", "base", "rt/seed-1"),
+    ],
+)
+def test_a_cell_made_with_another_base_of_the_same_name_is_no_part_of_a_report(
+    run: Path, manifest: str, key: str, named: str
+) -> None:
+    content = read_json(run / manifest)
+    (run / manifest).write_text(json.dumps(content | {key: "local@other"}))
+    out = io.StringIO()
+    report_run(run, Console(file=out, width=200))
+    said = f"Not in this report: {named} (made with another base than rt/seed-0)."
+    assert said in out.getvalue()
+    assert said in (run / "report" / "report.md").read_text()
+
+
+def test_a_base_that_an_earlier_version_recorded_is_not_compared(run: Path) -> None:
+    manifest = run / "rt/seed-0/finetune/manifest.json"
+    manifest.write_text(json.dumps(read_json(manifest) | {"base": "sha256:other"}))
+    out = io.StringIO()
+    report_run(run, Console(file=out, width=200))
+    assert "Not in this report" not in out.getvalue()
+
+
 def test_a_run_without_a_whole_cell_has_no_report(make: Make, run: Path) -> None:
     for cell in CELLS:
         shutil.rmtree(run / cell / "grade")

@@ -21,7 +21,7 @@ from response_tuning.registry import unknown
 from response_tuning.terminal import quiet_libraries
 from response_tuning.workflows import grade
 from response_tuning.workflows.cell import check_answering
-from response_tuning.workflows.cell_manifest import cell_cost, lacking
+from response_tuning.workflows.cell_manifest import cell_cost, lacking, other_bases
 from response_tuning.workflows.cells import Worker
 from response_tuning.workflows.experiment import Cell, Experiment, cells, check_experiment, series
 from response_tuning.workflows.judge import Judge, check_judge, check_retry
@@ -152,6 +152,7 @@ def _costs(every: Sequence[Cell], out: Path) -> dict[str, dict[str, float]]:
 def _gaps(experiment: Experiment, every: Sequence[Cell], out: Path) -> dict[str, str]:
     """Return the cells that are not whole, and what each lacks."""
     reasons = {cell.name: lacking(cell, experiment, out) for cell in every}
+    reasons |= other_bases([cell for cell in every if not reasons[cell.name]], out)
     return {name: reason for name, reason in reasons.items() if reason}
 
 
