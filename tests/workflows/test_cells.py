@@ -121,6 +121,25 @@ def test_only_some_cells_run_and_the_report_names_the_others(
     assert_same_run(run, uninterrupted)
 
 
+@pytest.mark.parametrize(
+    ("changes", "key"),
+    [({"grade": {"limit": 3}}, "grade.limit"), ({"generate": {"stop": ["x"]}}, "generate.stop")],
+)
+def test_some_cells_are_not_run_with_settings_that_drop_the_others_from_the_report(
+    make: Make, run: Path, changes: dict[str, Any], key: str
+) -> None:
+    before = contents(run)
+    with pytest.raises(ConfigError, match=f"rt/seed-0 was made with another {key}, and --only"):
+        printed(make, run, "base", **changes)
+    assert contents(run) == before
+
+
+def test_a_setting_of_one_variant_may_change_when_only_that_runs(make: Make, run: Path) -> None:
+    variants = settings(run)["variants"]
+    variants["base"]["generate"] = {"max_new_tokens": 2}
+    assert "Not in this report" not in printed(make, run, "base", variants=variants)
+
+
 def test_an_unknown_cell_is_refused_before_anything_is_written(make: Make, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="unknown cell 'rt/seed-3': did you mean 'rt/seed-"):
         run_experiment(make(), tmp_path / "run", quiet(), only=["rt/seed-3"])

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from response_tuning.artifacts import file_digest, read_json, write_json
-from response_tuning.errors import DataError
+from response_tuning.errors import ConfigError, DataError
 from response_tuning.folders import STAGE_MANIFEST, folder_state
 from response_tuning.models.location import is_of_earlier_version
 from response_tuning.workflows.cell import engine_config
@@ -59,6 +59,24 @@ def lacking(cell: Cell, experiment: Experiment, run: Path) -> str:
     if manifest.get("status") != GRADED:
         return "answered, not graded"
     return state.flaw or _outdated(cell, experiment, run)
+
+
+def check_left(cells: Iterable[Cell], experiment: Experiment, run: Path) -> None:
+    """Refuse settings with which cells that are not run again would drop out of the report.
+
+    Raises:
+        ConfigError: a cell was graded with other settings.
+    """
+    for cell in cells:
+        manifest = _read(cell, run)
+        inputs = manifest.get("inputs")
+        state = folder_state(cell.folder(run), inputs, _inputs(cell, experiment))
+        if manifest.get("status") == GRADED and state.changed:
+            raise ConfigError(
+                f"{run}: {cell.name} was made with another {_first_difference(state.changed)}, and "
+                "--only leaves it so, and out of the report; run without --only, or choose another "
+                "--out"
+            )
 
 
 def other_bases(whole: Iterable[Cell], run: Path) -> dict[str, str]:
