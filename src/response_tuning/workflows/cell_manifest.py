@@ -112,8 +112,9 @@ def _base(cell: Cell, run: Path) -> tuple[tuple[str, str], str]:
     else:
         return ("", ""), ""
     # Earlier versions recorded another digest, which cannot be compared without the weights.
-    comparable = isinstance(identity, str) and not is_of_earlier_version(identity)
-    return named, identity if comparable else ""
+    if not isinstance(identity, str) or is_of_earlier_version(identity):
+        return named, ""
+    return named, identity
 
 
 def _inputs(cell: Cell, experiment: Experiment) -> dict[str, Any]:
