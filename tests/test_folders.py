@@ -8,7 +8,7 @@ import pytest
 from response_tuning.artifacts import write_json
 from response_tuning.configs import DataConfig, FinetuneConfig
 from response_tuning.errors import ConfigError, DataError
-from response_tuning.folders import MARK, locked, locked_file, page_at
+from response_tuning.folders import MARK, free_folder, locked, locked_file, page_at, shared
 
 
 @pytest.fixture
@@ -153,3 +153,66 @@ def test_a_file_in_place_of_a_folder_is_one_line(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "fifo")
     with pytest.raises(ConfigError, match="is no folder"):
         locked(tmp_path / "fifo").__enter__()
+
+
+@pytest.mark.parametrize("finished", [True, False])
+def test_no_other_command_writes_into_the_folder_of_a_run(tmp_path: Path, finished: bool) -> None:
+    run = tmp_path / "run"
+    with shared(run):
+        with free_folder(run / "rt/seed-0"):
+            write_json(run / "rt/seed-0/x.json", [])
+        if not finished:
+            with pytest.raises(ConfigError, match="run: holds a run of a recipe; choose another"):
+                locked(run).__enter__()
+    for out, said in ((run, "a run of a recipe"), (run / "rt/seed-0", "a cell of a run")):
+        with pytest.raises(ConfigError, match=f"holds {said}; choose another folder"):
+            locked(out).__enter__()
+    with shared(run):
+        pass
+
+
+def test_nor_does_a_run_write_into_the_folder_of_another_command(tmp_path: Path) -> None:
+    with locked(tmp_path / "data"):
+        write_json(tmp_path / "data/x.json", [])
+    with pytest.raises(ConfigError, match="data: holds the output of another command"):
+        shared(tmp_path / "data").__enter__()
+
+
+def test_a_mark_of_an_earlier_version_is_of_any_kind(tmp_path: Path) -> None:
+    (tmp_path / MARK).write_text('{"schema": 1, "made_by": "response-tuning"}')
+    write_json(tmp_path / "x.json", [])
+    for command in (locked, shared):
+        with command(tmp_path):
+            pass
+
+
+@pytest.mark.parametrize("marked", [True, False])
+def test_a_run_of_an_earlier_version_is_known_by_its_manifest(tmp_path: Path, marked: bool) -> None:
+    if marked:
+        (tmp_path / MARK).write_text('{"schema": 1, "made_by": "response-tuning"}')
+    write_json(tmp_path / "manifest.json", {"experiment": {}})
+    with pytest.raises(ConfigError, match="holds a run of a recipe"):
+        locked(tmp_path).__enter__()
+    with shared(tmp_path):
+        pass
+
+
+def test_a_command_is_refused_below_a_folder_in_which_another_is_at_work(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    with shared(run), free_folder(run / "rt/seed-0"):
+        for command in (locked(run / "rt/seed-0/finetune"), locked_file(run / "rt/seed-0/o.jsonl")):
+            with pytest.raises(ConfigError, match=r"rt/seed-0: another rtune is at work in it"):
+                command.__enter__()
+        with locked(run / "rt/seed-1/finetune"):
+            pass
+
+
+def test_a_cell_is_in_use_while_a_command_works_below_it(tmp_path: Path) -> None:
+    cell = tmp_path / "run/rt/seed-0"
+    with shared(tmp_path / "run"):
+        with free_folder(cell):
+            write_json(cell / "x.json", [])
+        with locked(cell / "finetune"), locked(cell / "other"), free_folder(cell) as is_free:
+            assert not is_free
+        with free_folder(cell) as is_free:
+            assert is_free

@@ -29,6 +29,7 @@ _RECORD = re.compile(rb'\{"(item_id|verdict)":')
 _PAGE = re.compile(rb"<!doctype html>", re.IGNORECASE)
 MARK = ".rtune.json"
 """The file that a folder made by rtune holds; hidden, so that it is no part of a model's digest."""
+RUN, CELL, OTHER = "run", "cell", "other"  # what a folder holds, as its mark says
 STAGE_MANIFEST = "manifest.json"
 """In ``generate/`` and ``grade/`` of a cell: what their files were made from."""
 _MADE_BEFORE = {
@@ -38,6 +39,7 @@ _MADE_BEFORE = {
     "built.json": ("pretrain",),
 }
 """Files of the folders that earlier versions made, which have no mark, and one key of each."""
+_HOLDS = {RUN: "a run of a recipe", CELL: "a cell of a run", OTHER: "the output of another command"}
 _ASK_AGAIN_S = 0.05
 CLAIM_S = 60.0
 """How long a command waits for a folder that another one writes to, before its work begins."""
@@ -111,9 +113,9 @@ def locked(out: Path, *read: object, inside: bool = False) -> Iterator[None]:
             yield
             return
         made = _make(out)
-        with lock(out / MARK, out):
+        with ExitStack() if inside else _above(out), lock(out / MARK, out):
             try:
-                _claim(out, inside=inside)
+                _claim(out, CELL if inside else OTHER)
                 _sweep(_own_files(out))
                 yield
             finally:  # with the lock: another process may want the folder next
@@ -122,20 +124,19 @@ def locked(out: Path, *read: object, inside: bool = False) -> Iterator[None]:
 
 @contextmanager
 def shared(out: Path, *read: object) -> Iterator[None]:
-    """Claim the folder ``out``, and lock it only for that: processes share it.
+    """Claim the folder ``out`` for a run, and lock it only for that: processes share it.
 
     Each locks the folders inside that it works in (``free_folder``), and ``out`` itself while it
     writes there (``turn``).
 
     Raises:
-        ConfigError: ``out`` holds files that rtune did not make, overlaps with an input, or another
-            command works in all of it.
+        ConfigError: ``out`` holds files of others, overlaps with an input, or is in use.
     """
     with _place(out, *read) as is_first:
         made = _make(out) if is_first else []
         if is_first:
             with lock(out / MARK, out, wait_s=CLAIM_S):
-                _claim(out, inside=False)
+                _claim(out, RUN)
                 _sweep(_own_files(out))
         try:
             yield
@@ -153,7 +154,7 @@ def turn(out: Path) -> Iterator[None]:
         FolderInUseError: another process has it for longer than ``TURN_S``.
     """
     with lock(out / MARK, out, wait_s=TURN_S):
-        _claim(out, inside=True)  # a command that was refused may have taken the mark away
+        _claim(out, RUN, inside=True)  # a command that was refused may have taken the mark away
         yield
 
 
@@ -161,12 +162,11 @@ def turn(out: Path) -> Iterator[None]:
 def free_folder(out: Path) -> Iterator[bool]:
     """Lock a folder inside one that is shared, unless another process has; yield whether so."""
     with ExitStack() as lock_of_folder:
+        is_free = True
         try:
             lock_of_folder.enter_context(locked(out, inside=True))
         except FolderInUseError:
             is_free = False
-        else:
-            is_free = True
         yield is_free
 
 
@@ -210,7 +210,7 @@ def locked_file(out: Path, *read: object) -> Iterator[Path]:
         made = _missing(journal.parent)
         journal.parent.mkdir(parents=True, exist_ok=True)
         try:
-            with lock(journal, out):
+            with _above(place), lock(journal, out):
                 # Only under the lock: a partial file may belong to a process that is writing it.
                 _sweep(place.parent.glob(f"{glob.escape(place.name)}.*.partial"))
                 yield journal
@@ -243,35 +243,44 @@ def _check_ours(path: Path, beginning: re.Pattern[bytes]) -> None:
             )
 
 
-def _claim(out: Path, *, inside: bool) -> None:
+def _claim(out: Path, kind: str, *, inside: bool = False) -> None:
     """Mark a folder as made by rtune, or refuse one that holds something else.
 
     The caller has the lock of the mark, so that it is written in place: under another inode, as
     after a rename, it would be another lock.
     """
     mark = out / MARK
+    if (holds := _kind(out)) not in ("", kind):
+        raise ConfigError(f"{out}: holds {_HOLDS[holds]}; choose another folder")
     if mark.exists() and mark.stat().st_size:
-        read_json(mark, "made_by")  # refuses the mark of a later version
         return
     others = sorted(path.name for path in out.iterdir() if not path.name.startswith("."))
     made_before = any(_made_before(out / name, keys) for name, keys in _MADE_BEFORE.items())
-    if others and not inside and not made_before:
+    if others and not (inside or kind == CELL or made_before):
         raise ConfigError(
             f"{out}: holds files that rtune did not make, such as {others[0]}; choose a new or an "
             "empty folder"
         )
     with mark.open("w", encoding="utf-8", newline="\n") as content:
-        content.write(json.dumps({"schema": SCHEMA, "made_by": "response-tuning"}, indent=2) + "\n")
+        about = {"schema": SCHEMA, "made_by": "response-tuning", "kind": kind}
+        content.write(json.dumps(about, indent=2) + "\n")
         content.flush()
         os.fsync(content.fileno())
     sync_folder(out)
 
 
+def _kind(out: Path) -> str:
+    """Return what a folder holds; empty if it is new, or if its mark is of an earlier version."""
+    mark, kind = out / MARK, ""
+    if mark.exists() and mark.stat().st_size:
+        kind = str(read_json(mark, "made_by").get("kind", ""))  # refuses that of a later version
+    if not kind and _made_before(out / "manifest.json", ("experiment",)):
+        return RUN
+    return kind if kind in _HOLDS else ""
+
+
 def _made_before(path: Path, keys: tuple[str, ...]) -> bool:
-    if not path.is_file():
-        return False
-    content = read_json(path)
-    return any(key in content for key in keys)
+    return path.is_file() and not read_json(path).keys().isdisjoint(keys)
 
 
 def _own_files(out: Path) -> Iterator[Path]:
@@ -312,7 +321,18 @@ def _remove_empty(folders: Sequence[Path]) -> None:
 
 
 @contextmanager
-def lock(path: Path, out: Path, *, wait_s: float = 0.0) -> Iterator[None]:
+def _above(out: Path) -> Iterator[None]:
+    """Keep commands out of the folders around ``out``, but for that of a run, which is shared."""
+    with ExitStack() as locks:
+        for folder in out.resolve().parents:
+            mark = folder / MARK
+            if mark.is_file() and os.access(mark, os.W_OK) and _kind(folder) != RUN:
+                locks.enter_context(lock(mark, folder, exclusive=False))
+        yield
+
+
+@contextmanager
+def lock(path: Path, out: Path, *, wait_s: float = 0.0, exclusive: bool = True) -> Iterator[None]:
     """Lock the file ``path``, which is made for it and goes again if it stays empty.
 
     It is opened for writing, because NFS grants an exclusive lock on nothing else. On Windows, and
@@ -326,7 +346,7 @@ def lock(path: Path, out: Path, *, wait_s: float = 0.0) -> Iterator[None]:
         yield
         return
     made = not path.exists()
-    descriptor = _locked_descriptor(path, out, wait_s)
+    descriptor = _locked_descriptor(path, out, wait_s, exclusive=exclusive)
     try:
         yield
     finally:
@@ -335,9 +355,10 @@ def lock(path: Path, out: Path, *, wait_s: float = 0.0) -> Iterator[None]:
         os.close(descriptor)
 
 
-def _locked_descriptor(path: Path, out: Path, wait_s: float) -> int:
+def _locked_descriptor(path: Path, out: Path, wait_s: float, *, exclusive: bool) -> int:
     import fcntl
 
+    how = fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH
     began = time.monotonic()
     while True:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -346,7 +367,7 @@ def _locked_descriptor(path: Path, out: Path, wait_s: float) -> int:
         except FileNotFoundError:  # a command that made nothing has just removed the folder
             continue
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(descriptor, how | fcntl.LOCK_NB)
         except BlockingIOError:
             os.close(descriptor)
             # flock itself waits forever, and a command that trains in this folder takes days.

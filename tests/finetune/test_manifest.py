@@ -8,7 +8,13 @@ from response_tuning.artifacts import file_digest
 from response_tuning.configs import FinetuneConfig
 from response_tuning.errors import ConfigError, DataError
 from response_tuning.finetune import manifest as manifests
-from response_tuning.finetune.manifest import is_finished, known_as, read_manifest, run_of
+from response_tuning.finetune.manifest import (
+    check_manifest,
+    is_finished,
+    known_as,
+    read_manifest,
+    run_of,
+)
 from response_tuning.models.location import ModelFolder
 
 
@@ -28,7 +34,7 @@ def test_a_manifest_that_holds_something_else_is_one_line(tmp_path: Path) -> Non
         "": "cannot be read as JSON",
         "[]": "expected a JSON object",
         "{}": "holds no 'status'",
-        '{"status": "finished", "experiment": {}}': "holds no 'settings'",
+        '{"status": "finished", "answers": {}}': "holds no 'settings'",
         '{"status": "finished", "settings": 3}': "holds no 'settings'",
         '{"status": "finished", "settings": {}, "base": "b"}': "holds no 'examples_sha256'",
     }.items():
@@ -37,6 +43,16 @@ def test_a_manifest_that_holds_something_else_is_one_line(tmp_path: Path) -> Non
             read_manifest(tmp_path)
         assert "manifest.json" in str(refused.value)
         assert "delete it, and the same command goes on" in str(refused.value)
+
+
+def test_a_run_of_a_recipe_is_named_and_its_manifest_is_not_to_be_deleted(tmp_path: Path) -> None:
+    check_manifest(tmp_path)
+    (tmp_path / "manifest.json").write_text('{"status": "finished", "experiment": {}}')
+    with pytest.raises(
+        ConfigError, match="holds a run of a recipe; choose another --out"
+    ) as caught:
+        check_manifest(tmp_path)
+    assert "delete" not in str(caught.value)
 
 
 def test_packages_that_differ_at_a_resume_are_named(

@@ -121,6 +121,25 @@ def test_only_some_cells_run_and_the_report_names_the_others(
     assert_same_run(run, uninterrupted)
 
 
+@pytest.mark.parametrize(
+    ("changes", "key"),
+    [({"grade": {"limit": 3}}, "grade.limit"), ({"generate": {"stop": ["x"]}}, "generate.stop")],
+)
+def test_some_cells_are_not_run_with_settings_that_drop_the_others_from_the_report(
+    make: Make, run: Path, changes: dict[str, Any], key: str
+) -> None:
+    before = contents(run)
+    with pytest.raises(ConfigError, match=f"rt/seed-0 was made with another {key}, and --only"):
+        printed(make, run, "base", **changes)
+    assert contents(run) == before
+
+
+def test_a_setting_of_one_variant_may_change_when_only_that_runs(make: Make, run: Path) -> None:
+    variants = settings(run)["variants"]
+    variants["base"]["generate"] = {"max_new_tokens": 2}
+    assert "Not in this report" not in printed(make, run, "base", variants=variants)
+
+
 def test_an_unknown_cell_is_refused_before_anything_is_written(make: Make, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="unknown cell 'rt/seed-3': did you mean 'rt/seed-"):
         run_experiment(make(), tmp_path / "run", quiet(), only=["rt/seed-3"])
@@ -188,6 +207,33 @@ def test_a_cell_that_was_made_with_other_settings_or_changed_since_is_no_part_of
     with (run / TABLES[0]).open() as table:
         seeds = {line.split(",")[0]: line.split(",")[-1].strip() for line in table}
     assert seeds == {"variant": "seeds", "rt": "1", "base": "1"}
+
+
+@pytest.mark.parametrize(
+    ("manifest", "key", "named"),
+    [
+        ("base/seed-0/generate/manifest.json", "model", "base/seed-0"),
+        ("rt/seed-1/finetune/manifest.json", "base", "rt/seed-1"),
+    ],
+)
+def test_a_cell_made_with_another_base_of_the_same_name_is_no_part_of_a_report(
+    run: Path, manifest: str, key: str, named: str
+) -> None:
+    content = read_json(run / manifest)
+    (run / manifest).write_text(json.dumps(content | {key: "local@other"}))
+    out = io.StringIO()
+    report_run(run, Console(file=out, width=200))
+    said = f"Not in this report: {named} (made with another base than rt/seed-0)."
+    assert said in out.getvalue()
+    assert said in (run / "report" / "report.md").read_text()
+
+
+def test_a_base_that_an_earlier_version_recorded_is_not_compared(run: Path) -> None:
+    manifest = run / "rt/seed-0/finetune/manifest.json"
+    manifest.write_text(json.dumps(read_json(manifest) | {"base": "sha256:other"}))
+    out = io.StringIO()
+    report_run(run, Console(file=out, width=200))
+    assert "Not in this report" not in out.getvalue()
 
 
 def test_a_run_without_a_whole_cell_has_no_report(make: Make, run: Path) -> None:

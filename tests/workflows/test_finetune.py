@@ -14,14 +14,17 @@ from response_tuning.configs import (
     CurationConfig,
     DataConfig,
     DecontaminationConfig,
+    FinetuneConfig,
     MixtureConfig,
 )
-from response_tuning.errors import ConfigError, DataError
+from response_tuning.errors import ConfigError, DataError, ResponseTuningError
 from response_tuning.finetune.encoding import Encoder
-from response_tuning.folders import locked
+from response_tuning.folders import locked, shared
 from response_tuning.grade import open_benchmark
+from response_tuning.recipe import Recipe
 from response_tuning.templates import Chat
 from response_tuning.workflows.data import print_audit, run_data
+from response_tuning.workflows.finetune import run_finetune
 
 
 @pytest.fixture
@@ -261,6 +264,37 @@ def test_the_data_of_a_model_is_never_replaced(
         run_data(config.model_copy(update={"mixture": MixtureConfig()}), cell / "data")
     assert (cell / "data" / "audit.json").read_bytes() == before
     run_data(config, cell / "data")
+
+
+def tuned_by_default(out: Path, *, resume: bool = True) -> None:
+    tuning = FinetuneConfig(base_model="miniature")
+    recipe = Recipe(data=DataConfig(source="miniature"), finetune=tuning)
+    run_finetune(recipe, out, Console(quiet=True), resume=resume)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [({"experiment": {}}, "holds a run of a recipe; choose another"), ({}, "holds no 'status'")],
+)
+def test_a_manifest_of_something_else_is_refused_before_data_are_prepared(
+    tmp_path: Path, content: dict[str, Any], said: str
+) -> None:
+    out = tmp_path / "run"
+    with locked(out):
+        write_json(out / "manifest.json", content)
+    with pytest.raises(ResponseTuningError, match=said):
+        tuned_by_default(out)
+    assert [path.name for path in out.iterdir() if path.name[0] != "."] == ["manifest.json"]
+
+
+@pytest.mark.parametrize("resume", [True, False])
+def test_the_folder_of_a_run_of_a_recipe_is_left_as_it_is(tmp_path: Path, resume: bool) -> None:
+    out = tmp_path / "run"
+    with shared(out):
+        write_json(out / "manifest.json", {"experiment": {}})
+    with pytest.raises(ConfigError, match="holds a run of a recipe; choose another folder"):
+        tuned_by_default(out, resume=resume)
+    assert [path.name for path in out.iterdir() if path.name[0] != "."] == ["manifest.json"]
 
 
 HOLDER = """

@@ -60,6 +60,7 @@ def read_manifest(out: Path) -> dict[str, Any]:
     """Read the manifest of a run.
 
     Raises:
+        ConfigError: it is that of a run of a recipe.
         DataError: it is damaged, or of something else.
     """
     path = out / MANIFEST
@@ -68,6 +69,8 @@ def read_manifest(out: Path) -> dict[str, Any]:
         found = read_json(path)
     except DataError as error:
         raise DataError(f"{error}; {hint}") from error
+    if "experiment" in found:
+        raise ConfigError(f"{out}: holds a run of a recipe; choose another --out")
     for key, kind in _KEYS.items():
         if not isinstance(found.get(key), kind):
             raise DataError(
@@ -75,6 +78,17 @@ def read_manifest(out: Path) -> dict[str, Any]:
                 f"damaged; choose another --out, or {hint}"
             )
     return found
+
+
+def check_manifest(out: Path) -> None:
+    """Refuse a folder whose manifest is not that of a tuned model, before data are prepared.
+
+    Raises:
+        ConfigError: it is that of a run of a recipe.
+        DataError: it is damaged, or of something else.
+    """
+    if (out / MANIFEST).exists():
+        read_manifest(out)
 
 
 def known_as(base: ModelFolder, out: Path) -> str:

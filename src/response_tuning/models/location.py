@@ -131,6 +131,11 @@ def is_of_folder(identity: str) -> bool:
     return identity.startswith((_FOLDER, _WHOLE_FOLDER))
 
 
+def is_of_earlier_version(identity: str) -> bool:
+    """Say whether an identity is the digest of a whole folder, as earlier versions took it."""
+    return identity.startswith(_WHOLE_FOLDER)
+
+
 def sha256(file: Path) -> str:
     """Return the SHA-256 of a file; a process reads an unchanged file once.
 

@@ -3,13 +3,15 @@
 A report reads it, and needs no model and no benchmark to know which cells are whole.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from response_tuning.artifacts import file_digest, read_json, write_json
-from response_tuning.errors import DataError
+from response_tuning.errors import ConfigError, DataError
 from response_tuning.folders import STAGE_MANIFEST, folder_state
+from response_tuning.models.location import is_of_earlier_version
+from response_tuning.workflows.cell import engine_config
 from response_tuning.workflows.experiment import Cell, Experiment, with_reference
 
 CELL_MANIFEST = "manifest.json"
@@ -57,6 +59,62 @@ def lacking(cell: Cell, experiment: Experiment, run: Path) -> str:
     if manifest.get("status") != GRADED:
         return "answered, not graded"
     return state.flaw or _outdated(cell, experiment, run)
+
+
+def check_left(cells: Iterable[Cell], experiment: Experiment, run: Path) -> None:
+    """Refuse settings with which cells that are not run again would drop out of the report.
+
+    Raises:
+        ConfigError: a cell was graded with other settings.
+    """
+    for cell in cells:
+        manifest = _read(cell, run)
+        inputs = manifest.get("inputs")
+        state = folder_state(cell.folder(run), inputs, _inputs(cell, experiment))
+        if manifest.get("status") == GRADED and state.changed:
+            raise ConfigError(
+                f"{run}: {cell.name} was made with another {_first_difference(state.changed)}, and "
+                "--only leaves it so, and out of the report; run without --only, or choose another "
+                "--out"
+            )
+
+
+def other_bases(whole: Iterable[Cell], run: Path) -> dict[str, str]:
+    """Return the cells that name the base of an earlier cell but were made with another one.
+
+    The weights in a base's folder, or the branch of a hub model, may change between two cells.
+    """
+    first: dict[tuple[str, str], tuple[str, str]] = {}
+    reasons = {}
+    for cell in whole:
+        named, identity = _base(cell, run)
+        if not identity:
+            continue
+        other, known = first.setdefault(named, (cell.name, identity))
+        if identity != known:
+            reasons[cell.name] = f"made with another base than {other}"
+    return reasons
+
+
+def _base(cell: Cell, run: Path) -> tuple[tuple[str, str], str]:
+    """Return the name and revision of a cell's base, and its identity if that was recorded."""
+    folder, tuning = cell.folder(run), cell.finetune
+    if cell.tuned:
+        named = (tuning.base_model, tuning.base_revision)
+        identity = _content(folder / "finetune" / STAGE_MANIFEST).get("base")
+    elif cell.local:
+        config = engine_config(cell, folder)
+        named = (str(config.model), config.revision)
+        graded = _content(folder / "grade" / STAGE_MANIFEST).values()  # by lm-eval, without answers
+        made = [_content(folder / "generate" / STAGE_MANIFEST), *graded]
+        identities = (part.get("model") for part in made if isinstance(part, dict))
+        identity = next((one for one in identities if isinstance(one, str)), None)
+    else:
+        return ("", ""), ""
+    # Earlier versions recorded another digest, which cannot be compared without the weights.
+    if not isinstance(identity, str) or is_of_earlier_version(identity):
+        return named, ""
+    return named, identity
 
 
 def _inputs(cell: Cell, experiment: Experiment) -> dict[str, Any]:
@@ -107,7 +165,11 @@ def _outdated(cell: Cell, experiment: Experiment, run: Path) -> str:
 
 def _read(cell: Cell, run: Path) -> dict[str, Any]:
     """Return a cell's manifest; one that is damaged is as good as none, and written again."""
+    return _content(cell.folder(run) / CELL_MANIFEST)
+
+
+def _content(path: Path) -> dict[str, Any]:
     try:
-        return read_json(cell.folder(run) / CELL_MANIFEST)
+        return read_json(path)
     except DataError:
         return {}

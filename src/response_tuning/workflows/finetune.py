@@ -32,6 +32,7 @@ def run_finetune(recipe: Recipe, out: Path, console: "Console", *, resume: bool 
     """
     from response_tuning.finetune import finetune
     from response_tuning.finetune.checks import check
+    from response_tuning.finetune.manifest import check_manifest
     from response_tuning.finetune.processes import first_process_first, is_first
     from response_tuning.finetune.run_folder import forget, nothing_of_a_refused_run
 
@@ -41,7 +42,9 @@ def run_finetune(recipe: Recipe, out: Path, console: "Console", *, resume: bool 
     in_use_here = locked(out, recipe.data, recipe.finetune)
     with in_use_here, nothing_of_a_refused_run(out / DATA, out):
         check(recipe.finetune, out)  # before the data: preparing a large source takes long
-        if not resume and is_first():
+        if resume:
+            check_manifest(out)
+        elif is_first():
             forget(out)
         # Under torchrun, the first process prepares the data and the others find them complete.
         with first_process_first(on_cpu=recipe.finetune.device == "cpu"):

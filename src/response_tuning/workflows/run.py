@@ -21,7 +21,7 @@ from response_tuning.registry import unknown
 from response_tuning.terminal import quiet_libraries
 from response_tuning.workflows import grade
 from response_tuning.workflows.cell import check_answering
-from response_tuning.workflows.cell_manifest import cell_cost, lacking
+from response_tuning.workflows.cell_manifest import cell_cost, check_left, lacking, other_bases
 from response_tuning.workflows.cells import Worker
 from response_tuning.workflows.experiment import Cell, Experiment, cells, check_experiment, series
 from response_tuning.workflows.judge import Judge, check_judge, check_retry
@@ -51,7 +51,8 @@ def run_experiment(
     filter withheld is asked for again with ``retry_filtered``.
 
     Raises:
-        ConfigError: a name is unknown, or a folder holds another run.
+        ConfigError: a name is unknown, a folder holds another run, or ``only`` leaves cells that
+            were made with other settings.
         EngineError: some prompts got no answer; the same command asks them again.
     """
     quiet_libraries()
@@ -63,6 +64,7 @@ def run_experiment(
     check_retry(experiment.grade.judge, engines, retry_filtered=retry_filtered)
     read = [part for cell in every for part in (cell.data, cell.finetune, cell.generate.settings)]
     with shared(out, experiment.grade, *read):
+        check_left([cell for cell in every if cell not in chosen], experiment, out)
         judge = Judge(experiment.grade.judge, console, retry_filtered=retry_filtered)
         before = _manifest_before(out)
         costs = before.get("cells") if isinstance(before.get("cells"), dict) else {}
@@ -152,6 +154,7 @@ def _costs(every: Sequence[Cell], out: Path) -> dict[str, dict[str, float]]:
 def _gaps(experiment: Experiment, every: Sequence[Cell], out: Path) -> dict[str, str]:
     """Return the cells that are not whole, and what each lacks."""
     reasons = {cell.name: lacking(cell, experiment, out) for cell in every}
+    reasons |= other_bases([cell for cell in every if not reasons[cell.name]], out)
     return {name: reason for name, reason in reasons.items() if reason}
 
 
