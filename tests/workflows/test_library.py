@@ -49,23 +49,36 @@ def test_prepare_takes_keywords_a_config_or_both() -> None:
     assert rt.prepare(config, "c", max_examples=2).examples == 2
 
 
+VERBS: Any = rt
+"""Without types, as in a notebook."""
+
+
 @pytest.mark.parametrize(
     ("call", "line"),
     [
         (
-            lambda: rt.prepare(3, "x"),
+            lambda: VERBS.prepare(3, "x"),
             "prepare: source: expected a path or name, a config or a dict",
         ),
-        (lambda: rt.prepare("answers.jsonl", 3), r"prepare: out: expected a path \(got a int\)"),
-        (lambda: rt.finetune(data=["answers.jsonl"], out="x"), "finetune: data: .*a list"),
-        (lambda: rt.finetune({"data": {}}, "x"), r"finetune: recipe: expected a path"),
-        (lambda: rt.generate(None, "x.jsonl"), r"generate: prompts: expected a path \(got None\)"),
-        (lambda: rt.generate("prompts.jsonl", "x", 3), "generate: model: .*a int"),
-        (lambda: rt.generate("prompts.jsonl", "x", sampling=3), "generate: sampling: .*a int"),
-        (lambda: rt.grade(BENCHMARK, "x", "y", 3), "grade: config: expected a config or a dict"),
-        (lambda: rt.report("nope"), "nope: no run there"),
-        (lambda: rt.prepare({}, "x"), "prepare: source: not given; give it as a keyword, or in a"),
-        (lambda: rt.finetune(data="answers.jsonl", out="x"), ".*base_model.*give it as a keyword"),
+        (lambda: VERBS.prepare("answers.jsonl", 3), r"prepare: out: expected a path \(got a int\)"),
+        (lambda: VERBS.finetune(data=["answers.jsonl"], out="x"), "finetune: data: .*a list"),
+        (lambda: VERBS.finetune({"data": {}}, "x"), r"finetune: recipe: expected a path"),
+        (
+            lambda: VERBS.generate(None, "x.jsonl"),
+            r"generate: prompts: expected a path \(got None\)",
+        ),
+        (lambda: VERBS.generate("prompts.jsonl", "x", 3), "generate: model: .*a int"),
+        (lambda: VERBS.generate("prompts.jsonl", "x", sampling=3), "generate: sampling: .*a int"),
+        (lambda: VERBS.grade(BENCHMARK, "x", "y", 3), "grade: config: expected a config or a dict"),
+        (lambda: VERBS.report("nope"), "nope: no run there"),
+        (
+            lambda: VERBS.prepare({}, "x"),
+            "prepare: source: not given; give it as a keyword, or in a",
+        ),
+        (
+            lambda: VERBS.finetune(data="answers.jsonl", out="x"),
+            ".*base_model.*give it as a keyword",
+        ),
     ],
 )
 def test_an_argument_of_a_wrong_type_is_one_line(call: Any, line: str) -> None:
