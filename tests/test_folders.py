@@ -201,7 +201,7 @@ def test_a_command_is_refused_below_a_folder_in_which_another_is_at_work(tmp_pat
     run = tmp_path / "run"
     with shared(run), free_folder(run / "rt/seed-0"):
         for command in (locked(run / "rt/seed-0/finetune"), locked_file(run / "rt/seed-0/o.jsonl")):
-            with pytest.raises(ConfigError, match=r"rt/seed-0: another rtune is at work in it"):
+            with pytest.raises(ConfigError, match=r"rt/seed-0: another rtune is using it"):
                 command.__enter__()
         with locked(run / "rt/seed-1/finetune"):
             pass

@@ -98,7 +98,7 @@ def test_help_names_every_command_and_the_short_form(
 ) -> None:
     result = rtune("data", *arguments)
     said = result.out + result.err
-    assert "'rtune data SOURCE' prepares" in said
+    assert "'data SOURCE' is 'data prepare SOURCE'" in " ".join(said.split())
     for command in COMMANDS:
         assert f"  {command} " in said
 

@@ -31,4 +31,3 @@ def train_and_evaluate(base: Path, out: Path) -> None:
         history, weights = test_losses.tuned(base, out, case, arguments=distributed)
         if trainer.is_world_process_zero():
             torch.save((history, weights), out / f"{case}.pt")
-    torch.distributed.destroy_process_group()

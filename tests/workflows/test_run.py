@@ -375,7 +375,7 @@ def test_a_model_that_is_not_tuned_is_asked_at_the_revision_that_the_others_are_
 
     monkeypatch.setattr("response_tuning.generate.open_engine", note)
     monkeypatch.setattr("response_tuning.workflows.run._checked", cells)  # the hub is not asked
-    monkeypatch.setattr("response_tuning.finetune.base.architecture", lambda config: None)
+    monkeypatch.setattr("response_tuning.models.inference.check_loadable", lambda *_: None)
     monkeypatch.setattr("response_tuning.models.location.identity", lambda *_: "identity")
     experiment = make(
         variants={"base": {"finetune": None}},
