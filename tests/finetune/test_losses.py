@@ -75,7 +75,7 @@ def shortest(documents: Sequence[Document]) -> float:
 
 
 def mixup() -> DocumentLoss:
-    """The tokens' loss and that of mixed logits, of partners drawn anew each epoch (SFTMix)."""
+    """The tokens' loss and that of mixed logits, of partners drawn again each epoch (SFTMix)."""
 
     def total(scored: Scored) -> Tensor:
         logits, targets = scored.logits.split(scored.counts), scored.targets.split(scored.counts)  # type: ignore[no-untyped-call]
