@@ -10,9 +10,8 @@ transformers: its cache has ``--tokens-per-batch``, and ``--step`` tokens are co
 All decode greedily with the same weights in float32, the precision of a CPU, and must give the
 same replies; ``differ`` counts the prompts at which they do not. What a prompt costs alone does not
 depend on the others, so that is measured with the first ``--alone`` of them; ``times_slower`` is
-per token. The systems take turns. With one thread and no GPU, times are processor
-time, which other work on the machine hardly changes; otherwise they are wall-clock time. Numbers are
-medians.
+per token. The systems take turns. With one thread and no GPU, times are processor time, which other
+work on the machine hardly changes; otherwise they are wall-clock time. Numbers are medians.
 
 Without ``--model`` the weights are random, 75 million of them with a vocabulary of 50,000
 (``--tokenizer`` names the folder of a tokenizer for them). They end a reply as a real model does,
