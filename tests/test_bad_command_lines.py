@@ -219,6 +219,7 @@ run good.yaml --set {{report.equivalence=[strickt]|report.equivalence=[win_rate]
 run good.yaml --set {{data.mixture.selector=all|variants.rt.data.mixture.selector=all}}
 run good.yaml --set generate.temperature=1e-300
 run good.yaml --retry-filtered
+run good.yaml --retry-filtered --dry-run
 run good.yaml --out {{.|mine|answers.jsonl|fifo}}
 demo --set nope=1
 demo --out {{.|mine}}
@@ -242,6 +243,7 @@ eval miniature --suite miniature-seen --limit 0
 eval miniature --suite miniature-seen --table table.jsonl
 eval miniature --suite miniature-seen --template nope
 eval miniature --suite miniature-seen --template tulu --retry-filtered
+eval miniature --suite miniature-seen --template tulu --retry-filtered --dry-run
 eval miniature --suite miniature-seen --template tulu --set data.max_examples=3
 eval miniature --suite miniature-seen --set finetune.{{lora_r=3|epochs=2}}
 run good.yaml --set threads={{99999999999|x}}

@@ -181,7 +181,7 @@ def _run_or_plan(
     from response_tuning.workflows import run
 
     if dry_run:
-        run.plan_experiment(experiment, console(), only)
+        run.plan_experiment(experiment, console(), only, retry_filtered=retry_filtered)
         return
     known = run.run_experiment(experiment, out, console(), only=only, retry_filtered=retry_filtered)
     if not known:

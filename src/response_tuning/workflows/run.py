@@ -58,10 +58,7 @@ def run_experiment(
     quiet_libraries()
     every = _checked(experiment)
     chosen = _chosen(every, only)
-    engines = {cell.generate.engine for cell in chosen}
-    refined = [cell.data.refinement for cell in chosen if cell.data and cell.data.refinement]
-    engines |= {refinement.engine for refinement in refined}
-    check_retry(experiment.grade.judge, engines, retry_filtered=retry_filtered)
+    _check_retry(experiment, chosen, retry_filtered=retry_filtered)
     read = [part for cell in every for part in (cell.data, cell.finetune, cell.generate.settings)]
     with shared(out, experiment.grade, *read):
         check_left([cell for cell in every if cell not in chosen], experiment, out)
@@ -158,11 +155,26 @@ def _gaps(experiment: Experiment, every: Sequence[Cell], out: Path) -> dict[str,
     return {name: reason for name, reason in reasons.items() if reason}
 
 
-def plan_experiment(experiment: Experiment, console: "Console", only: Sequence[str] = ()) -> None:
+def _check_retry(experiment: Experiment, chosen: Sequence[Cell], *, retry_filtered: bool) -> None:
+    """Refuse ``retry_filtered`` if nothing that is asked for has a content filter."""
+    engines = {cell.generate.engine for cell in chosen}
+    refined = [cell.data.refinement for cell in chosen if cell.data and cell.data.refinement]
+    engines |= {refinement.engine for refinement in refined}
+    check_retry(experiment.grade.judge, engines, retry_filtered=retry_filtered)
+
+
+def plan_experiment(
+    experiment: Experiment,
+    console: "Console",
+    only: Sequence[str] = (),
+    *,
+    retry_filtered: bool = False,
+) -> None:
     """Print what ``run_experiment`` would do; nothing is written."""
     from response_tuning.grade import open_benchmark, open_lm_eval
 
     planned = _chosen(_checked(experiment), only)
+    _check_retry(experiment, planned, retry_filtered=retry_filtered)
     check_sources(planned)
     # Reversed, so that the first seed of each variant is the one that stays in the dict.
     first_seeds = {cell.variant: cell for cell in reversed(planned)}
