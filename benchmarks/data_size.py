@@ -1,4 +1,4 @@
-"""Does memory grow with the number of responses, and what does all of it cost beside tokenising?
+"""Does memory grow with the number of responses, and what does all of it cost beside tokenizing?
 
     python benchmarks/data_size.py --rows 100000 1000000 --tokenizer FOLDER --data FOLDER
 
@@ -40,7 +40,7 @@ FILES = (
 )
 REPEATED = 0.05
 STEP = 64
-"""Examples of an optimiser step, as in the paper."""
+"""Examples of an optimizer step, as in the paper."""
 WORLDS = (2, 4, 8)
 """Numbers of processes that share a step."""
 WINDOW = 2048
@@ -219,7 +219,7 @@ STAGES: dict[str, Callable[[Path, int, argparse.Namespace], Result]] = {
 }
 LABELS = {
     "prepare": "read, drop exact duplicates, write",
-    "encode": "tokenise",
+    "encode": "tokenize",
     "plan": "plan the steps of an epoch",
     "epoch": "read an epoch of them",
 }

@@ -6,7 +6,7 @@
 ``lima/lima_train.jsonl`` and a tokenizer in ``tokenizers/gpt_neox_20b``; without it only the
 miniature is tuned. Every system is a ``transformers.Trainer`` that tunes all weights in float32
 from the same ones, with the AdamW that it defaults to, and its step is the same set of examples,
-tokenised and labelled here: so a response without an instruction keeps its exact mask in TRL too.
+tokenized and labelled here: so a response without an instruction keeps its exact mask in TRL too.
 They differ in how the set goes through the model:
 
 - ``rtune``: flattened, at most ``--tokens`` at once, logits at supervised positions;
@@ -64,7 +64,7 @@ class Workload(NamedTuple):
 
 
 # 64 examples are the paper's step. The others have fewer, so that there is time for all:
-# the optimiser weighs more in them, on every system alike.
+# the optimizer weighs more in them, on every system alike.
 WORKLOADS = {
     "alpaca-rt": Workload("alpaca", "alpaca/alpaca_random_9k.json", "response-tuning", 64),
     "alpaca-it": Workload("alpaca", "alpaca/alpaca_random_9k.json", "instruction-tuning", 16),

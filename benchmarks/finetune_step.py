@@ -1,6 +1,6 @@
 """One measurement of ``finetune_cpu.py``: a system takes a step some times.
 
-A job's documents are the examples of the step, tokenised and labelled; every system's epoch is that
+A job's documents are the examples of the step, tokenized and labelled; every system's epoch is that
 one step.
 """
 

@@ -176,7 +176,7 @@ def trl_best(model: Any, job: Job, data: Documents, common: Job) -> Any:  # noqa
 
 
 def trl(model: Any, job: Job, data: Documents, settings: Job) -> Any:  # noqa: ANN401
-    """Build TRL's trainer on examples that are tokenised and labelled."""
+    """Build TRL's trainer on examples that are tokenized and labelled."""
     from datasets import Dataset
     from tokenizers import Tokenizer, models
     from transformers import PreTrainedTokenizerFast

@@ -293,14 +293,14 @@ class FinetuneConfig(Config):
     """How the learning rate changes after the warm-up."""
     warmup_steps: int = Field(default=0, ge=0, lt=COUNT_LIMIT, description="Linear warm-up.")
     optimizer: str = "adamw_torch_fused"
-    """A name of an optimiser, as in ``transformers.TrainingArguments.optim``."""
+    """A name of an optimizer, as in ``transformers.TrainingArguments.optim``."""
     weight_decay: float = Field(default=0.0, ge=0, description="Weight decay.")
     max_grad_norm: float = Field(default=1.0, gt=0, description="Clip gradients to this norm.")
     epochs: float = Field(default=3, gt=0, le=1e6, description="Passes over the examples.")
     max_steps: int | None = Field(default=None, ge=1, lt=COUNT_LIMIT)
-    """Stop after this many optimiser steps; overrides ``epochs``."""
+    """Stop after this many optimizer steps; overrides ``epochs``."""
     examples_per_step: int = Field(default=16, ge=1, lt=COUNT_LIMIT)
-    """Batch size of an optimiser step, over all processes."""
+    """Batch size of an optimizer step, over all processes."""
     window: int = Field(default=1024, ge=8, lt=COUNT_LIMIT)
     """Longest example in tokens, prefix included. Longer responses are truncated."""
     tokens_per_micro_batch: Annotated[int, Field(ge=1, lt=COUNT_LIMIT)] | Literal["auto"] = "auto"

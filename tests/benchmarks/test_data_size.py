@@ -53,7 +53,7 @@ def test_every_stage_is_measured_beside_the_raw_tokenizer(
     monkeypatch.setattr(sys, "argv", command)
     main()
     printed = capfd.readouterr().out
-    assert "| 150 | tokenise |" in printed
+    assert "| 150 | tokenize |" in printed
     assert "| 150 rows | 8 |" in printed
     with out.open(encoding="utf-8", newline="") as content:
         rows = list(csv.DictReader(content))

@@ -374,14 +374,14 @@ def test_held_out_loss_backs_off_too(tiny_base: Path, tmp_path: Path) -> None:
     assert trainer.backed_off
 
 
-def test_an_optimiser_without_memory_is_one_line(
+def test_an_optimizer_without_memory_is_one_line(
     tiny_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_: Any, **__: Any) -> None:
         raise torch.OutOfMemoryError
 
     monkeypatch.setattr(torch.optim.AdamW, "step", fail)
-    with pytest.raises(ModelError, match="optimiser's state"):
+    with pytest.raises(ModelError, match="optimizer's state"):
         cramped(tiny_base, tmp_path, 10_000).train()
 
 

@@ -43,7 +43,7 @@ def test_every_setting_has_its_type_and_its_default() -> None:
 
 def test_the_help_of_a_setting_is_its_docstring() -> None:
     found = [*described("finetune.max_steps")]
-    assert found[1] == "    Stop after this many optimiser steps; overrides 'epochs'."
+    assert found[1] == "    Stop after this many optimizer steps; overrides 'epochs'."
 
 
 def test_every_setting_has_help() -> None:

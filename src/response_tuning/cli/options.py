@@ -322,7 +322,7 @@ class FinetuneFlags(MaskFlags):
     ] = None
     examples_per_step: Annotated[
         int | None,
-        typer.Option(help="Examples in one optimiser step, over all processes; default: 16."),
+        typer.Option(help="Examples in one optimizer step, over all processes; default: 16."),
     ] = None
     tokens_per_micro_batch: Annotated[
         str | None,

@@ -109,7 +109,7 @@ def measure(config: FinetuneConfig) -> Size:
 
 
 def state_bytes(config: FinetuneConfig, size: Size) -> float:
-    """Return bytes of weights, their copies in bfloat16, gradients and the optimiser's moments."""
+    """Return bytes of weights, their copies in bfloat16, gradients and the optimizer's moments."""
     number = _number(config)
     # Autocast keeps a bfloat16 copy of each float32 weight until the backward pass.
     copies = 2 if config.method == "full" and number == 2 else 0
@@ -119,7 +119,7 @@ def state_bytes(config: FinetuneConfig, size: Size) -> float:
     return size.total * weight + size.trainable * (adapter + 4 + moments)
 
 
-# Bytes a trained parameter, by what the optimiser's name says; AdamW keeps two float32 numbers.
+# Bytes a trained parameter, by what the optimizer's name says; AdamW keeps two float32 numbers.
 _MOMENTS = {"8bit": 2.0, "adafactor": 0.1, "sgd": 4.0, "lion": 4.0}
 
 
@@ -220,7 +220,7 @@ def explained() -> Iterator[None]:
         yield
     except torch.OutOfMemoryError as error:
         raise ModelError(
-            "out of memory beside the micro-batches: weights, gradients and the optimiser's state "
+            "out of memory beside the micro-batches: weights, gradients and the optimizer's state "
             "do not fit into the device; use --method lora or qlora, or an optimizer that keeps "
             "less, such as adamw_8bit or adafactor"
         ) from error

@@ -61,7 +61,7 @@ Matched with other arms: {{ matched }}.
 | {{ name }} | {{ value }} |
 {% endfor %}
 
-{{ steps }} optimiser steps, {{ layout }} micro-batches.
+{{ steps }} optimizer steps, {{ layout }} micro-batches.
 {% if merged_into is defined %}
 The adapter was trained against {{ merged_into.trained_against }} and merged into the base in
 {{ merged_into.dtype }}; it is kept in `adapter/`.

@@ -77,7 +77,7 @@ def flops_per_token(config: FinetuneConfig, size: Size) -> int:
 def _memory(
     config: FinetuneConfig, size: Size, encoded: EncodedExamples, fit: memory.MemoryFit
 ) -> float:
-    """Return bytes: weights, gradients, the optimiser's moments, activations, logits."""
+    """Return bytes: weights, gradients, the optimizer's moments, activations, logits."""
     load = load_of(config, encoded)
     at_once = min(max(fit.tokens, load.longest), sum(encoded.train.lengths))
     each = memory.token_bytes(config, size, load, checkpointing=fit.checkpointing)

@@ -1,7 +1,7 @@
 """Pre-training of the miniature's base model: a plain loop that resumes after a kill.
 
 The model is so small that a step is a handful of small matrix products. On a CPU the largest other
-cost is the optimiser: ``torch.optim.Muon`` orthogonalises in bfloat16, which processors without
+cost is the optimizer: ``torch.optim.Muon`` orthogonalises in bfloat16, which processors without
 bfloat16 arithmetic emulate at several times the cost of the step itself. The ``Muon`` here does the
 same update in float32.
 """
@@ -70,7 +70,7 @@ class PretrainConfig(Config):
 
     @property
     def steps(self) -> int:
-        """Total optimiser steps."""
+        """Total optimizer steps."""
         return self.tokens // (self.rows_per_step * self.context)
 
 
@@ -137,7 +137,7 @@ def orthogonal(matrix: "Tensor", iterations: int = 5) -> "Tensor":
 
 
 class Run:
-    """A pre-training run in a folder: the model and optimisers, saved and resumed."""
+    """A pre-training run in a folder: the model and optimizers, saved and resumed."""
 
     def __init__(self, config: PretrainConfig, eos: int, folder: Path) -> None:
         import torch

@@ -1,6 +1,6 @@
 """How probable a model finds a response: log-probabilities of given text.
 
-The prompt is rendered as for generation, and the response is tokenised apart, as in training: what
+The prompt is rendered as for generation, and the response is tokenized apart, as in training: what
 is scored is exactly what training and serving use.
 """
 

@@ -75,7 +75,7 @@ def token_shift(
 ) -> Iterator[Shift | LeftOut]:
     """Compare two models on the same replies: yield those left out, then the longest first.
 
-    Both get the prompt that the tuned model's template renders. Replies are tokenised again, so a
+    Both get the prompt that the tuned model's template renders. Replies are tokenized again, so a
     token may differ from the one that was generated; ``Shift.own`` shows how often.
 
     Raises:

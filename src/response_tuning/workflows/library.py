@@ -50,7 +50,7 @@ class Tuned(NamedTuple):
 
     folder: Path
     metrics: Path
-    """JSONL, one optimiser step a line."""
+    """JSONL, one optimizer step a line."""
     examples: int
     steps: int
     loss: float

@@ -14,7 +14,7 @@ from response_tuning.errors import EngineError, ModelError
 from response_tuning.models.likelihood import LOGITS_PER_BATCH
 from response_tuning.models.local import LocalModel
 
-Tokenised = tuple[tuple[str, str], list[int], list[int]]
+Tokenized = tuple[tuple[str, str], list[int], list[int]]
 """((context, continuation), ids of the context, ids of the continuation)"""
 
 
@@ -68,7 +68,7 @@ class HarnessModel(HFLM):  # type: ignore[misc]  # lm-eval has no types
         return answers
 
     def _loglikelihood_tokens(
-        self, requests: Sequence[Tokenised], **_: object
+        self, requests: Sequence[Tokenized], **_: object
     ) -> list[tuple[float, bool]]:
         window = self.max_length + 1  # the last token is scored and never read
         if max(len(continuation) for *_, continuation in requests) > self.max_length:
