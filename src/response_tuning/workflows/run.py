@@ -188,11 +188,12 @@ def plan_experiment(
     }
     by_lm_eval = [name for name in experiment.benchmarks if open_lm_eval(name)]
     tuned = sum(cell.tuned for cell in planned)
+    answers = sum(items.get(name, 0) for cell in planned for name in cell.benchmarks)
     for line in (
         f"seeds: {', '.join(map(str, dict.fromkeys(cell.seed for cell in planned)))}",
         f"benchmarks: {', '.join(f'{name} ({count:,} items)' for name, count in items.items())}",
         *([f"by lm-eval: {', '.join(by_lm_eval)}"] if by_lm_eval else []),
-        f"{len(planned)} cells: {tuned} to tune, {len(planned) * sum(items.values()):,} answers",
+        f"{len(planned)} cells: {tuned} to tune, {answers:,} answers",
     ):
         console.print(line, highlight=False, soft_wrap=True)
 
@@ -301,10 +302,10 @@ def _variants(every: Sequence[Cell]) -> "list[Variant]":
     from response_tuning.report import Variant
 
     of_series = series(every)
+    labels = {cell.variant: cell.label for cell in every}
     return [
-        Variant(cell.variant, cell.label, *of_series.get(cell.variant, ("", None)))
-        for cell in every
-        if cell.seed == every[0].seed
+        Variant(variant, label, *of_series.get(variant, ("", None)))
+        for variant, label in labels.items()
     ]
 
 
