@@ -74,7 +74,10 @@ def test_a_base_that_another_process_builds_is_left_to_it(recipe: Path, tmp_path
         ({"bases": {}}, "bases: expected a name and settings for each base"),
         ({"bases": ["a"]}, "bases: expected a name and settings for each base"),
         ({"bases": {"a": 3}}, "bases.a: expected settings"),
-        ({"bases": {"a": {}, "b": {"mixture": {"nope": 1}}}}, "bases.b: mixture: unknown key 'nope'"),
+        (
+            {"bases": {"a": {}, "b": {"mixture": {"nope": 1}}}},
+            "bases.b: mixture: unknown key 'nope'",
+        ),
     ],
 )
 def test_an_impossible_series_is_refused_before_anything_is_built(
