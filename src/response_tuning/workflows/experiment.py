@@ -6,7 +6,7 @@ own folder.
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -54,6 +54,8 @@ class VariantConfig(Config):
     generate: Settings = Field(default_factory=dict)
     doses: tuple[int, ...] = ()
     """Numbers of refusals; each makes a variant ``NAME-DOSE``."""
+    templates: tuple[str, ...] = ()
+    """Chat templates; each makes a variant ``NAME-TEMPLATE``. A file counts by its stem."""
     seeds: tuple[Seed, ...] | None = Field(default=None, min_length=1)
     """Some of the recipe's seeds; None is all of them."""
     benchmarks: tuple[str, ...] | None = Field(default=None, min_length=1)
@@ -166,7 +168,7 @@ def check_experiment(experiment: Experiment, every: Sequence[Cell]) -> None:
     if key is not None and not mixing:
         raise no_refusals("data", key)
     for name, variant in experiment.variants.items():
-        dosed = {f"{name}-{dose}" for dose in variant.doses} or {name}
+        dosed = {arm for arm, _ in _expanded(name, variant)}
         own = idle_mixture({"mixture": {**(variant.data.get("mixture") or {}), "refusals": 0}})
         if own is not None and not mixing & dosed:
             raise no_refusals(f"variant '{name}': data", own)
@@ -222,7 +224,7 @@ def series(every: Sequence[Cell]) -> dict[str, tuple[str, int]]:
 
 
 def _arms(experiment: Experiment) -> dict[str, VariantConfig]:
-    """Return all variants by name, one for each dose where there are doses."""
+    """Return all variants by name, one for each dose and template where some are listed."""
     arms: dict[str, VariantConfig] = {}
     for name, variant in experiment.variants.items():
         if name in {"report", "manifest.json"} or not re.fullmatch(r"\w[\w.-]*", name):
@@ -230,12 +232,31 @@ def _arms(experiment: Experiment) -> dict[str, VariantConfig]:
                 f"variant {name!r}: a name is letters, digits, '-', '_' and '.', begins with "
                 "none of '-' and '.', and is not 'report'"
             )
-        dosed = [(f"{name}-{dose}", _dosed(variant, dose)) for dose in variant.doses]
-        for arm, config in dosed or [(name, variant)]:
+        for arm, config in _expanded(name, variant):
             if arm in arms:
                 raise ConfigError(f"two variants are named '{arm}'; rename one of them")
             arms[arm] = config
     return arms
+
+
+def _expanded(name: str, variant: VariantConfig) -> Iterator[tuple[str, VariantConfig]]:
+    """Yield a variant's arms with their names: one for each dose and template that it lists."""
+    for dose in variant.doses or (None,):
+        for template in variant.templates or (None,):
+            parts = [
+                name,
+                *([Path(template).stem] if template else []),
+                *([str(dose)] if dose is not None else []),
+            ]
+            arm = variant if dose is None else _dosed(variant, dose)
+            yield "-".join(parts), arm if template is None else _rendered(arm, template)
+
+
+def _rendered(variant: VariantConfig, template: str) -> VariantConfig:
+    """Return the variant under another template, which an untuned model is asked in."""
+    section = "generate" if variant.finetune is None else "finetune"
+    own = merged(getattr(variant, section), {"template": template})
+    return variant.model_copy(update={section: own, "templates": ()})
 
 
 def _dosed(variant: VariantConfig, refusals: int) -> VariantConfig:
