@@ -4,7 +4,6 @@ from pathlib import Path
 
 import pytest
 
-from response_tuning.configs import ReportConfig
 from response_tuning.errors import ConfigError
 from response_tuning.metrics import Display
 from response_tuning.report.comparison import Findings, check, compare
@@ -12,6 +11,7 @@ from response_tuning.report.joined import Variant
 from response_tuning.report.reading import read_scores
 from response_tuning.report.statistics import cochran_armitage, wilson
 from response_tuning.report.tables import Comparison, Result
+from response_tuning.report_config import ReportConfig
 
 Grade = Callable[..., None]
 Add = Callable[..., None]

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from response_tuning.configs import ReportConfig
 from response_tuning.report.estimates import Quantity, estimated
 from response_tuning.report.reading import read_scores
 from response_tuning.report.statistics import Estimate
+from response_tuning.report_config import ReportConfig
 
 Grade = Callable[..., None]
 Weighted = Sequence[float | tuple[float, float] | None]

@@ -9,10 +9,10 @@ from urllib.parse import urlencode
 
 import pytest
 
-from response_tuning.configs import ReportConfig
 from response_tuning.metrics import Display
 from response_tuning.pages import PAGE_BYTES
 from response_tuning.report import Variant, report
+from response_tuning.report_config import ReportConfig
 
 Grade = Callable[..., None]
 Answer = Callable[..., None]

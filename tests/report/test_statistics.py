@@ -2,7 +2,6 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from response_tuning.configs import ReportConfig
 from response_tuning.report.statistics import (
     Array,
     Estimate,
@@ -17,6 +16,7 @@ from response_tuning.report.statistics import (
     unvaried,
     wilson,
 )
+from response_tuning.report_config import ReportConfig
 
 NAN = np.nan
 CONFIG = ReportConfig(resamples=2000)

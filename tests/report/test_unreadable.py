@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from response_tuning.configs import ReportConfig
 from response_tuning.report import Variant, report, summary
+from response_tuning.report_config import ReportConfig
 
 Grade = Callable[..., None]
 CONFIG = ReportConfig(baselines=("it",), resamples=200)

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from response_tuning.configs import ReportConfig
 from response_tuning.errors import ConfigError
 from response_tuning.report import Variant, report, summary
+from response_tuning.report_config import ReportConfig
 
 Grade = Callable[..., None]
 
