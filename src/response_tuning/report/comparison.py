@@ -1,6 +1,6 @@
 """Estimates every variant alone, against the baselines, and over doses."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from statistics import fmean, stdev
 from typing import NamedTuple

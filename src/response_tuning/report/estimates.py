@@ -111,7 +111,7 @@ def estimated(benchmark: BenchmarkScores, contrast: Contrast) -> Estimate | None
 
 
 class _Found(NamedTuple):
-    """The scores of a contrast, without seeds and prompts that have none."""
+    """The scores of a contrast, without seeds and prompts that count for nothing."""
 
     parts: Array
     """(variants, 2, seeds, prompts): numerators and denominators."""
@@ -146,7 +146,8 @@ class _Found(NamedTuple):
 def _found(benchmark: BenchmarkScores, contrast: Contrast) -> _Found | None:
     parts = contrast.parts(benchmark)
     known = np.isfinite(parts[0, 0])
-    seeds, items = known.any(axis=1), known.any(axis=0)
+    # Prompts that count for nothing in any answer tell nothing about the spread of the others.
+    seeds, items = known.any(axis=1), (np.nan_to_num(parts[:, 1]) > 0).any(axis=(0, 1))
     parts = parts[:, :, seeds][..., items]
     prompts = per_prompt(parts)
     if not prompts[:, 1].any(axis=1).all():

@@ -65,7 +65,7 @@ def as_results(benchmarks: Sequence[BenchmarkScores], unknown: UnknownRates) -> 
             clusters=unread.of,
             seed_sd=None,
             seed_values=(),
-        )  # fmt: skip
+        )
         for benchmark in benchmarks
         for variant in benchmark.variants
         if (unread := unknown.get((variant, benchmark.name)))
