@@ -47,12 +47,14 @@ class ReportConfig(Config):
     """Every other variant is compared with each of these variants, item by item, and each pair
     once."""
     primary: tuple[PrimaryConfig, ...] = ()
-    """The comparisons that the run was made for. They come first in the report, always on all
+    """The comparisons that the run was made for, each of a ``variant`` with one of the baselines by
+    a ``metric``. They come first in the report, always on all
     benchmarks, and their tests are corrected together (Holm). All others are exploratory."""
-    equivalence: Annotated[
-        dict[str, EquivalenceConfig], BeforeValidator(_with_margins, json_schema_input_type=dict)
-    ] = Field(default_factory=dict)
-    """Metric, or ``benchmark/metric``, -> the margin within which two variants are equivalent."""
+    equivalence: Annotated[dict[str, EquivalenceConfig], BeforeValidator(_with_margins)] = Field(
+        default_factory=dict
+    )
+    """Metric, or ``benchmark/metric``, -> the ``margin`` within which two variants are equivalent,
+    and the ``reason`` for it. Choose both before the run."""
     confidence: float = Field(default=0.95, gt=0.5, lt=1, description="Of every interval.")
 
     def margin(self, benchmark: str, metric: str) -> float | None:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from io import StringIO
 from itertools import cycle, zip_longest
+from math import isfinite
 from typing import TYPE_CHECKING, Any
 
 from response_tuning.metrics import ACCURACY, REFUSAL_RATES, Display
@@ -136,10 +137,10 @@ def _seeds(shown: Sequence[tuple[Result, float]]) -> tuple[list[float], list[flo
 
 def _bars(results: Sequence[Result]) -> list[list[float]]:
     """Return the lengths of error bars: below, above."""
-    return [
-        [max(0.0, r.value - r.low) for r in results],
-        [max(0.0, r.high - r.value) for r in results],
-    ]
+    below = [max(0.0, r.value - r.low) for r in results]
+    above = [max(0.0, r.high - r.value) for r in results]
+    # Without any limit, there is nothing to draw.
+    return [[length if isfinite(length) else 0.0 for length in side] for side in (below, above)]
 
 
 def _svg(

@@ -3,7 +3,7 @@
 import csv
 from collections.abc import Mapping, Sequence
 from itertools import takewhile
-from math import isnan
+from math import isinf, isnan
 from pathlib import Path
 from types import MappingProxyType
 from typing import NamedTuple
@@ -128,6 +128,8 @@ def number(value: float, share: bool) -> str:
     """Return a share in percent, without its sign, and anything else to four digits."""
     if isnan(value):
         return NOT_KNOWN
+    if isinf(value):
+        return f"{MINUS if value < 0 else ''}\u221e"
     if share:
         return f"{100 * value:.1f}"
     return f"{value:.{max(0, 4 - len(str(int(abs(value)))))}f}"

@@ -88,7 +88,8 @@ def twins(one: Variant, other: Variant) -> str:
     untuned = [variant.name for variant in (one, other) if not variant.training]
     pair = f"{one.name} and {other.name}"
     if untuned:
-        return f"{pair} are no twins: {' and '.join(untuned)} is not tuned."
+        which = "neither is tuned" if len(untuned) == 2 else f"{untuned[0]} is not tuned"
+        return f"{pair} are no twins: {which}."
     both = [*zip(one.training, other.training, strict=False)]
     if any(a.examples != b.examples for a, b in both):
         return f"{pair} are no twins: they are tuned on different examples."
