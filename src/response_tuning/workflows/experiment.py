@@ -19,7 +19,6 @@ from response_tuning.configs import (
     FinetuneConfig,
     GenerateConfig,
     GradeConfig,
-    ReportConfig,
 )
 from response_tuning.errors import ConfigError
 from response_tuning.limits import Seed
@@ -34,6 +33,7 @@ from response_tuning.recipe import (
     read_layers,
 )
 from response_tuning.registry import unknown
+from response_tuning.report_config import ReportConfig
 from response_tuning.validation import build
 
 
@@ -145,9 +145,9 @@ def cells(experiment: Experiment) -> list[Cell]:
         for name, variant in _arms(experiment).items()
         for seed in variant.seeds or experiment.seeds
     ]
-    for baseline in experiment.report.baselines:
-        if baseline not in _arms(experiment):
-            raise unknown("baseline", baseline, [*_arms(experiment)])
+    from response_tuning.report import check_names
+
+    check_names([*_arms(experiment)], experiment.report)
     return every
 
 

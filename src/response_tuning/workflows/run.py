@@ -19,10 +19,17 @@ from response_tuning.artifacts import package_versions, read_json, write_json
 from response_tuning.errors import DataError
 from response_tuning.folders import shared, turn
 from response_tuning.registry import unknown
+from response_tuning.report_config import of_this_version
 from response_tuning.terminal import quiet_libraries
 from response_tuning.workflows import grade
 from response_tuning.workflows.cell import check_answering
-from response_tuning.workflows.cell_manifest import cell_cost, check_left, lacking, other_bases
+from response_tuning.workflows.cell_manifest import (
+    cell_cost,
+    cell_training,
+    check_left,
+    lacking,
+    other_bases,
+)
 from response_tuning.workflows.cells import Worker
 from response_tuning.workflows.experiment import Cell, Experiment, cells, check_experiment, series
 from response_tuning.workflows.judge import Judge, check_judge, check_retry
@@ -32,7 +39,7 @@ from response_tuning.workflows.refine import check_refiner
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from response_tuning.report import Variant
+    from response_tuning.report import Training, Variant
 
 
 RUN_MANIFEST = "manifest.json"
@@ -222,7 +229,10 @@ def report_run(run: Path, console: "Console") -> bool:
     from response_tuning.validation import build
 
     content = read_json(run / RUN_MANIFEST, "experiment")
-    experiment = build(Experiment, content["experiment"], str(run / RUN_MANIFEST))
+    settings = content["experiment"]
+    if isinstance(settings, dict) and isinstance(settings.get("report"), dict):
+        settings = settings | {"report": of_this_version(settings["report"])}
+    experiment = build(Experiment, settings, str(run / RUN_MANIFEST))
     every = cells(experiment)
     # Processes that share the run would otherwise write its report at the same time.
     with turn(run):
@@ -251,7 +261,7 @@ def _report(
     judged = grade.about_judge(experiment.benchmarks, experiment.grade)
     return report(
         run,
-        _variants(every),
+        _variants(every, run),
         experiment.report,
         (*_gap_sentences(gaps), *experiment.notes, *judged),
         {cell.variant: [c.seed for c in whole if c.variant == cell.variant] for cell in every},
@@ -281,7 +291,7 @@ def _print_report(
 
     if len(gaps) < len(every):
         shown = displays(experiment.benchmarks, experiment.grade)
-        console.print(summary(run, _variants(every), shown), highlight=False, soft_wrap=True)
+        console.print(summary(run, _variants(every, run), shown), highlight=False, soft_wrap=True)
     for sentence in (*_gap_sentences(gaps), *unknown_rates):
         console.print(sentence, style="red", highlight=False, soft_wrap=True)
     if len(gaps) < len(every):
@@ -312,13 +322,17 @@ def _checked(experiment: Experiment) -> list[Cell]:
     return every
 
 
-def _variants(every: Sequence[Cell]) -> "list[Variant]":
+def _variants(every: Sequence[Cell], run: Path) -> "list[Variant]":
     from response_tuning.report import Variant
 
     of_series = series(every)
     labels = {cell.variant: cell.label for cell in every}
+    found: dict[str, list[Training]] = {variant: [] for variant in labels}
+    for cell in every:
+        if (training := cell_training(cell, run)) is not None:
+            found[cell.variant].append(training)
     return [
-        Variant(variant, label, *of_series.get(variant, ("", None)))
+        Variant(variant, label, *of_series.get(variant, ("", None)), training=tuple(found[variant]))
         for variant, label in labels.items()
     ]
 

@@ -122,7 +122,9 @@ def _answered(question: FamilyQuestion, item: Item, completion: Completion) -> I
 
 def _item(question: FamilyQuestion, group: str) -> Item:
     message = Message(role="user", content=question.text)
-    return Item(item_id=question.item_id, prompt=(message,), group=group)
+    # One fact, or one act, is asked in several phrasings; the family keeps equal entities apart.
+    fact = f"{question.family.name}: {question.fact.entity}"
+    return Item(item_id=question.item_id, prompt=(message,), group=group, cluster=fact)
 
 
 def _score(item: Item, metric: str, value: bool, explanation: str = "") -> Score:
@@ -132,6 +134,7 @@ def _score(item: Item, metric: str, value: bool, explanation: str = "") -> Score
         value=float(value),
         explanation=explanation,
         group=item.group,
+        cluster=item.cluster,
     )
 
 
