@@ -16,8 +16,9 @@ VARIANTS = [
 
 def results(metric: str, benchmark: str = "seen", high: float = 0.7) -> list[Result]:
     return [
-        Result(v.name, benchmark, metric, 0.6, 0.5, high, 300, 1) for v in VARIANTS
-    ]  # fmt: skip
+        Result(v.name, benchmark, metric, 0.6, 0.5, high, 300, 1, 300, None, (0.6,))
+        for v in VARIANTS
+    ]
 
 
 def words(svg: str) -> list[str]:
@@ -90,3 +91,19 @@ def test_without_refusals_or_without_a_series_there_is_no_dose_plot(
 def test_the_same_results_give_the_same_bytes() -> None:
     assert accuracy(results("strict"), VARIANTS) == accuracy(results("strict"), VARIANTS)
     assert "dc:date" not in accuracy(results("strict"), VARIANTS)
+
+
+def test_each_of_several_seeds_is_a_dot() -> None:
+    one = results("strict")
+    three = [r._replace(seeds=3, seed_values=(0.5, 0.6, 0.7)) for r in one]
+
+    def dots(svg: str) -> int:
+        return svg.count("<use ")
+
+    assert dots(accuracy(three, VARIANTS)) - dots(accuracy(one, VARIANTS)) == 3 * len(VARIANTS)
+    refusals = (
+        [r._replace(metric="refusal") for r in one],
+        [r._replace(metric="refusal") for r in three],
+    )
+    plots = [dose_response(both, VARIANTS) or "" for both in refusals]
+    assert dots(plots[1]) - dots(plots[0]) == 3 * 2  # the third variant has no dose

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from io import StringIO
 from itertools import cycle, zip_longest
+from math import isfinite
 from typing import TYPE_CHECKING, Any
 
 from response_tuning.metrics import ACCURACY, REFUSAL_RATES, Display
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
 
 
 COLOURS = ("#3f7fbf", "#d9822b", "#4c9a5a", "#8e5ea8", "#b8465a", "#6b7280")
+_DOT: dict[str, Any] = {"s": 14, "color": "#6b7280", "alpha": 0.6, "linewidths": 0, "zorder": 3}
+"""A seed: small and grey, over the mean and its interval."""
 STYLE: dict[Any, Any] = {
     "svg.hashsalt": "response-tuning",  # ids inside the file do not change from run to run
     "svg.fonttype": "none",  # words, not outlines: small, and can be searched
@@ -50,6 +53,7 @@ def accuracy(
         for place, metric in enumerate(panels[benchmark]):
             points = _points(results, benchmark, metric)
             shown = [(y + 0.24 * place, points[n]) for y, n in enumerate(names) if n in points]
+            axes.scatter(*_seeds([(result, y) for y, result in shown]), **_DOT)
             axes.errorbar(
                 [result.value for _, result in shown],
                 [y for y, _ in shown],
@@ -91,6 +95,7 @@ def dose_response(results: Sequence[Result], variants: Sequence[Variant]) -> str
             for place, metric in enumerate(panels[benchmark]):
                 points = _points(results, benchmark, metric)
                 shown = [(v.dose or 0, points[v.name]) for v in members if v.name in points]
+                axes.scatter(*reversed(_seeds([(result, dose) for dose, result in shown])), **_DOT)
                 axes.errorbar(
                     [dose for dose, _ in shown],
                     [result.value for _, result in shown],
@@ -124,12 +129,18 @@ def _points(results: Sequence[Result], benchmark: str, metric: str) -> dict[str,
     return {r.variant: r for r in results if (r.benchmark, r.metric) == (benchmark, metric)}
 
 
+def _seeds(shown: Sequence[tuple[Result, float]]) -> tuple[list[float], list[float]]:
+    """Return the value of each seed and its place, where there are several seeds."""
+    dots = [(value, place) for r, place in shown if r.seeds > 1 for value in r.seed_values]
+    return [value for value, _ in dots], [place for _, place in dots]
+
+
 def _bars(results: Sequence[Result]) -> list[list[float]]:
     """Return the lengths of error bars: below, above."""
-    return [
-        [max(0.0, r.value - r.low) for r in results],
-        [max(0.0, r.high - r.value) for r in results],
-    ]
+    below = [max(0.0, r.value - r.low) for r in results]
+    above = [max(0.0, r.high - r.value) for r in results]
+    # Without any limit, there is nothing to draw.
+    return [[length if isfinite(length) else 0.0 for length in side] for side in (below, above)]
 
 
 def _svg(

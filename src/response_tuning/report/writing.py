@@ -5,7 +5,6 @@ from math import isnan
 from pathlib import Path
 
 from response_tuning.artifacts import written_aside
-from response_tuning.configs import ReportConfig
 from response_tuning.metrics import Display
 from response_tuning.report.browser import browser_json
 from response_tuning.report.comparison import check, compare
@@ -15,6 +14,7 @@ from response_tuning.report.plots import accuracy, dose_response
 from response_tuning.report.reading import read_scores
 from response_tuning.report.tables import Comparison, Result, Trend, write_csv
 from response_tuning.report.unreadable import as_results, sentences, unknown_rates, without
+from response_tuning.report_config import ReportConfig
 
 
 def report(
@@ -71,6 +71,8 @@ def _plots(contents: ReportContents) -> dict[str, Plot | None]:
     results = [result for result in contents.findings.results if not isnan(result.value)]
     displays = {benchmark.name: benchmark.display for benchmark in contents.benchmarks}
     bars = f"with {100 * contents.config.confidence:g} % intervals"
+    if any(result.seeds > 1 for result in results):
+        bars += "; a grey dot is one seed"
     title, drawn = "Accuracy", f"Accuracy of every variant, {bars}."
     if not any(benchmark.accuracy for benchmark in contents.benchmarks):
         title, drawn = "At a glance", f"The first metric of every benchmark, {bars}."
