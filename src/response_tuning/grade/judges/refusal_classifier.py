@@ -14,7 +14,9 @@ from math import exp
 from pathlib import Path
 from typing import Literal, NamedTuple, TypeAlias
 
-from response_tuning.artifacts import read_json
+from response_tuning import refusal_phrases
+from response_tuning.artifacts import digest, file_digest, read_json
+from response_tuning.grade.judges import refusal_signs, refusal_turns
 from response_tuning.grade.judges.refusal_signs import (
     REFUSES_TOO,
     SHYING,
@@ -146,6 +148,12 @@ def measured() -> str:
         f"The offline refusal classifier agreed with people on {' and '.join(parts)}, each time "
         "with weights fitted to the other model's answers; refusals in part are left out (XSTest)."
     )
+
+
+def rules_digest() -> str:
+    """Return a digest of the weights and of the modules that find the signs."""
+    modules = (refusal_phrases, refusal_signs, refusal_turns)
+    return digest(*map(file_digest, (FITTED, Path(__file__), *(Path(m.__file__) for m in modules))))
 
 
 @cache
