@@ -137,16 +137,20 @@ def signs(prompt: str, completion: str) -> dict[str, float]:
 
 
 def measured() -> str:
-    """Return a sentence on how far the classifier agrees with people who labelled answers."""
-    by_model = read_json(FITTED)["checked"]["xstest"]
-    parts = [
-        f"{one['held out']['agreement']:.1%} of {one['held out']['n']} answers of {model} "
-        f"(kappa {one['held out']['kappa']:.2f})"
-        for model, one in by_model.items()
+    """Return a sentence on how far the classifier agrees with labels that it was not fitted to."""
+    checked = read_json(FITTED)["checked"]
+    parts = {
+        f"answers of {model} to XSTest": one["held out"] for model, one in checked["xstest"].items()
+    }
+    parts["answers of ours that decline, hedge or help"] = checked["answers"]["held-out"]
+    shares = [
+        f"{one['agreement']:.1%} of {one['n']} {whose} (kappa {one['kappa']:.2f})"
+        for whose, one in parts.items()
     ]
     return (
-        f"The offline refusal classifier agreed with people on {' and '.join(parts)}, each time "
-        "with weights fitted to the other model's answers; refusals in part are left out (XSTest)."
+        f"The offline refusal classifier agreed with the labels of {', '.join(shares[:-1])} and of "
+        f"{shares[-1]}, each time with weights fitted to other answers; refusals in part are left "
+        "out (XSTest)."
     )
 
 
