@@ -27,7 +27,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from response_tuning.finetune.loss import cross_entropy
+from response_tuning.finetune.cross_entropy import cross_entropy
 from response_tuning.finetune.objectives import IGNORED
 from response_tuning.finetune.steps import Document, Partners
 

@@ -25,8 +25,8 @@ from transformers.training_args import ParallelMode
 
 from response_tuning.errors import ConfigError, ModelError
 from response_tuning.finetune import malloc, memory
+from response_tuning.finetune.cross_entropy import in_place, is_usual
 from response_tuning.finetune.loader import StepLoader, collate, fixed_partners, lengths_of
-from response_tuning.finetune.loss import in_place, is_usual
 from response_tuning.finetune.losses import DocumentLoss, MicroBatchLoss
 from response_tuning.finetune.selftest import arguments, attending, choose_layout
 from response_tuning.finetune.steps import (
