@@ -39,6 +39,10 @@ logger = logging.getLogger(__name__)
 NAMED_CHARACTERS = 20
 """Characters that a warning names at most."""
 UNLIKE_TWINS = "carry loss on other text than under a twin"
+UNPREDICTED = (
+    "nothing precedes the response (no opening in the template, no BOS), so its first token cannot "
+    "be learned"
+)
 CHUNK = 1000
 """Examples that are tokenized together, and are in memory together."""
 
@@ -56,7 +60,7 @@ class Piece(NamedTuple):
     @property
     def is_learned(self) -> bool:
         """Whether it is text for the model to write: it carries loss and is no prompt."""
-        return self.weight > 0 and not self.rendered
+        return not _is_prompt(self)
 
 
 class _Whole(NamedTuple):
@@ -104,6 +108,13 @@ class Encoder:
         end = chat.turn_end
         after = self._continuation.encode(end.rest, add_special_tokens=False).ids
         self._ending = [end.stop_id, *(after if final_newline else [])]
+        if end.gap:
+            logger.warning(
+                "the template prints %r between an answer and %r; a row has the stop token right "
+                "after its response, so that replies do not end in white space",
+                end.gap,
+                chat.decode([end.stop_id]),
+            )
         self._check_continuation()
         self._check_served_prefix()
         self._supervised = Supervised(chat, self._continuation)
@@ -154,6 +165,10 @@ class Encoder:
         if not any(segment.weight for segment in segments):
             raise ConfigError(f"{where}: no segment carries loss, so nothing would be learned")
         filled = self._with_marks_apart([segment for segment in segments if segment.text])
+        # An objective may well learn a row from its second token on. A response, though, must not
+        # lose its first token to a prompt that happens to be empty: a twin's prompt may not be.
+        if _is_prompt(segments[0]) and not (filled and _is_prompt(filled[0])):
+            raise UnfitError(UNPREDICTED)
         return [
             Piece(text, weight, bool(rendered), first=place == 0)
             for place, (text, weight, rendered) in enumerate(filled)
@@ -357,6 +372,11 @@ def _checked(segment: Segment, where: str) -> Segment:
         )
     rendered = weight == 0 if segment.rendered is None else segment.rendered
     return Segment(text, float(weight), rendered)
+
+
+def _is_prompt(part: Segment | Piece) -> bool:
+    """Whether the model does not learn to write this text; ``rendered`` is decided."""
+    return part.weight == 0 or bool(part.rendered)
 
 
 def _are_in_order(spans: list[Span], count: int) -> bool:

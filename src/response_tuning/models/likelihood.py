@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     import torch
 
 
+UNPREDICTED = (
+    "nothing precedes the response (no opening in the template, no BOS), so nothing predicts its "
+    "first token"
+)
 LOGITS_PER_BATCH = 2**29
 """Logits that a batch may return: 1 GiB of them in bfloat16, 2 GiB in float32."""
 
@@ -73,6 +77,8 @@ def encode_pair(local: LocalModel, pair: Pair) -> EncodedPair | Unscored:
             return Unscored(str(error))
         # Apart, as in training: no token may straddle the boundary between prompt and response.
         encoded = EncodedPair(chat.encode(prompt), [*chat.encode_reply(pair.response), *closing])
+    if not encoded.prefix:
+        return Unscored(UNPREDICTED)
     try:
         local.check_ids(encoded.prefix + encoded.reply)
     except PromptError as error:

@@ -38,6 +38,11 @@ class TurnEnd(NamedTuple):
     """The token that ends the turn: training teaches it, generation stops at it."""
     rest: str
     """The text after it, which separates turns and is not part of a training row."""
+    gap: str = ""
+    """White space between content and stop token, as in Llama-2's `` </s>``.
+
+    It is no part of a row either: a reply would end in it, and the template would print it again.
+    """
 
 
 class Chat:
@@ -141,14 +146,17 @@ class Chat:
         _, printed, tail = self.render([question, answer], False).rpartition(_ANSWER)
         if not printed:
             raise TemplateError("the template does not print the assistant's messages; use another")
-        ids = self.encode(tail)
-        stop = self.decode(ids[:1]) if ids else ""
-        if not stop or tail.strip() != stop or ids[0] not in self.tokenizer.added_tokens_decoder:
+        # Alone: white space in front of it may be tokens of its own.
+        stop = tail.strip()
+        ids = self.encode(stop)
+        added = self.tokenizer.added_tokens_decoder
+        if not stop or self.decode(ids[:1]) != stop or ids[0] not in added:
             raise TemplateError(
                 f"the template ends an assistant's turn with {tail!r}, which is not one special "
                 "token, so a model cannot learn from it where to stop; use --template tulu"
             )
-        return TurnEnd(stop_id=ids[0], rest=tail[tail.index(stop) + len(stop) :])
+        gap, _, rest = tail.partition(stop)
+        return TurnEnd(ids[0], rest, gap)
 
     @cached_property
     def stop_strings(self) -> tuple[str, ...]:
