@@ -30,7 +30,7 @@ from response_tuning.finetune.objectives import (
 )
 from response_tuning.finetune.rows import EncodedRow, Span
 from response_tuning.finetune.witness import ALTERED
-from response_tuning.templates import Chat, install
+from response_tuning.templates import UNPREDICTED, Chat, install
 from response_tuning.templates.continuation import continuation_tokenizer
 
 ASSETS = Path(__file__).parents[1] / "assets"
@@ -749,10 +749,7 @@ def bare(tokenizer: Any) -> Chat:
 
 
 def test_a_response_that_nothing_precedes_is_left_out_and_counted(bare: Chat) -> None:
-    reason = (
-        "nothing precedes the response (no opening in the template, no BOS), so its first token "
-        "cannot be learned"
-    )
+    reason = UNPREDICTED
     examples = [
         Example(row=0, instruction="", response="So."),
         Example(row=1, instruction="Why? ", response="So."),

@@ -223,10 +223,6 @@ def test_a_response_that_nothing_precedes_has_no_score(llama: Path) -> None:
     )
     bare = replace(local, chat=templates.Chat(local.chat.tokenizer))
     pairs = [Pair((), "Paris."), Pair(asking(""), "Paris."), Pair(asking("hello"), "Paris.")]
-    reason = (
-        "nothing precedes the response (no opening in the template, no BOS), so nothing predicts "
-        "its first token"
-    )
     found = log_likelihoods(bare, pairs, WIDE)
-    assert found[:2] == [Unscored(reason)] * 2
+    assert found[:2] == [Unscored(templates.UNPREDICTED)] * 2
     assert found[2] == pytest.approx(plainly(bare, pairs[2]), rel=1e-5)

@@ -138,7 +138,7 @@ def refine(
         bool | None, typer.Option("--instruction-blind", help="Hide instructions from the refiner.")
     ] = None,
     on: PolicyOption = None,
-    max_new_tokens: ReplyTokensOption = 4096,
+    max_new_tokens: ReplyTokensOption = 8192,
     temperature: FirstTemperatureOption = 0.0,
     retry_filtered: RetryFilteredOption = False,
     modules: ImportOption = None,
@@ -194,7 +194,7 @@ def extract(
         ),
     ] = None,
     on: PolicyOption = None,
-    max_new_tokens: ReplyTokensOption = 4096,
+    max_new_tokens: ReplyTokensOption = 8192,
     temperature: FirstTemperatureOption = 0.0,
     retry_filtered: RetryFilteredOption = False,
     modules: ImportOption = None,

@@ -11,7 +11,7 @@ import random
 from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property, partial
-from itertools import islice, pairwise
+from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from response_tuning.artifacts import Example, Message
@@ -24,10 +24,17 @@ from response_tuning.finetune.objectives import (
     UnfitError,
     build_objective,
 )
-from response_tuning.finetune.rows import KEPT, TRUNCATED, EncodedRow, Span, in_whole_groups
+from response_tuning.finetune.rows import (
+    KEPT,
+    TRUNCATED,
+    EncodedRow,
+    Span,
+    are_in_order,
+    in_whole_groups,
+)
 from response_tuning.finetune.supervised import EncodedText, Supervised
 from response_tuning.finetune.witness import ALTERED, Witness
-from response_tuning.templates import Chat, front
+from response_tuning.templates import UNPREDICTED, Chat, front
 from response_tuning.templates.continuation import continuation_tokenizer
 
 if TYPE_CHECKING:
@@ -39,10 +46,6 @@ logger = logging.getLogger(__name__)
 NAMED_CHARACTERS = 20
 """Characters that a warning names at most."""
 UNLIKE_TWINS = "carry loss on other text than under a twin"
-UNPREDICTED = (
-    "nothing precedes the response (no opening in the template, no BOS), so its first token cannot "
-    "be learned"
-)
 CHUNK = 1000
 """Examples that are tokenized together, and are in memory together."""
 
@@ -60,7 +63,7 @@ class Piece(NamedTuple):
     @property
     def is_learned(self) -> bool:
         """Whether it is text for the model to write: it carries loss and is no prompt."""
-        return not _is_prompt(self)
+        return self.weight > 0 and not self.rendered
 
 
 class _Whole(NamedTuple):
@@ -167,7 +170,7 @@ class Encoder:
         filled = self._with_marks_apart([segment for segment in segments if segment.text])
         # An objective may well learn a row from its second token on. A response, though, must not
         # lose its first token to a prompt that happens to be empty: a twin's prompt may not be.
-        if _is_prompt(segments[0]) and not (filled and _is_prompt(filled[0])):
+        if segments[0].is_prompt and not (filled and filled[0].is_prompt):
             raise UnfitError(UNPREDICTED)
         return [
             Piece(text, weight, bool(rendered), first=place == 0)
@@ -313,7 +316,7 @@ class Encoder:
         faults = {
             "it is longer than the window": len(ids) > self.window,
             "no token carries loss": not spans,
-            "its spans are not in order": not _are_in_order(spans, len(ids)),
+            "its spans are not in order": not are_in_order(spans, len(ids)),
             "it starts with two BOS tokens": self._bos is not None
             and ids[:2] == [self._bos, self._bos],
             "it does not end in the stop token": row.status == KEPT
@@ -372,23 +375,6 @@ def _checked(segment: Segment, where: str) -> Segment:
         )
     rendered = weight == 0 if segment.rendered is None else segment.rendered
     return Segment(text, float(weight), rendered)
-
-
-def _is_prompt(part: Segment | Piece) -> bool:
-    """Whether the model does not learn to write this text; ``rendered`` is decided."""
-    return part.weight == 0 or bool(part.rendered)
-
-
-def _are_in_order(spans: list[Span], count: int) -> bool:
-    """Whether spans are inside ``count`` tokens, not empty, in order, and merged where they can.
-
-    The first token is outside: nothing predicts it.
-    """
-    inside = all(1 <= span.start < span.end <= count and span.weight > 0 for span in spans)
-    return inside and all(
-        before.end < after.start or (before.end == after.start and before.weight != after.weight)
-        for before, after in pairwise(spans)
-    )
 
 
 class _Others:

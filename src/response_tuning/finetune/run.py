@@ -197,6 +197,7 @@ def _trainer(
         loss=loss_of(build_objective(config.objective, config.objective_settings)),
         callbacks=callbacks,
     )
+    trainer.examples_per_mean = config.examples_per_mean
     trainer.may_checkpoint = config.gradient_checkpointing == "auto"
     trainer.remove_callback(PrinterCallback)
     return trainer

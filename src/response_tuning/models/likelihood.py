@@ -12,15 +12,12 @@ from typing import TYPE_CHECKING, NamedTuple
 from response_tuning.errors import EngineError, TemplateError
 from response_tuning.likelihoods import Likelihood, Pair, Unscored
 from response_tuning.models.local import LocalModel, PromptError, quiet
+from response_tuning.templates import UNPREDICTED
 
 if TYPE_CHECKING:
     import torch
 
 
-UNPREDICTED = (
-    "nothing precedes the response (no opening in the template, no BOS), so nothing predicts its "
-    "first token"
-)
 LOGITS_PER_BATCH = 2**29
 """Logits that a batch may return: 1 GiB of them in bfloat16, 2 GiB in float32."""
 

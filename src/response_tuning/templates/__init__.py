@@ -17,7 +17,7 @@ from response_tuning.artifacts import digest
 from response_tuning.errors import TemplateError
 from response_tuning.registry import Registry, unknown
 from response_tuning.templates import frame
-from response_tuning.templates.chat import Chat, TurnEnd, adds_bos, front
+from response_tuning.templates.chat import UNPREDICTED, Chat, TurnEnd, adds_bos, front
 from response_tuning.templates.in_context import (
     BYTE_ORDER_MARK,
     FOLDER,
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 __all__ = [
     "NATIVE",
     "TEMPLATES",
+    "UNPREDICTED",
     "Chat",
     "TurnEnd",
     "adds_bos",

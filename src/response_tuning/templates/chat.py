@@ -14,6 +14,11 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 
+UNPREDICTED = (
+    "nothing precedes the response (no opening in the template, no BOS), so nothing predicts its "
+    "first token"
+)
+"""Why a response is neither trained on nor scored."""
 _QUESTION, _ANSWER = "question", "answer"
 
 
