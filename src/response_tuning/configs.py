@@ -313,6 +313,9 @@ class FinetuneConfig(Config):
     """A tracker, as in ``transformers.TrainingArguments.report_to``."""
     merge: bool = False
     """Merge the adapter into its base after training, so that any server can load the folder."""
+    merge_into: Literal["base", "nf4"] = Field(default="base", exclude_if=lambda i: i == "base")
+    """``base``: the base's own weights, as in the paper. ``nf4``: the 4-bit weights that ``qlora``
+    trained against, dequantized."""
     seed: Seed = 0
 
     @model_validator(mode="after")
@@ -322,11 +325,10 @@ class FinetuneConfig(Config):
                 "merge needs an adapter, and method 'full' already leaves a whole model; set "
                 "finetune.merge=false"
             )
-        if (self.examples_per_mean or 0) > self.examples_per_step:
-            raise ValueError(
-                f"examples_per_mean {self.examples_per_mean} is above examples_per_step "
-                f"{self.examples_per_step}, which bounds a mean already"
-            )
+        if (mean := self.examples_per_mean or 0) > (step := self.examples_per_step):
+            raise ValueError(f"examples_per_mean {mean} is above examples_per_step {step}")
+        if self.merge_into != "base" and self.method != "qlora":
+            raise ValueError("merge_into 'nf4' needs an adapter on 4-bit weights: method 'qlora'")
         if self.random_init and self.method == "qlora":
             raise ValueError("random_init leaves nothing to quantise: use method full or lora")
         return self
