@@ -197,7 +197,7 @@ def print_overview(view: Overview, chat: Chat, console: "Console") -> None:
     console.print()
     bars = histogram(view.lengths)
     if bars:
-        console.print(f"{'tokens':>13} {'examples':>7}", highlight=False)
+        console.print(f"{'tokens':^13} {'rows':>7}", highlight=False)
     for bar in bars:
         console.print(
             f"{bar.low:>6}-{bar.high:<6} {bar.rows:>7,}  {'#' * round(40 * bar.share)}",
