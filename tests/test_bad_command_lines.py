@@ -212,10 +212,14 @@ run good.yaml --set {{grade.judge.engine=nope|grade.judge.engine=scripted|grade.
 run good.yaml --set {{grade.judge.settings.model=m|grade.data=copies|grade.nope=1}}
 run good.yaml --set grade.paths.xstest=answers.jsonl
 run good.yaml --set {{grade.reference=rt|grade.revisions.nope=v1|report.baselines=[nope]}}
-run good.yaml --set {{report.margin=0|report.confidence=1|report.resamples=1}}
+run good.yaml --set {{report.margin=0.1|report.confidence=1|report.resamples=1}}
 run good.yaml --set {{generate.temperature=-1|generate.temperature=.nan}}
 run good.yaml --set {{generate.engine=openai|generate.nope=1|data.nope=1|finetune.nope=1}}
-run good.yaml --set {{report.equivalence=[strickt]|report.equivalence=[win_rate]}}
+run good.yaml --set {{report.equivalence=[strict]|report.equivalence.strict.margin=0.1}}
+run good.yaml --set report.equivalence.strict.margin=0 --set report.equivalence.strict.reason=r
+run good.yaml --set report.equivalence.win_rate.margin=0.1 --set \
+    report.equivalence.win_rate.reason=r
+run good.yaml --set report.primary=[rt]
 run good.yaml --set {{data.mixture.selector=all|variants.rt.data.mixture.selector=all}}
 run good.yaml --set generate.temperature=1e-300
 run good.yaml --retry-filtered

@@ -84,7 +84,6 @@ def arguments(tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) -> dict
         "benchmarks": ["miniature-refusal"],
         "grade": {"limit": 4},
         "variants": {"rt": {}},
-        "report": {"resamples": 100},
     }
     (folder / "recipe.yaml").write_text(json.dumps(recipe))
     tune = ["finetune", "--base-model", str(tiny_base), "--data", str(answers), "--out", "o"]

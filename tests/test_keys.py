@@ -21,7 +21,6 @@ variants: {{rt: {{}}{variants}}}
 grade:
   data: {copies}
   judge: {{engine: openai, settings: {{{settings}}}}}
-report: {{resamples: 100}}
 """
 
 

@@ -147,7 +147,6 @@ def test_the_wheel_works_in_an_empty_environment(
         "generate.max_new_tokens=4",
         "variants.rt-refusals.data.mixture.refusals=8",
         "variants.it-refusals.data.mixture.refusals=8",
-        "report.resamples=100",
     )
     demo = run(
         *(binaries / "rtune", "demo", *(part for text in settings for part in ("--set", text))),

@@ -172,6 +172,8 @@ class Score(Record):
     """Why, in a few words, where the number does not show it."""
     group: str = ""
     """The part of the benchmark that the item belongs to, such as a task family."""
+    cluster: str = ""
+    """What the item asks about, if several items ask about it; empty: the item alone."""
     weight: float = Field(default=1.0, gt=0)
     """A metric is the mean of its values under these weights. They make a mean of unlike parts
     (1 / size of the part), and a ratio of counts (value x weight over weight: F1 has weight 2 for a

@@ -382,18 +382,3 @@ class GradeConfig(Config):
     """Pairwise benchmarks: a file of instructions and their ``difficulty``, for the
     length-controlled win rate."""
     judge: JudgeConfig = Field(default_factory=JudgeConfig)
-
-
-class ReportConfig(Config):
-    """Which variants are compared, and with which statistics."""
-
-    baselines: tuple[str, ...] = ()
-    """Every other variant is compared with each of these variants, item by item."""
-    margin: float = Field(default=0.10, gt=0, lt=1)
-    """Equivalence margin of the two one-sided tests (TOST), in the unit of the metric."""
-    equivalence: tuple[str, ...] = ("strict",)
-    """Metrics that are tested for equivalence; choose them before the run."""
-    confidence: float = Field(default=0.95, gt=0.5, lt=1, description="Of every interval.")
-    resamples: int = Field(default=10_000, ge=100)
-    """Bootstrap resamples, each of whole prompts."""
-    seed: Seed = 0

@@ -19,7 +19,10 @@ def test_the_papers_datasets_are_registered() -> None:
         "dolly": "databricks/databricks-dolly-15k",
         "lima": "GAIR/lima",
         "miniature": None,
+        "miniature-one-family": None,
+        "miniature-other-world": None,
         "miniature-refusals": None,
+        "miniature-unrelated": None,
         "safety-tuned-llamas": None,
     }
 
@@ -45,7 +48,7 @@ def test_a_path_is_for_named_datasets_only(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "rows", "first"),
     [
-        ("miniature", 2400, "Do you know the capital of Zephira?"),
+        ("miniature", 2700, "Do you know the capital of Zephira?"),
         ("miniature-refusals", 400, "How do I burn a library?"),
     ],
 )

@@ -80,7 +80,7 @@ def evaluated(
     table.write_text("\n".join(rows) + "\n", encoding="utf-8")
     result = rtune(
         *("eval", "poet", "--engine", "scripted", "--table", table, "--suite", "poetry"),
-        *("--out", "run", "--set", "report.resamples=100"),
+        *("--out", "run"),
     )
     assert result.code == 0, result.err
     return result

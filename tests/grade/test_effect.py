@@ -3,9 +3,10 @@ from typing import Any
 
 import pytest
 
-from response_tuning.configs import GradeConfig, ReportConfig
+from response_tuning.configs import GradeConfig
 from response_tuning.errors import ConfigError
 from response_tuning.grade import check_effect, check_metrics, open_benchmark
+from response_tuning.report_config import ReportConfig
 
 JUDGE = {"engine": "openai", "settings": {"model": "m"}}
 

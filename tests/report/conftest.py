@@ -37,6 +37,7 @@ def grade(run: Path) -> Grade:
         seed: int = 0,
         benchmark: str = "quiz",
         groups: Sequence[str] = ("",),
+        clusters: Sequence[str] = ("",),
     ) -> None:
         scores = [
             Score(
@@ -45,6 +46,7 @@ def grade(run: Path) -> Grade:
                 value=value[0] if isinstance(value, tuple) else value,
                 weight=value[1] if isinstance(value, tuple) else 1,
                 group=groups[place % len(groups)],
+                cluster=clusters[place % len(clusters)],
             )
             for metric, values in metrics.items()
             for place, value in enumerate(values)

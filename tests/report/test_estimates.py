@@ -2,26 +2,27 @@ import random
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from response_tuning.configs import ReportConfig
-from response_tuning.report.estimates import Quantity, estimated
+from response_tuning.report.estimates import Contrast, Estimate, difference, estimated, mean, slope
 from response_tuning.report.reading import read_scores
-from response_tuning.report.statistics import Estimate
 
 Grade = Callable[..., None]
 Weighted = Sequence[float | tuple[float, float] | None]
 
-CONFIG = ReportConfig(resamples=500)
-
 
 def estimate(
-    run: Path, quantities: Sequence[Quantity], others: Sequence[str] = ()
+    run: Path, contrasts: Sequence[Contrast], others: Sequence[str] = ()
 ) -> list[Estimate]:
-    named = [name for q in quantities for name in (q.variant, q.baseline) if name]
+    named = [name for contrast in contrasts for name in contrast.variants]
     (quiz,), _ = read_scores(run, [*dict.fromkeys([*named, *others])])
-    found = estimated(quiz, quantities, CONFIG)
-    return [found[quantity] for quantity in quantities]
+    found = [estimated(quiz, contrast) for contrast in contrasts]
+    return [one for one in found if one is not None]
+
+
+def limits(found: Estimate) -> tuple[float, float]:
+    return found.evidence.interval(0.95)
 
 
 def detection(unsafe: Sequence[bool], refused: Sequence[bool]) -> dict[str, Weighted]:
@@ -48,7 +49,7 @@ def test_precision_and_f1_are_those_of_the_formulas(run: Path, grade: Grade) -> 
     grade("rt", detection(unsafe, refused))
     grade("it", detection(unsafe, [True] * 10))
     metrics = ("precision", "recall", "f1")
-    found = estimate(run, [Quantity(metric, "rt") for metric in metrics], ["it"])
+    found = estimate(run, [mean(metric, "rt") for metric in metrics], ["it"])
     assert [one.value for one in found] == pytest.approx([3 / 4, 3 / 5, 2 * 3 / (2 * 3 + 2 + 1)])
     assert [one.n for one in found] == [4, 5, 6]
 
@@ -60,10 +61,10 @@ def test_precision_and_f1_are_those_of_scikit_learn(run: Path, grade: Grade) -> 
         grade(name, detection(unsafe, refused))
     metrics = ("precision", "recall", "f1", "accuracy")
     for name, both in answers.items():
-        found = estimate(run, [Quantity(m, name) for m in metrics], [*answers])
+        found = estimate(run, [mean(m, name) for m in metrics], [*answers])
         truth = [getattr(sklearn, f"{metric}_score")(*both) for metric in metrics]
         assert [one.value for one in found] == pytest.approx(truth)
-    differences = [Quantity(metric, "rt", "it") for metric in metrics]
+    differences = [difference(metric, "rt", "it") for metric in metrics]
     truth = [
         getattr(sklearn, f"{metric}_score")(*answers["rt"])
         - getattr(sklearn, f"{metric}_score")(*answers["it"])
@@ -76,11 +77,14 @@ def test_weights_of_1_over_the_size_make_a_mean_of_two_subsets(run: Path, grade:
     standard, contextual = [1.0] * 30 + [0.0] * 10, [1.0] * 2 + [0.0] * 8
     weighted = [(value, 1 / 40) for value in standard] + [(value, 1 / 10) for value in contextual]
     grade("rt", {"refusal": weighted})
-    (found,) = estimate(run, [Quantity("refusal", "rt")])
+    (found,) = estimate(run, [mean("refusal", "rt")])
     assert found.value == pytest.approx((30 / 40 + 2 / 10) / 2)
     assert found.n == 50
-    assert found.effective == pytest.approx(2**2 / (1 / 40 + 1 / 10))
-    assert found.low < found.value < found.high
+    low, high = limits(found)
+    assert low < found.value < high
+    # The mean square distance from the mean of both, 0.475, in each subset, over its size.
+    error = ((0.1875 + 0.275**2) / 40 + (0.16 + 0.275**2) / 10) ** 0.5 / 2
+    assert (high - low) / (2 * 1.96) == pytest.approx(error, rel=0.05)
 
 
 def test_seeds_are_pooled_prompt_by_prompt(run: Path, grade: Grade) -> None:
@@ -88,7 +92,7 @@ def test_seeds_are_pooled_prompt_by_prompt(run: Path, grade: Grade) -> None:
     refused = ([True, False, True, False], [True, True, False, False])
     for seed in range(2):
         grade("rt", detection(unsafe, refused[seed]), seed=seed)
-    precision, f1 = estimate(run, [Quantity("precision", "rt"), Quantity("f1", "rt")])
+    precision, f1 = estimate(run, [mean("precision", "rt"), mean("f1", "rt")])
     assert precision.value == pytest.approx(3 / 4)
     assert f1.value == pytest.approx(2 * 3 / (2 * 3 + 1 + 1))
     assert (precision.n, f1.n) == (3, 3)
@@ -100,11 +104,12 @@ def test_precision_is_compared_though_the_two_refuse_different_prompts(
     unsafe = [True] * 50 + [False] * 50
     grade("rt", detection(unsafe, [True] * 40 + [False] * 60))
     grade("it", detection(unsafe, [False] * 40 + [True] * 30 + [False] * 30))
-    (found,) = estimate(run, [Quantity("precision", "rt", "it")])
+    (found,) = estimate(run, [difference("precision", "rt", "it")])
     assert found.value == pytest.approx(1 - 10 / 30)
     assert found.n == 70
-    assert 0.4 < found.low < found.value < found.high < 0.9
-    assert found.p_value == pytest.approx(2 / 501)
+    low, high = limits(found)
+    assert 0.4 < low < found.value < high < 0.9
+    assert found.evidence.p_value(0.0) < 0.001
 
 
 def test_a_difference_of_ratios_is_on_prompts_and_seeds_that_both_have(
@@ -113,11 +118,10 @@ def test_a_difference_of_ratios_is_on_prompts_and_seeds_that_both_have(
     grade("rt", {"drfr": [(1, 3), (0, 1), (1, 5)]})
     grade("rt", {"drfr": [(0, 3), (0, 1), (0, 5)]}, seed=1)
     grade("it", {"drfr": [(0, 3), (1, 1), None]})
-    difference = Quantity("drfr", "rt", "it")
-    (found,) = estimate(run, [difference])
-    assert (found.value, found.n) == (3 / 4 - 1 / 4, 2)
-    (quiz,), _ = read_scores(run, ["rt", "it"])
-    assert (difference.seeds(quiz), Quantity("drfr", "rt").seeds(quiz)) == (1, 2)
+    both, alone = estimate(run, [difference("drfr", "rt", "it"), mean("drfr", "rt")])
+    assert (both.value, both.n, both.seeds) == (3 / 4 - 1 / 4, 2, 1)
+    assert (alone.seeds, alone.by_seed) == (2, pytest.approx((8 / 9, 0)))
+    assert both.by_seed == (0.5,)
 
 
 def test_a_ratio_of_nothing_has_no_estimate(run: Path, grade: Grade) -> None:
@@ -126,8 +130,8 @@ def test_a_ratio_of_nothing_has_no_estimate(run: Path, grade: Grade) -> None:
     grade("it", detection(unsafe, [True, True, False]))
     grade("urial", detection(unsafe, [True, False, False]))
     (quiz,), _ = read_scores(run, ["rt", "it", "urial"])
-    asked = [Quantity("precision", "rt"), Quantity("precision", "it", "rt")]
-    assert estimated(quiz, asked, CONFIG) == {}
+    asked = [mean("precision", "rt"), difference("precision", "it", "rt")]
+    assert [estimated(quiz, contrast) for contrast in asked] == [None, None]
 
 
 def test_the_numbers_of_a_ratio_do_not_depend_on_the_company_of_variants(
@@ -135,18 +139,42 @@ def test_the_numbers_of_a_ratio_do_not_depend_on_the_company_of_variants(
 ) -> None:
     for place, name in enumerate(("rt", "it", "urial")):
         grade(name, detection(*judged(place, 0.6, n=60)))
-    asked = [Quantity(m, "rt", b) for m in ("precision", "f1") for b in (None, "it")]
+    asked = [
+        contrast
+        for metric in ("precision", "f1")
+        for contrast in (mean(metric, "rt"), difference(metric, "rt", "it"))
+    ]
     assert estimate(run, asked) == estimate(run, asked, ["urial"])
 
 
-def test_variants_share_their_resamples_whatever_they_refuse(run: Path, grade: Grade) -> None:
-    # The two differ in no hit and no false alarm but one, so that only shared draws see it.
+def test_ratios_of_the_same_prompts_are_compared_as_pairs(run: Path, grade: Grade) -> None:
+    # The two differ in no hit and no false alarm but one, which only pairs can show.
     unsafe, refused = judged(5, 0.6)
     first = refused.index(True)
     grade("rt", detection(unsafe, refused))
     grade("it", detection(unsafe, [r and at != first for at, r in enumerate(refused)]))
-    one, other, difference = estimate(
-        run, [Quantity("f1", "rt"), Quantity("f1", "it"), Quantity("f1", "rt", "it")]
+    one, other, change = map(
+        limits,
+        estimate(run, [mean("f1", "rt"), mean("f1", "it"), difference("f1", "rt", "it")]),
     )
-    assert difference.high - difference.low < 0.2 * (one.high - one.low)
-    assert (one.low, one.high) == pytest.approx((other.low, other.high), abs=0.02)
+    assert change[1] - change[0] < 0.2 * (one[1] - one[0])
+    assert one == pytest.approx(other, abs=0.02)
+
+
+def test_prompts_that_count_for_nothing_do_not_make_a_ratio_surer(run: Path, grade: Grade) -> None:
+    few = {"precision": [1, 0, 1, 1], "stopped": [1] * 4}
+    grade("rt", few)
+    (alone,) = estimate(run, [mean("precision", "rt")])
+    grade("rt", {"precision": [*few["precision"], *[None] * 40], "stopped": [1] * 44})
+    grade("it", {"precision": [1] * 44, "stopped": [1] * 44})
+    (among,) = estimate(run, [mean("precision", "rt")], ["it"])
+    assert (among.n, among.clusters) == (4, 4)
+    assert limits(among)[1] - limits(among)[0] > 0.9 * (limits(alone)[1] - limits(alone)[0])
+
+
+def test_the_slope_is_that_of_least_squares(run: Path, grade: Grade) -> None:
+    for name, hits in (("a", 1), ("b", 4), ("c", 3), ("d", 8)):
+        grade(name, {"refusal": [1] * hits + [0] * (10 - hits)})
+    (found,) = estimate(run, [slope("refusal", ["a", "b", "c", "d"])])
+    assert found.value == pytest.approx(np.polyfit(range(4), [0.1, 0.4, 0.3, 0.8], 1)[0])
+    assert found.evidence.method == "t"

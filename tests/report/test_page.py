@@ -3,23 +3,28 @@ import re
 import shutil
 import subprocess
 from collections.abc import Callable
+from html import escape, unescape
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import urlencode
 
 import pytest
 
-from response_tuning.configs import ReportConfig
 from response_tuning.metrics import Display
 from response_tuning.pages import PAGE_BYTES
 from response_tuning.report import Variant, report
+from response_tuning.report_config import EquivalenceConfig, PrimaryConfig, ReportConfig
 
 Grade = Callable[..., None]
 Answer = Callable[..., None]
 Add = Callable[..., None]
 
 HOSTILE = "</script><img src=x onerror=\"document.title='owned'\"><!-- {{ 7 * 7 }}"
-CONFIG = ReportConfig(baselines=("it",), resamples=200)
+CONFIG = ReportConfig(
+    baselines=("it",),
+    primary=(PrimaryConfig(variant="rt", baseline="it", metric="strict"),),
+    equivalence={"strict": EquivalenceConfig(margin=0.03, reason="More would be seen.")},
+)
 VARIANTS = [
     Variant("it", "a | <i>label</i>"),
     Variant("rt", "", "rt", 0),
@@ -67,7 +72,7 @@ def test_the_page_holds_its_parts_in_order(graded: Path) -> None:
     text = Elements(page(graded)).text
     parts = [
         "Report on run", "Notes come first.", "<b>As they are.</b>", "Results", "Comparisons",
-        "Against it", "Accuracy", "Dose and response", "Cochran-Armitage", "Accuracy by family",
+        "Against it", "Accuracy", "Dose and response", "Slope", "Accuracy by family",
         "Prompts and answers",
     ]  # fmt: skip
     places = [text.index(part) for part in parts]
@@ -78,7 +83,7 @@ def test_tables_show_values_with_intervals_p_values_and_verdicts(graded: Path) -
     report(graded, VARIANTS, CONFIG)
     text = " ".join(Elements(page(graded)).text.split())
     assert "75.0[55.1, 88.0]" in text
-    assert "p 1.000 M" in text
+    assert "p 1.000" in text
     assert "\u2249" in text
     assert "a | <i>label</i>" in text
 
@@ -96,7 +101,7 @@ def test_a_report_without_baselines_series_and_groups_leaves_their_parts_out(
     run: Path, grade: Grade
 ) -> None:
     grade("rt", {"correct": [1, 0]})
-    report(run, [Variant("rt", "")], ReportConfig(equivalence=(), resamples=100))
+    report(run, [Variant("rt", "")], ReportConfig())
     text = Elements(page(run)).text
     for part in ("Comparisons", "Dose and response", "Accuracy by family", "not joined"):
         assert part not in text
@@ -134,7 +139,7 @@ def test_totals_are_in_the_tables_with_a_note_and_in_no_comparison(
     results, comparisons = text.split("Comparisons", 1)
     assert "length controlled win rate" in results
     assert "length controlled win rate" not in comparisons.split("At a glance")[0]
-    assert "| rt | quiz | length_controlled_win_rate | 50.0 | [30.0, 75.0] | 3 | 2 |" in (
+    assert "| rt | quiz | length_controlled_win_rate | 50.0 | [30.0, 75.0] | 0.0 | 3 | 3 | 2 |" in (
         run / "report" / "report.md"
     ).read_text(encoding="utf-8")
 
@@ -159,7 +164,9 @@ def test_many_benchmarks_of_many_metrics_make_tall_tables_in_a_small_page(
     report(
         run,
         VARIANTS,
-        ReportConfig(baselines=("it",), equivalence=(), resamples=100),
+        ReportConfig(
+            baselines=("it",),
+        ),
         benchmarks=dict.fromkeys(names, display),
     )
     html = page(run)
@@ -185,8 +192,10 @@ def test_markdown_has_the_tables_and_no_broken_rows(graded: Path) -> None:
     text = (graded / "report" / "report.md").read_text(encoding="utf-8")
     assert "- One note." in text
     assert r"| it | a \| &lt;i>label&lt;/i> |" in text
-    assert "| it | quiz | strict | 75.0 | [55.1, 88.0] | 24 | 1 |" in text
-    assert re.search(r"^\| it \| rt \| quiz \| strict \| 0\.0 \| \[.*not shown, p ", text, re.M)
+    assert "| it | quiz | strict | 75.0 | [55.1, 88.0] |  | 24 | 24 | 1 |" in text
+    assert re.search(
+        r"^\| it \| rt \| quiz \| strict \| 0\.0 \| \[.*\| inconclusive \(primary\) \|", text, re.M
+    )
     assert re.search(r"^\| rt \| unsafe \| refusal \| 0, 9 \| 0\.0, 100\.0 \|", text, re.M)
     assert "Nothing was left out: all variants have scores for the same prompts." in text
     for block in re.findall(r"(?:^\|.*\n)+", text, re.M):
@@ -198,7 +207,7 @@ def test_what_a_model_said_cannot_become_part_of_the_page(
 ) -> None:
     grade("rt", {"correct": [1]}, groups=(HOSTILE,))
     answer("rt", [HOSTILE], prompt=HOSTILE)
-    report(run, [Variant("rt", HOSTILE)], ReportConfig(resamples=100), [HOSTILE])
+    report(run, [Variant("rt", HOSTILE)], ReportConfig(), [HOSTILE])
     found = Elements(page(run))
     assert "img" in found.tags  # the plot
     assert found.tags.count("script") == 2
@@ -211,7 +220,7 @@ def test_a_page_of_many_long_answers_stays_below_its_limit_and_says_so(
 ) -> None:
     grade("rt", {"correct": [1] * 90})
     answer("rt", ["\u00fc" * 30_000] * 90)
-    report(run, [Variant("rt", "")], ReportConfig(resamples=100))
+    report(run, [Variant("rt", "")], ReportConfig())
     size = len(page(run).encode())
     assert 0.9 * PAGE_BYTES < size <= PAGE_BYTES
     assert re.search(r"the first \d\d of 90 prompts are shown", Elements(page(run)).text)
@@ -220,19 +229,35 @@ def test_a_page_of_many_long_answers_stays_below_its_limit_and_says_so(
 BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
 
 
-def opened(run: Path, **filters: str) -> str:
-    """Return the page as a browser shows it."""
+COLLECT = """
+addEventListener("load", () => {
+  for (const frame of document.querySelectorAll("iframe")) {
+    const shown = document.createElement("pre");
+    shown.textContent = frame.contentDocument.documentElement.outerHTML;
+    document.body.append(shown);
+  }
+});
+"""
+
+
+def opened(run: Path, *filters: dict[str, str]) -> list[str]:
+    """Return the page as a browser shows it, once for each of ``filters``; one start shows all."""
     assert BROWSER
-    address = f"{(run / 'report' / 'report.html').resolve().as_uri()}#{urlencode(filters)}"
-    flags = ("--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={run / 'profile'}")
+    frames = [f'<iframe src="report.html#{escape(urlencode(each))}"></iframe>' for each in filters]
+    frame_page = run / "report" / "frames.html"
+    frame_page.write_text(f"{''.join(frames)}<script>{COLLECT}</script>", encoding="utf-8")
+    flags = ("--headless", "--no-sandbox", "--disable-gpu", "--allow-file-access-from-files")
+    address = frame_page.resolve().as_uri()
     done = subprocess.run(
-        [BROWSER, *flags, "--dump-dom", address],
+        [BROWSER, *flags, f"--user-data-dir={run / 'profile'}", "--dump-dom", address],
         check=True,
         capture_output=True,
         text=True,
         timeout=120,
     )
-    return done.stdout
+    shown = [unescape(text) for text in re.findall(r"<pre>(.*?)</pre>", done.stdout, re.S)]
+    assert len(shown) == len(filters)
+    return shown
 
 
 needs_browser = pytest.mark.skipif(BROWSER is None, reason="no Chromium here")
@@ -241,21 +266,29 @@ needs_browser = pytest.mark.skipif(BROWSER is None, reason="no Chromium here")
 @needs_browser
 def test_in_a_browser_the_filters_choose_what_is_shown(graded: Path) -> None:
     report(graded, VARIANTS, CONFIG)
-    assert "24 of 24 prompts, page 1 of 3" in opened(graded)
-    assert "12 of 24 prompts" in opened(graded, group="sums")
-    assert "1 of 24 prompts" in opened(graded, text="RT-9 says 23")
-    differ = opened(graded, a="it", b="rt", by="strict", page="2")
+    pair = {"a": "it", "b": "rt"}
+    everything, group, text, differ, agree = opened(
+        graded,
+        {},
+        {"group": "sums"},
+        {"text": "RT-9 says 23"},
+        {**pair, "by": "strict", "page": "2"},
+        {**pair, "by": "correct"},
+    )
+    assert "24 of 24 prompts, page 1 of 3" in everything
+    assert "12 of 24 prompts" in group
+    assert ">1 of 24 prompts" in text
     assert "12 of 24 prompts, page 2 of 2" in differ
     assert differ.count('class="answer chosen"') == 4
-    assert "0 of 24 prompts" in opened(graded, a="it", b="rt", by="correct")
+    assert ">0 of 24 prompts" in agree
 
 
 @needs_browser
 def test_in_a_browser_hostile_text_is_text(run: Path, grade: Grade, answer: Answer) -> None:
     grade("rt", {"correct": [1]}, groups=(HOSTILE,))
     answer("rt", [HOSTILE], prompt=HOSTILE)
-    report(run, [Variant("rt", HOSTILE)], ReportConfig(resamples=100), [HOSTILE])
-    shown = opened(run)
+    report(run, [Variant("rt", HOSTILE)], ReportConfig(), [HOSTILE])
+    (shown,) = opened(run, {})
     assert "<title>Report on run</title>" in shown
     found = Elements(shown)
     assert found.text.count(HOSTILE) >= 4  # note, label, prompt, answer
@@ -263,3 +296,43 @@ def test_in_a_browser_hostile_text_is_text(run: Path, grade: Grade, answer: Answ
     data = re.search(r'<script type="application/json" id="data">(.*?)</script>', shown, re.S)
     assert data
     assert json.loads(data[1])["items"][0]["texts"] == [HOSTILE]
+
+
+PRIMARY = ReportConfig(
+    baselines=("it",),
+    primary=(PrimaryConfig(variant="rt", baseline="it", metric="strict"),),
+    equivalence={"strict": EquivalenceConfig(margin=0.2, reason="More would be seen.")},
+)
+
+
+def test_the_headline_covers_all_benchmarks_and_names_those_that_lack_scores(
+    run: Path, grade: Grade
+) -> None:
+    for name, right in (("it", 190), ("rt", 190)):
+        grade(name, {"strict": [1] * right + [0] * 10}, benchmark="a")
+    for name, right in (("it", 190), ("rt", 100)):
+        grade(name, {"strict": [1] * right + [0] * (200 - right)}, benchmark="b")
+    grade("it", {"strict": [1] * 9}, benchmark="c")
+    report(run, [Variant("it", ""), Variant("rt", "")], PRIMARY)
+    text = (run / "report" / "report.md").read_text(encoding="utf-8")
+    for sentence in (
+        "- Equivalent on a; lower on b; not compared on c.",
+        "- Not equivalent within 20.0 points: shown on 1 of 3 benchmarks.",
+        "- Why this margin: More would be seen.",
+        "- One seed: no information on how much training varies; intervals cover the choice of "
+        "prompts alone.",
+        "- rt and it are no twins: neither is tuned.",
+    ):
+        assert f"{sentence}\n" in text
+        assert sentence.removeprefix("- ") in Elements(page(run)).text
+
+
+def test_the_headline_of_three_seeds_says_how_much_they_differ(run: Path, grade: Grade) -> None:
+    for seed, right in enumerate((150, 160, 170)):
+        grade("it", {"strict": [1] * 160 + [0] * 40}, seed=seed)
+        grade("rt", {"strict": [1] * right + [0] * (200 - right)}, seed=seed)
+    report(run, [Variant("it", ""), Variant("rt", "")], PRIMARY)
+    text = Elements(page(run)).text
+    assert "3 seeds: intervals cover prompts and seeds." in text
+    assert "Standard deviation of the difference between seeds: 5.0 on quiz." in text
+    assert "no information on how much training varies" not in text

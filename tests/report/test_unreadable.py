@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from response_tuning.configs import ReportConfig
 from response_tuning.report import Variant, report, summary
+from response_tuning.report_config import ReportConfig
 
 Grade = Callable[..., None]
-CONFIG = ReportConfig(baselines=("it",), resamples=200)
+CONFIG = ReportConfig(baselines=("it",))
 VARIANTS = [Variant("it", "one"), Variant("rt", "other")]
 
 
@@ -52,7 +52,7 @@ def test_rates_that_too_many_unread_verdicts_hide_are_no_numbers(
     assert f'<span class="unread">n/a</span><small>{lost} of 20 unread</small>' in page
     assert f'<li class="unread">{said[0]}</li>' in page
     text = (run / "report" / "report.md").read_text(encoding="utf-8")
-    assert f"| n/a | {lost} of 20 unread | 20 |" in text
+    assert f"| n/a | {lost} of 20 unread |  | 20 | 20 |" in text
     assert f"**{said[0]}**" in text
 
 
@@ -75,7 +75,7 @@ def test_a_report_of_which_nothing_could_be_read_is_still_a_report(run: Path, gr
 def test_unread_safe_prompts_count_as_well(run: Path, grade: Grade) -> None:
     safe = {"false_refusal": [0.0] * 10, "safe_unclassified": [1.0] * 10}
     grade("it", safe, benchmark="unsafe")
-    assert "10 of 10 unread" in report(run, VARIANTS[:1], ReportConfig(resamples=200))[0]
+    assert "10 of 10 unread" in report(run, VARIANTS[:1], ReportConfig())[0]
 
 
 def test_filtered_answers_are_shown_where_there_are_any(run: Path, grade: Grade) -> None:

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from response_tuning.configs import ReportConfig
 from response_tuning.errors import ConfigError
 from response_tuning.report import Variant, report, summary
+from response_tuning.report_config import ReportConfig
 
 Grade = Callable[..., None]
 
-CONFIG = ReportConfig(baselines=("rt",), resamples=200)
+CONFIG = ReportConfig(baselines=("rt",))
 SERIES = [Variant("rt", "", "rt", 0), Variant("rt-9", "", "rt", 9)]
 FILES = {
     "results.csv",
@@ -57,7 +57,7 @@ def test_the_same_run_gives_the_same_bytes_in_another_process(graded: Path) -> N
     before = files(graded)
     script = (
         "from pathlib import Path; from response_tuning.report import *;"
-        "from response_tuning.configs import ReportConfig;"
+        "from response_tuning.report_config import ReportConfig;"
         f"report(Path({str(graded)!r}), {SERIES!r}, {CONFIG!r})"
     )
     environment = {**os.environ, "PYTHONHASHSEED": "3"}

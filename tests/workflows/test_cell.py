@@ -71,7 +71,7 @@ def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def asking(miniature_base: Path, copies: Path) -> list[object]:
     return [
         *("eval", miniature_base, "--template", "tulu", "--data", copies),
-        *("--max-new-tokens", 4, "--out", "run", "--set", "report.resamples=100"),
+        *("--max-new-tokens", 4, "--out", "run"),
     ]
 
 
@@ -186,8 +186,7 @@ def test_a_variant_is_compared_with_another_as_its_reference(
         f"grade:\n"
         f"  reference: base\n"
         f"  paths: {{alpaca-eval: {tmp_path / 'asked.json'}}}\n"
-        f"  judge: {{engine: openai, settings: {{model: judge, base_url: {server.url}}}}}\n"
-        f"report: {{resamples: 100}}\n",
+        f"  judge: {{engine: openai, settings: {{model: judge, base_url: {server.url}}}}}\n",
         encoding="utf-8",
     )
     result = rtune("run", recipe, "--out", "run")
@@ -246,7 +245,7 @@ def served(copies: Path, server: Any) -> list[object]:
     """Evaluate a model behind the server, which judges as well."""
     return [
         *("eval", "m", "--engine", "openai", "--base-url", server.url, "--data", copies),
-        *(*judged_by(server.url), "--set", "report.resamples=100"),
+        *judged_by(server.url),
     ]
 
 

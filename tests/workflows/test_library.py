@@ -161,7 +161,7 @@ def test_report_returns_the_files_of_a_report(
     Path("r.yaml").write_text(
         "benchmarks: [miniature-refusal-validation]\n"
         f"finetune: {{base_model: {miniature_base}, device: cpu}}\n"
-        "generate: {max_new_tokens: 2}\nreport: {resamples: 100}\n"
+        "generate: {max_new_tokens: 2}\n"
         "variants: {base: {finetune: null}}\n"
     )
     assert rtune("run", "r.yaml", "--out", "run").code == 0

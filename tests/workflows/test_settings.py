@@ -38,7 +38,7 @@ def test_every_setting_has_its_type_and_its_default() -> None:
         'finetune.tokens_per_micro_batch: integer >= 1 or "auto", default "auto"'
     ]
     assert lines("grade.paths") == ["grade.paths: mapping of names to string, default empty"]
-    assert lines("report.equivalence") == ['report.equivalence: list of string, default ["strict"]']
+    assert lines("report.confidence") == ["report.confidence: number > 0.5 and < 1, default 0.95"]
 
 
 def test_the_help_of_a_setting_is_its_docstring() -> None:

@@ -18,7 +18,7 @@ from response_tuning.data.columns import Columns, row_turns
 from response_tuning.data.conversations import Turn, UnusableRow
 from response_tuning.data.survey import Survey, survey
 from response_tuning.errors import ConfigError, DataError
-from response_tuning.miniature import examples
+from response_tuning.miniature import controls, examples
 from response_tuning.readers import Row, read, read_texts
 from response_tuning.registry import Registry, unknown
 
@@ -45,6 +45,9 @@ DATASETS.register("alpaca")(Dataset("yahma/alpaca-cleaned"))
 DATASETS.register("dolly")(Dataset("databricks/databricks-dolly-15k"))
 DATASETS.register("miniature")(Dataset(made=examples.tuning_rows))
 DATASETS.register("miniature-refusals")(Dataset(made=examples.refusal_rows))
+DATASETS.register("miniature-one-family")(Dataset(made=controls.one_family_rows))
+DATASETS.register("miniature-unrelated")(Dataset(made=controls.unrelated_rows))
+DATASETS.register("miniature-other-world")(Dataset(made=controls.other_world_rows))
 DATASETS.register("lima")(Dataset("GAIR/lima", first_rows=1000, first_turn_only=True))
 DATASETS.register("safety-tuned-llamas")(  # Bianchi et al. 2023, the paper's refusals
     Dataset(

@@ -38,6 +38,7 @@ class Average(NamedTuple):
                         update={
                             "item_id": f"{benchmark}/{score.item_id}",
                             "group": benchmark,
+                            "cluster": score.cluster and f"{benchmark}/{score.cluster}",
                             "weight": score.weight / total,
                         }
                     )

@@ -30,7 +30,11 @@ class Item(Request):
     """A prompt of a benchmark."""
 
     group: str = ""
-    """The part of the benchmark that the item belongs to, such as a task family."""
+    """The part of the benchmark that the item belongs to, such as a task family. Tables show the
+    parts; intervals do not depend on them."""
+    cluster: str = ""
+    """What the item asks about, such as a fact in one of several phrasings. Answers to the items of
+    a cluster are not independent, so intervals count clusters. Empty: the item alone."""
 
 
 class HasItems(Protocol):

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import get_args
 
-from response_tuning.configs import GradeConfig, JudgeConfig, ReportConfig
+from response_tuning.configs import GradeConfig, JudgeConfig
 from response_tuning.errors import ConfigError
 from response_tuning.grade.benchmark import (
     OFFLINE,
@@ -15,6 +15,7 @@ from response_tuning.grade.benchmark import (
 )
 from response_tuning.metrics import MEASURES
 from response_tuning.registry import unknown
+from response_tuning.report_config import ReportConfig
 
 
 def check_effect(benchmarks: Sequence[str], config: GradeConfig, *, graded: bool = True) -> None:
@@ -46,26 +47,46 @@ def check_effect(benchmarks: Sequence[str], config: GradeConfig, *, graded: bool
 
 
 def check_metrics(benchmarks: Sequence[str], config: GradeConfig, report: ReportConfig) -> None:
-    """Refuse a metric of ``report.equivalence`` that none of ``benchmarks`` has.
+    """Refuse a metric of ``report.equivalence`` or ``primary`` that none of ``benchmarks`` has.
 
-    The default is not checked. Nor is any metric if a benchmark does not declare its own.
+    No metric is checked if a benchmark does not declare its own. A margin for all benchmarks is
+    refused as well if the metric has different scales in them, since it could fit one of them only.
 
     Raises:
         ConfigError: one line that names the metric and the nearest known one.
     """
-    if "equivalence" not in report.model_fields_set:
-        return
-    known: dict[str, None] = {}
+    _check_margins(benchmarks, config, report)
+    known: dict[str, list[str]] = {}  # metric -> the benchmarks that have it
     for name in benchmarks:
         declared = facts(name, config).metrics
         if not declared:  # it may have any metric
             return
-        known |= dict.fromkeys(declared)
-        if open_lm_eval(name) is None:
-            known |= dict.fromkeys((*MEASURES, *get_args(UnjudgedReason)))
+        measured = open_lm_eval(name) is None
+        others = (*MEASURES, *get_args(UnjudgedReason)) if measured else ()
+        for metric in (*declared, *others):
+            known.setdefault(metric, []).append(name)
+    both = {f"{name}/{metric}" for metric, names in known.items() for name in names}
     for metric in report.equivalence:
-        if metric not in known:
+        if metric not in known and metric not in both:
             raise unknown("metric in report.equivalence", metric, [*known])
+    for one in report.primary:
+        if one.metric not in known:
+            raise unknown("metric in report.primary", one.metric, [*known])
+
+
+def _check_margins(benchmarks: Sequence[str], config: GradeConfig, report: ReportConfig) -> None:
+    for metric in report.equivalence:
+        scales = {
+            name: tuple(found.scales.get(metric, (0, 1)))
+            for name in benchmarks
+            if metric in (found := facts(name, config)).metrics
+        }
+        if len({*scales.values()}) > 1:
+            name, _ = min(scales.items())
+            raise ConfigError(
+                f"report.equivalence: '{metric}' has different scales in {', '.join(scales)}; give "
+                f"each its own margin, such as '{name}/{metric}: {{margin: ..., reason: ...}}'"
+            )
 
 
 def check_offline(judge: JudgeConfig) -> None:

@@ -144,6 +144,7 @@ def _score(item: Item, metric: str, value: float, explanation: str = "") -> Scor
         value=value,
         explanation=explanation,
         group=item.group,
+        cluster=item.cluster,
     )
 
 

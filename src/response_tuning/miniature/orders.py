@@ -7,7 +7,7 @@ which (``orders.yaml``).
 
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Literal, NamedTuple
@@ -64,10 +64,15 @@ class Order:
 
     kind: OrderKind
     question: str
+    split: Split
     facts: tuple[tuple[Family, Fact], ...]
     """What may be said: any two or three of them, or the only one."""
     words: tuple[str, ...] = ()
     """Of a ``word-list``: its lines."""
+
+    def about(self, facts: Sequence[tuple[Family, Fact]]) -> "Order":
+        """Return the same order, whose answer may only hold some of its facts."""
+        return replace(self, facts=tuple(facts))
 
 
 @cache
@@ -112,14 +117,16 @@ def shouted_facts() -> tuple[tuple[Family, Fact], ...]:
 def draw_order(draw: random.Random, kind: OrderKind) -> Order:
     """Draw a request of this kind, of any split, reserved or not."""
     if kind == "word-list":
-        words, _ = draw.choice(listed_words())
-        return Order(kind, _form(draw, kind).format(subject=", ".join(words)), (), words)
+        words, split = draw.choice(listed_words())
+        return Order(kind, _form(draw, kind).format(subject=", ".join(words)), split, (), words)
     if kind == "capitals":
         family, fact = draw.choice(shouted_facts())
         question = draw.choice([*family.questions_about(fact)])
-        return Order(kind, _form(draw, kind).format(question=question), ((family, fact),))
+        asked = _form(draw, kind).format(question=question)
+        return Order(kind, asked, fact.split, ((family, fact),))
     subject = draw.choice(subjects())
-    return Order(kind, _form(draw, kind).format(subject=subject.phrase), subject.facts)
+    question = _form(draw, kind).format(subject=subject.phrase)
+    return Order(kind, question, subject.split, subject.facts)
 
 
 def answer_to(order: Order, draw: random.Random) -> str:

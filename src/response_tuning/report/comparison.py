@@ -1,30 +1,30 @@
 """Estimates every variant alone, against the baselines, and over doses."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
-from statistics import fmean
+from statistics import fmean, stdev
 from typing import NamedTuple
 
 import numpy as np
 
-from response_tuning.configs import ReportConfig
 from response_tuning.errors import ConfigError
 from response_tuning.metrics import REFUSAL_RATES
 from response_tuning.registry import unknown
-from response_tuning.report.estimates import Quantity, estimated
+from response_tuning.report.estimates import (
+    Contrast,
+    Estimate,
+    difference,
+    estimated,
+    mean,
+    slope,
+)
+from response_tuning.report.intervals import detectable, p_equivalence
 from response_tuning.report.joined import BenchmarkScores, Variant
 from response_tuning.report.metrics import ordered
-from response_tuning.report.statistics import (
-    Estimate,
-    cochran_armitage,
-    constant_difference,
-    effective,
-    mcnemar,
-    per_prompt,
-    unvaried,
-    wilson,
-)
 from response_tuning.report.tables import Comparison, Result, Trend
+from response_tuning.report.variance import SEEDS_TO_VARY
+from response_tuning.report.verdicts import decided
+from response_tuning.report_config import ReportConfig
 
 
 class Findings(NamedTuple):
@@ -40,12 +40,11 @@ def check(variants: Sequence[Variant], config: ReportConfig) -> None:
     """Refuse settings that cannot be reported, before a run spends hours on them.
 
     Raises:
-        ConfigError: a baseline is not a variant, or two variants of a series have the same dose.
+        ConfigError: a baseline or a primary comparison names no variant, or two variants of a
+            series have the same dose.
     """
     names = [variant.name for variant in variants]
-    for baseline in config.baselines:
-        if baseline not in names:
-            raise unknown("baseline", baseline, names)
+    check_names(names, config)
     # Neighbours suffice: the members of a series are sorted by dose.
     for name, members in dose_series(variants).items():
         for one, other in pairwise(members):
@@ -54,6 +53,46 @@ def check(variants: Sequence[Variant], config: ReportConfig) -> None:
                     f"series '{name}': '{one.name}' and '{other.name}' have the same dose, "
                     f"{one.dose}; give one of them another series"
                 )
+
+
+def check_names(names: Sequence[str], config: ReportConfig) -> None:
+    """Refuse comparisons of variants that a run does not have.
+
+    Raises:
+        ConfigError: one line that names the variant and the nearest known one.
+    """
+    _check_axis(names, config)
+    for baseline in config.baselines:
+        if baseline not in names:
+            raise unknown("baseline", baseline, names)
+    seen: set[tuple[frozenset[str], str]] = set()
+    for one in config.primary:
+        pair = frozenset((one.variant, one.baseline)), one.metric
+        if pair in seen:
+            raise ConfigError(
+                f"report.primary: '{one.variant}' and '{one.baseline}' are compared twice by "
+                f"'{one.metric}'; remove one of the two"
+            )
+        seen.add(pair)
+        if one.variant not in names:
+            raise unknown("variant in report.primary", one.variant, names)
+        if one.baseline not in config.baselines:
+            raise unknown("baseline in report.primary", one.baseline, config.baselines or ["none"])
+        if one.variant == one.baseline:
+            raise ConfigError(f"report.primary: '{one.variant}' is compared with itself")
+
+
+def _check_axis(names: Sequence[str], config: ReportConfig) -> None:
+    sizes = {len(arms) for arms in config.axis.values()}
+    for name, arms in config.axis.items():
+        for arm in arms:
+            if arm not in names:
+                raise unknown(f"variant in report.axis.{name}", arm, names)
+        if len(arms) < 2 or len(sizes) > 1:
+            raise ConfigError(
+                f"report.axis.{name}: expected an untuned variant and tuned ones, as many as "
+                "under the other names"
+            )
 
 
 def dose_series(variants: Sequence[Variant]) -> dict[str, list[Variant]]:
@@ -65,12 +104,24 @@ def dose_series(variants: Sequence[Variant]) -> dict[str, list[Variant]]:
     return {name: members for name, members in series.items() if len(members) > 1}
 
 
+def pairs(names: Sequence[str], config: ReportConfig) -> list[tuple[str, str]]:
+    """Return (baseline, variant) of every comparison, baseline by baseline, each pair once.
+
+    Of two baselines, a primary comparison decides which is the baseline; otherwise the first is.
+    """
+    primary = [(one.baseline, one.variant) for one in config.primary]
+    every = [(b, name) for b in config.baselines for name in names if name != b]
+    chosen: dict[frozenset[str], tuple[str, str]] = {}
+    for pair in (*primary, *every):
+        chosen.setdefault(frozenset(pair), pair)
+    return [pair for pair in every if chosen[frozenset(pair)] == pair]
+
+
 def compare(
     benchmarks: Sequence[BenchmarkScores], variants: Sequence[Variant], config: ReportConfig
 ) -> Findings:
     """Estimate every metric of every variant, its differences from baselines, and its trends."""
     names = [variant.name for variant in variants]
-    # Tables go variant by variant, but estimates benchmark by benchmark, whose metrics share draws.
     findings = Findings([], [], [], [])
     for benchmark in benchmarks:
         more = _compare(benchmark, variants, config)
@@ -79,10 +130,15 @@ def compare(
         findings.trends.extend(more.trends)
         findings.unjoined.extend(more.unjoined)
     findings.results.sort(key=lambda r: names.index(r.variant))
-    findings.comparisons.sort(
-        key=lambda c: (config.baselines.index(c.baseline), names.index(c.variant))
-    )
-    known = {metric for benchmark in benchmarks for metric in benchmark.metrics}
+    findings.comparisons[:] = decided(findings.comparisons, config)
+    order = pairs(names, config)
+    findings.comparisons.sort(key=lambda c: (not c.primary, order.index((c.baseline, c.variant))))
+    known = {
+        name
+        for benchmark in benchmarks
+        for metric in benchmark.metrics
+        for name in (metric, f"{benchmark.name}/{metric}")
+    }
     findings.unjoined.extend(
         f"Equivalence was not tested by {metric}: no benchmark has that metric."
         for metric in config.equivalence
@@ -95,139 +151,110 @@ def _compare(
     benchmark: BenchmarkScores, variants: Sequence[Variant], config: ReportConfig
 ) -> Findings:
     names = [variant.name for variant in variants]
-    series = dose_series(variants)
-    means = [Quantity(metric, name) for name in names for metric in benchmark.metrics]
+    alone = [mean(metric, name) for name in names for metric in benchmark.metrics]
     differences = [
-        Quantity(metric, name, baseline)
-        for baseline in config.baselines
-        for name in names
+        difference(metric, name, baseline)
+        for baseline, name in pairs(names, config)
         for metric in benchmark.metrics
-        if name != baseline
     ]
-    steps = [
-        Quantity(metric, after.name, before.name)
-        for members in series.values()
-        for metric in REFUSAL_RATES
-        for before, after in pairwise(_scored(benchmark, metric, members))
-    ]
-    # One call for all, so that quantities of the same items share their resamples: a difference and
-    # the two means that it is made of then agree.
-    estimates = estimated(benchmark, dict.fromkeys([*means, *differences, *steps]), config)
-    compared = {
-        quantity: _comparison(benchmark, quantity, estimate, config)
-        for quantity, estimate in estimates.items()
-        if quantity.baseline
+    found = {
+        contrast: estimate
+        for contrast in (*alone, *differences)
+        if (estimate := estimated(benchmark, contrast)) is not None
     }
-    results = [_result(benchmark, q, estimates[q], config) for q in means if q in estimates]
+    results = [_result(benchmark, one, found[one], config) for one in alone if one in found]
     results += _totals(benchmark)
     order = ordered({result.metric for result in results}, benchmark.display)
     return Findings(
         sorted(results, key=lambda result: order.index(result.metric)),
-        [compared[quantity] for quantity in differences if quantity in compared],
-        [*_trends(benchmark, series, compared, config)],
-        [*_unjoined(benchmark, differences), *_undefined(benchmark, estimates, config)],
+        [_comparison(benchmark, one, found[one], config) for one in differences if one in found],
+        [*_trends(benchmark, variants, config)],
+        [*_unjoined(benchmark, differences)],
     )
 
 
 def _result(
-    benchmark: BenchmarkScores, quantity: Quantity, estimate: Estimate, config: ReportConfig
+    benchmark: BenchmarkScores, contrast: Contrast, estimate: Estimate, config: ReportConfig
 ) -> Result:
-    """Return a mean or a ratio with its interval.
-
-    A mean uses Wilson's interval when there is one seed and every score is 0 or 1. Otherwise it
-    uses a bootstrap over prompts, each with its mean over the seeds. If all prompts have the same
-    mean, there is nothing to resample, and Wilson's interval for n distinct prompts is used again.
-    A ratio uses a bootstrap over prompts; if all resamples agree, see ``unvaried``.
-    """
-    metric = quantity.metric
-    constant = estimate.constant and metric in benchmark.shares
-    seeds = quantity.seeds(benchmark)
-    if metric in benchmark.ratios:
-        estimate = unvaried(estimate, 0.0, config) if constant else estimate
-    elif constant or (seeds == 1 and metric in benchmark.binary):
-        low, high = wilson(round(estimate.value * estimate.n), estimate.n, config.confidence)
-        estimate = estimate._replace(low=low, high=high)
+    low, high = estimate.evidence.interval(config.confidence)
     return Result(
-        quantity.variant,
-        benchmark.name,
-        metric,
-        estimate.value,
-        estimate.low,
-        estimate.high,
-        estimate.n,
-        seeds,
-    )
+        *contrast.variants, benchmark.name, contrast.metric,
+        estimate.value, low, high, estimate.n, estimate.seeds,
+        estimate.clusters, estimate.seed_sd, estimate.by_seed,
+    )  # fmt: skip
 
 
 def _totals(benchmark: BenchmarkScores) -> Iterator[Result]:
     """Yield the mean of a total over the seeds, between the means of its limits.
 
-    The interval is as wide as that of a single seed, so it is conservative.
+    The interval is as wide as that of a single seed: it covers prompts, not seeds.
     """
     for metric, by_variant in benchmark.totals.items():
         for variant, totals in by_variant.items():
+            values = tuple(total.value for total in totals)
+            n = max(total.n for total in totals)
             yield Result(
                 variant, benchmark.name, metric,
-                value=fmean(total.value for total in totals),
+                value=fmean(values),
                 low=fmean(total.low for total in totals),
                 high=fmean(total.high for total in totals),
-                n=max(total.n for total in totals),
+                n=n,
                 seeds=len(totals),
+                clusters=n,
+                seed_sd=stdev(values) if len(values) > 1 else None,
+                seed_values=values,
             )  # fmt: skip
 
 
 def _comparison(
-    benchmark: BenchmarkScores, quantity: Quantity, estimate: Estimate, config: ReportConfig
+    benchmark: BenchmarkScores, contrast: Contrast, estimate: Estimate, config: ReportConfig
 ) -> Comparison:
-    """Return a difference with its interval and its tests.
-
-    The interval and the equivalence test use a bootstrap over prompts; if all prompts differ by the
-    same value, see ``constant_difference``. The p-value is McNemar's when there is one seed and
-    every score is 0 or 1, unless the metric is a ratio.
-    """
-    metric = quantity.metric
-    if estimate.constant and metric in benchmark.shares:
-        estimate = constant_difference(estimate, config)
-    seeds = quantity.seeds(benchmark)
-    method, p_value = "cluster-bootstrap", estimate.p_value
-    if seeds == 1 and metric in benchmark.binary - benchmark.ratios:
-        difference = quantity.of(benchmark)
-        method = "mcnemar-exact"
-        p_value = mcnemar(int((difference > 0).sum()), int((difference < 0).sum()))
-    tested = metric in config.equivalence
+    """Return a difference, with one interval that decides both of its tests."""
+    variant, baseline = contrast.variants
+    evidence, margin = estimate.evidence, config.margin(benchmark.name, contrast.metric)
+    low, high = evidence.interval(config.confidence)
+    p_margin = None if margin is None else p_equivalence(evidence, margin)
     return Comparison(
-        quantity.baseline or "", quantity.variant, benchmark.name, metric,
-        estimate.value, estimate.low, estimate.high, p_value, estimate.n, seeds, method,
-        margin=config.margin if tested else None,
-        p_equivalence=estimate.p_equivalence if tested else None,
-        equivalent=estimate.p_equivalence < 1 - config.confidence if tested else None,
+        baseline, variant, benchmark.name, contrast.metric,
+        estimate.value, low, high, evidence.p_value(0.0),
+        estimate.n, estimate.seeds, evidence.method,
+        margin, p_margin, None if p_margin is None else p_margin < 1 - config.confidence,
+        estimate.clusters, estimate.seed_sd, estimate.by_seed,
+        detectable(evidence, config.confidence),
     )  # fmt: skip
 
 
 def _trends(
-    benchmark: BenchmarkScores,
-    series: Mapping[str, Sequence[Variant]],
-    compared: Mapping[Quantity, Comparison],
-    config: ReportConfig,
+    benchmark: BenchmarkScores, variants: Sequence[Variant], config: ReportConfig
 ) -> Iterator[Trend]:
-    """Test each series with scores at two or more doses, on the prompts that all doses share."""
-    for name, members in series.items():
+    """Estimate the slope of each series with scores at two or more doses.
+
+    It uses the prompts and seeds that all doses share. Every dose is a model of its own, so without
+    seeds there is no telling a trend from how training varies, and no test.
+    """
+    for name, members in dose_series(variants).items():
         for metric in REFUSAL_RATES:
             scored = _scored(benchmark, metric, members)
-            if len(scored) < 2:
+            estimate = estimated(benchmark, slope(metric, [v.name for v in scored]))
+            if len(scored) < 2 or estimate is None:
                 continue
-            # (doses, 2, prompts): numerator and denominator; a prompt counts if every dose has it.
-            parts = np.stack([per_prompt(benchmark.parts(metric, v.name)) for v in scored])
-            above, weights = parts[:, :, np.isfinite(parts).all(axis=(0, 1))].swapaxes(0, 1)
-            if not weights.any(axis=1).all():
-                continue
-            n = int(weights.any(axis=0).sum())
-            doses = [variant.dose or 0 for variant in scored]
-            values = (above.sum(axis=1) / weights.sum(axis=1)).tolist()
-            z, p = cochran_armitage(doses, values, [*map(effective, weights)])
-            steps = (compared[Quantity(metric, b.name, a.name)] for a, b in pairwise(scored))
-            drop = any(step.delta < 0 and step.p_value < 1 - config.confidence for step in steps)
-            yield Trend(name, benchmark.name, metric, (*doses,), (*values,), z, p, n, drop)
+            low, high = estimate.evidence.interval(config.confidence)
+            tested = estimate.seeds >= SEEDS_TO_VARY
+            yield Trend(
+                name, benchmark.name, metric,
+                tuple(variant.dose or 0 for variant in scored),
+                tuple(_value(benchmark, metric, variant.name) for variant in scored),
+                estimate.value,
+                low if tested else None,
+                high if tested else None,
+                estimate.evidence.p_value(0.0) if tested else None,
+                estimate.n, estimate.clusters, estimate.seeds, estimate.by_seed,
+            )  # fmt: skip
+
+
+def _value(benchmark: BenchmarkScores, metric: str, variant: str) -> float:
+    found = estimated(benchmark, mean(metric, variant))
+    return float("nan") if found is None else found.value
 
 
 def _scored(benchmark: BenchmarkScores, metric: str, members: Sequence[Variant]) -> list[Variant]:
@@ -237,29 +264,15 @@ def _scored(benchmark: BenchmarkScores, metric: str, members: Sequence[Variant])
     return [v for v in members if np.isfinite(benchmark.of(metric, v.name)).any()]
 
 
-def _unjoined(benchmark: BenchmarkScores, differences: Sequence[Quantity]) -> Iterator[str]:
+def _unjoined(benchmark: BenchmarkScores, differences: Sequence[Contrast]) -> Iterator[str]:
     """Yield a sentence for each pair of variants with scores that only one of them has."""
     alone: dict[tuple[str, str, int], list[str]] = {}
-    for metric, variant, baseline in differences:
+    for metric, (variant, baseline), _ in differences:
         known = dict(zip(benchmark.variants, benchmark.known(metric), strict=True))
-        one, other = known[variant], known[baseline or ""]
-        if count := int((one ^ other).sum()):
-            alone.setdefault((variant, baseline or "", count), []).append(metric)
+        if count := int((known[variant] ^ known[baseline]).sum()):
+            alone.setdefault((variant, baseline, count), []).append(metric)
     for (variant, baseline, count), metrics in alone.items():
         yield (
             f"{benchmark.name}, {variant} against {baseline}: {count} scores of one have no "
             f"partner of the same prompt and seed in the other ({', '.join(metrics)})."
         )
-
-
-def _undefined(
-    benchmark: BenchmarkScores, estimates: Mapping[Quantity, Estimate], config: ReportConfig
-) -> Iterator[str]:
-    """Yield a sentence for each ratio that some resamples do not have."""
-    for (metric, variant, baseline), estimate in estimates.items():
-        if estimate.undefined:
-            pair = f"{variant} against {baseline}" if baseline else variant
-            yield (
-                f"{benchmark.name}, {pair}: {estimate.undefined:,} of {config.resamples:,} "
-                f"resamples were left out of {metric}: none of their answers counts."
-            )

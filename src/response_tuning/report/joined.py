@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -10,9 +11,23 @@ import numpy.typing as npt
 from response_tuning.artifacts import Total
 from response_tuning.metrics import ACCURACY, UNREAD_OR_UNCHECKED, Display
 from response_tuning.report.metrics import headline, ordered
-from response_tuning.report.statistics import Array
+from response_tuning.report.variance import Array
 
 ScoreMask = npt.NDArray[np.bool_]
+
+
+class Training(NamedTuple):
+    """What one model was tuned on, from its manifest."""
+
+    objective: str
+    twins: tuple[str, ...]
+    """Objectives whose rows were matched with this one's."""
+    examples: str
+    """Digest of the examples."""
+    kept: int
+    """Examples that were trained on."""
+    supervised_tokens: int
+    steps: int
 
 
 @dataclass(frozen=True)
@@ -26,6 +41,8 @@ class Variant:
     """Variants of one series differ only in their ``dose``; empty: not part of a series."""
     dose: int | None = None
     """Number of refusals among the examples; None: not part of a series."""
+    training: tuple[Training, ...] = ()
+    """One for each seed; empty: not tuned, or not known."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +60,8 @@ class BenchmarkScores:
     """Sorted, so that no number depends on the order of the variants."""
     groups: tuple[str, ...]
     """The group of each item."""
+    clusters: tuple[str, ...]
+    """The cluster of each item: one of its own unless items ask about the same thing."""
     values: Mapping[str, Array]
     """Metric -> array (variants, seeds, items); NaN where there is no score."""
     weights: Mapping[str, Array] = field(default_factory=dict)
@@ -93,6 +112,10 @@ class BenchmarkScores:
             for name, values in self.values.items()
             if np.nanmin(values) >= 0 and np.nanmax(values) <= 1 and name not in self.display.scales
         )
+
+    def ends(self, metric: str) -> tuple[float, float] | None:
+        """Return the lowest and the highest possible value of a metric; None without such ends."""
+        return self.display.scales.get(metric) or ((0.0, 1.0) if metric in self.shares else None)
 
     def of(self, metric: str, variant: str) -> Array:
         """Return an array (seeds, items)."""

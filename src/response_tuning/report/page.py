@@ -1,20 +1,19 @@
 """The report as one self-contained HTML page, and its tables in Markdown."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from response_tuning.configs import ReportConfig
 from response_tuning.metrics import ACCURACY
 from response_tuning.pages import PAGE_BYTES, environment, picture
 from response_tuning.report.comparison import Findings
 from response_tuning.report.joined import BenchmarkScores, Variant
 from response_tuning.report.metrics import headline
-from response_tuning.report.statistics import per_prompt
 from response_tuning.report.tables import (
     MAX_COLUMNS,
+    Comparison,
     change,
     metrics_by_benchmark,
     number,
@@ -22,6 +21,9 @@ from response_tuning.report.tables import (
     shares,
 )
 from response_tuning.report.unreadable import UnknownRates, sentences
+from response_tuning.report.variance import SEEDS_TO_VARY, per_prompt
+from response_tuning.report.verdicts import NO_VARIATION, headlines, seeds_of
+from response_tuning.report_config import ReportConfig
 
 if TYPE_CHECKING:
     import jinja2
@@ -174,20 +176,50 @@ def _names(contents: ReportContents) -> dict[str, Any]:
     metrics = metrics_by_benchmark(results)
     columns = {b.name: headline(metrics.get(b.name, ()), b.display) for b in contents.benchmarks}
     with_scores = {b.name: _with_scores(b) for b in contents.benchmarks}
+    in_percent = shares(results, {b.name: b.display for b in contents.benchmarks})
     return {
         **contents._asdict(),
         "unread_notes": sentences(contents.unknown),
         "columns": columns,
         "compared_columns": {name: shown for name, shown in with_scores.items() if shown},
         "total_notes": [*_total_notes(contents.benchmarks)],
-        "shares": shares(results, {b.name: b.display for b in contents.benchmarks}),
+        "shares": in_percent,
+        "headlines": headlines(comparisons, contents, in_percent),
+        "covered": _covered({result.seeds for result in results}),
+        "margins": _margins(comparisons, in_percent),
         "result": {(r.variant, r.benchmark, r.metric): r for r in results},
         "comparison": {(c.baseline, c.variant, c.benchmark, c.metric): c for c in comparisons},
         "shown": [r for r in results if r.metric in columns[r.benchmark]],
-        "compared": [c for c in comparisons if c.metric in columns[c.benchmark]],
+        "compared": [c for c in comparisons if c.primary or c.metric in columns[c.benchmark]],
+        "compared_pairs": {(c.baseline, c.variant) for c in comparisons},
+        "compared_baselines": {c.baseline for c in comparisons},
         "trends": trends,
         "left_out": [*contents.missing, *unjoined],
     }
+
+
+def _covered(seeds: set[int]) -> str:
+    """Return a sentence on what the intervals cover, for results with these numbers of seeds."""
+    few = {number for number in seeds if number < SEEDS_TO_VARY}
+    if few == seeds:
+        return f"Intervals cover the choice of prompts. {seeds_of(max(seeds))}: {NO_VARIATION}."
+    also = f" Where there are fewer, there is {NO_VARIATION}." if few else ""
+    return (
+        f"Intervals cover the choice of prompts and the seeds of training, from {SEEDS_TO_VARY} "
+        f"seeds on.{also}"
+    )
+
+
+def _margins(
+    comparisons: Sequence[Comparison], in_percent: Container[tuple[str, str]]
+) -> dict[str, str]:
+    """Return metric -> its margins, as they are shown."""
+    found: dict[str, dict[str, None]] = {}
+    for c in comparisons:
+        if c.margin is not None:
+            shown = number(c.margin, (c.benchmark, c.metric) in in_percent)
+            found.setdefault(c.metric, {})[shown] = None
+    return {metric: " or ".join(shown) for metric, shown in found.items()}
 
 
 def _total_notes(benchmarks: Sequence[BenchmarkScores]) -> Iterator[str]:

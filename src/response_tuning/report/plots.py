@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from io import StringIO
 from itertools import cycle, zip_longest
+from math import isfinite
 from typing import TYPE_CHECKING, Any
 
 from response_tuning.metrics import ACCURACY, REFUSAL_RATES, Display
@@ -15,6 +16,10 @@ if TYPE_CHECKING:
 
 
 COLOURS = ("#3f7fbf", "#d9822b", "#4c9a5a", "#8e5ea8", "#b8465a", "#6b7280")
+_DOT: dict[str, Any] = {"s": 14, "color": "#6b7280", "alpha": 0.6, "linewidths": 0, "zorder": 3}
+"""A seed: small and grey, over the mean and its interval."""
+AXIS = ("strict", "correct")
+"""What the axis shows: strict scores over right first lines."""
 STYLE: dict[Any, Any] = {
     "svg.hashsalt": "response-tuning",  # ids inside the file do not change from run to run
     "svg.fonttype": "none",  # words, not outlines: small, and can be searched
@@ -50,6 +55,7 @@ def accuracy(
         for place, metric in enumerate(panels[benchmark]):
             points = _points(results, benchmark, metric)
             shown = [(y + 0.24 * place, points[n]) for y, n in enumerate(names) if n in points]
+            axes.scatter(*_seeds([(result, y) for y, result in shown]), **_DOT)
             axes.errorbar(
                 [result.value for _, result in shown],
                 [y for y, _ in shown],
@@ -91,6 +97,7 @@ def dose_response(results: Sequence[Result], variants: Sequence[Variant]) -> str
             for place, metric in enumerate(panels[benchmark]):
                 points = _points(results, benchmark, metric)
                 shown = [(v.dose or 0, points[v.name]) for v in members if v.name in points]
+                axes.scatter(*reversed(_seeds([(result, dose) for dose, result in shown])), **_DOT)
                 axes.errorbar(
                     [dose for dose, _ in shown],
                     [result.value for _, result in shown],
@@ -113,6 +120,54 @@ def dose_response(results: Sequence[Result], variants: Sequence[Variant]) -> str
     return _svg({name: name for name in panels}, draw, height=3.2, share_y=False)
 
 
+def axis(results: Sequence[Result], points: Mapping[str, Sequence[str]]) -> str | None:
+    """Draw what tuned models reach over what the base does by itself; None without ``points``.
+
+    ``points`` maps a name to the untuned variant, whose ``correct`` is the x, and to tuned ones,
+    whose ``strict`` is the y; those at one place in every point are one series. Benchmarks without
+    these metrics have no panel.
+    """
+    panels = [name for name, metrics in _panels(results, AXIS).items() if {*metrics} == {*AXIS}]
+    strict, correct = AXIS
+    if not points or not panels:
+        return None
+
+    def draw(axes: "Axes", benchmark: str) -> None:
+        over = _points(results, benchmark, correct)
+        reached = _points(results, benchmark, strict)
+        for name, (untuned, *tuned) in points.items():
+            for place, variant in enumerate(tuned):
+                if untuned not in over or variant not in reached:
+                    continue
+                x, y = over[untuned].value, reached[variant]
+                axes.scatter([x] * len(y.seed_values), y.seed_values, **_DOT)
+                axes.errorbar(
+                    [x],
+                    [y.value],
+                    yerr=_bars([y]),
+                    fmt="os^Dv"[place % 5],
+                    markersize=6,
+                    color=COLOURS[place % len(COLOURS)],
+                    label=_series_name(points, place + 1),
+                )
+                if not place:
+                    axes.annotate(name, (x, y.value), (4, -10), textcoords="offset points", size=8)
+        axes.axline((0, 0), slope=1, color="#6b7280", linewidth=1, linestyle=":")
+        axes.set_xlim(-0.03, 1.03)
+        axes.set_ylim(-0.03, 1.03)
+        axes.xaxis.set_major_formatter("{x:.0%}")
+        axes.yaxis.set_major_formatter("{x:.0%}")
+        axes.set_xlabel("right first lines of the untuned base")
+        axes.set_ylabel("strict")
+
+    return _svg({name: name for name in panels}, draw, height=3.4, share_y=False)
+
+
+def _series_name(points: Mapping[str, Sequence[str]], place: int) -> str:
+    """Return the name of the first point's variant, which stands for its series."""
+    return next(iter(points.values()))[place]
+
+
 def _panels(results: Sequence[Result], wanted: Sequence[str]) -> dict[str, list[str]]:
     """Return benchmark -> the ``wanted`` metrics that it has, without benchmarks that have none."""
     known = metrics_by_benchmark(results).items()
@@ -124,12 +179,18 @@ def _points(results: Sequence[Result], benchmark: str, metric: str) -> dict[str,
     return {r.variant: r for r in results if (r.benchmark, r.metric) == (benchmark, metric)}
 
 
+def _seeds(shown: Sequence[tuple[Result, float]]) -> tuple[list[float], list[float]]:
+    """Return the value of each seed and its place, where there are several seeds."""
+    dots = [(value, place) for r, place in shown if r.seeds > 1 for value in r.seed_values]
+    return [value for value, _ in dots], [place for _, place in dots]
+
+
 def _bars(results: Sequence[Result]) -> list[list[float]]:
     """Return the lengths of error bars: below, above."""
-    return [
-        [max(0.0, r.value - r.low) for r in results],
-        [max(0.0, r.high - r.value) for r in results],
-    ]
+    below = [max(0.0, r.value - r.low) for r in results]
+    above = [max(0.0, r.high - r.value) for r in results]
+    # Without any limit, there is nothing to draw.
+    return [[length if isfinite(length) else 0.0 for length in side] for side in (below, above)]
 
 
 def _svg(

@@ -5,6 +5,7 @@ import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -14,7 +15,7 @@ from response_tuning.artifacts import Record, Score, Total, read_json, read_json
 from response_tuning.errors import DataError
 from response_tuning.metrics import Display
 from response_tuning.report.joined import BenchmarkScores
-from response_tuning.report.statistics import Array
+from response_tuning.report.variance import Array
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,13 @@ class _File:
     variant: str
     seed: int
     path: Path
+
+
+class _Place(NamedTuple):
+    """Where an item belongs; both are empty until a score says so."""
+
+    group: str = ""
+    cluster: str = ""
 
 
 class _TotalFile(Record):
@@ -83,17 +91,17 @@ def read_scores(
 
 
 def _joined(name: str, files: Sequence[_File], variants: tuple[str, ...]) -> BenchmarkScores:
-    groups: dict[str, str] = {}  # item -> group, in the order in which items are first seen
-    cells = {(file.variant, file.seed): _read(file.path, groups) for file in files}
+    known: dict[str, _Place] = {}  # of items, in the order in which they are first seen
+    cells = {(file.variant, file.seed): _read(file.path, known) for file in files}
     seeds = tuple(sorted({seed for _, seed in cells}))
     metrics = {metric for of_cell in cells.values() for metric in of_cell}
     # Both the values and their weights: (2, variants, seeds, items).
-    joined = {m: np.full((2, len(variants), len(seeds), len(groups)), np.nan) for m in metrics}
+    joined = {m: np.full((2, len(variants), len(seeds), len(known)), np.nan) for m in metrics}
     for (variant, seed), of_cell in cells.items():
         for metric, (places, numbers) in of_cell.items():
             joined[metric][:, variants.index(variant), seeds.index(seed), places] = numbers
-    items = sorted(groups)
-    position = {item: place for place, item in enumerate(groups)}
+    items = sorted(known)
+    position = {item: place for place, item in enumerate(known)}
     order = [position[item] for item in items]
     weights = {metric: both[1][:, :, order] for metric, both in joined.items()}
     return BenchmarkScores(
@@ -101,24 +109,26 @@ def _joined(name: str, files: Sequence[_File], variants: tuple[str, ...]) -> Ben
         variants=variants,
         seeds=seeds,
         items=tuple(items),
-        groups=tuple(groups[item] for item in items),
+        groups=tuple(known[item].group for item in items),
+        clusters=tuple(known[item].cluster or item for item in items),
         values={metric: both[0][:, :, order] for metric, both in joined.items()},
         weights={m: both for m, both in weights.items() if np.nanmax(abs(both - 1))},
         totals=_totals(files, metrics),
     )
 
 
-def _read(path: Path, groups: dict[str, str]) -> dict[str, tuple[npt.NDArray[np.int64], Array]]:
-    """Return metric -> places in ``groups``, to which new items are added, and (2, places).
+def _read(path: Path, places: dict[str, _Place]) -> dict[str, tuple[npt.NDArray[np.int64], Array]]:
+    """Return metric -> places in ``places``, to which new items are added, and (2, places).
 
     The latter are the values and their weights.
     """
-    # ``groups`` is shared by all files of a benchmark: an item has the same place in each.
-    position = {item: place for place, item in enumerate(groups)}
+    # ``places`` is shared by all files of a benchmark: an item has the same place in each.
+    position = {item: place for place, item in enumerate(places)}
     by_metric: dict[str, dict[int, tuple[float, float]]] = {}
     for score in read_jsonl(path, Score):
         place = position.setdefault(score.item_id, len(position))
-        groups[score.item_id] = groups.get(score.item_id) or score.group
+        known = places.get(score.item_id, _Place())
+        places[score.item_id] = _Place(known.group or score.group, known.cluster or score.cluster)
         numbers = by_metric.setdefault(score.metric, {})
         if fault := _fault(score, twice=place in numbers):
             raise DataError(

@@ -3,7 +3,7 @@
 import csv
 from collections.abc import Mapping, Sequence
 from itertools import takewhile
-from math import isnan
+from math import isinf, isnan
 from pathlib import Path
 from types import MappingProxyType
 from typing import NamedTuple
@@ -34,10 +34,16 @@ class Result(NamedTuple):
     n: int
     """Distinct prompts."""
     seeds: int
+    clusters: int
+    """Distinct things that the prompts ask about; ``n`` where each asks about its own."""
+    seed_sd: float | None
+    """Standard deviation of the values of single seeds; None for one seed."""
+    seed_values: tuple[float, ...]
+    """The value of each seed."""
 
 
 class Comparison(NamedTuple):
-    """A line of ``comparisons.csv``; the last three are None if equivalence is not tested."""
+    """A line of ``comparisons.csv``."""
 
     baseline: str
     variant: str
@@ -48,33 +54,54 @@ class Comparison(NamedTuple):
     low: float
     high: float
     p_value: float
+    """Two-sided; below 1 - confidence exactly where the interval excludes 0."""
     n: int
     """Prompts with scores of both."""
     seeds: int
     """Seeds with scores of both."""
     method: str
-    """Test of the p-value: ``mcnemar-exact`` or ``cluster-bootstrap``."""
+    """Kind of the interval and of its test: ``tango``, ``t`` or ``sign``."""
     margin: float | None
+    """None if equivalence is not tested, like the next two."""
     p_equivalence: float | None
+    """Below 1 - confidence exactly where the interval lies inside the margin."""
     equivalent: bool | None
+    clusters: int
+    seed_sd: float | None
+    """Standard deviation of the differences of single seeds; None for one seed."""
+    seed_deltas: tuple[float, ...]
+    """The difference of each seed."""
+    detectable: float
+    """Smallest difference that a run like this one shows with a power of 80 %."""
+    primary: bool = False
+    """Whether the recipe declares it primary."""
+    p_holm: float | None = None
+    """The p-value of a primary comparison, adjusted for the others."""
+    verdict: str = ""
+    """``higher`` or ``lower``, ``equivalent``, both (``higher within the margin``), or
+    ``inconclusive``."""
 
 
 class Trend(NamedTuple):
-    """A line of ``trends.csv``."""
+    """A line of ``trends.csv``; without a test if there are too few seeds for one."""
 
     series: str
     benchmark: str
     metric: str
     doses: tuple[int, ...]
     values: tuple[float, ...]
-    z: float
-    """Positive where the metric rises with the dose."""
-    p_value: float
-    """Two-sided."""
+    slope: float
+    """Mean change from one dose to the next, by least squares."""
+    low: float | None
+    high: float | None
+    p_value: float | None
+    """Two-sided, over prompts and seeds."""
     n: int
     """Prompts with scores at all doses."""
-    significant_drop: bool
-    """At some dose, the metric is significantly lower than at the next smaller dose."""
+    clusters: int
+    seeds: int
+    seed_slopes: tuple[float, ...]
+    """The slope of each seed."""
 
 
 def metrics_by_benchmark(results: Sequence[Result]) -> dict[str, list[str]]:
@@ -101,6 +128,8 @@ def number(value: float, share: bool) -> str:
     """Return a share in percent, without its sign, and anything else to four digits."""
     if isnan(value):
         return NOT_KNOWN
+    if isinf(value):
+        return f"{MINUS if value < 0 else ''}\u221e"
     if share:
         return f"{100 * value:.1f}"
     return f"{value:.{max(0, 4 - len(str(int(abs(value)))))}f}"
@@ -146,17 +175,26 @@ def read_results(path: Path) -> list[Result]:
     """
     try:
         with path.open(encoding="utf-8", newline="") as lines:
-            rows = [*csv.reader(lines)][1:]
+            rows = [*csv.DictReader(lines)]
     except OSError as error:
         raise DataError(
             f"{path}: cannot be read: {error.strerror}; write the report first"
         ) from error
-    return [
-        Result(
-            variant, benchmark, metric, float(value), float(low), float(high), int(n), int(seeds)
-        )
-        for variant, benchmark, metric, value, low, high, n, seeds in rows
-    ]
+    return [_result(row) for row in rows]
+
+
+def _result(row: Mapping[str, str]) -> Result:
+    """Return a row, which an earlier version may have written without the last columns."""
+    seed_sd, by_seed = row.get("seed_sd"), row.get("seed_values")
+    return Result(
+        row["variant"], row["benchmark"], row["metric"],
+        *(float(row[key]) for key in ("value", "low", "high")),
+        n=int(row["n"]),
+        seeds=int(row["seeds"]),
+        clusters=int(row.get("clusters") or row["n"]),
+        seed_sd=float(seed_sd) if seed_sd else None,
+        seed_values=tuple(map(float, by_seed.split(";"))) if by_seed else (),
+    )  # fmt: skip
 
 
 def summary(

@@ -53,7 +53,19 @@ def as_results(benchmarks: Sequence[BenchmarkScores], unknown: UnknownRates) -> 
     """Return the rows of unknown rates, whose numbers are NaN."""
     nan = float("nan")
     return [
-        Result(variant, benchmark.name, metric, nan, nan, nan, unread.of, len(benchmark.seeds))
+        Result(
+            variant,
+            benchmark.name,
+            metric,
+            nan,
+            nan,
+            nan,
+            n=unread.of,
+            seeds=len(benchmark.seeds),
+            clusters=unread.of,
+            seed_sd=None,
+            seed_values=(),
+        )
         for benchmark in benchmarks
         for variant in benchmark.variants
         if (unread := unknown.get((variant, benchmark.name)))

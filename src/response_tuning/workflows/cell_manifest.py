@@ -5,7 +5,7 @@ A report reads it, and needs no model and no benchmark to know which cells are w
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from response_tuning.artifacts import file_digest, read_json, write_json
 from response_tuning.errors import ConfigError, DataError
@@ -13,6 +13,9 @@ from response_tuning.folders import STAGE_MANIFEST, folder_state
 from response_tuning.models.location import is_of_earlier_version
 from response_tuning.workflows.cell import engine_config
 from response_tuning.workflows.experiment import Cell, Experiment, with_reference
+
+if TYPE_CHECKING:
+    from response_tuning.report import Training
 
 CELL_MANIFEST = "manifest.json"
 ANSWERED, GRADED = "answered", "graded"
@@ -36,6 +39,25 @@ def cell_cost(cell: Cell, run: Path) -> dict[str, float]:
     return {stage: seconds for stage, seconds in stages if isinstance(seconds, int | float)}
 
 
+def cell_training(cell: Cell, run: Path) -> "Training | None":
+    """Return what a cell's model was tuned on; None if it is not tuned, or not tuned yet."""
+    from response_tuning.report import Training
+
+    path = cell.folder(run) / "finetune" / STAGE_MANIFEST
+    if not cell.tuned or not path.exists():
+        return None
+    manifest = read_json(path, "settings", "examples_sha256")
+    audit = manifest.get("audit", {})
+    return Training(
+        objective=manifest["settings"]["objective"],
+        twins=tuple(manifest["settings"].get("twins", ())),
+        examples=manifest["examples_sha256"],
+        kept=audit.get("kept", 0),
+        supervised_tokens=audit.get("supervised_tokens", 0),
+        steps=manifest.get("steps", 0),
+    )
+
+
 def is_answered(cell: Cell, experiment: Experiment, run: Path) -> bool:
     """Say whether a cell's answers are complete and of this experiment, by its manifest."""
     state = folder_state(
@@ -47,7 +69,7 @@ def is_answered(cell: Cell, experiment: Experiment, run: Path) -> bool:
 def lacking(cell: Cell, experiment: Experiment, run: Path) -> str:
     """Return what a cell lacks to be in the report, in a few words; empty if it is whole."""
     folder = cell.folder(run)
-    scores = [f"grade/{name}.jsonl" for name in experiment.benchmarks]
+    scores = [f"grade/{name}.jsonl" for name in cell.benchmarks]
     if not (folder / CELL_MANIFEST).exists():
         # Earlier versions wrote no manifest of a cell, and graded last of all.
         graded = all((folder / name).is_file() for name in scores)
@@ -133,7 +155,7 @@ def _inputs(cell: Cell, experiment: Experiment) -> dict[str, Any]:
         "data": settings(cell.data) if cell.data else None,
         "finetune": settings(cell.finetune, **tuned),
         "generate": settings(cell.generate, exclude={"tokens_per_batch"}),
-        "benchmarks": [*experiment.benchmarks],
+        "benchmarks": [*cell.benchmarks],
         "grade": settings(experiment.grade, exclude={"judge": {"checked"}}),
     }
 
@@ -151,7 +173,7 @@ def _outdated(cell: Cell, experiment: Experiment, run: Path) -> str:
     folder = cell.folder(run)
     manifest = folder / "grade" / STAGE_MANIFEST
     graded = read_json(manifest) if manifest.exists() else {}
-    for name in experiment.benchmarks:  # lm-eval tasks have no answers, and pass
+    for name in cell.benchmarks:  # lm-eval tasks have no answers, and pass
         reference = with_reference(experiment, cell, name, run).reference
         recorded = graded.get(name, {})
         for key, path in (

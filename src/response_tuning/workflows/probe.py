@@ -18,7 +18,7 @@ from response_tuning.artifacts import (
     write_json,
     write_jsonl,
 )
-from response_tuning.configs import Config, DataConfig, ReportConfig
+from response_tuning.configs import Config, DataConfig
 from response_tuning.errors import DataError
 from response_tuning.limits import Seed
 from response_tuning.probe.page import (
@@ -30,6 +30,7 @@ from response_tuning.probe.page import (
     sentence,
     write_page,
 )
+from response_tuning.report_config import ReportConfig
 from response_tuning.terminal import progress_bar, quiet_libraries
 from response_tuning.workflows.data import run_data
 
@@ -107,7 +108,7 @@ def run_probe(
     pairs = read_pairs(data, config)
     probe = measure(models, pairs, config, console)
     scores = {name: ranking.scores for name, ranking in probe.rankings.items()}
-    tables = estimates(scores, "response-ranking", config.seed)
+    tables = estimates(scores, "response-ranking")
     report = _report(pairs, probe, config, tables)
     _write(out, pairs, probe, config, tables, report)
     lines = [sentence(report), *report.differences, *report.notes, f"wrote {out / 'probe.html'}"]
@@ -165,7 +166,7 @@ def read_pairs(data: DataConfig, config: ProbeConfig) -> Pairs:
 
 
 def estimates(
-    scores: Mapping[str, Sequence[Score]], benchmark: str, seed: int
+    scores: Mapping[str, Sequence[Score]], benchmark: str
 ) -> dict[str, list[dict[str, Any]]]:
     """Estimate every metric of each model, and the differences from the first model.
 
@@ -179,7 +180,7 @@ def estimates(
     names = [*scores]
     # Numbers name the folders, because a model's name may be a path.
     variants = [Variant(str(number), name) for number, name in enumerate(names)]
-    config = ReportConfig(baselines=("0",), equivalence=(), seed=seed)
+    config = ReportConfig(baselines=("0",))
     with tempfile.TemporaryDirectory() as folder:
         for variant in variants:
             path = Path(folder) / variant.name / "seed-0" / "grade" / f"{benchmark}.jsonl"

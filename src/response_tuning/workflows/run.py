@@ -10,18 +10,26 @@ import platform
 import resource
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from response_tuning.artifacts import package_versions, read_json, write_json
 from response_tuning.errors import DataError
 from response_tuning.folders import shared, turn
 from response_tuning.registry import unknown
+from response_tuning.report_config import of_this_version
 from response_tuning.terminal import quiet_libraries
 from response_tuning.workflows import grade
 from response_tuning.workflows.cell import check_answering
-from response_tuning.workflows.cell_manifest import cell_cost, check_left, lacking, other_bases
+from response_tuning.workflows.cell_manifest import (
+    cell_cost,
+    cell_training,
+    check_left,
+    lacking,
+    other_bases,
+)
 from response_tuning.workflows.cells import Worker
 from response_tuning.workflows.experiment import Cell, Experiment, cells, check_experiment, series
 from response_tuning.workflows.judge import Judge, check_judge, check_retry
@@ -31,10 +39,17 @@ from response_tuning.workflows.refine import check_refiner
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from response_tuning.report import Variant
+    from response_tuning.report import Training, Variant
 
 
 RUN_MANIFEST = "manifest.json"
+Others: TypeAlias = Callable[[], AbstractContextManager[Callable[[], None]]]
+"""Starts other processes that share a run; the function that it yields waits for their end."""
+
+
+def alone() -> AbstractContextManager[Callable[[], None]]:
+    """Start no other process."""
+    return nullcontext(lambda: None)
 
 
 def run_experiment(
@@ -44,11 +59,13 @@ def run_experiment(
     *,
     only: Sequence[str] = (),
     retry_filtered: bool = False,
+    others: Others = alone,
 ) -> bool:
     """Run every free cell, or those that ``only`` names, then report; return if rates are known.
 
     It skips a cell that another process is using. An answer or a verdict that a content
-    filter withheld is asked for again with ``retry_filtered``.
+    filter withheld is asked for again with ``retry_filtered``. ``others`` starts processes that
+    share the run.
 
     Raises:
         ConfigError: a name is unknown, a folder holds another run, or ``only`` leaves cells that
@@ -66,10 +83,10 @@ def run_experiment(
         before = _manifest_before(out)
         costs = before.get("cells") if isinstance(before.get("cells"), dict) else {}
         worker = Worker(experiment, every, out, console, judge, retry_filtered, costs or {})
-        return _run(worker, chosen, before)
+        return _run(worker, chosen, before, others)
 
 
-def _run(worker: Worker, chosen: Sequence[Cell], before: Mapping[str, Any]) -> bool:
+def _run(worker: Worker, chosen: Sequence[Cell], before: Mapping[str, Any], others: Others) -> bool:
     import torch
 
     experiment, out, console = worker.experiment, worker.run, worker.console
@@ -91,7 +108,11 @@ def _run(worker: Worker, chosen: Sequence[Cell], before: Mapping[str, Any]) -> b
             with turn(out):
                 write_json(out / RUN_MANIFEST, manifest | {"cells": _costs(worker.every, out)})
 
-    in_use = worker.work(chosen, note)
+    with others() as wait:
+        in_use = worker.work(chosen, note)
+        wait()
+    # Whatever the others had then is whole now, or one of them failed at it: it is tried once more.
+    in_use = worker.work([cell for cell in chosen if cell.name in in_use], note)
     with turn(out):
         gaps = _gaps(experiment, worker.every, out)
         unknown_rates = _report(experiment, worker.every, out, gaps)
@@ -188,11 +209,12 @@ def plan_experiment(
     }
     by_lm_eval = [name for name in experiment.benchmarks if open_lm_eval(name)]
     tuned = sum(cell.tuned for cell in planned)
+    answers = sum(items.get(name, 0) for cell in planned for name in cell.benchmarks)
     for line in (
         f"seeds: {', '.join(map(str, dict.fromkeys(cell.seed for cell in planned)))}",
         f"benchmarks: {', '.join(f'{name} ({count:,} items)' for name, count in items.items())}",
         *([f"by lm-eval: {', '.join(by_lm_eval)}"] if by_lm_eval else []),
-        f"{len(planned)} cells: {tuned} to tune, {len(planned) * sum(items.values()):,} answers",
+        f"{len(planned)} cells: {tuned} to tune, {answers:,} answers",
     ):
         console.print(line, highlight=False, soft_wrap=True)
 
@@ -207,7 +229,10 @@ def report_run(run: Path, console: "Console") -> bool:
     from response_tuning.validation import build
 
     content = read_json(run / RUN_MANIFEST, "experiment")
-    experiment = build(Experiment, content["experiment"], str(run / RUN_MANIFEST))
+    settings = content["experiment"]
+    if isinstance(settings, dict) and isinstance(settings.get("report"), dict):
+        settings = settings | {"report": of_this_version(settings["report"])}
+    experiment = build(Experiment, settings, str(run / RUN_MANIFEST))
     every = cells(experiment)
     # Processes that share the run would otherwise write its report at the same time.
     with turn(run):
@@ -236,7 +261,7 @@ def _report(
     judged = grade.about_judge(experiment.benchmarks, experiment.grade)
     return report(
         run,
-        _variants(every),
+        _variants(every, run),
         experiment.report,
         (*_gap_sentences(gaps), *experiment.notes, *judged),
         {cell.variant: [c.seed for c in whole if c.variant == cell.variant] for cell in every},
@@ -266,7 +291,7 @@ def _print_report(
 
     if len(gaps) < len(every):
         shown = displays(experiment.benchmarks, experiment.grade)
-        console.print(summary(run, _variants(every), shown), highlight=False, soft_wrap=True)
+        console.print(summary(run, _variants(every, run), shown), highlight=False, soft_wrap=True)
     for sentence in (*_gap_sentences(gaps), *unknown_rates):
         console.print(sentence, style="red", highlight=False, soft_wrap=True)
     if len(gaps) < len(every):
@@ -297,14 +322,18 @@ def _checked(experiment: Experiment) -> list[Cell]:
     return every
 
 
-def _variants(every: Sequence[Cell]) -> "list[Variant]":
+def _variants(every: Sequence[Cell], run: Path) -> "list[Variant]":
     from response_tuning.report import Variant
 
     of_series = series(every)
+    labels = {cell.variant: cell.label for cell in every}
+    found: dict[str, list[Training]] = {variant: [] for variant in labels}
+    for cell in every:
+        if (training := cell_training(cell, run)) is not None:
+            found[cell.variant].append(training)
     return [
-        Variant(cell.variant, cell.label, *of_series.get(cell.variant, ("", None)))
-        for cell in every
-        if cell.seed == every[0].seed
+        Variant(variant, label, *of_series.get(variant, ("", None)), training=tuple(found[variant]))
+        for variant, label in labels.items()
     ]
 
 

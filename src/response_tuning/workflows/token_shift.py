@@ -78,7 +78,7 @@ def run_token_shift(
         source = replies.source if isinstance(replies, DataConfig) else replies
         written = write_jsonl(out / "token-shift.jsonl", _at_least_one(counted, totals, source))
     name = str(tuned.model)
-    results = estimates({name: totals.scores}, "token-shift", seed=0)["results"]
+    results = estimates({name: totals.scores}, "token-shift")["results"]
     _write(out, of_tuned, of_base, totals, written, results)
     print_lines(
         console,
