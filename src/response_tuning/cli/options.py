@@ -40,7 +40,10 @@ SetOption = Annotated[
 ]
 PresetOption = Annotated[
     str | None,
-    typer.Option(help="Start from the settings of 'small' or 'paper'; default: small."),
+    typer.Option(
+        help="Start from the settings of 'small' or 'paper'; default: small. 'paper' averages the "
+        "loss over a step's tokens; its code did with --set finetune.examples_per_mean=8."
+    ),
 ]
 LocalCopyOption = Annotated[
     Path | None,
