@@ -65,8 +65,8 @@ class Registry(Generic[Entry]):
 NAMES_LISTED = 12
 """How many known names follow a suggestion; without a suggestion, all of them are listed."""
 
-CLOSE = 0.7
-"""Similarity from which a name is suggested: ``modle`` has .80 with ``model``, and ``nonsense`` .62
+CLOSE = 0.65
+"""Similarity from which a name is suggested: ``tune`` has .67 with ``finetune``, and ``nonsense`` .62
 with ``notes``."""
 
 
