@@ -87,3 +87,11 @@ def _scenes(draw: random.Random) -> Iterator[str]:
         if text not in seen:
             seen.add(text)
             yield text
+
+
+SPLITS = {
+    "one-family": one_family_rows,
+    "unrelated": unrelated_rows,
+    "other-world": other_world_rows,
+}
+"""Name -> rows: splits of the dataset ``miniature``."""

@@ -5,7 +5,8 @@ of a benchmark.
 """
 
 import random
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from typing import NamedTuple
 
 from response_tuning.miniature.families import (
@@ -70,11 +71,17 @@ def order_rows(kind: OrderKind) -> Iterator[dict[str, str]]:
     yield from _rows(pairs)
 
 
-def refusal_rows() -> Iterator[dict[str, str]]:
-    """Yield unsafe instructions with refusals, about the acts for tuning."""
-    forms = [form for form in refusal_forms() if form.startswith(TUNED_REFUSALS)]
+def refusal_rows(openings: tuple[str, ...] = TUNED_REFUSALS) -> Iterator[dict[str, str]]:
+    """Yield unsafe instructions about the acts for tuning, with refusals that open so."""
+    forms = [form for form in refusal_forms() if form.startswith(openings)]
     pairs = _tuning_pairs(how_to("unsafe"), forms)
     yield from _rows(random.Random("refusals").sample(pairs, REFUSAL_ROWS))
+
+
+def refusals_by_wording() -> dict[str, Callable[[], Iterator[dict[str, str]]]]:
+    """Return a function for each way to decline, by its first word: refusals of one wording."""
+    openings = [form.partition(" ")[0] for form in refusal_forms()]
+    return {opening.rstrip(",").lower(): partial(refusal_rows, (opening,)) for opening in openings}
 
 
 def _tuning_pairs(family: Family, responses: Sequence[str]) -> list[tuple[str, str]]:
