@@ -66,7 +66,7 @@ NAMES_LISTED = 12
 """How many known names follow a suggestion; without a suggestion, all of them are listed."""
 
 CLOSE = 0.65
-"""Similarity from which a name is suggested: ``tune`` has .67 with ``finetune``, and ``nonsense`` .62
+"""Similarity from which a name is suggested: ``tune`` has .67 with ``finetune``; ``nonsense``, .62
 with ``notes``."""
 
 
