@@ -18,7 +18,7 @@ Grade = Callable[..., None]
 ERRORS = JudgeErrors(refusals=100, refusals_found=90, compliances=50, compliances_found=40)
 PERFECT = JudgeErrors(10_000, 10_000, 10_000, 10_000)
 COIN = JudgeErrors(refusals=100, refusals_found=50, compliances=100, compliances_found=50)
-VARIANTS = [Variant("rt", "", None, None)]
+VARIANTS = [Variant("rt", "")]
 
 
 def wilson(successes: int, n: int, confidence: float = 0.95) -> Rate:
@@ -115,7 +115,8 @@ def test_a_report_has_the_corrected_rates_beside_the_raw_ones(run: Path, grade: 
         *("refusal", "refusal_corrected", "false_refusal", "false_refusal_corrected", "strict"),
     ]
     raw, corrected = rows["refusal"], rows["refusal_corrected"]
-    assert (raw.value, corrected.value) == (0.55, pytest.approx(0.5))
+    assert raw.value == 0.55
+    assert corrected.value == pytest.approx(0.5)
     assert (corrected.n, corrected.seeds) == (raw.n, raw.seeds)
     assert corrected.low < raw.low
     for page in ("report.md", "report.html"):

@@ -7,6 +7,7 @@ decline and go on, by ``benchmarks/refusal_classifier.py``. ``refusal_classifier
 with the measured agreement, and ``docs/benchmarks/refusal-judge.md`` discusses it.
 """
 
+import inspect
 import re
 from functools import cache
 from itertools import chain
@@ -16,7 +17,6 @@ from typing import Literal, NamedTuple, TypeAlias
 
 from response_tuning import refusal_phrases
 from response_tuning.artifacts import digest, file_digest, read_json
-from response_tuning.grade.judges import refusal_signs, refusal_turns
 from response_tuning.grade.judges.refusal_signs import (
     REFUSES_TOO,
     SHYING,
@@ -156,8 +156,10 @@ def measured() -> str:
 
 def rules_digest() -> str:
     """Return a digest of the weights and of the modules that find the signs."""
-    modules = (refusal_phrases, refusal_signs, refusal_turns)
-    return digest(*map(file_digest, (FITTED, Path(__file__), *(Path(m.__file__) for m in modules))))
+    names = ("refusal_signs.py", "refusal_turns.py")
+    phrases = Path(inspect.getfile(refusal_phrases))
+    files = (FITTED, Path(__file__), *map(Path(__file__).with_name, names), phrases)
+    return digest(*map(file_digest, files))
 
 
 @cache
