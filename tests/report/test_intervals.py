@@ -60,11 +60,9 @@ def test_tangos_statistic_is_that_of_the_most_likely_shares_under_the_truth(
 
     def unlikely(losing: float) -> float:
         gaining = losing + truth
-        return -(
-            gained * np.log(gaining)
-            + (lost * np.log(losing) if lost else 0.0)
-            + (n - gained - lost) * np.log(1 - gaining - losing)
-        )
+        of_losses = lost * np.log(losing) if lost else 0.0
+        of_others = (n - gained - lost) * np.log(1 - gaining - losing)
+        return -float(gained * np.log(gaining) + of_losses + of_others)
 
     ends = max(1e-12, 1e-12 - truth), (1 - truth) / 2 - 1e-12
     losing = float(minimize_scalar(unlikely, bounds=ends, options={"xatol": 1e-12}).x)
