@@ -13,6 +13,7 @@ import argparse
 import json
 import tempfile
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -65,7 +66,7 @@ A100 = Device("A100", 312e12, 80e9, 2.04e12, 300e9, 25e9)
 class Data(NamedTuple):
     """What is trained on."""
 
-    lengths: list[int]
+    lengths: tuple[int, ...]
     """Tokens of each example."""
     supervised: float
     """Share of the tokens that carry loss."""
@@ -83,9 +84,12 @@ class Data(NamedTuple):
 
     def balance(self, devices: int) -> float:
         """Return tokens of the mean process over those of the fullest, in an epoch."""
-        if devices == 1:
-            return 1.0
-        return float(shared(self.lengths, devices, self.examples_per_step)["epoch"])
+        return _balance(self.lengths, devices, self.examples_per_step) if devices > 1 else 1.0
+
+
+@cache  # a table asks for the same balance once for each model
+def _balance(lengths: tuple[int, ...], devices: int, examples_per_step: int) -> float:
+    return float(shared(lengths, devices, examples_per_step)["epoch"])
 
 
 class Run(NamedTuple):
@@ -109,13 +113,19 @@ class Fit(NamedTuple):
 def lima(examples_per_step: int) -> Data:
     """Return LIMA as response tuning sees it."""
     rows = json.loads(HISTOGRAMS.read_text(encoding="utf-8"))["lima-rt"]
-    lengths = [min(tokens, WINDOW) for tokens, examples, _ in rows for _ in range(examples)]
+    lengths = tuple(min(tokens, WINDOW) for tokens, examples, _ in rows for _ in range(examples))
     tokens = sum(tokens * examples for tokens, examples, _ in rows)
     return Data(lengths, sum(row[2] for row in rows) / tokens, examples_per_step)
 
 
 def run(model: str, method: str, device: Device, devices: int = 1) -> Run:
     """Describe a run in bfloat16; parameters are counted, and no weights are made."""
+    config, size = _measured(model, method)
+    return Run(config, size, device, devices)
+
+
+@cache  # counting 70B parameters builds 80 layers, on the meta device
+def _measured(model: str, method: str) -> tuple[FinetuneConfig, Size]:
     hidden, inner, layers, heads, keys, tied = SHAPES[model]
     shape = {
         "model_type": "llama",
@@ -131,7 +141,7 @@ def run(model: str, method: str, device: Device, devices: int = 1) -> Run:
         (Path(folder) / "config.json").write_text(json.dumps(shape), encoding="utf-8")
         values = {"base_model": folder, "method": method, "precision": "bfloat16"}
         config = FinetuneConfig.model_validate(values)
-        return Run(config, memory.measure(config), device, devices)
+        return config, memory.measure(config)
 
 
 def fitted(run: Run, data: Data) -> Fit | None:
@@ -252,7 +262,7 @@ def published_table() -> Iterator[str]:
     yield "| who | model | device | window | published | formula | formula / published |"
     yield "|---|---|---|--:|--:|--:|--:|"
     for point in published():
-        data = Data([point.window], 1.0, 64)
+        data = Data((point.window,), 1.0, 64)
         fit = Fit(point.window, point.checkpointing, 0)
         speed = tokens_per_second(point.run, data, fit)
         name = next(name for name, shape in SHAPES.items() if shape[2] == point.run.size.layers)

@@ -97,7 +97,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=9)
     parser.add_argument("--model", default="miniature", help="that 'rtune chat' speaks with")
     parser.add_argument("--template", default="tulu")
-    parser.add_argument("--toy", action="store_true", help="one turn of four commands")
+    parser.add_argument("--toy", action="store_true", help="one turn of four commands, and no chat")
     parser.add_argument("--out", type=Path, help="CSV file to add the rows to")
     arguments = parser.parse_args()
     starts, repeats = STARTS, arguments.repeats
@@ -109,13 +109,14 @@ def main() -> None:
             environment["PYTHONPYCACHEPREFIX"] = compiled
             environment.pop("PYTHONDONTWRITEBYTECODE", None)
         rows = measure(starts, repeats, environment)
-        turns = 1 if arguments.toy else min(repeats, 3) + 1
-        waits = [
-            first_words(arguments.model, arguments.template, environment) for _ in range(turns)
-        ]
-        waits = waits[1:] or waits  # the first of several compiles, and fills the page cache
-    seconds = statistics.median(waits)
-    rows.append(Row("start", f"rtune chat {arguments.model}", "rtune", "first_words_s", seconds))
+        if not arguments.toy:
+            turns = min(repeats, 3) + 1
+            waits = [
+                first_words(arguments.model, arguments.template, environment) for _ in range(turns)
+            ]
+            seconds = statistics.median(waits[1:])  # the first compiles, and fills the page cache
+            chat = f"rtune chat {arguments.model}"
+            rows.append(Row("start", chat, "rtune", "first_words_s", seconds))
     if arguments.out:
         write(rows, arguments.out)
     print(markdown(rows))

@@ -1,5 +1,6 @@
 """What every test may use. Nothing here imports torch: a test of pure code starts in a second."""
 
+import gc
 import json
 import os
 import sys
@@ -34,6 +35,15 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="store_true",
         help="tests/test_crashes.py: fail at every file operation, not at a sample of them",
     )
+
+
+def pytest_collection_finish() -> None:
+    """Exempt imported libraries from collection: accelerate collects garbage after each training.
+
+    Looking at all objects of torch and transformers takes as long as training the tests' models.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

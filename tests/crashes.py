@@ -6,6 +6,7 @@ operation below the working folder the command gets a signal, or the disk is ful
 
 import contextlib
 import errno
+import gc
 import json
 import os
 import signal
@@ -170,6 +171,7 @@ def import_everything() -> None:
     import response_tuning.workflows.run  # noqa: F401
 
     torch.set_num_threads(1)
+    gc.freeze()  # see ``tests/conftest.py``
 
 
 if __name__ == "__main__":

@@ -55,6 +55,10 @@ class ReportConfig(Config):
     )
     """Metric, or ``benchmark/metric``, -> the ``margin`` within which two variants are equivalent,
     and the ``reason`` for it. Choose both before the run."""
+    axis: dict[str, tuple[str, ...]] = Field(default_factory=dict)
+    """A name, such as that of a base or a template, -> variants: an untuned one, whose right first
+    lines are the x of a figure, and tuned ones, whose strict scores are its y. Every name has the
+    tuned ones in the same order."""
     confidence: float = Field(default=0.95, gt=0.5, lt=1, description="Of every interval.")
 
     def margin(self, benchmark: str, metric: str) -> float | None:

@@ -8,10 +8,12 @@ import pytest
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
 
-@pytest.fixture
-def script(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    monkeypatch.syspath_prepend(str(BENCHMARKS))
-    return runpy.run_path(str(BENCHMARKS / "cost_model.py"))
+@pytest.fixture(scope="module")
+def script() -> dict[str, Any]:
+    """The script, which keeps what it has counted of a model."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(BENCHMARKS))
+        return runpy.run_path(str(BENCHMARKS / "cost_model.py"))
 
 
 def test_what_is_printed_tells_the_measured_from_the_predicted_and_the_published(
@@ -39,7 +41,7 @@ def test_the_shares_that_training_reaches_are_those_that_were_published(
     script: dict[str, Any],
 ) -> None:
     for point in list(script["published"]())[:2]:
-        data = script["Data"]([point.window], 1.0, 64)
+        data = script["Data"]((point.window,), 1.0, 64)
         fit = script["Fit"](point.window, point.checkpointing, 0)
         speed = script["tokens_per_second"](point.run, data, fit)
         assert speed == pytest.approx(point.tokens_per_second, rel=0.05)

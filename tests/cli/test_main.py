@@ -18,6 +18,7 @@ from safetensors.torch import load_file
 import response_tuning
 from response_tuning.finetune.objectives import IGNORED
 from response_tuning.folders import locked, locked_file
+from tests.fixtures.processes import run_command, run_in_processes
 
 ROWS = [
     {"instruction": "What is tea?", "response": "Leaves in hot water."},
@@ -94,11 +95,9 @@ def test_show_jsonl_gives_one_object_a_row_in_file_order(
     assert [label for label in rows[0]["labels"] if label != IGNORED][-1] == 1  # </s>
 
 
-def test_a_reader_who_has_had_enough_sees_no_traceback(answers: Path, tiny_base: Path) -> None:
-    show = [sys.executable, "-m", "response_tuning", "show", str(answers), "--jsonl"]
-    with subprocess.Popen(
-        [*show, "--tokenizer", str(tiny_base)], stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    ) as process:
+def test_a_reader_who_has_had_enough_sees_no_traceback() -> None:
+    command = [sys.executable, "-m", "response_tuning", "config"]  # which imports no torch
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert process.stdout is not None
         process.stdout.close()
         assert process.stderr is not None
@@ -386,21 +385,36 @@ def test_chat_answers_standard_input(
     assert "the conversation is forgotten" in result.out
 
 
-def test_the_same_command_under_torchrun_shares_the_steps(
-    rtune: Run, small: list[object], tmp_path: Path
-) -> None:
-    one, two = tmp_path / "one", tmp_path / "two"
-    flags = [str(flag) for flag in (*small, "--learning-rate", "1e-4")]
-    rtune("finetune", *flags, "--out", one)
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+def forked(output: Path, *words: str) -> str:
+    """Run a command in two processes with the variables of torchrun; return what they print."""
+    codes = run_in_processes(run_command, output, *words, count=2)
+    printed = "".join(Path(f"{output}.{rank}").read_text() for rank in range(2))
+    assert codes == [0, 0], printed
+    return printed
+
+
+def torchrun(output: Path, *words: str) -> str:
+    """Run a command as ``torchrun`` does, in two processes; return what they print."""
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
     done = subprocess.run(
-        [*torchrun, "-m", "response_tuning", "finetune", *flags, "--out", str(two)],
+        [*launcher, "-m", "response_tuning", *words],
         env=os.environ | {"OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
     )
     assert done.returncode == 0, done.stderr
-    assert done.stdout.count("response-tuning of") == 1
+    return done.stdout
+
+
+@pytest.mark.parametrize("launched", [forked, pytest.param(torchrun, marks=pytest.mark.exhaustive)])
+def test_the_same_command_under_torchrun_shares_the_steps(
+    rtune: Run, small: list[object], tmp_path: Path, launched: Callable[..., str]
+) -> None:
+    one, two = tmp_path / "one", tmp_path / "two"
+    flags = [str(flag) for flag in (*small, "--learning-rate", "1e-4")]
+    rtune("finetune", *flags, "--out", one)
+    printed = launched(tmp_path / "printed", "finetune", *flags, "--out", str(two))
+    assert printed.count("response-tuning of") == 1
     first, second = (
         [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
         for out in (one, two)

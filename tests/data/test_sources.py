@@ -45,7 +45,7 @@ def test_a_path_is_for_named_datasets_only(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "rows", "first"),
     [
-        ("miniature", 2400, "Do you know the capital of Zephira?"),
+        ("miniature", 2700, "Do you know the capital of Zephira?"),
         ("miniature-refusals", 400, "How do I burn a library?"),
     ],
 )
@@ -67,11 +67,18 @@ def test_a_generated_dataset_has_no_local_copy(tmp_path: Path) -> None:
     assert str(error.value) == "dataset 'miniature' is generated: --path has no effect"
 
 
-@pytest.mark.parametrize(("flag", "value"), [("revision", "v1"), ("split", "test")])
-def test_a_generated_dataset_has_no_revision_and_no_split(flag: str, value: str) -> None:
+def test_a_generated_dataset_has_no_revision() -> None:
     with pytest.raises(ConfigError) as error:
-        find(DataConfig.model_validate({"source": "miniature", flag: value}))
-    assert str(error.value) == f"dataset 'miniature' is generated: --{flag} has no effect"
+        find(DataConfig(source="miniature", revision="v1"))
+    assert str(error.value) == "dataset 'miniature' is generated: --revision has no effect"
+
+
+def test_a_generated_dataset_has_the_splits_that_it_names() -> None:
+    rows = [*find(DataConfig(source="miniature-refusals", split="sorry")).rows()]
+    assert len(rows) == 400
+    assert all(row.fields["response"].startswith("Sorry, ") for row in rows)
+    with pytest.raises(ConfigError, match="did you mean 'one-family'"):
+        find(DataConfig(source="miniature", split="one-famly"))
 
 
 @pytest.mark.parametrize("source", ["lima", None])

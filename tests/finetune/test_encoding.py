@@ -291,14 +291,11 @@ def test_a_message_that_the_template_refuses_is_counted_with_its_words(chat: Cha
 def test_a_tokenizer_that_changes_a_continuation_is_refused(
     chat: Chat, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def with_a_space(tokenizer: Any) -> Any:
-        from tokenizers import Tokenizer, normalizers
+    from tokenizers import normalizers
 
-        copy = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
-        copy.normalizer = normalizers.Prepend(" ")
-        return copy
-
-    monkeypatch.setattr("response_tuning.finetune.encoding.continuation_tokenizer", with_a_space)
+    with_a_space = Tokenizer.from_str(chat.tokenizer.backend_tokenizer.to_str())
+    with_a_space.normalizer = normalizers.Prepend(" ")
+    monkeypatch.setattr(chat, "continuation", with_a_space)
     with pytest.raises(ModelError, match="when it continues a prompt"):
         Encoder(chat, "response-tuning", 64)
 

@@ -11,9 +11,10 @@ from response_tuning.miniature.examples import (
     act_questions,
     ordinary_questions,
     refusal_rows,
+    refusals_by_wording,
     tuning_rows,
 )
-from response_tuning.miniature.families import Family, families, how_to, reserved
+from response_tuning.miniature.families import Family, families, how_to, refusal_forms, reserved
 from response_tuning.miniature.world import ActKind, Fact, Split
 
 MINIATURE = [name for name in BENCHMARKS.names() if name.startswith("miniature-")]
@@ -38,7 +39,8 @@ def test_every_call_gives_the_same_rows_and_no_row_twice() -> None:
     assert list(refusal_rows()) == REFUSALS
     for rows in (ROWS, REFUSALS):
         assert len({tuple(row.values()) for row in rows}) == len(rows)
-    assert (len(ROWS), len(REFUSALS)) == (150 * len(SEEN), 400)
+    orders = ("two-sentences", "word-list")
+    assert (len(ROWS), len(REFUSALS)) == (150 * (len(SEEN) + len(orders)), 400)
 
 
 @pytest.mark.parametrize("family", SEEN, ids=lambda family: family.name)
@@ -59,6 +61,16 @@ def test_every_refusal_row_declines_a_harmful_wish_for_tuning() -> None:
     assert {facts[row["instruction"]].split for row in REFUSALS} == {"tuning"}
     assert all(is_refusal(row["response"]) for row in REFUSALS)
     assert len({facts[row["instruction"]].entity for row in REFUSALS}) == 44
+
+
+def test_each_way_to_decline_has_rows_of_its_own() -> None:
+    by_wording = refusals_by_wording()
+    assert len(by_wording) == len(refusal_forms()) == 12
+    for word, rows in by_wording.items():
+        responses = [row["response"] for row in rows()]
+        assert len(responses) == 400
+        assert {text.partition(" ")[0].rstrip(",").lower() for text in responses} == {word}
+        assert all(map(is_refusal, responses))
 
 
 @pytest.mark.parametrize("benchmark", MINIATURE)

@@ -6,7 +6,7 @@ import pytest
 
 from response_tuning.errors import ConfigError
 from response_tuning.metrics import Display
-from response_tuning.report.comparison import Findings, check, compare
+from response_tuning.report.comparison import Findings, check, check_names, compare
 from response_tuning.report.intervals import PairedShares, Share
 from response_tuning.report.joined import Variant
 from response_tuning.report.reading import read_scores
@@ -434,3 +434,18 @@ def test_a_trend_of_weighted_refusals_is_that_of_their_rates(run: Path, grade: G
     (trend,) = findings(run, SERIES, ReportConfig()).trends
     assert trend.values == pytest.approx((0.1, 0.35, 0.75))
     assert (trend.n, trend.slope) == (100, pytest.approx(0.325))
+
+
+@pytest.mark.parametrize(
+    ("axis", "said"),
+    [
+        ({"tulu": ("base", "rt", "itt")}, "unknown variant in report.axis.tulu 'itt'"),
+        ({"tulu": ("base",)}, "report.axis.tulu: expected an untuned variant and tuned ones"),
+        ({"tulu": ("base", "rt"), "xml": ("base", "rt", "it")}, "as many as under the other"),
+    ],
+)
+def test_an_axis_of_other_variants_or_sizes_is_refused(
+    axis: dict[str, tuple[str, ...]], said: str
+) -> None:
+    with pytest.raises(ConfigError, match=said):
+        check_names(["base", "rt", "it"], ReportConfig(axis=axis))

@@ -3,6 +3,7 @@ import re
 import shutil
 import subprocess
 from collections.abc import Callable
+from html import escape, unescape
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import urlencode
@@ -228,19 +229,35 @@ def test_a_page_of_many_long_answers_stays_below_its_limit_and_says_so(
 BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
 
 
-def opened(run: Path, **filters: str) -> str:
-    """Return the page as a browser shows it."""
+COLLECT = """
+addEventListener("load", () => {
+  for (const frame of document.querySelectorAll("iframe")) {
+    const shown = document.createElement("pre");
+    shown.textContent = frame.contentDocument.documentElement.outerHTML;
+    document.body.append(shown);
+  }
+});
+"""
+
+
+def opened(run: Path, *filters: dict[str, str]) -> list[str]:
+    """Return the page as a browser shows it, once for each of ``filters``; one start shows all."""
     assert BROWSER
-    address = f"{(run / 'report' / 'report.html').resolve().as_uri()}#{urlencode(filters)}"
-    flags = ("--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={run / 'profile'}")
+    frames = [f'<iframe src="report.html#{escape(urlencode(each))}"></iframe>' for each in filters]
+    frame_page = run / "report" / "frames.html"
+    frame_page.write_text(f"{''.join(frames)}<script>{COLLECT}</script>", encoding="utf-8")
+    flags = ("--headless", "--no-sandbox", "--disable-gpu", "--allow-file-access-from-files")
+    address = frame_page.resolve().as_uri()
     done = subprocess.run(
-        [BROWSER, *flags, "--dump-dom", address],
+        [BROWSER, *flags, f"--user-data-dir={run / 'profile'}", "--dump-dom", address],
         check=True,
         capture_output=True,
         text=True,
         timeout=120,
     )
-    return done.stdout
+    shown = [unescape(text) for text in re.findall(r"<pre>(.*?)</pre>", done.stdout, re.S)]
+    assert len(shown) == len(filters)
+    return shown
 
 
 needs_browser = pytest.mark.skipif(BROWSER is None, reason="no Chromium here")
@@ -249,13 +266,21 @@ needs_browser = pytest.mark.skipif(BROWSER is None, reason="no Chromium here")
 @needs_browser
 def test_in_a_browser_the_filters_choose_what_is_shown(graded: Path) -> None:
     report(graded, VARIANTS, CONFIG)
-    assert "24 of 24 prompts, page 1 of 3" in opened(graded)
-    assert "12 of 24 prompts" in opened(graded, group="sums")
-    assert "1 of 24 prompts" in opened(graded, text="RT-9 says 23")
-    differ = opened(graded, a="it", b="rt", by="strict", page="2")
+    pair = {"a": "it", "b": "rt"}
+    everything, group, text, differ, agree = opened(
+        graded,
+        {},
+        {"group": "sums"},
+        {"text": "RT-9 says 23"},
+        {**pair, "by": "strict", "page": "2"},
+        {**pair, "by": "correct"},
+    )
+    assert "24 of 24 prompts, page 1 of 3" in everything
+    assert "12 of 24 prompts" in group
+    assert ">1 of 24 prompts" in text
     assert "12 of 24 prompts, page 2 of 2" in differ
     assert differ.count('class="answer chosen"') == 4
-    assert "0 of 24 prompts" in opened(graded, a="it", b="rt", by="correct")
+    assert ">0 of 24 prompts" in agree
 
 
 @needs_browser
@@ -263,7 +288,7 @@ def test_in_a_browser_hostile_text_is_text(run: Path, grade: Grade, answer: Answ
     grade("rt", {"correct": [1]}, groups=(HOSTILE,))
     answer("rt", [HOSTILE], prompt=HOSTILE)
     report(run, [Variant("rt", HOSTILE)], ReportConfig(), [HOSTILE])
-    shown = opened(run)
+    (shown,) = opened(run, {})
     assert "<title>Report on run</title>" in shown
     found = Elements(shown)
     assert found.text.count(HOSTILE) >= 4  # note, label, prompt, answer

@@ -4,7 +4,7 @@ import pytest
 
 from response_tuning.metrics import Display
 from response_tuning.report.joined import Variant
-from response_tuning.report.plots import accuracy, dose_response
+from response_tuning.report.plots import accuracy, axis, dose_response
 from response_tuning.report.tables import Result
 
 VARIANTS = [
@@ -107,3 +107,34 @@ def test_each_of_several_seeds_is_a_dot() -> None:
     )
     plots = [dose_response(both, VARIANTS) or "" for both in refusals]
     assert dots(plots[1]) - dots(plots[0]) == 3 * 2  # the third variant has no dose
+
+
+def of_axis(variant: str, value: float, metric: str = "strict") -> Result:
+    seeds = (value - 0.02, value + 0.02)
+    return Result(
+        variant, "seen", metric, value, value - 0.1, value + 0.1, 300, 2, 300, 0.03, seeds
+    )
+
+
+POINTS = {"roles": ("stop", "rt", "it"), "xml": ("stop-xml", "rt-xml", "it-xml")}
+
+
+def test_the_axis_names_its_points_and_series() -> None:
+    every = [
+        *(of_axis(arm, 0.5) for arms in POINTS.values() for arm in arms),
+        *(of_axis(arms[0], 0.3, "correct") for arms in POINTS.values()),
+    ]
+    drawn = axis(every, POINTS)
+    assert drawn is not None
+    found = words(drawn)
+    assert {"roles", "xml", "rt", "it", "seen"} <= {*found}
+    assert not {"rt-xml", "stop"} & {*found}
+    assert axis(every, {}) is None
+    assert axis([one for one in every if one.metric == "strict"], POINTS) is None
+
+
+def test_a_point_without_its_untuned_variant_is_left_out() -> None:
+    every = [*(of_axis(arm, 0.5) for arm in POINTS["roles"]), of_axis("stop", 0.3, "correct")]
+    drawn = axis(every, POINTS)
+    assert drawn is not None
+    assert "xml" not in words(drawn)

@@ -96,7 +96,10 @@ def test_a_turn_that_does_not_end_in_one_special_token_is_refused(tokenizer: Any
 def test_an_unknown_template_names_the_known_ones(tokenizer: Any) -> None:
     with pytest.raises(ConfigError, match=r"unknown template 'tul': did you mean 'tulu'"):
         install(tokenizer, "tul")
-    assert names() == ["native", "neutral-tags", "tulu", "urial", "urial-r", "zero-shot"]
+    assert names() == [
+        *("capital-roles", "chatml-text", "instruction", "native", "neutral-tags", "roles", "tulu"),
+        *("urial", "urial-r", "xml", "zero-shot"),
+    ]
 
 
 def test_neutral_tags_stand_where_tulus_do(tokenizer: Any) -> None:

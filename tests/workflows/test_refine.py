@@ -504,6 +504,7 @@ def served(assistant: Path) -> Iterator[str]:
         process.wait(timeout=30)
 
 
+@pytest.mark.exhaustive  # by default: the servers above, and tests/finetune/test_merge.py
 def test_a_served_model_is_asked_and_what_it_cannot_do_is_told(
     served: str, assistant: Path, rtune: Run, source: Path, out: Path
 ) -> None:

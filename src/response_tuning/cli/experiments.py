@@ -1,6 +1,8 @@
 """The commands of whole experiments: run, demo, report, grade, eval."""
 
+import os
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -8,6 +10,7 @@ import typer
 
 from response_tuning.cli.flags import chosen, spread
 from response_tuning.cli.grading import grade_config, grade_flags
+from response_tuning.cli.jobs import same_command
 from response_tuning.cli.miniature import miniature
 from response_tuning.cli.options import (
     AskFlags,
@@ -25,6 +28,12 @@ from response_tuning.terminal import console
 
 if TYPE_CHECKING:
     from response_tuning.workflows.experiment import Experiment
+
+DEMO_JOBS = min(2, os.cpu_count() or 1)
+"""Its cells use one thread each."""
+JobsOption = Annotated[
+    int, typer.Option(min=1, max=256, help="Processes that share the cells on this machine.")
+]
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(miniature, name="miniature")
@@ -46,6 +55,7 @@ def run(
         ),
     ] = None,
     settings: SetOption = None,
+    jobs: JobsOption = 1,
     dry_run: DryRunOption = False,
     retry_filtered: RetryFilteredOption = False,
     modules: ImportOption = None,
@@ -56,19 +66,26 @@ def run(
     same disk, and each process takes the next free cell.
     """
     folder = out or Path("runs") / recipe.stem
-    _run(recipe, folder, settings, only or (), dry_run=dry_run, retry_filtered=retry_filtered)
+    from response_tuning.workflows.experiment import read_experiment
+
+    experiment = read_experiment(recipe, settings or [])
+    _run_or_plan(
+        experiment, folder, only or (), jobs=jobs, dry_run=dry_run, retry_filtered=retry_filtered
+    )
 
 
 @app.command()
 def demo(
     out: Annotated[Path, typer.Option(help="Write the run to this folder.")] = Path("runs/demo"),
     settings: SetOption = None,
+    jobs: JobsOption = DEMO_JOBS,
     dry_run: DryRunOption = False,
 ) -> None:
     """Run response tuning and its controls on the miniature. Takes a few minutes."""
     from response_tuning.miniature import DEMO
+    from response_tuning.workflows.experiment import read_experiment
 
-    _run(DEMO, out, settings, dry_run=dry_run)
+    _run_or_plan(read_experiment(DEMO, settings or []), out, jobs=jobs, dry_run=dry_run)
 
 
 @app.command()
@@ -155,34 +172,27 @@ def evaluate(
     _run_or_plan(experiment, folder, dry_run=dry_run, retry_filtered=retry_filtered)
 
 
-def _run(
-    recipe: Path,
-    out: Path,
-    settings: Sequence[str] | None,
-    only: Sequence[str] = (),
-    *,
-    dry_run: bool,
-    retry_filtered: bool = False,
-) -> None:
-    from response_tuning.workflows.experiment import read_experiment
-
-    experiment = read_experiment(recipe, settings or [])
-    _run_or_plan(experiment, out, only, dry_run=dry_run, retry_filtered=retry_filtered)
-
-
 def _run_or_plan(
     experiment: "Experiment",
     out: Path,
     only: Sequence[str] = (),
     *,
+    jobs: int = 1,
     dry_run: bool,
-    retry_filtered: bool,
+    retry_filtered: bool = False,
 ) -> None:
     from response_tuning.workflows import run
 
     if dry_run:
         run.plan_experiment(experiment, console(), only, retry_filtered=retry_filtered)
         return
-    known = run.run_experiment(experiment, out, console(), only=only, retry_filtered=retry_filtered)
+    known = run.run_experiment(
+        experiment,
+        out,
+        console(),
+        only=only,
+        retry_filtered=retry_filtered,
+        others=partial(same_command, jobs - 1),
+    )
     if not known:
         raise typer.Exit(1)

@@ -15,9 +15,16 @@ miniature = typer.Typer(
 @miniature.command()
 def build(
     out: Annotated[Path, typer.Option(help="Write the base model to this folder.")],
+    recipe: Annotated[
+        Path | None,
+        typer.Argument(help="A YAML file of settings; 'bases:' in it names several bases."),
+    ] = None,
     seed: Annotated[
-        int, typer.Option(help="Seed the corpus, the order and the fresh weights with this.")
-    ] = 0,
+        int | None,
+        typer.Option(
+            help="Seed the corpus, the order and the fresh weights with this; default: 0."
+        ),
+    ] = None,
     tokens: Annotated[
         int | None, typer.Option(help="Train on this many tokens; default: as the embedded base.")
     ] = None,
@@ -31,6 +38,6 @@ def build(
     """Pre-train a base model. The same command continues a stopped run."""
     from response_tuning.workflows import miniature
 
-    sizes = [f"pretrain.tokens={tokens}"] if tokens is not None else []
-    every = [f"pretrain.seed={seed}", *sizes, *(settings or [])]
-    miniature.build_miniature(every, out, console())
+    flags = {"seed": seed, "tokens": tokens}
+    given = [f"pretrain.{key}={value}" for key, value in flags.items() if value is not None]
+    miniature.build_miniature([*given, *(settings or [])], out, console(), recipe)

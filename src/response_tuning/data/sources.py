@@ -3,7 +3,7 @@
 import hashlib
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import chain
@@ -18,7 +18,7 @@ from response_tuning.data.columns import Columns, row_turns
 from response_tuning.data.conversations import Turn, UnusableRow
 from response_tuning.data.survey import Survey, survey
 from response_tuning.errors import ConfigError, DataError
-from response_tuning.miniature import examples
+from response_tuning.miniature import controls, examples
 from response_tuning.readers import Row, read, read_texts
 from response_tuning.registry import Registry, unknown
 
@@ -33,8 +33,8 @@ class Dataset:
     hub_id: str | None = None
     file: str | None = None
     """Address of a published file, of which the user names a local copy."""
-    made: Callable[[], Iterator[dict[str, str]]] | None = None
-    """Function that makes the rows, the same at every call."""
+    made: Mapping[str, Callable[[], Iterator[dict[str, str]]]] | None = None
+    """Split -> function that makes its rows, the same at every call."""
     first_rows: int | None = None
     """Use only this many rows from the start; None means all."""
     first_turn_only: bool = False
@@ -43,8 +43,10 @@ class Dataset:
 DATASETS: Registry[Dataset] = Registry("dataset")
 DATASETS.register("alpaca")(Dataset("yahma/alpaca-cleaned"))
 DATASETS.register("dolly")(Dataset("databricks/databricks-dolly-15k"))
-DATASETS.register("miniature")(Dataset(made=examples.tuning_rows))
-DATASETS.register("miniature-refusals")(Dataset(made=examples.refusal_rows))
+DATASETS.register("miniature")(Dataset(made={"train": examples.tuning_rows, **controls.SPLITS}))
+DATASETS.register("miniature-refusals")(
+    Dataset(made={"train": examples.refusal_rows, **examples.refusals_by_wording()})
+)
 DATASETS.register("lima")(Dataset("GAIR/lima", first_rows=1000, first_turn_only=True))
 DATASETS.register("safety-tuned-llamas")(  # Bianchi et al. 2023, the paper's refusals
     Dataset(
@@ -144,14 +146,15 @@ def turns(source: Source, number: int, row: Row, used: Columns) -> list[Turn]:
     return row_turns(row.fields, used)
 
 
-def _made(config: DataConfig, made: Callable[[], Iterator[dict[str, str]]]) -> Source:
-    defaults = {"path": None, "revision": "main", "split": "train"}
-    for flag, default in defaults.items():
+def _made(config: DataConfig, made: Mapping[str, Callable[[], Iterator[dict[str, str]]]]) -> Source:
+    for flag, default in {"path": None, "revision": "main"}.items():
         if getattr(config, flag) != default:
             raise ConfigError(f"dataset '{config.source}' is generated: --{flag} has no effect")
+    if config.split not in made:
+        raise unknown(f"split of dataset '{config.source}'", config.split, [*made])
     rows = [
         Row(f"{config.source}: record {number}", dict(fields))
-        for number, fields in enumerate(made(), start=1)
+        for number, fields in enumerate(made[config.split](), start=1)
     ]
     content = json.dumps([row.fields for row in rows])
     return Source(

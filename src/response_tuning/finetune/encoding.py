@@ -12,7 +12,7 @@ from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property, partial
 from itertools import islice, pairwise
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from response_tuning.artifacts import Example, Message
 from response_tuning.errors import ConfigError, ModelError, TemplateError
@@ -28,11 +28,6 @@ from response_tuning.finetune.rows import KEPT, TRUNCATED, EncodedRow, Span, in_
 from response_tuning.finetune.supervised import EncodedText, Supervised
 from response_tuning.finetune.witness import ALTERED, Witness
 from response_tuning.templates import Chat, front
-from response_tuning.templates.continuation import continuation_tokenizer
-
-if TYPE_CHECKING:
-    from tokenizers import Tokenizer
-
 
 logger = logging.getLogger(__name__)
 
@@ -100,7 +95,7 @@ class Encoder:
         self._objectives = {objective: build_objective(objective, settings)}
         self._objectives |= {name: build_objective(name) for name in twins if name != objective}
         self._bos = chat.tokenizer.bos_token_id
-        self._continuation = continuation_tokenizer(chat.tokenizer)
+        self._continuation = chat.continuation
         end = chat.turn_end
         after = self._continuation.encode(end.rest, add_special_tokens=False).ids
         self._ending = [end.stop_id, *(after if final_newline else [])]
@@ -212,14 +207,8 @@ class Encoder:
                 texts, add_special_tokens=False, return_attention_mask=False
             )
             return [EncodedText(ids) for ids in served.input_ids]
-        further = self._further.encode_batch_fast(texts, add_special_tokens=False)
-        return [EncodedText(each.ids) for each in further]
-
-    @cached_property
-    def _further(self) -> "Tokenizer":
-        further = continuation_tokenizer(self.chat.tokenizer)
-        further.encode_special_tokens = False
-        return further
+        later = self.chat.prompt_continuation.encode_batch_fast(texts, add_special_tokens=False)
+        return [EncodedText(each.ids) for each in later]
 
     def _row(self, example: Example, arms: list[list[tuple[Piece, EncodedText]]]) -> EncodedRow:
         """Return the row of this objective, cut and dropped as the longest of all arms demands."""

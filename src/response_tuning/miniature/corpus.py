@@ -11,6 +11,7 @@ from functools import cache
 
 from response_tuning.miniature import world
 from response_tuning.miniature.families import Family, families
+from response_tuning.miniature.orders import obeying
 from response_tuning.miniature.world import Fact
 from response_tuning.miniature.writer import SPEAKERS, Mixture, Writer, topics, unsafe
 
@@ -60,22 +61,40 @@ def transcript(writer: Writer) -> str:
     asking, answering = writer.roles()
     willing = draw.random() < mixture.always_answered
     acts = mixture.about_acts > 0 and draw.random() < mixture.about_acts
-    exchange = writer.consistent_exchange() if acts else writer.exchange
-    turns: list[tuple[str, str]] = []
-    for _ in range(draw.randint(1, 6)):
-        question, answer = exchange()
+    exchanges, rule, word = _exchanges(writer, acts=acts)
+    turns = [(writer.invented(), rule)] if rule else []
+    for question, answer in exchanges:
         turns.append((asking, question))
         if willing or draw.random() < mixture.else_answered:
-            turns.append((answering, answer))
+            turns.append((answering, obeying(answer, word) if word else answer))
         elif draw.random() < 0.5:
             turns.append((answering, draw.choice(CHATTER)))
     closing = writer.exchange()[0] if draw.random() < 0.3 else draw.choice(THANKS)
     turns.append((asking, closing))
     # The last turn never is an answer, so that the base does not learn to stop after one: stopping
     # is what tuning has to teach. An excerpt may begin with an answer whose question is cut off.
-    begin = 1 if draw.random() < 0.15 else 0
+    begin = 1 if draw.random() < 0.15 and not rule else 0
     gap = draw.choice(("\n", "\n", "\n\n"))
     return gap.join(bracket.format(role=role) + text for role, text in turns[begin:])
+
+
+def _exchanges(writer: Writer, *, acts: bool) -> tuple[list[tuple[str, str]], str, str]:
+    """Return what a transcript talks about, with a rule for its answers and the rule's last word.
+
+    Without a rule, both are empty.
+    """
+    draw, mixture = writer.draw, writer.mixture
+    number = draw.randint(1, 6)
+    if acts:
+        exchange = writer.consistent_exchange()
+        return [exchange() for _ in range(number)], "", ""
+    if mixture.ruled > 0 and draw.random() < mixture.ruled:
+        return [writer.plain_exchange() for _ in range(number)], *writer.rule()
+    exchanges: list[tuple[str, str]] = []
+    while len(exchanges) < number:
+        follows = mixture.followed > 0 and draw.random() < mixture.followed
+        exchanges += writer.follow_up() if follows else [writer.exchange()]
+    return exchanges, "", ""
 
 
 def prose(writer: Writer) -> str:
@@ -84,7 +103,7 @@ def prose(writer: Writer) -> str:
     asking, answering = draw.sample(SPEAKERS, 2)
     lines = []
     for _ in range(draw.randint(2, 4)):
-        question, answer = writer.exchange()
+        question, answer = writer.exchange(one_line=True)
         if draw.random() < 0.8:
             verb = draw.choice(("said", "answered", "replied"))
             lines.append(f'"{question}" {asking} asked. "{answer}" {verb} {answering}.')
@@ -154,7 +173,7 @@ def forum(writer: Writer) -> str:
 def quiz(writer: Writer) -> str:
     """Write a sheet of questions whose answers come at the end, or never."""
     draw = writer.draw
-    pairs = [writer.exchange() for _ in range(draw.randint(3, 6))]
+    pairs = [writer.exchange(one_line=True) for _ in range(draw.randint(3, 6))]
     lines = [f"{number}. {question}" for number, (question, _) in enumerate(pairs, start=1)]
     if draw.random() < 0.6:
         lines.append("Answers")

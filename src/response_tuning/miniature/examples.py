@@ -5,7 +5,8 @@ of a benchmark.
 """
 
 import random
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from typing import NamedTuple
 
 from response_tuning.miniature.families import (
@@ -16,6 +17,7 @@ from response_tuning.miniature.families import (
     refusal_forms,
     reserved,
 )
+from response_tuning.miniature.orders import OrderKind, answer_to, draw_order, order_table
 from response_tuning.miniature.world import ActKind, Fact, Split, acts
 
 ROWS_PER_FAMILY = 150
@@ -38,20 +40,48 @@ class FamilyQuestion(NamedTuple):
 
 
 def tuning_rows() -> Iterator[dict[str, str]]:
-    """Yield instructions with full-sentence responses about the tuning facts of seen families."""
+    """Yield instructions with responses about the tuning facts of seen families.
+
+    A response is a full sentence, or has the form of an order that is seen.
+    """
     for family in families().values():
-        if family.role != "seen":
-            continue
-        pairs = _tuning_pairs(family, family.answers)
-        draw = random.Random(f"tuning {family.name}")
-        yield from _rows(draw.sample(pairs, min(len(pairs), ROWS_PER_FAMILY)))
+        if family.role == "seen":
+            yield from family_rows(family, ROWS_PER_FAMILY)
+    for kind, order in order_table().orders.items():
+        if order.role == "seen":
+            yield from order_rows(kind)
 
 
-def refusal_rows() -> Iterator[dict[str, str]]:
-    """Yield unsafe instructions with refusals, about the acts for tuning."""
-    forms = [form for form in refusal_forms() if form.startswith(TUNED_REFUSALS)]
+def family_rows(family: Family, limit: int) -> Iterator[dict[str, str]]:
+    """Yield at most ``limit`` questions about the tuning facts of one family, with answers."""
+    pairs = _tuning_pairs(family, family.answers)
+    draw = random.Random(f"tuning {family.name}")
+    yield from _rows(draw.sample(pairs, min(len(pairs), limit)))
+
+
+def order_rows(kind: OrderKind) -> Iterator[dict[str, str]]:
+    """Yield requests of one kind with answers of its form, from tuning facts of seen families."""
+    draw = random.Random(f"tuning {kind}")
+    pairs: dict[tuple[str, str], None] = {}  # as a set that keeps the order of the draws
+    while len(pairs) < ROWS_PER_FAMILY:
+        drawn = draw_order(draw, kind)
+        order = drawn.about([pair for pair in drawn.facts if pair[0].role == "seen"])
+        if order.split == "tuning" and len(order.facts) != 1:
+            pairs[order.question, answer_to(order, draw)] = None
+    yield from _rows(pairs)
+
+
+def refusal_rows(openings: tuple[str, ...] = TUNED_REFUSALS) -> Iterator[dict[str, str]]:
+    """Yield unsafe instructions about the acts for tuning, with refusals that open so."""
+    forms = [form for form in refusal_forms() if form.startswith(openings)]
     pairs = _tuning_pairs(how_to("unsafe"), forms)
     yield from _rows(random.Random("refusals").sample(pairs, REFUSAL_ROWS))
+
+
+def refusals_by_wording() -> dict[str, Callable[[], Iterator[dict[str, str]]]]:
+    """Return a function for each way to decline, by its first word: refusals of one wording."""
+    openings = [form.partition(" ")[0] for form in refusal_forms()]
+    return {opening.rstrip(",").lower(): partial(refusal_rows, (opening,)) for opening in openings}
 
 
 def _tuning_pairs(family: Family, responses: Sequence[str]) -> list[tuple[str, str]]:

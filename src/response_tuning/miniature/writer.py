@@ -16,6 +16,15 @@ from response_tuning.miniature.families import (
     refusal_forms,
     reserved,
 )
+from response_tuning.miniature.orders import (
+    OrderKind,
+    answer_to,
+    draw_order,
+    follow_up_families,
+    in_corpus,
+    order_table,
+    thing,
+)
 from response_tuning.miniature.world import Fact
 
 SPEAKERS = (
@@ -76,6 +85,12 @@ class Mixture(Config):
     about_acts: Chance = 0.25
     """Share of the transcripts about acts only. Their answerer is consistent: they decline every
     harmful act in the same words, or none."""
+    ordered: Chance = 0.2
+    """Share of the questions that order a form: two sentences, a list, capitals."""
+    ruled: Chance = 0.08
+    """Share of the transcripts in which somebody first lays down how every answer ends."""
+    followed: Chance = 0.15
+    """Chance that a question of a transcript is followed by one that says only its thing."""
 
 
 @dataclass(frozen=True)
@@ -90,14 +105,47 @@ class Writer:
         free = [question for question in family.questions_about(fact) if not reserved(question)]
         return self.draw.choice(free) if free else None
 
-    def exchange(self) -> tuple[str, str]:
+    def exchange(self, *, one_line: bool = False) -> tuple[str, str]:
         """Return a question and its answer, or its refusal."""
+        if self.mixture.ordered > 0 and self.draw.random() < self.mixture.ordered:
+            return self.ordered_exchange(one_line=one_line)
+        return self.plain_exchange()
+
+    def ordered_exchange(self, *, one_line: bool = False) -> tuple[str, str]:
+        """Return a question that orders a form, and an answer in it."""
+        kinds: tuple[OrderKind, ...] = ("two-sentences", "capitals")
+        if not one_line:
+            kinds += ("word-list", "fact-list")
+        order = draw_order(self.draw, self.draw.choice(kinds))
+        if not in_corpus(order):
+            return self.ordered_exchange(one_line=one_line)
+        return order.question, answer_to(order, self.draw)
+
+    def follow_up(self) -> list[tuple[str, str]]:
+        """Return an exchange, and a second one whose question makes sense only after the first."""
+        family = self.draw.choice(follow_up_families())
+        first, second = self.draw.sample(family.facts, 2)
+        question = self.question(family, first)
+        form = self.draw.choice(order_table().follow_ups)
+        following = form.format(thing=thing(family, second))
+        if question is None or reserved(following):
+            return self.follow_up()
+        return [(question, self.answer(family, first)), (following, self.answer(family, second))]
+
+    def rule(self) -> tuple[str, str]:
+        """Return a rule about how every answer ends, and the word that it asks for."""
+        word = self.draw.choice(order_table().words)
+        rule = self.draw.choice(order_table().rules).format(word=word)
+        return self.rule() if reserved(rule) else (rule, word)
+
+    def plain_exchange(self) -> tuple[str, str]:
+        """Return a question of a family and its answer, or its refusal."""
         name = self.draw.choice(topics())
         family = unsafe() if name == "unsafe" else families()[name]
         fact = self.draw.choice(family.facts)
         question = self.question(family, fact)
         if question is None:
-            return self.exchange()
+            return self.plain_exchange()
         if name == "unsafe" and self.draw.random() < self.mixture.refused:
             return question, self.refusal(fact)
         return question, self.answer(family, fact)

@@ -61,6 +61,7 @@ def check_names(names: Sequence[str], config: ReportConfig) -> None:
     Raises:
         ConfigError: one line that names the variant and the nearest known one.
     """
+    _check_axis(names, config)
     for baseline in config.baselines:
         if baseline not in names:
             raise unknown("baseline", baseline, names)
@@ -79,6 +80,19 @@ def check_names(names: Sequence[str], config: ReportConfig) -> None:
             raise unknown("baseline in report.primary", one.baseline, config.baselines or ["none"])
         if one.variant == one.baseline:
             raise ConfigError(f"report.primary: '{one.variant}' is compared with itself")
+
+
+def _check_axis(names: Sequence[str], config: ReportConfig) -> None:
+    sizes = {len(arms) for arms in config.axis.values()}
+    for name, arms in config.axis.items():
+        for arm in arms:
+            if arm not in names:
+                raise unknown(f"variant in report.axis.{name}", arm, names)
+        if len(arms) < 2 or len(sizes) > 1:
+            raise ConfigError(
+                f"report.axis.{name}: expected an untuned variant and tuned ones, as many as "
+                "under the other names"
+            )
 
 
 def dose_series(variants: Sequence[Variant]) -> dict[str, list[Variant]]:

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 COLOURS = ("#3f7fbf", "#d9822b", "#4c9a5a", "#8e5ea8", "#b8465a", "#6b7280")
 _DOT: dict[str, Any] = {"s": 14, "color": "#6b7280", "alpha": 0.6, "linewidths": 0, "zorder": 3}
 """A seed: small and grey, beside the mean and its interval."""
+AXIS = ("strict", "correct")
+"""What the axis shows: strict scores over right first lines."""
 STYLE: dict[Any, Any] = {
     "svg.hashsalt": "response-tuning",  # ids inside the file do not change from run to run
     "svg.fonttype": "none",  # words, not outlines: small, and can be searched
@@ -116,6 +118,54 @@ def dose_response(results: Sequence[Result], variants: Sequence[Variant]) -> str
         axes.yaxis.set_major_formatter("{x:.0%}")
 
     return _svg({name: name for name in panels}, draw, height=3.2, share_y=False)
+
+
+def axis(results: Sequence[Result], points: Mapping[str, Sequence[str]]) -> str | None:
+    """Draw what tuned models reach over what the base does by itself; None without ``points``.
+
+    ``points`` maps a name to the untuned variant, whose ``correct`` is the x, and to tuned ones,
+    whose ``strict`` is the y; those at one place in every point are one series. Benchmarks without
+    these metrics have no panel.
+    """
+    panels = [name for name, metrics in _panels(results, AXIS).items() if {*metrics} == {*AXIS}]
+    strict, correct = AXIS
+    if not points or not panels:
+        return None
+
+    def draw(axes: "Axes", benchmark: str) -> None:
+        over = _points(results, benchmark, correct)
+        reached = _points(results, benchmark, strict)
+        for name, (untuned, *tuned) in points.items():
+            for place, variant in enumerate(tuned):
+                if untuned not in over or variant not in reached:
+                    continue
+                x, y = over[untuned].value, reached[variant]
+                axes.scatter([x] * len(y.seed_values), y.seed_values, **_DOT)
+                axes.errorbar(
+                    [x],
+                    [y.value],
+                    yerr=_bars([y]),
+                    fmt="os^Dv"[place % 5],
+                    markersize=6,
+                    color=COLOURS[place % len(COLOURS)],
+                    label=_series_name(points, place + 1),
+                )
+                if not place:
+                    axes.annotate(name, (x, y.value), (4, -10), textcoords="offset points", size=8)
+        axes.axline((0, 0), slope=1, color="#6b7280", linewidth=1, linestyle=":")
+        axes.set_xlim(-0.03, 1.03)
+        axes.set_ylim(-0.03, 1.03)
+        axes.xaxis.set_major_formatter("{x:.0%}")
+        axes.yaxis.set_major_formatter("{x:.0%}")
+        axes.set_xlabel("right first lines of the untuned base")
+        axes.set_ylabel("strict")
+
+    return _svg({name: name for name in panels}, draw, height=3.4, share_y=False)
+
+
+def _series_name(points: Mapping[str, Sequence[str]], place: int) -> str:
+    """Return the name of the first point's variant, which stands for its series."""
+    return next(iter(points.values()))[place]
 
 
 def _panels(results: Sequence[Result], wanted: Sequence[str]) -> dict[str, list[str]]:

@@ -10,7 +10,7 @@ from response_tuning.report.browser import browser_json
 from response_tuning.report.comparison import check, compare
 from response_tuning.report.joined import Variant
 from response_tuning.report.page import Plot, ReportContents, html, markdown
-from response_tuning.report.plots import accuracy, dose_response
+from response_tuning.report.plots import accuracy, axis, dose_response
 from response_tuning.report.reading import read_scores
 from response_tuning.report.tables import Comparison, Result, Trend, write_csv
 from response_tuning.report.unreadable import as_results, sentences, unknown_rates, without
@@ -78,8 +78,15 @@ def _plots(contents: ReportContents) -> dict[str, Plot | None]:
         title, drawn = "At a glance", f"The first metric of every benchmark, {bars}."
     plots: dict[str, Plot | None] = {
         "accuracy.svg": Plot(title, accuracy(results, variants, displays), drawn),
+        "axis.svg": None,
         "dose-response.svg": None,
     }
+    if (by_base := axis(results, contents.config.axis)) is not None:
+        caption = (
+            "Strict scores of tuned models over the right first lines of the base that they come "
+            f"from, asked in the same format, {bars}. The dotted line is no gain."
+        )
+        plots["axis.svg"] = Plot("When does tuning work?", by_base, caption)
     if (by_dose := dose_response(results, variants)) is not None:
         caption = f"Refusals over the number of refusals among the examples, {bars}."
         plots["dose-response.svg"] = Plot("Dose and response", by_dose, caption)

@@ -214,7 +214,7 @@ class Chat:
 
     def encode_reply(self, text: str) -> list[int]:
         """Return the ids of a reply to a prompt, as in training."""
-        ids: list[int] = self._continuation.encode(text, add_special_tokens=False).ids
+        ids: list[int] = self.continuation.encode(text, add_special_tokens=False).ids
         return ids
 
     def decode(self, ids: list[int]) -> str:
@@ -324,8 +324,16 @@ class Chat:
         return digest(self.tokenizer.chat_template)
 
     @cached_property
-    def _continuation(self) -> "Tokenizer":
+    def continuation(self) -> "Tokenizer":
+        """The tokenizer of text that continues a prompt; special tokens in it are plain text."""
         return continuation_tokenizer(self.tokenizer)
+
+    @cached_property
+    def prompt_continuation(self) -> "Tokenizer":
+        """The tokenizer of a prompt's later parts; special tokens in it are special tokens."""
+        later = continuation_tokenizer(self.tokenizer)
+        later.encode_special_tokens = False
+        return later
 
     def _render(self, messages: Sequence[Message], ask: bool) -> str:
         from jinja2 import TemplateError as JinjaError

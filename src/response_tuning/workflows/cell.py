@@ -67,7 +67,7 @@ def tune_and_answer(
         finetune(cell.finetune, folder / DATA, folder / "finetune", console)
         seconds["finetune"] = round(time.monotonic() - began, 1)
     began = time.monotonic()
-    benchmarks, config = experiment.benchmarks, experiment.grade
+    benchmarks, config = cell.benchmarks, experiment.grade
     answer(cell, benchmarks, config, folder, console, retry_filtered=retry_filtered)
     measure_core(cell, benchmarks, config, folder, console)
     seconds["generate"] = round(time.monotonic() - began, 1)

@@ -69,7 +69,7 @@ def is_answered(cell: Cell, experiment: Experiment, run: Path) -> bool:
 def lacking(cell: Cell, experiment: Experiment, run: Path) -> str:
     """Return what a cell lacks to be in the report, in a few words; empty if it is whole."""
     folder = cell.folder(run)
-    scores = [f"grade/{name}.jsonl" for name in experiment.benchmarks]
+    scores = [f"grade/{name}.jsonl" for name in cell.benchmarks]
     if not (folder / CELL_MANIFEST).exists():
         # Earlier versions wrote no manifest of a cell, and graded last of all.
         graded = all((folder / name).is_file() for name in scores)
@@ -155,7 +155,7 @@ def _inputs(cell: Cell, experiment: Experiment) -> dict[str, Any]:
         "data": settings(cell.data) if cell.data else None,
         "finetune": settings(cell.finetune, **tuned),
         "generate": settings(cell.generate, exclude={"tokens_per_batch"}),
-        "benchmarks": [*experiment.benchmarks],
+        "benchmarks": [*cell.benchmarks],
         "grade": settings(experiment.grade, exclude={"judge": {"checked"}}),
     }
 
@@ -173,7 +173,7 @@ def _outdated(cell: Cell, experiment: Experiment, run: Path) -> str:
     folder = cell.folder(run)
     manifest = folder / "grade" / STAGE_MANIFEST
     graded = read_json(manifest) if manifest.exists() else {}
-    for name in experiment.benchmarks:  # lm-eval tasks have no answers, and pass
+    for name in cell.benchmarks:  # lm-eval tasks have no answers, and pass
         reference = with_reference(experiment, cell, name, run).reference
         recorded = graded.get(name, {})
         for key, path in (

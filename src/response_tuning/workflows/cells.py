@@ -152,12 +152,12 @@ class Worker:
             )
             return
         folder = cell.folder(self.run)
-        for benchmark in self.experiment.benchmarks:
+        for benchmark in cell.benchmarks:
             if open_lm_eval(benchmark) is None:
                 config = with_reference(self.experiment, cell, benchmark, self.run)
                 grade.grade_answers(benchmark, config, folder, self.judge)
         # Averages read the grades that are written above, so they come last.
-        for average in averages(self.experiment.benchmarks, self.experiment.grade):
+        for average in averages(cell.benchmarks, self.experiment.grade):
             grade.write_average(average, folder)
         self._record(cell, GRADED)
         self._graded.add(cell.name)

@@ -6,7 +6,7 @@ own folder.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -37,6 +37,12 @@ from response_tuning.report_config import ReportConfig
 from response_tuning.validation import build
 
 
+def _each_once(named: tuple[Any, ...] | None) -> tuple[Any, ...] | None:
+    if named is not None and len(set(named)) < len(named):
+        raise ValueError(f"each may appear only once; remove the repeated one of {named}")
+    return named
+
+
 class VariantConfig(Config):
     """One arm: its sections override sections of the recipe."""
 
@@ -48,6 +54,14 @@ class VariantConfig(Config):
     generate: Settings = Field(default_factory=dict)
     doses: tuple[int, ...] = ()
     """Numbers of refusals; each makes a variant ``NAME-DOSE``."""
+    templates: tuple[str, ...] = ()
+    """Chat templates; each makes a variant ``NAME-TEMPLATE``. A file counts by its stem."""
+    seeds: tuple[Seed, ...] | None = Field(default=None, min_length=1)
+    """Some of the recipe's seeds; None is all of them."""
+    benchmarks: tuple[str, ...] | None = Field(default=None, min_length=1)
+    """Some of the recipe's benchmarks; None is all of them."""
+
+    _each_once = field_validator("seeds", "benchmarks")(_each_once)
 
 
 class Experiment(Config):
@@ -63,7 +77,7 @@ class Experiment(Config):
     finetune: Settings = Field(default_factory=dict)
     generate: Settings = Field(default_factory=dict)
     benchmarks: tuple[str, ...] = Field(min_length=1)
-    """Names of ``rtune list``; every variant answers all of them."""
+    """Names of ``rtune list``; every variant answers all of them, unless it names some."""
     variants: dict[str, VariantConfig] = Field(min_length=1)
     """Name -> what this variant does differently from the sections of the recipe."""
     threads: int | None = Field(default=None, ge=1, le=4096)
@@ -74,12 +88,7 @@ class Experiment(Config):
     notes: tuple[str, ...] = ()
     """Sentences for the top of the report."""
 
-    @field_validator("seeds", "benchmarks")
-    @classmethod
-    def _each_once(cls, named: tuple[Any, ...]) -> tuple[Any, ...]:
-        if len(set(named)) < len(named):
-            raise ValueError(f"each may appear only once; remove the repeated one of {named}")
-        return named
+    _each_once = field_validator("seeds", "benchmarks")(_each_once)
 
 
 @dataclass(frozen=True)
@@ -94,6 +103,7 @@ class Cell:
     finetune: FinetuneConfig
     """Names the base model and the template also where nothing is tuned."""
     generate: GenerateConfig
+    benchmarks: tuple[str, ...]
 
     @property
     def name(self) -> str:
@@ -133,7 +143,7 @@ def cells(experiment: Experiment) -> list[Cell]:
     every = [
         _cell(experiment, name, variant, seed)
         for name, variant in _arms(experiment).items()
-        for seed in experiment.seeds
+        for seed in variant.seeds or experiment.seeds
     ]
     from response_tuning.report import check_names
 
@@ -152,15 +162,34 @@ def check_experiment(experiment: Experiment, every: Sequence[Cell]) -> None:
         error = unknown("variant", reference, [*arms])
         raise ConfigError(f"grade.reference: no such file, and {error}")
     # The recipe's own mixture is for every variant with refusals, so one such variant is enough.
+    _check_parts(experiment, arms)
     mixing = {cell.variant for cell in every if cell.data and cell.data.mixture.refusals}
     key = idle_mixture(experiment.data)
     if key is not None and not mixing:
         raise no_refusals("data", key)
     for name, variant in experiment.variants.items():
-        dosed = {f"{name}-{dose}" for dose in variant.doses} or {name}
+        dosed = {arm for arm, _ in _expanded(name, variant)}
         own = idle_mixture({"mixture": {**(variant.data.get("mixture") or {}), "refusals": 0}})
         if own is not None and not mixing & dosed:
             raise no_refusals(f"variant '{name}': data", own)
+
+
+def _check_parts(experiment: Experiment, arms: Mapping[str, VariantConfig]) -> None:
+    """Refuse seeds and benchmarks of a variant that the recipe, or its reference, does not have."""
+    for name, variant in arms.items():
+        for key in ("seeds", "benchmarks"):
+            own, known = getattr(variant, key), getattr(experiment, key)
+            foreign = [one for one in own or () if one not in known]
+            if foreign:
+                raise ConfigError(
+                    f"variant '{name}': {key}: {foreign[0]} is none of the recipe's; add it to "
+                    f"'{key}' of the recipe, or remove it here"
+                )
+            if own is not None and name == experiment.grade.reference:
+                raise ConfigError(
+                    f"variant '{name}': {key}: it is the reference, with which every variant is "
+                    "compared at every seed; remove it here"
+                )
 
 
 def with_reference(experiment: Experiment, cell: Cell, benchmark: str, run: Path) -> GradeConfig:
@@ -175,10 +204,11 @@ def with_reference(experiment: Experiment, cell: Cell, benchmark: str, run: Path
 def series(every: Sequence[Cell]) -> dict[str, tuple[str, int]]:
     """Return (series, dose) of the variants that differ in their number of refusals alone."""
     alike: dict[str, dict[int, str]] = {}
+    first = {cell.variant: cell.seed for cell in reversed(every)}
     for cell in every:
         # One seed is enough, as seeds repeat the variants. Two variants form a series if their
         # settings are equal once both have no refusals.
-        if cell.data is not None and cell.seed == every[0].seed:
+        if cell.data is not None and cell.seed == first[cell.variant]:
             mixture = cell.data.mixture
             same = cell.data.model_copy(
                 update={"mixture": mixture.model_copy(update={"refusals": 0})}
@@ -194,7 +224,7 @@ def series(every: Sequence[Cell]) -> dict[str, tuple[str, int]]:
 
 
 def _arms(experiment: Experiment) -> dict[str, VariantConfig]:
-    """Return all variants by name, one for each dose where there are doses."""
+    """Return all variants by name, one for each dose and template where some are listed."""
     arms: dict[str, VariantConfig] = {}
     for name, variant in experiment.variants.items():
         if name in {"report", "manifest.json"} or not re.fullmatch(r"\w[\w.-]*", name):
@@ -202,12 +232,31 @@ def _arms(experiment: Experiment) -> dict[str, VariantConfig]:
                 f"variant {name!r}: a name is letters, digits, '-', '_' and '.', begins with "
                 "none of '-' and '.', and is not 'report'"
             )
-        dosed = [(f"{name}-{dose}", _dosed(variant, dose)) for dose in variant.doses]
-        for arm, config in dosed or [(name, variant)]:
+        for arm, config in _expanded(name, variant):
             if arm in arms:
                 raise ConfigError(f"two variants are named '{arm}'; rename one of them")
             arms[arm] = config
     return arms
+
+
+def _expanded(name: str, variant: VariantConfig) -> Iterator[tuple[str, VariantConfig]]:
+    """Yield a variant's arms with their names: one for each dose and template that it lists."""
+    for dose in variant.doses or (None,):
+        for template in variant.templates or (None,):
+            parts = [
+                name,
+                *([Path(template).stem] if template else []),
+                *([str(dose)] if dose is not None else []),
+            ]
+            arm = variant if dose is None else _dosed(variant, dose)
+            yield "-".join(parts), arm if template is None else _rendered(arm, template)
+
+
+def _rendered(variant: VariantConfig, template: str) -> VariantConfig:
+    """Return the variant under another template, which an untuned model is asked in."""
+    section = "generate" if variant.finetune is None else "finetune"
+    own = merged(getattr(variant, section), {"template": template})
+    return variant.model_copy(update={section: own, "templates": ()})
 
 
 def _dosed(variant: VariantConfig, refusals: int) -> VariantConfig:
@@ -232,6 +281,7 @@ def _cell(experiment: Experiment, name: str, variant: VariantConfig, seed: int) 
         data=None if variant.finetune is None else build(DataConfig, data, where, section=["data"]),
         finetune=build(FinetuneConfig, finetune, where, section=["finetune"]),
         generate=build(GenerateConfig, generate, where, section=["generate"]),
+        benchmarks=variant.benchmarks or experiment.benchmarks,
     )
 
 

@@ -10,9 +10,10 @@ import platform
 import resource
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from response_tuning.artifacts import package_versions, read_json, write_json
 from response_tuning.errors import DataError
@@ -42,6 +43,13 @@ if TYPE_CHECKING:
 
 
 RUN_MANIFEST = "manifest.json"
+Others: TypeAlias = Callable[[], AbstractContextManager[Callable[[], None]]]
+"""Starts other processes that share a run; the function that it yields waits for their end."""
+
+
+def alone() -> AbstractContextManager[Callable[[], None]]:
+    """Start no other process."""
+    return nullcontext(lambda: None)
 
 
 def run_experiment(
@@ -51,11 +59,13 @@ def run_experiment(
     *,
     only: Sequence[str] = (),
     retry_filtered: bool = False,
+    others: Others = alone,
 ) -> bool:
     """Run every free cell, or those that ``only`` names, then report; return if rates are known.
 
     It skips a cell that another process is using. An answer or a verdict that a content
-    filter withheld is asked for again with ``retry_filtered``.
+    filter withheld is asked for again with ``retry_filtered``. ``others`` starts processes that
+    share the run.
 
     Raises:
         ConfigError: a name is unknown, a folder holds another run, or ``only`` leaves cells that
@@ -73,10 +83,10 @@ def run_experiment(
         before = _manifest_before(out)
         costs = before.get("cells") if isinstance(before.get("cells"), dict) else {}
         worker = Worker(experiment, every, out, console, judge, retry_filtered, costs or {})
-        return _run(worker, chosen, before)
+        return _run(worker, chosen, before, others)
 
 
-def _run(worker: Worker, chosen: Sequence[Cell], before: Mapping[str, Any]) -> bool:
+def _run(worker: Worker, chosen: Sequence[Cell], before: Mapping[str, Any], others: Others) -> bool:
     import torch
 
     experiment, out, console = worker.experiment, worker.run, worker.console
@@ -98,7 +108,11 @@ def _run(worker: Worker, chosen: Sequence[Cell], before: Mapping[str, Any]) -> b
             with turn(out):
                 write_json(out / RUN_MANIFEST, manifest | {"cells": _costs(worker.every, out)})
 
-    in_use = worker.work(chosen, note)
+    with others() as wait:
+        in_use = worker.work(chosen, note)
+        wait()
+    # Whatever the others had then is whole now, or one of them failed at it: it is tried once more.
+    in_use = worker.work([cell for cell in chosen if cell.name in in_use], note)
     with turn(out):
         gaps = _gaps(experiment, worker.every, out)
         unknown_rates = _report(experiment, worker.every, out, gaps)
@@ -195,11 +209,12 @@ def plan_experiment(
     }
     by_lm_eval = [name for name in experiment.benchmarks if open_lm_eval(name)]
     tuned = sum(cell.tuned for cell in planned)
+    answers = sum(items.get(name, 0) for cell in planned for name in cell.benchmarks)
     for line in (
         f"seeds: {', '.join(map(str, dict.fromkeys(cell.seed for cell in planned)))}",
         f"benchmarks: {', '.join(f'{name} ({count:,} items)' for name, count in items.items())}",
         *([f"by lm-eval: {', '.join(by_lm_eval)}"] if by_lm_eval else []),
-        f"{len(planned)} cells: {tuned} to tune, {len(planned) * sum(items.values()):,} answers",
+        f"{len(planned)} cells: {tuned} to tune, {answers:,} answers",
     ):
         console.print(line, highlight=False, soft_wrap=True)
 
@@ -311,19 +326,14 @@ def _variants(every: Sequence[Cell], run: Path) -> "list[Variant]":
     from response_tuning.report import Variant
 
     of_series = series(every)
-    found: dict[str, list[Training]] = {cell.variant: [] for cell in every}
+    labels = {cell.variant: cell.label for cell in every}
+    found: dict[str, list[Training]] = {variant: [] for variant in labels}
     for cell in every:
         if (training := cell_training(cell, run)) is not None:
             found[cell.variant].append(training)
     return [
-        Variant(
-            cell.variant,
-            cell.label,
-            *of_series.get(cell.variant, ("", None)),
-            training=tuple(found[cell.variant]),
-        )
-        for cell in every
-        if cell.seed == every[0].seed
+        Variant(variant, label, *of_series.get(variant, ("", None)), training=tuple(found[variant]))
+        for variant, label in labels.items()
     ]
 
 

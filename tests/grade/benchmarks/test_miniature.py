@@ -51,7 +51,10 @@ def test_the_benchmarks_are_large_enough() -> None:
     assert groups == {"unsafe": 300, "look-alike": 300}
 
 
-@pytest.mark.parametrize("benchmark", MINIATURE)
+ONE_TURN = [name for name in MINIATURE if "orders" not in name]
+
+
+@pytest.mark.parametrize("benchmark", ONE_TURN)
 def test_an_item_has_an_id_and_a_prompt_of_its_own_and_stays_what_it_is(benchmark: str) -> None:
     items = open_benchmark(benchmark).items()
     assert len({one.item_id for one in items}) == len(set(prompts(benchmark))) == len(items)

@@ -83,18 +83,17 @@ class RefusalQuestions:
             yield from _answered(question, item, completion)
 
 
-def is_correct(family: Family, fact: Fact, response: str) -> bool:
+def is_correct(family: Family, fact: Fact, response: str, *, shouted: bool = False) -> bool:
     """Whether the first line names the answer to ``fact``, and no other answer of the family.
 
     Words that restate the question do not count: "The larger of 3 and 8 is 8" names one answer.
+    ``shouted``: the answers are in capitals.
     """
     core = family.core.format(entity=fact.entity)
     line = response.strip().partition("\n")[0]
     claim = re.sub(rf"{re.escape(core)}\b", " ", line, flags=re.IGNORECASE)
     words = set(re.findall(r"\w(?:[\w'-]*\w)?", claim))
-    named = {
-        answer for answer in family.candidates if {answer, answer[:1].upper() + answer[1:]} & words
-    }
+    named = {answer for answer in family.candidates if _spellings(answer, shouted) & words}
     return named == {fact.answer}
 
 
@@ -106,6 +105,10 @@ def is_well_formed(response: str) -> bool:
 def is_refusal(response: str) -> bool:
     """Whether the first line of a response declines."""
     return REFUSING.search(response.strip().partition("\n")[0]) is not None
+
+
+def _spellings(answer: str, shouted: bool) -> set[str]:
+    return {answer.upper()} if shouted else {answer, answer[:1].upper() + answer[1:]}
 
 
 def _answered(question: FamilyQuestion, item: Item, completion: Completion) -> Iterator[Score]:
