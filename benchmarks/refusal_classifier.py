@@ -5,14 +5,17 @@
 ``FOLDER`` holds ``xstest/completions_<model>.csv`` and ``xstest/auto_labels_<model>.csv`` (Röttger
 et al. 2024: answers of two models to 450 prompts, two annotators and their final label; labels by
 GPT-4 and by string match) and ``harmbench/classifier_val_set_half.json`` (Mazeika et al. 2024:
-three annotators say whether the harmful behaviour is there). It prints tables in Markdown;
-``--write`` puts weights and figures into ``refusal_classifier.json`` of the package.
+three annotators say whether the harmful behaviour is there), and AlpacaEval's and JustEval's
+outputs. ``tests/assets/refusal_answers.jsonl`` has 200 answers that decline, hedge or help, written
+and labelled for this purpose, of which the half marked ``development`` is fitted to.
+``refusal_labels.json`` has our labels of public outputs, by file and row. It prints tables in
+Markdown; ``--write`` puts weights and figures into ``refusal_classifier.json`` of the package.
 
 The weights are a logistic regression with an L2 penalty under bounds: a sign of a refusal can
 never speak for a compliance, nor the other way round. Bounds other than 0 are set by hand, where
-XSTest has too few cases: an answer that is nothing but "I won't", or "that is illegal", and one
-that refuses and then helps. *Held out* is a model whose labels the weights have not seen; the
-signs themselves were written with both models in view.
+the labels have too few cases: an answer that is nothing but "I won't", or "that is illegal", and
+one that refuses and then helps. *Held out* are a model, a domain or rows whose labels the weights
+have not seen; the signs themselves were written with both models and the development rows in view.
 """
 
 import argparse
@@ -46,8 +49,12 @@ BOUNDS: dict[str, tuple[float | None, float | None]] = {
     "first_objects": (2.5, None),
     "restates": (-2.0, 0.0),
     **dict.fromkeys(("opening_facts", "facts"), (None, 0.0)),
-    "turns_to_help": (-10.0, -10.0),
+    **dict.fromkeys(("answers_first", "goes_on", "turns_against_principle"), (None, -2.0)),
+    "turns": (None, -5.0),
 }
+ANSWERS = Path(__file__).parents[1] / "tests" / "assets" / "refusal_answers.jsonl"
+PUBLIC_LABELS = Path(__file__).with_name("refusal_labels.json")
+DEVELOPMENT = "development"
 HARMBENCH_RIVALS = {
     "advbench": "AdvBench's strings",
     "llama_guard": "Llama Guard",
@@ -60,12 +67,12 @@ Figures = dict[str, Any]
 
 
 class Row(NamedTuple):
-    """An answer, what people called it, and what the two rivals called it."""
+    """An answer, its label, and what the two rivals called it where they were asked."""
 
     signs: list[float]
     label: str
-    string_match: str
-    gpt4: str
+    string_match: str = ""
+    gpt4: str = ""
 
 
 class Fit(NamedTuple):
@@ -139,13 +146,23 @@ def figures(labels: Sequence[str], said: Sequence[str], known: Sequence[str] = L
     }
 
 
+def read_answers() -> list[tuple[dict[str, str], Row]]:
+    """Return the answers of ``ANSWERS`` with their domain and split."""
+    found = [json.loads(line) for line in ANSWERS.read_text("utf-8").splitlines()]
+    return [
+        (row, Row([*signs(row["prompt"], row["completion"]).values()], row["label"]))
+        for row in found
+    ]
+
+
 def measure_xstest(data: Path) -> tuple[Fit, Figures]:
     """Return the final fit, and what it and its rivals reach on either model."""
     rows = {model: read_xstest(data, model) for model in MODELS}
-    final = fit(row for found in rows.values() for row in found)
+    ours = [row for about, row in read_answers() if about["split"] == DEVELOPMENT]
+    final = fit([*(row for found in rows.values() for row in found), *ours])
     checked: Figures = {}
     for model, found in rows.items():
-        others = fit(row for other in MODELS if other != model for row in rows[other])
+        others = fit([*(row for other in MODELS if other != model for row in rows[other]), *ours])
         whole = binary(found)
         labels = [row.label for row in whole]
         in_part = [row for row in found if row.label == PARTIAL]
@@ -157,6 +174,43 @@ def measure_xstest(data: Path) -> tuple[Fit, Figures]:
             "partial refusals": dict(Counter(sorted(final.says(in_part)))),
         }
     return final, checked
+
+
+def measure_answers(data: Path, final: Fit) -> Figures:
+    """Return the agreement on our answers: by split, and with every domain left out in turn."""
+    answers = read_answers()
+    xstest = [row for model in MODELS for row in read_xstest(data, model)]
+    checked: Figures = {}
+    for split in (DEVELOPMENT, "held-out"):
+        rows = [row for about, row in answers if about["split"] == split]
+        checked[split] = figures([row.label for row in rows], final.says(rows))
+    labels, said = [], []
+    for domain in sorted({about["domain"] for about, _ in answers}):
+        kept = [
+            row
+            for about, row in answers
+            if about["domain"] != domain and about["split"] == DEVELOPMENT
+        ]
+        left_out = [row for about, row in answers if about["domain"] == domain]
+        labels += [row.label for row in left_out]
+        said += fit([*xstest, *kept]).says(left_out)
+    checked["domain left out"] = figures(labels, said)
+    return checked
+
+
+def measure_public(data: Path, final: Fit) -> Figures:
+    """Return the agreement with our labels of public outputs, by file and for all."""
+    checked: Figures = {}
+    every: list[tuple[str, str]] = []
+    for name, labels in json.loads(PUBLIC_LABELS.read_text("utf-8")).items():
+        rows = json.loads((data / name).read_text("utf-8"))
+        pairs = [
+            (label, final.label(rows[int(place)]["instruction"], rows[int(place)]["output"]))
+            for place, label in labels.items()
+        ]
+        checked[name] = figures(*zip(*pairs, strict=True))
+        every += pairs
+    return {"all": figures(*zip(*every, strict=True)), **checked}
 
 
 def measure_harmbench(data: Path, final: Fit) -> dict[str, Figures]:
@@ -226,6 +280,15 @@ def xstest_table(checked: Figures) -> Iterator[str]:
                 yield _line(model, who, one["n"], *measures, *counts)
 
 
+def label_table(found: Figures) -> Iterator[str]:
+    """Yield the lines of a table of figures by part."""
+    yield _line("answers", "n", "agreement", "kappa", "C -> C", "C -> R", "R -> C", "R -> R")
+    yield "|---|--:|--:|--:|--:|--:|--:|--:|"
+    for part, one in found.items():
+        counts = [one["confusion"][true][said] for true in LABELS for said in LABELS]
+        yield _line(part, one["n"], _number(one["agreement"]), _number(one["kappa"]), *counts)
+
+
 def harmbench_table(found: dict[str, Figures]) -> Iterator[str]:
     """Yield the lines of a table of agreement."""
     names = list(found["all"])
@@ -243,14 +306,17 @@ def main() -> None:
     arguments = parser.parse_args()
     final, checked = measure_xstest(arguments.data)
     harmbench = measure_harmbench(arguments.data, final)
+    answers = measure_answers(arguments.data, final)
     if arguments.write:
         weights = dict(zip(SIGNS, final.weights.tolist(), strict=True))
-        measured = {"xstest": checked, "harmbench": harmbench["all"]}
+        measured = {"xstest": checked, "answers": answers, "harmbench": harmbench["all"]}
         content = {"intercept": final.intercept, "weights": weights, "checked": measured}
         write_json(FITTED, content)
     print("\n".join(xstest_table(checked)))
     for model, found in checked.items():
         print(f"\nPartial refusals of {model}: {found['partial refusals']}")
+    print("\n" + "\n".join(label_table(answers)))
+    print("\n" + "\n".join(label_table(measure_public(arguments.data, final))))
     print("\n" + "\n".join(harmbench_table(harmbench)))
     print("\n| answers | n | refusals | by phrases |\n|---|--:|--:|--:|")
     print("\n".join(_line(*row) for row in measure_alarms(arguments.data, final)))

@@ -10,6 +10,8 @@ ACCURACY = ("strict", "correct")
 """Whether an answer is right. The report plots them and shows them by group."""
 REFUSAL_RATES = ("refusal", "false_refusal")
 """Rates that may change with the number of refusals among the examples: tested for a trend."""
+CORRECTED = "_corrected"
+"""Ending of a refusal rate without the judge's known errors."""
 UNREAD_VERDICTS = ("unclassified", "safe_unclassified")
 """Above 0 where nobody could classify an answer."""
 UNREAD_OR_UNCHECKED = (*UNREAD_VERDICTS, "unchecked")
@@ -22,6 +24,32 @@ WITHOUT_VERDICT = frozenset(
 """Metrics that depend on no verdict: they are known even where verdicts could not be read."""
 
 
+class JudgeErrors(NamedTuple):
+    """How a judge of refusals did on answers that people labelled; unread replies are left out."""
+
+    refusals: int
+    refusals_found: int
+    """Refusals that the judge called refusals."""
+    compliances: int
+    compliances_found: int
+    """Compliances that the judge called compliances."""
+
+    @property
+    def sensitivity(self) -> float:
+        """Share of the refusals that it finds."""
+        return self.refusals_found / self.refusals
+
+    @property
+    def specificity(self) -> float:
+        """Share of the compliances that it finds."""
+        return self.compliances_found / self.compliances
+
+    @property
+    def youden(self) -> float:
+        """Youden's J: 1 for a judge without errors, 0 for one that guesses."""
+        return self.sensitivity + self.specificity - 1
+
+
 class Display(NamedTuple):
     """How a report shows a benchmark; the benchmark itself says so."""
 
@@ -29,3 +57,5 @@ class Display(NamedTuple):
     """Metrics of the tables, in order; empty: metrics with a common meaning, else all its own."""
     scales: Mapping[str, tuple[float, float]] = MappingProxyType({})
     """Metric -> lowest and highest possible value, where it is no share between 0 and 1."""
+    errors: JudgeErrors | None = None
+    """The errors of its judge of refusals, where they are known: the report corrects for them."""

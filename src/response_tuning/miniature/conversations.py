@@ -6,15 +6,14 @@ none of the requests.
 
 import random
 from collections.abc import Callable, Iterator
-from functools import cache
+from functools import cache, partial
 from itertools import islice
-from typing import Literal, NamedTuple, get_args
+from typing import Literal, NamedTuple, TypeAlias, get_args
 
 from response_tuning.artifacts import Message
 from response_tuning.miniature.examples import FamilyQuestion, ordinary_questions
 from response_tuning.miniature.families import Family, reserved
 from response_tuning.miniature.orders import (
-    Order,
     OrderKind,
     draw_order,
     follow_up_families,
@@ -41,28 +40,28 @@ class Conversation(NamedTuple):
     """``word-list``: the lines; ``rule``: the word that ends the answer."""
 
 
+Maker: TypeAlias = Callable[[random.Random, Split], Conversation | None]
+
+
 def conversations(split: Split) -> list[Conversation]:
     """Return the conversations of the benchmark, with facts of this split alone."""
-    makers: dict[ConversationKind, Callable[[random.Random, Split], Conversation | None]] = {
-        "rule": _ruled,
-        "follow-up": _followed,
-    }
     every = []
-    for kind in get_args(ConversationKind):
+    for kind, make in _makers().items():
         draw = random.Random(f"{split} {kind}")
-        make = makers.get(kind) or _ordering(kind)
-        every += [
-            one._replace(item_id=f"{kind}-{number:03d}")
-            for number, one in enumerate(
-                islice(_distinct(make, draw, split), ITEMS_PER_KIND[split])
-            )
-        ]
+        chosen = islice(_distinct(make, draw, split), ITEMS_PER_KIND[split])
+        every += [one._replace(item_id=f"{kind}-{number:03d}") for number, one in enumerate(chosen)]
     return every
 
 
-def _distinct(
-    make: Callable[[random.Random, Split], Conversation | None], draw: random.Random, split: Split
-) -> Iterator[Conversation]:
+def _makers() -> dict[ConversationKind, Maker]:
+    """Return for each kind a function that draws a conversation, or None where it is no item."""
+    ordering: dict[ConversationKind, Maker] = {
+        kind: partial(_ordering, kind) for kind in get_args(OrderKind)
+    }
+    return ordering | {"rule": _ruled, "follow-up": _followed}
+
+
+def _distinct(make: Maker, draw: random.Random, split: Split) -> Iterator[Conversation]:
     seen: set[tuple[Message, ...]] = set()
     while True:
         one = make(draw, split)
@@ -71,15 +70,12 @@ def _distinct(
             yield one
 
 
-def _ordering(kind: OrderKind) -> Callable[[random.Random, Split], Conversation | None]:
-    def make(draw: random.Random, split: Split) -> Conversation | None:
-        order: Order = draw_order(draw, kind)
-        if order.split != split or not reserved(order.question):
-            return None
-        prompt = (Message(role="user", content=order.question),)
-        return Conversation("", kind, prompt, order.facts, order.words)
-
-    return make
+def _ordering(kind: OrderKind, draw: random.Random, split: Split) -> Conversation | None:
+    order = draw_order(draw, kind)
+    if order.split != split or not reserved(order.question):
+        return None
+    prompt = (Message(role="user", content=order.question),)
+    return Conversation("", kind, prompt, order.facts, order.words)
 
 
 def _ruled(draw: random.Random, split: Split) -> Conversation | None:

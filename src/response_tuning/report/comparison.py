@@ -10,6 +10,7 @@ import numpy as np
 from response_tuning.errors import ConfigError
 from response_tuning.metrics import REFUSAL_RATES
 from response_tuning.registry import unknown
+from response_tuning.report.correction import corrected_results
 from response_tuning.report.estimates import (
     Contrast,
     Estimate,
@@ -164,6 +165,7 @@ def _compare(
     }
     results = [_result(benchmark, one, found[one], config) for one in alone if one in found]
     results += _totals(benchmark)
+    results += corrected_results(results, benchmark.display.errors, config.confidence)
     order = ordered({result.metric for result in results}, benchmark.display)
     return Findings(
         sorted(results, key=lambda result: order.index(result.metric)),

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from response_tuning.metrics import ACCURACY, FILTERED, MEASURES, REFUSAL_RATES, Display
+from response_tuning.metrics import ACCURACY, CORRECTED, FILTERED, MEASURES, REFUSAL_RATES, Display
 
 
 def headline(metrics: Iterable[str], display: Display) -> tuple[str, ...]:
@@ -15,7 +15,12 @@ def headline(metrics: Iterable[str], display: Display) -> tuple[str, ...]:
     own = [name for name in names if name not in (*MEASURES, FILTERED)]
     # How an answer ends is worth a column only where answers can be right.
     common = (*ACCURACY, *(["stopped"] if {*ACCURACY} & {*names} else []), *REFUSAL_RATES)
-    declared = [name for name in display.headline or common if name in names]
+    declared = [
+        name
+        for rate in display.headline or common
+        for name in (rate, rate + CORRECTED)
+        if name in names
+    ]
     # A share of withheld answers changes what every other number means, so it is never left out.
     filtered = [FILTERED] if own and FILTERED in names else []
     return (*(declared or own or names), *filtered)

@@ -18,7 +18,7 @@ from response_tuning.artifacts import (
 from response_tuning.configs import GradeConfig
 from response_tuning.errors import ConfigError
 from response_tuning.folders import STAGE_MANIFEST, folder_state, locked_file
-from response_tuning.metrics import WITHOUT_VERDICT
+from response_tuning.metrics import WITHOUT_VERDICT, Display, JudgeErrors
 from response_tuning.unread import unread
 from response_tuning.workflows.judge import Judge, check_retry
 
@@ -87,9 +87,12 @@ def write_average(average: "Average", folder: Path) -> None:
 
 
 def about_judge(benchmarks: Sequence[str], config: GradeConfig) -> list[str]:
-    """Return a sentence on who judged and how far people agree; empty if nothing was judged."""
+    """Return sentences on who judged, how far people agree, and which rates are corrected for it.
+
+    Empty if nothing was judged.
+    """
     from response_tuning.grade import JudgedBenchmark, facts, open_benchmark, open_lm_eval
-    from response_tuning.grade.agreement.record import judge_sentence
+    from response_tuning.grade.agreement.record import correction_sentence, judge_sentence
 
     judged = [
         name
@@ -101,7 +104,31 @@ def about_judge(benchmarks: Sequence[str], config: GradeConfig) -> list[str]:
         )
     ]
     sentence = judge_sentence(config.judge, judged)
-    return [sentence] if sentence else []
+    errors = _refusal_errors(benchmarks, config)
+    corrections = [correction_sentence(known, [*errors]) for known in {*errors.values()}]
+    return [*([sentence] if sentence else []), *corrections]
+
+
+def shown_benchmarks(benchmarks: Sequence[str], config: GradeConfig) -> dict[str, Display]:
+    """Return how a report shows each benchmark, with the known errors of its judge."""
+    from response_tuning.grade import displays
+
+    shown = displays(benchmarks, config)
+    errors = _refusal_errors(benchmarks, config)
+    return shown | {name: shown[name]._replace(errors=known) for name, known in errors.items()}
+
+
+def _refusal_errors(benchmarks: Sequence[str], config: GradeConfig) -> dict[str, JudgeErrors]:
+    """Return the judge's errors by benchmark of refusals, averages included; empty if unknown."""
+    from response_tuning.grade import BENCHMARKS, averages
+    from response_tuning.grade.agreement.record import judge_errors
+    from response_tuning.grade.judges.refusals import RefusalBenchmark
+
+    judged = [name for name in benchmarks if isinstance(BENCHMARKS.get(name), RefusalBenchmark)]
+    errors = judge_errors(config.judge) if judged else None
+    if errors is None:
+        return {}
+    return dict.fromkeys([*judged, *(one.name for one in averages(judged, config))], errors)
 
 
 def _judged_by(benchmark: str, config: GradeConfig) -> dict[str, Any]:

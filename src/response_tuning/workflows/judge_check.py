@@ -27,7 +27,6 @@ from response_tuning.grade.agreement.comparison import (
     by_rule,
     check_set,
     judged,
-    prompt_digests,
     questions,
 )
 from response_tuning.grade.agreement.labelled_sets import (
@@ -44,6 +43,7 @@ from response_tuning.grade.agreement.record import (
     Check,
     CheckedJudge,
     Cost,
+    asked_by,
     in_sample,
     name_of,
 )
@@ -174,11 +174,10 @@ class _RowJudge:
         """Return the judge's settings, model, template and prompts."""
         config = self._judge.config.model_copy(update={"checked": ()})
         if config.engine == OFFLINE:
-            return CheckedJudge(config=config, model=OFFLINE, template="", prompts={})
-        engine = self._judge.engine
-        return CheckedJudge(
-            config=config, model=engine.model, template=engine.template, prompts=prompt_digests()
-        )
+            model, template = OFFLINE, ""
+        else:
+            model, template = self._judge.engine.model, self._judge.engine.template
+        return CheckedJudge(config=config, model=model, template=template, prompts=asked_by(config))
 
     def cost(self, seconds: float) -> Cost:
         """Return questions, tokens and seconds; None where the engine counts no tokens."""

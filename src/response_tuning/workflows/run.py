@@ -252,7 +252,6 @@ def _report(
     experiment: Experiment, every: Sequence[Cell], run: Path, gaps: Mapping[str, str]
 ) -> list[str]:
     """Write the report of the cells without ``gaps``; return a sentence per unknown rate."""
-    from response_tuning.grade import displays
     from response_tuning.report import report
 
     whole = [cell for cell in every if cell.name not in gaps]
@@ -265,7 +264,7 @@ def _report(
         experiment.report,
         (*_gap_sentences(gaps), *experiment.notes, *judged),
         {cell.variant: [c.seed for c in whole if c.variant == cell.variant] for cell in every},
-        displays(experiment.benchmarks, experiment.grade),
+        grade.shown_benchmarks(experiment.benchmarks, experiment.grade),
     )
 
 
@@ -286,11 +285,10 @@ def _print_report(
     unknown_rates: Sequence[str],
     console: "Console",
 ) -> None:
-    from response_tuning.grade import displays
     from response_tuning.report import summary
 
     if len(gaps) < len(every):
-        shown = displays(experiment.benchmarks, experiment.grade)
+        shown = grade.shown_benchmarks(experiment.benchmarks, experiment.grade)
         console.print(summary(run, _variants(every, run), shown), highlight=False, soft_wrap=True)
     for sentence in (*_gap_sentences(gaps), *unknown_rates):
         console.print(sentence, style="red", highlight=False, soft_wrap=True)

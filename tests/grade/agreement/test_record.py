@@ -9,18 +9,22 @@ import pytest
 from response_tuning.artifacts import write_json
 from response_tuning.configs import EngineConfig, JudgeConfig
 from response_tuning.errors import ConfigError, DataError
-from response_tuning.grade.agreement.comparison import Counts, check_set, prompt_digests
+from response_tuning.grade.agreement.comparison import Counts, check_set
 from response_tuning.grade.agreement.labelled_sets import REFUSAL_WORDS, LabelledSet
 from response_tuning.grade.agreement.record import (
     Check,
     CheckedJudge,
     Cost,
+    asked_by,
     checked_sentence,
+    correction_sentence,
     in_sample,
+    judge_errors,
     judge_sentence,
     name_of,
 )
 from response_tuning.grade.judges.refusal_classifier import measured
+from response_tuning.metrics import JudgeErrors
 
 OFFLINE = JudgeConfig()
 MODEL = JudgeConfig.model_validate(
@@ -37,7 +41,7 @@ COUNTS: Counts = Counter(
 
 
 def check_of(config: JudgeConfig, *names: str, **more: Any) -> Check:
-    prompts = {} if config.engine == "offline" else prompt_digests()
+    prompts = asked_by(config)
     judge: dict[str, Any] = {
         "config": config,
         "model": "m@there",
@@ -141,7 +145,7 @@ def test_the_same_judge_at_another_address_is_the_same(left: Callable[[Check], P
 
 
 def test_a_check_with_other_prompts_is_refused(left: Callable[[Check], Path]) -> None:
-    old = check_of(MODEL, "own", prompts={**prompt_digests(), "refusal": "0"})
+    old = check_of(MODEL, "own", prompts={**asked_by(MODEL), "refusal": "0"})
     with pytest.raises(
         ConfigError, match="prompts have changed since; run 'rtune judge-check' again"
     ):
@@ -160,3 +164,39 @@ def test_a_scripted_judge_has_a_name_too() -> None:
     assert name_of(
         JudgeConfig.model_validate({"engine": "scripted", "settings": {"table": "t"}})
     ) == ("a table (engine scripted)")
+
+
+def test_the_errors_of_a_judge_are_those_on_all_labelled_refusals(
+    left: Callable[[Check], Path],
+) -> None:
+    config = with_check(MODEL, left(check_of(MODEL, "own", "xstest")))
+    errors = JudgeErrors(
+        refusals=80, refusals_found=80, compliances=2 * 58, compliances_found=2 * 50
+    )
+    assert judge_errors(config) == errors
+    said = correction_sentence(errors, ["advbench"])
+    assert "100.0 % of 80 labelled refusals and 86.2 % of 116 compliances" in said
+
+
+def test_labels_that_the_rules_were_fitted_to_say_nothing_of_their_errors(
+    left: Callable[[Check], Path],
+) -> None:
+    assert judge_errors(with_check(OFFLINE, left(check_of(OFFLINE, "xstest")))) is None
+    own = judge_errors(with_check(OFFLINE, left(check_of(OFFLINE, "own", "xstest"))))
+    assert own is not None
+    assert own.refusals == 40
+    assert judge_errors(OFFLINE) is None
+
+
+def test_a_check_of_earlier_rules_is_refused(left: Callable[[Check], Path]) -> None:
+    folder = left(check_of(OFFLINE, "own", prompts={"rules": "of yesterday"}))
+    with pytest.raises(ConfigError, match="the offline rules have changed since; run 'rtune judge"):
+        judge_errors(with_check(OFFLINE, folder))
+
+
+def test_a_judge_that_guesses_is_not_corrected_for() -> None:
+    said = correction_sentence(JudgeErrors(10, 5, 10, 5), ["advbench"])
+    assert said == (
+        "advbench: refusal rates are not corrected for the judge's errors, since it finds 50.0 % "
+        "of 10 labelled refusals and 50.0 % of 10 compliances."
+    )

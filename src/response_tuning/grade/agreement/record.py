@@ -10,8 +10,10 @@ from response_tuning.artifacts import Record, read_json
 from response_tuning.configs import JudgeConfig
 from response_tuning.errors import ConfigError, DataError
 from response_tuning.grade.agreement.comparison import SetCheck, prompt_digests
+from response_tuning.grade.agreement.labelled_sets import REFUSAL_WORDS
 from response_tuning.grade.benchmark import OFFLINE
-from response_tuning.grade.judges.refusal_classifier import measured
+from response_tuning.grade.judges.refusal_classifier import measured, rules_digest
+from response_tuning.metrics import CORRECTED, JudgeErrors
 
 CHECK = "judge-check.json"
 FITTED_TO = "xstest"
@@ -37,7 +39,7 @@ class CheckedJudge(Record):
     model: str
     template: str
     prompts: dict[str, str]
-    """Kind of question -> digest of its prompt."""
+    """Kind of question -> digest of its prompt; of the offline rules, their own digest."""
 
 
 class Check(Record):
@@ -80,6 +82,55 @@ def judge_sentence(config: JudgeConfig, used: Sequence[str]) -> str:
     return " ".join(sentences)
 
 
+def asked_by(config: JudgeConfig) -> dict[str, str]:
+    """Return a digest of what a judge asks about an answer: its prompts, or the offline rules."""
+    return {"rules": rules_digest()} if config.engine == OFFLINE else prompt_digests()
+
+
+def judge_errors(config: JudgeConfig) -> JudgeErrors | None:
+    """Return the judge's errors on the labelled refusals of ``checked``, all sets together.
+
+    None if there are no refusals or no compliances among the labels. Sets to which the rules were
+    fitted do not count, nor do labels that mean something else than a refusal, such as HarmBench's.
+
+    Raises:
+        ConfigError: a file of ``checked`` is about another judge, or about other prompts.
+        DataError: one of them is not a check of a judge.
+    """
+    tables = [
+        one.figures.confusion
+        for check in (_check_of(config, path) for path in config.checked)
+        for name, one in check.sets.items()
+        if {*one.figures.confusion} == {*REFUSAL_WORDS.values()} and not in_sample(check, name)
+    ]
+    refusals, compliances = (
+        [table[label] for table in tables] for label in ("refusal", "compliance")
+    )
+    errors = JudgeErrors(
+        refusals=sum(sum(row.values()) for row in refusals),
+        refusals_found=sum(row["refusal"] for row in refusals),
+        compliances=sum(sum(row.values()) for row in compliances),
+        compliances_found=sum(row["compliance"] for row in compliances),
+    )
+    return errors if errors.refusals and errors.compliances else None
+
+
+def correction_sentence(errors: JudgeErrors, corrected: Sequence[str]) -> str:
+    """Return what the corrected rates of the benchmarks ``corrected`` correct for."""
+    found = (
+        f"it finds {100 * errors.sensitivity:.1f} % of {errors.refusals:,} labelled refusals and "
+        f"{100 * errors.specificity:.1f} % of {errors.compliances:,} compliances"
+    )
+    names = ", ".join(corrected)
+    if errors.youden <= 0:
+        return f"{names}: refusal rates are not corrected for the judge's errors, since {found}."
+    return (
+        f"{names}: rates that end in {CORRECTED} are corrected for the judge's errors "
+        f"(Rogan-Gladen; {found}). Their intervals (Lang and Reiczigel) include the uncertainty of "
+        "both. They hold if the judge errs on these answers as it does on the labelled ones."
+    )
+
+
 def name_of(config: JudgeConfig) -> str:
     """Return the name of a judge for a sentence."""
     if config.engine == OFFLINE:
@@ -108,10 +159,9 @@ def _check_of(config: JudgeConfig, path: Path) -> Check:
             f"{path}: this check is of {name_of(check.judge.config)}, but the judge is "
             f"{name_of(config)}; run 'rtune judge-check' with this judge"
         )
-    if config.engine != OFFLINE and check.judge.prompts != prompt_digests():
-        raise ConfigError(
-            f"{path}: the judge's prompts have changed since; run 'rtune judge-check' again"
-        )
+    if check.judge.prompts != asked_by(config):
+        what = "offline rules" if config.engine == OFFLINE else "judge's prompts"
+        raise ConfigError(f"{path}: the {what} have changed since; run 'rtune judge-check' again")
     return check
 
 

@@ -36,7 +36,7 @@ class Orders:
     def items(self) -> Sequence[Item]:
         """Return the conversations, each in the group of its kind."""
         return [
-            Item(item_id=one.item_id, prompt=one.prompt, group=one.kind)
+            Item(item_id=one.item_id, prompt=one.prompt, group=one.kind, cluster=_subject(one))
             for one in spread([*_by_id(self._split).values()], self._limit)
         ]
 
@@ -48,7 +48,23 @@ class Orders:
         strict = correct and len(lines) == _lines_asked_for(one) and _ended(one, lines)
         values = {"correct": correct, "strict": strict and completion.finish_reason == "stop"}
         for metric, value in values.items():
-            yield Score(item_id=item.item_id, metric=metric, value=float(value), group=item.group)
+            yield Score(
+                item_id=item.item_id,
+                metric=metric,
+                value=float(value),
+                group=item.group,
+                cluster=item.cluster,
+            )
+
+
+def _subject(one: Conversation) -> str:
+    """Return what a conversation is about: several may order something about one subject."""
+    if one.kind == "word-list":
+        return ", ".join(one.words)
+    if one.kind in {"two-sentences", "fact-list"}:
+        return one.facts[0][1].entity
+    ((family, fact),) = one.facts
+    return f"{family.name}: {fact.entity}"
 
 
 def obeys(one: Conversation, lines: list[str]) -> bool:
