@@ -417,7 +417,8 @@ def test_the_report_of_an_earlier_versions_run_can_be_written_again(run: Path) -
     (run / "manifest.json").write_text(json.dumps(manifest))
     report_run(run, quiet())
     assert (run / "report" / "results.csv").read_bytes() == results
-    rows = [*csv.DictReader((run / "report" / "comparisons.csv").open())]
+    lines = (run / "report" / "comparisons.csv").read_text(encoding="utf-8").splitlines()
+    rows = [*csv.DictReader(lines)]
     assert {row["margin"] for row in rows if row["metric"] == "strict"} == {"0.1"}
 
 
