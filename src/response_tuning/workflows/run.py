@@ -330,7 +330,7 @@ def _variants(every: Sequence[Cell], run: Path) -> "list[Variant]":
         if (training := cell_training(cell, run)) is not None:
             found[cell.variant].append(training)
     return [
-        Variant(variant, label, *of_series.get(variant, ("", None)), training=tuple(found[variant]))
+        Variant(variant, label, *of_series.get(variant, ("", None)), tuple(found[variant]))
         for variant, label in labels.items()
     ]
 
