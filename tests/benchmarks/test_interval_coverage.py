@@ -31,8 +31,7 @@ def test_the_intervals_cover_the_truth_in_93_to_97_percent_of_runs(script: dict[
     for case in script["cases"]():
         of_differences, of_means = script["coverage"](case, RUNS)
         assert of_differences > low, case
-        middle = case.quality == 0.5
-        # Near 0 and 1, few answers differ, and few seeds are far away: too wide, never too short.
-        assert of_differences < high or not middle, case
-        if middle or case.deviation == 0:
-            assert of_means > low - 0.01, case
+        # Near 0 and 1, or with few facts, arms seldom differ: those intervals are too wide.
+        if case.quality == 0.5 and case.prompts // case.phrasings >= 40:
+            assert of_differences < high, case
+            assert low < of_means < high, case
