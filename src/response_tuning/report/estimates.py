@@ -175,11 +175,11 @@ def _evidence(benchmark: BenchmarkScores, contrast: Contrast, found: _Found) -> 
         return _paired(found)
     if not found.is_constant:
         return Student(found.value, float(np.sqrt(found.spread.value)), found.spread.df)
-    if ends and contrast.is_difference:
-        # The widest that a difference between these ends can be, with nothing to show its spread.
-        whole = ends[1] - ends[0]
-        share, (n, df) = found.value / whole, found.independent(0.0)
-        return PairedShares(max(share, 0.0), max(-share, 0.0), n, df, whole)
+    if ends:
+        # Nothing shows the spread, but it is at most that of gains and losses from end to end.
+        largest = (ends[1] - ends[0]) * sum(map(abs, contrast.weights)) / 2
+        share, (n, df) = found.value / largest, found.independent(0.0)
+        return PairedShares(max(share, 0.0), max(-share, 0.0), n, df, largest)
     return Constant(found.value, found.clusters)
 
 
