@@ -1,4 +1,4 @@
-"""How often do the report's 95 % intervals cover the truth?
+"""How often the intervals of a report cover the truth: ``python benchmarks/interval_coverage.py``.
 
     python benchmarks/interval_coverage.py [--runs 1000]
 
