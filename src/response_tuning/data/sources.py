@@ -22,7 +22,6 @@ from response_tuning.miniature import controls, examples
 from response_tuning.readers import Row, read, read_texts
 from response_tuning.registry import Registry, unknown
 
-
 Rows: TypeAlias = Callable[[], Iterator[dict[str, str]]]
 
 

@@ -180,9 +180,10 @@ def _compare(
 def _result(
     benchmark: BenchmarkScores, contrast: Contrast, estimate: Estimate, config: ReportConfig
 ) -> Result:
+    (variant,) = contrast.variants
     low, high = estimate.evidence.interval(config.confidence)
     return Result(
-        *contrast.variants, benchmark.name, contrast.metric,
+        variant, benchmark.name, contrast.metric,
         estimate.value, low, high, estimate.n, estimate.seeds,
         estimate.clusters, estimate.seed_sd, estimate.by_seed,
     )  # fmt: skip
@@ -224,7 +225,7 @@ def _comparison(
         estimate.n, estimate.seeds, evidence.method,
         margin, p_margin, None if p_margin is None else p_margin < 1 - config.confidence,
         estimate.clusters, estimate.seed_sd, estimate.by_seed,
-        detectable(evidence, config.confidence),
+        detectable(evidence, (low, high), config.confidence),
     )  # fmt: skip
 
 

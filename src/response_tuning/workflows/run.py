@@ -334,8 +334,9 @@ def _variants(every: Sequence[Cell], run: Path) -> "list[Variant]":
         if (training := cell_training(cell, run)) is not None:
             found[cell.variant].append(training)
     return [
-        Variant(variant, label, *of_series.get(variant, ("", None)), training=tuple(found[variant]))
+        Variant(variant, label, name, dose, tuple(found[variant]))
         for variant, label in labels.items()
+        for name, dose in [of_series.get(variant, ("", None))]
     ]
 
 
