@@ -102,7 +102,7 @@ def test_a_report_says_who_judged_and_how_far_people_agree(
     assert rtune(*asking).code == 0
     page = Path("run/report/report.md").read_text(encoding="utf-8")
     assert "offline" in page
-    assert "people" in page
+    assert "agreed with the labels of" in page
 
 
 def test_what_needs_a_judge_is_left_out_and_named_where_there_is_none(
