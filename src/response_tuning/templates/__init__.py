@@ -58,6 +58,11 @@ def names() -> list[str]:
     return sorted([*TEMPLATES.names(), NATIVE])
 
 
+def for_tuning() -> list[str]:
+    """Return the names of templates that a model can be tuned with: those without stop strings."""
+    return [name for name in TEMPLATES.names() if "stop_strings" not in jinja(name)]
+
+
 def check(name: str) -> None:
     """Refuse a name that is neither a template nor the file of one.
 
