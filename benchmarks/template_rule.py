@@ -31,7 +31,6 @@ from response_tuning.probe.template_fit import (
     KIND_VERDICTS,
     RatedTemplate,
     TemplateFit,
-    TemplateKind,
     rate_templates,
 )
 
@@ -53,6 +52,8 @@ SETTINGS = {
 }
 """The demo's, with a wider window: some of the templates are long."""
 Limits = tuple[float, float]
+Reached = dict[str, dict[str, list[float]]]
+"""Digest of a template -> objective -> the scores of its seeds."""
 
 
 class Tuned(NamedTuple):
@@ -83,7 +84,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     check = commands.add_parser("check", help="compare probes with runs")
     check.add_argument("probes", type=Path, nargs="+", help="probe.json, or a folder of such")
-    check.add_argument("--run", type=Path, action="append", required=True, help="repeat for several")
+    check.add_argument(
+        "--run", type=Path, action="append", required=True, help="repeat for several"
+    )
     check.add_argument("--benchmark", default="miniature-seen-validation")
     check.add_argument("--metric", default="strict")
     check.add_argument("--bar", type=float, default=BAR, help="share from which tuning works")
@@ -130,7 +133,7 @@ def read_probes(paths: Sequence[Path]) -> tuple[dict[str, str], list[TemplateFit
     """Return the digest and the fit of every probed template, by its name."""
     digests: dict[str, str] = {}
     fits = []
-    for path in [file for path in paths for file in _files(path)]:
+    for path in [file for given in paths for file in _files(given)]:
         for name, digest, given, alone in _probed(path):
             if name in digests:
                 raise DataError(f"{path}: template '{name}' was probed twice; give one probe of it")
@@ -139,9 +142,9 @@ def read_probes(paths: Sequence[Path]) -> tuple[dict[str, str], list[TemplateFit
     return digests, fits
 
 
-def read_runs(runs: Sequence[Path], benchmark: str, metric: str) -> dict[str, dict[str, list[float]]]:
-    """Return the scores of tuned models: digest of the template -> objective -> seeds."""
-    scores: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
+def read_runs(runs: Sequence[Path], benchmark: str, metric: str) -> Reached:
+    """Return the scores of the tuned models of all runs."""
+    scores: Reached = defaultdict(lambda: defaultdict(list))
     for run in runs:
         tuned = sorted(run.glob("*/seed-*/finetune/manifest.json"))
         if not tuned:
@@ -161,7 +164,7 @@ def read_runs(runs: Sequence[Path], benchmark: str, metric: str) -> dict[str, di
 def joined(
     digests: dict[str, str],
     fits: Sequence[TemplateFit],
-    scores: dict[str, dict[str, list[float]]],
+    scores: Reached,
 ) -> list[Tuned]:
     """Join probes and runs; gaps are to the best probed template, tuned or not."""
     tuned = []
@@ -180,7 +183,7 @@ def joined(
 
 
 def findings(tuned: Sequence[Tuned], bar: float) -> Iterator[str]:
-    """Yield the lines of the table, of each kind's outcomes, and of how well the rule classifies."""
+    """Yield the table, each kind's outcomes, and how well the rule classifies."""
     yield f"{'template':16} {'kind':13} verdict   gap  alone     RT  seeds     IT"
     for one in sorted(tuned, key=lambda one: -one.score):
         kind, it = one.rated.kind, "" if one.ceiling is None else f"{100 * one.ceiling:6.1f}"

@@ -32,8 +32,8 @@ def probe(
     templates: Annotated[
         list[str] | None,
         typer.Option(
-            help="Rank these templates instead, by name or file, or 'all' that a model can be tuned "
-            "with; repeat for several."
+            help="Rank these templates, by name or file, or 'all' that a model can be tuned with; "
+            "repeat for several."
         ),
     ] = None,
     items: Annotated[

@@ -83,8 +83,8 @@ def with_template(
         stop_ids = (chat.turn_end.stop_id,)
         if not chat.encode(chat.opening):
             raise TemplateError(
-                "the assistant's opening is empty and the tokenizer has no BOS, so nothing precedes "
-                "a response; use another"
+                "the assistant's opening is empty and the tokenizer has no BOS, so nothing "
+                "precedes a response; use another"
             )
         if local.rows is not None:
             _check_template_tokens(chat, local.rows, model)

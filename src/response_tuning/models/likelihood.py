@@ -74,7 +74,7 @@ def encode_pair(local: LocalModel, pair: Pair) -> EncodedPair | Unscored:
         # Apart, as in training: no token may straddle the boundary between prompt and response.
         encoded = EncodedPair(chat.encode(prompt), [*chat.encode_reply(pair.response), *closing])
     if not encoded.prefix:
-        return Unscored("the prompt is empty and the tokenizer has no BOS: nothing precedes the reply")
+        return Unscored("the prompt is empty and the tokenizer has no BOS")
     try:
         local.check_ids(encoded.prefix + encoded.reply)
     except PromptError as error:

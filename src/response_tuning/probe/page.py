@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 
 from response_tuning.artifacts import written_aside
 from response_tuning.pages import environment, picture
-from response_tuning.probe.template_fit import RatedTemplate, describe_gaps, expectation, limited
 from response_tuning.probe.ranking import ProbeVerdict
+from response_tuning.probe.template_fit import RatedTemplate, describe_gaps, expectation, limited
 
 EXAMPLES_SHOWN = 5
 """Examples at each end of the distribution."""

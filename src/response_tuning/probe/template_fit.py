@@ -1,8 +1,8 @@
 """Which chat template does a base take for a conversation? A ranking before any tuning.
 
 Response tuning changes what a model says after the assistant's opening, and shows it no
-instruction. It brings out what the base does under a template already, so the template decides whether it
-works. Two means over the same responses measure that, in nats per token:
+instruction. It brings out what the base does under a template already, so the template decides
+whether it works. Two means over the same responses measure that, in nats per token:
 
 - *given*, log p(y | x): whether the base answers under this template;
 - *alone*, log p(y | the assistant's opening): whether the opening alone, which is all that response
@@ -23,9 +23,9 @@ GIVEN, ALONE = "log_p_per_token", "log_p_per_token_alone"
 GIVEN_LIMIT = 0.6
 """Nats per token below the best template by *given*."""
 ALONE_LIMIT = 0.5
-"""Nats per token below the best template by *alone*. Both limits, and ``OUTCOMES``, are fitted to
-30 templates on the shipped miniature (docs/benchmarks/response-ranking.md); to repeat it and to test
-the limits on another base, run ``benchmarks/template_rule.py``."""
+"""Nats per token below the best template by *alone*. Both limits and ``OUTCOMES`` are fitted to
+30 templates on the shipped miniature (docs/benchmarks/response-ranking.md). To repeat that, or to
+test the limits on another base, run ``benchmarks/template_rule.py``."""
 REFERENCES = ("instruction", "roles", "tulu")
 """Plain templates that a single template is compared with."""
 REFERENCE_ITEMS = 200
@@ -42,7 +42,7 @@ KIND_VERDICTS: Mapping[TemplateKind, ProbeVerdict] = {
 
 
 class Outcome(NamedTuple):
-    """What response tuning reached under the templates of one kind: shares of right, ended answers."""
+    """What response tuning reached under templates of one kind: shares of right, ended answers."""
 
     templates: int
     low: float
@@ -60,10 +60,10 @@ OUTCOMES: Mapping[TemplateKind, Outcome] = {
 """Strict score of response tuning at 4e-4 for one epoch: ``benchmarks/template_rule.py``."""
 KIND_SENTENCES: Mapping[TemplateKind, str] = {
     "conversation": "The base takes this template for a conversation",
-    "no-opening": "Under this template the base does not take the assistant's opening alone for the "
-    "beginning of an answer, so expect answers that do not end",
-    "no-answer": "The base does not answer under this template as it does under its best one, so expect "
-    "answers that ignore the instruction",
+    "no-opening": "To the base, the assistant's opening alone does not begin an answer, so expect "
+    "answers that do not end",
+    "no-answer": "The base does not answer under this template as it does under the best one, so "
+    "expect answers that ignore the instruction",
     "neither": "The base does not take this template for a conversation",
 }
 
@@ -127,8 +127,8 @@ def expectation(kind: TemplateKind) -> str:
     """Return what response tuning is expected to do under a template of this kind, and why."""
     outcome = OUTCOMES[kind]
     return (
-        f"{KIND_SENTENCES[kind]}. Under {outcome.templates} templates of this kind, response tuning "
-        f"reached {100 * outcome.low:.0f} to {100 * outcome.high:.0f} % {MEASURED}, median "
+        f"{KIND_SENTENCES[kind]}. Under {outcome.templates} templates of this kind, response "
+        f"tuning reached {100 * outcome.low:.0f} to {100 * outcome.high:.0f} % {MEASURED}, median "
         f"{100 * outcome.median:.0f} %."
     )
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from response_tuning import templates
 from response_tuning.artifacts import Score, package_versions, write_json, write_jsonl
 from response_tuning.configs import DataConfig
-from response_tuning.errors import ConfigError, DataError, ModelError, TemplateError
+from response_tuning.errors import ConfigError, DataError, TemplateError
 from response_tuning.probe.ranking import draws
 from response_tuning.probe.template_fit import limited, recommend
 from response_tuning.probe.templates_page import TemplateRow, TemplatesReport, write_templates_page
@@ -111,8 +111,9 @@ def run_probe_templates(
     found = _measure(model, _expanded(names, model), pairs, config, console)
     rated = measured(found.scores, found.unusable)
     if not rated.rated:
-        reasons = "; ".join(f"{name}: {reason}" for name, reason in rated.unusable.items())
-        raise DataError(f"{model.model}: no template can be measured: {reasons or 'no shared item'}")
+        reasons = [f"{name}: {reason}" for name, reason in rated.unusable.items()]
+        why = "; ".join(reasons) or "no response can be scored under all of them"
+        raise DataError(f"{model.model}: no template can be measured: {why}")
     shared = set(rated.items)
     # The best first: differences are from it.
     scores = {
@@ -180,7 +181,7 @@ def _load(
     """
     from response_tuning.models.inference import load
 
-    unusable = {}
+    unusable: dict[str, str] = {}
     for name in names:
         try:
             return load(str(model.model), name, model.revision, model.device), unusable

@@ -46,9 +46,7 @@ def measured(
     return MeasuredTemplates(rate_templates(fits), items, {**unusable, **excluded})
 
 
-def under_template(
-    local: "LocalModel", model: "EngineConfig", template: str
-) -> "LocalModel | str":
+def under_template(local: "LocalModel", model: "EngineConfig", template: str) -> "LocalModel | str":
     """Return a loaded model under another template, or why it cannot be tuned with it."""
     from response_tuning.models.inference import with_template
 
