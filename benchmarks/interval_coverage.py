@@ -1,4 +1,6 @@
-"""How often the report's 95 % intervals cover the truth: ``python benchmarks/interval_coverage.py``.
+"""How often the intervals of a report cover the truth: ``python benchmarks/interval_coverage.py``.
+
+    python benchmarks/interval_coverage.py [--runs 1000]
 
 Simulated runs compare two variants of equal quality, and estimate one of them alone. Every number
 goes through the report's own code. An answer to a prompt is right if a threshold of the prompt is

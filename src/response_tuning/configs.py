@@ -38,8 +38,7 @@ class EngineConfig(Config):
 
     model: str | None = None
     """``hf``: a model folder, an adapter folder or a hub id; ``openai``: a name on the server."""
-    revision: str = "main"
-    """``hf``: revision of a hub id."""
+    revision: str = Field(default="main", description="``hf``: revision of a hub id.")
     template: str | None = None
     """``hf``: chat template for a model that has none, or instead of its own."""
     device: Literal["auto", "cpu"] = "auto"
@@ -48,8 +47,7 @@ class EngineConfig(Config):
     """``hf``: memory knob: rows x (prompt + new tokens) that go through the model at once."""
     base_url: ServerAddress | None = None
     """``openai``: address of the server, such as ``http://127.0.0.1:8000/v1``, without a key."""
-    concurrency: int = Field(default=8, ge=1)
-    """``openai``: requests in flight."""
+    concurrency: int = Field(default=8, ge=1, description="``openai``: requests in flight.")
     timeout_s: float = Field(default=600, gt=0)
     """``openai``: seconds until a whole reply must have arrived."""
     max_retries: int = Field(default=5, ge=0)
@@ -100,6 +98,12 @@ POLICIES: dict[RefinementOutcome, Policy] = {
 """Default policy for each outcome other than ``refined``."""
 
 
+class RefinerSampling(Sampling):
+    """How a rewrite is drawn. The defaults are the paper's."""
+
+    max_new_tokens: MaxNewTokens = 8192
+
+
 class RefinementConfig(Config):
     """How an LLM rewrites responses before they are prepared (the paper's appendix G)."""
 
@@ -119,7 +123,7 @@ class RefinementConfig(Config):
     retries: int = Field(default=2, ge=0, description="How often policy ``retry`` asks again.")
     retry_temperature: Temperature = Field(default=0.7, gt=0)
     """Temperature of the second and later attempts; a greedy one would repeat the first reply."""
-    sampling: Sampling = Sampling(max_new_tokens=4096)
+    sampling: RefinerSampling = RefinerSampling()
     """Sampling of the first attempt: greedy, as in the paper."""
     price_in: float | None = Field(default=None, ge=0)
     """Dollars for a million tokens of prompts."""
@@ -134,20 +138,6 @@ class RefinementConfig(Config):
             (missing,) = prices.keys() - known
             raise ValueError(f"{known[0]} has no effect without {missing}; give both, or neither")
         return self
-
-    def policy(self, outcome: RefinementOutcome) -> Policy:
-        """Return what happens to a response with this outcome, which is not ``refined``."""
-        return self.policies.get(outcome, POLICIES[outcome])
-
-    def attempts(self) -> list[Sampling]:
-        """Return the sampling of the first attempt and of each retry."""
-        first = self.sampling
-        warm = max(first.temperature, self.retry_temperature)
-        later = (
-            first.model_copy(update={"seed": first.seed + number, "temperature": warm})
-            for number in range(1, self.retries + 1)
-        )
-        return [first, *later]
 
 
 class MixtureConfig(Config):
@@ -301,6 +291,11 @@ class FinetuneConfig(Config):
     """Stop after this many optimizer steps; overrides ``epochs``."""
     examples_per_step: int = Field(default=16, ge=1, lt=COUNT_LIMIT)
     """Batch size of an optimizer step, over all processes."""
+    examples_per_mean: int | None = Field(
+        default=None, ge=1, lt=COUNT_LIMIT, exclude_if=lambda count: count is None
+    )
+    """Average the loss over the tokens of so many examples of a step, then over these means, as
+    gradient accumulation did in the paper's code (8). By default, over all tokens of the step."""
     window: int = Field(default=1024, ge=8, lt=COUNT_LIMIT)
     """Longest example in tokens, prefix included. Longer responses are truncated."""
     tokens_per_micro_batch: Annotated[int, Field(ge=1, lt=COUNT_LIMIT)] | Literal["auto"] = "auto"
@@ -318,6 +313,9 @@ class FinetuneConfig(Config):
     """A tracker, as in ``transformers.TrainingArguments.report_to``."""
     merge: bool = False
     """Merge the adapter into its base after training, so that any server can load the folder."""
+    merge_into: Literal["base", "nf4"] = Field(default="base", exclude_if=lambda i: i == "base")
+    """``base``: the base's own weights, as in the paper. ``nf4``: the 4-bit weights that ``qlora``
+    trained against, dequantized."""
     seed: Seed = 0
 
     @model_validator(mode="after")
@@ -327,6 +325,10 @@ class FinetuneConfig(Config):
                 "merge needs an adapter, and method 'full' already leaves a whole model; set "
                 "finetune.merge=false"
             )
+        if (mean := self.examples_per_mean or 0) > (step := self.examples_per_step):
+            raise ValueError(f"examples_per_mean {mean} is above examples_per_step {step}")
+        if self.merge_into != "base" and self.method != "qlora":
+            raise ValueError("merge_into 'nf4' needs an adapter on 4-bit weights: method 'qlora'")
         if self.random_init and self.method == "qlora":
             raise ValueError("random_init leaves nothing to quantise: use method full or lora")
         return self
@@ -344,8 +346,7 @@ class GenerateConfig(Config):
     max_new_tokens: MaxNewTokens = 2048
     temperature: Temperature = 0.0
     top_p: float = Field(default=1.0, gt=0, le=1, description="Nucleus sampling.")
-    stop: tuple[str, ...] = ()
-    """Strings that end a completion."""
+    stop: tuple[str, ...] = Field(default=(), description="Strings that end a completion.")
     tokens_per_batch: int = Field(default=32768, ge=1, description="Memory knob of ``hf``.")
 
 

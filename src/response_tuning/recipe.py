@@ -37,7 +37,8 @@ class Recipe(Config):
 
 
 # The paper's section 4.1 and its released settings (QLoRA on one GPU); r, alpha, dropout and the
-# constant schedule without warm-up are as published.
+# constant schedule without warm-up are as published. Two things of the released code are settings
+# beside it: ``examples_per_mean: 8`` (decision 0018) and ``train_on_final_newline``.
 PAPER: Settings = {
     "method": "qlora",
     "lora_r": 64,

@@ -65,6 +65,10 @@ class Registry(Generic[Entry]):
 NAMES_LISTED = 12
 """How many known names follow a suggestion; without a suggestion, all of them are listed."""
 
+CLOSE = 0.65
+"""Similarity from which a name is suggested: ``tune`` has .67 with ``finetune``; ``nonsense``, .62
+with ``notes``."""
+
 
 def unknown(kind: str, name: str, known: Sequence[str]) -> ConfigError:
     """Return the error for a name that is not in ``known``, with the most similar name that is."""
@@ -86,5 +90,5 @@ def suggestion(name: str, known: Iterable[str]) -> str:
         return f"did you mean '{inside[0]}'?"
     # The dashes that all flags share would make any two short ones similar.
     spelt = {other.casefold().lstrip("-"): other for other in known}
-    near = difflib.get_close_matches(name.casefold().lstrip("-"), spelt, n=1)
+    near = difflib.get_close_matches(name.casefold().lstrip("-"), spelt, n=1, cutoff=CLOSE)
     return f"did you mean '{spelt[near[0]]}'?" if near else ""

@@ -94,10 +94,15 @@ def progress_bar(what: str, console: "Console") -> Iterator[Callable[[int, int],
         yield advance
 
 
-def quiet_libraries() -> None:
-    """Hide the progress bars and the advice of the libraries."""
+def hide_known_warnings() -> None:
+    """Hide warnings of one library about another, which no user can act on."""
     # PEFT 0.21 calls transformers 5.23 by a deprecated name.
     warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated")
+
+
+def quiet_libraries() -> None:
+    """Hide the progress bars and the advice of the libraries."""
+    hide_known_warnings()
     from transformers.utils import logging as transformers_logging
 
     transformers_logging.set_verbosity_error()  # type: ignore[no-untyped-call]

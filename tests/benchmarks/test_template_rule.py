@@ -119,8 +119,9 @@ def test_probes_of_single_templates_are_read_by_their_folders(tmp_path: Path) ->
 
 
 def test_bad_input_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
     for arguments, said in {
-        (str(tmp_path), "--run", str(tmp_path)): "no probe.json here",
+        (str(tmp_path / "empty"), "--run", str(tmp_path)): "no probe.json here",
         (str(probes(tmp_path)), "--run", str(tmp_path / "none")): "no tuned model here",
         (str(tmp_path / "probe"), "--run", str(run(tmp_path)), "--metric", "x"): "no score by 'x'",
     }.items():

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer
+from tokenizers.processors import TemplateProcessing
 from transformers import AddedToken, AutoTokenizer, PreTrainedTokenizerFast
 
 from response_tuning.artifacts import Example, Message
@@ -29,7 +30,7 @@ from response_tuning.finetune.objectives import (
 )
 from response_tuning.finetune.rows import EncodedRow, Span
 from response_tuning.finetune.witness import ALTERED
-from response_tuning.templates import Chat, install
+from response_tuning.templates import UNPREDICTED, Chat, install
 from response_tuning.templates.continuation import continuation_tokenizer
 
 ASSETS = Path(__file__).parents[1] / "assets"
@@ -727,3 +728,72 @@ def test_partners_of_a_dropped_row_are_dropped_with_it(
         *("kept", "kept", "partner dropped: empty", "empty", "kept", "kept", "kept", "empty")
     ]
     assert [row.group for row in rows] == [0, 0, 1, 1, 2, 2, None, None]
+
+
+BARE = (
+    "{% for m in messages %}{{ m.content }}{% if m.role == 'assistant' %}</s>{% endif %}"
+    "{% endfor %}"
+)
+
+
+@pytest.fixture
+def bare(tokenizer: Any) -> Chat:
+    """A template that prints nothing but the texts, on a tokenizer without BOS."""
+    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(single="$A", pair="$A $B")
+    tokenizer.bos_token = None
+    tokenizer.chat_template = BARE
+    return Chat(tokenizer)
+
+
+def test_a_response_that_nothing_precedes_is_left_out_and_counted(bare: Chat) -> None:
+    reason = UNPREDICTED
+    examples = [
+        Example(row=0, instruction="", response="So."),
+        Example(row=1, instruction="Why? ", response="So."),
+        Example(row=2, instruction="Why? ", response=""),
+    ]
+    served, learned = [reason, "kept", "kept"], [reason] * 3
+    arms = {"response-tuning": learned, "instruction-tuning": served}
+    arms |= {"response-tuning-empty-user": learned, "weighted-instruction-tuning": served}
+    for objective, statuses in arms.items():
+        assert [row.status for row in encode(bare, objective, examples)] == statuses, objective
+    # Twins train on the same tokens, so what one of them cannot learn is left out of both.
+    twins = encode(bare, "instruction-tuning", examples, twins=["response-tuning"])
+    assert [row.status for row in twins] == learned
+
+
+def test_every_token_of_a_response_carries_loss_after_a_prompt_of_one_token(bare: Chat) -> None:
+    (row,) = encode(bare, "instruction-tuning", [Example(row=0, instruction="?", response="So.")])
+    assert len(bare.encode("?")) == 1
+    assert response_ids(row) == [*bare.encode_reply("So."), bare.turn_end.stop_id]
+
+
+def test_an_objective_of_the_users_does_not_lose_the_first_token_of_a_response(
+    bare: Chat, learn: Learn
+) -> None:
+    learn(lambda example, chat: [Segment(chat.opening, False), Segment(example.response, 0.5)])
+    (row,) = encode(bare, "own", EXAMPLES[:1])
+    assert row.status.startswith("nothing precedes the response")
+    learn(lambda example, chat: [Segment(chat.opening, 0.5, rendered=True), Segment("a b", True)])
+    (row,) = encode(bare, "own", EXAMPLES[:1])
+    assert row.status.startswith("nothing precedes the response")
+    for prompt in ("? ", " "):
+        learn(lambda example, chat, prompt=prompt: [Segment(prompt, 0), Segment("a b", 0.5)])  # type: ignore[misc]
+        assert encode(bare, "own", EXAMPLES[:1])[0].status == "kept"
+
+
+def test_a_row_ends_in_the_stop_token_right_after_its_response(
+    tokenizer: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    tokenizer.chat_template = (
+        "{{ bos_token }}{% for m in messages %}{{ ' ' + m.content + ' ' + eos_token "
+        "if m.role == 'assistant' else '[INST] ' + m.content + ' [/INST]' }}{% endfor %}"
+    )
+    chat = Chat(tokenizer)
+    with caplog.at_level(logging.WARNING):
+        (row,) = encode(chat, "instruction-tuning", EXAMPLES[:1])
+    assert stretches(chat, row) == [
+        ("<s>[INST] Why is the sky blue? [/INST]", False),
+        ("Because blue light scatters most.</s>", True),
+    ]
+    assert "the template prints ' ' between an answer and '</s>'" in caplog.text

@@ -12,7 +12,7 @@ from torch import Tensor
 from response_tuning.errors import ModelError
 from response_tuning.finetune.losses import DocumentLoss, Scored, Term, token_term
 from response_tuning.finetune.objectives import IGNORED
-from response_tuning.finetune.steps import PADDED, Document, Partners, StepSampler
+from response_tuning.finetune.steps import PADDED, Document, Means, Partners, Place, StepSampler
 from response_tuning.finetune.trainer import ResponseTrainer
 from tests.finetune import test_trainer
 from tests.finetune.test_trainer import EXAMPLES, RATE, arguments, furthest, load, losses
@@ -20,6 +20,7 @@ from tests.finetune.test_trainer import EXAMPLES, RATE, arguments, furthest, loa
 STEPS = 3
 BUDGETS = [64, 10_000]
 BETA, ALPHA, MIXED_FACTOR = 0.1, 0.5, 0.2
+PER_MEAN = 3
 
 
 class Data(list[Document]):
@@ -104,6 +105,7 @@ CASES: dict[str, tuple[Any, Any]] = {
     "weighted": (weighted_data, lambda: None),
     "preference": (pair_data, preference),
     "mixup": (weighted_data, mixup),
+    "means": (weighted_data, lambda: None),
 }
 
 
@@ -117,6 +119,7 @@ def tuned(base: Path, out: Path, case: str, **how: Any) -> tuple[list[float], di
         loss=loss(),
         **{"examples_per_step": EXAMPLES, **how},
     )
+    trainer.examples_per_mean = PER_MEAN if case == "means" else None
     trainer.train()
     model: Any = trainer.accelerator.unwrap_model(trainer.model)
     return losses(trainer), {name: p.data for name, p in model.named_parameters()}
@@ -139,20 +142,20 @@ def tokens_alone(rows: list[tuple[Tensor, Tensor, Tensor]]) -> Tensor:
     return torch.stack(summed).sum() / torch.cat([w for _, _, w in rows]).sum()
 
 
+def mean_of_means(rows: list[tuple[Tensor, Tensor, Tensor]]) -> Tensor:
+    parts = [rows[start : start + PER_MEAN] for start in range(0, len(rows), PER_MEAN)]
+    return torch.stack([tokens_alone(part) for part in parts]).mean()
+
+
 def preference_alone(rows: list[tuple[Tensor, Tensor, Tensor]]) -> Tensor:
     sums = [-F.cross_entropy(x, y, reduction="sum") for x, y, _ in rows]
     pairs = [-F.logsigmoid(BETA * (a - b)) for a, b in zip(sums[::2], sums[1::2], strict=True)]
     return 0.5 * tokens_alone(rows) + torch.stack(pairs).mean()
 
 
-@pytest.mark.parametrize("budget", BUDGETS)
-@pytest.mark.parametrize(
-    ("case", "alone"), [("weighted", tokens_alone), ("preference", preference_alone)]
-)
-def test_steps_equal_an_independent_computation_whatever_the_token_budget(
-    tiny_base: Path, tmp_path: Path, case: str, alone: Any, budget: int
-) -> None:
-    data, model = CASES[case][0](), load(tiny_base)
+def stepped(base: Path, case: str, alone: Any) -> tuple[list[float], dict[str, Tensor]]:
+    """Train by hand, with ``alone`` as the loss of a step: losses and weights."""
+    data, model = CASES[case][0](), load(base)
     optimizer = torch.optim.AdamW(model.parameters(), lr=RATE, weight_decay=0.0)
     fixed = data.units
     sampler = StepSampler(
@@ -161,19 +164,35 @@ def test_steps_equal_an_independent_computation_whatever_the_token_budget(
         seed=0,
         partners=None if fixed is None else lambda _: fixed,
     )
-    expected: list[float] = []
+    history: list[float] = []
     for epoch in range(STEPS):
         sampler.set_epoch(epoch)
-        for step in [*sampler][: STEPS - len(expected)]:
+        for step in [*sampler][: STEPS - len(history)]:
             loss = alone(one_by_one(model, [data[place.document] for place in step]))
             loss.backward()
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             optimizer.step()
             optimizer.zero_grad()
-            expected.append(float(loss.detach()))
+            history.append(float(loss.detach()))
+    return history, dict(model.named_parameters())
+
+
+@pytest.mark.parametrize("budget", BUDGETS)
+@pytest.mark.parametrize(
+    ("case", "alone"),
+    [
+        ("weighted", tokens_alone),
+        ("preference", preference_alone),
+        ("means", mean_of_means),
+    ],
+)
+def test_steps_equal_an_independent_computation_whatever_the_token_budget(
+    tiny_base: Path, tmp_path: Path, case: str, alone: Any, budget: int
+) -> None:
+    expected, reference = stepped(tiny_base, case, alone)
     history, weights = tuned(tiny_base, tmp_path, case, tokens_per_micro_batch=budget)
     assert history == pytest.approx(expected, rel=1e-6)
-    assert furthest(weights, dict(model.named_parameters())) < 1e-5
+    assert furthest(weights, reference) < 1e-5
 
 
 def test_what_a_loss_draws_does_not_depend_on_the_token_budget_or_the_layout(
@@ -281,3 +300,20 @@ def test_sums_over_documents_follow_their_supervised_tokens() -> None:
     scored = Scored(**vars(values))
     assert scored.counts == [2, 0, 1]
     assert scored.of_documents(torch.tensor([1.0, 2.0, 4.0])).tolist() == [3.0, 0.0, 4.0]
+
+
+def test_a_mean_of_means_is_not_the_mean_over_tokens(tiny_base: Path, tmp_path: Path) -> None:
+    of_means, of_tokens = (tuned(tiny_base, tmp_path, case)[0] for case in ("means", "weighted"))
+    assert abs(of_means[0] - of_tokens[0]) > 1e-4
+
+
+@pytest.mark.parametrize("count", [1, 3, 5])
+def test_documents_that_share_a_mean_share_a_weight_of_1(count: int) -> None:
+    weights = [2.0, 3.0, 0.0, 5.0, 1.0]
+    step = Means(count, weights).applied([Place(document) for document in (4, 2, 0, 1, 3)])
+    totals = [
+        sum(weights[place.document] * place.factor for place in step[start : start + count])
+        for start in range(0, 5, count)
+    ]
+    # The document without weight is a mean of its own, which is no mean, if there is one each.
+    assert totals == pytest.approx([1, 0, 1, 1, 1] if count == 1 else [1.0] * len(totals))

@@ -11,7 +11,7 @@ from transformers import TrainingArguments
 from response_tuning.configs import FinetuneConfig
 from response_tuning.errors import ModelError
 from response_tuning.finetune import base, memory
-from response_tuning.finetune.loss import in_place
+from response_tuning.finetune.cross_entropy import in_place
 from response_tuning.finetune.memory import CPU_TOKENS, ENOUGH_TOKENS, MOST_TOKENS, Load, MemoryFit
 from response_tuning.finetune.selftest import arguments, attending
 from response_tuning.finetune.steps import FLATTENED, Document

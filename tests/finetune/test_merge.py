@@ -19,7 +19,9 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from response_tuning import EngineConfig, Message, Request, Sampling, open_engine
 from response_tuning.artifacts import Example, write_json, write_jsonl
 from response_tuning.configs import FinetuneConfig
-from response_tuning.finetune import finetune
+from response_tuning.errors import ConfigError
+from response_tuning.finetune import base, finetune
+from response_tuning.finetune.merge import merge_adapter
 from response_tuning.generate import generate
 
 QUESTIONS = ["What is a kettle?", "Say three words.", "", "🙂\n\n", "one " * 20]
@@ -55,9 +57,9 @@ def test_the_merged_model_computes_what_the_adapter_does(
 ) -> None:
     adapter, whole = merged
     ids = torch.arange(2, 40)[None]
-    base: Any = AutoModelForCausalLM.from_pretrained(tiny_base)
-    untouched = base(input_ids=ids).logits.detach()
-    tuned = PeftModel.from_pretrained(base, str(adapter))(input_ids=ids).logits.detach()
+    untuned: Any = AutoModelForCausalLM.from_pretrained(tiny_base)
+    untouched = untuned(input_ids=ids).logits.detach()
+    tuned = PeftModel.from_pretrained(untuned, str(adapter))(input_ids=ids).logits.detach()
     one: Any = AutoModelForCausalLM.from_pretrained(whole)
     together = one(input_ids=ids).logits.detach()
     torch.testing.assert_close(together, tuned, atol=1e-4, rtol=1e-4)
@@ -91,10 +93,12 @@ def test_a_merged_folder_says_into_what_and_keeps_the_adapter(
         "base": manifest["base"],
         "dtype": "float32",
         "trained_against": "the same weights",
+        "weights": "its own weights",
     }
     assert not (whole / "adapter_config.json").exists()
     assert "library_name: transformers" in (whole / "README.md").read_text()
-    assert "merged into the base in\nfloat32" in (whole / "README.md").read_text()
+    card = (whole / "README.md").read_text()
+    assert "merged into the base in\nfloat32 (its own weights)" in card
     assert "library_name: peft" in (adapter / "README.md").read_text()
     for name in ("adapter_config.json", "adapter_model.safetensors"):
         assert (whole / "adapter" / name).exists()
@@ -118,6 +122,64 @@ def test_a_finished_adapter_is_merged_by_the_same_command_with_merge(
     said = capsys.readouterr().out.replace("\n", " ")
     assert said.count("already finished") == 2
     assert said.count(f"with the adapter merged into a copy of {tiny_base}; the adapter alone") == 1
+
+
+@pytest.fixture
+def on_4_bits(merged: tuple[Path, Path], tmp_path: Path) -> Path:
+    """An adapter whose manifest says that QLoRA trained it: here, no GPU can."""
+    out = Path(shutil.copytree(merged[0], tmp_path / "out"))
+    manifest = json.loads((out / "manifest.json").read_text())
+    manifest["settings"] |= {"method": "qlora", "precision": "bfloat16"}
+    write_json(out / "manifest.json", manifest)
+    return out
+
+
+def test_an_adapter_on_4_bit_weights_is_merged_into_those_where_asked(
+    on_4_bits: Path, merged: tuple[Path, Path], tiny_base: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("bitsandbytes", reason="needs the extra 'qlora'")
+    merge_adapter(on_4_bits, Console(width=1000), "nf4")
+    quantized: Any = AutoModelForCausalLM.from_pretrained(
+        tiny_base, quantization_config=base._quantization(), dtype=torch.bfloat16
+    )
+    ids = torch.arange(2, 40)[None]
+    # In training: a CPU kernel for inference takes no layer of 32 columns.
+    adapted: Any = PeftModel.from_pretrained(quantized, str(merged[0])).train()
+    trained = adapted(input_ids=ids).logits.detach()
+    whole: Any = AutoModelForCausalLM.from_pretrained(on_4_bits)
+    other: Any = AutoModelForCausalLM.from_pretrained(merged[1])
+    near, far = (
+        float((model(input_ids=ids).logits.detach() - trained).abs().mean())
+        for model in (whole, other)
+    )
+    assert near < far / 2
+    said = "(its 4-bit NF4 weights, dequantized, in bfloat16; it was trained against 4-bit NF4)"
+    assert said in capsys.readouterr().out
+    with pytest.raises(ConfigError, match="merged into its 4-bit NF4 weights, dequantized already"):
+        merge_adapter(on_4_bits, Console(), "base")
+
+
+def test_an_adapter_on_4_bit_weights_is_merged_into_the_base_by_default_and_says_so(
+    on_4_bits: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    merge_adapter(on_4_bits, Console(width=1000), "base")
+    assert "(its own weights, in bfloat16; it was trained against 4-bit NF4)" in (
+        capsys.readouterr().out
+    )
+    merge_adapter(on_4_bits, Console(), "base")  # nothing is left to do
+    with pytest.raises(ConfigError, match="merged into its own weights already; choose another"):
+        merge_adapter(on_4_bits, Console(), "nf4")
+
+
+def test_a_merge_into_4_bit_weights_without_the_extra_changes_nothing(
+    on_4_bits: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "bitsandbytes", None)
+    before = {path.name: path.read_bytes() for path in on_4_bits.iterdir() if path.is_file()}
+    with pytest.raises(ConfigError, match=r"pip install 'response-tuning\[qlora\]'"):
+        merge_adapter(on_4_bits, Console(), "nf4")
+    after = {path.name: path.read_bytes() for path in on_4_bits.iterdir() if path.is_file()}
+    assert after == before
 
 
 @pytest.mark.parametrize("place", ["copy2", "move_into", "unlink", "model_card"])

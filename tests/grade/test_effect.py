@@ -1,12 +1,18 @@
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
 from response_tuning.configs import GradeConfig
 from response_tuning.errors import ConfigError
 from response_tuning.grade import check_effect, check_metrics, open_benchmark
-from response_tuning.report_config import ReportConfig
+from response_tuning.grade.benchmark import BENCHMARKS
+from response_tuning.report_config import (
+    EquivalenceConfig,
+    PrimaryConfig,
+    ReportConfig,
+    of_this_version,
+)
 
 JUDGE = {"engine": "openai", "settings": {"model": "m"}}
 
@@ -72,6 +78,14 @@ def test_a_limit_takes_items_of_the_miniature_evenly_spread(name: str) -> None:
     assert few == [whole[place * len(whole) // 7] for place in range(7)]
 
 
+def margins(*metrics: str) -> dict[str, EquivalenceConfig]:
+    return {metric: EquivalenceConfig(margin=0.1, reason="Small.") for metric in metrics}
+
+
+def primary(metric: str) -> PrimaryConfig:
+    return PrimaryConfig(variant="rt", baseline="it", metric=metric)
+
+
 @pytest.mark.parametrize(
     ("benchmarks", "metrics"),
     [
@@ -83,13 +97,47 @@ def test_a_limit_takes_items_of_the_miniature_evenly_spread(name: str) -> None:
 def test_a_metric_of_one_of_the_benchmarks_can_be_tested_for_equivalence(
     benchmarks: list[str], metrics: tuple[str, ...]
 ) -> None:
-    check_metrics(benchmarks, GradeConfig(), ReportConfig(equivalence=metrics))
+    check_metrics(benchmarks, GradeConfig(), ReportConfig(equivalence=margins(*metrics)))
+    check_metrics(benchmarks, GradeConfig(), ReportConfig(primary=(primary(metrics[0]),)))
 
 
 def test_the_nearest_metric_is_named_beside_one_that_no_benchmark_has() -> None:
-    with pytest.raises(ConfigError, match="'refusals': did you mean 'refusal'"):
-        check_metrics(["xstest"], GradeConfig(), ReportConfig(equivalence=("refusals",)))
+    with pytest.raises(ConfigError, match=r"report.equivalence 'refusals': did you mean 'refusal'"):
+        check_metrics(["xstest"], GradeConfig(), ReportConfig(equivalence=margins("refusals")))
+    with pytest.raises(ConfigError, match=r"report.primary 'refusals': did you mean 'refusal'"):
+        check_metrics(["xstest"], GradeConfig(), ReportConfig(primary=(primary("refusals"),)))
 
 
-def test_the_default_of_equivalence_is_no_error_where_no_benchmark_has_it() -> None:
-    check_metrics(["xstest"], GradeConfig(), ReportConfig())
+def test_a_margin_may_be_that_of_one_benchmark() -> None:
+    check_metrics(["xstest"], GradeConfig(), ReportConfig(equivalence=margins("xstest/refusal")))
+    with pytest.raises(ConfigError, match="xtest/refusal"):
+        config = ReportConfig(equivalence=margins("xtest/refusal"))
+        check_metrics(["xstest"], GradeConfig(), config)
+
+
+def test_one_margin_for_two_scales_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Rated:
+        metrics = ("strict",)
+        scales: ClassVar = {"strict": (1, 5)}
+
+    monkeypatch.setitem(BENCHMARKS._entries, "rated", lambda _: Rated())
+    both = ["miniature-seen", "rated"]
+    with pytest.raises(ConfigError, match=r"'strict' has different scales in .*its own margin"):
+        check_metrics(both, GradeConfig(), ReportConfig(equivalence=margins("strict")))
+    check_metrics(both, GradeConfig(), ReportConfig(equivalence=margins("rated/strict")))
+
+
+def test_margins_of_an_earlier_recipe_are_refused_with_the_new_spelling() -> None:
+    with pytest.raises(ValueError, match=r"write 'overall: \{margin: 0.03, reason: ...\}'"):
+        ReportConfig.model_validate({"equivalence": ["overall"]})
+
+
+def test_settings_of_an_earlier_manifest_become_those_of_today() -> None:
+    before = {
+        "baselines": ["it"], "margin": 0.1, "equivalence": ["strict"], "confidence": 0.9,
+        "resamples": 10_000, "seed": 0,
+    }  # fmt: skip
+    config = ReportConfig.model_validate(of_this_version(before))
+    assert (config.baselines, config.confidence) == (("it",), 0.9)
+    assert config.margin("any", "strict") == 0.1
+    assert of_this_version(config.model_dump()) == config.model_dump()

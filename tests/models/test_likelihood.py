@@ -204,3 +204,16 @@ def test_a_template_of_another_name_changes_the_numbers(llama: Path) -> None:
     }
     assert totals["native"] == totals["tulu"]
     assert len(set(totals.values())) == len(totals) - 1
+
+
+def test_a_response_that_nothing_precedes_has_no_score(llama: Path) -> None:
+    local = load(str(llama))
+    local.chat.tokenizer.chat_template = (
+        "{% for m in messages %}{{ m.content }}"
+        "{% if m.role == 'assistant' %}{{ eos_token }}{% endif %}{% endfor %}"
+    )
+    bare = replace(local, chat=templates.Chat(local.chat.tokenizer))
+    pairs = [Pair((), "Paris."), Pair(asking(""), "Paris."), Pair(asking("hello"), "Paris.")]
+    found = log_likelihoods(bare, pairs, WIDE)
+    assert found[:2] == [Unscored(templates.UNPREDICTED)] * 2
+    assert found[2] == pytest.approx(plainly(bare, pairs[2]), rel=1e-5)

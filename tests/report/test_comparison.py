@@ -309,11 +309,21 @@ def test_seeds_that_differ_more_than_doses_show_no_trend(run: Path, grade: Grade
     assert trend.p_value > 0.2
 
 
+def test_doses_that_never_refuse_have_an_interval_and_no_point(run: Path, grade: Grade) -> None:
+    varied(grade, *[(0, 0, 0)] * 3)
+    (trend,) = findings(run, SERIES, ReportConfig()).trends
+    assert (trend.slope, trend.p_value) == (0, 1)
+    # Half of Tango's limits of no difference among 100 prompts: a slope is half of a difference.
+    _, high = PairedShares(0, 0, 100).interval(0.95)
+    assert trend.high == pytest.approx(high / 2)
+
+
 def test_a_dose_without_scores_is_skipped(run: Path, grade: Grade) -> None:
     dosed(grade, (90, 90, 40))
     grade("rt-50", {"stopped": [1]})
     (trend,) = findings(run, SERIES, ReportConfig()).trends
-    assert (trend.doses, trend.slope) == ((0, 200), pytest.approx(-0.5))
+    assert trend.doses == (0, 200)
+    assert trend.slope == pytest.approx(-0.5)
 
 
 def test_other_metrics_single_doses_and_variants_of_no_series_have_no_trend(
@@ -433,7 +443,8 @@ def test_a_trend_of_weighted_refusals_is_that_of_their_rates(run: Path, grade: G
         grade(name, {"refusal": subsets(*counts)})
     (trend,) = findings(run, SERIES, ReportConfig()).trends
     assert trend.values == pytest.approx((0.1, 0.35, 0.75))
-    assert (trend.n, trend.slope) == (100, pytest.approx(0.325))
+    assert trend.n == 100
+    assert trend.slope == pytest.approx(0.325)
 
 
 @pytest.mark.parametrize(

@@ -120,7 +120,8 @@ def test_a_difference_of_ratios_is_on_prompts_and_seeds_that_both_have(
     grade("it", {"drfr": [(0, 3), (1, 1), None]})
     both, alone = estimate(run, [difference("drfr", "rt", "it"), mean("drfr", "rt")])
     assert (both.value, both.n, both.seeds) == (3 / 4 - 1 / 4, 2, 1)
-    assert (alone.seeds, alone.by_seed) == (2, pytest.approx((8 / 9, 0)))
+    assert alone.seeds == 2
+    assert alone.by_seed == pytest.approx((8 / 9, 0))
     assert both.by_seed == (0.5,)
 
 

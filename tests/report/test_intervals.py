@@ -60,11 +60,9 @@ def test_tangos_statistic_is_that_of_the_most_likely_shares_under_the_truth(
 
     def unlikely(losing: float) -> float:
         gaining = losing + truth
-        return -(
-            gained * np.log(gaining)
-            + (lost * np.log(losing) if lost else 0.0)
-            + (n - gained - lost) * np.log(1 - gaining - losing)
-        )
+        of_losses = lost * np.log(losing) if lost else 0.0
+        of_others = (n - gained - lost) * np.log(1 - gaining - losing)
+        return -float(gained * np.log(gaining) + of_losses + of_others)
 
     ends = max(1e-12, 1e-12 - truth), (1 - truth) / 2 - 1e-12
     losing = float(minimize_scalar(unlikely, bounds=ends, options={"xatol": 1e-12}).x)
@@ -130,11 +128,15 @@ def test_fewer_degrees_of_freedom_make_wider_intervals() -> None:
         assert all(one < other for one, other in pairwise(widths))
 
 
+def showing(evidence: Evidence) -> float:
+    return detectable(evidence, evidence.interval(0.95), 0.95)
+
+
 def test_the_detectable_difference_has_the_power_that_is_promised() -> None:
     # The textbook's (1.96 + 0.84) standard errors.
-    assert detectable(Student(0.0, 1.0, inf), 0.95) == pytest.approx(2.802, abs=1e-3)
+    assert showing(Student(0.0, 1.0, inf)) == pytest.approx(2.802, abs=1e-3)
     draw = np.random.default_rng(1)
-    n, effect = 200, detectable(PairedShares(0.1, 0.1, 200), 0.95)
+    n, effect = 200, showing(PairedShares(0.1, 0.1, 200))
     gained = draw.binomial(n, 0.1 + effect / 2, size=4000)
     lost = draw.binomial(n - gained, (0.1 - effect / 2) / (0.9 - effect / 2))
     shown = [

@@ -7,7 +7,16 @@ from transformers import AutoTokenizer
 
 from response_tuning.artifacts import Message
 from response_tuning.errors import ConfigError, TemplateError
-from response_tuning.templates import Chat, adds_bos, check, front, identity, install, names
+from response_tuning.templates import (
+    Chat,
+    TurnEnd,
+    adds_bos,
+    check,
+    front,
+    identity,
+    install,
+    names,
+)
 
 USER = Message(role="user", content="Why is the sky blue?")
 ASSISTANT = Message(role="assistant", content="Light scatters.")
@@ -57,7 +66,7 @@ def test_a_system_message_is_refused_in_words(chat: Chat) -> None:
 
 
 def test_a_turn_ends_in_eos_and_the_newline_only_separates_turns(chat: Chat) -> None:
-    assert chat.turn_end == (chat.tokenizer.eos_token_id, "\n")
+    assert chat.turn_end == TurnEnd(chat.tokenizer.eos_token_id, rest="\n")
 
 
 def test_native_keeps_the_tokenizers_own_template(tokenizer: Any) -> None:
@@ -110,7 +119,7 @@ def test_neutral_tags_stand_where_tulus_do(tokenizer: Any) -> None:
     )
     assert rendered == "<s><|A|>\nWhy is the sky blue?\n<|B|>\nLight scatters.</s>\n"
     assert chat.opening == "<s><|B|>\n"
-    assert chat.turn_end == (tokenizer.eos_token_id, "\n")
+    assert chat.turn_end == TurnEnd(tokenizer.eos_token_id, rest="\n")
     assert chat.closing == [tokenizer.eos_token_id]
     assert chat.stop_strings == ()
 
@@ -407,3 +416,58 @@ def test_a_template_that_leaves_out_or_changes_a_message_is_reported_once(
         if probe
         else []
     )
+
+
+LLAMA_2 = """\
+{%- if messages[0]['role'] == 'system' -%}
+{%- set system = '<<SYS>>\\n' + messages[0]['content'] + '\\n<</SYS>>\\n\\n' -%}
+{%- set turns = messages[1:] -%}
+{%- else -%}
+{%- set system = '' -%}
+{%- set turns = messages -%}
+{%- endif -%}
+{%- for message in turns -%}
+{%- if message['role'] == 'user' -%}
+{%- set question = (system if loop.first else '') + message['content'] | trim -%}
+{{ bos_token + '[INST] ' + question + ' [/INST]' }}
+{%- else -%}
+{{ ' ' + message['content'] | trim + ' ' + eos_token }}
+{%- endif -%}
+{%- endfor -%}
+"""
+
+
+def test_llama_2s_own_template_is_a_native_one(public_data: Path) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(public_data / "tokenizers" / "llama2")
+    tokenizer.chat_template = LLAMA_2
+    install(tokenizer, "native")
+    chat = Chat(tokenizer)
+    assert chat.opening == "<s>"
+    assert chat.turn_end == TurnEnd(tokenizer.eos_token_id, rest="", gap=" ")
+    assert chat.prompt([USER, ASSISTANT, USER]) == (
+        "<s>[INST] Why is the sky blue? [/INST] Light scatters. </s>"
+        "<s>[INST] Why is the sky blue? [/INST]"
+    )
+
+
+@pytest.mark.parametrize("gap", ["", " ", "\n", " \n\n", "\t"])
+@pytest.mark.parametrize("rest", ["", "\n"])
+def test_white_space_in_front_of_the_stop_token_is_a_gap(
+    tokenizer: Any, gap: str, rest: str
+) -> None:
+    tokenizer.chat_template = CHATML.replace("<|im_end|>\n", gap + "<|im_end|>" + rest)
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<|im_end|>"]})
+    stop = tokenizer.convert_tokens_to_ids("<|im_end|>")
+    assert Chat(tokenizer).turn_end == TurnEnd(stop, rest, gap)
+
+
+def test_words_in_front_of_the_stop_token_are_refused(tokenizer: Any) -> None:
+    tokenizer.chat_template = "{% for m in messages %}{{ m.content }} over</s>{% endfor %}"
+    with pytest.raises(TemplateError, match="' over</s>', which is not one special token"):
+        _ = Chat(tokenizer).turn_end
+
+
+def test_a_turn_that_ends_in_nothing_is_refused(tokenizer: Any) -> None:
+    tokenizer.chat_template = "{% for m in messages %}{{ m.content }}{% endfor %}"
+    with pytest.raises(TemplateError, match="not one special token"):
+        _ = Chat(tokenizer).turn_end

@@ -173,7 +173,7 @@ def test_two_variants_of_one_dose_are_not_both_in_a_series() -> None:
         ({"nots": ["x"]}, "recipe.yaml: unknown key 'nots': did you mean 'notes'?"),
         ({"preset": "papr"}, "unknown preset 'papr': did you mean 'paper'"),
         ({"report": {"baselines": ["rd"]}}, "unknown baseline 'rd': known are rt"),
-        ({"report": {"margin": 2}}, "recipe.yaml: report.margin: "),
+        ({"report": {"confidence": 2}}, "recipe.yaml: report.confidence: "),
         ({"variants": {"rt": {"doses": [5, 5]}}}, "two variants are named 'rt-5'"),
         ({"variants": {"rt-5": {}, "rt": {"doses": [5]}}}, "two variants are named 'rt-5'"),
     ],

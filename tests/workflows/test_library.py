@@ -8,8 +8,10 @@ from typing import Any
 import pytest
 
 import response_tuning as rt
+from response_tuning.errors import DataError
 from response_tuning.folders import locked, locked_file
 from response_tuning.workflows import library
+from response_tuning.workflows.keywords import in_keywords
 
 PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "library.md"
 ROWS = [
@@ -264,3 +266,27 @@ def test_the_page_about_the_library_runs(
     assert printed[1:3] == ["2 prompts, 0 errors: completions.jsonl", "8 of 9 rows kept"]
     assert printed[3].endswith(" of 376 items")
     assert "learning_rate" in printed[4]
+
+
+def test_errors_name_keywords_and_not_flags(tiny_base: Path) -> None:
+    rt.finetune(data="answers.jsonl", base_model=tiny_base, out="t", **SMALL)
+    with pytest.raises(rt.ResponseTuningError, match="choose another 'out', or delete") as error:
+        rt.finetune(data="answers.jsonl", base_model=tiny_base, out="t", **SMALL | {"max_steps": 3})
+    assert "--" not in str(error.value)
+    with pytest.raises(rt.ResponseTuningError, match="t: holds a tuned model, not a run"):
+        rt.report("t")
+
+
+@pytest.mark.parametrize(
+    ("flags", "keywords"),
+    [
+        ("use --method lora here", "use 'method' lora here"),
+        ("a smaller --window-size, or --x", "a smaller 'window_size', or --x"),
+        ("use --set finetune.merge=true", "use 'finetune.merge'=true"),
+        ("a -- b, a--b, ---", "a -- b, a--b, ---"),
+    ],
+)
+def test_a_flag_in_a_message_becomes_a_keyword(flags: str, keywords: str) -> None:
+    with pytest.raises(DataError) as error, in_keywords():
+        raise DataError(flags)
+    assert str(error.value) == keywords

@@ -10,7 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 from urllib.request import urlopen
@@ -27,6 +27,7 @@ from response_tuning.artifacts import (
 from response_tuning.data.passages import Passage
 from response_tuning.data.refinement.refine import Refinement
 from response_tuning.journals import Journal
+from tests.fixtures.chat_server import Listener
 
 Run = Callable[..., Any]
 RECORD = re.compile(r"<(?:response|passage)>\n(.*?)\n</(?:response|passage)>", re.DOTALL)
@@ -37,7 +38,7 @@ def improved(text: str) -> str:
     return f"It is short.\nRefined response:\nBetter: {text}"
 
 
-class Server:
+class Server(Listener):
     """A chat completions server that rewrites, misbehaves by lot, and counts what it is asked."""
 
     def __init__(self, share_of_faults: float = 0.0) -> None:
@@ -52,33 +53,7 @@ class Server:
         self._share = share_of_faults
         self._lock = threading.Lock()
         self._reached: dict[int, threading.Event] = {}
-        server = self
-
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def do_POST(self) -> None:
-                server._handle(self)
-
-            def log_message(self, *_: object) -> None:
-                pass
-
-        class Quiet(ThreadingHTTPServer):
-            daemon_threads = True
-            request_queue_size = 128
-
-            def handle_error(self, *_: object) -> None:
-                """A client that was killed or has given up is no news."""
-
-        self._http = Quiet(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self._http.server_port}/v1"
-        self._thread = threading.Thread(target=self._http.serve_forever, args=(0.01,))
-        self._thread.start()
-
-    def close(self) -> None:
-        self._http.shutdown()
-        self._http.server_close()
-        self._thread.join()
+        self.start(self._handle)
 
     def reached(self, requests: int) -> threading.Event:
         """Return an event that is set once so many requests have come."""

@@ -19,6 +19,7 @@ from response_tuning.generate.engines.hf import HfEngine
 from response_tuning.journals import Journal
 from response_tuning.validation import build
 from response_tuning.workflows import run as workflow
+from response_tuning.workflows.cell_manifest import cell_training
 from response_tuning.workflows.experiment import Experiment, cells
 from response_tuning.workflows.run import plan_experiment, report_run, run_experiment
 from response_tuning.workflows.show import show_run
@@ -406,6 +407,43 @@ def test_a_report_can_be_written_again_and_is_the_same(run: Path) -> None:
     assert contents(run) == before
 
 
+def test_the_report_of_an_earlier_versions_run_can_be_written_again(run: Path) -> None:
+    results = (run / "report" / "results.csv").read_bytes()
+    manifest = json.loads((run / "manifest.json").read_text())
+    manifest["experiment"]["report"] = {
+        "baselines": ["base"], "margin": 0.1, "equivalence": ["strict"], "confidence": 0.95,
+        "resamples": 10_000, "seed": 0,
+    }  # fmt: skip
+    (run / "manifest.json").write_text(json.dumps(manifest))
+    report_run(run, quiet())
+    assert (run / "report" / "results.csv").read_bytes() == results
+    lines = (run / "report" / "comparisons.csv").read_text(encoding="utf-8").splitlines()
+    rows = [*csv.DictReader(lines)]
+    assert {row["margin"] for row in rows if row["metric"] == "strict"} == {"0.1"}
+
+
+def test_the_report_says_from_the_manifests_whether_two_arms_are_twins(run: Path) -> None:
+    manifest = json.loads((run / "manifest.json").read_text())
+    manifest["experiment"]["report"]["primary"] = [
+        {"variant": "rt", "baseline": "base", "metric": "strict"}
+    ]
+    (run / "manifest.json").write_text(json.dumps(manifest))
+    report_run(run, quiet())
+    text = (run / "report" / "report.md").read_text(encoding="utf-8")
+    assert "- rt and base are no twins: base is not tuned." in text
+    assert "- Two seeds: no information on how much training varies" in text
+
+
+def test_a_cell_says_what_it_was_tuned_on(make: Make, run: Path) -> None:
+    tuned, _, base, _ = cells(make())
+    training = cell_training(tuned, run)
+    assert training is not None
+    assert (training.objective, training.twins) == ("response-tuning", ())
+    assert (training.kept, training.steps) == (64, 16)
+    assert training.supervised_tokens > 64
+    assert cell_training(base, run) is None
+
+
 @pytest.mark.parametrize("there", [False, True])
 def test_a_folder_that_holds_no_run_has_no_report(there: bool, run: Path, tmp_path: Path) -> None:
     folder = run / "rt" / "seed-0" / "finetune" if there else tmp_path / "nowhere"
@@ -446,9 +484,9 @@ def test_a_plan_names_the_variant_and_the_key_of_a_missing_source(make: Make) ->
     )
 
 
-def test_the_variants_of_the_report_know_their_series(make: Make) -> None:
+def test_the_variants_of_the_report_know_their_series(make: Make, tmp_path: Path) -> None:
     found = workflow._checked(make(variants={"base": {"finetune": None}, "rt": {"doses": [5, 9]}}))
-    variants = [(v.name, v.series, v.dose) for v in workflow._variants(found)]
+    variants = [(v.name, v.series, v.dose) for v in workflow._variants(found, tmp_path)]
     assert variants == [("base", "", None), ("rt-5", "rt-5", 5), ("rt-9", "rt-5", 9)]
 
 

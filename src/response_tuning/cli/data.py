@@ -21,7 +21,10 @@ from response_tuning.cli.options import (
     ReadFlags,
     RefinementFlags,
     RetryFilteredOption,
+    RevisionOption,
+    SeedOption,
     SourceArgument,
+    SplitOption,
     TokenizerOption,
 )
 from response_tuning.errors import ConfigError, unused
@@ -138,7 +141,7 @@ def refine(
         bool | None, typer.Option("--instruction-blind", help="Hide instructions from the refiner.")
     ] = None,
     on: PolicyOption = None,
-    max_new_tokens: ReplyTokensOption = 4096,
+    max_new_tokens: ReplyTokensOption = 8192,
     temperature: FirstTemperatureOption = 0.0,
     retry_filtered: RetryFilteredOption = False,
     modules: ImportOption = None,
@@ -177,15 +180,9 @@ def extract(
     text_column: Annotated[
         str | None, typer.Option(help="Read texts from this column; default: found by its name.")
     ] = None,
-    revision: Annotated[
-        str | None, typer.Option(help="Read this hub revision of the data; default: main.")
-    ] = None,
-    split: Annotated[
-        str | None, typer.Option(help="Read this split of a hub dataset; default: train.")
-    ] = None,
-    seed: Annotated[
-        int | None, typer.Option(help="Seed every random choice with this; default: 0.")
-    ] = None,
+    revision: RevisionOption = None,
+    split: SplitOption = None,
+    seed: SeedOption = None,
     engine: Annotated[
         str | None,
         typer.Option(
@@ -194,7 +191,7 @@ def extract(
         ),
     ] = None,
     on: PolicyOption = None,
-    max_new_tokens: ReplyTokensOption = 4096,
+    max_new_tokens: ReplyTokensOption = 8192,
     temperature: FirstTemperatureOption = 0.0,
     retry_filtered: RetryFilteredOption = False,
     modules: ImportOption = None,

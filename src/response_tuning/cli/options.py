@@ -40,7 +40,10 @@ SetOption = Annotated[
 ]
 PresetOption = Annotated[
     str | None,
-    typer.Option(help="Start from the settings of 'small' or 'paper'; default: small."),
+    typer.Option(
+        help="Start from the settings of 'small' or 'paper'; default: small. 'paper' averages the "
+        "loss over a step's tokens; its code did with --set finetune.examples_per_mean=8."
+    ),
 ]
 LocalCopyOption = Annotated[
     Path | None,
@@ -72,6 +75,17 @@ RetryFilteredOption = Annotated[
 HtmlOption = Annotated[Path | None, typer.Option(help="Write a self-contained page to this file.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
+RevisionOption = Annotated[
+    str | None, typer.Option(help="Read this hub revision of the data; default: main.")
+]
+SplitOption = Annotated[
+    str | None,
+    typer.Option(help="Read this split of a hub dataset or a folder; default: train."),
+]
+SeedOption = Annotated[
+    int | None, typer.Option(help="Seed every random choice with this; default: 0.")
+]
+
 
 def _import(modules: list[str] | None) -> list[str] | None:
     from response_tuning.plugins import import_modules
@@ -97,13 +111,8 @@ class ReadFlags(FlagGroup):
     """Settings of ``DataConfig`` that decide what is read."""
 
     path: LocalCopyOption = None
-    revision: Annotated[
-        str | None, typer.Option(help="Read this hub revision of the data; default: main.")
-    ] = None
-    split: Annotated[
-        str | None,
-        typer.Option(help="Read this split of a hub dataset or a folder; default: train."),
-    ] = None
+    revision: RevisionOption = None
+    split: SplitOption = None
     response_column: Annotated[
         str | None,
         typer.Option(help="Read responses from this column; default: found by its usual names."),
@@ -124,9 +133,7 @@ class DataFlags(ReadFlags):
     keep_duplicates: Annotated[
         bool | None, typer.Option(help="Keep exact duplicates; default: drop them.")
     ] = None
-    seed: Annotated[
-        int | None, typer.Option(help="Seed every random choice with this; default: 0.")
-    ] = None
+    seed: SeedOption = None
 
 
 @dataclass(eq=False, repr=False)

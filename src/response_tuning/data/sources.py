@@ -4,11 +4,11 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from response_tuning import hub
 from response_tuning.artifacts import file_digest
@@ -22,6 +22,8 @@ from response_tuning.miniature import controls, examples
 from response_tuning.readers import Row, read, read_texts
 from response_tuning.registry import Registry, unknown
 
+Rows: TypeAlias = Callable[[], Iterator[dict[str, str]]]
+
 
 @dataclass(frozen=True)
 class Dataset:
@@ -33,8 +35,10 @@ class Dataset:
     hub_id: str | None = None
     file: str | None = None
     """Address of a published file, of which the user names a local copy."""
-    made: Mapping[str, Callable[[], Iterator[dict[str, str]]]] | None = None
-    """Split -> function that makes its rows, the same at every call."""
+    made: Rows | None = None
+    """Function that makes the rows, the same at every call."""
+    splits: Mapping[str, Rows] = field(default_factory=dict)
+    """Split other than ``train`` -> function that makes its rows."""
     first_rows: int | None = None
     """Use only this many rows from the start; None means all."""
     first_turn_only: bool = False
@@ -43,9 +47,9 @@ class Dataset:
 DATASETS: Registry[Dataset] = Registry("dataset")
 DATASETS.register("alpaca")(Dataset("yahma/alpaca-cleaned"))
 DATASETS.register("dolly")(Dataset("databricks/databricks-dolly-15k"))
-DATASETS.register("miniature")(Dataset(made={"train": examples.tuning_rows, **controls.SPLITS}))
+DATASETS.register("miniature")(Dataset(made=examples.tuning_rows, splits=controls.SPLITS))
 DATASETS.register("miniature-refusals")(
-    Dataset(made={"train": examples.refusal_rows, **examples.refusals_by_wording()})
+    Dataset(made=examples.refusal_rows, splits=examples.refusals_by_wording())
 )
 DATASETS.register("lima")(Dataset("GAIR/lima", first_rows=1000, first_turn_only=True))
 DATASETS.register("safety-tuned-llamas")(  # Bianchi et al. 2023, the paper's refusals
@@ -92,7 +96,9 @@ def find(config: DataConfig) -> Source:
     # name with a suffix, such as data/a.jsonl, is a mistyped path and not a hub id.
     if config.source in DATASETS.names():
         dataset = DATASETS.get(config.source)
-        return _made(config, dataset.made) if dataset.made else _named(dataset, config)
+        if dataset.made:
+            return _made(config, {"train": dataset.made, **dataset.splits})
+        return _named(dataset, config)
     if config.path is not None:
         raise ConfigError(
             f"--path {config.path} is for a local copy of a named dataset "

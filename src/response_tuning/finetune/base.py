@@ -86,6 +86,8 @@ def load_model(config: FinetuneConfig) -> "PreTrainedModel":
         ConfigError: QLoRA without a GPU or without its extra.
         ModelError: the model cannot be loaded, or some of its weights are not in its files.
     """
+    if config.method == "qlora":
+        check_quantization()
     quantization = _quantization() if config.method == "qlora" else None
     if config.random_init:
         model = _fresh_model(config)
@@ -97,6 +99,23 @@ def load_model(config: FinetuneConfig) -> "PreTrainedModel":
         )
     try_saving(model, config.base_model)
     return model
+
+
+def load_dequantized(config: FinetuneConfig) -> "PreTrainedModel":
+    """Return the base as QLoRA trained against it: its 4-bit weights, dequantized to bfloat16.
+
+    Raises:
+        ConfigError: bitsandbytes is not installed. It needs no GPU for this.
+        ModelError: the model cannot be loaded.
+    """
+    check_bitsandbytes()
+    model: Any = loading.load_weights(
+        located(config, weights=True),
+        dtype=weight_type(config),
+        quantization_config=_quantization(),
+    )
+    plain: PreTrainedModel = model.dequantize()
+    return plain
 
 
 def try_saving(model: "PreTrainedModel", name: str) -> None:
@@ -300,11 +319,20 @@ def check_quantization() -> None:
 
     if not torch.cuda.is_available():
         raise ConfigError("method 'qlora' needs a CUDA GPU; use --method lora here")
+    check_bitsandbytes()
+
+
+def check_bitsandbytes() -> None:
+    """Refuse 4-bit weights where bitsandbytes is not installed.
+
+    Raises:
+        ConfigError: it is not.
+    """
     try:
         import bitsandbytes  # noqa: F401 - checks that it is installed
     except ImportError as error:
         raise ConfigError(
-            "method 'qlora' needs bitsandbytes: pip install 'response-tuning[qlora]'"
+            "4-bit weights need bitsandbytes: pip install 'response-tuning[qlora]'"
         ) from error
 
 
@@ -313,7 +341,6 @@ def _quantization() -> Any:  # noqa: ANN401 - a transformers class, imported lat
     import torch
     from transformers import BitsAndBytesConfig
 
-    check_quantization()
     return BitsAndBytesConfig(  # type: ignore[no-untyped-call]
         load_in_4bit=True,
         bnb_4bit_quant_type="nf4",

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from response_tuning.configs import FinetuneConfig
 from response_tuning.errors import ConfigError
 from response_tuning.finetune import base
+from response_tuning.finetune.objectives import build_objective, loss_of
 from response_tuning.finetune.progress import check_tracker
 from response_tuning.registry import unknown
 from response_tuning.templates import Chat, install
@@ -26,6 +27,7 @@ def check(config: FinetuneConfig, out: Path) -> None:
     from response_tuning.finetune.run import training_arguments
 
     check_trainer(config)
+    _check_average(config)
     if config.method == "qlora":
         base.check_quantization()
     base.architecture(config)
@@ -43,6 +45,16 @@ def check_trainer(config: FinetuneConfig) -> None:
     """
     check_optimizer(config.optimizer)
     check_tracker(config.report_to)
+
+
+def _check_average(config: FinetuneConfig) -> None:
+    """Refuse to average the tokens' loss where the objective has another one."""
+    loss = loss_of(build_objective(config.objective, config.objective_settings))
+    if loss is not None and config.examples_per_mean is not None:
+        raise ConfigError(
+            "examples_per_mean averages the tokens' cross-entropy, and the objective "
+            f"'{config.objective}' has a loss of its own; remove finetune.examples_per_mean"
+        )
 
 
 def check_optimizer(name: str) -> None:

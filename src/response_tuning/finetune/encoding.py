@@ -11,7 +11,7 @@ import random
 from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property, partial
-from itertools import islice, pairwise
+from itertools import islice
 from typing import Any, NamedTuple
 
 from response_tuning.artifacts import Example, Message
@@ -24,10 +24,17 @@ from response_tuning.finetune.objectives import (
     UnfitError,
     build_objective,
 )
-from response_tuning.finetune.rows import KEPT, TRUNCATED, EncodedRow, Span, in_whole_groups
+from response_tuning.finetune.rows import (
+    KEPT,
+    TRUNCATED,
+    EncodedRow,
+    Span,
+    are_in_order,
+    in_whole_groups,
+)
 from response_tuning.finetune.supervised import EncodedText, Supervised
 from response_tuning.finetune.witness import ALTERED, Witness
-from response_tuning.templates import Chat, front
+from response_tuning.templates import UNPREDICTED, Chat, front
 
 logger = logging.getLogger(__name__)
 
@@ -99,6 +106,13 @@ class Encoder:
         end = chat.turn_end
         after = self._continuation.encode(end.rest, add_special_tokens=False).ids
         self._ending = [end.stop_id, *(after if final_newline else [])]
+        if end.gap:
+            logger.warning(
+                "the template prints %r between an answer and %r; a row has the stop token right "
+                "after its response, so that replies do not end in white space",
+                end.gap,
+                chat.decode([end.stop_id]),
+            )
         self._check_continuation()
         self._check_served_prefix()
         self._supervised = Supervised(chat, self._continuation)
@@ -149,6 +163,10 @@ class Encoder:
         if not any(segment.weight for segment in segments):
             raise ConfigError(f"{where}: no segment carries loss, so nothing would be learned")
         filled = self._with_marks_apart([segment for segment in segments if segment.text])
+        # An objective may well learn a row from its second token on. A response, though, must not
+        # lose its first token to a prompt that happens to be empty: a twin's prompt may not be.
+        if segments[0].is_prompt and not (filled and filled[0].is_prompt):
+            raise UnfitError(UNPREDICTED)
         return [
             Piece(text, weight, bool(rendered), first=place == 0)
             for place, (text, weight, rendered) in enumerate(filled)
@@ -287,7 +305,7 @@ class Encoder:
         faults = {
             "it is longer than the window": len(ids) > self.window,
             "no token carries loss": not spans,
-            "its spans are not in order": not _are_in_order(spans, len(ids)),
+            "its spans are not in order": not are_in_order(spans, len(ids)),
             "it starts with two BOS tokens": self._bos is not None
             and ids[:2] == [self._bos, self._bos],
             "it does not end in the stop token": row.status == KEPT
@@ -346,18 +364,6 @@ def _checked(segment: Segment, where: str) -> Segment:
         )
     rendered = weight == 0 if segment.rendered is None else segment.rendered
     return Segment(text, float(weight), rendered)
-
-
-def _are_in_order(spans: list[Span], count: int) -> bool:
-    """Whether spans are inside ``count`` tokens, not empty, in order, and merged where they can.
-
-    The first token is outside: nothing predicts it.
-    """
-    inside = all(1 <= span.start < span.end <= count and span.weight > 0 for span in spans)
-    return inside and all(
-        before.end < after.start or (before.end == after.start and before.weight != after.weight)
-        for before, after in pairwise(spans)
-    )
 
 
 class _Others:

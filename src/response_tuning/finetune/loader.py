@@ -1,7 +1,8 @@
 """The loader of steps: places that the sampler drew become documents that know their partners."""
 
+from array import array
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch.utils.data import DataLoader, Dataset
 
@@ -14,6 +15,9 @@ from response_tuning.finetune.steps import (
     as_document,
     flattened,
 )
+
+if TYPE_CHECKING:
+    from response_tuning.finetune.losses import DocumentLoss
 
 
 class _PlacedDocuments(Dataset[Document]):
@@ -28,7 +32,8 @@ class _PlacedDocuments(Dataset[Document]):
     def __getitem__(self, place: Place) -> Document:
         document = as_document(self._dataset[place.document])
         example = place.document if document.example < 0 else document.example
-        return document._replace(example=example, group=place.group, seed=place.seed)
+        document = document._replace(example=example, group=place.group, seed=place.seed)
+        return document if place.factor == 1 else document.scaled(place.factor)
 
 
 class StepLoader(DataLoader[Document]):
@@ -66,6 +71,23 @@ def lengths_of(dataset: Any) -> Sequence[int]:  # noqa: ANN401 - sized, with ite
     if lengths is not None:
         return lengths
     return [len(as_document(dataset[index]).input_ids) for index in range(len(dataset))]
+
+
+def longest(dataset: Any) -> int:  # noqa: ANN401 - sized, with items by position, or None
+    """Return the tokens of the longest item; 1 if there is none."""
+    return 1 if dataset is None else max(lengths_of(dataset), default=1)
+
+
+def weights_of(dataset: Any) -> Sequence[float]:  # noqa: ANN401 - sized, with items by position
+    """Return the total weight of each item; reads all of them once, and keeps 8 bytes of each."""
+    return array("d", (as_document(dataset[n]).total_weight for n in range(len(dataset))))
+
+
+def partners_of(dataset: Any, loss: "DocumentLoss | None") -> Partners | None:  # noqa: ANN401
+    """Return the partners that ``loss`` draws each epoch, or those that ``dataset`` has."""
+    if loss is None or loss.partners is None:
+        return fixed_partners(dataset)
+    return loss.partners(getattr(dataset, "examples", range(len(dataset))))
 
 
 def fixed_partners(dataset: Any) -> Partners | None:  # noqa: ANN401 - sized, with items by position

@@ -27,7 +27,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from response_tuning.finetune.loss import cross_entropy
+from response_tuning.finetune.cross_entropy import cross_entropy
 from response_tuning.finetune.objectives import IGNORED
 from response_tuning.finetune.steps import Document, Partners
 
@@ -81,10 +81,7 @@ def token_term(factor: float = 1.0) -> Term:
     """Return the default loss as a term, to add others to it."""
 
     def size(documents: Sequence[Document]) -> float:
-        return sum(
-            len(document.labels) - 1 - document.labels[1:].count(IGNORED) + document.extra_weight
-            for document in documents
-        )
+        return sum(document.total_weight for document in documents)
 
     return Term("tokens", size, lambda scored: (scored.losses * scored.weights).sum(), factor)
 

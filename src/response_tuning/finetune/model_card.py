@@ -64,7 +64,8 @@ Matched with other arms: {{ matched }}.
 {{ steps }} optimizer steps, {{ layout }} micro-batches.
 {% if merged_into is defined %}
 The adapter was trained against {{ merged_into.trained_against }} and merged into the base in
-{{ merged_into.dtype }}; it is kept in `adapter/`.
+{{ merged_into.dtype }} ({{ merged_into.weights | default("its own weights") }}); it is kept in
+`adapter/`.
 {% endif %}
 {% if held_out_loss is defined %}
 Loss on the held-out examples: {{ "%.4f"|format(held_out_loss) }} a token; nothing was chosen by it.

@@ -39,6 +39,11 @@ class Segment(NamedTuple):
     response that quotes ``</s>`` does not end there.
     """
 
+    @property
+    def is_prompt(self) -> bool:
+        """Whether it is no text for the model to write, although it may carry loss."""
+        return self.weight == 0 or bool(self.rendered)
+
 
 class UnfitError(ValueError):
     """An example that an objective cannot use; the message is the reason that is counted."""

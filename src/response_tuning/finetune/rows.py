@@ -1,7 +1,7 @@
 """Rows: examples as token ids, with the spans of tokens that carry loss."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import groupby
+from itertools import groupby, pairwise
 from typing import NamedTuple
 
 from response_tuning.artifacts import Example
@@ -37,6 +37,18 @@ def weighted(count: int, spans: Sequence[Span]) -> list[float] | None:
     for start, end, weight in spans:
         weights[start:end] = [weight] * (end - start)
     return weights
+
+
+def are_in_order(spans: list[Span], count: int) -> bool:
+    """Whether spans are inside ``count`` tokens, not empty, in order, and merged where they can.
+
+    The first token is outside: nothing predicts it.
+    """
+    inside = all(1 <= span.start < span.end <= count and span.weight > 0 for span in spans)
+    return inside and all(
+        before.end < after.start or (before.end == after.start and before.weight != after.weight)
+        for before, after in pairwise(spans)
+    )
 
 
 class EncodedRow(NamedTuple):

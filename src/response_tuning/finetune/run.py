@@ -82,7 +82,7 @@ def finetune(config: FinetuneConfig, data: Path, out: Path, console: "Console") 
         from response_tuning.finetune.merge import is_merging, merge_adapter
 
         if config.merge or is_merging(out):
-            merge_adapter(out, console)
+            merge_adapter(out, console, config.merge_into)
     if manifest["rows_in_clear"]:
         private = (
             f"{out}: before you share it, delete {data}: it holds the training rows in clear text"
@@ -197,6 +197,7 @@ def _trainer(
         loss=loss_of(build_objective(config.objective, config.objective_settings)),
         callbacks=callbacks,
     )
+    trainer.examples_per_mean = config.examples_per_mean
     trainer.may_checkpoint = config.gradient_checkpointing == "auto"
     trainer.remove_callback(PrinterCallback)
     return trainer

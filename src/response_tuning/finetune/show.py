@@ -195,7 +195,10 @@ def print_overview(view: Overview, chat: Chat, console: "Console") -> None:
     for line in audit_lines(view):
         console.print(Text(line), soft_wrap=True)
     console.print()
-    for bar in histogram(view.lengths):
+    bars = histogram(view.lengths)
+    if bars:
+        console.print(f"{'tokens':^13} {'rows':>7}", highlight=False)
+    for bar in bars:
         console.print(
             f"{bar.low:>6}-{bar.high:<6} {bar.rows:>7,}  {'#' * round(40 * bar.share)}",
             highlight=False,

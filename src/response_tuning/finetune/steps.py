@@ -50,6 +50,16 @@ class Document(NamedTuple):
         pairs = zip(self.labels[1:], self.weights[1:], strict=True)
         return sum(weight - 1 for label, weight in pairs if label != IGNORED)
 
+    @property
+    def total_weight(self) -> float:
+        """The sum of the weights of its supervised tokens."""
+        return len(self.labels) - 1 - self.labels[1:].count(IGNORED) + self.extra_weight
+
+    def scaled(self, factor: float) -> "Document":
+        """Return it with all weights times ``factor``."""
+        weights = self.weights or [1.0] * len(self.labels)
+        return self._replace(weights=[weight * factor for weight in weights])
+
 
 class Documents(Dataset[Document]):
     """Encoded rows, kept as flat arrays of 4-byte integers."""
@@ -84,6 +94,32 @@ class Place(NamedTuple):
     """Its position in the dataset."""
     group: int = ALONE
     seed: int = 0
+    factor: float = 1.0
+    """Factor of its weights: 1 / the total weight of the documents that share its mean."""
+
+
+class Means(NamedTuple):
+    """A step's loss as a mean of means, each over the tokens of consecutive documents.
+
+    Gradient accumulation without a token count does so: each of its micro-batches has a weight of
+    1, however many tokens it has. Here these are fixed documents of the step, and a matter of
+    weights; how documents are packed into memory stays free.
+    """
+
+    documents: int
+    """Documents of a mean; the last one of a step may have fewer."""
+    weights: Sequence[float]
+    """Total weight of each document of the dataset."""
+
+    def applied(self, step: Sequence[Place]) -> list[Place]:
+        """Return the documents of ``step`` with their factors."""
+        result: list[Place] = []
+        for start in range(0, len(step), self.documents):
+            shared = step[start : start + self.documents]
+            # A mean over documents without supervised tokens is left out of the mean of means.
+            total = sum(self.weights[place.document] for place in shared) or 1.0
+            result.extend(place._replace(factor=1 / total) for place in shared)
+        return result
 
 
 def gathered(items: Iterable[T], group: Callable[[T], int]) -> list[list[T]]:
@@ -117,6 +153,8 @@ class StepSampler(BatchSampler):
         self._lengths = lengths
         self._seed = seed
         self._partners = partners
+        self.means: Means | None = None
+        """What the loss of a step averages; by default, its tokens."""
         self._rank, self._world = rank, world
         self._epoch = 0
         self._units = self._drawn_units()
@@ -146,7 +184,8 @@ class StepSampler(BatchSampler):
         order = torch.randperm(count, generator=generator)
         for start in range(0, len(order), self._size):
             chosen = order[start : start + self._size].tolist()
-            yield [place for unit in chosen for place in self._places(unit)]
+            step = [place for unit in chosen for place in self._places(unit)]
+            yield self.means.applied(step) if self.means else step
 
     @property
     def _epoch_seed(self) -> int:

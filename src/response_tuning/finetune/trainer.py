@@ -7,7 +7,8 @@ into micro-batches inside ``training_step``; logits are computed at supervised p
 attention stays inside each document.
 
 The loss of a step is the weighted mean of the cross-entropy over its supervised tokens, on all
-processes: the sum of weight x loss, divided by the sum of the weights. ``losses`` has others.
+processes: the sum of weight x loss, divided by the sum of the weights. ``examples_per_mean`` makes
+it a mean of means; ``losses`` has others.
 """
 
 import logging
@@ -24,15 +25,16 @@ from transformers import Trainer
 from transformers.training_args import ParallelMode
 
 from response_tuning.errors import ConfigError, ModelError
-from response_tuning.finetune import malloc, memory
-from response_tuning.finetune.loader import StepLoader, collate, fixed_partners, lengths_of
-from response_tuning.finetune.loss import in_place, is_usual
+from response_tuning.finetune import loader, malloc, memory
+from response_tuning.finetune.cross_entropy import in_place, is_usual
+from response_tuning.finetune.loader import StepLoader, collate, lengths_of
 from response_tuning.finetune.losses import DocumentLoss, MicroBatchLoss
 from response_tuning.finetune.selftest import arguments, attending, choose_layout
 from response_tuning.finetune.steps import (
     NOTHING,
     BatchLayout,
     Document,
+    Means,
     StepSampler,
     as_document,
     gathered,
@@ -97,10 +99,13 @@ class ResponseTrainer(Trainer):
         self._loss = MicroBatchLoss(loss.terms if loss else ())
         self.layout_reason = ""
         if layout is None:
+            longest = loader.longest(self.train_dataset)
             # The self-test compares logits in the precision that the steps will use.
             with self.accelerator.autocast():
-                layout, self.layout_reason = choose_layout(self._base, self._longest())
+                layout, self.layout_reason = choose_layout(self._base, longest)
         self.layout = layout
+        self.examples_per_mean: int | None = None
+        """If set, average the loss over so many examples each, then over these means."""
         self.step_tokens = 0
         """Tokens of the latest step, over all processes, prefixes included."""
         self.step_supervised = 0
@@ -132,18 +137,16 @@ class ResponseTrainer(Trainer):
     def get_train_dataloader(self) -> StepLoader:
         """Return the loader of steps. Accelerate does not prepare it: it shares steps by itself."""
         dataset: Any = self.train_dataset
-        partners = fixed_partners(dataset)
-        if self._document_loss and self._document_loss.partners:
-            examples = getattr(dataset, "examples", range(len(dataset)))
-            partners = self._document_loss.partners(examples)
         sampler = StepSampler(
             lengths_of(dataset),
             self.examples_per_step,
             seed=self.args.seed if self.args.data_seed is None else self.args.data_seed,
-            partners=partners,
+            partners=loader.partners_of(dataset, self._document_loss),
             rank=self.args.process_index,
             world=self.args.world_size,
         )
+        if self.examples_per_mean is not None:
+            sampler.means = Means(self.examples_per_mean, loader.weights_of(dataset))
         return StepLoader(dataset, sampler, self.args.dataloader_num_workers)
 
     def _run_epoch(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - Trainer's
@@ -356,10 +359,6 @@ class ResponseTrainer(Trainer):
         model: Any = self.accelerator.unwrap_model(self.model)
         base: PreTrainedModel = model.get_base_model() if hasattr(model, "peft_config") else model
         return base
-
-    def _longest(self) -> int:
-        dataset = self.train_dataset
-        return 1 if dataset is None else max(lengths_of(dataset), default=1)
 
     def _refuse_its_own_loss(self) -> None:
         """Refuse a model whose own loss function would ignore weights and terms.

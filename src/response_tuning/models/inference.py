@@ -82,10 +82,7 @@ def with_template(
         chat = _load_chat(*_locate(model, revision), template)
         stop_ids = (chat.turn_end.stop_id,)
         if not chat.encode(chat.opening):
-            raise TemplateError(
-                "the assistant's opening is empty and the tokenizer has no BOS, so nothing "
-                "precedes a response; use another"
-            )
+            raise TemplateError(templates.UNPREDICTED)
         if local.rows is not None:
             _check_template_tokens(chat, local.rows, model)
     return replace(local, chat=chat, stop_ids=stop_ids)

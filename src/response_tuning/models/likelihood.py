@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from response_tuning.errors import EngineError, TemplateError
 from response_tuning.likelihoods import Likelihood, Pair, Unscored
 from response_tuning.models.local import LocalModel, PromptError, quiet
+from response_tuning.templates import UNPREDICTED
 
 if TYPE_CHECKING:
     import torch
@@ -74,7 +75,7 @@ def encode_pair(local: LocalModel, pair: Pair) -> EncodedPair | Unscored:
         # Apart, as in training: no token may straddle the boundary between prompt and response.
         encoded = EncodedPair(chat.encode(prompt), [*chat.encode_reply(pair.response), *closing])
     if not encoded.prefix:
-        return Unscored("the prompt is empty and the tokenizer has no BOS")
+        return Unscored(UNPREDICTED)
     try:
         local.check_ids(encoded.prefix + encoded.reply)
     except PromptError as error:

@@ -18,6 +18,7 @@ from response_tuning.models import files
 from response_tuning.models.checks import check_finite
 from response_tuning.models.location import ModelFolder
 from response_tuning.readers import one_line
+from response_tuning.terminal import hide_known_warnings
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
@@ -192,6 +193,7 @@ def load_adapter(base: "PreTrainedModel", folder: Path) -> Any:  # noqa: ANN401 
             "prompt, which is not supported; give a LoRA adapter"
         )
     settings.inference_mode = True
+    hide_known_warnings()
     # ``PeftModel.from_pretrained`` only warns of absent weights and drops weights without a place.
     # So wrap first, then load, and refuse both.
     wrapper = MODEL_TYPE_TO_PEFT_MODEL_MAPPING.get(settings.task_type, PeftModel)

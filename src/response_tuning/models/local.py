@@ -41,7 +41,7 @@ class Streamer(Protocol):
 
 
 class PromptError(EngineError):
-    """The model cannot answer a prompt: it is too long, or holds a token without embedding."""
+    """The model cannot answer a prompt: it is empty, too long, or has a token without embedding."""
 
 
 class Ending(NamedTuple):
@@ -85,10 +85,13 @@ class LocalModel:
 
         Raises:
             TemplateError: the chat template cannot render them.
-            PromptError: not one new token fits into the context, or a token has no embedding.
+            PromptError: the prompt is empty, not one new token fits into the context, or a token
+                has no embedding.
         """
         with quiet():
             prompt = self.chat.encode(self.chat.prompt(messages))
+        if not prompt:
+            raise PromptError("the prompt has no token, so there is nothing to continue")
         self.check_ids(prompt)
         # Positions end at the context: beyond it, a model computes nonsense or fails.
         if self.context is None:

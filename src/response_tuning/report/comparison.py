@@ -10,7 +10,7 @@ import numpy as np
 from response_tuning.errors import ConfigError
 from response_tuning.metrics import REFUSAL_RATES
 from response_tuning.registry import unknown
-from response_tuning.report.correction import corrected_results
+from response_tuning.report.correction import corrected_results, left_uncorrected
 from response_tuning.report.estimates import (
     Contrast,
     Estimate,
@@ -165,22 +165,25 @@ def _compare(
     }
     results = [_result(benchmark, one, found[one], config) for one in alone if one in found]
     results += _totals(benchmark)
-    results += corrected_results(results, benchmark.display.errors, config.confidence)
+    errors = benchmark.display.errors
+    uncorrected = [*left_uncorrected(results, errors, config.confidence)]
+    results += corrected_results(results, errors, config.confidence)
     order = ordered({result.metric for result in results}, benchmark.display)
     return Findings(
         sorted(results, key=lambda result: order.index(result.metric)),
         [_comparison(benchmark, one, found[one], config) for one in differences if one in found],
         [*_trends(benchmark, variants, config)],
-        [*_unjoined(benchmark, differences)],
+        [*_unjoined(benchmark, differences), *uncorrected],
     )
 
 
 def _result(
     benchmark: BenchmarkScores, contrast: Contrast, estimate: Estimate, config: ReportConfig
 ) -> Result:
+    (variant,) = contrast.variants
     low, high = estimate.evidence.interval(config.confidence)
     return Result(
-        *contrast.variants, benchmark.name, contrast.metric,
+        variant, benchmark.name, contrast.metric,
         estimate.value, low, high, estimate.n, estimate.seeds,
         estimate.clusters, estimate.seed_sd, estimate.by_seed,
     )  # fmt: skip
@@ -222,7 +225,7 @@ def _comparison(
         estimate.n, estimate.seeds, evidence.method,
         margin, p_margin, None if p_margin is None else p_margin < 1 - config.confidence,
         estimate.clusters, estimate.seed_sd, estimate.by_seed,
-        detectable(evidence, config.confidence),
+        detectable(evidence, (low, high), config.confidence),
     )  # fmt: skip
 
 

@@ -5,7 +5,7 @@ The interval is Lang and Reiczigel's (2014, Preventive Veterinary Medicine 113, 
 the uncertainty of sensitivity and specificity, which were measured on a limited number of labels.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from math import isfinite, sqrt
 from statistics import NormalDist
 from typing import NamedTuple
@@ -31,20 +31,44 @@ def corrected_results(
     """
     if errors is None or errors.youden <= 0:
         return []
-    return [
-        raw._replace(
-            metric=raw.metric + CORRECTED,
-            **rogan_gladen(Rate(raw.value, raw.low, raw.high), errors, confidence)._asdict(),
-            seed_values=tuple(_solved(value, errors) for value in raw.seed_values),
-            seed_sd=None if raw.seed_sd is None else raw.seed_sd / errors.youden,
-        )
-        for raw in results
-        if raw.metric in REFUSAL_RATES and isfinite(raw.value)
-    ]
+    rows = []
+    for raw in _rates(results):
+        rate = rogan_gladen(Rate(raw.value, raw.low, raw.high), errors, confidence)
+        if rate is not None:
+            row = raw._replace(
+                metric=raw.metric + CORRECTED,
+                seed_values=tuple(_solved(value, errors) for value in raw.seed_values),
+                seed_sd=None if raw.seed_sd is None else raw.seed_sd / errors.youden,
+            )
+            rows.append(row._replace(**rate._asdict()))
+    return rows
 
 
-def rogan_gladen(raw: Rate, errors: JudgeErrors, confidence: float) -> Rate:
-    """Return a rate without the judge's errors.
+def left_uncorrected(
+    results: Sequence[Result], errors: JudgeErrors | None, confidence: float
+) -> Iterator[str]:
+    """Yield a sentence for each refusal rate that the judge's errors do not explain."""
+    if errors is None or errors.youden <= 0:
+        return
+    for raw in _rates(results):
+        if rogan_gladen(Rate(raw.value, raw.low, raw.high), errors, confidence) is None:
+            yield (
+                f"{raw.benchmark}, {raw.variant}: {raw.metric} is not corrected, because the "
+                f"judge's errors explain no rate outside {100 * (1 - errors.specificity):.1f} to "
+                f"{100 * errors.sensitivity:.1f} %, and it is {100 * raw.value:.1f} %. Check the "
+                "judge on labelled answers that are more like these."
+            )
+
+
+def _rates(results: Sequence[Result]) -> list[Result]:
+    return [one for one in results if one.metric in REFUSAL_RATES and isfinite(one.value)]
+
+
+def rogan_gladen(raw: Rate, errors: JudgeErrors, confidence: float) -> Rate | None:
+    """Return a rate without the judge's errors; None if no true rate explains the observed one.
+
+    A judge that finds 80 % of the refusals cannot call 95 % of the answers refusals: then the
+    labelled answers are unlike these.
 
     ``raw`` has an interval for the choice of prompts (and seeds), at the same confidence. Its
     middle and half its width take the place of Lang and Reiczigel's binomial rate and standard
@@ -68,6 +92,8 @@ def rogan_gladen(raw: Rate, errors: JudgeErrors, confidence: float) -> Rate:
     shift = 2 * z**2 * (centre * of_refusals - (1 - centre) * of_compliances)
     width = z * sqrt(error**2 + centre**2 * of_refusals + (1 - centre) ** 2 * of_compliances)
     low, high = centre + shift - width / youden, centre + shift + width / youden
+    if high < 0 or low > 1:
+        return None
     # In small samples, the shifted centre can leave the estimate outside.
     return Rate(value, min(_share(low), value), max(_share(high), value))
 

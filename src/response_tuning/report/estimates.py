@@ -104,7 +104,7 @@ def estimated(benchmark: BenchmarkScores, contrast: Contrast) -> Estimate | None
     return Estimate(
         _evidence(benchmark, contrast, found),
         n=int(found.prompts[:, 1].any(axis=0).sum()),
-        clusters=found.count,
+        clusters=found.clusters,
         seeds=found.parts.shape[2],
         by_seed=_by_seed(contrast, found.parts),
     )
@@ -117,8 +117,7 @@ class _Found(NamedTuple):
     """(variants, 2, seeds, prompts): numerators and denominators."""
     prompts: Array
     """(variants, 2, prompts): the same, averaged over the seeds of a prompt."""
-    count: int
-    """Clusters."""
+    clusters: int
     value: float
     spread: Variance
 
@@ -130,7 +129,7 @@ class _Found(NamedTuple):
     @property
     def is_plain(self) -> bool:
         """Whether there is one seed, and no cluster of several prompts."""
-        return self.parts.shape[2:] == (1, self.count)
+        return self.parts.shape[2:] == (1, self.clusters)
 
     def independent(self, of_one: float) -> tuple[float, float]:
         """Return how many independent prompts give this variance, if ``of_one`` is that of one.
@@ -139,7 +138,7 @@ class _Found(NamedTuple):
         """
         if self.is_constant or of_one < TINY:
             weights = self.prompts[:, 1]
-            return min([self.count, *map(effective, weights)]), inf
+            return min([self.clusters, *map(effective, weights)]), inf
         return of_one / self.spread.value, self.spread.df
 
 
@@ -160,7 +159,7 @@ def _found(benchmark: BenchmarkScores, contrast: Contrast) -> _Found | None:
     return _Found(
         parts,
         prompts,
-        count=int(clusters.max()) + 1,
+        clusters=int(clusters.max()) + 1,
         value=_weighted(contrast, above / below),
         spread=variance(influence, clusters),
     )
@@ -176,19 +175,19 @@ def _evidence(benchmark: BenchmarkScores, contrast: Contrast, found: _Found) -> 
         return _paired(found)
     if not found.is_constant:
         return Student(found.value, float(np.sqrt(found.spread.value)), found.spread.df)
-    if ends and contrast.is_difference:
-        # The widest that a difference between these ends can be, with nothing to show its spread.
-        whole = ends[1] - ends[0]
-        share, (n, df) = found.value / whole, found.independent(0.0)
-        return PairedShares(max(share, 0.0), max(-share, 0.0), n, df, whole)
-    return Constant(found.value, found.count)
+    if ends:
+        # Nothing shows the spread, but it is at most that of gains and losses from end to end.
+        largest = (ends[1] - ends[0]) * sum(map(abs, contrast.weights)) / 2
+        share, (n, df) = found.value / largest, found.independent(0.0)
+        return PairedShares(max(share, 0.0), max(-share, 0.0), n, df, largest)
+    return Constant(found.value, found.clusters)
 
 
 def _share(found: _Found, ends: tuple[float, float], zeros_and_ones: bool) -> Share:
     share = (found.value - ends[0]) / (ends[1] - ends[0])
     n, df = found.independent(share * (1 - share))
     if found.is_plain and zeros_and_ones:
-        n, df = found.count, inf
+        n, df = found.clusters, inf
     return Share(found.value, n, df, ends)
 
 
@@ -201,7 +200,7 @@ def _paired(found: _Found) -> PairedShares:
     )
     n, df = found.independent(gained + lost - found.value**2)
     if found.is_plain:
-        n, df = found.count, inf
+        n, df = found.clusters, inf
     return PairedShares(gained, lost, n, df)
 
 

@@ -163,9 +163,7 @@ class Constant:
 
 def quantile(confidence: float, df: float) -> float:
     """Return the two-sided quantile of Student's t."""
-    from scipy.stats import t
-
-    return float(t.ppf((1 + confidence) / 2, df))
+    return _quantile((1 + confidence) / 2, df)
 
 
 def p_equivalence(evidence: Evidence, margin: float) -> float:
@@ -179,23 +177,26 @@ def p_equivalence(evidence: Evidence, margin: float) -> float:
     return max(evidence.p_value(-margin), evidence.p_value(margin))
 
 
-def detectable(evidence: Evidence, confidence: float) -> float:
+def detectable(evidence: Evidence, interval: tuple[float, float], confidence: float) -> float:
     """Return the smallest difference that a run like this one shows with a power of 80 %.
 
     It is (q + q') standard errors, with the quantiles of the test and of the power; the standard
-    error is read off the interval, so that a run without any difference has one as well.
+    error is read off the ``interval``, so that a run without any difference has one as well.
     """
-    from scipy.stats import t
-
-    low, high = evidence.interval(confidence)
     q = quantile(confidence, evidence.df)
-    return (high - low) / 2 * (q + float(t.ppf(POWER, evidence.df))) / q
+    return (interval[1] - interval[0]) / 2 * (1 + _quantile(POWER, evidence.df) / q)
 
 
 def _two_sided(statistic: float, df: float) -> float:
-    from scipy.stats import t
+    from scipy.special import stdtr
 
-    return float(2 * t.sf(statistic, df))
+    return float(2 * stdtr(df, -statistic))
+
+
+def _quantile(probability: float, df: float) -> float:
+    from scipy.special import stdtrit
+
+    return float(stdtrit(df, probability))
 
 
 def _root(excess: Callable[[float], float], low: float, high: float) -> float:

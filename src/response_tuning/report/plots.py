@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 COLOURS = ("#3f7fbf", "#d9822b", "#4c9a5a", "#8e5ea8", "#b8465a", "#6b7280")
 _DOT: dict[str, Any] = {"s": 14, "color": "#6b7280", "alpha": 0.6, "linewidths": 0, "zorder": 3}
-"""A seed: small and grey, over the mean and its interval."""
+"""A seed: small and grey, beside the mean and its interval."""
 AXIS = ("strict", "correct")
 """What the axis shows: strict scores over right first lines."""
 STYLE: dict[Any, Any] = {
@@ -55,7 +55,7 @@ def accuracy(
         for place, metric in enumerate(panels[benchmark]):
             points = _points(results, benchmark, metric)
             shown = [(y + 0.24 * place, points[n]) for y, n in enumerate(names) if n in points]
-            axes.scatter(*_seeds([(result, y) for y, result in shown]), **_DOT)
+            axes.scatter(*_seeds([(result, y + 0.1) for y, result in shown]), **_DOT)
             axes.errorbar(
                 [result.value for _, result in shown],
                 [y for y, _ in shown],

@@ -187,14 +187,18 @@ def _result(row: Mapping[str, str]) -> Result:
     """Return a row, which an earlier version may have written without the last columns."""
     seed_sd, by_seed = row.get("seed_sd"), row.get("seed_values")
     return Result(
-        row["variant"], row["benchmark"], row["metric"],
-        *(float(row[key]) for key in ("value", "low", "high")),
+        variant=row["variant"],
+        benchmark=row["benchmark"],
+        metric=row["metric"],
+        value=float(row["value"]),
+        low=float(row["low"]),
+        high=float(row["high"]),
         n=int(row["n"]),
         seeds=int(row["seeds"]),
         clusters=int(row.get("clusters") or row["n"]),
         seed_sd=float(seed_sd) if seed_sd else None,
         seed_values=tuple(map(float, by_seed.split(";"))) if by_seed else (),
-    )  # fmt: skip
+    )
 
 
 def summary(

@@ -5,10 +5,8 @@ and the numbers that a command prints. A setting is a keyword with the name that
 Every error that the caller can fix is a ``ResponseTuningError``.
 """
 
-import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from os import PathLike
 from pathlib import Path
 from statistics import fmean
@@ -23,6 +21,7 @@ from response_tuning.folders import locked
 from response_tuning.recipe import Recipe, make_recipe, merged
 from response_tuning.registry import unknown
 from response_tuning.validation import build
+from response_tuning.workflows.keywords import in_keywords
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -97,6 +96,7 @@ class Reported(NamedTuple):
     """False if so many judgements were unreadable that some rates mean nothing."""
 
 
+@in_keywords()
 def prepare(
     source: str | Path | DataConfig,
     out: str | Path,
@@ -120,8 +120,7 @@ def prepare(
 
     folder, shown = _path(out, "prepare: out"), _console(console)
     values = _data(source, "prepare: source") | _plain(settings)
-    with _in_keywords():
-        config = build(DataConfig, values, "prepare")
+    config = build(DataConfig, values, "prepare")
     check_refiner(config)
     with locked(folder, config):
         run_data(config, folder, Rewriting(folder / SOURCE_FOLDER, shown))
@@ -138,6 +137,7 @@ def prepare(
     )
 
 
+@in_keywords()
 def finetune(
     recipe: Recipe | str | Path | None = None,
     out: str | Path | None = None,
@@ -174,8 +174,7 @@ def finetune(
     layer: dict[str, dict[str, Any]] = {"finetune": _plain(settings)}
     layer["data"] = {} if data is None else _data(data, "finetune: data")
     folder = _path(out, "finetune: out")
-    with _in_keywords():
-        whole = _recipe(recipe, preset, layer)
+    whole = _recipe(recipe, preset, layer)
     run_finetune(whole, folder, _console(console), resume=resume)
     PartialState().wait_for_everyone()  # under a launcher, the first process writes the manifest
     manifest = read_json(folder / "manifest.json", "steps", "data")
@@ -190,6 +189,7 @@ def finetune(
     )
 
 
+@in_keywords()
 def generate(  # noqa: PLR0913 - the settings of one command
     prompts: str | Path,
     out: str | Path,
@@ -255,6 +255,7 @@ def generate(  # noqa: PLR0913 - the settings of one command
     return Generated(file, reasons.total(), errors, reasons["filtered"])
 
 
+@in_keywords()
 def grade(
     benchmark: str,
     completions: str | Path,
@@ -306,6 +307,7 @@ def grade(
     )
 
 
+@in_keywords()
 def report(run: str | Path, *, console: "Console | None" = None) -> Reported:
     """Compare the graded variants of a run: tables, plots and one page, in ``run/report``.
 
@@ -353,16 +355,6 @@ def _settings(given: object, name: str | None, where: str) -> dict[str, Any]:
         raise ConfigError(f"{where}: expected {text}a config or a dict (got {_shown(given)})")
     # Unset values are left out, so that "given by the user" means the same as in a recipe.
     return given.model_dump(exclude_unset=True)
-
-
-@contextmanager
-def _in_keywords() -> Iterator[None]:
-    """Name a keyword where a message for the command line names a flag."""
-    try:
-        yield
-    except ConfigError as error:
-        line = re.sub("name it with --[a-z-]+, or", "give it as a keyword, or", str(error))
-        raise ConfigError(line) from error
 
 
 def _path(given: object, where: str) -> Path:

@@ -133,7 +133,7 @@ def _passages(config: DataConfig, folder: Path) -> DataConfig:
 def _refine(data: DataConfig, how: Rewriting) -> int:
     """Rewrite the examples in ``original``; return how many got no reply."""
     from response_tuning.data.refinement.page import write_page
-    from response_tuning.data.refinement.refine import refine
+    from response_tuning.data.refinement.refine import attempts_of, refine
     from response_tuning.generate import open_engine
 
     folder, config = how.folder, data.refinement
@@ -141,7 +141,7 @@ def _refine(data: DataConfig, how: Rewriting) -> int:
     journal = folder / REFINER_JOURNAL
     _copy_replies(how.journals, journal)
     engine = open_engine(config.engine, config.settings)
-    attempts = [_asking(engine, sampling, journal, how) for sampling in config.attempts()]
+    attempts = [_asking(engine, sampling, journal, how) for sampling in attempts_of(config)]
     refine(folder / ORIGINAL, attempts, config, folder)
     write_page(folder)
     failed: int = read_json(folder / "refinement.json", "outcomes")["outcomes"]["error"]

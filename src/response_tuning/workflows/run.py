@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from response_tuning.artifacts import package_versions, read_json, write_json
-from response_tuning.errors import DataError
+from response_tuning.errors import ConfigError, DataError
 from response_tuning.folders import shared, turn
 from response_tuning.registry import unknown
 from response_tuning.report_config import of_this_version
@@ -228,8 +228,12 @@ def report_run(run: Path, console: "Console") -> bool:
     """
     from response_tuning.validation import build
 
-    content = read_json(run / RUN_MANIFEST, "experiment")
-    settings = content["experiment"]
+    content = read_json(run / RUN_MANIFEST)
+    if "experiment" not in content and "settings" in content:
+        raise ConfigError(
+            f"{run}: holds a tuned model, not a run of a recipe; give the folder of an 'rtune run'"
+        )
+    settings = read_json(run / RUN_MANIFEST, "experiment")["experiment"]
     if isinstance(settings, dict) and isinstance(settings.get("report"), dict):
         settings = settings | {"report": of_this_version(settings["report"])}
     experiment = build(Experiment, settings, str(run / RUN_MANIFEST))
@@ -330,8 +334,9 @@ def _variants(every: Sequence[Cell], run: Path) -> "list[Variant]":
         if (training := cell_training(cell, run)) is not None:
             found[cell.variant].append(training)
     return [
-        Variant(variant, label, *of_series.get(variant, ("", None)), training=tuple(found[variant]))
+        Variant(variant, label, name, dose, tuple(found[variant]))
         for variant, label in labels.items()
+        for name, dose in [of_series.get(variant, ("", None))]
     ]
 
 

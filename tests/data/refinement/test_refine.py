@@ -18,7 +18,7 @@ from response_tuning.artifacts import (
 )
 from response_tuning.configs import POLICIES, DataConfig, RefinementConfig
 from response_tuning.data import prepare
-from response_tuning.data.refinement.refine import Refinement, Rewriter, refine
+from response_tuning.data.refinement.refine import Refinement, Rewriter, attempts_of, refine
 from response_tuning.data.refinement.reply import MARKER
 from response_tuning.errors import ConfigError, DataError, EngineError
 from response_tuning.validation import build
@@ -159,7 +159,7 @@ def test_a_retry_is_a_new_request_and_after_retries_decides_in_the_end(
     assert [one.asked for one in refinements] == [3] * 4
     assert summary["outcomes"]["refined"] == 4
     assert (summary["asked"], summary["replies"]) == (12, 12)
-    first, second, third = RefinementConfig().attempts()
+    first, second, third = attempts_of(RefinementConfig())
     assert (first.temperature, first.seed) == (0, 0)
     assert (second.temperature, second.seed) == (0.7, 1)
     assert (third.temperature, third.seed) == (0.7, 2)

@@ -210,6 +210,14 @@ def test_a_prompt_without_room_for_a_reply_is_an_error_record_beside_the_others(
     assert [c.finish_reason for c in given[1:]] == ["length", "length"]
 
 
+def test_a_prompt_without_a_token_is_an_error_record(llama: Path, tmp_path: Path, ask: Ask) -> None:
+    bare = tmp_path / "bare.jinja"
+    bare.write_text("{% for m in messages %}{{ m.content }}{% endfor %}")
+    nothing, fine = say(llama, [ask("n", ""), ask("a", "hello")], template=str(bare))
+    assert nothing.error == "the prompt has no token, so there is nothing to continue"
+    assert fine.error is None
+
+
 def test_a_message_that_the_template_refuses_is_an_error_record(llama: Path, ask: Ask) -> None:
     system = Request(item_id="s", prompt=(Message(role="system", content="be brief"),))
     refused, fine = say(llama, [system, ask("a", "hello")])

@@ -146,6 +146,7 @@ def test_what_was_measured_is_one_sentence_with_the_figures_of_both_models() -> 
     for model, figures in found.items():
         assert f"{figures['held out']['agreement']:.1%} of {figures['held out']['n']}" in sentence
         assert model in sentence
+    assert "89.7% of 107 answers of ours" in sentence
 
 
 def test_our_answers_are_200_in_two_splits_that_a_hash_of_the_prompt_decides() -> None:

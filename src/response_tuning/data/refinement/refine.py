@@ -20,12 +20,13 @@ from response_tuning.artifacts import (
     FinishReason,
     Record,
     Request,
+    Sampling,
     read_json,
     read_jsonl,
     write_json,
     written_aside,
 )
-from response_tuning.configs import POLICIES, RefinementConfig, RefinementOutcome
+from response_tuning.configs import POLICIES, Policy, RefinementConfig, RefinementOutcome
 from response_tuning.data.refinement.prompt import ask_for_rewrite, prompt_digest
 from response_tuning.data.refinement.reply import ParsedReply, parse_reply
 from response_tuning.data.steps.refusals import is_refusal
@@ -73,10 +74,26 @@ class _LastReply(NamedTuple):
     """Index of its sampling."""
 
 
+def policy_of(config: RefinementConfig, outcome: RefinementOutcome) -> Policy:
+    """Return what happens to a response with this outcome, which is not ``refined``."""
+    return config.policies.get(outcome, POLICIES[outcome])
+
+
+def attempts_of(config: RefinementConfig) -> list[Sampling]:
+    """Return the sampling of the first attempt and of each retry."""
+    first = config.sampling
+    warm = max(first.temperature, config.retry_temperature)
+    later = (
+        first.model_copy(update={"seed": first.seed + number, "temperature": warm})
+        for number in range(1, config.retries + 1)
+    )
+    return [first, *later]
+
+
 def refine(source: Path, attempts: Sequence[Rewriter], config: RefinementConfig, out: Path) -> None:
     """Rewrite the examples that ``prepare`` wrote to ``source``, into ``out``.
 
-    ``attempts`` use the samplings of ``config.attempts()``, in this order. Writes the files of
+    ``attempts`` use the samplings of ``attempts_of``, in this order. Writes the files of
     ``prepare`` (``examples.jsonl``, ``dropped.jsonl`` and ``audit.json``), ``refinements.jsonl``
     with a ``Refinement`` for each example of ``source``, and ``refinement.json`` with the counts.
 
@@ -136,7 +153,7 @@ class _Rounds:
 
     def _is_retried(self, reply: _LastReply) -> bool:
         outcome = reply.content.outcome
-        return outcome != "refined" and self._config.policy(outcome) == "retry"
+        return outcome != "refined" and policy_of(self._config, outcome) == "retry"
 
     def _request_all(
         self, attempt: int, places: set[int] | None
@@ -215,7 +232,7 @@ class _Tally:
         prompt, reply = zip(*rounds.usage.values(), strict=True)
         tokens = {"prompt": _total(prompt), "reply": _total(reply)}
         uncounted = sum(None in usage for usage in rounds.usage.values())
-        policies = {outcome: config.policy(outcome) for outcome in POLICIES}
+        policies = {outcome: policy_of(config, outcome) for outcome in POLICIES}
         return {
             "responses": self.outcomes.total(),
             "outcomes": dict(self.outcomes),
@@ -287,7 +304,7 @@ def _settled(example: Example, reply: _LastReply, config: RefinementConfig) -> R
     outcome, text = reply.content
     used: Literal["refined", "original", "nothing"] = "refined"
     if outcome != "refined":
-        policy = config.policy(outcome)
+        policy = policy_of(config, outcome)
         final = config.after_retries if policy == "retry" else policy
         used = "original" if final == "keep" else "nothing"
     return Refinement(

@@ -16,7 +16,7 @@ from response_tuning.grade.judges.refusal_classifier import measured, rules_dige
 from response_tuning.metrics import CORRECTED, JudgeErrors
 
 CHECK = "judge-check.json"
-FITTED_TO = "xstest"
+FITTED_TO = ("xstest", "refusal_answers")
 IN_SAMPLE = "its weights were fitted to these"
 
 
@@ -140,7 +140,7 @@ def name_of(config: JudgeConfig) -> str:
 
 def in_sample(check: Check, name: str) -> bool:
     """Whether the offline rules were fitted to this set, so that their agreement is too high."""
-    return check.judge.config.engine == OFFLINE and name == FITTED_TO
+    return check.judge.config.engine == OFFLINE and name in FITTED_TO
 
 
 def _read(path: Path) -> Check:

@@ -7,6 +7,7 @@ decline and go on, by ``benchmarks/refusal_classifier.py``. ``refusal_classifier
 with the measured agreement, and ``docs/benchmarks/refusal-judge.md`` discusses it.
 """
 
+import inspect
 import re
 from functools import cache
 from itertools import chain
@@ -16,7 +17,6 @@ from typing import Literal, NamedTuple, TypeAlias
 
 from response_tuning import refusal_phrases
 from response_tuning.artifacts import digest, file_digest, read_json
-from response_tuning.grade.judges import refusal_signs, refusal_turns
 from response_tuning.grade.judges.refusal_signs import (
     REFUSES_TOO,
     SHYING,
@@ -137,23 +137,29 @@ def signs(prompt: str, completion: str) -> dict[str, float]:
 
 
 def measured() -> str:
-    """Return a sentence on how far the classifier agrees with people who labelled answers."""
-    by_model = read_json(FITTED)["checked"]["xstest"]
-    parts = [
-        f"{one['held out']['agreement']:.1%} of {one['held out']['n']} answers of {model} "
-        f"(kappa {one['held out']['kappa']:.2f})"
-        for model, one in by_model.items()
+    """Return a sentence on how far the classifier agrees with labels that it was not fitted to."""
+    checked = read_json(FITTED)["checked"]
+    parts = {
+        f"answers of {model} to XSTest": one["held out"] for model, one in checked["xstest"].items()
+    }
+    parts["answers of ours that decline, hedge or help"] = checked["answers"]["held-out"]
+    shares = [
+        f"{one['agreement']:.1%} of {one['n']} {whose} (kappa {one['kappa']:.2f})"
+        for whose, one in parts.items()
     ]
     return (
-        f"The offline refusal classifier agreed with people on {' and '.join(parts)}, each time "
-        "with weights fitted to the other model's answers; refusals in part are left out (XSTest)."
+        f"The offline refusal classifier agreed with the labels of {', '.join(shares[:-1])} and of "
+        f"{shares[-1]}, each time with weights fitted to other answers; refusals in part are left "
+        "out (XSTest)."
     )
 
 
 def rules_digest() -> str:
     """Return a digest of the weights and of the modules that find the signs."""
-    modules = (refusal_phrases, refusal_signs, refusal_turns)
-    return digest(*map(file_digest, (FITTED, Path(__file__), *(Path(m.__file__) for m in modules))))
+    names = ("refusal_signs.py", "refusal_turns.py")
+    phrases = Path(inspect.getfile(refusal_phrases))
+    files = (FITTED, Path(__file__), *map(Path(__file__).with_name, names), phrases)
+    return digest(*map(file_digest, files))
 
 
 @cache

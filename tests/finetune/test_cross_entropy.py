@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from transformers.loss.loss_utils import ForCausalLMLoss
 
-from response_tuning.finetune import loss
+from response_tuning.finetune.cross_entropy import cross_entropy, in_place
 from response_tuning.finetune.objectives import IGNORED
 from response_tuning.finetune.selftest import arguments
 from response_tuning.finetune.steps import Document, padded
@@ -18,7 +18,7 @@ Loss = Callable[..., Tensor]
 
 @pytest.fixture(autouse=True)
 def blocks_of_three_rows(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loss, "BLOCK", {"cpu": 3 * VOCABULARY})
+    monkeypatch.setattr("response_tuning.finetune.cross_entropy.BLOCK", {"cpu": 3 * VOCABULARY})
 
 
 def scored(
@@ -39,20 +39,20 @@ def scored(
 @pytest.mark.parametrize("rows", [0, 1, 3, 10])
 def test_loss_and_gradient_are_those_of_transformers(rows: int, factor: float) -> None:
     expected, gradient, _ = scored(ForCausalLMLoss, rows, torch.float32, factor)
-    found, ours, _ = scored(loss.cross_entropy, rows, torch.float32, factor)
+    found, ours, _ = scored(cross_entropy, rows, torch.float32, factor)
     assert found == pytest.approx(expected, rel=1e-6)
     assert torch.equal(ours, gradient)
 
 
 def test_half_precision_is_rounded_once() -> None:
     expected, gradient, _ = scored(ForCausalLMLoss, 10, torch.bfloat16)
-    found, ours, _ = scored(loss.cross_entropy, 10, torch.bfloat16)
+    found, ours, _ = scored(cross_entropy, 10, torch.bfloat16)
     assert found == pytest.approx(expected, rel=1e-6)
     assert torch.equal(ours, gradient)
 
 
 def test_the_gradient_takes_no_memory_beside_the_logits() -> None:
-    _, gradient, logits = scored(loss.cross_entropy, 10, torch.float32)
+    _, gradient, logits = scored(cross_entropy, 10, torch.float32)
     assert torch.equal(logits, gradient)
     _, gradient, logits = scored(ForCausalLMLoss, 10, torch.float32)
     assert not torch.equal(logits, gradient)
@@ -61,14 +61,14 @@ def test_the_gradient_takes_no_memory_beside_the_logits() -> None:
 def test_where_nothing_is_trained_logits_stay_what_they_are() -> None:
     logits, labels = torch.randn(4, VOCABULARY), torch.tensor([1, 2, 3, 4])
     before = logits.clone()
-    loss.cross_entropy(logits, labels, VOCABULARY, 1, shift_labels=labels)
+    cross_entropy(logits, labels, VOCABULARY, 1, shift_labels=labels)
     assert torch.equal(logits, before)
 
 
 def test_a_model_that_needs_its_logits_again_is_an_error_and_no_wrong_gradient() -> None:
     labels = torch.tensor([1, 2])
     capped = torch.tanh(torch.randn(2, VOCABULARY, requires_grad=True))
-    value = loss.cross_entropy(capped, labels, VOCABULARY, 2, shift_labels=labels)
+    value = cross_entropy(capped, labels, VOCABULARY, 2, shift_labels=labels)
     with pytest.raises(RuntimeError, match="modified by an inplace operation"):
         torch.autograd.backward(value)
 
@@ -81,9 +81,9 @@ def test_a_model_gets_the_same_gradients_and_its_own_loss_back(
 
     def gradients() -> dict[str, Tensor]:
         model = build(name)
-        with loss.in_place(model) if ours else torch.enable_grad():
+        with in_place(model) if ours else torch.enable_grad():
             model(**arguments(padded(documents)), num_items_in_batch=4).loss.backward()
-            assert (model.loss_function is loss.cross_entropy) == ours
+            assert (model.loss_function is cross_entropy) == ours
         assert model.loss_function is ForCausalLMLoss
         return {key: weight.grad for key, weight in model.named_parameters()}
 
@@ -96,5 +96,5 @@ def test_a_model_gets_the_same_gradients_and_its_own_loss_back(
 
 def test_a_loss_of_a_models_own_is_left_alone() -> None:
     model: Any = SimpleNamespace(loss_function=max)
-    with loss.in_place(model):
+    with in_place(model):
         assert model.loss_function is max
