@@ -61,3 +61,11 @@ def test_no_name_becomes_part_of_the_page(tmp_path: Path) -> None:
 
 def test_the_same_ranking_gives_the_same_bytes(tmp_path: Path) -> None:
     assert page(tmp_path, report()) == page(tmp_path, report())
+
+
+def test_what_others_reached_is_shown_only_where_the_template_decides(tmp_path: Path) -> None:
+    known = report()
+    unknown = known._replace(rows=[row._replace(verdict="weak") for row in known.rows])
+    assert "response tuning reached" not in " ".join(lines(unknown))
+    assert "43 to 97 %" in page(tmp_path, known)
+    assert "43 to 97 %" not in page(tmp_path, unknown)

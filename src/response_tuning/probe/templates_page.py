@@ -13,6 +13,7 @@ from response_tuning.probe.template_fit import (
     ALONE_LIMIT,
     GIVEN,
     GIVEN_LIMIT,
+    KIND_VERDICTS,
     OUTCOMES,
     RatedTemplate,
     expectation,
@@ -92,17 +93,23 @@ def _page_cells(row: TemplateRow) -> dict[str, str]:
         for metric in (GIVEN, ALONE, "ranked_per_token")
     }
     outcome = OUTCOMES[row.rated.kind]
+    reached = f"{100 * outcome.low:.0f} to {100 * outcome.high:.0f} %"
     names = ("verdict", "given_gap", "alone_gap", GIVEN, ALONE, "ranked_per_token", "template")
     return {
         **dict(zip(names, _cells(row), strict=True)),
         **{f"{metric}_range": text for metric, text in ranges.items()},
-        "reached": f"{100 * outcome.low:.0f} to {100 * outcome.high:.0f} %",
+        "reached": reached if _is_by_kind(row) else "",
     }
+
+
+def _is_by_kind(row: TemplateRow) -> bool:
+    """Whether the template decides: what was measured is about bases that know the subject."""
+    return row.verdict == KIND_VERDICTS[row.rated.kind]
 
 
 def _expectations(rows: Sequence[TemplateRow]) -> Iterator[str]:
     """Yield one line for each kind of template in the table, with the templates of that kind."""
-    kinds = dict.fromkeys(row.rated.kind for row in rows)
-    for kind in kinds:
-        of_kind = [row.rated.fit.template for row in rows if row.rated.kind == kind]
+    known = [row for row in rows if _is_by_kind(row)]
+    for kind in dict.fromkeys(row.rated.kind for row in known):
+        of_kind = [row.rated.fit.template for row in known if row.rated.kind == kind]
         yield f"{', '.join(of_kind)}: {expectation(kind)}"
