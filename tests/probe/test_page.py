@@ -116,7 +116,7 @@ def test_a_foreign_template_makes_a_strong_ranking_no_sign_and_says_what_to_do()
     assert foreign.verdict == "none"
     words = sentence(foreign)
     assert words.startswith("No sign. base prefers")
-    assert "Under 'foreign', a token of a response has 2.80 nats less than under 'tulu'" in words
+    assert "'foreign' gives 2.80 nats less than 'tulu' given the instruction (limit 0.6)" in words
     assert words.endswith(
         "Run 'rtune probe' with --templates all to find the best template for this base."
     )

@@ -101,9 +101,9 @@ def test_every_kind_has_its_measured_outcome_in_words() -> None:
 def test_the_gaps_in_words_name_the_best_templates_and_the_limits() -> None:
     said = describe_gaps(rate_templates([OPENS, BEST])[1])
     assert said == (
-        "Under 'opens', a token of a response has 1.80 nats less than under 'best', the best "
-        "template measured (limit 0.6), and 0.00 less after the assistant's opening alone than "
-        "under 'opens' (limit 0.5)."
+        "Per token of a response, 'opens' gives 1.80 nats less than 'best' given the instruction "
+        "(limit 0.6), and as much as any template measured after the assistant's opening alone "
+        "(limit 0.5)."
     )
 
 

@@ -102,9 +102,9 @@ def test_all_templates_have_the_same_items_and_their_means_decide(
         if line.metric == GIVEN:
             items[line.template][line.item_id] = line.value
     assert len({frozenset(values) for values in items.values()}) == 1
-    for name, line in rated(out).items():
+    for name, figures in rated(out).items():
         assert len(items[name]) == 120
-        assert line["log_p_per_token"] == pytest.approx(sum(items[name].values()) / 120)
+        assert figures["log_p_per_token"] == pytest.approx(sum(items[name].values()) / 120)
 
 
 def test_what_cannot_be_used_is_listed_with_the_reason(

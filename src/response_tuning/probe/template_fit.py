@@ -135,11 +135,20 @@ def expectation(kind: TemplateKind) -> str:
 
 def describe_gaps(rated: RatedTemplate) -> str:
     """Return both gaps in words, with their limits."""
+    given = _describe_gap(rated.given_gap, rated.fit.template, rated.best_given)
+    alone = _describe_gap(rated.alone_gap, rated.fit.template, rated.best_alone)
     return (
-        f"Under '{rated.fit.template}', a token of a response has {rated.given_gap:.2f} nats less "
-        f"than under '{rated.best_given}', the best template measured (limit {GIVEN_LIMIT}), and "
-        f"{rated.alone_gap:.2f} less after the assistant's opening alone than under "
-        f"'{rated.best_alone}' (limit {ALONE_LIMIT})."
+        f"Per token of a response, '{rated.fit.template}' gives {given} given the instruction "
+        f"(limit {GIVEN_LIMIT}), and {alone} after the assistant's opening alone (limit "
+        f"{ALONE_LIMIT})."
+    )
+
+
+def _describe_gap(gap: float, template: str, best: str) -> str:
+    return (
+        "as much as any template measured"
+        if template == best
+        else f"{gap:.2f} nats less than '{best}'"
     )
 
 
