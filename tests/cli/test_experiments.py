@@ -104,14 +104,14 @@ def test_the_plan_of_the_demo_needs_no_model_and_writes_nothing(rtune: Run, tmp_
     lines = result.out.splitlines()
     assert lines[0] == "base: miniature, as it is"
     assert "rt: response-tuning (full) of miniature on 1,000 of miniature" in lines
-    assert lines[-1] == "7 cells: 6 to tune, 11,830 answers"
+    assert lines[-1] == "39 cells: 26 to tune, 61,878 answers"
     assert list(tmp_path.iterdir()) == []
 
 
 def test_the_demo_takes_settings_too(rtune: Run) -> None:
-    result = rtune("demo", "--dry-run", "--set", "seeds=[0, 1, 2]")
-    assert "seeds: 0, 1, 2\n" in result.out
-    assert "21 cells: 18 to tune, 35,490 answers\n" in result.out
+    result = rtune("demo", "--dry-run", "--set", "seeds=[0, 1]")
+    assert "seeds: 0, 1\n" in result.out
+    assert "30 cells: 20 to tune, 43,428 answers\n" in result.out
 
 
 @pytest.mark.parametrize(

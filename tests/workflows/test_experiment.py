@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,14 @@ from response_tuning.errors import ConfigError
 from response_tuning.miniature import DEMO
 from response_tuning.recipe import PAPER, read_layers
 from response_tuning.validation import build
-from response_tuning.workflows.experiment import Cell, Experiment, cells, read_experiment, series
+from response_tuning.workflows.experiment import (
+    Cell,
+    Experiment,
+    cells,
+    check_experiment,
+    read_experiment,
+    series,
+)
 from response_tuning.workflows.names import check_names
 
 Make = Callable[..., list[Cell]]
@@ -301,15 +309,34 @@ def demo() -> dict[str, Cell]:
 def test_the_demo_is_the_arms_and_controls_of_the_paper(demo: dict[str, Cell]) -> None:
     experiment = read_experiment(DEMO)
     assert list(demo) == [
-        *("base", "rt", "it", "it-shuffled"),
+        *("base", "base-stop", "base-stop-turn", "rt", "it", "it-shuffled"),
         *("rt-refusals", "it-refusals", "rt-random-init"),
+        *(f"{arm}-{template}" for arm in ("stop", "rt-in", "it-in") for template in FORMATS),
     ]
-    assert experiment.benchmarks == ("miniature-seen", "miniature-unseen", "miniature-refusal")
+    assert experiment.benchmarks == (
+        *("miniature-seen", "miniature-unseen", "miniature-orders", "miniature-refusal"),
+    )
     assert set(experiment.report.baselines) <= set(demo)
     for cell in demo.values():
         check_names(cell.finetune)
         assert (cell.finetune.base_model, cell.finetune.device) == ("miniature", "cpu")
         assert cell.label
+
+
+FORMATS = ("instruction", "capital-roles", "chatml-text", "xml")
+
+
+def test_the_arms_of_the_demo_in_other_formats_differ_in_the_template_alone() -> None:
+    first = {cell.variant: cell for cell in cells(read_experiment(DEMO)) if cell.seed == 0}
+    for arm, plain in (("stop", "base-stop"), ("rt-in", "rt"), ("it-in", "it")):
+        for template in FORMATS:
+            mine, its = first[f"{arm}-{template}"], first[plain]
+            section = "finetune" if its.tuned else "generate"
+            other = getattr(its, section).model_copy(update={"template": template})
+            assert replace(its, **{section: other}).finetune == mine.finetune
+            assert replace(its, **{section: other}).generate == mine.generate
+            assert mine.data == its.data
+            assert mine.benchmarks == ("miniature-seen",)
 
 
 def test_the_arms_of_the_demo_differ_in_what_they_are_there_to_show_alone(
@@ -319,15 +346,21 @@ def test_the_arms_of_the_demo_differ_in_what_they_are_there_to_show_alone(
         mine, plain = (demo[n].finetune.model_dump() for n in (name, "rt"))
         return {key: value for key, value in mine.items() if value != plain[key]}
 
-    assert {name: changed(name) for name in demo if name != "rt"} == {
+    main = [name for name in demo if not name.endswith(FORMATS)]
+    assert {name: changed(name) for name in main if name != "rt"} == {
         "base": {},
+        "base-stop": {},
+        "base-stop-turn": {},
         "it": {"objective": "instruction-tuning"},
         "it-shuffled": {"objective": "shuffled-pairs"},
         "rt-refusals": {},
         "it-refusals": {"objective": "instruction-tuning"},
         "rt-random-init": {"random_init": True},
     }
-    assert not demo["base"].tuned
+    untuned = [name for name in main if not demo[name].tuned]
+    assert untuned == ["base", "base-stop", "base-stop-turn"]
+    stops = [demo[name].generate.stop for name in untuned]
+    assert stops == [(), ("\n",), ("\nuser", "\nassistant")]
     assert demo["rt-refusals"].data == demo["it-refusals"].data
     plain = {name: demo[name].data for name in ("rt", "it", "it-shuffled", "rt-random-init")}
     assert len({data.model_dump_json() for data in plain.values() if data}) == 1
@@ -336,7 +369,7 @@ def test_the_arms_of_the_demo_differ_in_what_they_are_there_to_show_alone(
     assert refusals.mixture == MixtureConfig(
         refusals=200, source="miniature-refusals", selector="all"
     )
-    assert series(list(demo.values())) == {
+    assert series([demo[name] for name in main]) == {
         "rt": ("rt", 0),
         "rt-refusals": ("rt", 200),
         "it": ("it", 0),
@@ -393,3 +426,60 @@ def test_the_search_gives_both_arms_the_same_budget_on_validation_questions_alon
 def test_a_setting_that_would_have_no_effect_is_refused(changes: dict[str, Any], said: str) -> None:
     with pytest.raises(ConfigError, match=said):
         made(**changes)
+
+
+def arms(**changes: Any) -> dict[str, Cell]:
+    return {cell.name: cell for cell in made(**changes)}
+
+
+def test_templates_make_an_arm_each_and_doses_do_so_for_each_of_them() -> None:
+    found = arms(
+        variants={
+            "stop": {"finetune": None, "templates": ["tulu", "xml"]},
+            "rt": {"templates": ["tulu", "xml"], "doses": [1, 2]},
+        }
+    )
+    assert [*found] == [
+        *("stop-tulu/seed-0", "stop-xml/seed-0"),
+        *("rt-tulu-1/seed-0", "rt-xml-1/seed-0", "rt-tulu-2/seed-0", "rt-xml-2/seed-0"),
+    ]
+    assert found["stop-xml/seed-0"].generate.template == "xml"
+    assert found["rt-xml-2/seed-0"].finetune.template == "xml"
+    data = found["rt-xml-2/seed-0"].data
+    assert data is not None
+    assert data.mixture.refusals == 2
+
+
+def test_a_variant_may_take_some_of_the_seeds_and_benchmarks() -> None:
+    variants = {"rt": {}, "it": {"seeds": [1], "benchmarks": ["miniature-seen"]}}
+    found = arms(seeds=[0, 1], benchmarks=["miniature-seen", "miniature-unseen"], variants=variants)
+    assert [*found] == ["rt/seed-0", "rt/seed-1", "it/seed-1"]
+    assert found["it/seed-1"].benchmarks == ("miniature-seen",)
+    assert found["rt/seed-1"].benchmarks == ("miniature-seen", "miniature-unseen")
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"variants": {"rt": {"seeds": [7]}}}, "variant 'rt': seeds: 7 is none of the recipe's"),
+        (
+            {"variants": {"rt": {"benchmarks": ["xstest"]}}},
+            "variant 'rt': benchmarks: xstest is none of the recipe's",
+        ),
+        (
+            {"variants": {"rt": {"seeds": [0]}}, "grade": {"reference": "rt"}},
+            "variant 'rt': seeds: it is the reference",
+        ),
+    ],
+)
+def test_seeds_and_benchmarks_that_the_run_or_its_reference_lacks_are_refused(
+    changes: dict[str, Any], said: str
+) -> None:
+    experiment = build(Experiment, BASE | changes, "recipe.yaml")
+    with pytest.raises(ConfigError, match=said):
+        check_experiment(experiment, cells(experiment))
+
+
+def test_a_seed_that_a_variant_names_twice_is_refused() -> None:
+    with pytest.raises(ConfigError, match="each may appear only once"):
+        made(variants={"rt": {"seeds": [0, 0]}})

@@ -91,7 +91,7 @@ def test_an_impossible_series_is_refused_before_anything_is_built(
 
 
 def test_the_recipe_of_the_five_bases_differs_in_who_answers_alone() -> None:
-    layers = read_layers(RECIPES / "miniature-bases.yaml", {})
+    layers = read_layers(RECIPES / "bases" / "answers.yaml", {})
     bases = layers.content["bases"]
     assert [one["mixture"]["always_answered"] for one in bases.values()] == [
         0,
