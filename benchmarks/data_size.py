@@ -96,9 +96,10 @@ def encode(folder: Path, rows: int, arguments: argparse.Namespace) -> Result:
     """
     from response_tuning.configs import FinetuneConfig
     from response_tuning.finetune import base, dataset, store
-    from response_tuning.finetune.encoding import CHUNK, Encoder, continuation_tokenizer
+    from response_tuning.finetune.encoding import CHUNK, Encoder
     from response_tuning.finetune.example_file import ExampleFile
     from response_tuning.templates import Chat
+    from response_tuning.templates.continuation import continuation_tokenizer
 
     config = FinetuneConfig(
         base_model=arguments.tokenizer, objective=arguments.objective, window=WINDOW

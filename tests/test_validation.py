@@ -59,8 +59,8 @@ def error_of(kind: type[Any], values: dict[str, Any], **how: Any) -> str:
         (Recipe, RECIPE | {"presets": "small"}, "unknown key 'presets': did you mean 'preset'?"),
         (
             Experiment,
-            EXPERIMENT | {"margin": 0.1},
-            "unknown key 'margin': did you mean 'report.margin'?",
+            EXPERIMENT | {"confidence": 0.9},
+            "unknown key 'confidence': did you mean 'report.confidence'?",
         ),
     ],
 )

@@ -1,3 +1,4 @@
+import csv
 import io
 import json
 import shutil
@@ -205,8 +206,8 @@ def test_a_cell_that_was_made_with_other_settings_or_changed_since_is_no_part_of
     assert "rt/seed-0 (made with another finetune.learning_rate)" in out.getvalue()
     assert f"base/seed-1 ({BENCHMARK}: {answers} has changed since it was graded)" in out.getvalue()
     with (run / TABLES[0]).open() as table:
-        seeds = {line.split(",")[0]: line.split(",")[-1].strip() for line in table}
-    assert seeds == {"variant": "seeds", "rt": "1", "base": "1"}
+        seeds = {line["variant"]: line["seeds"] for line in csv.DictReader(table)}
+    assert seeds == {"rt": "1", "base": "1"}
 
 
 @pytest.mark.parametrize(

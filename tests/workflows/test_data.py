@@ -76,6 +76,7 @@ def miniature(name: str, base: Path, source: str, variants: Sequence[str]) -> li
         "generate.max_new_tokens=2",
         "benchmarks=[miniature-refusal-validation]",
         "grade={limit: 2}",
+        "report={}",
         f"data.source={source}",
         *(f"variants.{name}.data.refinement.engine=scripted" for name in variants),
         *(f"variants.{name}.data.refinement.settings={{table: table.jsonl}}" for name in variants),

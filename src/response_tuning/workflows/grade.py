@@ -105,7 +105,8 @@ def about_judge(benchmarks: Sequence[str], config: GradeConfig) -> list[str]:
     ]
     sentence = judge_sentence(config.judge, judged)
     errors = _refusal_errors(benchmarks, config)
-    corrections = [correction_sentence(known, [*errors]) for known in {*errors.values()}]
+    known_errors = dict.fromkeys(errors.values())
+    corrections = [correction_sentence(known, [*errors]) for known in known_errors]
     return [*([sentence] if sentence else []), *corrections]
 
 

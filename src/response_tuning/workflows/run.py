@@ -111,8 +111,9 @@ def _run(worker: Worker, chosen: Sequence[Cell], before: Mapping[str, Any], othe
     with others() as wait:
         in_use = worker.work(chosen, note)
         wait()
-    # Whatever the others had then is whole now, or one of them failed at it: it is tried once more.
-    in_use = worker.work([cell for cell in chosen if cell.name in in_use], note)
+    if others is not alone:
+        # What they had then is whole now, or one of them failed at it: it is tried once more.
+        in_use = worker.work([cell for cell in chosen if cell.name in in_use], note)
     with turn(out):
         gaps = _gaps(experiment, worker.every, out)
         unknown_rates = _report(experiment, worker.every, out, gaps)
