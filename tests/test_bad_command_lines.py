@@ -286,6 +286,10 @@ probe miniature answers.jsonl --draws {{0|-1}}
 probe miniature answers.jsonl --device tpu
 probe miniature answers.jsonl --template nope
 probe miniature answers.jsonl --out {{.|mine|answers.jsonl}}
+probe miniature answers.jsonl --templates {{tulu|nope|native|all --templates nope}}
+probe miniature answers.jsonl --templates all {{--template tulu|--beside miniature}}
+probe miniature answers.jsonl --templates all {{--items 0|--draws 0}}
+probe miniature none.jsonl --templates all
 token-shift miniature miniature {{none.jsonl|bad.jsonl|fifo}} --out d
 token-shift {{none/such|mine}} miniature completions.jsonl --out d
 token-shift miniature miniature completions.jsonl --out {{.|mine}}

@@ -7,10 +7,15 @@ from typing import Any
 import pytest
 
 from response_tuning.artifacts import Message, Request, Sampling
-from response_tuning.errors import ModelError
+from response_tuning.errors import ModelError, TemplateError
 from response_tuning.generate import EngineConfig, open_engine
 from response_tuning.likelihoods import Likelihood, Pair, Unscored
-from response_tuning.models.inference import check_loadable, load
+from response_tuning.models.inference import (
+    check_loadable,
+    has_native_template,
+    load,
+    with_template,
+)
 from response_tuning.models.likelihood import log_likelihoods
 
 SaveModel = Callable[..., Path]
@@ -103,3 +108,37 @@ def test_an_adapter_is_loadable_as_its_base_is(adapter: Path, llama: Path) -> No
     (adapter / "adapter_config.json").write_text(json.dumps(gone))
     with pytest.raises(ModelError, match=r"its base model: .*gone: no such folder"):
         check_loadable(str(adapter))
+
+
+def test_a_loaded_model_is_scored_under_another_template_as_if_loaded_with_it(
+    tiny_base: Path,
+) -> None:
+    pair = Pair((Message(role="user", content="where?"),), "in the kitchen")
+    local = load(str(tiny_base), "tulu", device="cpu")
+    other = with_template(local, str(tiny_base), "xml")
+    fresh = load(str(tiny_base), "xml", device="cpu")
+    assert other.model is local.model
+    assert other.chat.digest == fresh.chat.digest != local.chat.digest
+    assert log_likelihoods(other, [pair], 1000) == log_likelihoods(fresh, [pair], 1000)
+
+
+def test_a_template_that_a_model_cannot_be_tuned_with_is_refused(
+    llama: Path, tmp_path: Path
+) -> None:
+    local = load(str(llama), device="cpu")
+    with pytest.raises(TemplateError, match="not one special token"):
+        with_template(local, str(llama), "urial")
+    bare = tmp_path / "bare.jinja"
+    bare.write_text(
+        "{% for m in messages %}{{ m['content'] + (eos_token if m['role'] == 'assistant' "
+        "else '\\n') }}{% endfor %}"
+    )
+    with pytest.raises(TemplateError, match="nothing predicts its first token"):
+        with_template(local, str(llama), str(bare))
+
+
+def test_a_tokenizer_says_whether_it_has_a_template_of_its_own(
+    tiny_base: Path, llama: Path
+) -> None:
+    assert not has_native_template(str(tiny_base))
+    assert has_native_template(str(llama))

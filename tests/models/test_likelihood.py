@@ -12,8 +12,6 @@ from response_tuning import templates
 from response_tuning.artifacts import Example, Message, Request
 from response_tuning.errors import TemplateError
 from response_tuning.finetune.encoding import Encoder
-from response_tuning.generate import EngineConfig, open_engine
-from response_tuning.generate.engines.hf import HfEngine
 from response_tuning.likelihoods import Likelihood, Pair, Unscored
 from response_tuning.models.inference import load
 from response_tuning.models.likelihood import EncodedPair, encode_pair, log_likelihoods
@@ -195,13 +193,6 @@ def test_an_adapter_scores_as_the_model_that_it_is_merged_into(
     for one, other in zip(found, merged, strict=True):
         assert one == pytest.approx(other, rel=1e-4, abs=1e-4)
     assert abs(found[0].total - scored(load(str(llama)), pairs)[0].total) > 0.01
-
-
-def test_the_engine_has_it_as_its_second_method(llama: Path, pairs: list[Pair]) -> None:
-    engine = open_engine("hf", EngineConfig(model=str(llama), tokens_per_batch=300))
-    assert isinstance(engine, HfEngine)
-    assert engine.log_likelihoods(pairs) == log_likelihoods(load(str(llama)), pairs, 300)
-    assert engine.log_likelihoods([]) == []
 
 
 def test_a_template_of_another_name_changes_the_numbers(llama: Path) -> None:

@@ -15,8 +15,10 @@ from response_tuning.probe.page import (
     sentence,
     write_page,
 )
+from response_tuning.probe.template_fit import TemplateFit, rate_templates
 
 EVIL = "<script>alert(1)</script>"
+FOREIGN = TemplateFit("foreign", -3.0, -4.0)
 
 
 def report(**changes: Any) -> ProbeReport:
@@ -26,7 +28,9 @@ def report(**changes: Any) -> ProbeReport:
         for n, pmi in enumerate((-1.5, 4.0, 9.25))
     ]
     values: dict[str, Any] = {
-        "verdict": "weak",
+        "ranking": "weak",
+        "template": "tulu",
+        "templates": rate_templates([TemplateFit("tulu", -0.2, -1.2), FOREIGN]),
         "models": [ProbedModel("base", metrics)],
         "examples": examples,
         "differences": [],
@@ -97,12 +101,38 @@ def test_models_that_are_compared_have_a_column_and_a_line(tmp_path: Path) -> No
     assert "Compared with base" not in page(tmp_path)
 
 
-@pytest.mark.parametrize("verdict", ["none", "weak", "strong"])
-def test_every_verdict_states_its_threshold_and_the_figure(verdict: str) -> None:
-    words = sentence(report(verdict=verdict))
+@pytest.mark.parametrize("ranking", ["none", "weak", "strong"])
+def test_every_verdict_states_its_threshold_and_the_figure(ranking: str) -> None:
+    words = sentence(report(ranking=ranking))
     assert "in 80.0 % of comparisons (95 % CI from 70.0 %)" in words
     assert "without a model, gets 80.0 %; chance is 50 %" in words
-    assert ("5 points below the words" in words) == (verdict != "none")
+    assert ("5 points below the words" in words) == (ranking != "none")
+
+
+def test_a_foreign_template_makes_a_strong_ranking_no_sign_and_says_what_to_do() -> None:
+    assert report(ranking="strong").verdict == "strong"
+    assert sentence(report(ranking="strong")).startswith("Strong. base prefers")
+    foreign = report(ranking="strong", template="foreign")
+    assert foreign.verdict == "none"
+    words = sentence(foreign)
+    assert words.startswith("No sign. base prefers")
+    assert "'foreign' gives 2.80 nats less than 'tulu' given the instruction (limit 0.6)" in words
+    assert words.endswith(
+        "Run 'rtune probe' with --templates all to find the best template for this base."
+    )
+
+
+def test_what_others_reached_is_said_only_of_a_base_that_knows_the_subject() -> None:
+    assert "response tuning reached 43 to 97 %" in sentence(report(ranking="strong"))
+    assert "response tuning reached" not in sentence(report(ranking="weak"))
+
+
+def test_a_template_that_was_not_compared_leaves_the_ranking_to_decide(tmp_path: Path) -> None:
+    alone = report(ranking="strong", templates=[])
+    assert alone.verdict == "strong"
+    assert "nats less" not in sentence(alone)
+    assert "<h2>Templates</h2>" not in page(tmp_path, templates=[])
+    assert "<h2>Templates</h2>" in page(tmp_path)
 
 
 def test_numbers_are_shares_powers_or_plain() -> None:

@@ -15,6 +15,8 @@ from response_tuning.artifacts import (
 from response_tuning.configs import DataConfig
 from response_tuning.errors import DataError
 from response_tuning.generate import EngineConfig
+from response_tuning.miniature.examples import family_rows
+from response_tuning.miniature.families import families
 from response_tuning.workflows.probe import ProbeConfig, Probed, read_pairs, run_probe
 
 EVIL = "<script>alert(1)</script>"
@@ -32,15 +34,29 @@ def probe(out: Path, *models: EngineConfig, data: str = "miniature", config: Any
     return said.getvalue()
 
 
+@pytest.fixture(scope="module")
+def facts(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Questions about facts, which every base of the miniature answers."""
+    rows = [
+        row
+        for family in families().values()
+        if family.role == "seen"
+        for row in family_rows(family, 20)
+    ]
+    return write_rows(tmp_path_factory.mktemp("facts") / "facts.jsonl", rows)
+
+
 def write_rows(path: Path, rows: list[dict[str, str]]) -> str:
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return str(path)
 
 
 @pytest.fixture(scope="module")
-def probed(tmp_path_factory: pytest.TempPathFactory, tiny_base: Path) -> tuple[Path, str]:
+def probed(
+    tmp_path_factory: pytest.TempPathFactory, tiny_base: Path, facts: str
+) -> tuple[Path, str]:
     out = tmp_path_factory.mktemp("probe")
-    return out, probe(out, MINIATURE, random_model(tiny_base))
+    return out, probe(out, MINIATURE, random_model(tiny_base), data=facts)
 
 
 def values(out: Path, model: str) -> dict[str, dict[str, Any]]:
@@ -54,7 +70,7 @@ def test_the_miniature_ties_responses_to_instructions_and_random_weights_do_not(
     out, said = probed
     found = read_json(out / "probe.json")
     assert found["verdict"] == "strong"
-    assert "response tuning has something to bring out." in said
+    assert "the base knows which response is whose." in said
     base, fresh = values(out, "miniature"), values(out, str(tiny_base))
     assert base["ranked_pmi"]["value"] > 0.95
     assert base["pmi"]["low"] > 5
@@ -62,6 +78,21 @@ def test_the_miniature_ties_responses_to_instructions_and_random_weights_do_not(
     assert fresh["ranked_words"]["value"] == base["ranked_words"]["value"] > 0.9
     assert base["stop_at_end"]["value"] < 1e-3, "it has never seen this template"
     assert {line["n"] for line in base.values()} == {80}
+
+
+def test_a_template_that_the_base_does_not_take_for_a_conversation_is_not_strong(
+    tmp_path: Path, facts: str
+) -> None:
+    """Response tuning reaches .97 under ``tulu`` on this base, and .19 under ChatML as text."""
+    said = probe(tmp_path, MINIATURE.model_copy(update={"template": "chatml-text"}), data=facts)
+    found = read_json(tmp_path / "probe.json")
+    assert found["verdict"] == "none"
+    rated = {line["template"]: line for line in found["templates"]["rated"]}
+    assert rated.keys() == {"chatml-text", "instruction", "roles", "tulu"}
+    assert rated["chatml-text"]["kind"] == "neither"
+    assert rated["tulu"]["given_gap"] < 0.1
+    assert said.startswith("No sign. ")
+    assert "with --templates all" in said
 
 
 def test_every_number_has_an_interval_and_differences_are_paired(probed: tuple[Path, str]) -> None:
@@ -94,13 +125,13 @@ def test_the_lines_of_all_items_are_scores_of_their_model(probed: tuple[Path, st
 
 
 def test_a_probe_can_be_repeated_to_the_byte(
-    probed: tuple[Path, str], tiny_base: Path, tmp_path: Path
+    probed: tuple[Path, str], tiny_base: Path, tmp_path: Path, facts: str
 ) -> None:
-    probe(tmp_path, MINIATURE, random_model(tiny_base))
+    probe(tmp_path, MINIATURE, random_model(tiny_base), data=facts)
     for name in ("probe.html", "probe.json", "probe.jsonl"):
         assert (tmp_path / name).read_bytes() == (probed[0] / name).read_bytes()
     other = tmp_path / "other"
-    probe(other, MINIATURE, config=ProbeConfig(items=10, draws=1, seed=1))
+    probe(other, MINIATURE, data=facts, config=ProbeConfig(items=10, draws=1, seed=1))
     items = {line.item_id for line in read_jsonl(other / "probe.jsonl", Probed)}
     assert not items <= {line.item_id for line in read_jsonl(probed[0] / "probe.jsonl", Probed)}
 

@@ -26,9 +26,22 @@ def probe(
         typer.Option(help="Compare with this model, such as a tuned one; repeat for several."),
     ] = None,
     template: Annotated[
-        str, typer.Option(help="Chat template for models without one, as in tuning.")
-    ] = "tulu",
-    items: Annotated[int, typer.Option(help="Draw this many instructions at random.")] = 1000,
+        str | None,
+        typer.Option(help="Chat template of the base, as in tuning; default: tulu."),
+    ] = None,
+    templates: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Rank these templates, by name or file, or 'all' that a model can be tuned with; "
+            "repeat for several."
+        ),
+    ] = None,
+    items: Annotated[
+        int | None,
+        typer.Option(
+            help="Draw this many instructions at random; default: 1000, or 200 with --templates."
+        ),
+    ] = None,
     draws: Annotated[
         int, typer.Option(help="Compare each response with this many other responses.")
     ] = 5,
@@ -39,20 +52,35 @@ def probe(
 ) -> None:
     """Measure how well a base matches responses to instructions."""
     from response_tuning.configs import DataConfig, EngineConfig
+    from response_tuning.errors import unused
     from response_tuning.folders import locked
     from response_tuning.validation import build
     from response_tuning.workflows.probe import ProbeConfig, run_probe
+    from response_tuning.workflows.probe_templates import (
+        ITEMS,
+        check_templates,
+        run_probe_templates,
+    )
 
+    if templates:
+        unused("--templates names the templates of one base", template=template, beside=beside)
+        check_templates(templates)
+    chosen = [None] if templates else [template or "tulu", *(None for _ in beside or [])]
     engines = [
         build(EngineConfig, {"model": name, "template": chat, "device": device}, "rtune probe")
-        for name, chat in [(model, template), *((other, None) for other in beside or [])]
+        for name, chat in zip([model, *(beside or [])], chosen, strict=True)
     ]
-    drawn = {"items": items, "draws": draws, "seed": seed}
+    drawn = {"draws": draws, "seed": seed}
+    if items is not None or templates:
+        drawn["items"] = ITEMS if items is None else items
     source = build(DataConfig, {"source": data, "path": path}, "rtune probe")
     settings = build(ProbeConfig, drawn, "rtune probe")
     folder = out or Path("runs") / f"probe-{Path(model).name or 'model'}"
     with locked(folder, source, *engines):
-        run_probe(engines, source, settings, folder, console())
+        if templates:
+            run_probe_templates(engines[0], templates, source, settings, folder, console())
+        else:
+            run_probe(engines, source, settings, folder, console())
 
 
 @app.command("token-shift")

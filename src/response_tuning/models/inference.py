@@ -1,5 +1,6 @@
 """Load a model to generate or to score: a whole one, or an adapter on its base."""
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
 from response_tuning import templates
@@ -12,7 +13,7 @@ from response_tuning.models.location import ModelFolder, locate, locate_base
 from response_tuning.templates import Chat
 
 if TYPE_CHECKING:
-    from transformers import GenerationConfig
+    from transformers import GenerationConfig, PreTrainedTokenizerBase
 
 
 def load(
@@ -31,20 +32,15 @@ def load(
         ConfigError: there is no such template.
         TemplateError: the model has no chat template and ``template`` is None.
     """
-    folder = locate(model, revision)
-    is_adapter = files.kind(folder.path) == files.ADAPTER_CONFIG
-    base = locate_base(folder) if is_adapter else folder
+    folder, base = _locate(model, revision)
+    is_adapter = base != folder
     # Before gigabytes are loaded. The digests are kept, so the identity reads no file again.
     if is_adapter:
         integrity.check_base(folder.path, base)
     integrity.check_weights(folder.path)
     identity = f"{folder.identity}+{base.identity}" if is_adapter else folder.identity
     with quiet():
-        # The configuration first: the tokenizer's loader reads it too, and explains errors worse.
-        loading.load_config(base)
-        tokenizer = loading.load_tokenizer(folder if files.has_tokenizer(folder.path) else base)
-        templates.install(tokenizer, template or templates.NATIVE)
-        chat = Chat(tokenizer)
+        chat = _load_chat(folder, base, template or templates.NATIVE)
         weights = _load_weights(base, device)
         rows = weights.get_input_embeddings().weight.shape[0]
         _check_template_tokens(chat, rows, model)
@@ -63,6 +59,43 @@ def load(
     )
     _try_generating(local, model)
     return local
+
+
+def with_template(
+    local: LocalModel, model: str, template: str, revision: str = "main"
+) -> LocalModel:
+    """Return a loaded model under another template that it could be tuned with; weights are shared.
+
+    Args:
+        local: What ``load`` returned.
+        model: The name that it was loaded by.
+        template: A template's name or file.
+        revision: As it was loaded.
+
+    Raises:
+        ConfigError: there is no such template.
+        TemplateError: the model cannot be tuned with it: it prints no single stop token at the end
+            of a turn, or has no opening.
+        ModelError: the template uses a token that the model has no embedding for.
+    """
+    with quiet():
+        chat = _load_chat(*_locate(model, revision), template)
+        stop_ids = (chat.turn_end.stop_id,)
+        if not chat.encode(chat.opening):
+            raise TemplateError(templates.UNPREDICTED)
+        if local.rows is not None:
+            _check_template_tokens(chat, local.rows, model)
+    return replace(local, chat=chat, stop_ids=stop_ids)
+
+
+def has_native_template(model: str, revision: str = "main") -> bool:
+    """Whether a model's tokenizer has a chat template of its own.
+
+    Raises:
+        ModelError: the model or its tokenizer cannot be found.
+    """
+    with quiet():
+        return bool(_load_tokenizer(*_locate(model, revision)).chat_template)
 
 
 def check_loadable(model: str, revision: str = "main") -> None:
@@ -87,6 +120,25 @@ def reset_generation_config(model: Weights) -> None:
     from transformers import GenerationConfig
 
     model.generation_config = GenerationConfig.from_dict({})
+
+
+def _locate(model: str, revision: str) -> tuple[ModelFolder, ModelFolder]:
+    """Return the folder of a model and that of its base; they differ for an adapter."""
+    folder = locate(model, revision)
+    is_adapter = files.kind(folder.path) == files.ADAPTER_CONFIG
+    return folder, locate_base(folder) if is_adapter else folder
+
+
+def _load_chat(folder: ModelFolder, base: ModelFolder, template: str) -> Chat:
+    tokenizer = _load_tokenizer(folder, base)
+    templates.install(tokenizer, template)
+    return Chat(tokenizer)
+
+
+def _load_tokenizer(folder: ModelFolder, base: ModelFolder) -> "PreTrainedTokenizerBase":
+    # The configuration first: the tokenizer's loader reads it too, and explains errors worse.
+    loading.load_config(base)
+    return loading.load_tokenizer(folder if files.has_tokenizer(folder.path) else base)
 
 
 def _load_weights(base: ModelFolder, device: Literal["auto", "cpu"]) -> Weights:

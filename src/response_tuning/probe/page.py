@@ -7,6 +7,8 @@ from typing import Any, NamedTuple
 
 from response_tuning.artifacts import written_aside
 from response_tuning.pages import environment, picture
+from response_tuning.probe.ranking import ProbeVerdict
+from response_tuning.probe.template_fit import RatedTemplate, describe_gaps, expectation, limited
 
 EXAMPLES_SHOWN = 5
 """Examples at each end of the distribution."""
@@ -30,22 +32,21 @@ _RANKED = (
     "({level} % CI from {low}). Counting words in common, without a model, gets {words}; chance is "
     "50 %. "
 )
-VERDICT_SENTENCES = {
-    "strong": "Strong. "
-    + _RANKED
+RANKING_SENTENCES = {
+    "strong": _RANKED
     + "The CI's lower end is at most 5 points below the words, and an instruction makes its "
-    "response more probable: response tuning has something to bring out.",
-    "weak": "Weak. "
-    + _RANKED
+    "response more probable: the base knows which response is whose.",
+    "weak": _RANKED
     + "The CI's lower end is above chance, but more than 5 points below the words, or an "
     "instruction makes its response no more probable (mean {pmi} nats): do not expect response "
     "tuning to make this model follow instructions.",
-    "none": "No sign. "
-    + _RANKED
+    "none": _RANKED
     + "The CI includes chance: response tuning will teach this model to write responses, not to "
     "follow instructions.",
 }
-"""Verdict -> its sentences; ``ranking.verdict`` has the thresholds."""
+"""Verdict on the ranking -> its sentences; ``ranking.verdict`` has the thresholds."""
+VERDICT_WORDS = {"strong": "Strong.", "weak": "Weak.", "none": "No sign."}
+FIND_ANOTHER = "Run 'rtune probe' with --templates all to find the best template for this base."
 
 
 class ReferenceRanking(NamedTuple):
@@ -98,8 +99,12 @@ class ProbeExample(NamedTuple):
 class ProbeReport(NamedTuple):
     """The findings of a probe."""
 
-    verdict: str
-    """``none``, ``weak`` or ``strong``: the verdict on the first model."""
+    ranking: ProbeVerdict
+    """The verdict on the first model's ranking."""
+    template: str
+    """The first model's template."""
+    templates: Sequence[RatedTemplate]
+    """That template and plain ones, on the first model; the best first."""
     models: Sequence[ProbedModel]
     """The probed model first, then the models that are compared with it."""
     examples: Sequence[ProbeExample]
@@ -109,12 +114,34 @@ class ProbeReport(NamedTuple):
     """What was measured, and what was left out."""
     confidence: float
 
+    @property
+    def rated(self) -> RatedTemplate | None:
+        """The first model's template; None if it could not be compared."""
+        return next((one for one in self.templates if one.fit.template == self.template), None)
+
+    @property
+    def verdict(self) -> ProbeVerdict:
+        """The verdict on the first model under its template."""
+        return limited(self.ranking, self.rated.kind) if self.rated else self.ranking
+
 
 def sentence(report: ProbeReport) -> str:
-    """Return the verdict on the first model in words."""
+    """Return the verdict on the first model under its template in words."""
+    parts = [VERDICT_WORDS[report.verdict], _ranking_sentence(report)]
+    if report.rated:
+        parts.append(describe_gaps(report.rated))
+        # What was measured is about bases that know the subject.
+        if report.ranking == "strong":
+            parts.append(expectation(report.rated.kind))
+        if report.rated.kind != "conversation":
+            parts.append(FIND_ANOTHER)
+    return " ".join(parts)
+
+
+def _ranking_sentence(report: ProbeReport) -> str:
     model = report.models[0]
     ranked = model.metrics["ranked_pmi"]
-    return VERDICT_SENTENCES[report.verdict].format(
+    return RANKING_SENTENCES[report.ranking].format(
         name=model.name,
         level=f"{100 * report.confidence:g}",
         share=formatted("ranked_pmi", ranked.value),
@@ -136,6 +163,7 @@ def write_page(report: ProbeReport, path: Path) -> None:
             "verdict": sentence(report),
             "level": f"{100 * report.confidence:g}",
             "rows": _rows(report.models),
+            "templates": template_rows(report.templates),
             "plot": picture(_histogram(values)),
             "caption": _caption(values),
             "references": REFERENCE_RANKINGS,
@@ -147,6 +175,20 @@ def write_page(report: ProbeReport, path: Path) -> None:
     )
     with written_aside(path) as out:
         out.write(page)
+
+
+def template_rows(templates: Sequence[RatedTemplate]) -> list[dict[str, str]]:
+    """Return the cells of a table of templates."""
+    return [
+        {
+            "template": one.fit.template,
+            "given": f"{one.fit.given:.2f}",
+            "alone": f"{one.fit.alone:.2f}",
+            "given_gap": f"{one.given_gap:.2f}",
+            "alone_gap": f"{one.alone_gap:.2f}",
+        }
+        for one in templates
+    ]
 
 
 def formatted(metric: str, value: float) -> str:

@@ -39,6 +39,7 @@ __all__ = [
     "TurnEnd",
     "adds_bos",
     "check",
+    "for_tuning",
     "front",
     "identity",
     "install",
@@ -70,6 +71,11 @@ for _name, _prompt in NAMED.items():
 def names() -> list[str]:
     """Return the names that ``install`` takes."""
     return sorted([*TEMPLATES.names(), NATIVE])
+
+
+def for_tuning() -> list[str]:
+    """Return the names of templates that a model can be tuned with: those without stop strings."""
+    return [name for name in TEMPLATES.names() if "stop_strings" not in jinja(name)]
 
 
 def check(name: str) -> None:

@@ -3,6 +3,7 @@
 import random
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -33,12 +34,19 @@ from response_tuning.probe.page import (
 from response_tuning.report_config import ReportConfig
 from response_tuning.terminal import progress_bar, quiet_libraries
 from response_tuning.workflows.data import run_data
+from response_tuning.workflows.template_fit import (
+    MeasuredTemplates,
+    beside_references,
+    not_measured,
+    records,
+)
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from response_tuning.configs import EngineConfig
-    from response_tuning.probe.ranking import Ranking
+    from response_tuning.models.local import LocalModel
+    from response_tuning.probe.ranking import ProbeVerdict, Ranking
 
 
 COMPARED_METRICS = ("ranked_total", "ranked_per_token", "ranked_pmi", "pmi", "stop_at_end")
@@ -78,6 +86,8 @@ class Probe(NamedTuple):
     rankings: "dict[str, Ranking]"
     models: dict[str, dict[str, str]]
     """Identity and template of each model."""
+    templates: MeasuredTemplates
+    """The first model's template beside plain ones."""
 
 
 def run_probe(
@@ -109,7 +119,7 @@ def run_probe(
     probe = measure(models, pairs, config, console)
     scores = {name: ranking.scores for name, ranking in probe.rankings.items()}
     tables = estimates(scores, "response-ranking")
-    report = _report(pairs, probe, config, tables)
+    report = _report(pairs, probe, config, tables, models[0].template or "native")
     _write(out, pairs, probe, config, tables, report)
     lines = [sentence(report), *report.differences, *report.notes, f"wrote {out / 'probe.html'}"]
     print_lines(console, lines)
@@ -119,14 +129,24 @@ def measure(
     models: Sequence["EngineConfig"], pairs: Pairs, config: ProbeConfig, console: "Console"
 ) -> Probe:
     """Rank the responses under each model."""
+    from response_tuning.models.inference import load
     from response_tuning.probe.ranking import draws
 
     # The same draws for every model: their differences are then paired.
     drawn = draws(pairs.responses, config.draws, config.seed)
-    probe = Probe({}, {})
+    probe = Probe({}, {}, MeasuredTemplates([], [], {}))
     for model in models:
         name = _unique_name(str(model.model), probe.rankings)
-        probe.rankings[name], probe.models[name] = _rank(model, pairs, drawn, console)
+        local = load(str(model.model), model.template, model.revision, model.device)
+        ranking = rank_responses(local, model, pairs, drawn, console)
+        if not probe.rankings:
+            found = beside_references(
+                local, model, pairs.prompts, pairs.responses, ranking.scores, config.seed
+            )
+            probe = probe._replace(templates=found)
+        probe.rankings[name] = ranking
+        probe.models[name] = {"identity": local.identity, "template": local.chat.digest}
+        del local  # before the next model is loaded
     return probe
 
 
@@ -216,19 +236,32 @@ def print_lines(console: "Console", lines: Sequence[str]) -> None:
         console.print(line, highlight=False, soft_wrap=True, markup=False)
 
 
-def _rank(
-    model: "EngineConfig", pairs: Pairs, drawn: Mapping[str, Sequence[str]], console: "Console"
-) -> "tuple[Ranking, dict[str, str]]":
-    """Return one model's ranking, and its identity; the model is in memory only in here."""
-    from response_tuning.generate import open_engine
-    from response_tuning.generate.engines.hf import HfEngine
+def rank_responses(
+    local: "LocalModel",
+    model: "EngineConfig",
+    pairs: Pairs,
+    drawn: Mapping[str, Sequence[str]],
+    console: "Console",
+    what: str = "",
+) -> "Ranking":
+    """Rank the responses under one loaded model; ``what`` labels the progress bar."""
+    from response_tuning.models.likelihood import log_likelihoods
     from response_tuning.probe.ranking import rank
 
-    engine = open_engine("hf", model)
-    assert isinstance(engine, HfEngine)
-    with progress_bar(f"responses under {model.model}", console) as advance:
-        ranking = rank(pairs.prompts, drawn, pairs.responses, engine.log_likelihoods, advance)
-    return ranking, {"identity": engine.model, "template": engine.template}
+    scorer = partial(log_likelihoods, local, tokens_per_batch=model.tokens_per_batch)
+    with progress_bar(f"responses under {what or model.model}", console) as advance:
+        return rank(pairs.prompts, drawn, pairs.responses, scorer, advance)
+
+
+def ranking_verdict(metrics: Mapping[str, Interval]) -> "ProbeVerdict":
+    """Return the verdict on a model's ranking, by the lower ends of its intervals.
+
+    So few items cannot make a model strong.
+    """
+    from response_tuning.probe.ranking import verdict
+
+    low, words = metrics["ranked_pmi"].low, metrics["ranked_words"].value
+    return verdict(low, metrics["pmi"].low, words)
 
 
 def _report(
@@ -236,19 +269,22 @@ def _report(
     probe: Probe,
     config: ProbeConfig,
     tables: Mapping[str, Sequence[Mapping[str, Any]]],
+    template: str,
 ) -> ProbeReport:
-    from response_tuning.probe.ranking import verdict
-
-    # The verdict uses the lower ends of the intervals, so few items cannot make a model strong.
-    models = [ProbedModel(name, _intervals(tables, name)) for name in probe.rankings]
-    first = models[0].metrics
+    models = [ProbedModel(name, intervals(tables, name)) for name in probe.rankings]
     left_out = {name: ranking.left_out for name, ranking in probe.rankings.items()}
     return ProbeReport(
-        verdict=verdict(first["ranked_pmi"].low, first["pmi"].low, first["ranked_words"].value),
+        ranking=ranking_verdict(models[0].metrics),
+        template=template,
+        templates=probe.templates.rated,
         models=models,
         examples=_examples(pairs, probe.rankings[models[0].name].scores),
         differences=[_difference(line) for line in tables["comparisons"]],
-        notes=[_setup(pairs, config), *left_out_sentences(left_out)],
+        notes=[
+            setup(pairs, config),
+            *left_out_sentences(left_out),
+            *not_measured(probe.templates.unusable),
+        ],
         confidence=ReportConfig().confidence,
     )
 
@@ -268,6 +304,7 @@ def _write(
             "verdict": report.verdict,
             "says": sentence(report),
             "models": probe.models,
+            "templates": records(probe.templates),
             **tables,
             "left_out": {name: ranking.left_out for name, ranking in probe.rankings.items()},
             "data": pairs.source | {"without_instruction": pairs.without_instruction},
@@ -278,7 +315,8 @@ def _write(
     write_page(report, out / "probe.html")
 
 
-def _intervals(tables: Mapping[str, Sequence[Mapping[str, Any]]], name: str) -> dict[str, Interval]:
+def intervals(tables: Mapping[str, Sequence[Mapping[str, Any]]], name: str) -> dict[str, Interval]:
+    """Return the metrics of one model from what ``estimates`` found."""
     return {
         line["metric"]: Interval(line["value"], line["low"], line["high"], line["n"])
         for line in tables["results"]
@@ -309,7 +347,8 @@ def _examples(pairs: Pairs, scores: Sequence[Score]) -> list[ProbeExample]:
     ]
 
 
-def _setup(pairs: Pairs, config: ProbeConfig) -> str:
+def setup(pairs: Pairs, config: ProbeConfig) -> str:
+    """Return in one sentence what was measured on."""
     unused = pairs.without_instruction
     return (
         f"{len(pairs.prompts):,} instructions of {Path(pairs.source['name']).name}; each response "

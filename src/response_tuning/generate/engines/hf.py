@@ -6,9 +6,7 @@ from response_tuning.artifacts import Completion, Request, Sampling
 from response_tuning.configs import EngineConfig
 from response_tuning.errors import TemplateError
 from response_tuning.generate.engine import ENGINES, Usage, answered, failed
-from response_tuning.likelihoods import Likelihood, Pair, Unscored
 from response_tuning.models.inference import load
-from response_tuning.models.likelihood import log_likelihoods
 from response_tuning.models.local import Draft, LocalModel, PromptError
 
 Pending = tuple[Request, Draft]
@@ -59,15 +57,6 @@ class HfEngine:
                 else:
                     usage = Usage(len(draft.generated), len(draft.prompt))
                     yield answered(self, request, sampling, *ending, usage)
-
-    def log_likelihoods(self, pairs: Sequence[Pair]) -> list[Likelihood | Unscored]:
-        """Return how probable the model finds given responses, in the order of the pairs.
-
-        Raises:
-            TemplateError: the template does not say what ends a reply.
-            EngineError: a batch does not fit into the GPU's memory.
-        """
-        return log_likelihoods(self._local, pairs, self._tokens_per_batch)
 
     def _extend(self, drafts: list[Draft], sampling: Sampling, *, others_wait: bool) -> None:
         few = len(drafts) // STRAGGLERS if others_wait else 0
