@@ -133,8 +133,12 @@ def test_the_axis_names_its_points_and_series() -> None:
     assert axis([one for one in every if one.metric == "strict"], POINTS) is None
 
 
-def test_a_point_without_its_untuned_variant_is_left_out() -> None:
+def test_a_benchmark_that_one_point_alone_has_is_left_out() -> None:
     every = [*(of_axis(arm, 0.5) for arm in POINTS["roles"]), of_axis("stop", 0.3, "correct")]
-    drawn = axis(every, POINTS)
+    assert axis(every, POINTS) is None
+    third = {**POINTS, "tulu": ("stop-tulu", "rt-tulu", "it-tulu")}
+    every += [*(of_axis(arm, 0.5) for arm in POINTS["xml"]), of_axis("stop-xml", 0.3, "correct")]
+    drawn = axis(every, third)
     assert drawn is not None
-    assert "xml" not in words(drawn)
+    assert {"roles", "xml"} <= {*words(drawn)}
+    assert "tulu" not in words(drawn)

@@ -124,18 +124,24 @@ def axis(results: Sequence[Result], points: Mapping[str, Sequence[str]]) -> str 
     """Draw what tuned models reach over what the base does by itself; None without ``points``.
 
     ``points`` maps a name to the untuned variant, whose ``correct`` is the x, and to tuned ones,
-    whose ``strict`` is the y; those at one place in every point are one series. Benchmarks without
-    these metrics have no panel.
+    whose ``strict`` is the y; those at one place in every point are one series. A benchmark that
+    fewer than two points have with both metrics has no panel.
     """
-    panels = [name for name, metrics in _panels(results, AXIS).items() if {*metrics} == {*AXIS}]
     strict, correct = AXIS
-    if not points or not panels:
+
+    def both(benchmark: str) -> int:
+        over = _points(results, benchmark, correct)
+        reached = _points(results, benchmark, strict)
+        return sum(arms[0] in over and arms[1] in reached for arms in points.values())
+
+    panels = [name for name in _panels(results, AXIS) if both(name) > 1]
+    if not panels:
         return None
 
     def draw(axes: "Axes", benchmark: str) -> None:
         over = _points(results, benchmark, correct)
         reached = _points(results, benchmark, strict)
-        for name, (untuned, *tuned) in points.items():
+        for number, (name, (untuned, *tuned)) in enumerate(points.items()):
             for place, variant in enumerate(tuned):
                 if untuned not in over or variant not in reached:
                     continue
@@ -151,7 +157,11 @@ def axis(results: Sequence[Result], points: Mapping[str, Sequence[str]]) -> str 
                     label=_series_name(points, place + 1),
                 )
                 if not place:
-                    axes.annotate(name, (x, y.value), (4, -10), textcoords="offset points", size=8)
+                    # Names of neighbours stand above and below in turn.
+                    place_of_name = (4, 5 if number % 2 else -11)
+                    axes.annotate(
+                        name, (x, y.value), place_of_name, textcoords="offset points", size=8
+                    )
         axes.axline((0, 0), slope=1, color="#6b7280", linewidth=1, linestyle=":")
         axes.set_xlim(-0.03, 1.03)
         axes.set_ylim(-0.03, 1.03)
