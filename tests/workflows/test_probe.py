@@ -86,12 +86,12 @@ def test_a_template_that_the_base_does_not_take_for_a_conversation_is_not_strong
     """Response tuning reaches .97 under ``tulu`` on this base, and .19 under ChatML as text."""
     said = probe(tmp_path, MINIATURE.model_copy(update={"template": "chatml-text"}), data=facts)
     found = read_json(tmp_path / "probe.json")
-    assert found["verdict"] == "none"
+    assert found["verdict"] == "weak"
     rated = {line["template"]: line for line in found["templates"]["rated"]}
     assert rated.keys() == {"chatml-text", "instruction", "roles", "tulu"}
-    assert rated["chatml-text"]["kind"] == "neither"
+    assert rated["chatml-text"]["kind"] == "no-answer"
     assert rated["tulu"]["given_gap"] < 0.1
-    assert said.startswith("No sign. ")
+    assert said.startswith("Weak. ")
     assert "with --templates all" in said
 
 

@@ -73,7 +73,8 @@ def test_the_ranking_puts_the_template_under_which_tuning_fails_last(
     out, _, elements = ranked
     lines = rated(out)
     assert [*lines][-1] == elements
-    assert lines[elements]["verdict"] == lines["chatml-text"]["verdict"] == "none"
+    assert lines[elements]["verdict"] == "none"
+    assert lines["chatml-text"]["verdict"] in {"weak", "none"}
     assert lines["tulu"]["verdict"] == "strong"
     assert lines["tulu"]["given_gap"] < 0.1
 
