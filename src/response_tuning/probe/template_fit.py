@@ -24,8 +24,8 @@ GIVEN_LIMIT = 0.6
 """Nats per token below the best template by *given*."""
 ALONE_LIMIT = 0.5
 """Nats per token below the best template by *alone*. Both limits and ``OUTCOMES`` are fitted to
-30 templates on the shipped miniature (docs/benchmarks/response-ranking.md). To repeat that, or to
-test the limits on another base, run ``benchmarks/template_rule.py``."""
+30 templates on the miniature that was shipped until 2026-11-28; see
+docs/benchmarks/response-ranking.md. ``benchmarks/template_rule.py`` repeats that, on any base."""
 REFERENCES = ("instruction", "roles", "tulu")
 """Plain templates that a single template is compared with."""
 REFERENCE_ITEMS = 200
