@@ -19,8 +19,12 @@ PAGE_BYTES = 3_000_000
 _HERE = Path(__file__).parent
 
 
+@cache
 def environment(folder: Path) -> "jinja2.Environment":
-    """Return the environment for the templates in ``folder``; only Markdown is not escaped."""
+    """Return the environment for the templates in ``folder``; only Markdown is not escaped.
+
+    One for each folder: compiling a template takes longer than filling it.
+    """
     import jinja2
 
     made = jinja2.Environment(

@@ -19,6 +19,12 @@ Add = Callable[..., None]
 
 
 @pytest.fixture
+def plain_plots(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave the drawing out: it takes much of a report's time, and has tests of its own."""
+    monkeypatch.setattr("response_tuning.report.writing.accuracy", lambda *_: "<svg/>")
+
+
+@pytest.fixture
 def run(tmp_path: Path) -> Path:
     return tmp_path / "run"
 

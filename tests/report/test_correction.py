@@ -12,6 +12,8 @@ from response_tuning.report.correction import Rate, corrected_results, rogan_gla
 from response_tuning.report.tables import Result, read_results
 from response_tuning.report_config import ReportConfig
 
+pytestmark = pytest.mark.usefixtures("plain_plots")
+
 Grade = Callable[..., None]
 
 # Sensitivity 0.9, specificity 0.8, so that Youden's J is 0.7.

@@ -15,6 +15,8 @@ from response_tuning.pages import PAGE_BYTES
 from response_tuning.report import Variant, report
 from response_tuning.report_config import EquivalenceConfig, PrimaryConfig, ReportConfig
 
+pytestmark = pytest.mark.usefixtures("plain_plots")
+
 Grade = Callable[..., None]
 Answer = Callable[..., None]
 Add = Callable[..., None]

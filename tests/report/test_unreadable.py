@@ -8,6 +8,8 @@ import pytest
 from response_tuning.report import Variant, report, summary
 from response_tuning.report_config import ReportConfig
 
+pytestmark = pytest.mark.usefixtures("plain_plots")
+
 Grade = Callable[..., None]
 CONFIG = ReportConfig(baselines=("it",))
 VARIANTS = [Variant("it", "one"), Variant("rt", "other")]
