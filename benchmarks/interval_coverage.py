@@ -8,7 +8,7 @@ below the quality of the model, so that its mean is that quality. For half of th
 variants and all seeds share the threshold; for a quarter, the seeds of a variant share it; for the
 rest, it is drawn for every answer. The quality of a trained model has a beta distribution.
 
-With one seed, the truth is that of the two trained models; with several, that of all seeds.
+With one seed, the true difference belongs to the two trained models; with several, to all seeds.
 """
 
 import argparse
