@@ -6,13 +6,24 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from fixtures.small_bases import TINY
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from response_tuning import miniature
 from response_tuning.errors import ConfigError
 from response_tuning.miniature.build import BuildConfig, build_base, corpus_tokens, make_tokenizer
 from response_tuning.validation import build
+
+TINY: dict[str, Any] = {
+    "hidden_size": 32,
+    "layers": 2,
+    "heads": 2,
+    "intermediate_size": 64,
+    "vocabulary": 300,
+    "context": 32,
+    "rows_per_step": 2,
+    "tokens": 1500,
+    "save_steps": 3,
+}
 
 
 def configured(mixture: dict[str, Any] | None = None, **changes: Any) -> BuildConfig:

@@ -4,7 +4,6 @@ from typing import Any
 
 import pytest
 import yaml
-from fixtures.small_bases import TINY
 from rich.console import Console
 
 from response_tuning.errors import ConfigError
@@ -12,6 +11,16 @@ from response_tuning.folders import locked
 from response_tuning.recipe import read_layers
 from response_tuning.workflows.miniature import build_miniature
 
+TINY: dict[str, Any] = {
+    "hidden_size": 32,
+    "layers": 2,
+    "heads": 2,
+    "intermediate_size": 64,
+    "vocabulary": 300,
+    "context": 32,
+    "rows_per_step": 2,
+    "tokens": 1500,
+}
 RECIPES = Path(__file__).parents[2] / "recipes"
 
 
