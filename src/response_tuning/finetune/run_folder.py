@@ -1,11 +1,11 @@
 """Names inside and beside a run's folder, and how a model appears there whole."""
 
-import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from response_tuning import seals
 from response_tuning.artifacts import sync_folder
 from response_tuning.errors import EngineError, ResponseTuningError
 
@@ -76,14 +76,9 @@ def nothing_of_a_refused_run(data: Path, out: Path) -> Iterator[None]:
 
 
 def move_into(source: Path, target: Path) -> None:
-    """Move every file of ``source`` into ``target``, and remove ``source``.
-
-    Others may read the files if the umask says so; safetensors writes weights for their owner only.
-    """
-    umask = os.umask(0o077)
-    os.umask(umask)
+    """Move every file of ``source`` into ``target``, and remove ``source``."""
+    seals.apply_umask(source)
     for file in source.iterdir():
-        file.chmod(0o666 & ~umask)
         file.replace(target / file.name)
     sync_folder(target)
     source.rmdir()
