@@ -77,8 +77,7 @@ def export(
     dry_run: DryRunOption = False,
     modules: ImportOption = None,
 ) -> None:
-    """Export a tuned model to other tools, and prove that it answers as it was tuned."""
-    from response_tuning.serve.export import converter as converters
+    """Export a tuned model, and prove that it is the same."""
     from response_tuning.workflows.export import Export, run_export
 
     if out is None and not dry_run:
@@ -89,6 +88,7 @@ def export(
         out=out or Path(),
         kind=kind or "f16",
         converter=converter,
+        install_converter=install_converter,
         rebuild_tokenizer=rebuild_tokenizer,
         prompts=prompts,
         proof=proof,
@@ -101,7 +101,5 @@ def export(
         base=base,
     )
     if not asked.is_gguf:
-        unused(f"--to {to} writes no GGUF file", type=kind, install_converter=install_converter)
-    if install_converter and not dry_run:
-        console().print(f"the converter is in {converters.install()}", highlight=False)
+        unused(f"--to {to} writes no GGUF file", type=kind)
     run_export(asked, console(), dry_run=dry_run)

@@ -73,6 +73,11 @@ def locate(model: str, revision: str = "main", *, weights: bool = True) -> Model
     return ModelFolder(model, path, commit=path.name)
 
 
+def is_shipped(model: str) -> bool:
+    """Whether ``model`` is the name of the base model that this package ships."""
+    return model == miniature.MINIATURE
+
+
 def check_name(model: str) -> None:
     """Refuse a name that is neither a folder nor a hub id; asks no network.
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from response_tuning.artifacts import Message, write_json, written_aside
 from response_tuning.errors import ConfigError, unused
 from response_tuning.folders import locked
-from response_tuning.miniature import MINIATURE
 from response_tuning.models import files
+from response_tuning.models.location import is_shipped
 from response_tuning.serve.export import (
     card,
     converter,
@@ -46,6 +46,7 @@ class Export:
     kind: str = "f16"
     """Number format of a GGUF file."""
     converter: Path | None = None
+    install_converter: bool = False
     rebuild_tokenizer: bool = False
     prompts: Path | None = None
     proof: bool = True
@@ -78,6 +79,8 @@ def run_export(asked: Export, console: "Console", *, dry_run: bool = False) -> N
         for line in _planned(asked, run):
             console.print(line, highlight=False, soft_wrap=True)
         return
+    if asked.install_converter:
+        console.print(f"the converter is in {converter.install()}", highlight=False, soft_wrap=True)
     tool = converter.find(asked.converter) if asked.is_gguf else None
     if asked.is_gguf and asked.proof:
         llama.check_installed()
@@ -110,9 +113,10 @@ def _check(asked: Export) -> None:
     else:
         why = f"--to {asked.to} writes no GGUF file"
         unused(why, converter=asked.converter, rebuild_tokenizer=asked.rebuild_tokenizer)
+        unused(why, install_converter=asked.install_converter)
     if asked.to != "hub":
         unused("only --to hub uploads", repo=asked.repository, private=asked.private)
-    elif asked.licence is None and not asked.model.startswith(MINIATURE):
+    elif asked.licence is None:
         raise ConfigError(
             "the card of a hub repository names a licence: give the base's, such as --license "
             "apache-2.0"
@@ -287,7 +291,7 @@ def _about(
     asked: Export, run: TunedModel, merged: dict[str, Any], record: dict[str, Any]
 ) -> card.About:
     base, is_hub = exported_model.base_name(run, asked.base)
-    licence = asked.licence or ("apache-2.0" if run.base == MINIATURE else None)
+    licence = asked.licence or ("apache-2.0" if is_shipped(run.base) else None)
     return card.About(
         title=run.title,
         base=base,

@@ -9,9 +9,8 @@ from typing import Any
 
 from response_tuning.artifacts import Completion, Example, Message, read_json, read_jsonl
 from response_tuning.errors import ConfigError, DataError, ModelError
-from response_tuning.miniature import MINIATURE
 from response_tuning.models import files
-from response_tuning.models.location import ModelFolder, locate, locate_base
+from response_tuning.models.location import ModelFolder, is_shipped, locate, locate_base
 from response_tuning.serve.export.card import Measured
 
 _SHOWN_SETTINGS = ("objective", "method", "learning_rate", "epochs", "examples_per_step", "window")
@@ -105,7 +104,7 @@ def base_name(run: TunedModel, given: str | None) -> tuple[str, bool]:
     """Return the base's hub id, or words for it: a path means nothing to others."""
     if given:
         return given, True
-    if run.base == MINIATURE:
+    if is_shipped(run.base):
         return "the miniature of response-tuning", False
     recorded = str(run.manifest.get("base", ""))
     if recorded and not recorded.startswith(("local@", "sha256:")):
