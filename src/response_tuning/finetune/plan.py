@@ -11,16 +11,16 @@ from response_tuning.configs import FinetuneConfig
 from response_tuning.finetune import base, memory
 from response_tuning.finetune.dataset import EncodedExamples, encode
 from response_tuning.finetune.example_file import Examples
-from response_tuning.finetune.memory import Size, load_of
+from response_tuning.finetune.memory import Size, load_of, peak_memory
 from response_tuning.templates import Chat
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 
-# Share of the matrix-product rate that training reaches: 0.77 was measured with 50M parameters on a
-# CPU (docs/log.md). Models of a few million and less are all overhead: several times slower.
 EFFICIENCY = 0.75
+"""Share of a GPU's matrix-product rate that training is assumed to reach. On a CPU, a part of the
+model is timed instead."""
 
 
 def print_plan(config: FinetuneConfig, examples: Examples, console: "Console") -> None:
@@ -34,7 +34,8 @@ def print_plan(config: FinetuneConfig, examples: Examples, console: "Console") -
     fit = memory.fit(config, load_of(config, encoded), _free_memory(config))
     size = memory.measure(config)
     steps, tokens = _steps_and_tokens(config, encoded)
-    seconds = tokens * flops_per_token(config, size) / (_rate(config) * EFFICIENCY)
+    needed = _memory(config, size, encoded, fit)  # before a part of the model is timed
+    seconds = _seconds(config, size, encoded, steps, tokens)
     audit = encoded.audit
     for line in (
         f"{config.objective} of {config.base_model} ({config.method}): "
@@ -43,7 +44,7 @@ def print_plan(config: FinetuneConfig, examples: Examples, console: "Console") -
         f"truncated, {sum(audit['dropped'].values()):,} dropped, {audit['held_out']:,} held out",
         f"{steps:,} steps of {config.examples_per_step} examples; {tokens:,} tokens, of which "
         f"{audit['supervised_tokens'] / audit['tokens']:.1%} carry loss",
-        f"about {_memory(config, size, encoded, fit) / 2**30:.2f} GiB of memory and "
+        f"about {needed / 2**30:.2f} GiB of memory and "
         f"{_duration(seconds)} on this machine's {'GPU' if _on_gpu(config) else 'CPU'}",
         *([fit.reason] if fit.reason else []),
     ):
@@ -74,14 +75,32 @@ def flops_per_token(config: FinetuneConfig, size: Size) -> int:
     return (6 if config.method == "full" else 4) * size.total
 
 
+def _seconds(
+    config: FinetuneConfig, size: Size, encoded: EncodedExamples, steps: int, tokens: int
+) -> float:
+    """Return how long the run takes: measured on a part of the model, or by the GPU's rate."""
+    flops = flops_per_token(config, size)
+    if _on_gpu(config):
+        return tokens * flops / (_rate(config) * EFFICIENCY)
+    from response_tuning.finetune import timing
+
+    found = timing.measured(config, encoded.train, flops, size.trainable)
+    return tokens * found.token + steps * found.step
+
+
 def _memory(
     config: FinetuneConfig, size: Size, encoded: EncodedExamples, fit: memory.MemoryFit
 ) -> float:
-    """Return bytes: weights, gradients, the optimizer's moments, activations, logits."""
+    """Return bytes: weights, gradients, the optimizer's moments, activations, logits.
+
+    On a CPU, what this process has taken so far comes on top: libraries and the tokenizer, 0.7 GB
+    of which are for 262,144 tokens.
+    """
     load = load_of(config, encoded)
-    at_once = min(max(fit.tokens, load.longest), sum(encoded.train.lengths))
+    at_once = min(max(fit.tokens, load.longest), load.step, sum(encoded.train.lengths))
     each = memory.token_bytes(config, size, load, checkpointing=fit.checkpointing)
-    return memory.state_bytes(config, size) + at_once * each
+    fixed = memory.state_bytes(config, size) + memory.head_bytes(config, size, load)
+    return fixed + at_once * each + (0 if _on_gpu(config) else peak_memory())
 
 
 def _free_memory(config: FinetuneConfig) -> int | None:
