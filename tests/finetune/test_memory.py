@@ -69,7 +69,7 @@ def test_the_estimate_covers_what_a_forward_pass_keeps(
     config = configured(tmp_path, method=method, precision=precision, lora_r=1)
     model = build(name).to(base.weight_type(config))
     model.config.save_pretrained(tmp_path)
-    # All logits at once: ``head_bytes`` counts those of a deferred head, which tokens do not add to.
+    # All logits at once; ``head_bytes`` counts those of a deferred head, whatever the tokens.
     size = memory.measure(config)._replace(deferred=False)
     adapted = base.with_adapter(model, config) if method == "lora" else model
     if checkpointing:

@@ -122,6 +122,11 @@ def measure(config: FinetuneConfig) -> Size:
     )
 
 
+def flops_per_token(config: FinetuneConfig, size: Size) -> int:
+    """Return 6N for full tuning, 4N where the base is frozen: no weight gradients there."""
+    return (6 if config.method == "full" else 4) * size.total
+
+
 def state_bytes(config: FinetuneConfig, size: Size) -> float:
     """Return bytes of weights, their copies in bfloat16, gradients and the optimizer's moments."""
     number = _number(config)

@@ -3,15 +3,17 @@
 import math
 import tempfile
 import time
+from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from response_tuning.configs import FinetuneConfig
+from response_tuning.errors import ModelError
 from response_tuning.finetune import base, memory
 from response_tuning.finetune.dataset import EncodedExamples, encode
 from response_tuning.finetune.example_file import Examples
-from response_tuning.finetune.memory import Size, load_of, peak_memory
+from response_tuning.finetune.memory import Size, flops_per_token, load_of, peak_memory
 from response_tuning.templates import Chat
 
 if TYPE_CHECKING:
@@ -19,8 +21,8 @@ if TYPE_CHECKING:
 
 
 EFFICIENCY = 0.75
-"""Share of a GPU's matrix-product rate that training is assumed to reach. On a CPU, a part of the
-model is timed instead."""
+"""Share of the matrix-product rate that training is assumed to reach where no part of the model is
+timed: on a GPU."""
 
 
 def print_plan(config: FinetuneConfig, examples: Examples, console: "Console") -> None:
@@ -35,7 +37,8 @@ def print_plan(config: FinetuneConfig, examples: Examples, console: "Console") -
     size = memory.measure(config)
     steps, tokens = _steps_and_tokens(config, encoded)
     needed = _memory(config, size, encoded, fit)  # before a part of the model is timed
-    seconds = _seconds(config, size, encoded, steps, tokens)
+    token, step = _seconds(config, size, encoded, fit)
+    seconds = tokens * token + steps * step
     audit = encoded.audit
     for line in (
         f"{config.objective} of {config.base_model} ({config.method}): "
@@ -70,22 +73,17 @@ def _steps_and_tokens(config: FinetuneConfig, encoded: EncodedExamples) -> tuple
     return steps, epochs * sum(lengths) + sum(lengths[place.document] for place in begun)
 
 
-def flops_per_token(config: FinetuneConfig, size: Size) -> int:
-    """Return 6N for full tuning, 4N where the base is frozen: no weight gradients there."""
-    return (6 if config.method == "full" else 4) * size.total
-
-
 def _seconds(
-    config: FinetuneConfig, size: Size, encoded: EncodedExamples, steps: int, tokens: int
-) -> float:
-    """Return how long the run takes: measured on a part of the model, or by the GPU's rate."""
-    flops = flops_per_token(config, size)
-    if _on_gpu(config):
-        return tokens * flops / (_rate(config) * EFFICIENCY)
-    from response_tuning.finetune import timing
+    config: FinetuneConfig, size: Size, encoded: EncodedExamples, fit: memory.MemoryFit
+) -> tuple[float, float]:
+    """Return seconds of a token and of a step: of a part of the model, or by the device's rate."""
+    if not _on_gpu(config):
+        from response_tuning.finetune import timing
 
-    found = timing.measured(config, encoded.train, flops, size.trainable)
-    return tokens * found.token + steps * found.step
+        # A model that is trained on padded steps, or whose layers cannot be left out, has no time.
+        with suppress(ModelError):
+            return timing.measured(config, encoded.train, fit.tokens, size)
+    return flops_per_token(config, size) / (_rate(config) * EFFICIENCY), 0.0
 
 
 def _memory(

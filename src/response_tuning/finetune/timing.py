@@ -15,6 +15,7 @@ from transformers import AutoModelForCausalLM
 from response_tuning.configs import FinetuneConfig
 from response_tuning.finetune import base, malloc
 from response_tuning.finetune.cross_entropy import cross_entropy, in_place
+from response_tuning.finetune.memory import Size, flops_per_token
 from response_tuning.finetune.selftest import arguments, attending
 from response_tuning.finetune.steps import FLATTENED, Document
 from response_tuning.models import loading
@@ -37,9 +38,9 @@ class Seconds(NamedTuple):
 
 
 def measured(
-    config: FinetuneConfig, documents: Sequence[Document], flops: int, trainable: int
+    config: FinetuneConfig, documents: Sequence[Document], tokens: int, size: Size
 ) -> Seconds:
-    """Return what training on documents like these costs; ``flops`` are those of a token.
+    """Return what training on documents like these costs, with at most ``tokens`` at once.
 
     With one thread, seconds are processor time, which other work on the machine hardly changes;
     otherwise they are wall-clock time.
@@ -48,14 +49,14 @@ def measured(
         ModelError: a model of fewer layers cannot be built or trained.
     """
     clock = time.process_time if torch.get_num_threads() == 1 else time.perf_counter
-    chosen = _sample(documents, max(int(FLOPS / flops), 1))
-    tokens = sum(len(document.input_ids) for document in chosen)
+    chosen = _sample(documents, min(int(FLOPS / flops_per_token(config, size)), tokens))
+    read = sum(len(document.input_ids) for document in chosen)
     with loading.explained(config.base_model, "cannot be timed"):
         model, depth, built = _built(config)
         head, whole = _head_and_whole(model, chosen, clock)
     del model
-    step = _seconds(clock, _update()) * trainable / UPDATED
-    return Seconds((head + max(whole - head, 0) * depth / built) / tokens, step)
+    step = _seconds(clock, _update()) * size.trainable / UPDATED
+    return Seconds((head + max(whole - head, 0) * depth / built) / read, step)
 
 
 def _head_and_whole(
@@ -79,13 +80,13 @@ def _head_and_whole(
 
 
 def _sample(documents: Sequence[Document], tokens: int) -> list[Document]:
-    """Return documents of at least so many tokens together, or all."""
-    chosen: list[Document] = []
-    for index in range(len(documents)):
-        chosen.append(documents[index])
+    """Return documents of at most so many tokens together, or the first one."""
+    chosen = [documents[0]]
+    for index in range(1, len(documents)):
         tokens -= len(chosen[-1].input_ids)
-        if tokens <= 0:
+        if len(documents[index].input_ids) > tokens:
             break
+        chosen.append(documents[index])
     return chosen
 
 
