@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from response_tuning.errors import ModelError
 from response_tuning.models.gguf.reading import Checkpoint
-from response_tuning.models.gguf.tokenizer import end_ids
+from response_tuning.models.gguf.tokenizer import end_ids, special_ids
 
 if TYPE_CHECKING:
-    from transformers import PretrainedConfig
+    from transformers import GenerationConfig, PretrainedConfig
 
 ROPE_FACTORS = "rope_freqs.weight"
 """How llama.cpp stores the scaled frequencies of Llama 3.1 and later; transformers ignores it."""
@@ -44,11 +44,20 @@ def build(checkpoint: Checkpoint, name: str) -> "PretrainedConfig":
     # The name inside the file is no place that a model can be loaded from.
     settings.pop("_model_name_or_path", None)
     settings["architectures"] = [classes if isinstance(classes, str) else classes[0]]
-    ends = end_ids(checkpoint.settings)
-    settings["eos_token_id"] = ends[0] if ends else None
+    settings |= special_ids(checkpoint.settings)
+    settings["dtype"] = "float32"  # as most GGUF files are quantised, and dequantised to that
     config: PretrainedConfig = CONFIG_MAPPING[kind].from_dict(settings)
     _scale_positions(config, checkpoint, name)
     return config
+
+
+def generation(checkpoint: Checkpoint) -> "GenerationConfig":
+    """Return the generation config of a GGUF model: every token that ends an answer."""
+    from transformers import GenerationConfig
+
+    ids = special_ids(checkpoint.settings)
+    made = GenerationConfig(**{**ids, "eos_token_id": end_ids(checkpoint.settings) or None})
+    return made
 
 
 def _check_kind(checkpoint: Checkpoint, name: str) -> None:

@@ -4,14 +4,13 @@ The folder lies in a cache and is made once. Its weights are dequantised: traini
 workers, PEFT, a merge, vLLM and lm-eval read safetensors.
 """
 
-import json
 import logging
 import os
 import shutil
 from functools import cache
 from pathlib import Path
 
-from response_tuning.artifacts import digest, package_versions
+from response_tuning.artifacts import digest, package_versions, read_json, write_json
 from response_tuning.errors import ModelError
 from response_tuning.folders import lock
 from response_tuning.models.gguf import reading
@@ -20,6 +19,8 @@ logger = logging.getLogger(__name__)
 
 CACHE = "RESPONSE_TUNING_CACHE"
 """Environment variable: the folder for converted models."""
+PROVENANCE = "gguf.json"
+"""The file in a converted folder that says what it was made from."""
 _VERSION = "1"
 """Changes when this code writes other weights, ids or settings for the same file."""
 _CONVERTED_S = 3600.0
@@ -55,9 +56,12 @@ def _cache() -> Path:
 
 @cache
 def _log_once(name: str, place: Path) -> None:
-    made = json.loads((place / "gguf.json").read_text())
-    logger.info(
-        "%s: %s weights, dequantised; the copy is %s", name, "/".join(made["types"]), place
+    made = read_json(place / PROVENANCE, "types")
+    logger.warning(
+        "%s: a GGUF file; its weights (%s) are used dequantised, from %s",
+        name,
+        ", ".join(made["types"]),
+        place,
     )
 
 
@@ -77,10 +81,12 @@ def _make(place: Path, files: tuple[Path, ...], sha256: str, name: str) -> None:
             _check_space(aside, weights.bytes_needed(checkpoint), name)
             weights.save(checkpoint, settings, aside, name)
             settings.save_pretrained(aside)
+            config.generation(checkpoint).save_pretrained(aside)
             words.save_pretrained(aside)
-        types = sorted({tensor.type_name for tensor in checkpoint.tensors if tensor.is_quantised})
-        made = {"file": files[0].name, "sha256": sha256, "types": types or ["unquantised"]}
-        (aside / "gguf.json").write_text(json.dumps(made, indent=2))
+        types = sorted({tensor.type_name for tensor in checkpoint.tensors})
+        write_json(
+            aside / PROVENANCE, {"file": files[0].name, "sha256": sha256, "types": types}
+        )
         aside.rename(place)
     finally:
         shutil.rmtree(aside, ignore_errors=True)

@@ -67,9 +67,17 @@ def build(checkpoint: Checkpoint, name: str) -> "PreTrainedTokenizerFast":
 
 def end_ids(settings: Mapping[str, Any]) -> list[int]:
     """Return the ids that end an answer: EOS, and the end of a turn where that is another."""
-    keys = ("eos_token_id", "eot_token_id")
-    found = [settings.get(f"tokenizer.ggml.{key}") for key in keys]
-    return list(dict.fromkeys(id_ for id_ in found if isinstance(id_, int)))
+    found = _settings(settings)
+    ids = [found.get(key) for key in ("eos_token_id", "eot_token_id")]
+    return list(dict.fromkeys(id_ for id_ in ids if id_ is not None))
+
+
+def special_ids(settings: Mapping[str, Any]) -> dict[str, int | None]:
+    """Return the ids of BOS, EOS and padding, under transformers' names."""
+    found = _settings(settings)
+    keys = {"bos_token_id": "bos_token_id", "eos_token_id": "eos_token_id"}
+    keys |= {"pad_token_id": "padding_token_id"}
+    return {name: found.get(key) for name, key in keys.items()}
 
 
 def _settings(settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -83,6 +91,7 @@ def _settings(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _backend(architecture: str, found: Mapping[str, Any], name: str) -> "Tokenizer":
+    from tokenizers import pre_tokenizers
     from transformers.integrations.gguf import GGUF_TOKENIZER_MAPPING, convert_gguf_tokenizer
 
     names = GGUF_TOKENIZER_MAPPING["tokenizer"].items()
@@ -96,8 +105,8 @@ def _backend(architecture: str, found: Mapping[str, Any], name: str) -> "Tokeniz
         ) from error
     if found["model"] == "gpt2":
         _split_like_llama_cpp(backend, found.get("pre"), name)
-    elif found["model"] == "llama" and found.get("add_space_prefix") is False:
-        _without_space_in_front(backend)
+    elif isinstance(backend.pre_tokenizer, pre_tokenizers.Metaspace):
+        _spell_spaces(backend, in_front=found.get("add_space_prefix", True))
     return backend
 
 
@@ -121,15 +130,21 @@ def _split_like_llama_cpp(backend: "Tokenizer", rule: str | None, name: str) -> 
         )
 
 
-def _without_space_in_front(backend: "Tokenizer") -> None:
-    """Leave out the space that SentencePiece puts in front of a text; Gemma's has none anyway."""
-    from tokenizers import decoders, pre_tokenizers
+def _spell_spaces(backend: "Tokenizer", *, in_front: bool) -> None:
+    """Write spaces as SentencePiece does; ``in_front`` of a text, one more, whatever it begins with.
 
-    if isinstance(backend.pre_tokenizer, pre_tokenizers.Metaspace):
-        backend.pre_tokenizer = pre_tokenizers.Metaspace("▁", prepend_scheme="never", split=False)
-        backend.decoder = decoders.Sequence(
-            [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()]
-        )
+    ``Metaspace``, which transformers takes, adds none in front of a text that begins with a space.
+    """
+    from tokenizers import decoders, normalizers
+
+    spaces = normalizers.Replace(" ", "▁")
+    first = [normalizers.Prepend("▁")] if in_front else []
+    backend.normalizer = normalizers.Sequence([*first, spaces])
+    backend.pre_tokenizer = None
+    last = [decoders.Strip(" ", 1, 0)] if in_front else []
+    backend.decoder = decoders.Sequence(
+        [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), *last]
+    )
 
 
 def _token(found: Mapping[str, Any], key: str, name: str) -> str | None:

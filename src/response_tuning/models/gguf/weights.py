@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import torch
     from transformers import PretrainedConfig, PreTrainedModel
 
-_SHARD = 2 * 1024**3
+SHARD_BYTES = 2 * 1024**3
 """Bytes of a weight file, and so of memory while it is written."""
 _HALVES = {"F16": "float16", "BF16": "bfloat16"}
 
@@ -138,7 +138,7 @@ def _type(tensor: Tensor) -> "torch.dtype":
 
 
 class _Writer:
-    """Writes tensors into files of at most ``_SHARD`` bytes, or a little more for a large one."""
+    """Writes tensors into files of at most ``SHARD_BYTES`` bytes, or a little more for a large one."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -148,7 +148,7 @@ class _Writer:
         self._files: list[Path] = []
 
     def add(self, name: str, values: "torch.Tensor") -> None:
-        if self._tensors and self._size + values.nbytes > _SHARD:
+        if self._tensors and self._size + values.nbytes > SHARD_BYTES:
             self._flush()
         self._tensors[name] = values
         self._size += values.nbytes
