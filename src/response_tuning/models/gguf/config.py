@@ -145,8 +145,8 @@ def _scale_positions(config: "PretrainedConfig", checkpoint: Checkpoint, name: s
         _set_rope(config, {"rope_type": "linear", "factor": factor})
     elif kind != "none":
         raise ModelError(
-            f"{name}: it scales positions by the rule {kind!r}, which a GGUF file does not describe "
-            f"in full; {_WHOLE}"
+            f"{name}: it scales positions by the rule {kind!r}, which a GGUF file does not "
+            f"describe in full; {_WHOLE}"
         )
 
 

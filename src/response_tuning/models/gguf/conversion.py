@@ -1,7 +1,7 @@
 """A GGUF model as an ordinary model folder, which everything else can load.
 
-The folder lies in a cache and is made once. Its weights are dequantised: training needs numbers, and
-workers, PEFT, a merge, vLLM and lm-eval read safetensors.
+The folder lies in a cache and is made once. Its weights are dequantised: training needs numbers,
+and workers, PEFT, a merge, vLLM and lm-eval read safetensors.
 """
 
 import logging
@@ -84,9 +84,7 @@ def _make(place: Path, files: tuple[Path, ...], sha256: str, name: str) -> None:
             config.generation(checkpoint).save_pretrained(aside)
             words.save_pretrained(aside)
         types = sorted({tensor.type_name for tensor in checkpoint.tensors})
-        write_json(
-            aside / PROVENANCE, {"file": files[0].name, "sha256": sha256, "types": types}
-        )
+        write_json(aside / PROVENANCE, {"file": files[0].name, "sha256": sha256, "types": types})
         aside.rename(place)
     finally:
         shutil.rmtree(aside, ignore_errors=True)

@@ -2,8 +2,9 @@
 
 transformers 5.23 builds most of it. What it leaves out changes ids, so it is corrected here: the
 rule that splits text for vocabularies such as SmolLM's, whole words of Llama 3 that no merges
-reach, BOS where the file does not mention it, and the space in front of a SentencePiece text.
-The rules are those of llama.cpp (src/llama-vocab.cpp).
+reach, BOS where the file does not mention it, and SentencePiece without a space in front of a text.
+The rules are those of llama.cpp (src/llama-vocab.cpp), with one exception: text after BOS gets no
+space (docs/decisions/0019).
 """
 
 from collections.abc import Mapping
@@ -83,9 +84,7 @@ def special_ids(settings: Mapping[str, Any]) -> dict[str, int | None]:
 def _settings(settings: Mapping[str, Any]) -> dict[str, Any]:
     prefix = "tokenizer.ggml."
     found = {
-        key.removeprefix(prefix): value
-        for key, value in settings.items()
-        if key.startswith(prefix)
+        key.removeprefix(prefix): value for key, value in settings.items() if key.startswith(prefix)
     }
     return {**_SENTENCEPIECE, **found} if found.get("model") == "llama" else found
 
@@ -105,8 +104,9 @@ def _backend(architecture: str, found: Mapping[str, Any], name: str) -> "Tokeniz
         ) from error
     if found["model"] == "gpt2":
         _split_like_llama_cpp(backend, found.get("pre"), name)
-    elif isinstance(backend.pre_tokenizer, pre_tokenizers.Metaspace):
-        _spell_spaces(backend, in_front=found.get("add_space_prefix", True))
+    is_spaced = isinstance(backend.pre_tokenizer, pre_tokenizers.Metaspace)
+    if is_spaced and not found.get("add_space_prefix", True):
+        _without_space_in_front(backend)
     return backend
 
 
@@ -130,20 +130,12 @@ def _split_like_llama_cpp(backend: "Tokenizer", rule: str | None, name: str) -> 
         )
 
 
-def _spell_spaces(backend: "Tokenizer", *, in_front: bool) -> None:
-    """Write spaces as SentencePiece does; ``in_front`` of a text, one more, whatever it begins with.
+def _without_space_in_front(backend: "Tokenizer") -> None:
+    from tokenizers import decoders, pre_tokenizers
 
-    ``Metaspace``, which transformers takes, adds none in front of a text that begins with a space.
-    """
-    from tokenizers import decoders, normalizers
-
-    spaces = normalizers.Replace(" ", "▁")
-    first = [normalizers.Prepend("▁")] if in_front else []
-    backend.normalizer = normalizers.Sequence([*first, spaces])
-    backend.pre_tokenizer = None
-    last = [decoders.Strip(" ", 1, 0)] if in_front else []
+    backend.pre_tokenizer = pre_tokenizers.Metaspace("▁", prepend_scheme="never", split=False)
     backend.decoder = decoders.Sequence(
-        [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), *last]
+        [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()]
     )
 
 

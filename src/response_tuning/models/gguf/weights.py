@@ -51,7 +51,8 @@ def save(checkpoint: Checkpoint, config: "PretrainedConfig", folder: Path, name:
 
 def bytes_needed(checkpoint: Checkpoint) -> int:
     """Return how many bytes the weights have once they are dequantised."""
-    return sum(tensor.elements * (2 if tensor.type_name in _HALVES else 4) for tensor in checkpoint.tensors)
+    sizes = ((each.elements, 2 if each.type_name in _HALVES else 4) for each in checkpoint.tensors)
+    return sum(elements * size for elements, size in sizes)
 
 
 def _empty(config: "PretrainedConfig", loader: Any) -> "PreTrainedModel":  # noqa: ANN401
@@ -138,7 +139,7 @@ def _type(tensor: Tensor) -> "torch.dtype":
 
 
 class _Writer:
-    """Writes tensors into files of at most ``SHARD_BYTES`` bytes, or a little more for a large one."""
+    """Writes tensors into files of ``SHARD_BYTES`` at most, or of one tensor that is larger."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
