@@ -1,7 +1,7 @@
 """Checks answer ranking against people: does the answer that they preferred rank higher?
 
     python benchmarks/answer_ranking_labels.py --data FOLDER --scorer MODEL --work FOLDER
-        [--template tulu] [--others 16] [--pairs 300] [--words 150] [--minutes 60] [--out results.json]
+        [--template tulu] [--others 16] [--pairs 300] [--words 150] [--minutes 60] [--out FILE]
 
 ``FOLDER`` holds LLMBar (Zeng et al. 2024), PandaLM's test set (Wang et al. 2024) and the human
 evaluation of Tülu 1 (Wang et al. 2023). A row is a prompt with two answers, of which people
@@ -118,7 +118,7 @@ def _crossed(acceptable: Mapping[str, str]) -> list[Row]:
 
 
 def drawn_rows(rows: Mapping[str, list[Row]], arguments: argparse.Namespace) -> list[Row]:
-    """Draw up to ``--pairs`` rows of each part, with other prompts; rows of all parts take turns."""
+    """Draw ``--pairs`` rows of each part, with other prompts; rows of all parts take turns."""
     seed, count = arguments.seed, arguments.words
     drawn = []
     for part, of_part in rows.items():

@@ -34,7 +34,7 @@ def draws(texts: Mapping[str, str], count: int, seed: int) -> dict[str, tuple[st
     for place, item in enumerate(items):
         block.setdefault(texts[item], []).append(place)
     if len(block) < 2:
-        raise DataError("ranking needs at least two different responses; all of these are equal")
+        raise DataError("ranking needs at least two different texts; all of these are equal")
     drawn = {}
     for item, text in texts.items():
         own = block[text]

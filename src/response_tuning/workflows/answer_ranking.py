@@ -111,14 +111,19 @@ def run_answer_ranking(
     read = {str(path): _read(path, config.words) for path in files}
     _check_same_prompts(read)
     prompts = next(iter(read.values())).prompts
-    drawn = draws({item: text_of(prompt) for item, prompt in prompts.items()}, *_drawn(config))
+    texts = {item: text_of(prompt) for item, prompt in prompts.items()}
+    drawn = draws(texts, config.others, config.seed)
     local = load(str(scorer.model), scorer.template, scorer.revision, scorer.device)
     journal = Journal(out / JOURNAL, AnswerLikelihoods)
     ranked = {}
     for name, answers in read.items():
+        found = {}
         with progress_bar(f"answers of {name}", console) as advance:
-            found = likelihoods(local, answers, drawn, journal, scorer.tokens_per_batch)
-            ranked[name] = rank_answers(answers, drawn, found, advance)
+            scored = likelihoods(local, answers, drawn, journal, scorer.tokens_per_batch)
+            for done, (item, record) in enumerate(scored, start=1):
+                found[item] = record
+                advance(done, len(answers.prompts))
+        ranked[name] = rank_answers(answers, drawn, found)
     scores = {name: one.scores for name, one in ranked.items()}
     tables = estimates(scores, "answer-ranking", compared=("answer_ranked", "answer_gain"))
     left_out = {name: one.left_out for name, one in ranked.items()}
@@ -159,10 +164,9 @@ def likelihoods(
 
     known = {record.key: record for record in journal}
     waiting: list[tuple[str, str, list[Pair]]] = []
-    items = [*read.prompts]
     with journal.appending() as append:
-        for place, item in enumerate(items):
-            text, prompt = read.answers[item], read.prompts[item]
+        for item, prompt in read.prompts.items():
+            text = read.answers[item]
             if says_nothing(text, text_of(prompt)):
                 yield item, None
                 continue
@@ -172,7 +176,7 @@ def likelihoods(
                 yield item, known[key]
                 continue
             waiting.append((item, key, pairs))
-            if len(waiting) == ANSWERS_AT_ONCE or place == len(items) - 1:
+            if len(waiting) == ANSWERS_AT_ONCE:
                 yield from score_answers(local, waiting, append, tokens_per_batch)
                 waiting = []
         yield from score_answers(local, waiting, append, tokens_per_batch)
@@ -203,10 +207,13 @@ def score_answers(
 def rank_answers(
     read: Answers,
     drawn: Mapping[str, Sequence[str]],
-    found: Iterator[tuple[str, AnswerLikelihoods | None]],
-    on_progress: Callable[[int, int], None] = lambda done, total: None,
+    found: Mapping[str, AnswerLikelihoods | None],
 ) -> Ranked:
-    """Turn likelihoods into scores, and count the answers that cannot be scored."""
+    """Turn likelihoods into scores, and count the answers that cannot be scored.
+
+    Raises:
+        DataError: no answer can be scored.
+    """
     from response_tuning.grade.answer_ranking import (
         AnswerFit,
         SharedWords,
@@ -216,9 +223,9 @@ def rank_answers(
 
     share = shared_words(read.prompts, read.answers)
     ranked = Ranked([], Counter())
-    for done, (item, record) in enumerate(found, start=1):
-        on_progress(done, len(read.prompts))
-        nothing = says_nothing(read.answers[item], text_of(read.prompts[item]))
+    for item, prompt in read.prompts.items():
+        record = found[item]
+        nothing = says_nothing(read.answers[item], text_of(prompt))
         fit = None
         if record is not None:
             reason = record.reason or ("" if record.others else "no other prompt can be scored")
@@ -229,7 +236,8 @@ def rank_answers(
         shared = SharedWords(share(item, item), [share(other, item) for other in drawn[item]])
         ranked.scores.extend(answer_scores(item, fit, shared, nothing))
     if not ranked.scores:
-        raise DataError(f"no answer can be ranked: {_reasons(ranked.left_out)}")
+        reasons = (f"{count:,} {reason}" for reason, count in ranked.left_out.items())
+        raise DataError(f"no answer can be ranked: {', '.join(reasons)}")
     return ranked
 
 
@@ -238,10 +246,6 @@ def first_words(text: str, count: int) -> str:
     found = re.match(rf"\s*(?:\S+\s*){{0,{count}}}", text)
     assert found is not None
     return text if found[0] == text else found[0].rstrip()
-
-
-def _drawn(config: AnswerRankingConfig) -> tuple[int, int]:
-    return config.others, config.seed
 
 
 def _read(path: Path, words: int) -> Answers:
@@ -270,7 +274,3 @@ def likelihood_key(local: "LocalModel", pairs: Sequence[Pair]) -> str:
     prompts = [[message.model_dump() for message in pair.prompt] for pair in pairs]
     parts = [local.identity, local.chat.digest, pairs[0].response, prompts]
     return digest(json.dumps(parts))
-
-
-def _reasons(left_out: Mapping[str, int]) -> str:
-    return ", ".join(f"{count:,} {reason}" for reason, count in left_out.items())
