@@ -31,6 +31,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 
 from response_tuning.artifacts import Message, write_json
 from response_tuning.grade.agreement.labelled_sets import open_set
@@ -48,6 +49,10 @@ from response_tuning.workflows.answer_ranking import (
 MEASURES = ("ranked", "gain", "likelihood", "overlap", "length")
 CONTROLS = ("overlap", "length")
 LLMBAR = ("natural", "adv_neighbor", "adv_gptinst", "adv_gptout", "adv_manual")
+POOLS = {
+    "all preferences but adversarial ones": ("llmbar-natural", "pandalm", "tulu"),
+    "llmbar, adversarial": tuple(f"llmbar-{part}" for part in LLMBAR[1:]),
+}
 RESAMPLES = 10_000
 PREFERENCES = {
     **dict.fromkeys(("a-is-better", "a-is-slightly-better"), 0),
@@ -71,13 +76,14 @@ def main() -> None:
     arguments = _arguments()
     rows = drawn_rows(read(Path(arguments.data)), arguments)
     values = list(measured(rows, arguments))
-    parts = dict.fromkeys(row.part for row, _ in values)
+    parts = {part: (part,) for part in dict.fromkeys(row.part for row, _ in values)}
     found = {
-        part: figures([one for one in values if one[0].part == part], arguments.seed)
-        for part in parts
+        name: figures([one for one in values if one[0].part in members], arguments.seed)
+        for name, members in (parts | POOLS).items()
+        if {*members} & {*parts}
     }
     settings = {
-        key: getattr(arguments, key) for key in ("others", "pairs", "words", "seed", "template")
+        key: getattr(arguments, key) for key in ("others", "words", "seed", "template", "bfloat16")
     }
     print(table(found))
     if arguments.out:
@@ -143,6 +149,8 @@ def measured(
     from response_tuning.models.inference import load
 
     local = load(arguments.scorer, arguments.template)
+    if arguments.bfloat16:
+        local.model.to(torch.bfloat16)
     journal = Journal(Path(arguments.work) / "answer-ranking.journal", AnswerLikelihoods)
     known = {record.key: record for record in journal}
     share = _shares(rows)
@@ -162,7 +170,7 @@ def measured(
 
 def _keyed(local: Any, row: Row, side: int) -> tuple[str, list[Pair]]:  # noqa: ANN401 - a LocalModel
     pairs = [Pair(_message(prompt), row.answers[side]) for prompt in (row.prompt, *row.others)]
-    return likelihood_key(local, pairs), pairs
+    return f"{likelihood_key(local, pairs)} {local.model.dtype}", pairs
 
 
 def _message(prompt: str) -> tuple[Message, ...]:
@@ -249,6 +257,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--pairs", type=int, default=300)
     parser.add_argument("--words", type=int, default=150, help="Of a prompt and of an answer.")
     parser.add_argument("--minutes", type=float, default=60)
+    parser.add_argument("--bfloat16", action="store_true", help="Score in bfloat16.")
     parser.add_argument("--tokens", type=int, default=1024, help="Tokens in a batch.")
     parser.add_argument("--seed", type=int, default=0)
     return parser.parse_args()
