@@ -10,8 +10,8 @@ other prompts of its set, as ``rtune answer-ranking`` does. A measure is right w
 preferred answer the higher value; equal values are half right.
 
 ``tulu-other-prompt`` is the easy task: an answer that people found acceptable beside one to another
-prompt. LLMBar's adversarial parts pair a right answer with one that shares more words with the
-prompt, or is longer, so they are shown apart.
+prompt. LLMBar's adversarial parts are shown apart: in ``neighbor`` and ``gptinst`` the other answer
+is a good one to a similar prompt, in ``gptout`` and ``manual`` it looks better than it is.
 
 Measures: ``ranked`` and ``gain`` (see grade/answer_ranking.py), with the rule for echoes; without a
 scoring model ``overlap`` (share of the answer's words, by rarity, that are in the prompt) and
@@ -85,11 +85,13 @@ def main() -> None:
     settings = {
         key: getattr(arguments, key) for key in ("others", "words", "seed", "template", "bfloat16")
     }
+    controls = controls_alone(rows, arguments.seed)
     print(table(found))
     if arguments.out:
         path = Path(arguments.out)
         known = json.loads(path.read_text("utf-8")) if path.exists() else {}
-        write_json(path, known | {arguments.name: {"settings": settings, "parts": found}})
+        figures_of = {"settings": settings, "parts": found, "controls": controls}
+        write_json(path, known | {arguments.name: figures_of})
 
 
 def read(data: Path) -> dict[str, list[Row]]:
@@ -180,6 +182,28 @@ def _message(prompt: str) -> tuple[Message, ...]:
 def _shares(rows: Sequence[Row]) -> Callable[[str, str], float]:
     prompts = {prompt: _message(prompt) for row in rows for prompt in (row.prompt, *row.others)}
     return shared_words(prompts, {text: text for row in rows for text in row.answers})
+
+
+def controls_alone(rows: Sequence[Row], seed: int) -> dict[str, Any]:
+    """Return how often the controls are right in all drawn rows, scored or not, by part."""
+    share = _shares(rows)
+    result: dict[str, Any] = {}
+    for part in dict.fromkeys(row.part for row in rows):
+        members = [row for row in rows if row.part == part]
+        both = [
+            [
+                {"overlap": share(row.prompt, text), "length": float(len(words(text)))}
+                for text in row.answers
+            ]
+            for row in members
+        ]
+        pairs = list(zip(members, both, strict=True))
+        prompts = [row.prompt for row in members]
+        result[part] = {"n": len(members)} | {
+            name: _interval([_right(row, two, name) for row, two in pairs], prompts, seed)
+            for name in CONTROLS
+        }
+    return result
 
 
 def values(
