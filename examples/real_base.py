@@ -122,13 +122,13 @@ def check_responses(settings: dict[str, Any]) -> None:
             raise
         raise DataError(
             f"no responses of Alpaca: {error}; without a network, give DATA=FOLDER with a copy in "
-            f"{RESPONSES}, or DATA=FILE, a JSONL file of your own with 'instruction' and 'response' "
-            "in each of 320 rows or more"
+            f"{RESPONSES}, or DATA=FILE, a JSONL file with 'instruction' and 'response' in each of "
+            "320 rows or more"
         ) from error
     if used.instruction is None:
         raise DataError(
-            f"{source.name}: it has no instructions, which the arms beside response tuning need; to "
-            "tune on responses alone, use 'rtune finetune'"
+            f"{source.name}: it has no instructions, which it and it-shuffled need; to tune "
+            "on responses alone, use 'rtune finetune'"
         )
 
 
