@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fixtures.gguf_files import write_gguf
 
 from response_tuning.models import gguf
 from response_tuning.models.location import identity
+from tests.fixtures.gguf_files import write_gguf
 
 
 @pytest.fixture
