@@ -153,7 +153,10 @@ def cost(base: str) -> str:
     """Return what the run takes, where that was measured."""
     if base:
         return "what this base takes was not measured: 'rtune finetune --dry-run' estimates it"
-    return "TIME"
+    return (
+        "this takes about 30 minutes on two idle cores (estimated from a tenth of the run), up to "
+        "8 GB of memory and 1.6 GB of disk; stop it at any time, and the same command goes on"
+    )
 
 
 if __name__ == "__main__":
