@@ -107,6 +107,19 @@ def test_an_adapter_may_go_alone_and_a_whole_model_has_none(
     assert not (tmp_path / "o").exists()
 
 
+def test_an_adapter_on_the_hub_names_its_base_by_a_hub_id(
+    rtune: Rtune, adapter: Path, tmp_path: Path
+) -> None:
+    flags = ("--to", "hub", "--adapter", "--license", "mit", "--out", tmp_path / "out")
+    refused = rtune("export", adapter, *flags)
+    assert refused.code == 2 and "give its hub id (--base OWNER/NAME)" in refused.err
+    assert rtune("export", adapter, *flags, "--base", "org/base").code == 0
+    settings = json.loads((tmp_path / "out" / "adapter_config.json").read_text())
+    assert settings["base_model_name_or_path"] == "org/base"
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert "base_model: org/base" in card and "vllm serve org/base --enable-lora" in card
+
+
 def test_a_dry_run_lists_each_file_and_writes_none(
     rtune: Rtune, tuned: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -75,6 +75,11 @@ def run_export(asked: Export, console: "Console", *, dry_run: bool = False) -> N
     quiet_libraries()
     _check(asked)
     run = exported_model.located(asked.model)
+    if asked.to == "hub" and asked.adapter and not exported_model.base_name(run, asked.base)[1]:
+        raise ConfigError(
+            "the base of this adapter is known by a path, which nobody else has: give its hub id "
+            "(--base OWNER/NAME), or leave --adapter out"
+        )
     if dry_run:
         for line in _planned(asked, run):
             console.print(line, highlight=False, soft_wrap=True)
@@ -163,7 +168,8 @@ def _write(
 
     folder = partial / "model" if asked.is_gguf else partial
     if asked.adapter:
-        whole.copy_adapter(run.model, folder)
+        base, is_hub = exported_model.base_name(run, asked.base)
+        whole.copy_adapter(run.model, folder, base if is_hub else None)
         merged: dict[str, Any] = {}
     else:
         merged = _about_merge(whole.write_whole(run.model, folder), run)

@@ -107,7 +107,7 @@ def base_name(run: TunedModel, given: str | None) -> tuple[str, bool]:
     if is_shipped(run.base):
         return "the miniature of response-tuning", False
     recorded = str(run.manifest.get("base", ""))
-    if recorded and not recorded.startswith(("local@", "sha256:")):
+    if recorded and not recorded.startswith(("local@", "sha256:", "gguf@")):
         return recorded.rpartition("@")[0], True
     if not run.base and run.model.commit:
         return run.model.name, True

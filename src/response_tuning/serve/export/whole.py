@@ -1,10 +1,12 @@
 """A model or an adapter becomes a whole folder of safetensors."""
 
+import json
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from response_tuning import seals
+from response_tuning.artifacts import read_json
 from response_tuning.errors import ConfigError
 from response_tuning.models import files, inference, loading
 from response_tuning.models.location import ModelFolder, locate_base
@@ -43,8 +45,8 @@ def write_whole(model: ModelFolder, out: Path) -> dict[str, Any]:
     return merged
 
 
-def copy_adapter(model: ModelFolder, out: Path) -> None:
-    """Write an adapter alone to ``out``, with its tokenizer.
+def copy_adapter(model: ModelFolder, out: Path, base: str | None) -> None:
+    """Write an adapter alone to ``out``, with its tokenizer; it names its base ``base`` if given.
 
     Raises:
         ConfigError: the model is no adapter.
@@ -56,6 +58,11 @@ def copy_adapter(model: ModelFolder, out: Path) -> None:
     out.mkdir(parents=True)
     for file in files.files(model.path):
         _copy(file, out)
+    if base is not None:
+        settings = read_json(out / files.ADAPTER_CONFIG)
+        settings["base_model_name_or_path"] = base
+        text = json.dumps(settings, indent=2)
+        (out / files.ADAPTER_CONFIG).write_text(text, encoding="utf-8")
 
 
 def _merged(model: ModelFolder, base: ModelFolder, out: Path) -> dict[str, Any]:
