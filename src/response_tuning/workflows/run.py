@@ -136,16 +136,19 @@ def _run(worker: Worker, chosen: Sequence[Cell], before: Mapping[str, Any], othe
 
 
 def _chosen(every: Sequence[Cell], only: Sequence[str]) -> list[Cell]:
-    """Return the cells that ``only`` names, one by one or by their variant; by default all.
+    """Return the cells that ``only`` names, one by one or by where they lie; by default all.
 
     Raises:
-        ConfigError: no cell and no variant has such a name.
+        ConfigError: no cell, no variant and no value of the grid has such a name.
     """
-    known = [name for cell in every for name in (cell.variant, cell.name)]
+    names = [(cell.variant, cell.name, *cell.place.values()) for cell in every]
+    known = [*dict.fromkeys(name for of_cell in names for name in of_cell)]
     for name in only:
         if name not in known:
-            raise unknown("cell", name, [*dict.fromkeys(known)])
-    return [cell for cell in every if not only or {cell.variant, cell.name} & {*only}]
+            raise unknown("cell", name, known)
+    return [
+        cell for cell, of_cell in zip(every, names, strict=True) if not only or {*of_cell} & {*only}
+    ]
 
 
 def _check_models(chosen: Sequence[Cell], out: Path) -> None:
@@ -265,7 +268,7 @@ def _report(
     judged = grade.about_judge(experiment.benchmarks, experiment.grade)
     return report(
         run,
-        _variants(every, run),
+        _variants(experiment, every, run),
         experiment.report,
         (*_gap_sentences(gaps), *experiment.notes, *judged),
         {cell.variant: [c.seed for c in whole if c.variant == cell.variant] for cell in every},
@@ -294,7 +297,9 @@ def _print_report(
 
     if len(gaps) < len(every):
         shown = grade.shown_benchmarks(experiment.benchmarks, experiment.grade)
-        console.print(summary(run, _variants(every, run), shown), highlight=False, soft_wrap=True)
+        console.print(
+            summary(run, _variants(experiment, every, run), shown), highlight=False, soft_wrap=True
+        )
     for sentence in (*_gap_sentences(gaps), *unknown_rates):
         console.print(sentence, style="red", highlight=False, soft_wrap=True)
     if len(gaps) < len(every):
@@ -325,17 +330,17 @@ def _checked(experiment: Experiment) -> list[Cell]:
     return every
 
 
-def _variants(every: Sequence[Cell], run: Path) -> "list[Variant]":
+def _variants(experiment: Experiment, every: Sequence[Cell], run: Path) -> "list[Variant]":
     from response_tuning.report import Variant
 
-    of_series = series(every)
+    of_series, places = series(every), experiment.places
     labels = {cell.variant: cell.label for cell in every}
     found: dict[str, list[Training]] = {variant: [] for variant in labels}
     for cell in every:
         if (training := cell_training(cell, run)) is not None:
             found[cell.variant].append(training)
     return [
-        Variant(variant, label, name, dose, tuple(found[variant]))
+        Variant(variant, label, name, dose, tuple(found[variant]), places[variant])
         for variant, label in labels.items()
         for name, dose in [of_series.get(variant, ("", None))]
     ]
