@@ -21,7 +21,8 @@ from response_tuning.validation import build
 from response_tuning.workflows import run as workflow
 from response_tuning.workflows.cell_manifest import cell_training
 from response_tuning.workflows.experiment import Experiment, cells
-from response_tuning.workflows.run import plan_experiment, report_run, run_experiment
+from response_tuning.workflows.plan import plan_experiment
+from response_tuning.workflows.run import report_run, run_experiment
 from response_tuning.workflows.show import show_run
 from tests.fixtures.experiments import BENCHMARK, CELLS, ITEMS, Make, contents, quiet, settings
 
@@ -375,7 +376,7 @@ def test_a_model_that_is_not_tuned_is_asked_at_the_revision_that_the_others_are_
         raise KeyboardInterrupt
 
     monkeypatch.setattr("response_tuning.generate.open_engine", note)
-    monkeypatch.setattr("response_tuning.workflows.run._checked", cells)  # the hub is not asked
+    monkeypatch.setattr("response_tuning.workflows.run.checked", cells)  # the hub is not asked
     monkeypatch.setattr("response_tuning.models.inference.check_loadable", lambda *_: None)
     monkeypatch.setattr("response_tuning.models.location.identity", lambda *_: "identity")
     experiment = make(

@@ -5,7 +5,7 @@ import tempfile
 import time
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from response_tuning.configs import FinetuneConfig
 from response_tuning.finetune import base, memory
@@ -23,10 +23,23 @@ if TYPE_CHECKING:
 EFFICIENCY = 0.75
 
 
-def print_plan(config: FinetuneConfig, examples: Examples, console: "Console") -> None:
-    """Print what the run would do and about what it would cost."""
-    from rich.text import Text
+class Plan(NamedTuple):
+    """What a run would do, and about what it would cost."""
 
+    size: Size
+    audit: dict[str, Any]
+    """Counts of the encoded examples."""
+    steps: int
+    tokens: int
+    """Tokens of all steps, with or without loss."""
+    memory: float
+    """Bytes."""
+    seconds: float
+    fit: memory.MemoryFit
+
+
+def estimate(config: FinetuneConfig, examples: Examples) -> Plan:
+    """Return what a run would do and about what it would cost on this machine."""
     chat = Chat(base.load_tokenizer(config))
     with tempfile.TemporaryDirectory() as folder:
         encoded = encode(config, chat, examples, Path(folder) / "tokens")
@@ -35,7 +48,15 @@ def print_plan(config: FinetuneConfig, examples: Examples, console: "Console") -
     size = memory.measure(config)
     steps, tokens = _steps_and_tokens(config, encoded)
     seconds = tokens * flops_per_token(config, size) / (_rate(config) * EFFICIENCY)
-    audit = encoded.audit
+    needed = _memory(config, size, encoded, fit)
+    return Plan(size, encoded.audit, steps, tokens, needed, seconds, fit)
+
+
+def print_plan(config: FinetuneConfig, examples: Examples, console: "Console") -> None:
+    """Print what the run would do and about what it would cost."""
+    from rich.text import Text
+
+    size, audit, steps, tokens, needed, seconds, fit = estimate(config, examples)
     for line in (
         f"{config.objective} of {config.base_model} ({config.method}): "
         f"{size.total:,} parameters, {size.trainable:,} trained",
@@ -43,7 +64,7 @@ def print_plan(config: FinetuneConfig, examples: Examples, console: "Console") -
         f"truncated, {sum(audit['dropped'].values()):,} dropped, {audit['held_out']:,} held out",
         f"{steps:,} steps of {config.examples_per_step} examples; {tokens:,} tokens, of which "
         f"{audit['supervised_tokens'] / audit['tokens']:.1%} carry loss",
-        f"about {_memory(config, size, encoded, fit) / 2**30:.2f} GiB of memory and "
+        f"about {needed / 2**30:.2f} GiB of memory and "
         f"{_duration(seconds)} on this machine's {'GPU' if _on_gpu(config) else 'CPU'}",
         *([fit.reason] if fit.reason else []),
     ):

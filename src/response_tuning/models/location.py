@@ -73,6 +73,19 @@ def locate(model: str, revision: str = "main", *, weights: bool = True) -> Model
     return ModelFolder(model, path, commit=path.name)
 
 
+def is_here(model: str, revision: str = "main") -> bool:
+    """Say whether a model's weights are on this machine; asks no network."""
+    from huggingface_hub import snapshot_download
+
+    folder = Path(miniature.resolved(model))
+    if not folder.is_dir():
+        try:
+            folder = Path(snapshot_download(model, revision=revision, local_files_only=True))
+        except (OSError, ValueError):
+            return False
+    return files.has_weights(folder) or files.kind(folder) == files.ADAPTER_CONFIG
+
+
 def check_name(model: str) -> None:
     """Refuse a name that is neither a folder nor a hub id; asks no network.
 

@@ -149,13 +149,14 @@ def _inputs(cell: Cell, experiment: Experiment) -> dict[str, Any]:
         changed: dict[str, Any] = config.model_dump(mode="json", exclude_defaults=True, **but)
         return changed
 
+    judging = {"exclude": {"judge": {*experiment.grade.judge.NOT_JUDGING}}}
     tuned = {"exclude": FREE} if cell.tuned else {"include": OF_UNTUNED}
     return {
         "data": settings(cell.data) if cell.data else None,
         "finetune": settings(cell.finetune, **tuned),
         "generate": settings(cell.generate, exclude={"tokens_per_batch"}),
         "benchmarks": [*cell.benchmarks],
-        "grade": settings(experiment.grade, exclude={"judge": {"checked"}}),
+        "grade": settings(experiment.grade, **judging),
     }
 
 
