@@ -140,7 +140,7 @@ def is_excluded(place: Place, exclude: Sequence[Mapping[str, Any]]) -> bool:
     )
 
 
-def difference(one: Place, other: Place) -> str | None:
+def differing_axis(one: Place, other: Place) -> str | None:
     """Return the axis in which two places differ; None if it is not one alone."""
     differing = [axis for axis in one if axis in other and one[axis] != other[axis]]
     return differing[0] if len(differing) == 1 else None
@@ -155,7 +155,7 @@ def matching(name: str, places: Mapping[str, Place]) -> list[tuple[str, str]]:
         (one, other)
         for one, place in places.items()
         for other, there in places.items()
-        if (axis := difference(place, there)) is not None and place[axis] == name
+        if (axis := differing_axis(place, there)) is not None and place[axis] == name
     ]
 
 
@@ -191,7 +191,12 @@ def _check_setting(axis: str, setting: str) -> None:
             f"{axis}: the seed of a cell is one of the recipe's 'seeds'; list it there"
         )
     if not _is_setting(setting):
-        hint = "" if axis in SECTIONS else suggestion(axis, [*SHORT, SEEDS, EXCLUDE, *_settings()])
+        section, _, name = axis.partition(".")
+        inside = [f"{key}.{axis}" for key, model in SECTIONS.items() if axis in model.model_fields]
+        if name and section in SECTIONS:
+            hint = suggestion(name, [*SECTIONS[section].model_fields])
+        else:
+            hint = suggestion(axis, [*SHORT, SEEDS, EXCLUDE]) or suggestion(axis, inside)
         known = f"known are {', '.join(SHORT)}, {SEEDS} and settings such as finetune.learning_rate"
         raise ValueError(f"unknown axis '{axis}': {hint or known}")
 
@@ -209,11 +214,6 @@ def _is_setting(key: str) -> bool:
             )
         model = model_in(field.annotation)
     return bool(parts)
-
-
-def _settings() -> Iterator[str]:
-    for section, model in SECTIONS.items():
-        yield from (f"{section}.{name}" for name in model.model_fields if name != "seed")
 
 
 def _sections(setting: str, value: object) -> Settings:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from response_tuning.errors import ConfigError
-from response_tuning.grid import Place, matching
+from response_tuning.grid import Place, differing_axis, matching
 from response_tuning.metrics import REFUSAL_RATES
 from response_tuning.registry import unknown
 from response_tuning.report.correction import corrected_results, left_uncorrected
@@ -163,13 +163,18 @@ def with_each_pair(config: ReportConfig, places: Mapping[str, Place]) -> ReportC
 
 def _between(one: PrimaryConfig, places: Mapping[str, Place]) -> list[tuple[str, str]]:
     """Return the (baseline, variant) that a primary comparison stands for."""
-    if one.baseline in places:
-        every = [(one.baseline, name) for name in places]
-    else:
+    if one.baseline not in places:
         every = matching(one.baseline, places)
-    if one.variant in places:
-        return [(baseline, name) for baseline, name in every if name == one.variant]
-    return [(baseline, name) for baseline, name in every if one.variant in places[name].values()]
+    elif one.variant in places:
+        return [(one.baseline, one.variant)]
+    else:
+        every = [(one.baseline, name) for name in places]
+    return [
+        (baseline, name)
+        for baseline, name in every
+        if name == one.variant
+        or places[name].get(differing_axis(places[baseline], places[name]) or "") == one.variant
+    ]
 
 
 def compare(

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from response_tuning.grid import VARIANT, Place, difference
+from response_tuning.grid import VARIANT, Place, differing_axis
 from response_tuning.report.estimates import estimated, mean_difference, mean_of
 from response_tuning.report.joined import BenchmarkScores, Variant
 from response_tuning.report_config import ReportConfig
@@ -134,7 +134,7 @@ def _matches(
         (one, other): axis
         for one, place in places.items()
         for other, there in places.items()
-        if (axis := difference(place, there)) is not None
+        if (axis := differing_axis(place, there)) is not None
     }
     for axis, value, baseline in compared(places, config):
         every = {

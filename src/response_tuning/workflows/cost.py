@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 CHARACTERS = 4
 """Of a token of the judge, whose tokenizer is not known here: about as many as in English text."""
+AS_COSTLY = {"learning_rate", "scheduler", "warmup_steps", "weight_decay", "max_grad_norm", "twins"}
+"""Settings of ``finetune`` that change no cost, and that a grid may vary."""
 SAMPLE = 256
 """Prompts that are generated from, at most."""
 
@@ -98,6 +100,7 @@ class _Estimator:
     folder: Path
     """For temporary files."""
     _data: dict[str, Path] = field(default_factory=dict)
+    _plans: "dict[str, Plan]" = field(default_factory=dict)
     _model: "tuple[tuple[str, str, str, str], LocalModel] | None" = None
 
     def variant(self, seeds: Sequence[Cell]) -> Cost:
@@ -125,12 +128,15 @@ class _Estimator:
         from response_tuning.finetune.plan import estimate
 
         assert cell.data is not None
-        key = cell.data.model_dump_json()
-        if key not in self._data:
+        data = cell.data.model_dump_json()
+        if data not in self._data:
             folder = self.folder / f"data-{len(self._data)}"
             run_data(unrefined(cell.data), folder)
-            self._data[key] = folder
-        return estimate(fitted(cell.finetune), read_examples(self._data[key]))
+            self._data[data] = folder
+        key = data + cell.finetune.model_dump_json(exclude=AS_COSTLY)
+        if key not in self._plans:
+            self._plans[key] = estimate(fitted(cell.finetune), read_examples(self._data[data]))
+        return self._plans[key]
 
     def _items(self, cell: Cell) -> "dict[str, Sequence[Item]]":
         from response_tuning.grade import open_benchmark, open_lm_eval
