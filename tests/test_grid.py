@@ -76,7 +76,7 @@ def test_each_axis_sets_its_setting_and_a_value_may_set_sections() -> None:
         ({"epochs": [1, 2]}, "unknown axis 'epochs': did you mean 'finetune.epochs'?"),
         ({"finetune": {"lora_rank": [1, 2]}}, "unknown axis 'finetune.lora_rank': did you mean"),
         ({"finetune": [1, 2]}, "unknown axis 'finetune': known are bases, "),
-        ({"finetune.seed": [1, 2]}, "finetune.seed: the seed of a cell is one of the recipe's'"),
+        ({"finetune.seed": [1, 2]}, "finetune.seed: the seed of a cell is"),
         ({"doses": [5]}, "doses: it has one value; give it 2 or more, or set data.mixture."),
         ({"doses": []}, "doses: it has no value; give it 2 or more"),
         ({"doses": 5}, "doses: expected a list of values, or names with values; found 5"),
