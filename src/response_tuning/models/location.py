@@ -88,13 +88,13 @@ def is_here(model: str, revision: str = "main") -> bool:
     """Say whether a model's weights are on this machine; asks no network."""
     from huggingface_hub import snapshot_download
 
-    folder = Path(miniature.resolved(model))
-    if not folder.is_dir():
-        try:
-            folder = Path(snapshot_download(model, revision=revision, local_files_only=True))
-        except (OSError, ValueError):
-            return False
-    return files.has_weights(folder) or files.kind(folder) == files.ADAPTER_CONFIG
+    if Path(miniature.resolved(model)).exists():
+        return True
+    try:
+        cached = Path(snapshot_download(model, revision=revision, local_files_only=True))
+    except (OSError, ValueError):
+        return False
+    return files.has_weights(cached) or (cached / files.ADAPTER_CONFIG).exists()
 
 
 def check_name(model: str) -> None:

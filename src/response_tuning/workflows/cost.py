@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from response_tuning.artifacts import Completion, Sampling, write_jsonl
 from response_tuning.errors import ModelError, ResponseTuningError
 from response_tuning.grade.benchmark import OFFLINE
+from response_tuning.models.location import is_here
 from response_tuning.workflows.cell import sampling_of
 from response_tuning.workflows.data import run_data
 from response_tuning.workflows.experiment import Cell, Experiment
@@ -110,6 +111,10 @@ class _Estimator:
             ResponseTuningError: there is no telling.
         """
         cell, count = seeds[0], len(seeds)
+        if not cell.local:
+            raise ModelError(f"engine '{cell.generate.engine}' answers, and not this machine")
+        if not is_here(cell.finetune.base_model, cell.finetune.base_revision):
+            raise ModelError(f"{cell.finetune.base_model} is not on this machine")
         plan = self._plan(cell) if cell.tuned else None
         items = self._items(cell)
         answering, length = self._answering(cell, items, plan)
@@ -154,8 +159,6 @@ class _Estimator:
         from response_tuning.generate.engines.hf import rows_at_once
         from response_tuning.models import speed
 
-        if not cell.local:
-            raise ModelError(f"answers come from engine '{cell.generate.engine}', not from here")
         local = self._load(cell)
         sampling = sampling_of(cell)
         drafts = [local.draft(one.prompt, sampling) for of_one in items.values() for one in of_one]
@@ -181,12 +184,9 @@ class _Estimator:
 
     def _load(self, cell: Cell) -> "LocalModel":
         from response_tuning.models.inference import load
-        from response_tuning.models.location import is_here
 
         key = _model_key(cell)
         if self._model is None or self._model[0] != key:
-            if not is_here(cell.finetune.base_model, cell.finetune.base_revision):
-                raise ModelError(f"the weights of {cell.finetune.base_model} are not here yet")
             self._model = None  # frees the one before
             base, revision, _, template = key
             self._model = key, load(base, template, revision, cell.finetune.device)
