@@ -126,6 +126,19 @@ def test_intervals_pair_prompts_and_seeds_within_the_matching_variants(
     assert effect.high - effect.low < 0.9 * (mean.high - mean.low)
 
 
+def test_no_interval_is_wider_than_what_is_possible(run: Path, grade: Grade) -> None:
+    for base, wrong in (("x", 1), ("y", 2)):
+        grade(f"it-{base}", {"correct": [1] * 10})
+        grade(f"rt-{base}", {"correct": [1] * wrong + [0] * (10 - wrong)})
+    variants = [
+        variant(f"{arm}-{base}", variant=arm, bases=base) for arm in ("it", "rt") for base in "xy"
+    ]
+    benchmarks, _ = read_scores(run, [one.name for one in variants])
+    effect = over_grid(benchmarks, variants, ReportConfig(baselines=("it",))).effects[0]
+    assert effect.delta == pytest.approx(-0.85)
+    assert (effect.low, effect.high) == (-1.0, pytest.approx(-0.85 + 1.96 * 0.107, abs=0.05))
+
+
 @pytest.mark.usefixtures("graded")
 def test_a_variant_without_scores_is_left_out_and_counted(run: Path) -> None:
     (run / "rt-y-9" / "seed-0" / "grade" / "quiz.jsonl").unlink()

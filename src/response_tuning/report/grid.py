@@ -6,12 +6,13 @@ prompts and seeds, and not the values that the grid does not have.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from math import inf
 from typing import NamedTuple
 
 import numpy as np
 
 from response_tuning.grid import VARIANT, Place, differing_axis
-from response_tuning.report.estimates import estimated, mean_difference, mean_of
+from response_tuning.report.estimates import Estimate, estimated, mean_difference, mean_of
 from response_tuning.report.joined import BenchmarkScores, Variant
 from response_tuning.report_config import ReportConfig
 
@@ -109,12 +110,21 @@ def over_grid(
                     found.effects.append(
                         Effect(
                             *what, benchmark.name, metric,
-                            one.value, *one.evidence.interval(config.confidence),
+                            one.value, *_possible(one, benchmark.ends(metric), config),
                             one.evidence.p_value(0.0), len(pairs), len(every),
                             one.n, one.clusters, one.seeds, one.seed_sd, one.by_seed,
                         )
                     )  # fmt: skip
     return found
+
+
+def _possible(
+    estimate: Estimate, ends: tuple[float, float] | None, config: ReportConfig
+) -> tuple[float, float]:
+    """Return the interval of a difference, of which no end is farther than the metric's ends."""
+    low, high = estimate.evidence.interval(config.confidence)
+    largest = inf if ends is None else ends[1] - ends[0]
+    return max(low, -largest), min(high, largest)
 
 
 def _groups(places: Mapping[str, Place]) -> Iterator[tuple[tuple[str, str, str], list[str]]]:
