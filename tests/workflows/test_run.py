@@ -487,8 +487,9 @@ def test_a_plan_names_the_variant_and_the_key_of_a_missing_source(make: Make) ->
 
 
 def test_the_variants_of_the_report_know_their_series(make: Make, tmp_path: Path) -> None:
-    found = workflow._checked(make(variants={"base": {"finetune": None}, "rt": {"doses": [5, 9]}}))
-    variants = [(v.name, v.series, v.dose) for v in workflow._variants(found, tmp_path)]
+    experiment = make(variants={"base": {"finetune": None}, "rt": {"doses": [5, 9]}})
+    found = workflow._variants(experiment, workflow.checked(experiment), tmp_path)
+    variants = [(v.name, v.series, v.dose) for v in found]
     assert variants == [("base", "", None), ("rt-5", "rt-5", 5), ("rt-9", "rt-5", 9)]
 
 

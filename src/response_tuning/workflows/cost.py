@@ -13,7 +13,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, NamedTuple
 
-from response_tuning.artifacts import Completion, Sampling, write_jsonl
+from response_tuning.artifacts import Completion, Request, Sampling, write_jsonl
 from response_tuning.errors import ModelError, ResponseTuningError
 from response_tuning.grade.benchmark import OFFLINE
 from response_tuning.models.location import is_here
@@ -199,12 +199,15 @@ class _Estimator:
         grade = self.experiment.grade
         if grade.judge.engine == OFFLINE:
             return Cost()
-        requests = []
+        requests: list[Request] = []
+        named = self.experiment.references.get(cell.variant)
         for name, of_one in items.items():
             config = grade
-            if cell.variant in self.experiment.references:
+            if named is not None:
                 reference = self.folder / f"{name}.jsonl"
-                write_jsonl(reference, [_answer(item, "b", length) for item in of_one])
+                # A judge is not asked about equal answers, such as those of the reference itself.
+                letter = "a" if named == cell.variant else "b"
+                write_jsonl(reference, [_answer(item, letter, length) for item in of_one])
                 config = grade.model_copy(update={"reference": str(reference)})
             rule = open_benchmark(name, config)
             if isinstance(rule, JudgedBenchmark):
