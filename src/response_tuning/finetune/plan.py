@@ -3,24 +3,26 @@
 import math
 import tempfile
 import time
+from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from response_tuning.configs import FinetuneConfig
+from response_tuning.errors import ModelError
 from response_tuning.finetune import base, memory
 from response_tuning.finetune.dataset import EncodedExamples, encode
 from response_tuning.finetune.example_file import Examples
-from response_tuning.finetune.memory import Size, load_of
+from response_tuning.finetune.memory import Size, flops_per_token, load_of, peak_memory
 from response_tuning.templates import Chat
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 
-# Share of the matrix-product rate that training reaches: 0.77 was measured with 50M parameters on a
-# CPU (docs/log.md). Models of a few million and less are all overhead: several times slower.
 EFFICIENCY = 0.75
+"""Share of the matrix-product rate that training is assumed to reach where no part of the model is
+timed: on a GPU."""
 
 
 class Plan(NamedTuple):
@@ -32,8 +34,7 @@ class Plan(NamedTuple):
     steps: int
     tokens: int
     """Tokens of all steps, with or without loss."""
-    memory: float
-    """Bytes."""
+    memory_bytes: float
     seconds: float
     fit: memory.MemoryFit
 
@@ -47,8 +48,9 @@ def estimate(config: FinetuneConfig, examples: Examples) -> Plan:
     fit = memory.fit(config, load_of(config, encoded), _free_memory(config))
     size = memory.measure(config)
     steps, tokens = _steps_and_tokens(config, encoded)
-    seconds = tokens * flops_per_token(config, size) / (_rate(config) * EFFICIENCY)
-    needed = _memory(config, size, encoded, fit)
+    needed = _memory(config, size, encoded, fit)  # before a part of the model is timed
+    token, step = _seconds(config, size, encoded, fit)
+    seconds = tokens * token + steps * step
     return Plan(size, encoded.audit, steps, tokens, needed, seconds, fit)
 
 
@@ -90,19 +92,32 @@ def _steps_and_tokens(config: FinetuneConfig, encoded: EncodedExamples) -> tuple
     return steps, epochs * sum(lengths) + sum(lengths[place.document] for place in begun)
 
 
-def flops_per_token(config: FinetuneConfig, size: Size) -> int:
-    """Return 6N for full tuning, 4N where the base is frozen: no weight gradients there."""
-    return (6 if config.method == "full" else 4) * size.total
+def _seconds(
+    config: FinetuneConfig, size: Size, encoded: EncodedExamples, fit: memory.MemoryFit
+) -> tuple[float, float]:
+    """Return seconds of a token and of a step: of a part of the model, or by the device's rate."""
+    if not _on_gpu(config):
+        from response_tuning.finetune import timing
+
+        # A model that is trained on padded steps, or whose layers cannot be left out, has no time.
+        with suppress(ModelError):
+            return timing.measured(config, encoded.train, fit.tokens, size)
+    return flops_per_token(config, size) / (_rate(config) * EFFICIENCY), 0.0
 
 
 def _memory(
     config: FinetuneConfig, size: Size, encoded: EncodedExamples, fit: memory.MemoryFit
 ) -> float:
-    """Return bytes: weights, gradients, the optimizer's moments, activations, logits."""
+    """Return bytes: weights, gradients, the optimizer's moments, activations, logits.
+
+    On a CPU, what this process has taken so far comes on top: libraries and the tokenizer, 0.7 GB
+    of which are for 262,144 tokens.
+    """
     load = load_of(config, encoded)
-    at_once = min(max(fit.tokens, load.longest), sum(encoded.train.lengths))
+    at_once = min(max(fit.tokens, load.longest), load.step, sum(encoded.train.lengths))
     each = memory.token_bytes(config, size, load, checkpointing=fit.checkpointing)
-    return memory.state_bytes(config, size) + at_once * each
+    fixed = memory.state_bytes(config, size) + memory.head_bytes(config, size, load)
+    return fixed + at_once * each + (0 if _on_gpu(config) else peak_memory())
 
 
 def _free_memory(config: FinetuneConfig) -> int | None:

@@ -123,7 +123,7 @@ class _Estimator:
         total = answering.times(1 if once else count)
         total = total.plus(self._judging(cell, items, round(length)).times(count))
         if plan is not None:
-            one = Cost(tuning=plan.seconds, memory=plan.memory, trained=plan.tokens)
+            one = Cost(tuning=plan.seconds, memory=plan.memory_bytes, trained=plan.tokens)
             total = total.plus(one.times(count))
         return total
 
