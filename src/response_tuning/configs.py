@@ -18,6 +18,7 @@ from response_tuning.limits import (
     Seed,
     ServerAddress,
     Temperature,
+    check_prices,
 )
 
 
@@ -79,17 +80,6 @@ class ExtractionConfig(Config):
         if self.min_words > self.max_words:
             raise ValueError(f"min_words {self.min_words} is above max_words {self.max_words}")
         return self
-
-
-def check_prices(price_in: float | None, price_out: float | None) -> None:
-    """Refuse one price without the other.
-
-    Raises:
-        ValueError: one of them is None.
-    """
-    if (price_in is None) != (price_out is None):
-        known, missing = sorted(("price_in", "price_out"), reverse=price_in is None)
-        raise ValueError(f"{known} has no effect without {missing}; give both, or neither")
 
 
 Material = Literal["response", "passage"]
