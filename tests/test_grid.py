@@ -4,6 +4,7 @@ import pytest
 
 from response_tuning.errors import ConfigError
 from response_tuning.grid import (
+    Axis,
     check_exclude,
     differing_axis,
     is_excluded,
@@ -113,7 +114,7 @@ def test_points_are_crossed_in_the_order_of_the_recipe_and_the_last_axis_changes
 
 
 def test_a_value_that_tunes_nothing_wins_over_other_axes_of_the_section() -> None:
-    axes = {
+    axes: dict[str, Axis] = {
         "objectives": {"base": {"finetune": None}, "rt": {"finetune": {"objective": "rt"}}},
         "bases": {"a": {"finetune": {"base_model": "a"}}},
     }

@@ -136,7 +136,8 @@ def test_no_interval_is_wider_than_what_is_possible(run: Path, grade: Grade) -> 
     benchmarks, _ = read_scores(run, [one.name for one in variants])
     effect = over_grid(benchmarks, variants, ReportConfig(baselines=("it",))).effects[0]
     assert effect.delta == pytest.approx(-0.85)
-    assert (effect.low, effect.high) == (-1.0, pytest.approx(-0.85 + 1.96 * 0.107, abs=0.05))
+    assert effect.low == -1.0
+    assert effect.high == pytest.approx(-0.85 + 1.96 * 0.107, abs=0.05)
 
 
 @pytest.mark.usefixtures("graded")
@@ -144,7 +145,8 @@ def test_a_variant_without_scores_is_left_out_and_counted(run: Path) -> None:
     (run / "rt-y-9" / "seed-0" / "grade" / "quiz.jsonl").unlink()
     found_now = found(run)
     (rt,) = (m for m in found_now.marginals if (m.variant, m.axis) == ("rt", ""))
-    assert (rt.value, rt.variants, rt.of) == (pytest.approx(0.6), 3, 4)
+    assert rt.value == pytest.approx(0.6)
+    assert (rt.variants, rt.of) == (3, 4)
     (against,) = (
         e for e in found_now.effects if (e.value, e.baseline, e.within) == ("rt", "it", "")
     )

@@ -464,9 +464,12 @@ def test_a_plan_names_every_variant_and_counts_what_there_is_to_do(
         "rt": {"doses": [0, 20]},
         "fresh": {"finetune": {"random_init": True}},
     }
-    experiment = make(variants=variants, finetune={"base_model": "miniature"})
+    experiment = make(
+        variants=variants, finetune={"base_model": "miniature"}, data={"mixture": MADE}
+    )
     plan_experiment(experiment, Console(width=80))
-    assert capsys.readouterr().out.splitlines() == [
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[:7] == [
         "base: miniature, as it is",
         "rt-0: response-tuning (full) of miniature on 64 of miniature",
         "rt-20: response-tuning (full) of miniature on 64 of miniature and 20 refusals",
@@ -475,6 +478,7 @@ def test_a_plan_names_every_variant_and_counts_what_there_is_to_do(
         f"benchmarks: {BENCHMARK} ({ITEMS} items)",
         f"8 cells: 6 to tune, {8 * ITEMS:,} answers",
     ]
+    assert [line.split(":")[0] for line in lines[7:]] == ["cost", "tokens"]
 
 
 def test_a_plan_names_the_variant_and_the_key_of_a_missing_source(make: Make) -> None:
