@@ -220,7 +220,7 @@ def test_a_benchmark_is_answered_and_graded_by_name(rtune: Run, tmp_path: Path) 
         assert table_of_means[metric] == [mean, "(n", "184)"]
     assert table_of_means["stopped"] == ["1.000", "(n", "357)"]
     assert "tokens_mean" not in table_of_means, "the scripted engine counts no tokens"
-    assert len(scores.read_text().splitlines()) == 4 * 357 + 173 + 3 * 184
+    assert len(scores.read_text().splitlines()) == 7 * 357 + 173 + 3 * 184
 
 
 def test_answers_with_an_error_are_not_graded(rtune: Run, tmp_path: Path) -> None:
