@@ -97,6 +97,11 @@ def is_here(model: str, revision: str = "main") -> bool:
     return files.has_weights(cached) or (cached / files.ADAPTER_CONFIG).exists()
 
 
+def is_shipped(model: str) -> bool:
+    """Whether ``model`` is the name of the base model that this package ships."""
+    return model == miniature.MINIATURE
+
+
 def check_name(model: str) -> None:
     """Refuse a name that is neither a folder, a GGUF file nor a hub id; asks no network.
 

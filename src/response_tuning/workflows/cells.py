@@ -190,7 +190,7 @@ class Worker:
             for folder in (cell.folder(self.run) for cell in self._new):
                 with free_folder(folder) as is_free:
                     if is_free and not (folder / "finetune" / MANIFEST).exists():
-                        forget(folder / "finetune")
+                        forget(folder / "finetune", folder / DATA)
                         shutil.rmtree(folder / DATA, ignore_errors=True)
             raise
 
