@@ -1,4 +1,4 @@
-"""The commands of answers: ``generate`` and ``chat``."""
+"""The commands of answers: ``generate``, ``chat`` and ``playground``."""
 
 import sys
 from collections.abc import Iterator
@@ -95,6 +95,39 @@ def chat(
     at_terminal = sys.stdin.isatty()
     lines = _typed() if at_terminal else sys.stdin
     run_chat(model, template, build(Sampling, sampling, "rtune chat"), lines, explain=at_terminal)
+
+
+@app.command()
+@spread
+def playground(
+    benchmark: BenchmarkFlags,
+    models: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[[NAME=]MODEL ...]",
+            help="Folders or hub ids of models and adapters, or the folder of a run; default: "
+            "runs/demo, or else the shipped miniature.",
+        ),
+    ] = None,
+    template: Annotated[
+        str | None,
+        typer.Option(help="Chat template for models without one; example: tulu."),
+    ] = None,
+    out: Annotated[
+        Path, typer.Option(help="Keep answers and votes in this folder.")
+    ] = Path("runs/playground"),
+    port: Annotated[
+        int, typer.Option(min=0, max=65535, help="Serve the page on this port; 0: any free one.")
+    ] = 0,
+    modules: ImportOption = None,
+) -> None:
+    """Compare models side by side in the browser, on this machine alone."""
+    from response_tuning.configs import GradeConfig
+    from response_tuning.validation import build
+    from response_tuning.workflows.playground import run_playground
+
+    config = build(GradeConfig, benchmark.given(), "rtune playground")
+    run_playground(models or (), template, out, config, port, console())
 
 
 def _typed() -> Iterator[str]:
