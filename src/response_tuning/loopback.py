@@ -89,7 +89,7 @@ def is_from_here(request: "Request") -> bool:
 
 
 def asset(folder: Path, name: str) -> "Response":
-    """Return a script, or a style sheet after the one of all pages; ``name`` is one that we ship."""
+    """Return a script, or a style sheet behind that of all pages; ``name`` is one that we ship."""
     from starlette.responses import Response
 
     text = (folder / name).read_text(encoding="utf-8")

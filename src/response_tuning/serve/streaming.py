@@ -44,9 +44,7 @@ class _Typewriter:
     first space with SentencePiece tokenizers), and ignores stop strings.
     """
 
-    def __init__(
-        self, local: LocalModel, draft: Draft, write: Write, stop: Sequence[str]
-    ) -> None:
+    def __init__(self, local: LocalModel, draft: Draft, write: Write, stop: Sequence[str]) -> None:
         self._local = local
         self._prompt = draft.prompt
         self._write = write

@@ -1,25 +1,33 @@
 """``rtune playground``: which models it opens, and what it takes from the other stages."""
 
+import re
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from response_tuning.artifacts import Message, read_json
-from response_tuning.configs import GradeConfig
+from response_tuning.configs import EngineConfig, GradeConfig
 from response_tuning.errors import ConfigError
 from response_tuning.folders import locked
 from response_tuning.miniature import MINIATURE
 from response_tuning.terminal import quiet_libraries
+from response_tuning.validation import build
 
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from response_tuning.serve.playground.local import Models
     from response_tuning.serve.playground.session import Pane
+    from response_tuning.serve.playground.votes import Vote
 
 
 DEMO_RUN = Path("runs/demo")
+_NAMED = re.compile(r"(\w[\w.-]{0,60})=(.+)")
+_SERVED = re.compile(r"(.+?)@(https?://.+)")
 _DEMO_VARIANTS = ("base", "rt", "it")
+NO_KEY_VARIABLE = "RTUNE_NO_KEY"
+"""A variable that is not set: no key is sent."""
 PRESET_PROMPTS = 40
 """Prompts of a benchmark that a preset offers, evenly spread."""
 
@@ -31,25 +39,29 @@ class PaneSource(NamedTuple):
     model: str
     template: str | None = None
     """None: the model's own."""
+    url: str | None = None
+    """Address of the server that has the model; None: it is loaded here."""
 
 
-def run_playground(
-    models: Sequence[str],
-    template: str | None,
-    out: Path,
-    config: GradeConfig,
-    port: int,
-    console: "Console",
-) -> None:
-    """Serve the playground until it is interrupted.
+class PlaygroundSettings(NamedTuple):
+    """What the command line says about a playground."""
 
-    Args:
-        models: ``[NAME=]MODEL``; none are those of the demo's run, or the shipped miniature.
-        template: Chat template of the models that have none.
-        out: Folder that keeps answers and votes.
-        config: Where benchmarks are read from, for the presets.
-        port: 0 is any free port.
-        console: Says what is loaded, and the address.
+    models: Sequence[str] = ()
+    """``[NAME=]MODEL`` or ``[NAME=]MODEL@URL``; none: the demo's run, or the shipped miniature."""
+    template: str | None = None
+    """Chat template of the models that have none."""
+    out: Path = Path("runs/playground")
+    """Folder that keeps answers and votes."""
+    benchmarks: GradeConfig = GradeConfig()
+    """Where benchmarks are read from, for the presets."""
+    key_variable: str = "OPENAI_API_KEY"
+    """Environment variable that holds the key of the servers."""
+    port: int = 0
+    """0 is any free port."""
+
+
+def run_playground(settings: PlaygroundSettings, console: "Console") -> None:
+    """Serve the playground until it is interrupted; the console says its address.
 
     Raises:
         ResponseTuningError: a model cannot be loaded, two have one name, or the port is taken.
@@ -57,29 +69,31 @@ def run_playground(
     from response_tuning import loopback
     from response_tuning.models.inference import check_loadable
     from response_tuning.serve.playground.app import playground_app
-    from response_tuning.serve.playground.local import LocalPane, Models
+    from response_tuning.serve.playground.local import Models
     from response_tuning.serve.playground.session import Playground
 
-    sources = pane_sources(models, template)
+    sources = pane_sources(settings.models, settings.template)
     for source in sources:  # all, before the first is loaded
-        check_loadable(source.model)
+        if source.url is None:
+            check_loadable(source.model)
     quiet_libraries()
-    loaded = Models()
+    loaded, out = Models(), settings.out
     with locked(out):
         panes: list[Pane] = []
         for source in sources:
             console.print(f"loading {source.name}: {source.model} ...", highlight=False)
-            panes.append(LocalPane(*source, loaded))
+            panes.append(_opened(source, settings.key_variable, loaded))
         playground = Playground(
             panes,
             out,
-            open_pane=partial(_open, models=loaded, template=template),
-            presets=_presets(config),
-            voted=lambda votes: None,
+            open_pane=lambda form: _open(form, settings, loaded),
+            presets=_presets(settings.benchmarks),
+            voted=partial(write_scores, reference=panes[0].name, out=out),
+            key_variable=settings.key_variable,
         )
         loopback.serve(
             playground_app(playground),
-            port,
+            settings.port,
             lambda address: console.print(
                 f"{address} (answers and votes go to {out}; Ctrl-C ends)",
                 highlight=False,
@@ -100,10 +114,12 @@ def pane_sources(models: Sequence[str], template: str | None = None) -> list[Pan
         return [PaneSource("base", MINIATURE, template or _demo_template())]
     sources: list[PaneSource] = []
     for given in models:
-        name, is_named, model = given.rpartition("=")
-        if is_named and not (name and model):
-            raise ConfigError(f"{given}: expected NAME=MODEL")
-        if "experiment" in _manifest(Path(model)):
+        named = _NAMED.fullmatch(given)
+        name, model = (named[1], named[2]) if named else ("", given)
+        served = _SERVED.fullmatch(model)
+        if served:
+            sources.append(PaneSource(name or _named(served[1], sources), served[1], url=served[2]))
+        elif "experiment" in _manifest(Path(model)):
             sources += _of_run(Path(model))
         else:
             sources.append(PaneSource(name or _named(model, sources), model, template))
@@ -121,7 +137,6 @@ def _manifest(folder: Path) -> dict[str, Any]:
 def _of_run(run: Path) -> list[PaneSource]:
     """Return base, RT and IT of a run, or its first three variants, each at its first seed."""
     from response_tuning.workflows.experiment import Experiment, cells
-    from response_tuning.validation import build
 
     experiment = build(Experiment, _manifest(run)["experiment"], str(run / "manifest.json"))
     first = {cell.variant: cell for cell in reversed(cells(experiment)) if cell.local}
@@ -158,13 +173,48 @@ def _named(model: str, sources: Sequence[PaneSource]) -> str:
     return name if name not in taken else f"{name}-{len(taken) + 1}"
 
 
-def _open(form: Mapping[str, Any], models: Any, template: str | None) -> "Pane":  # noqa: ANN401
-    from response_tuning.serve.playground.local import LocalPane
+def _open(form: Mapping[str, Any], settings: PlaygroundSettings, models: "Models") -> "Pane":
+    """Open the pane that the page's form describes.
 
-    model = str(form.get("model", "")).strip()
-    if not model:
-        raise ConfigError("a pane needs a model: a folder or a hub id")
-    return LocalPane(str(form.get("name") or _named(model, ())), model, template, models)
+    Raises:
+        ResponseTuningError: it cannot be opened.
+    """
+    fields = {name: str(form.get(name) or "").strip() for name in ("name", "model", "url")}
+    if not fields["model"]:
+        raise ConfigError("a pane needs a model: a folder, a hub id, or a server's name for it")
+    name = fields["name"] or _named(fields["model"], ())
+    if not _NAMED.fullmatch(f"{name}=x"):
+        raise ConfigError(
+            f"pane '{name}': a name is letters, digits, '-', '_' and '.', and begins with a letter "
+            "or digit"
+        )
+    source = PaneSource(name, fields["model"], settings.template, fields["url"] or None)
+    # A server that the form names gets the key only if the form says so.
+    variable = settings.key_variable if form.get("send_key") is True else NO_KEY_VARIABLE
+    return _opened(source, variable, models)
+
+
+def _opened(source: PaneSource, key_variable: str, models: "Models") -> "Pane":
+    from response_tuning.serve.playground.local import LocalPane
+    from response_tuning.workflows.server_pane import ServerPane
+
+    if source.url is None:
+        return LocalPane(source.name, source.model, source.template, models)
+    served = {"model": source.model, "base_url": source.url, "api_key_env": key_variable}
+    return ServerPane(source.name, build(EngineConfig, served, source.name))
+
+
+def write_scores(votes: "Sequence[Vote]", reference: str, out: Path) -> None:
+    """Write what votes say as the scores that ``rtune rate`` writes, in the layout of a run."""
+    from response_tuning.grade.raters.votes import RatedVote, write_votes
+
+    write_votes([RatedVote(*_rated(vote)) for vote in votes], reference, out)
+
+
+def _rated(vote: "Vote") -> tuple[str, str, tuple[str, ...], str]:
+    panes = tuple(candidate.pane for candidate in vote.candidates)
+    choice = panes[vote.choice] if isinstance(vote.choice, int) else vote.choice
+    return vote.rater, vote.item_id, panes, choice
 
 
 def _presets(config: GradeConfig) -> dict[str, Any]:

@@ -50,7 +50,9 @@ class Models:
     def fingerprints(self) -> dict[str, Fingerprint]:
         """Return identity -> fingerprint of everything that is loaded."""
         return {
-            name: one for weights in self._loaded.values() for name, one in weights.fingerprints.items()
+            name: one
+            for weights in self._loaded.values()
+            for name, one in weights.fingerprints.items()
         }
 
 

@@ -7,6 +7,7 @@ from pydantic import Field, field_validator
 
 from response_tuning.artifacts import FinishReason, Message, Record, Sampling
 from response_tuning.serve.playground.prompts import Stretch
+from response_tuning.serve.playground.surprise import TokenReading
 
 Adapter: TypeAlias = Literal["none", "on", "off"]
 """Whether an adapter took part in an answer; ``none``: the model has none."""
@@ -24,7 +25,7 @@ class Ask(Record):
     messages: Annotated[tuple[Message, ...], Field(min_length=1)]
     sampling: Sampling = Sampling()
     begin_ids: tuple[Annotated[int, Field(ge=0)], ...] = ()
-    """Tokens that the reply begins with, such as those before an alternative and the alternative."""
+    """Tokens that the reply begins with: for example those before an alternative, and that."""
     begin_text: str = ""
     """Words that the reply begins with."""
 
@@ -62,7 +63,10 @@ class Reply(NamedTuple):
     ids: tuple[int, ...] = ()
     """The new tokens, where they are known."""
     answered_by: str = ""
-    """Identity of the model that the weights in use were recognised as; empty if unknown."""
+    """Identity of the model that the weights in use were recognised as; empty if unknown. Of a
+    server: its own name of the model."""
+    readings: tuple[TokenReading, ...] = ()
+    """Of a server that sends them; a model of this process is read when somebody asks."""
 
 
 class Listener(Protocol):
@@ -104,6 +108,7 @@ class Answer(Record):
     """Seconds until the first text; None if there was none."""
     ids: tuple[int, ...] = ()
     answered_by: str = ""
+    readings: tuple[TokenReading, ...] = ()
     at: str
     """UTC, ISO 8601."""
 

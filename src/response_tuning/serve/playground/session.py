@@ -156,6 +156,7 @@ class Playground:
             first_text_s=clock.first,
             ids=reply.ids,
             answered_by=reply.answered_by,
+            readings=reply.readings,
             at=datetime.now(UTC).isoformat(timespec="seconds"),
         )
         with self._saving, self._answers.appending() as append:

@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
 from response_tuning.models.local import LocalModel, quiet
@@ -18,7 +19,8 @@ LOGITS_AT_ONCE = 2**25
 class Alternative(NamedTuple):
     """A token that could be at a place."""
 
-    id: int
+    id: int | None
+    """None where a server does not say."""
     text: str
     probability: float
 
@@ -26,18 +28,20 @@ class Alternative(NamedTuple):
 class TokenReading(NamedTuple):
     """One token of a reply, as the model that wrote it reads it."""
 
-    id: int
+    id: int | None
     text: str
     """The texts of a reply's tokens join up to the reply. The stop token has its own name."""
     probability: float
     """At temperature 1, whatever the reply was drawn at."""
-    rank: int
-    """1 for the most probable token."""
+    rank: int | None
+    """1 for the most probable token; None if it is below all that a server names."""
     alternatives: tuple[Alternative, ...]
     """The most probable first."""
 
 
-def read_tokens(local: LocalModel, prompt: Sequence[int], reply: Sequence[int]) -> list[TokenReading]:
+def read_tokens(
+    local: LocalModel, prompt: Sequence[int], reply: Sequence[int]
+) -> list[TokenReading]:
     """Return a reading of each token of ``reply``."""
     import torch
 
@@ -103,7 +107,7 @@ def _logits(
     cache = DynamicCache(config=model.config)
     # The first part holds the prompt, whose last token predicts the reply's first.
     cuts = [0, *range(min(len(prompt) - 1 + at_once, len(ids)), len(ids), at_once), len(ids)]
-    for start, end in zip(cuts, cuts[1:], strict=False):
+    for start, end in pairwise(cuts):
         wanted = end - max(start, len(prompt) - 1)
         with quiet(), torch.inference_mode():
             out = model(

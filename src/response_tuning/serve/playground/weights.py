@@ -54,7 +54,7 @@ class SharedWeights:
         """Return what the weights compute now. The caller holds the turn."""
         return fingerprint(self._model, self.local.rows)
 
-    def _set(self, adapter_on: bool) -> None:  # noqa: FBT001
+    def _set(self, adapter_on: bool) -> None:
         if not self.has_adapter or adapter_on == self._adapter_is_on:
             return
         # What ``PeftModel.disable_adapter`` does, which would hold the state for a whole answer.
