@@ -1,7 +1,7 @@
 """``rtune playground``: which models it opens, and what it takes from the other stages."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from response_tuning.serve.playground.local import Models
+    from response_tuning.serve.playground.records import PaneForm
     from response_tuning.serve.playground.session import Pane
     from response_tuning.serve.playground.votes import Vote
 
@@ -173,24 +174,16 @@ def _named(model: str, sources: Sequence[PaneSource]) -> str:
     return name if name not in taken else f"{name}-{len(taken) + 1}"
 
 
-def _open(form: Mapping[str, Any], settings: PlaygroundSettings, models: "Models") -> "Pane":
+def _open(form: "PaneForm", settings: PlaygroundSettings, models: "Models") -> "Pane":
     """Open the pane that the page's form describes.
 
     Raises:
         ResponseTuningError: it cannot be opened.
     """
-    fields = {name: str(form.get(name) or "").strip() for name in ("name", "model", "url")}
-    if not fields["model"]:
-        raise ConfigError("a pane needs a model: a folder, a hub id, or a server's name for it")
-    name = fields["name"] or _named(fields["model"], ())
-    if not _NAMED.fullmatch(f"{name}=x"):
-        raise ConfigError(
-            f"pane '{name}': a name is letters, digits, '-', '_' and '.', and begins with a letter "
-            "or digit"
-        )
-    source = PaneSource(name, fields["model"], settings.template, fields["url"] or None)
+    name = form.name or _named(form.model, ())
+    source = PaneSource(name, form.model, settings.template, form.url or None)
     # A server that the form names gets the key only if the form says so.
-    variable = settings.key_variable if form.get("send_key") is True else NO_KEY_VARIABLE
+    variable = settings.key_variable if form.send_key else NO_KEY_VARIABLE
     return _opened(source, variable, models)
 
 

@@ -98,7 +98,7 @@ def serve(tmp_path: Path) -> Iterator[Serve]:
         playground = Playground(
             opened,
             folder,
-            open_pane=lambda form: LocalPane(form["name"], form["model"], template, models),
+            open_pane=lambda form: LocalPane(form.name, form.model, template, models),
             presets=presets or {},
             voted=voted,
         )

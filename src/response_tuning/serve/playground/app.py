@@ -5,7 +5,6 @@ that nothing in it can become an element. A request that changes or computes som
 from the page itself.
 """
 
-import json
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,7 +19,7 @@ from response_tuning.loopback import HEADERS, is_from_here, refusal
 from response_tuning.pages import environment
 from response_tuning.redaction import redacted
 from response_tuning.serve.playground.code import as_code
-from response_tuning.serve.playground.records import Ask
+from response_tuning.serve.playground.records import Ask, PaneForm
 from response_tuning.serve.playground.session import MAX_PANES, Playground
 from response_tuning.serve.playground.stream import answer_lines
 from response_tuning.serve.playground.votes import Ballot, counted
@@ -104,6 +103,8 @@ class _Pages:
 
     async def answer(self, request: "Request") -> "Response":
         """Return an answer that was kept."""
+        if request.path_params["id"] not in self._playground.answers:
+            return refusal(404, "There is no such answer.")
         return _json(self._playground.find(request.path_params["id"]).model_dump(mode="json"))
 
     async def export(self, request: "Request") -> "Response":
@@ -160,7 +161,7 @@ class _Pages:
         """Open a further pane."""
         from starlette.concurrency import run_in_threadpool
 
-        form = json.loads(await request.body())
+        form = PaneForm.model_validate_json(await request.body())
         pane = await run_in_threadpool(self._playground.open, form)
         return _json(pane.about())
 
@@ -195,8 +196,6 @@ def _explained(route: Any) -> Any:  # noqa: ANN401 - Starlette's
         except ValidationError as error:
             first = error.errors()[0]
             return refusal(400, f"{'.'.join(map(str, first['loc']))}: {first['msg']}")
-        except (ValueError, RecursionError) as error:
-            return refusal(400, f"The request cannot be read: {error}")
 
     methods = [*(route.methods - {"HEAD"})]
     return Route(route.path, explained, methods=methods)

@@ -37,6 +37,23 @@ class Ask(Record):
         return messages
 
 
+PANE_NAME = r"\w[\w.-]{0,60}"
+"""A pane's name is the name of a variant, and so of a folder."""
+
+
+class PaneForm(Record):
+    """What the page's form for a further pane holds."""
+
+    model: Annotated[str, Field(min_length=1)]
+    """A folder, a hub id, or a server's name for its model."""
+    name: Annotated[str, Field(pattern=f"^({PANE_NAME})?$")] = ""
+    """Empty: after the model."""
+    url: str = ""
+    """Address of the server; empty: the model is loaded here."""
+    send_key: bool = False
+    """Whether the server gets the key of the environment."""
+
+
 class Started(NamedTuple):
     """What a pane is about to answer: which model, and the prompt as it is sent."""
 

@@ -11,7 +11,7 @@ from response_tuning.artifacts import Message
 from response_tuning.errors import ConfigError
 from response_tuning.journals import Journal
 from response_tuning.registry import unknown
-from response_tuning.serve.playground.records import Answer, Ask, Listener, Reply, Started
+from response_tuning.serve.playground.records import Answer, Ask, Listener, PaneForm, Reply, Started
 from response_tuning.serve.playground.surprise import TokenReading
 from response_tuning.serve.playground.votes import Vote, Voted
 
@@ -49,8 +49,7 @@ class Pane(Protocol):
         ...
 
 
-OpenPane = Callable[[Mapping[str, Any]], Pane]
-"""Opens a pane from what the page's form holds."""
+OpenPane = Callable[[PaneForm], Pane]
 Presets = Mapping[str, Callable[[], Sequence[tuple[Message, ...]]]]
 """Name of a benchmark -> its first prompts, read when they are asked for."""
 
@@ -97,13 +96,13 @@ class Playground:
         self.answers = {answer.id: answer for answer in self._answers}
         self.votes = list(self._votes)
 
-    def open(self, form: Mapping[str, Any]) -> Pane:
+    def open(self, form: PaneForm) -> Pane:
         """Open a further pane.
 
         Raises:
             ResponseTuningError: its name is taken, there are too many, or it cannot be opened.
         """
-        self._check_room(str(form.get("name", "")))
+        self._check_room(form.name)
         pane = self._open_pane(form)
         self._add(pane)
         return pane

@@ -45,6 +45,8 @@ def read_tokens(
     """Return a reading of each token of ``reply``."""
     import torch
 
+    if not reply:
+        return []
     texts = _texts(local, prompt, reply)
     readings: list[TokenReading] = []
     for logits in _logits(local, prompt, reply):  # (positions, V)
