@@ -96,6 +96,12 @@ def test_without_a_word_for_the_end_the_count_of_tokens_tells(streamed: Streamin
     assert streamed(short, sampling=Sampling(max_new_tokens=3))[0].finish_reason == "length"
 
 
+def test_an_answer_that_breaks_off_does_not_pass_for_a_whole_one(streamed: Streaming) -> None:
+    answer, _ = streamed(sse(piece("It is"), done=False))
+    assert (answer.text, answer.finish_reason) == ("It is", "other")
+    assert "may be cut short" in answer.detail
+
+
 def test_log_probabilities_are_read_where_they_are_sent(streamed: Streaming) -> None:
     top = [{"token": "It", "logprob": -0.1, "bytes": None}, {"token": "So", "logprob": -2.5, "bytes": None}]
     one = {"token": "It", "logprob": -0.1, "bytes": None, "top_logprobs": top}

@@ -234,10 +234,11 @@ class _Reply:
         self._show(held_back=0)
         word = "stop" if self.is_cut else self._reason.strip().lower()
         finish = FINISH_REASONS.get(word)
-        if finish is None and not word:
-            full = isinstance(tokens, int) and tokens >= self._limit
-            finish = "length" if full else "stop"
         remarks = [] if finish else [f"finish_reason '{one_line(self._masked(word))}'"]
+        if not word and isinstance(tokens, int):  # the count comes last, so the answer is whole
+            finish, remarks = ("length" if tokens >= self._limit else "stop"), []
+        elif not word:
+            remarks = ["the server gave no reason for its end, so it may be cut short"]
         remarks += ["it thought first, which is not shown"] if self._thought else []
         return Streamed(
             text=self._masked(self._text),

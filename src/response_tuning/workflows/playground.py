@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from response_tuning.artifacts import Message, read_json
 from response_tuning.configs import EngineConfig, GradeConfig
-from response_tuning.errors import ConfigError
+from response_tuning.errors import ConfigError, EngineError
 from response_tuning.folders import locked
 from response_tuning.miniature import MINIATURE
+from response_tuning.redaction import redacted
 from response_tuning.terminal import quiet_libraries
 from response_tuning.validation import build
 
@@ -169,7 +170,8 @@ def _named(model: str, sources: Sequence[PaneSource]) -> str:
     """Return a short name for a model: of a cell's model, the variant's."""
     path = Path(model)
     parts = [part for part in path.parts if part not in ("finetune", "/")]
-    name = next((part for part in reversed(parts) if not part.startswith("seed-")), model)
+    last = next((part for part in reversed(parts) if not part.startswith("seed-")), model)
+    name = re.sub(r"[^\w.-]+", "-", last).strip("-.")[:50] or "model"
     taken = {source.name for source in sources}
     return name if name not in taken else f"{name}-{len(taken) + 1}"
 
@@ -184,7 +186,15 @@ def _open(form: "PaneForm", settings: PlaygroundSettings, models: "Models") -> "
     source = PaneSource(name, form.model, settings.template, form.url or None)
     # A server that the form names gets the key only if the form says so.
     variable = settings.key_variable if form.send_key else NO_KEY_VARIABLE
-    return _opened(source, variable, models)
+    try:
+        return _opened(source, variable, models)
+    except EngineError as error:
+        if source.url and not form.send_key:
+            raise ConfigError(
+                f"{redacted(source.url)}: a server that is not on this machine needs a key; tick "
+                f"the box that sends it the one in {settings.key_variable}"
+            ) from error
+        raise
 
 
 def _opened(source: PaneSource, key_variable: str, models: "Models") -> "Pane":
