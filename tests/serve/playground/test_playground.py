@@ -1,6 +1,7 @@
 """The page in a browser."""
 
 import json
+import os
 import re
 from collections.abc import Callable
 from dataclasses import replace
@@ -13,6 +14,9 @@ from response_tuning.artifacts import Message, Request, Sampling
 from response_tuning.generate import EngineConfig, open_engine
 from response_tuning.models.inference import load
 from response_tuning.models.location import identity
+from response_tuning.serve.playground.prompts import Stretch
+from response_tuning.serve.playground.records import Answer, Ask, Listener, Reply, Started
+from response_tuning.serve.playground.surprise import Alternative, TokenReading
 
 Serve = Callable[..., Any]
 
@@ -394,3 +398,175 @@ def test_what_goes_wrong_is_said_in_the_card(serve: Serve, page: Any, llama: Pat
     open_page(page, serve(("one", llama)), "x" * 2000)
     page.get_by_text("leaves no room for a reply").wait_for()
     assert page.get_by_role("button", name="Send").is_enabled()
+
+
+HOSTILE = (
+    "</div></section></pre><script>document.title = 'owned'</script><img src=x onerror="
+    "\"document.title = 'owned'\"><svg onload=\"document.title = 'owned'\"><style>body{display:none}"
+    "</style><form action='http://example.org/'><button>Send</button></form><a href='javascript:"
+    "document.title=1'>x</a><!-- ${document.title} {{ 7 * 7 }} &amp; \u202eodd \u2028\n  two  spaces"
+)
+
+
+class Saying:
+    """A pane that says one text whatever it is asked, in pieces that cut its tags."""
+
+    def __init__(self, name: str, text: str) -> None:
+        self.name = name
+        self._text = text
+
+    def about(self) -> dict[str, Any]:
+        return {
+            "name": self.name, "kind": "local", "source": HOSTILE, "model": HOSTILE, "base": None,
+            "template": HOSTILE, "template_digest": "t", "has_adapter": True, "context": None,
+        }  # fmt: skip
+
+    def answer(self, ask: Ask, listener: Listener) -> Reply:
+        listener.started(
+            Started(HOSTILE, HOSTILE, HOSTILE, "on", (Stretch(HOSTILE, supervised=False),), 3)
+        )
+        for at in range(0, len(self._text), 7):
+            listener.text(self._text[at : at + 7])
+        return Reply(self._text, "other", HOSTILE, 2, 3, (1, 2), HOSTILE)
+
+    def read(self, answer: Answer) -> list[TokenReading]:
+        other = Alternative(5, HOSTILE, 0.25)
+        return [TokenReading(one, HOSTILE, 0.5, 1, (other,)) for one in answer.ids]
+
+
+def test_hostile_text_of_a_model_does_nothing(serve: Serve, page: Any) -> None:
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    site = serve(Saying("one", HOSTILE), Saying("two", HOSTILE))
+    open_page(page, site, HOSTILE)
+    assert text_of(page, "one") == HOSTILE
+    page.get_by_role("button", name="Prompt as sent: one").click()
+    page.locator("pre").wait_for()
+    page.get_by_role("button", name="Tokens: two").click()
+    page.locator(".tokens button").first.click()
+    page.locator(".reading td").first.wait_for()
+    assert page.title() == "Playground"
+    parts = "document.querySelectorAll('main :is(script, img, svg, style, a, iframe)').length"
+    assert page.evaluate(parts) == 0
+    assert page.evaluate("document.forms.length") == 2
+    assert page.locator("#composer").is_visible()
+    assert {url.split("/")[2] for url in asked} == {f"127.0.0.1:{site.port}"}
+    assert page.evaluate("document.documentElement.scrollWidth") <= 1280
+
+
+def test_everything_is_done_with_the_keyboard(
+    serve: Serve, page: Any, llama: Path, adapter: Path
+) -> None:
+    site = serve(("one", llama), ("two", adapter))
+    page.goto(site.address)
+    page.locator(".pane").first.wait_for()
+
+    def focused() -> str:
+        return str(
+            page.evaluate(
+                "(() => { const e = document.activeElement; return e.ariaLabel || e.id || "
+                "e.name || e.className || e.textContent })()"
+            )
+        )
+
+    def tab_to(name: str) -> None:
+        for _ in range(80):
+            page.keyboard.press("Tab")
+            if focused() == name:
+                return
+        raise AssertionError(f"no way to {name}")
+
+    tab_to("adapter")
+    page.keyboard.press("ArrowDown")
+    tab_to("Sampling, stop strings, system message")
+    page.keyboard.press("Enter")
+    tab_to("max_new_tokens")
+    page.keyboard.press("Control+a")
+    page.keyboard.type("12")
+    tab_to("question")
+    page.keyboard.type("Hi.")
+    page.keyboard.press("Shift+Enter")
+    page.keyboard.type("Why?")
+    page.keyboard.press("Enter")
+    assert text_of(page, "two")
+    assert facts(page, "two")[2] == "off"
+    assert page.locator(".question .text").text_content() == "Hi.\nWhy?"
+    tab_to("Tokens: one")
+    page.keyboard.press("Enter")
+    page.locator(".tokens").wait_for()
+    page.keyboard.press("Tab")  # past the button of the code
+    page.keyboard.press("Tab")
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("Enter")
+    assert "Token 3:" in page.locator(".reading").text_content()
+    page.keyboard.press("Tab")
+    assert focused().startswith("Continue from ")
+    page.keyboard.press("Enter")
+    card(page, "one").locator(".finish").wait_for()
+    assert len(list(site.playground.answers.values())[-1].begin_ids) == 3
+    tab_to("blind")
+    page.keyboard.press("Enter")
+    tab_to("question")
+    page.keyboard.type("abt")  # letters in the box are text
+    page.keyboard.press("Enter")
+    page.locator(".ballot").wait_for()
+    page.keyboard.press("Tab")
+    page.keyboard.press("a")
+    page.get_by_text("Saved.").wait_for()
+    assert len(site.votes) == 1
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [320, 390, 768, 1440])
+def test_the_page_fits_its_screen_and_axe_finds_nothing(
+    serve: Serve, chromium: Any, llama: Path, adapter: Path, scheme: str, width: int
+) -> None:
+    long = "x" * 300 + " " + HOSTILE
+    site = serve(("one", llama), ("two", adapter), Saying("three", long))
+    # Tall, so that nothing overlaps; axe is injected, which the page's own policy would not allow.
+    context = chromium.new_context(
+        viewport={"width": width, "height": 4000}, color_scheme=scheme, bypass_csp=True
+    )
+    page = context.new_page()
+    open_page(page, site, "Tell me a story. " + "y" * 200)
+    for pane in ("one", "two", "three"):
+        text_of(page, pane)
+    page.get_by_role("button", name="Prompt as sent: two").click()
+    page.get_by_role("button", name="Tokens: one").click()
+    page.locator(".tokens button").nth(2).click()
+    page.get_by_role("button", name="Add a pane").click()
+    page.get_by_role("button", name="Edit: two").click()
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    if (script := axe()) is not None:
+        page.evaluate(script)
+        found = page.evaluate("axe.run(document, {resultTypes: ['violations']})")
+        assert [(one["id"], [n["target"] for n in one["nodes"]]) for one in found["violations"]] == []
+    context.close()
+
+
+def axe() -> str | None:
+    """The script of axe-core, if ``AXE_CORE`` names it."""
+    path = os.environ.get("AXE_CORE")
+    return Path(path).read_text(encoding="utf-8") if path else None
+
+
+def test_the_page_prints_its_answers_and_no_controls(serve: Serve, page: Any, llama: Path) -> None:
+    open_page(page, serve(("one", llama)), "Hi.")
+    text_of(page, "one")
+    page.emulate_media(media="print", color_scheme="dark")
+    assert page.locator(".answer .text").is_visible()
+    assert not page.get_by_role("button").filter(visible=True).count()
+    assert not page.locator("#composer").is_visible()
+    ground = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    assert ground == "rgb(255, 255, 255)"
+
+
+def test_the_page_says_why_it_is_empty_without_scripts(
+    serve: Serve, chromium: Any, llama: Path
+) -> None:
+    context = chromium.new_context(java_script_enabled=False)
+    page = context.new_page()
+    page.goto(serve(("one", llama)).address)
+    assert page.locator("noscript p").is_visible()
+    context.close()

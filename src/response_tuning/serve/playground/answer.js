@@ -71,7 +71,7 @@ function showEnd(foot, slot, hidden) {
   foot.replaceChildren(
     h("span", { class: bad ? "alarm finish" : "finish" }, reason),
     `${tokens} in ${answer.seconds.toFixed(2)} s${first}`,
-    slot.edited !== null && h("em", {}, ", edited by you"),
+    slot.edited === null ? "" : ", edited by you",
   );
 }
 
@@ -129,7 +129,7 @@ function edit(slot, text) {
 
 // What was sent, token for token of the template; what training gives loss is marked.
 function promptView(slot) {
-  const view = h("pre", { tabindex: "0", "aria-label": "Prompt as sent" });
+  const view = h("pre", { tabindex: "0", role: "region", "aria-label": `Prompt as sent to ${slot.pane}` });
   for (const part of slot.start.stretches) view.append(h("span", { class: part.supervised ? "loss" : "free" }, part.text));
   if (slot.answer) view.append(h("span", { class: "loss" }, slot.answer.response));
   return h(

@@ -6,7 +6,7 @@ import { state } from "/state.js";
 
 const KNOBS = [
   // name, label, and what the input allows; the server checks again
-  ["temperature", "Temperature (0 is greedy)", { min: 0, max: 5, step: 0.1 }],
+  ["temperature", "Temperature (0: greedy)", { min: 0, max: 5, step: 0.1 }],
   ["top_p", "Top p", { min: 0.01, max: 1, step: 0.01 }],
   ["max_new_tokens", "Most new tokens", { min: 1, step: 1 }],
   ["seed", "Seed", { min: 0, step: 1 }],

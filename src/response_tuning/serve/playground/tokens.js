@@ -22,7 +22,7 @@ export async function tokenView(answer, goOn) {
     };
     return h("button", {
       type: "button", class: `s${shade(token)}`, tabindex: at ? "-1" : "0", onclick: press, "aria-expanded": "false",
-      title: `${bits(token.probability).toFixed(1)} bits`, "aria-label": `${visible(token.text)}, ${percent(token.probability)}`,
+      title: `${bits(token.probability).toFixed(1)} bits`, "aria-label": `${token.text.trim() ? token.text : visible(token.text)}, ${percent(token.probability)}`,
     }, token.text || "\u00b7");
   });
   const row = h("div", { class: "tokens", role: "toolbar", "aria-label": "Tokens of the answer", onkeydown: (event) => move(event, buttons) }, ...buttons);
