@@ -50,7 +50,7 @@ def palette() -> str:
 
 @cache
 def stylesheet() -> str:
-    """Return the style sheet that all pages begin with: the palette, and the look of their parts."""
+    """Return the style sheet of all pages: the palette, and the look of their parts."""
     return palette() + (_HERE / "pages.css").read_text(encoding="utf-8")
 
 

@@ -11,6 +11,7 @@ from response_tuning.errors import EngineError
 from response_tuning.generate.streaming import Streamed, StreamingServer
 
 QUESTION = (Message(role="user", content="Hi."),)
+SHORT = Sampling(max_new_tokens=9)
 KEY = "sk-secret-0123456789"
 
 
@@ -22,7 +23,11 @@ def piece(text: str | None = None, finish: str | None = None, **more: Any) -> di
     }  # fmt: skip
 
 
-USAGE = {**piece(), "choices": [], "usage": {"prompt_tokens": 7, "completion_tokens": 3, "total_tokens": 10}}
+USAGE = {
+    **piece(),
+    "choices": [],
+    "usage": {"prompt_tokens": 7, "completion_tokens": 3, "total_tokens": 10},
+}
 
 
 def sse(*chunks: dict[str, Any], done: bool = True) -> Callable[[BaseHTTPRequestHandler], None]:
@@ -51,7 +56,7 @@ def streamed(server: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Streaming
 
     def ask(
         *behaviours: Any,
-        sampling: Sampling = Sampling(max_new_tokens=9),
+        sampling: Sampling = SHORT,
         stop_after: int | None = None,
         asked: StreamingServer | None = None,
     ) -> tuple[Streamed, list[str]]:
@@ -67,7 +72,9 @@ def streamed(server: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Streaming
 
 
 def test_text_is_written_as_it_arrives(streamed: Streaming, server: Any) -> None:
-    answer, pieces = streamed(sse(piece(""), piece("It "), piece("is."), piece(None, "stop"), USAGE))
+    answer, pieces = streamed(
+        sse(piece(""), piece("It "), piece("is."), piece(None, "stop"), USAGE)
+    )
     assert pieces == ["It ", "is."]
     assert answer == Streamed("It is.", "stop", "", 3, 7, "served", (), whole=True)
     (body,) = server.bodies
@@ -103,7 +110,10 @@ def test_an_answer_that_breaks_off_does_not_pass_for_a_whole_one(streamed: Strea
 
 
 def test_log_probabilities_are_read_where_they_are_sent(streamed: Streaming) -> None:
-    top = [{"token": "It", "logprob": -0.1, "bytes": None}, {"token": "So", "logprob": -2.5, "bytes": None}]
+    top = [
+        {"token": "It", "logprob": -0.1, "bytes": None},
+        {"token": "So", "logprob": -2.5, "bytes": None},
+    ]
     one = {"token": "It", "logprob": -0.1, "bytes": None, "top_logprobs": top}
     answer, _ = streamed(sse(piece("It", logprobs={"content": [one]}), piece(None, "stop")))
     (reading,) = answer.readings
@@ -168,13 +178,15 @@ def test_thoughts_are_not_shown_and_that_is_said(streamed: Streaming) -> None:
     assert answer.detail == "it thought first, which is not shown"
 
 
-def test_errors_of_the_server_are_one_line_without_the_key(streamed: Streaming, server: Any) -> None:
+def test_errors_of_the_server_are_one_line_without_the_key(
+    streamed: Streaming, server: Any
+) -> None:
     with pytest.raises(EngineError) as found:
         streamed(server.reply(f"bad key {KEY}\nand more", status=401))
     assert "AuthenticationError" in str(found.value)
     assert KEY not in str(found.value)
     assert "\n" not in str(found.value)
-    with pytest.raises(EngineError, match="InternalServerError|Error code: 500"):
+    with pytest.raises(EngineError, match="InternalServerError"):
         streamed(server.reply("broken", status=500))
     with pytest.raises(EngineError):
         streamed(server.cut_connection)
@@ -204,5 +216,7 @@ def test_a_server_that_never_ends_is_ended(
 def test_a_key_is_required_for_a_server_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("OTHER_KEY", raising=False)
     config = EngineConfig(model="m", base_url="https://example.org/v1", api_key_env="OTHER_KEY")
-    with pytest.raises(EngineError, match=r"OTHER_KEY is not set; set it to the key for example\.org"):
+    with pytest.raises(
+        EngineError, match=r"OTHER_KEY is not set; set it to the key for example\.org"
+    ):
         StreamingServer(config)

@@ -99,10 +99,10 @@ class ResponseTrainer(Trainer):
         self._loss = MicroBatchLoss(loss.terms if loss else ())
         self.layout_reason = ""
         if layout is None:
-            longest = loader.longest(self.train_dataset)
+            longest, hides = loader.outline(self.train_dataset)
             # The self-test compares logits in the precision that the steps will use.
             with self.accelerator.autocast():
-                layout, self.layout_reason = choose_layout(self._base, longest)
+                layout, self.layout_reason = choose_layout(self._base, longest, hides_text=hides)
         self.layout = layout
         self.examples_per_mean: int | None = None
         """If set, average the loss over so many examples each, then over these means."""

@@ -27,7 +27,9 @@ def test_a_vote_between_two_is_a_win_a_tie_or_a_loss_against_the_reference(tmp_p
     bad = {("i1", "both_bad"): 0, ("i2", "both_bad"): 0, ("i3", "both_bad"): 0}
     bad[("i4", "both_bad")] = 1
     wins = {
-        (item, metric): value for item, shares in expected.items() for metric, value in shares.items()
+        (item, metric): value
+        for item, shares in expected.items()
+        for metric, value in shares.items()
     }
     assert scores(tmp_path, "rt") == wins | bad
     assert scores(tmp_path, "base") == bad

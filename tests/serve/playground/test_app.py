@@ -51,7 +51,9 @@ def test_the_policy_allows_no_script_or_style_on_the_page_itself(site: Any) -> N
     assert policy.startswith("default-src 'none'; ")
     assert "unsafe" not in policy
     assert "frame-ancestors 'none'" in policy
-    assert not re.search(r"<style|\son\w+=|style=|javascript:|<script(?! type=.module. src)", reply.body)
+    assert not re.search(
+        r"<style|\son\w+=|style=|javascript:|<script(?! type=.module. src)", reply.body
+    )
     for path in ("/", "/main.js", "/state", "/answers.jsonl"):
         headers = site.request("GET", path).headers
         assert headers["cross-origin-resource-policy"] == "same-origin"
@@ -193,9 +195,12 @@ def test_panes_are_opened_and_closed(site: Any, llama: Path, gpt2: Path) -> None
     assert [pane["name"] for pane in site.request("GET", "/state").json()["panes"]] == [
         "one", "two", "three",
     ]  # fmt: skip
-    assert site.answer("three", "Hi.") | {"pane": "", "id": "", "seconds": 0, "first_text_s": 0} == (
-        site.answer("two", "Hi.") | {"pane": "", "id": "", "seconds": 0, "first_text_s": 0}
-    )
+    assert site.answer("three", "Hi.") | {
+        "pane": "",
+        "id": "",
+        "seconds": 0,
+        "first_text_s": 0,
+    } == (site.answer("two", "Hi.") | {"pane": "", "id": "", "seconds": 0, "first_text_s": 0})
     twice = site.request("POST", "/panes", {"name": "one", "model": str(gpt2)})
     assert (twice.status, "the name is taken" in twice.body) == (400, True)
     missing = site.request("POST", "/panes", {"name": "four", "model": "/nowhere"})

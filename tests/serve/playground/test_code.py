@@ -48,7 +48,12 @@ def test_the_code_for_a_server_asks_it_the_same_and_holds_no_key(server: Any) ->
         sampling=Sampling(max_new_tokens=9, stop=("\n",)), response="", finish_reason="stop",
         seconds=1.0, at="now",
     )  # fmt: skip
-    about = {"kind": "server", "source": server.url, "served_model": "m", "key_variable": "SOME_KEY"}
+    about = {
+        "kind": "server",
+        "source": server.url,
+        "served_model": "m",
+        "key_variable": "SOME_KEY",
+    }
     code = as_code(answer, about)
     assert "os.environ.get('SOME_KEY'" in code
     assert json.dumps(AWKWARD)[1:5] in code

@@ -1,5 +1,6 @@
 import threading
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -148,7 +149,7 @@ def test_an_adapter_that_is_on_and_off_at_once_answers_as_one_after_the_other(
     for thread in threads:
         thread.join(timeout=60)
     assert [together["on"], together["off"]] == alone
-    changes = sum(one != other for one, other in zip(turns, turns[1:], strict=False))
+    changes = sum(one != other for one, other in pairwise(turns))
     assert changes > 5, f"they take turns: {turns}"
 
 

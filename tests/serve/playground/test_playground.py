@@ -111,9 +111,7 @@ def test_the_proof_fails_if_two_models_are_swapped(
     if how == "weights":  # the names stay, and other weights are behind them
         one._weights._model, two._weights._model = two._weights._model, one._weights._model
         for pane, model in ((one, one._weights._model), (two, two._weights._model)):
-            pane._under = {
-                name: replace(local, model=model) for name, local in pane._under.items()
-            }
+            pane._under = {name: replace(local, model=model) for name, local in pane._under.items()}
     else:
         site.playground.panes |= {"one": two, "two": one}
     open_page(page, site, "Hi.")
@@ -161,7 +159,7 @@ def test_the_prompt_as_sent_marks_what_has_loss(serve: Serve, page: Any, llama: 
     assert parts.evaluate_all("all => all.map((one) => [one.className, one.textContent])") == [
         ["free", "<|user|>\nHi.\n<|assistant|>\n"],
         ["loss", f"{first.strip()}<|endoftext|>"],
-        ["free", f"{first[len(first.rstrip()):]}\n<|user|>\nWhy?\n<|assistant|>\n"],
+        ["free", f"{first[len(first.rstrip()) :]}\n<|user|>\nWhy?\n<|assistant|>\n"],
         ["loss", second],
     ]
 
@@ -184,9 +182,7 @@ def test_an_answer_that_did_not_stop_is_red_and_one_that_did_is_not(
     assert card(page, "two").locator(".finish").evaluate(red) != "rgb(179, 38, 30)"
 
 
-def test_tokens_are_read_and_another_way_is_taken(
-    serve: Serve, page: Any, llama: Path
-) -> None:
+def test_tokens_are_read_and_another_way_is_taken(serve: Serve, page: Any, llama: Path) -> None:
     site = serve(("one", llama))
     open_page(page, site, "Hi.", tokens=12)
     first = text_of(page, "one")
@@ -541,7 +537,9 @@ def test_the_page_fits_its_screen_and_axe_finds_nothing(
     if (script := axe()) is not None:
         page.evaluate(script)
         found = page.evaluate("axe.run(document, {resultTypes: ['violations']})")
-        assert [(one["id"], [n["target"] for n in one["nodes"]]) for one in found["violations"]] == []
+        assert [
+            (one["id"], [n["target"] for n in one["nodes"]]) for one in found["violations"]
+        ] == []
     context.close()
 
 

@@ -31,8 +31,12 @@ def test_a_vote_says_which_pane_wrote_what_in_the_order_that_was_shown() -> None
 
 
 def test_votes_on_one_question_are_about_one_item_whatever_was_answered_before() -> None:
-    one = counted(ballot(), [answer("a", "Hi.", "Yes?", "Why?"), answer("b", "Hi.", "No.", "Why?")], "")
-    two = counted(ballot("tie"), [answer("a", "Hi.", "So?", "Why?"), answer("b", "Hi.", "!", "Why?")], "")
+    one = counted(
+        ballot(), [answer("a", "Hi.", "Yes?", "Why?"), answer("b", "Hi.", "No.", "Why?")], ""
+    )
+    two = counted(
+        ballot("tie"), [answer("a", "Hi.", "So?", "Why?"), answer("b", "Hi.", "!", "Why?")], ""
+    )
     other = counted(ballot(), [answer("a", "Why?"), answer("b", "Why?")], "")
     assert one.item_id == two.item_id != other.item_id
 
