@@ -125,7 +125,7 @@ def playground(
     ] = "OPENAI_API_KEY",
     modules: ImportOption = None,
 ) -> None:
-    """Compare models side by side in the browser, on this machine alone."""
+    """Compare models side by side in the browser."""
     from response_tuning.configs import GradeConfig
     from response_tuning.validation import build
     from response_tuning.workflows.playground import PlaygroundSettings, run_playground

@@ -1,8 +1,6 @@
-"""The page in a browser."""
+"""The page in a browser: which model answered, what it was sent, and who can use it."""
 
-import json
 import os
-import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -11,48 +9,19 @@ from typing import Any
 import pytest
 
 from response_tuning.artifacts import Message, Request, Sampling
-from response_tuning.generate import EngineConfig, open_engine
 from response_tuning.models.inference import load
 from response_tuning.models.location import identity
-from response_tuning.serve.playground.prompts import Stretch
-from response_tuning.serve.playground.records import Answer, Ask, Listener, Reply, Started
-from response_tuning.serve.playground.surprise import Alternative, TokenReading
-
-Serve = Callable[..., Any]
-
-
-def generated(model: Path, ask: Callable[..., Request], *words: str, **how: Any) -> str:
-    """What ``rtune generate`` answers."""
-    sampling = Sampling(max_new_tokens=how.pop("max_new_tokens", 40))
-    engine = open_engine("hf", EngineConfig(model=str(model), **how))
-    (completion,) = engine.complete([ask("a", *words)], sampling)
-    assert completion.response is not None
-    return completion.response
-
-
-def open_page(page: Any, site: Any, question: str = "", *, tokens: int = 40) -> None:
-    page.goto(site.address)
-    page.locator(".pane").first.wait_for()
-    page.evaluate("document.getElementById('settings').open = true")
-    page.get_by_label("Most new tokens").fill(str(tokens))
-    page.get_by_label("Most new tokens").blur()
-    if question:
-        send(page, question)
-
-
-def send(page: Any, question: str) -> None:
-    page.get_by_label("Message", exact=True).fill(question)
-    page.get_by_label("Message", exact=True).press("Enter")
-
-
-def card(page: Any, pane: str, at: int = 0) -> Any:
-    return page.locator(f".answer[data-pane='{pane}']").nth(at)
-
-
-def text_of(page: Any, pane: str, at: int = 0) -> str:
-    """The text of an answer that has ended."""
-    card(page, pane, at).locator(".finish").wait_for()
-    return str(card(page, pane, at).locator(".text").text_content())
+from tests.fixtures.playground_page import (
+    HOSTILE,
+    Saying,
+    Serve,
+    card,
+    facts,
+    generated,
+    open_page,
+    send,
+    text_of,
+)
 
 
 def test_panes_answer_side_by_side_what_the_engine_says(
@@ -63,14 +32,6 @@ def test_panes_answer_side_by_side_what_the_engine_says(
     assert text_of(page, "one") == generated(llama, ask, "Tell me a story.")
     assert text_of(page, "two") == generated(gpt2, ask, "Tell me a story.")
     assert page.locator("h1").text_content() == "Playground"
-
-
-def facts(page: Any, pane: str, at: int = 0) -> tuple[str, str, str]:
-    """Identity, template and adapter that a card says wrote its answer."""
-    shown = card(page, pane, at).locator(".facts").first
-    adapter = str(shown.text_content()).partition(", adapter ")[2]
-    model = shown.locator(".model").get_attribute("title")
-    return model, shown.locator(".template").get_attribute("title"), adapter
 
 
 def proven(page: Any, known: dict[str, tuple[str, str]]) -> bool:
@@ -204,232 +165,6 @@ def test_tokens_are_read_and_another_way_is_taken(serve: Serve, page: Any, llama
     assert text_of(page, "one") == kept[1].response != first
 
 
-def test_stop_ends_all_answers_and_keeps_what_is_there(
-    serve: Serve, page: Any, save_model: Callable[..., Path]
-) -> None:
-    endless = save_model("llama", context=8192, eos=[])
-    site = serve(("one", endless), ("two", endless))
-    open_page(page, site, "Hi.", tokens=8000)
-    page.locator(".answer .text", has_text=re.compile("...")).nth(1).wait_for()
-    page.keyboard.press("Escape")
-    for pane in ("one", "two"):
-        text = text_of(page, pane)
-        assert "stopped by the user" in card(page, pane).locator(".foot").text_content()
-        (kept,) = (one for one in site.playground.answers.values() if one.pane == pane)
-        assert text == kept.response != ""
-        assert kept.tokens < 8000
-    assert page.get_by_role("button", name="Send").is_enabled()
-
-
-def test_a_question_is_edited_and_what_followed_goes(
-    serve: Serve, page: Any, llama: Path, ask: Callable[..., Request]
-) -> None:
-    open_page(page, serve(("one", llama)), "Hi.")
-    text_of(page, "one")
-    send(page, "Why?")
-    text_of(page, "one", at=1)
-    page.get_by_role("button", name="Edit", exact=True).first.click()
-    page.get_by_label("Edited question").fill("Tell me a story.")
-    page.get_by_role("button", name="Ask again").click()
-    page.get_by_text("Tell me a story.").wait_for()
-    assert text_of(page, "one") == generated(llama, ask, "Tell me a story.")
-    assert page.locator(".round").count() == 1
-
-
-def test_an_edited_answer_is_what_the_next_question_follows(
-    serve: Serve, page: Any, llama: Path, ask: Callable[..., Request]
-) -> None:
-    open_page(page, serve(("one", llama)), "Hi.")
-    text_of(page, "one")
-    page.get_by_role("button", name="Edit: one").click()
-    page.get_by_label("Edited answer of one").fill("Yes?")
-    page.get_by_role("button", name="Save").click()
-    assert "edited by you" in card(page, "one").locator(".foot").text_content()
-    send(page, "Why?")
-    assert text_of(page, "one", at=1) == generated(llama, ask, "Hi.", "Yes?", "Why?")
-
-
-def test_knobs_of_sampling_are_sent_and_the_seed_decides(
-    serve: Serve, page: Any, llama: Path
-) -> None:
-    site = serve(("one", llama))
-    open_page(page, site)
-    for label, value in (("Temperature", "0.9"), ("Top p", "0.95"), ("Seed", "5")):
-        page.get_by_label(label).fill(value)
-    page.get_by_label("Stop strings").fill("qqq\nzzz")
-    page.get_by_label("First words").fill("Well")
-    page.get_by_label("System message").focus()
-    send(page, "Hi.")
-    first = text_of(page, "one")
-    (kept,) = site.playground.answers.values()
-    assert kept.sampling == Sampling(
-        max_new_tokens=40, temperature=0.9, top_p=0.95, seed=5, stop=("qqq", "zzz")
-    )
-    assert first.startswith("Well")
-    page.get_by_label("Seed").fill("6")
-    page.get_by_role("button", name="Regenerate").click()
-    page.locator(".answer[aria-busy='false'] .finish").wait_for()
-    assert len(site.playground.answers) == 2
-    assert text_of(page, "one") != first
-
-
-def test_a_preset_puts_a_benchmark_s_prompt_into_the_box(
-    serve: Serve, page: Any, llama: Path
-) -> None:
-    def prompts() -> list[tuple[Message, ...]]:
-        return [
-            (Message(role="user", content="Why?"),),
-            (Message(role="system", content="Be brief."), Message(role="user", content="How?")),
-        ]
-
-    open_page(page, serve(("one", llama), presets={"some": prompts}))
-    page.locator("#preset").select_option("some")
-    page.get_by_label("Prompt of the preset").wait_for()
-    assert page.get_by_label("Message", exact=True).input_value() == "Why?"
-    page.get_by_label("Prompt of the preset").select_option("1")
-    assert page.get_by_label("Message", exact=True).input_value() == "How?"
-    assert page.get_by_label("System message").input_value() == "Be brief."
-
-
-def test_a_blind_vote_names_no_model_before_the_choice(
-    serve: Serve, page: Any, llama: Path, gpt2: Path
-) -> None:
-    site = serve(("model-one", llama), ("model-two", gpt2))
-    open_page(page, site)
-    page.get_by_role("button", name="Blind vote").click()
-    orders = set()
-    for at in range(1, 13):
-        page.get_by_role("button", name="New conversation").click()
-        send(page, "Hi.")
-        page.get_by_role("group", name="Which answer is best?").wait_for()
-        whole = page.locator("main").inner_html()
-        assert "model-" not in whole
-        assert "local@" not in whole
-        page.locator(".ballot button").first.focus()  # in the box, letters are text
-        page.keyboard.press("b")
-        page.get_by_text("local@").first.wait_for()
-        cards = page.locator(".answer")
-        shown = cards.evaluate_all("all => all.map((one) => one.dataset.pane)")
-        vote = site.votes[-1]
-        assert [one.pane for one in vote.candidates] == shown
-        assert (vote.choice, vote.blind, len(site.votes)) == (1, True, at)
-        orders.add(tuple(shown))
-    assert len(orders) == 2, "the order is drawn"
-
-
-@pytest.mark.parametrize(("key", "choice"), [("a", 0), ("t", "tie"), ("x", "both bad")])
-def test_a_tie_and_both_bad_are_votes(
-    serve: Serve, page: Any, llama: Path, gpt2: Path, key: str, choice: Any
-) -> None:
-    site = serve(("one", llama), ("two", gpt2))
-    open_page(page, site)
-    page.get_by_role("button", name="Blind vote").click()
-    send(page, "Hi.")
-    page.locator(".ballot").wait_for()
-    page.locator(".ballot button").first.focus()
-    page.keyboard.press(key)
-    page.get_by_text("Saved.").wait_for()
-    assert [vote.choice for vote in site.votes] == [choice]
-
-
-def test_a_link_shows_the_conversation_again(
-    serve: Serve, page: Any, llama: Path, gpt2: Path
-) -> None:
-    site = serve(("one", llama), ("two", gpt2))
-    open_page(page, site, "Hi.")
-    first = [text_of(page, pane) for pane in ("one", "two")]
-    send(page, "Why?")
-    second = [text_of(page, pane, at=1) for pane in ("one", "two")]
-    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
-    page.get_by_role("button", name="Copy link").click()
-    page.get_by_text("Copied the link.").wait_for()
-    link = page.evaluate("navigator.clipboard.readText()")
-    page.goto("about:blank")
-    page.goto(link)
-    assert [text_of(page, pane) for pane in ("one", "two")] == first
-    assert [text_of(page, pane, at=1) for pane in ("one", "two")] == second
-    assert page.locator(".question .text").all_text_contents() == ["Hi.", "Why?"]
-
-
-def test_answers_on_the_page_are_exported_and_copied_as_code(
-    serve: Serve, page: Any, llama: Path
-) -> None:
-    site = serve(("one", llama))
-    open_page(page, site, "Hi.")
-    text = text_of(page, "one")
-    site.answer("one", "Something else.")
-    with page.expect_download() as download:
-        page.get_by_role("link", name="Export").click()
-    assert download.value.suggested_filename == "playground.jsonl"
-    lines = Path(download.value.path()).read_text(encoding="utf-8").splitlines()
-    assert [json.loads(line)["response"] for line in lines] == [text]
-    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
-    page.get_by_role("button", name="Copy as code").click()
-    page.get_by_text("Copied the code.").wait_for()
-    code = page.evaluate("navigator.clipboard.readText()")
-    assert f"model='{llama}'" in code
-
-
-def test_a_pane_is_opened_and_closed(serve: Serve, page: Any, llama: Path, gpt2: Path) -> None:
-    site = serve(("one", llama))
-    open_page(page, site)
-    page.get_by_role("button", name="Add a pane").click()
-    page.get_by_label("Model: folder").fill("/nowhere")
-    page.get_by_role("button", name="Open").click()
-    page.get_by_text("/nowhere: no such folder").wait_for()
-    page.get_by_label("Model: folder").fill(str(gpt2))
-    page.get_by_label("Name of the pane").fill("two")
-    page.get_by_role("button", name="Open").click()
-    page.get_by_role("heading", name="two").wait_for()
-    send(page, "Hi.")
-    assert text_of(page, "two")
-    page.get_by_role("button", name="Close two").click()
-    page.locator(".pane[data-pane='two']").wait_for(state="detached")
-    send(page, "Why?")
-    assert text_of(page, "one", at=1)
-    assert [*site.playground.panes] == ["one"]
-
-
-def test_what_goes_wrong_is_said_in_the_card(serve: Serve, page: Any, llama: Path) -> None:
-    open_page(page, serve(("one", llama)), "x" * 2000)
-    page.get_by_text("leaves no room for a reply").wait_for()
-    assert page.get_by_role("button", name="Send").is_enabled()
-
-
-HOSTILE = (
-    "</div></section></pre><script>document.title = 'owned'</script><img src=x onerror="
-    "\"document.title = 'owned'\"><svg onload=\"document.title = 'owned'\"><style>body{display:none}"
-    "</style><form action='http://example.org/'><button>Send</button></form><a href='javascript:"
-    "document.title=1'>x</a><!-- ${document.title} {{ 7 * 7 }} &amp; \u202eodd \u2028\n  two  spaces"
-)
-
-
-class Saying:
-    """A pane that says one text whatever it is asked, in pieces that cut its tags."""
-
-    def __init__(self, name: str, text: str) -> None:
-        self.name = name
-        self._text = text
-
-    def about(self) -> dict[str, Any]:
-        return {
-            "name": self.name, "kind": "local", "source": HOSTILE, "model": HOSTILE, "base": None,
-            "template": HOSTILE, "template_digest": "t", "has_adapter": True, "context": None,
-        }  # fmt: skip
-
-    def answer(self, ask: Ask, listener: Listener) -> Reply:
-        listener.started(
-            Started(HOSTILE, HOSTILE, HOSTILE, "on", (Stretch(HOSTILE, supervised=False),), 3)
-        )
-        for at in range(0, len(self._text), 7):
-            listener.text(self._text[at : at + 7])
-        return Reply(self._text, "other", HOSTILE, 2, 3, (1, 2), HOSTILE)
-
-    def read(self, answer: Answer) -> list[TokenReading]:
-        other = Alternative(5, HOSTILE, 0.25)
-        return [TokenReading(one, HOSTILE, 0.5, 1, (other,)) for one in answer.ids]
-
-
 def test_hostile_text_of_a_model_does_nothing(serve: Serve, page: Any) -> None:
     asked: list[str] = []
     page.on("request", lambda request: asked.append(request.url))
@@ -450,71 +185,98 @@ def test_hostile_text_of_a_model_does_nothing(serve: Serve, page: Any) -> None:
     assert page.evaluate("document.documentElement.scrollWidth") <= 1280
 
 
-def test_everything_is_done_with_the_keyboard(
+def focused(page: Any) -> str:
+    """What names the element that has the focus."""
+    script = (
+        "(() => { const e = document.activeElement; return e.ariaLabel || e.id || "
+        "e.name || e.className || e.textContent })()"
+    )
+    return str(page.evaluate(script))
+
+
+def tab_to(page: Any, name: str) -> None:
+    for _ in range(80):
+        page.keyboard.press("Tab")
+        if focused(page) == name:
+            return
+    raise AssertionError(f"no way to {name}")
+
+
+def press(page: Any, *keys: str) -> None:
+    for key in keys:
+        page.keyboard.press(key)
+
+
+def test_questions_and_settings_are_reached_with_the_keyboard(
     serve: Serve, page: Any, llama: Path, adapter: Path
 ) -> None:
     site = serve(("one", llama), ("two", adapter))
     page.goto(site.address)
     page.locator(".pane").first.wait_for()
-
-    def focused() -> str:
-        return str(
-            page.evaluate(
-                "(() => { const e = document.activeElement; return e.ariaLabel || e.id || "
-                "e.name || e.className || e.textContent })()"
-            )
-        )
-
-    def tab_to(name: str) -> None:
-        for _ in range(80):
-            page.keyboard.press("Tab")
-            if focused() == name:
-                return
-        raise AssertionError(f"no way to {name}")
-
-    tab_to("adapter")
-    page.keyboard.press("ArrowDown")
-    tab_to("Sampling, stop strings, system message")
-    page.keyboard.press("Enter")
-    tab_to("max_new_tokens")
-    page.keyboard.press("Control+a")
-    page.keyboard.type("12")
-    tab_to("question")
+    tab_to(page, "adapter")
+    press(page, "ArrowDown")
+    tab_to(page, "Sampling, stop strings, system message")
+    press(page, "Enter")
+    tab_to(page, "max_new_tokens")
+    press(page, "Control+a", "1", "2")
+    tab_to(page, "question")
     page.keyboard.type("Hi.")
-    page.keyboard.press("Shift+Enter")
+    press(page, "Shift+Enter")
     page.keyboard.type("Why?")
-    page.keyboard.press("Enter")
+    press(page, "Enter")
     assert text_of(page, "two")
     assert facts(page, "two")[2] == "off"
     assert page.locator(".question .text").text_content() == "Hi.\nWhy?"
-    tab_to("Tokens: one")
-    page.keyboard.press("Enter")
+    assert {one.sampling.max_new_tokens for one in site.playground.answers.values()} == {12}
+
+
+def test_tokens_are_chosen_with_the_keyboard(serve: Serve, page: Any, llama: Path) -> None:
+    site = serve(("one", llama))
+    open_page(page, site, "Hi.", tokens=12)
+    text_of(page, "one")
+    tab_to(page, "Tokens: one")
+    press(page, "Enter")
     page.locator(".tokens").wait_for()
-    page.keyboard.press("Tab")  # past the button of the code
-    page.keyboard.press("Tab")
-    page.keyboard.press("ArrowRight")
-    page.keyboard.press("ArrowRight")
-    page.keyboard.press("Enter")
+    press(page, "Tab", "Tab")  # past the button of the code
+    press(page, "ArrowRight", "ArrowRight", "Enter")
     assert "Token 3:" in page.locator(".reading").text_content()
-    page.keyboard.press("Tab")
-    assert focused().startswith("Continue from ")
-    page.keyboard.press("Enter")
+    press(page, "Tab")
+    assert focused(page).startswith("Continue from ")
+    press(page, "Enter")
     card(page, "one").locator(".finish").wait_for()
     assert len(list(site.playground.answers.values())[-1].begin_ids) == 3
-    tab_to("blind")
-    page.keyboard.press("Enter")
-    tab_to("question")
-    page.keyboard.type("abt")  # letters in the box are text
-    page.keyboard.press("Enter")
+
+
+def test_votes_are_cast_with_the_keyboard_and_letters_in_the_box_are_text(
+    serve: Serve, page: Any, llama: Path, gpt2: Path
+) -> None:
+    site = serve(("one", llama), ("two", gpt2))
+    open_page(page, site)
+    tab_to(page, "blind")
+    press(page, "Enter")
+    tab_to(page, "question")
+    page.keyboard.type("abt")
+    press(page, "Enter")
     page.locator(".ballot").wait_for()
-    page.keyboard.press("Tab")
-    page.keyboard.press("a")
+    page.keyboard.type("tab")
+    assert page.get_by_label("Message", exact=True).input_value() == "tab"
+    assert site.votes == []
+    press(page, "Tab", "a")
     page.get_by_text("Saved.").wait_for()
-    assert len(site.votes) == 1
+    assert [vote.choice for vote in site.votes] == [0]
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [320, 390, 768, 1440])
+@pytest.mark.parametrize(
+    ("scheme", "width"),
+    [
+        ("light", 390),
+        ("dark", 1440),
+        *(
+            pytest.param(scheme, width, marks=pytest.mark.exhaustive)
+            for scheme, width in [("dark", 320), ("dark", 390), ("light", 768), ("light", 1440)]
+        ),
+    ],
+)
 def test_the_page_fits_its_screen_and_axe_finds_nothing(
     serve: Serve, chromium: Any, llama: Path, adapter: Path, scheme: str, width: int
 ) -> None:
