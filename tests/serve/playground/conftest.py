@@ -134,7 +134,7 @@ def adapter(llama: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         for name, weight in tuned.named_parameters():
             if "lora_" in name:
                 weight.normal_(std=0.5)
-    tuned.save_pretrained(folder)
+    tuned.save_pretrained(str(folder))
     AutoTokenizer.from_pretrained(llama).save_pretrained(folder)
     return folder
 

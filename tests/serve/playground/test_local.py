@@ -249,3 +249,17 @@ def test_a_pane_names_its_model_and_template(adapter: Path, llama: Path) -> None
 def test_a_template_that_does_not_exist_is_said_before_the_model_answers(llama: Path) -> None:
     with pytest.raises(ConfigError, match="'nowhere'"):
         LocalPane("a", str(llama), "nowhere", Models())
+
+
+def test_a_model_is_freed_with_the_last_pane_that_uses_it(llama: Path) -> None:
+    import gc
+
+    models = Models()
+    panes = [LocalPane(name, str(llama), None, models) for name in ("one", "two")]
+    assert len(models.fingerprints()) == 1
+    panes.pop()
+    gc.collect()
+    assert len(models.fingerprints()) == 1
+    panes.clear()
+    gc.collect()
+    assert models.fingerprints() == {}

@@ -136,7 +136,7 @@ function promptView(slot) {
     "div",
     {},
     h("p", { class: "facts" }, `${slot.start.prompt_tokens} tokens. `, h("span", { class: "loss" }, "Green"),
-      " is what tuning trains a model to write; grey is what it only reads."),
+      " is what tuning trains a model to write, grey what it only reads; response tuning leaves the user's turns out."),
     view,
   );
 }

@@ -1,7 +1,9 @@
 """A pane whose model is in this process."""
 
+import threading
 from collections.abc import Sequence
 from typing import Any
+from weakref import WeakValueDictionary
 
 from response_tuning import templates
 from response_tuning.artifacts import Sampling
@@ -26,10 +28,11 @@ from response_tuning.serve.streaming import stream_reply
 
 
 class Models:
-    """The models in this process; each is loaded once, however many panes use it."""
+    """The models in this process: each is loaded once, and freed with the last of its panes."""
 
     def __init__(self) -> None:
-        self._loaded: dict[str, SharedWeights] = {}
+        self._loaded: WeakValueDictionary[str, SharedWeights] = WeakValueDictionary()
+        self._loading = threading.Lock()
 
     def load(self, source: str, template: str | None) -> SharedWeights:
         """Load a model, unless it is loaded already.
@@ -39,21 +42,25 @@ class Models:
             ConfigError: there is no such template.
             TemplateError: it has no chat template and ``template`` is None.
         """
-        if source not in self._loaded:
-            local = inference.load(source, template)
-            folder = locate(source)
-            adapter = kind(folder.path) == ADAPTER_CONFIG
-            base = locate_base(folder).identity if adapter else None
-            self._loaded[source] = SharedWeights(local, base)
-        return self._loaded[source]
+        with self._loading:
+            weights = self._loaded.get(source)
+            if weights is None:
+                local = inference.load(source, template)
+                weights = SharedWeights(local, _base_of(source))
+                self._loaded[source] = weights
+            return weights
 
     def fingerprints(self) -> dict[str, Fingerprint]:
         """Return identity -> fingerprint of everything that is loaded."""
-        return {
-            name: one
-            for weights in self._loaded.values()
-            for name, one in weights.fingerprints.items()
-        }
+        loaded = [*self._loaded.values()]
+        return {name: one for weights in loaded for name, one in weights.fingerprints.items()}
+
+
+def _base_of(source: str) -> str | None:
+    """Return the identity of an adapter's base; None for a model without an adapter."""
+    folder = locate(source)
+    is_adapter = kind(folder.path) == ADAPTER_CONFIG
+    return locate_base(folder).identity if is_adapter else None
 
 
 class LocalPane:
