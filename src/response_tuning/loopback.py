@@ -8,6 +8,7 @@ import socket
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING
 
 from response_tuning.errors import ConfigError
@@ -31,11 +32,16 @@ HEADERS = {
     "Referrer-Policy": "same-origin",  # under no-referrer, browsers send "Origin: null"
     "X-Content-Type-Options": "nosniff",
 }
+GRACE_S = 5
+"""Seconds that a response may still take after an interrupt."""
 _KINDS = {".css": "text/css", ".js": "text/javascript"}
 
 
 def serve(
-    app: "Starlette", port: int = 0, ready: Callable[[str], None] | None = None, grace_s: int = 2
+    app: "Starlette",
+    port: int = 0,
+    ready: Callable[[str], None] | None = None,
+    ending: Callable[[], None] = lambda: None,
 ) -> None:
     """Serve ``app`` on this machine until it is interrupted.
 
@@ -43,12 +49,17 @@ def serve(
         app: What ``guarded`` returned.
         port: 0 is any free port.
         ready: Gets the address to open in a browser.
-        grace_s: Seconds that a response may still take when the server ends.
+        ending: Called at the interrupt, to end responses that would go on.
 
     Raises:
         ConfigError: the port cannot be had.
     """
     import uvicorn
+
+    class Server(uvicorn.Server):
+        def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+            ending()
+            super().handle_exit(sig, frame)
 
     # Opened here and not by uvicorn, whose errors end the process without a message of ours.
     try:
@@ -58,12 +69,12 @@ def serve(
             f"port {port}: {error.strerror}; choose another, or 0 for any that is free"
         ) from error
     config = uvicorn.Config(
-        app, log_level="warning", server_header=False, timeout_graceful_shutdown=grace_s
+        app, log_level="warning", server_header=False, timeout_graceful_shutdown=GRACE_S
     )
     with listener, suppress(KeyboardInterrupt):
         if ready:
             ready(f"http://{HOST}:{listener.getsockname()[1]}/")
-        uvicorn.Server(config).run(sockets=[listener])
+        Server(config).run(sockets=[listener])
 
 
 def guarded(routes: "Sequence[BaseRoute]", body_bytes: int) -> "Starlette":

@@ -14,9 +14,10 @@ import pytest
 from response_tuning.artifacts import Message, Score, read_jsonl
 from response_tuning.configs import GradeConfig
 from response_tuning.errors import ConfigError
+from response_tuning.journals import Journal
 from response_tuning.miniature import DEMO
 from response_tuning.report.reading import read_scores
-from response_tuning.serve.playground.records import PaneForm
+from response_tuning.serve.playground.records import Answer, PaneForm
 from response_tuning.serve.playground.votes import Candidate, Vote
 from response_tuning.workflows import playground
 from response_tuning.workflows.experiment import read_experiment
@@ -189,3 +190,32 @@ def test_the_command_serves_a_page_until_it_is_interrupted(tmp_path: Path) -> No
         out, err = process.communicate(timeout=60)
     assert (process.returncode, out, err) == (0, "", "")
     assert not (tmp_path / "out").exists(), "nothing was answered, so nothing is left"
+
+
+def test_an_interrupt_ends_an_answer_and_keeps_it(
+    tmp_path: Path, save_model: Callable[..., Path]
+) -> None:
+    endless = save_model("llama", context=8192, eos=[])
+    command = [sys.executable, "-m", "response_tuning", "playground", f"one={endless}"]
+    with subprocess.Popen(
+        [*command, "--out", "out"], cwd=tmp_path, env=os.environ | {"COLUMNS": "300"},
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    ) as process:  # fmt: skip
+        assert process.stdout is not None
+        address = next(line for line in process.stdout if line.startswith("http")).split()[0]
+        asked = {
+            "pane": "one", "messages": [{"role": "user", "content": "Hi."}],
+            "sampling": {"max_new_tokens": 8000},
+        }  # fmt: skip
+        headers = {"Origin": address.rstrip("/"), "Content-Type": "application/json"}
+        request = urllib.request.Request(f"{address}ask", json.dumps(asked).encode(), headers)
+        with urllib.request.urlopen(request, timeout=60) as reply:
+            for _ in range(5):
+                reply.readline()
+            process.send_signal(signal.SIGINT)
+            out, err = process.communicate(timeout=60)
+    assert (process.returncode, out) == (0, "")
+    assert "Traceback" not in err
+    (kept,) = Journal(tmp_path / "out" / "answers.jsonl", Answer)
+    assert kept.detail == "stopped by the user"
+    assert 0 < len(kept.ids) < 8000

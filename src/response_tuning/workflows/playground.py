@@ -30,6 +30,8 @@ _SERVED = re.compile(r"(.+?)@(https?://.+)")
 _DEMO_VARIANTS = ("base", "rt", "it")
 NO_KEY_VARIABLE = "RTUNE_NO_KEY"
 """A variable that is not set: no key is sent."""
+FINISH_S = 5.0
+"""Seconds that an answer has to be kept when the command ends: a large model's last token."""
 PRESET_PROMPTS = 40
 """Prompts of a benchmark that a preset offers, evenly spread."""
 
@@ -101,7 +103,9 @@ def run_playground(settings: PlaygroundSettings, console: "Console") -> None:
                 highlight=False,
                 soft_wrap=True,
             ),
+            playground.stop,
         )
+        playground.finish(FINISH_S)
 
 
 def pane_sources(models: Sequence[str], template: str | None = None) -> list[PaneSource]:

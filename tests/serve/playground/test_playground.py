@@ -1,6 +1,7 @@
 """The page in a browser: which model answered, what it was sent, and who can use it."""
 
 import os
+import threading
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 from response_tuning.artifacts import Message, Request, Sampling
 from response_tuning.models.inference import load
 from response_tuning.models.location import identity
+from response_tuning.serve.playground.records import Ask, Listener, Reply
 from tests.fixtures.playground_page import (
     HOSTILE,
     Saying,
@@ -44,6 +46,19 @@ def proven(page: Any, known: dict[str, tuple[str, str]]) -> bool:
         for pane, (text, model) in known.items()
     ]
     return all(right) and page.get_by_text("Another model answered").count() == 0
+
+
+def test_panes_answer_at_the_same_time(serve: Serve, page: Any) -> None:
+    met = threading.Barrier(3, timeout=30)
+
+    class Meeting(Saying):
+        def answer(self, ask: Ask, listener: Listener) -> Reply:
+            met.wait()  # until all three are asked
+            return super().answer(ask, listener)
+
+    panes = [Meeting(name, f"I am {name}.") for name in ("one", "two", "three")]
+    open_page(page, serve(*panes), "Hi.")
+    assert [text_of(page, pane.name) for pane in panes] == ["I am one.", "I am two.", "I am three."]
 
 
 @pytest.fixture

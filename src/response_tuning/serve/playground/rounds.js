@@ -95,6 +95,7 @@ async function run(round, slot, begin = {}) {
   };
   try {
     for await (const event of answerEvents(question, slot.controller.signal)) receive(slot, event);
+    if (slot.status === "streaming") throw new Error("the playground has ended");
   } catch (error) {
     await ended(slot, error);
   }

@@ -93,6 +93,8 @@ class Playground:
         self._saving = threading.Lock()
         self._answers = Journal(folder / ANSWERS, Answer)
         self._votes = Journal(folder / VOTES, Vote)
+        self.running: dict[threading.Thread, Callable[[], None]] = {}
+        """Thread that is answering -> what ends its answer."""
         self.answers = {answer.id: answer for answer in self._answers}
         self.votes = list(self._votes)
 
@@ -162,6 +164,16 @@ class Playground:
             append(answer)
             self.answers[answer.id] = answer
         return answer
+
+    def stop(self) -> None:
+        """End all answers after their next token."""
+        for end in [*self.running.values()]:
+            end()
+
+    def finish(self, seconds: float) -> None:
+        """Wait until answers that were stopped are kept, for at most so many seconds each."""
+        for thread in [*self.running]:
+            thread.join(seconds)
 
     def find(self, identifier: str) -> Answer:
         """Return an answer by its id.

@@ -40,8 +40,9 @@ class _Queue:
         return self._stopped.is_set()
 
     def stop(self) -> None:
-        """End the answer after its next token."""
+        """End the answer after its next token, and the stream of it at once."""
         self._stopped.set()
+        self.put(None)
 
     def put(self, event: dict[str, Any] | None) -> None:
         """Send an event, unless the server has ended."""
@@ -53,7 +54,9 @@ async def answer_lines(playground: Playground, ask: Ask) -> AsyncIterator[str]:
     """Yield an answer as JSON lines; when nobody reads on, it is ended and kept as it is."""
     queue = _Queue()
     # A daemon, so that Ctrl-C ends the command although a model is still writing.
-    threading.Thread(target=_answer, args=(playground, ask, queue), daemon=True).start()
+    thread = threading.Thread(target=_answer, args=(playground, ask, queue), daemon=True)
+    playground.running[thread] = queue.stop
+    thread.start()
     try:
         while (event := await queue.events.get()) is not None:
             yield json.dumps(event) + "\n"
@@ -72,3 +75,4 @@ def _answer(playground: Playground, ask: Ask, queue: _Queue) -> None:
         raise
     finally:
         queue.put(None)
+        playground.running.pop(threading.current_thread(), None)
