@@ -1,6 +1,9 @@
 # `make demo` and `make test` are all that a fresh machine needs: each sets up .venv, then runs the
 # demo, or the checks and the tests. `make bench DATA=FOLDER` measures speed on real examples in
-# 20 minutes; without DATA, it measures on the miniature's examples alone.
+# 20 minutes; without DATA, it measures on the miniature's examples alone. BASE=FOLDER tunes a base
+# model of yours too, whole and with LoRA. `make real` tunes a real base: Gemma 3 270M, or
+# BASE=FOLDER, FILE.gguf or HUB_ID; on Alpaca from the hub or a folder of copies (DATA=FOLDER), or on
+# rows of your own (DATA=FILE, with instructions and responses).
 # A plain `torch` may bring gigabytes of CUDA. TORCH_INDEX=URL chooses another build, for example
 # the CPU or CUDA index that pytorch.org names.
 PYTHON ?= python3
@@ -8,6 +11,7 @@ TORCH ?= torch==2.13.0
 TORCH_INDEX ?=
 WORKERS ?= 2
 DATA ?= $(RESPONSE_TUNING_DATA)
+BASE ?=
 BIN := .venv/bin
 # Outside .venv, so that no test can import what only benchmarks need.
 PEERS := build/bench
@@ -15,10 +19,19 @@ LATEST := benchmarks/results/latest.csv
 TOKENIZER = $(DATA)/tokenizers/gpt_neox_20b
 STORIES = $(DATA)/tiny_lm_stories260k/hf
 
-.PHONY: demo test tests test-exhaustive bench check lint types fmt setup clean
+# `make real` downloads its base into this folder, unless BASE names another.
+REAL := build/real
+REAL_RUN ?= runs/real$(if $(BASE),-$(notdir $(BASE:/=)))
+REAL_FLAGS ?=
+
+.PHONY: demo real test tests test-exhaustive bench check lint types fmt setup clean
 
 demo: setup
 	$(BIN)/rtune demo
+
+real: setup $(if $(BASE),,$(REAL)/.ready)
+	$(BIN)/python examples/real_base.py $(if $(BASE),--base $(BASE)) $(if $(DATA),--data $(DATA))
+	$(BIN)/rtune run $(REAL)/first.yaml --out $(REAL_RUN) --jobs 2 $(REAL_FLAGS)
 
 # mypy takes one core for a minute; beside the tests, neither core is idle.
 test: lint
@@ -33,7 +46,8 @@ test-exhaustive: setup
 	$(BIN)/pytest -m "exhaustive and not gpu" --every-crash
 
 bench: setup $(PEERS)/.ready
-	PYTHONPATH=$(PEERS) $(BIN)/python benchmarks/finetune_cpu.py $(if $(DATA),--data $(DATA))
+	PYTHONPATH=$(PEERS) $(BIN)/python benchmarks/finetune_cpu.py $(if $(DATA),--data $(DATA)) \
+		$(if $(BASE),--base $(BASE))
 	$(BIN)/python benchmarks/start.py --repeats 5 --model miniature --out $(LATEST)
 ifneq ($(strip $(DATA)),)
 	$(BIN)/python benchmarks/generate.py --data $(DATA) --tokenizer $(TOKENIZER) \
@@ -71,6 +85,10 @@ setup: .venv/.ready
 
 $(PEERS)/.ready: .venv/.ready requirements-bench.txt
 	$(BIN)/pip install --quiet --upgrade --no-deps --target $(PEERS) -r requirements-bench.txt
+	touch $@
+
+$(REAL)/.ready: .venv/.ready requirements-real.txt
+	$(BIN)/pip install --quiet --upgrade --no-deps --target $(REAL)/packages -r requirements-real.txt
 	touch $@
 
 clean:

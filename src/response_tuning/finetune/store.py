@@ -65,7 +65,7 @@ class StoredDocuments(Dataset[Document]):
         example = self.examples[index]
         return Document(ids, labelled(ids, spans), weights, example, positions=positions)
 
-    @cached_property
+    @property
     def extents(self) -> "array[int]":
         """Tokens of each row, hidden ones included; ``lengths`` are without them."""
         return array("i", map(int.__add__, self.lengths, self._hidden))
