@@ -1,3 +1,4 @@
+import shutil
 import threading
 from collections.abc import Callable
 from itertools import pairwise
@@ -240,7 +241,7 @@ def test_what_cannot_be_answered_is_one_line(llama: Path, asked: Ask, message: s
 def test_a_pane_names_its_model_and_template(adapter: Path, llama: Path) -> None:
     about = LocalPane("a", str(adapter), None, Models()).about()
     assert about["model"] == identity(str(adapter))
-    assert (about["name"], about["kind"], about["template"]) == ("a", "local", "native")
+    assert (about["name"], about["kind"], about["template"]) == ("a", "local", "tulu")
     assert about["has_adapter"] is True
     assert about["base"] == str(llama)
     assert about["template_digest"] == engine_of(llama).template
@@ -263,3 +264,15 @@ def test_a_model_is_freed_with_the_last_pane_that_uses_it(llama: Path) -> None:
     panes.clear()
     gc.collect()
     assert models.fingerprints() == {}
+
+
+def test_a_template_of_the_model_s_own_is_called_native(llama: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(llama, tmp_path / "own"))
+    own = folder / "chat_template.jinja"
+    own.write_text(own.read_text(encoding="utf-8").replace("<|user|>", "<|me|>"), encoding="utf-8")
+    pane = LocalPane("a", str(folder), None, Models())
+    assert pane.about()["template"] == "native"
+    reply, listening = answered(pane, question())
+    assert (reply.text, reply.finish_reason) == engine_says(folder, question())
+    assert listening.start is not None
+    assert listening.start.stretches[0].text.startswith("<|me|>")

@@ -78,9 +78,9 @@ class LocalPane:
         self.source = source
         self._models = models
         self._weights = models.load(source, template)
-        self._opened_with = template or templates.NATIVE
         self._under: dict[str, LocalModel] = {}
         """Template -> the model under it."""
+        self._opened_with = template or self._native()
         self.under(None)
 
     def about(self) -> dict[str, Any]:
@@ -165,6 +165,16 @@ class LocalPane:
         adapter_on = answer.adapter != "off"
         with self._weights.turn(adapter_on=adapter_on):
             return read_tokens(local, prompt, answer.ids)
+
+    def _native(self) -> str:
+        """Return the name of the model's own template: that of ours which it equals, if it does."""
+        own = self._weights.local.chat
+        for name in templates.TEMPLATES.names():
+            # Installing one may put BOS in front of its text.
+            alike = str(own.tokenizer.chat_template).endswith(templates.jinja(name))
+            if alike and self.under(name).chat.digest == own.digest:
+                return name
+        return templates.NATIVE
 
     def _adapter(self, ask: Ask) -> bool:
         if ask.adapter == "off" and not self._weights.has_adapter:
