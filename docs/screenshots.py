@@ -5,6 +5,7 @@ chromium``. The pictures are drawn by what the page shows, so take them again wh
 """
 
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -28,7 +29,7 @@ def served(run: Path, out: Path) -> Iterator[str]:
         try:
             yield address
         finally:
-            process.terminate()
+            process.send_signal(signal.SIGINT)
 
 
 def main() -> None:

@@ -107,3 +107,16 @@ def test_what_goes_wrong_is_said_in_the_card(serve: Serve, page: Any, llama: Pat
     open_page(page, serve(("one", llama)), "x" * 2000)
     page.get_by_text("leaves no room for a reply").wait_for()
     assert page.get_by_role("button", name="Send").is_enabled()
+
+
+def test_an_impossible_knob_is_not_passed_over(serve: Serve, page: Any, llama: Path) -> None:
+    site = serve(("one", llama))
+    open_page(page, site)
+    page.get_by_label("Temperature").fill("-1")
+    send(page, "Hi.")
+    assert page.evaluate("document.activeElement.name") == "temperature"
+    assert page.locator(".round").count() == 0
+    page.get_by_label("Temperature").fill("0.75")
+    send(page, "Hi.")
+    text_of(page, "one")
+    assert [one.sampling.temperature for one in site.playground.answers.values()] == [0.75]

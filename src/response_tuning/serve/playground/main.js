@@ -33,6 +33,12 @@ async function restore() {
 function send() {
   const question = $("question").value;
   if (!question.trim() || isBusy() || !state.panes.length) return;
+  const wrong = document.querySelector(".knobs :invalid");
+  if (wrong) {
+    $("settings").open = true;
+    wrong.reportValidity();
+    return;
+  }
   $("question").value = "";
   askAll(question);
 }

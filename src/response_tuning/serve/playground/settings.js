@@ -6,8 +6,8 @@ import { state } from "/state.js";
 
 const KNOBS = [
   // name, label, and what the input allows; the server checks again
-  ["temperature", "Temperature (0: greedy)", { min: 0, max: 5, step: 0.1 }],
-  ["top_p", "Top p", { min: 0.01, max: 1, step: 0.01 }],
+  ["temperature", "Temperature (0: greedy)", { min: 0, max: 100, step: "any" }],
+  ["top_p", "Top p", { min: 0.0001, max: 1, step: "any" }],
   ["max_new_tokens", "Most new tokens", { min: 1, step: 1 }],
   ["seed", "Seed", { min: 0, step: 1 }],
 ];
@@ -16,7 +16,7 @@ export function fillSettings(sampling, presets) {
   state.sampling = sampling;
   const knobs = KNOBS.map(([name, label, limits]) => {
     const change = (event) => {
-      if (event.target.reportValidity()) state.sampling[name] = event.target.valueAsNumber;
+      if (event.target.checkValidity()) state.sampling[name] = event.target.valueAsNumber;
     };
     return h("label", {}, label, h("input", { type: "number", name, required: true, value: sampling[name], onchange: change, ...limits }));
   });
