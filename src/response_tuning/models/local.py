@@ -75,6 +75,8 @@ class LocalModel:
     """Longest sequence in tokens, prompt included; None if the model has no limit."""
     rows: int | None = None
     """Rows of the input embedding: ids from there on have none. None if unknown."""
+    declared_stops: tuple[int, ...] = ()
+    """Those of the stop tokens that the model's generation settings name, whatever the template."""
 
     def stops(self, sampling: Sampling) -> tuple[str, ...]:
         """Return the strings that end a reply: the template's and the user's."""

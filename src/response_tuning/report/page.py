@@ -1,6 +1,6 @@
 """The report as one self-contained HTML page, and its tables in Markdown."""
 
-from collections.abc import Callable, Container, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -9,6 +9,7 @@ import numpy as np
 from response_tuning.metrics import ACCURACY
 from response_tuning.pages import PAGE_BYTES, environment, picture
 from response_tuning.report.comparison import Findings
+from response_tuning.report.grid import Effect, Marginal, OverGrid
 from response_tuning.report.joined import BenchmarkScores, Variant
 from response_tuning.report.metrics import headline
 from response_tuning.report.tables import (
@@ -42,6 +43,8 @@ class ReportContents(NamedTuple):
     """Sentences on missing scores."""
     unknown: UnknownRates
     """Variants and benchmarks with too many unread verdicts."""
+    grid: OverGrid
+    """What the variants of a grid say together."""
 
 
 class Plot(NamedTuple):
@@ -192,10 +195,25 @@ def _names(contents: ReportContents) -> dict[str, Any]:
         "shown": [r for r in results if r.metric in columns[r.benchmark]],
         "compared": [c for c in comparisons if c.primary or c.metric in columns[c.benchmark]],
         "compared_pairs": {(c.baseline, c.variant) for c in comparisons},
-        "compared_baselines": {c.baseline for c in comparisons},
+        "compared_baselines": [*dict.fromkeys(c.baseline for c in comparisons)],
+        "marginals": _rows(contents.grid.marginals, columns, fixed=3),
+        "effects": _rows(contents.grid.effects, columns, fixed=5),
         "trends": trends,
         "left_out": [*contents.missing, *unjoined],
     }
+
+
+def _rows(
+    estimates: Sequence[Marginal] | Sequence[Effect],
+    columns: Mapping[str, Sequence[str]],
+    fixed: int,
+) -> dict[tuple[Any, ...], dict[tuple[str, str], Marginal | Effect]]:
+    """Return the first ``fixed`` fields -> (benchmark, metric) -> estimate, for shown metrics."""
+    rows: dict[tuple[Any, ...], dict[tuple[str, str], Marginal | Effect]] = {}
+    for one in estimates:
+        if one.metric in columns[one.benchmark]:
+            rows.setdefault(one[:fixed], {})[one.benchmark, one.metric] = one
+    return rows
 
 
 def _covered(seeds: set[int]) -> str:

@@ -7,7 +7,8 @@ from pathlib import Path
 from response_tuning.artifacts import written_aside
 from response_tuning.metrics import Display
 from response_tuning.report.browser import browser_json
-from response_tuning.report.comparison import check, compare
+from response_tuning.report.comparison import check, compare, places_of, with_each_pair
+from response_tuning.report.grid import Effect, Marginal, over_grid
 from response_tuning.report.joined import Variant
 from response_tuning.report.page import Plot, ReportContents, html, markdown
 from response_tuning.report.plots import accuracy, axis, dose_response
@@ -37,6 +38,7 @@ def report(
         DataError: there are no scores, or a file of scores or completions is unusable.
     """
     check(variants, config)
+    config = with_each_pair(config, places_of(variants))
     names = [variant.name for variant in variants]
     benchmarks_read, missing = read_scores(run, names, seeds, benchmarks)
     unknown = unknown_rates(benchmarks_read)
@@ -45,11 +47,18 @@ def report(
     findings.results.extend(as_results(benchmarks_read, unknown))
     findings.results.sort(key=lambda result: names.index(result.variant))
     title = f"Report on {run.resolve().name}"
-    contents = ReportContents(title, variants, config, notes, known, findings, missing, unknown)
+    grid = over_grid(known, variants, config)
+    contents = ReportContents(
+        title, variants, config, notes, known, findings, missing, unknown, grid
+    )
     out = run / "report"
     write_csv(out / "results.csv", Result, findings.results)
     write_csv(out / "comparisons.csv", Comparison, findings.comparisons)
     write_csv(out / "trends.csv", Trend, findings.trends)
+    for name, kind, rows in (("marginals", Marginal, grid[0]), ("effects", Effect, grid[1])):
+        (out / f"{name}.csv").unlink(missing_ok=True)  # an earlier recipe may have had a grid
+        if rows:
+            write_csv(out / f"{name}.csv", kind, rows)
     plots = _plots(contents)
     for name, plot in plots.items():
         (out / name).unlink(missing_ok=True)  # an earlier report may have had a series that is gone

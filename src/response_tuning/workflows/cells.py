@@ -164,7 +164,7 @@ class Worker:
 
     def _reference(self, cell: Cell) -> Cell | None:
         """Return the cell that a judge compares ``cell`` with; None if no cell is the reference."""
-        name = self.experiment.grade.reference
+        name = self.experiment.references.get(cell.variant)
         of_seed = (other for other in self.every if other.seed == cell.seed)
         return next((other for other in of_seed if other.variant == name), None)
 

@@ -31,7 +31,7 @@ from response_tuning.workflows.cell_manifest import (
 from response_tuning.workflows.cells import Worker
 from response_tuning.workflows.experiment import Cell, Experiment, cells, check_experiment, series
 from response_tuning.workflows.judge import Judge, check_judge, check_retry
-from response_tuning.workflows.names import check_cell, check_names, check_sources
+from response_tuning.workflows.names import check_cell, check_names
 from response_tuning.workflows.refine import check_refiner
 
 if TYPE_CHECKING:
@@ -41,6 +41,8 @@ if TYPE_CHECKING:
 
 
 RUN_MANIFEST = "manifest.json"
+MOST_CELLS = 100
+"""Cells that run without being confirmed: a grid grows faster than one thinks."""
 Others: TypeAlias = Callable[[], AbstractContextManager[Callable[[], None]]]
 """Starts other processes that share a run; the function that it yields waits for their end."""
 
@@ -71,9 +73,9 @@ def run_experiment(
         EngineError: some prompts got no answer; the same command asks them again.
     """
     quiet_libraries()
-    every = _checked(experiment)
-    chosen = _chosen(every, only)
-    _check_retry(experiment, chosen, retry_filtered=retry_filtered)
+    every = checked(experiment)
+    chosen = chosen_of(every, only)
+    check_filters(experiment, chosen, retry_filtered=retry_filtered)
     read = [part for cell in every for part in (cell.data, cell.finetune, cell.generate.settings)]
     with shared(out, experiment.grade, *read):
         check_left([cell for cell in every if cell not in chosen], experiment, out)
@@ -95,7 +97,7 @@ def _run(worker: Worker, chosen: Sequence[Cell], before: Mapping[str, Any], othe
         "status": "running",
         "experiment": experiment.model_dump(mode="json"),
         "packages": package_versions(),
-        "device": _device(chosen),
+        "device": device_of(chosen),
     }
     console.print(f"device: {manifest['device']}", highlight=False)
     _check_models(chosen, out)
@@ -133,17 +135,36 @@ def _run(worker: Worker, chosen: Sequence[Cell], before: Mapping[str, Any], othe
     return not unknown_rates
 
 
-def _chosen(every: Sequence[Cell], only: Sequence[str]) -> list[Cell]:
-    """Return the cells that ``only`` names, one by one or by their variant; by default all.
+def check_number(experiment: Experiment, only: Sequence[str], confirmed: int | None) -> None:
+    """Refuse more cells than ``MOST_CELLS`` unless their number is ``confirmed``.
 
     Raises:
-        ConfigError: no cell and no variant has such a name.
+        ConfigError: it is not, or there is another number of cells.
     """
-    known = [name for cell in every for name in (cell.variant, cell.name)]
+    count = len(chosen_of(cells(experiment), only))
+    if confirmed is not None and confirmed != count:
+        raise ConfigError(f"--cells {confirmed}: there are {count}; look at them with --dry-run")
+    if confirmed is None and count > MOST_CELLS:
+        raise ConfigError(
+            f"{count} cells, more than {MOST_CELLS}: look at them and at their cost with "
+            f"--dry-run, and then confirm their number with --cells {count}"
+        )
+
+
+def chosen_of(every: Sequence[Cell], only: Sequence[str]) -> list[Cell]:
+    """Return the cells that ``only`` names, one by one or by where they lie; by default all.
+
+    Raises:
+        ConfigError: no cell, no variant and no value of the grid has such a name.
+    """
+    names = [(cell.variant, cell.name, *cell.place.values()) for cell in every]
+    known = [*dict.fromkeys(name for of_cell in names for name in of_cell)]
     for name in only:
         if name not in known:
-            raise unknown("cell", name, [*dict.fromkeys(known)])
-    return [cell for cell in every if not only or {cell.variant, cell.name} & {*only}]
+            raise unknown("cell", name, known)
+    return [
+        cell for cell, of_cell in zip(every, names, strict=True) if not only or {*of_cell} & {*only}
+    ]
 
 
 def _check_models(chosen: Sequence[Cell], out: Path) -> None:
@@ -175,47 +196,16 @@ def _gaps(experiment: Experiment, every: Sequence[Cell], out: Path) -> dict[str,
     return {name: reason for name, reason in reasons.items() if reason}
 
 
-def _check_retry(experiment: Experiment, chosen: Sequence[Cell], *, retry_filtered: bool) -> None:
-    """Refuse ``retry_filtered`` if nothing that is asked for has a content filter."""
+def check_filters(experiment: Experiment, chosen: Sequence[Cell], *, retry_filtered: bool) -> None:
+    """Refuse ``retry_filtered`` if nothing that is asked for has a content filter.
+
+    Raises:
+        ConfigError: nothing has.
+    """
     engines = {cell.generate.engine for cell in chosen}
     refined = [cell.data.refinement for cell in chosen if cell.data and cell.data.refinement]
     engines |= {refinement.engine for refinement in refined}
     check_retry(experiment.grade.judge, engines, retry_filtered=retry_filtered)
-
-
-def plan_experiment(
-    experiment: Experiment,
-    console: "Console",
-    only: Sequence[str] = (),
-    *,
-    retry_filtered: bool = False,
-) -> None:
-    """Print what ``run_experiment`` would do; nothing is written."""
-    from response_tuning.grade import open_benchmark, open_lm_eval
-
-    planned = _chosen(_checked(experiment), only)
-    _check_retry(experiment, planned, retry_filtered=retry_filtered)
-    check_sources(planned)
-    # Reversed, so that the first seed of each variant is the one that stays in the dict.
-    first_seeds = {cell.variant: cell for cell in reversed(planned)}
-    for variant in dict.fromkeys(cell.variant for cell in planned):
-        line = f"{variant}: {_described(first_seeds[variant])}"
-        console.print(line, highlight=False, soft_wrap=True)
-    items = {
-        name: len(open_benchmark(name, experiment.grade).items())
-        for name in experiment.benchmarks
-        if open_lm_eval(name) is None
-    }
-    by_lm_eval = [name for name in experiment.benchmarks if open_lm_eval(name)]
-    tuned = sum(cell.tuned for cell in planned)
-    answers = sum(items.get(name, 0) for cell in planned for name in cell.benchmarks)
-    for line in (
-        f"seeds: {', '.join(map(str, dict.fromkeys(cell.seed for cell in planned)))}",
-        f"benchmarks: {', '.join(f'{name} ({count:,} items)' for name, count in items.items())}",
-        *([f"by lm-eval: {', '.join(by_lm_eval)}"] if by_lm_eval else []),
-        f"{len(planned)} cells: {tuned} to tune, {answers:,} answers",
-    ):
-        console.print(line, highlight=False, soft_wrap=True)
 
 
 def report_run(run: Path, console: "Console") -> bool:
@@ -263,7 +253,7 @@ def _report(
     judged = grade.about_judge(experiment.benchmarks, experiment.grade)
     return report(
         run,
-        _variants(every, run),
+        _variants(experiment, every, run),
         experiment.report,
         (*_gap_sentences(gaps), *experiment.notes, *judged),
         {cell.variant: [c.seed for c in whole if c.variant == cell.variant] for cell in every},
@@ -292,15 +282,21 @@ def _print_report(
 
     if len(gaps) < len(every):
         shown = grade.shown_benchmarks(experiment.benchmarks, experiment.grade)
-        console.print(summary(run, _variants(every, run), shown), highlight=False, soft_wrap=True)
+        console.print(
+            summary(run, _variants(experiment, every, run), shown), highlight=False, soft_wrap=True
+        )
     for sentence in (*_gap_sentences(gaps), *unknown_rates):
         console.print(sentence, style="red", highlight=False, soft_wrap=True)
     if len(gaps) < len(every):
         console.print(f"report: {run / 'report' / 'report.html'}", highlight=False, soft_wrap=True)
 
 
-def _checked(experiment: Experiment) -> list[Cell]:
-    """Return the cells, after every name and setting in them has been checked."""
+def checked(experiment: Experiment) -> list[Cell]:
+    """Return the cells, after every name and setting in them has been checked.
+
+    Raises:
+        ConfigError: one of them is impossible or has no effect.
+    """
     from response_tuning.grade import check_effect, check_metrics, open_benchmark, open_lm_eval
     from response_tuning.workflows.lm_eval import check_core
 
@@ -323,38 +319,23 @@ def _checked(experiment: Experiment) -> list[Cell]:
     return every
 
 
-def _variants(every: Sequence[Cell], run: Path) -> "list[Variant]":
+def _variants(experiment: Experiment, every: Sequence[Cell], run: Path) -> "list[Variant]":
     from response_tuning.report import Variant
 
-    of_series = series(every)
+    of_series, places = series(every), experiment.places
     labels = {cell.variant: cell.label for cell in every}
     found: dict[str, list[Training]] = {variant: [] for variant in labels}
     for cell in every:
         if (training := cell_training(cell, run)) is not None:
             found[cell.variant].append(training)
     return [
-        Variant(variant, label, name, dose, tuple(found[variant]))
+        Variant(variant, label, name, dose, tuple(found[variant]), places[variant])
         for variant, label in labels.items()
         for name, dose in [of_series.get(variant, ("", None))]
     ]
 
 
-def _described(cell: Cell) -> str:
-    if cell.data is None:
-        return f"{cell.finetune.base_model}, as it is"
-    size = f"{cell.data.max_examples:,} of " if cell.data.max_examples else ""
-    mixed = cell.data.mixture.refusals
-    refusals = f" and {mixed:,} refusals" if mixed else ""
-    refiner = cell.data.refinement
-    refined = f", refined by {refiner.settings.model or refiner.engine}" if refiner else ""
-    fresh = " with fresh weights" if cell.finetune.random_init else ""
-    return (
-        f"{cell.finetune.objective} ({cell.finetune.method}) of {cell.finetune.base_model}{fresh} "
-        f"on {size}{cell.data.source}{refined}{refusals}"
-    )
-
-
-def _device(chosen: Sequence[Cell]) -> str:
+def device_of(chosen: Sequence[Cell]) -> str:
     """Return the device of the run, and the precision in which it computes."""
     import torch
 
