@@ -61,8 +61,8 @@ def _check_rules(cell: Cell) -> None:
     measured = [name for name in cell.benchmarks if open_lm_eval(name)]
     if cell.generate.rules is not None and measured:
         raise ConfigError(
-            f"variant '{cell.variant}': generate.rules has no effect on {measured[0]}, which lm-eval "
-            "measures; name the variant's other benchmarks in its 'benchmarks'"
+            f"variant '{cell.variant}': generate.rules has no effect on {measured[0]}, which "
+            "lm-eval measures; name the variant's other benchmarks in its 'benchmarks'"
         )
 
 

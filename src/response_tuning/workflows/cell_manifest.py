@@ -151,12 +151,13 @@ def _inputs(cell: Cell, experiment: Experiment) -> dict[str, Any]:
         return changed
 
     tuned = {"exclude": FREE} if cell.tuned else {"include": _OF_UNTUNED}
+    graded = experiment.grade.model_copy(update={"reference": cell.reference})
     return {
         "data": settings(cell.data) if cell.data else None,
         "finetune": settings(cell.finetune, **tuned),
         "generate": settings(cell.generate, exclude={"tokens_per_batch"}),
         "benchmarks": [*cell.benchmarks],
-        "grade": settings(experiment.grade, exclude={"judge": {"checked"}}),
+        "grade": settings(graded, exclude={"judge": {"checked"}}),
     }
 
 

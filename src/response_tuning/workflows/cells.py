@@ -164,9 +164,8 @@ class Worker:
 
     def _reference(self, cell: Cell) -> Cell | None:
         """Return the cell that a judge compares ``cell`` with; None if no cell is the reference."""
-        name = self.experiment.grade.reference
         of_seed = (other for other in self.every if other.seed == cell.seed)
-        return next((other for other in of_seed if other.variant == name), None)
+        return next((other for other in of_seed if other.variant == cell.reference), None)
 
     def _record(self, cell: Cell, status: str) -> None:
         now = self._costs[cell.name]

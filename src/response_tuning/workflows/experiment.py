@@ -60,6 +60,8 @@ class VariantConfig(Config):
     """Some of the recipe's seeds; None is all of them."""
     benchmarks: tuple[str, ...] | None = Field(default=None, min_length=1)
     """Some of the recipe's benchmarks; None is all of them."""
+    reference: str | None = None
+    """Pairwise benchmarks: compare with this variant or file instead of ``grade.reference``."""
 
     _each_once = field_validator("seeds", "benchmarks")(_each_once)
 
@@ -104,6 +106,8 @@ class Cell:
     """Names the base model and the template also where nothing is tuned."""
     generate: GenerateConfig
     benchmarks: tuple[str, ...]
+    reference: str | None = None
+    """The variant, or the file of completions, that pairwise benchmarks compare it with."""
 
     @property
     def name(self) -> str:
@@ -157,10 +161,8 @@ def check_experiment(experiment: Experiment, every: Sequence[Cell]) -> None:
     Raises:
         ConfigError: one line that names the first of them.
     """
-    arms, reference = _arms(experiment), experiment.grade.reference
-    if reference is not None and reference not in arms and not Path(reference).exists():
-        error = unknown("variant", reference, [*arms])
-        raise ConfigError(f"grade.reference: no such file, and {error}")
+    arms = _arms(experiment)
+    _check_references(experiment, arms)
     # The recipe's own mixture is for every variant with refusals, so one such variant is enough.
     _check_parts(experiment, arms)
     mixing = {cell.variant for cell in every if cell.data and cell.data.mixture.refusals}
@@ -174,8 +176,24 @@ def check_experiment(experiment: Experiment, every: Sequence[Cell]) -> None:
             raise no_refusals(f"variant '{name}': data", own)
 
 
+def _check_references(experiment: Experiment, arms: Mapping[str, VariantConfig]) -> None:
+    """Refuse a reference that is neither a variant nor a file."""
+    named = {f"variant '{name}': reference": arm.reference for name, arm in arms.items()}
+    for key, reference in {"grade.reference": experiment.grade.reference, **named}.items():
+        if reference is not None and reference not in arms and not Path(reference).exists():
+            error = unknown("variant", reference, [*arms])
+            raise ConfigError(f"{key}: no such file, and {error}")
+    if any(named.values()) and experiment.grade.reference is None:
+        name = next(name for name, arm in arms.items() if arm.reference is not None)
+        raise ConfigError(
+            f"variant '{name}': reference: has no effect without grade.reference, which is that of "
+            "all other variants; set it as well"
+        )
+
+
 def _check_parts(experiment: Experiment, arms: Mapping[str, VariantConfig]) -> None:
     """Refuse seeds and benchmarks of a variant that the recipe, or its reference, does not have."""
+    references = {experiment.grade.reference, *(arm.reference for arm in arms.values())}
     for name, variant in arms.items():
         for key in ("seeds", "benchmarks"):
             own, known = getattr(variant, key), getattr(experiment, key)
@@ -185,7 +203,7 @@ def _check_parts(experiment: Experiment, arms: Mapping[str, VariantConfig]) -> N
                     f"variant '{name}': {key}: {foreign[0]} is none of the recipe's; add it to "
                     f"'{key}' of the recipe, or remove it here"
                 )
-            if own is not None and name == experiment.grade.reference:
+            if own is not None and name in references:
                 raise ConfigError(
                     f"variant '{name}': {key}: it is the reference, with which every variant is "
                     "compared at every seed; remove it here"
@@ -194,9 +212,9 @@ def _check_parts(experiment: Experiment, arms: Mapping[str, VariantConfig]) -> N
 
 def with_reference(experiment: Experiment, cell: Cell, benchmark: str, run: Path) -> GradeConfig:
     """Return how ``cell`` is graded: a variant as reference is the path of its answers."""
-    reference = experiment.grade.reference
+    reference = cell.reference
     if reference not in _arms(experiment):
-        return experiment.grade
+        return experiment.grade.model_copy(update={"reference": reference})
     answers = replace(cell, variant=reference).folder(run) / "generate" / f"{benchmark}.jsonl"
     return experiment.grade.model_copy(update={"reference": str(answers)})
 
@@ -282,6 +300,7 @@ def _cell(experiment: Experiment, name: str, variant: VariantConfig, seed: int) 
         finetune=build(FinetuneConfig, finetune, where, section=["finetune"]),
         generate=build(GenerateConfig, generate, where, section=["generate"]),
         benchmarks=variant.benchmarks or experiment.benchmarks,
+        reference=variant.reference or experiment.grade.reference,
     )
 
 
