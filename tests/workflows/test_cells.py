@@ -19,7 +19,8 @@ from response_tuning.folders import free_folder, locked, shared
 from response_tuning.generate.engines.hf import HfEngine
 from response_tuning.journals import Journal
 from response_tuning.models import location
-from response_tuning.workflows.run import report_run, run_experiment
+from response_tuning.workflows.report import report_run
+from response_tuning.workflows.run import run_experiment
 from tests.fixtures.experiments import BENCHMARK, CELLS, Make, contents, quiet, settings
 
 TABLES = ("report/results.csv", "report/comparisons.csv")

@@ -18,10 +18,10 @@ from response_tuning.generate.engine import failed
 from response_tuning.generate.engines.hf import HfEngine
 from response_tuning.journals import Journal
 from response_tuning.validation import build
-from response_tuning.workflows import run as workflow
 from response_tuning.workflows.cell_manifest import cell_training
 from response_tuning.workflows.experiment import Experiment, cells
-from response_tuning.workflows.run import plan_experiment, report_run, run_experiment
+from response_tuning.workflows.report import _variants, report_run
+from response_tuning.workflows.run import plan_experiment, run_experiment
 from response_tuning.workflows.show import show_run
 from tests.fixtures.experiments import BENCHMARK, CELLS, ITEMS, Make, contents, quiet, settings
 
@@ -486,8 +486,9 @@ def test_a_plan_names_the_variant_and_the_key_of_a_missing_source(make: Make) ->
 
 
 def test_the_variants_of_the_report_know_their_series(make: Make, tmp_path: Path) -> None:
-    found = workflow._checked(make(variants={"base": {"finetune": None}, "rt": {"doses": [5, 9]}}))
-    variants = [(v.name, v.series, v.dose) for v in workflow._variants(found, tmp_path)]
+    experiment = make(variants={"base": {"finetune": None}, "rt": {"doses": [5, 9]}})
+    found = _variants(experiment, cells(experiment), tmp_path)
+    variants = [(v.name, v.series, v.dose) for v in found]
     assert variants == [("base", "", None), ("rt-5", "rt-5", 5), ("rt-9", "rt-5", 9)]
 
 

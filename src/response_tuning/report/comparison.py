@@ -195,7 +195,8 @@ def _totals(benchmark: BenchmarkScores) -> Iterator[Result]:
     The interval is as wide as that of a single seed: it covers prompts, not seeds.
     """
     for metric, by_variant in benchmark.totals.items():
-        for variant, totals in by_variant.items():
+        for variant, by_seed in by_variant.items():
+            totals = by_seed.values()
             values = tuple(total.value for total in totals)
             n = max(total.n for total in totals)
             yield Result(
