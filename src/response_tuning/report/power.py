@@ -50,6 +50,8 @@ def plan(
     clusters: Mapping[str, int], displays: Mapping[str, Display], seeds: int, confidence: float
 ) -> list[str]:
     """Return the sentence on each benchmark, and one on the seeds."""
+    if not clusters:
+        return []
     sentences = [
         planned(name, count, displays.get(name, Display()), confidence)
         for name, count in clusters.items()
