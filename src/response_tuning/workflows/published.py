@@ -245,8 +245,11 @@ def _settings(cell: Cell, *, exclude_defaults: bool) -> Flat:
     template = finetune.get("template", "tulu")
     if not cell.tuned:  # it depends on nothing but its template
         finetune = {"template": cell.generate.template or template}
-    sections = {"finetune": finetune, "data": dumped(cell.data), "generate": dumped(cell.generate)}
-    return dict(_flattened(sections))
+    data = dumped(cell.data)
+    if cell.data is not None and not cell.data.mixture.refusals:
+        data.pop("mixture", None)  # without refusals, its other settings say nothing
+    sections = {"finetune": finetune, "data": data, "generate": dumped(cell.generate)}
+    return dict(_flattened({name: part for name, part in sections.items() if part}))
 
 
 def _flattened(values: Mapping[str, Any], section: str = "") -> Iterator[tuple[str, Any]]:
