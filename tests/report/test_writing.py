@@ -97,8 +97,7 @@ def test_a_metric_that_no_benchmark_has_is_refused_with_the_nearest_one(graded: 
     with pytest.raises(ConfigError) as caught:
         report(graded, SERIES, ReportConfig(metrics=("strct",)))
     assert str(caught.value) == (
-        "unknown metric in report.metrics (--metrics) 'strct': did you mean 'strict'? known are "
-        "strict, refusal"
+        "unknown metric in report.metrics 'strct': did you mean 'strict'? known are strict, refusal"
     )
 
 

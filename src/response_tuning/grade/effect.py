@@ -71,7 +71,7 @@ def check_metrics(benchmarks: Sequence[str], config: GradeConfig, report: Report
             raise unknown("metric in report.equivalence", metric, [*known])
     for metric in report.metrics:
         if metric not in known:
-            raise unknown("metric in report.metrics (--metrics)", metric, [*known])
+            raise unknown("metric in report.metrics", metric, [*known])
     for one in report.primary:
         if one.metric not in known:
             raise unknown("metric in report.primary", one.metric, [*known])

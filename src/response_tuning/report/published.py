@@ -107,7 +107,7 @@ def check_published(config: ReportConfig, benchmarks: Sequence[str]) -> None:
         if config.metrics and not {*metrics} & {*config.metrics}:
             raise ConfigError(
                 f"report.published: '{wanted}' has no number by {', '.join(config.metrics)}, which "
-                f"report.metrics (--metrics) asks for; it has {', '.join(metrics)}"
+                f"report.metrics asks for; it has {', '.join(metrics)}"
             )
 
 

@@ -94,7 +94,7 @@ def chosen(benchmarks: Sequence[BenchmarkScores], metrics: Sequence[str]) -> lis
     known = [*dict.fromkeys(metric for names in of_each.values() for metric in names)]
     for metric in metrics:
         if metric not in known:
-            raise unknown("metric in report.metrics (--metrics)", metric, known)
+            raise unknown("metric in report.metrics", metric, known)
     return [
         replace(one, display=one.display._replace(headline=tuple(shown)))
         for one in benchmarks
