@@ -300,7 +300,7 @@ def test_a_variant_may_be_compared_with_a_reference_of_its_own(
     server.says = lambda prompt: "Verdict: A"
     prompts = tmp_path / "asked.json"
     prompts.write_text(json.dumps([{"instruction": "Say one.", "dataset": "own"}]))
-    answers = [
+    answers: list[dict[str, Any]] = [
         {"item_id": "alpaca-eval-000", "prompt": [{"role": "user", "content": "Say one."}],
          "response": word, "finish_reason": "stop", "key": word, "model": word, "template": "",
          "sampling": {}}
