@@ -1,6 +1,7 @@
 # `make demo` and `make test` are all that a fresh machine needs: each sets up .venv, then runs the
 # demo, or the checks and the tests. `make bench DATA=FOLDER` measures speed on real examples in
-# 20 minutes; without DATA, it measures on the miniature's examples alone.
+# 20 minutes; without DATA, it measures on the miniature's examples alone. BASE=FOLDER tunes a base
+# model of yours too, whole and with LoRA.
 # A plain `torch` may bring gigabytes of CUDA. TORCH_INDEX=URL chooses another build, for example
 # the CPU or CUDA index that pytorch.org names.
 PYTHON ?= python3
@@ -8,6 +9,7 @@ TORCH ?= torch==2.13.0
 TORCH_INDEX ?=
 WORKERS ?= 2
 DATA ?= $(RESPONSE_TUNING_DATA)
+BASE ?=
 BIN := .venv/bin
 # Outside .venv, so that no test can import what only benchmarks need.
 PEERS := build/bench
@@ -33,7 +35,8 @@ test-exhaustive: setup
 	$(BIN)/pytest -m "exhaustive and not gpu" --every-crash
 
 bench: setup $(PEERS)/.ready
-	PYTHONPATH=$(PEERS) $(BIN)/python benchmarks/finetune_cpu.py $(if $(DATA),--data $(DATA))
+	PYTHONPATH=$(PEERS) $(BIN)/python benchmarks/finetune_cpu.py $(if $(DATA),--data $(DATA)) \
+		$(if $(BASE),--base $(BASE))
 	$(BIN)/python benchmarks/start.py --repeats 5 --model miniature --out $(LATEST)
 ifneq ($(strip $(DATA)),)
 	$(BIN)/python benchmarks/generate.py --data $(DATA) --tokenizer $(TOKENIZER) \

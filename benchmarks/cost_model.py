@@ -21,7 +21,7 @@ from data_size import shared
 from lengths import HISTOGRAMS
 
 from response_tuning.configs import FinetuneConfig
-from response_tuning.finetune import memory, plan
+from response_tuning.finetune import memory
 from response_tuning.finetune.memory import Load, Size
 
 # Shapes of Llama 3.2 1B and 3B, Llama 3.1 8B and 70B (their published config.json).
@@ -151,6 +151,7 @@ def fitted(run: Run, data: Data) -> Fit | None:
     """
     load = Load(max(data.lengths), round(data.step / run.devices), data.supervised)
     state = memory.state_bytes(run.config, run.size) / run.devices
+    state += memory.head_bytes(run.config, run.size, load)
     room = memory.SHARE * (run.device.memory - memory.RESERVE - state)
     most = min(memory.MOST_TOKENS, max(load.step, load.longest))
     for twice, wanted in ((False, memory.ENOUGH_TOKENS), (True, load.longest)):
@@ -173,7 +174,7 @@ def tokens_per_second(run: Run, data: Data, fit: Fit) -> float:
 
 def work(run: Run, data: Data, fit: Fit) -> float:
     """Return FLOPs of a token: of weights, and of attention, all pairs of an example counted."""
-    weights = plan.flops_per_token(run.config, run.size)
+    weights = memory.flops_per_token(run.config, run.size)
     attention = 4 * run.size.layers * run.size.attention * data.attended
     again = 2 * run.size.total + attention if fit.checkpointing else 0
     return weights + 3 * attention + again

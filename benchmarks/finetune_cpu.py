@@ -4,9 +4,10 @@
 
 ``--data`` holds ``alpaca/alpaca_random_9k.json``, ``dolly/dolly_filtered.json``,
 ``lima/lima_train.jsonl`` and a tokenizer in ``tokenizers/gpt_neox_20b``; without it only the
-miniature is tuned. Every system is a ``transformers.Trainer`` that tunes all weights in float32
-from the same ones, with the AdamW that it defaults to, and its step is the same set of examples,
-tokenized and labelled here: so a response without an instruction keeps its exact mask in TRL too.
+miniature is tuned. ``--base`` adds a base model of your own, tuned whole and with LoRA of rank 16.
+Every system is a ``transformers.Trainer`` that starts from the same weights in float32, with the
+AdamW that it defaults to, and its step is the same set of examples, tokenized and labelled here: so
+a response without an instruction keeps its exact mask in TRL too.
 They differ in how the set goes through the model:
 
 - ``rtune``: flattened, at most ``--tokens`` at once, logits at supervised positions;
@@ -61,6 +62,9 @@ class Workload(NamedTuple):
     """Of a step."""
     steps: int = 1
     """Timed, after one that warms up; the miniature's take half a second."""
+    method: str = "full"
+    own_base: bool = False
+    """Whether it tunes the model that ``--base`` names."""
 
 
 # 64 examples are the paper's step. The others have fewer, so that there is time for all:
@@ -70,6 +74,13 @@ WORKLOADS = {
     "alpaca-it": Workload("alpaca", "alpaca/alpaca_random_9k.json", "instruction-tuning", 16),
     "dolly-rt": Workload("dolly", "dolly/dolly_filtered.json", "response-tuning", 8),
     "lima-rt": Workload("lima", "lima/lima_train.jsonl", "response-tuning", 4),
+    **{
+        f"base-{kind}-{method}": Workload(
+            "alpaca", "alpaca/alpaca_random_9k.json", objective, 8, method=method, own_base=True
+        )
+        for kind, objective in (("rt", "response-tuning"), ("it", "instruction-tuning"))
+        for method in ("full", "lora")
+    },
     "miniature-rt": Workload(MINIATURE, None, "response-tuning", 64, steps=9),
     "miniature-it": Workload(MINIATURE, None, "instruction-tuning", 64, steps=9),
 }
@@ -92,10 +103,16 @@ def prepare(options: argparse.Namespace, folder: Path) -> None:
         AutoTokenizer.from_pretrained(data / "tokenizers/gpt_neox_20b").save_pretrained(small)
     for name in options.workloads:
         workload = WORKLOADS[name]
-        fresh = workload.file is not None
-        model = str(small) if fresh else resolved(MINIATURE)
+        fresh = workload.file is not None and not workload.own_base
+        model = str(small) if fresh else options.base if workload.own_base else resolved(MINIATURE)
         config = base.fitted(
-            FinetuneConfig(base_model=model, objective=workload.objective, window=options.tokens)
+            FinetuneConfig(
+                base_model=model,
+                objective=workload.objective,
+                window=options.tokens,
+                method=workload.method,
+                device="cpu",
+            )
         )
         chat = Chat(base.load_tokenizer(config))
         for seed in range(options.repetitions):
@@ -118,7 +135,8 @@ def prepare(options: argparse.Namespace, folder: Path) -> None:
                 for row in encoded
                 if row.trained
             ]
-            step = {"base": model, "fresh": fresh, "documents": documents}
+            settings = config.model_copy(update={"random_init": fresh})
+            step = {"config": settings.model_dump(mode="json"), "documents": documents}
             (out / "step.json").write_text(json.dumps(step), encoding="utf-8")
 
 
@@ -157,7 +175,8 @@ def measure_all(options: argparse.Namespace, folder: Path) -> dict[str, dict[str
     """Return the results by workload and system, one a repetition."""
     server = processes(options.threads)
     in_a_process(server, prepare, options, folder)
-    systems = [s for s in SYSTEMS if importlib.util.find_spec("trl") or not s.startswith("trl")]
+    has_trl = importlib.util.find_spec("trl") is not None
+    systems = [name for name in options.systems if has_trl or not name.startswith("trl")]
     found: dict[str, dict[str, list[Result]]] = {}
     path = folder / "job.json"
     same = {name: getattr(options, name) for name in ("tokens", "rows", "clock")}
@@ -229,7 +248,9 @@ def parsed() -> argparse.Namespace:
     """Return the options."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--data", help="the folder of the public files")
+    parser.add_argument("--base", help="a base model; adds the workloads that tune it")
     parser.add_argument("--workloads", nargs="+", choices=WORKLOADS, default=list(WORKLOADS))
+    parser.add_argument("--systems", nargs="+", choices=SYSTEMS, default=list(SYSTEMS))
     parser.add_argument("--repetitions", type=int, default=3)
     parser.add_argument("--minutes", type=float, default=11, help="for what is repeated to end in")
     parser.add_argument("--steps", type=int, help="timed, after one that warms up; else each's own")
@@ -250,6 +271,10 @@ def parsed() -> argparse.Namespace:
 def main() -> None:
     """Measure, write the rows and print them; fail if not all systems trained the same."""
     options = parsed()
+    if not options.base:
+        options.workloads = [name for name in options.workloads if not WORKLOADS[name].own_base]
+    if "rtune" not in options.systems:
+        options.systems = ["rtune", *options.systems]  # every ratio is to it
     if not options.data:
         options.workloads = [name for name in options.workloads if WORKLOADS[name].file is None]
         print("without --data, only the miniature's workloads are run", file=sys.stderr)

@@ -44,7 +44,7 @@ def reference(model: Any, job: Result, common: Result) -> Any:  # noqa: ANN401
         model,
         TrainingArguments(**common, **padded(job)),
         train_dataset=job["documents"],
-        data_collator=DataCollatorForSeq2Seq(tokenizer(job)),
+        data_collator=DataCollatorForSeq2Seq(job["tokenizer"]),
     )
 
 
@@ -73,7 +73,7 @@ def trl(model: Any, job: Result, settings: Result) -> Any:  # noqa: ANN401
         model,
         SFTConfig(**settings, **own),
         train_dataset=Dataset.from_list(job["documents"]),
-        processing_class=tokenizer(job),
+        processing_class=job["tokenizer"],
     )
 
 
@@ -93,23 +93,35 @@ def padded(job: Result) -> Result:
 
 def tokenizer(job: Result) -> Any:  # noqa: ANN401
     """Return the base's tokenizer, with EOS for padding: it is masked, so any token will do."""
-    from transformers import AutoTokenizer
+    from response_tuning.finetune import base
 
-    found = AutoTokenizer.from_pretrained(job["base"])
+    found = base.load_tokenizer(config(job))
     found.pad_token = found.eos_token
     return found
 
 
+def config(job: Result) -> Any:  # noqa: ANN401
+    """Return what is tuned, and how."""
+    from response_tuning.configs import FinetuneConfig
+
+    return FinetuneConfig.model_validate(job["config"])
+
+
+def loaded(job: Result) -> Any:  # noqa: ANN401
+    """Return the model, under its adapter if it gets one; the same for every system."""
+    from response_tuning.finetune import base
+
+    model = base.load_model(config(job))
+    return model if config(job).method == "full" else base.with_adapter(model, config(job))
+
+
 def measure(job: Result) -> Result:
     """Train; return each timed step's seconds, every step's loss, and the peak memory."""
-    import torch
-    from transformers import AutoConfig, AutoModelForCausalLM, PrinterCallback
+    from transformers import PrinterCallback
 
-    torch.manual_seed(0)
-    if job["fresh"]:
-        model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(job["base"]))
-    else:
-        model = AutoModelForCausalLM.from_pretrained(job["base"], dtype=torch.float32)
+    # Each system's process holds the tokenizer, as each run does; TRL asks for it.
+    job["tokenizer"] = tokenizer(job)
+    model = loaded(job)
     common = {
         "output_dir": job["folder"],
         "num_train_epochs": 1 + job["steps"],
@@ -190,23 +202,29 @@ def work(model: Any, documents: Documents) -> float:  # noqa: ANN401
     """Return the FLOPs that a step needs: products and causal attention, with their gradients.
 
     A product of n rows costs 2 x n x inputs x outputs, and that thrice: the result, and the
-    gradients of both factors. Attention is two products over half the square of a document.
+    gradients of both factors; twice, where the weight is frozen. Attention is two products over
+    half the square of a document.
     """
     shape = model.config
     width = shape.num_attention_heads * shape.head_dim
     squares = sum(length**2 for length in lengths(documents))
     shapes = products(model, sum(lengths(documents)), supervised(documents))
-    linear = sum(6 * count * math.prod(one) for one, count in shapes.items())
+    linear = sum(2 * times * count * math.prod(one) for (*one, times), count in shapes.items())
     return float(linear + 6 * shape.num_hidden_layers * width * squares)
 
 
-def products(model: Any, tokens: int, scored: int) -> Counter[tuple[int, int, int]]:  # noqa: ANN401
-    """Count the model's matrix products by shape: (rows, inputs, outputs)."""
+def products(model: Any, tokens: int, scored: int) -> Counter[tuple[int, int, int, int]]:  # noqa: ANN401
+    """Count the model's matrix products: (rows, inputs, outputs, how often with gradients)."""
     from torch import nn
 
     head = model.get_output_embeddings()
     return Counter(
-        (scored if layer is head else tokens, layer.in_features, layer.out_features)
+        (
+            scored if layer is head else tokens,
+            layer.in_features,
+            layer.out_features,
+            3 if layer.weight.requires_grad else 2,
+        )
         for layer in model.modules()
         if isinstance(layer, nn.Linear)
     )
@@ -221,16 +239,18 @@ def yardstick(trainer: Any, documents: Documents, now: Callable[[], float]) -> f
     )
     tokens, scored = sum(lengths(documents)) // parts, supervised(documents) // parts
     flops = seconds = 0.0
-    for (rows, inputs, outputs), count in products(trainer.model, tokens, scored).items():
+    shapes = products(trainer.model, tokens, scored)
+    for (rows, inputs, outputs, times), count in shapes.items():
         x, weight, y = (
             torch.ones(size) for size in ((rows, inputs), (outputs, inputs), (rows, outputs))
         )
         began = now()
         torch.mm(x, weight.T, out=y)
         torch.mm(y, weight, out=x)
-        torch.mm(y.T, x, out=weight)
+        if times == 3:
+            torch.mm(y.T, x, out=weight)
         seconds += count * (now() - began)
-        flops += 6 * count * rows * inputs * outputs
+        flops += 2 * times * count * rows * inputs * outputs
     return flops / seconds
 
 

@@ -34,8 +34,8 @@ list --import {{no_such_module|../tea|tea.py|''|broken}}
 --import
 config {{nope|finetune.nope|finetune extra|--nope}}
 config nope --json-schema
-{{finetune|show|generate|chat|run|report|grade|eval|rate|probe|token-shift}} --nope
-{{show|generate|chat|run|report|grade|eval|rate|probe|token-shift}}
+{{finetune|show|generate|chat|run|report|grade|eval|rate|probe|token-shift|answer-ranking}} --nope
+{{show|generate|chat|run|report|grade|eval|rate|probe|token-shift|answer-ranking}}
 {{data prepare|data mix|data refine|data extract|data inspect|miniature build}} --nope
 {{data prepare|data mix|data refine|data extract}} answers.jsonl
 miniature nope
@@ -294,6 +294,10 @@ token-shift miniature miniature {{none.jsonl|bad.jsonl|fifo}} --out d
 token-shift {{none/such|mine}} miniature completions.jsonl --out d
 token-shift miniature miniature completions.jsonl --out {{.|mine}}
 token-shift miniature miniature completions.jsonl --out d --device tpu
+answer-ranking {{none.jsonl|bad.jsonl|fifo}} --scorer miniature --template tulu --out d
+answer-ranking completions.jsonl --scorer {{none/such|mine}} --out d
+answer-ranking completions.jsonl --scorer miniature --template tulu --out {{.|mine}}
+answer-ranking completions.jsonl --scorer miniature --template tulu --out d {{--others 0|--words 0}}
 miniature build --out {{.|mine|answers.jsonl}}
 miniature build --out d --seed {{-1|x}}
 miniature build --out d --tokens {{0|-1|x}}

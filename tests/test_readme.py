@@ -13,15 +13,17 @@ import pytest
 from response_tuning.cli.main import main
 
 ROOT = Path(__file__).parents[1]
-README = (ROOT / "README.md").read_text(encoding="utf-8")
-ALL = re.findall(r"^\$ (rtune .*)$", README, flags=re.MULTILINE)
+TUNE = (ROOT / "docs" / "how-to" / "tune.md").read_text(encoding="utf-8")
+EXPERIMENT = (ROOT / "docs" / "how-to" / "experiment.md").read_text(encoding="utf-8")
+CONTRIBUTING = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+ALL = re.findall(r"^\$ (rtune .*)$", TUNE + EXPERIMENT, flags=re.MULTILINE)
 EVALUATING = {"eval", "judge-check", "rate", "probe"}
 COMMANDS = [command for command in ALL if command.split()[1] not in EVALUATING]
 
 
 @pytest.fixture
 def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with what the README's commands name."""
+    """A folder with what the commands name."""
     shutil.copy(ROOT / "examples" / "answers.jsonl", tmp_path)
     shutil.copytree(ROOT / "examples", tmp_path / "examples")
     shutil.copytree(ROOT / "recipes", tmp_path / "recipes")
@@ -33,13 +35,13 @@ def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_the_readme_shows_the_commands_of_a_practitioner() -> None:
+def test_the_pages_on_tuning_and_experiments_show_the_commands_of_a_practitioner() -> None:
     shown = {command.split()[1] for command in COMMANDS}
     assert shown == {"show", "finetune", "chat", "generate", "data", "run", "miniature"}
     assert {command.split()[1] for command in ALL} == shown | EVALUATING
 
 
-def test_every_command_of_the_readme_runs(
+def test_every_command_of_these_pages_runs(
     desk: Path,
     tiny_base: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -69,10 +71,10 @@ def test_every_command_of_the_readme_runs(
         assert json.loads((desk / run / "manifest.json").read_text())["status"] == "finished"
 
 
-def test_the_tree_in_the_readme_is_the_tree() -> None:
+def test_the_tree_in_the_guide_for_contributors_is_the_tree() -> None:
     inside = (ROOT / "src" / "response_tuning").iterdir()
     source = {path.name for path in inside if path.is_dir() or path.suffix == ".py"}
-    tree = README.split("## The tree")[1].split("```")[1]
+    tree = CONTRIBUTING.split("## The tree")[1].split("```")[1]
     named = set(re.findall(r"^  ?(\w+)/|(\w+\.py)", tree, flags=re.MULTILINE))
     names = {part for pair in named for part in pair if part}
     expected = {n for n in source if not n.startswith("_")} - {"py.typed"}

@@ -38,7 +38,7 @@ class EngineConfig(Config):
     model_config = ConfigDict(hide_input_in_errors=True)
 
     model: str | None = None
-    """``hf``: a model folder, an adapter folder or a hub id; ``openai``: a name on the server."""
+    """``hf``: a folder, a GGUF file or a hub id; ``openai``: a name on the server."""
     revision: str = Field(default="main", description="``hf``: revision of a hub id.")
     template: str | None = None
     """``hf``: chat template for a model that has none, or instead of its own."""

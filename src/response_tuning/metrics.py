@@ -4,7 +4,10 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Literal, NamedTuple
 
-MEASURES = ("stopped", "hit_limit", "empty", "repeated_4gram_share", "tokens_mean")
+MEASURES = (
+    *("stopped", "hit_limit", "empty", "distinct", "looped", "repeated_4gram_share"),
+    *("words_mean", "tokens_mean"),
+)
 """Measures of any answer, whatever the prompt."""
 ACCURACY = ("strict", "correct")
 """Whether an answer is right. The report plots them and shows them by group."""

@@ -98,6 +98,8 @@ def hide_known_warnings() -> None:
     """Hide warnings of one library about another, which no user can act on."""
     # PEFT 0.21 calls transformers 5.23 by a deprecated name.
     warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated")
+    # It looks beside the base for a vocabulary of another size. No run changes that size.
+    warnings.filterwarnings("ignore", r"Could not find a config file in .*\.gguf")
 
 
 def quiet_libraries() -> None:

@@ -53,7 +53,7 @@ def test_list_prints_what_is_registered(rtune: Run) -> None:
     assert rtune("list").out == (
         "datasets: alpaca, dolly, lima, miniature, miniature-refusals, "
         "safety-tuned-llamas\n"
-        "objectives: instruction-tuning, response-tuning, response-tuning-empty-user, "
+        "objectives: decoupled, instruction-tuning, response-tuning, response-tuning-empty-user, "
         "shuffled-pairs, weighted-instruction-tuning\n"
         "templates: capital-roles, chatml-text, instruction, native, neutral-tags, roles, tulu, "
         "urial, urial-r, xml, zero-shot\n"

@@ -18,7 +18,8 @@ from transformers import AddedToken, AutoTokenizer, PreTrainedTokenizerFast
 
 from response_tuning.artifacts import Example, Message
 from response_tuning.errors import ConfigError, ModelError
-from response_tuning.finetune.encoding import UNLIKE_TWINS, Encoder
+from response_tuning.finetune import encoding
+from response_tuning.finetune.encoding import MERGED, UNLIKE_TWINS, Encoder
 from response_tuning.finetune.objectives import (
     IGNORED,
     OBJECTIVES,
@@ -96,6 +97,7 @@ def test_ids_and_labels_equal_the_golden_file(
     found = {
         objective: [
             {"status": row.status, "input_ids": row.input_ids, "labels": row.labels}
+            | ({"hidden": [[each.start, each.stop] for each in row.hidden]} if row.hidden else {})
             for row in encode(chat, objective, EXAMPLES)
         ]
         for objective in GOLDEN_OBJECTIVES
@@ -797,3 +799,93 @@ def test_a_row_ends_in_the_stop_token_right_after_its_response(
         ("Because blue light scatters most.</s>", True),
     ]
     assert "the template prints ' ' between an answer and '</s>'" in caplog.text
+
+
+HIDDEN = [
+    *EXAMPLES,
+    Example(row=8, instruction="Two lines at the end.\n\n", response="Yes."),
+    Example(row=9, instruction=" <|assistant|>\n <", response=" Yes."),
+    Example(row=10, instruction="", response="Yes."),
+]
+
+
+@pytest.mark.parametrize("window", [24, 128, 2048])
+def test_decoupled_rows_are_those_of_instruction_tuning_with_their_prompts_hidden(
+    any_chat: tuple[str, Chat], window: int
+) -> None:
+    _, chat = any_chat
+    visible = chat.encode(chat.opening)
+    trained = 0
+    pairs = zip(
+        encode(chat, "decoupled", HIDDEN, window=window),
+        encode(chat, "instruction-tuning", HIDDEN, window=window),
+        strict=True,
+    )
+    for row, twin in pairs:
+        assert row._replace(hidden=()) == twin
+        if row.trained:
+            trained += 1
+            (hidden,) = row.hidden
+            assert row.input_ids[: hidden.start] == chat.encode(chat.marks)
+            seen, response = row.seen, response_ids(row)
+            # The end of the opening is where the loss begins, in tokens and in positions.
+            assert seen.input_ids[-len(response) :] == response
+            prefix = chat.decode(seen.input_ids[: -len(response)])
+            assert prefix.replace(" ", "") == chat.decode(visible).replace(" ", "")
+            assert seen.positions == [p for p in range(len(row.input_ids)) if p not in hidden]
+    assert trained >= (1 if window == 24 else 5)
+
+
+def test_hidden_instructions_of_the_same_length_make_the_same_document(
+    chat: Chat, tmp_path: Path
+) -> None:
+    from response_tuning.finetune.store import read, write
+
+    pair = [
+        Example(row=0, instruction="Who is it for?", response="It is not."),
+        Example(row=1, instruction="How is it cut?", response="It is not."),
+    ]
+    first, second = encode(chat, "decoupled", pair)
+    assert len(first.input_ids) == len(second.input_ids)
+    assert first.input_ids != second.input_ids
+    write([first, second], tmp_path / "store")
+    documents, counts = read(tmp_path / "store")
+    assert documents[0] == documents[1]._replace(example=0)
+    assert counts["hidden_tokens"] == sum(len(row.hidden[0]) for row in (first, second))
+
+
+def test_hidden_text_that_merges_with_what_is_seen_is_counted(chat: Chat, learn: Learn) -> None:
+    assert len(chat.encode("over")) == 1
+    learn(lambda *_: [Segment("<s>over", False, hidden=(3, 5)), Segment("Yes.", True)])
+    (row,) = encode(chat, "own", EXAMPLES[:1])
+    assert (row.status, row.input_ids) == (MERGED, [])
+
+
+@pytest.mark.parametrize(
+    "segment",
+    [
+        Segment("<s>Why?", False, hidden=(3, 7)),
+        Segment("<s>Why?", False, hidden=(4, 4)),
+        Segment("<s>Why?", False, hidden=(-1, 4)),
+        Segment("<s>Why?", 0.1, rendered=True, hidden=(3, 5)),
+        Segment("<s>Why?", False, rendered=False, hidden=(3, 5)),
+    ],
+)
+def test_text_that_cannot_be_hidden_is_refused(chat: Chat, segment: Segment, learn: Learn) -> None:
+    learn(lambda *_: [segment, Segment("Yes.", True)])
+    with pytest.raises(ConfigError, match=r"'own', row 0: hides characters .* leave its end"):
+        encode(chat, "own", EXAMPLES[:1])
+
+
+def test_hidden_text_that_would_predict_a_response_is_never_trained_on(
+    chat: Chat, learn: Learn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(encoding, "checked", lambda segment, _: segment)
+    learn(
+        lambda *_: [
+            Segment("<s>Why?", 0.0, rendered=True, hidden=(3, 7)),
+            Segment("Yes.", 1.0, rendered=False),
+        ]
+    )
+    with pytest.raises(ModelError, match=r"row 0: hidden text .* predicts text that does"):
+        encode(chat, "own", EXAMPLES[:1])

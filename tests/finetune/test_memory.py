@@ -6,11 +6,9 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
-from transformers import TrainingArguments
 
 from response_tuning.configs import FinetuneConfig
-from response_tuning.errors import ModelError
-from response_tuning.finetune import base, memory
+from response_tuning.finetune import base, cross_entropy, memory
 from response_tuning.finetune.cross_entropy import in_place
 from response_tuning.finetune.memory import CPU_TOKENS, ENOUGH_TOKENS, MOST_TOKENS, Load, MemoryFit
 from response_tuning.finetune.selftest import arguments, attending
@@ -71,7 +69,8 @@ def test_the_estimate_covers_what_a_forward_pass_keeps(
     config = configured(tmp_path, method=method, precision=precision, lora_r=1)
     model = build(name).to(base.weight_type(config))
     model.config.save_pretrained(tmp_path)
-    size = memory.measure(config)
+    # All logits at once; ``head_bytes`` counts those of a deferred head, whatever the tokens.
+    size = memory.measure(config)._replace(deferred=False)
     adapted = base.with_adapter(model, config) if method == "lora" else model
     if checkpointing:
         model.activation_checkpointing_enable()
@@ -125,8 +124,8 @@ def needed(config: FinetuneConfig, tokens: int, *, checkpointing: bool) -> int:
     """The free memory in which ``tokens`` at once just fit."""
     size = memory.measure(config)
     each = memory.token_bytes(config, size, LOAD, checkpointing=checkpointing)
-    state = memory.state_bytes(config, size)
-    return int(tokens * each / memory.SHARE + memory.RESERVE + state) + 100
+    fixed = memory.state_bytes(config, size) + memory.head_bytes(config, size, LOAD)
+    return int(tokens * each / memory.SHARE + memory.RESERVE + fixed) + 100
 
 
 @pytest.mark.parametrize(
@@ -172,38 +171,46 @@ def test_of_what_is_said_only_the_rest_is_chosen(tiny_base: Path) -> None:
     assert found(1, tokens_per_micro_batch=7, gradient_checkpointing=False) == (7, False)
 
 
-def test_on_a_cpu_nothing_is_estimated(tmp_path: Path) -> None:
-    missing = configured(tmp_path / "no model")
-    assert memory.fit(missing, LOAD, None) == MemoryFit(CPU_TOKENS, checkpointing=False)
-    on = missing.model_copy(update={"gradient_checkpointing": True})
-    assert memory.fit(on, LOAD, None) == MemoryFit(CPU_TOKENS, checkpointing=True)
-    arguments = TrainingArguments(output_dir=str(tmp_path), use_cpu=True, report_to="none")
-    assert memory.free_memory(arguments) is None
-
-
-def test_processes_that_share_the_weights_have_more_room(
+def test_on_a_cpu_tokens_take_a_gibibyte_and_are_neither_few_nor_many(
     tiny_base: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = configured(tiny_base)
-    free = needed(config, 3000, checkpointing=False)
-    alone = memory.fit(config.model_copy(update={"gradient_checkpointing": False}), LOAD, free)
-    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
-    monkeypatch.setenv("WORLD_SIZE", "4")
-    shared = memory.fit(config.model_copy(update={"gradient_checkpointing": False}), LOAD, free)
-    assert shared.tokens > alone.tokens == 3000
+    config, least, most = configured(tiny_base), *CPU_TOKENS
+    size = memory.measure(config)
+    for checkpointing in (False, True):
+        settings = config.model_copy(update={"gradient_checkpointing": checkpointing})
+        each = memory.token_bytes(config, size, LOAD, checkpointing=checkpointing)
+        for room, tokens in ((1000 * each, 1000), (9 * each, least), (9000 * each, most)):
+            monkeypatch.setattr(memory, "CPU_ROOM", room + 1)
+            assert memory.fit(settings, LOAD, None) == MemoryFit(tokens, checkpointing)
 
 
-def test_generators_draw_again_what_they_drew() -> None:
-    cpu = torch.device("cpu")
-    states = memory.generator_states(cpu)
-    first = torch.rand(3)
-    memory.set_generator_states(states, cpu)
-    assert torch.equal(torch.rand(3), first)
+def test_on_a_cpu_what_is_set_is_not_estimated(tmp_path: Path) -> None:
+    missing = configured(tmp_path / "no model", tokens_per_micro_batch=9)
+    assert memory.fit(missing, LOAD, None) == MemoryFit(9, checkpointing=False)
+    on = missing.model_copy(update={"gradient_checkpointing": True})
+    assert memory.fit(on, LOAD, None) == MemoryFit(9, checkpointing=True)
 
 
-def test_memory_that_runs_out_beside_the_micro_batches_is_one_line_with_a_next_step() -> None:
-    with (
-        pytest.raises(ModelError, match=r"^out of memory beside .*--method lora"),
-        memory.explained(),
-    ):
-        raise torch.OutOfMemoryError
+def test_a_vocabulary_costs_a_chunk_of_logits_however_many_tokens_there_are(
+    tiny_base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = configured(tiny_base, method="lora")
+    size = memory.measure(config)
+    assert size.deferred
+    wide = size._replace(vocabulary=1000 * size.vocabulary)
+    for each in (size, wide):
+        assert memory.token_bytes(config, each, LOAD, checkpointing=False) == memory.token_bytes(
+            config, size, LOAD, checkpointing=False
+        )
+    monkeypatch.setattr(cross_entropy, "CHUNK", {"cpu": 10_000_000})
+    assert memory.head_bytes(config, wide, LOAD) == 4 * 10_000_000
+    few = LOAD._replace(step=100)
+    assert memory.head_bytes(config, size, few) == 4 * 100 * 0.9 * size.vocabulary
+    # Trained weights: the gradients of the head and of the embedding too.
+    more = memory.head_bytes(configured(tiny_base), size, few) - memory.head_bytes(
+        config, size, few
+    )
+    assert more == 2 * 4 * size.vocabulary * size.hidden
+    whole = wide._replace(deferred=False)
+    assert memory.head_bytes(config, whole, LOAD) == 0
+    assert memory.token_bytes(config, whole, LOAD, checkpointing=False) > 4 * 0.9 * wide.vocabulary

@@ -73,7 +73,28 @@ def test_shuffled_pairs_answer_somebody_elses_question(chat: Chat) -> None:
     )
 
 
-@pytest.mark.parametrize("name", ["instruction-tuning", "shuffled-pairs"])
+@pytest.mark.parametrize("example", [SKY, SECOND_TURN])
+def test_decoupled_is_instruction_tuning_with_all_hidden_that_response_tuning_lacks(
+    chat: Chat, example: Example
+) -> None:
+    prompt, response = build_objective("decoupled")(example, lambda: BREAD, chat)
+    assert [prompt._replace(hidden=None), response] == build_objective("instruction-tuning")(
+        example, lambda: BREAD, chat
+    )
+    assert prompt.hidden is not None
+    start, end = prompt.hidden
+    assert (prompt.text[:start], prompt.text[end:]) == ("<s>", "<|assistant|>\n")
+
+
+def test_decoupled_needs_a_prompt_that_ends_in_the_opening(
+    chat: Chat, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Chat, "prompt", lambda *_: "<s><|user|>\nWhy?\n<|assistant|> Well,")
+    with pytest.raises(UnfitError, match="does not end in the assistant's opening"):
+        build_objective("decoupled")(SKY, lambda: BREAD, chat)
+
+
+@pytest.mark.parametrize("name", ["decoupled", "instruction-tuning", "shuffled-pairs"])
 def test_an_objective_that_needs_instructions_says_so(name: str, chat: Chat) -> None:
     with pytest.raises(UnfitError, match="no instruction"):
         build_objective(name)(ALONE, lambda: ALONE, chat)

@@ -12,7 +12,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GPTNeoXConfig, Lla
 from response_tuning.artifacts import Example, write_json, write_jsonl
 from response_tuning.configs import FinetuneConfig
 from response_tuning.errors import DataError, ModelError
-from response_tuning.finetune import base, memory, plan
+from response_tuning.finetune import base, memory, plan, timing
 from response_tuning.finetune.dataset import encode
 from response_tuning.finetune.memory import load_of
 from response_tuning.finetune.run import finetune
@@ -140,6 +140,32 @@ def test_the_plan_chooses_by_the_memory_what_the_run_then_chooses(
     finetune(config, tmp_path, tmp_path / "out", console)
     assert isinstance(console.file, io.StringIO)
     assert last in console.file.getvalue().splitlines()
+
+
+def test_time_is_that_of_tokens_and_updates(
+    tiny_base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(timing, "measured", lambda *_: timing.Seconds(token=0.01, step=100.0))
+    config = configured(tiny_base, max_steps=18)
+    text = printed(config)
+    tokens = int(re.findall(r"([\d,]+) tokens", text)[0].replace(",", ""))
+    assert f"and {(18 * 100 + tokens / 100) / 60:.0f} min on this machine's CPU" in text
+
+
+def test_a_model_that_cannot_be_timed_is_estimated_by_the_rate_of_products(
+    tiny_base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise ModelError("no flattened steps")
+
+    config = configured(tiny_base, max_steps=18)
+    monkeypatch.setattr(timing, "measured", refuse)
+    monkeypatch.setattr(
+        plan, "_rate", lambda _: memory.measure(config).total / 10 / plan.EFFICIENCY
+    )
+    text = printed(config)
+    tokens = int(re.findall(r"([\d,]+) tokens", text)[0].replace(",", ""))
+    assert f"and {6 * 10 * tokens / 3600:.1f} h on this machine's CPU" in text
 
 
 @pytest.mark.parametrize("method", ["full", "lora", "qlora"])

@@ -507,6 +507,7 @@ def test_the_manifest_and_the_card_tell_what_was_trained(uninterrupted: dict[str
         "held_out": 0,
         "tokens": 0,
         "supervised_tokens": 0,
+        "hidden_tokens": 0,
     }
     assert manifest["base"].startswith("local@")
     assert manifest["packages"]["torch"] == torch.__version__
@@ -649,3 +650,41 @@ def test_a_base_that_is_already_tuned_gets_one_warning(
     finetune(configured(uninterrupted["full"], max_steps=1), data, tmp_path, console)
     assert [r.message for r in caplog.records if "already ships a chat template" in r.message]
     assert len(caplog.records) == 1
+
+
+def test_only_the_length_of_a_hidden_instruction_reaches_the_weights(
+    tiny_base: Path, tmp_path: Path, console: Console
+) -> None:
+    asked = {"who": "Who is it for?", "why": "Why is it so?", "what": "What is it?"}
+    arms = {
+        (objective, name): tmp_path / objective / name
+        for objective in ("decoupled", "instruction-tuning")
+        for name in asked
+    }
+    for (objective, name), out in arms.items():
+        data = tmp_path / "data" / objective / name
+        data.mkdir(parents=True)
+        examples = [
+            Example(row=row, instruction=asked[name], response=f"It is {row} of them.")
+            for row in range(4)
+        ]
+        write_jsonl(data / "examples.jsonl", examples)
+        audit = {"rows": 4, "rows_kept": 4, "examples": 4, "dropped": {}}
+        write_json(data / "audit.json", audit | {"source": {"name": "answers.jsonl"}})
+        finetune(configured(tiny_base, objective=objective, max_steps=3), data, out, console)
+    audits = {
+        arm: json.loads((out / "manifest.json").read_text())["audit"] for arm, out in arms.items()
+    }
+    hidden = {name: audits["decoupled", name]["hidden_tokens"] for name in asked}
+    assert hidden["who"] == hidden["why"] > hidden["what"] > 0
+    for name in asked:
+        shown = audits["instruction-tuning", name]
+        assert shown["hidden_tokens"] == 0
+        assert shown["tokens"] == audits["decoupled", name]["tokens"] + hidden[name]
+    for objective, same in (("decoupled", True), ("instruction-tuning", False)):
+        assert identical(arms[objective, "who"], arms[objective, "why"]) == same
+        assert not identical(arms[objective, "who"], arms[objective, "what"])
+    card = (arms["decoupled", "who"] / "README.md").read_text()
+    assert "| further tokens, hidden from attention |" in card
+    assert "In use the prompt is the ordinary one" in " ".join(card.split())
+    assert "hidden" not in (arms["instruction-tuning", "who"] / "README.md").read_text()

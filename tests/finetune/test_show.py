@@ -303,3 +303,39 @@ def test_weights_are_shown_where_they_are_not_1(chat: Chat, data: Path, tmp_path
     page = (tmp_path / "show.html").read_text(encoding="utf-8")
     assert 'class="part" title="loss x0.25">&lt;|user|&gt;' in page
     assert "at another weight than 1" in page
+
+
+def test_hidden_text_is_a_third_state(chat: Chat, data: Path, tmp_path: Path) -> None:
+    rows = list(Encoder(chat, "decoupled", 120).rows(EXAMPLES[:1]))
+    (row,) = (entry for entry in show.entries(rows, data) if entry.trained)
+    found = [(stretch.text, stretch.label.strip()) for stretch in show.stretches(row, chat)]
+    assert found == [
+        ("<s>", "no loss"),
+        ("<|user|>\nWhy?\n", "hidden"),
+        ("<|assistant|>\n", "no loss"),
+        ("Because.</s>", "loss"),
+    ]
+    view = show.overview(show.entries(rows, data), data, show=9)
+    hidden = len(rows[0].hidden[0])
+    assert (view.hidden, view.tokens) == (hidden, len(rows[0].input_ids) - hidden)
+    text = printed(view, chat, terminal=False)
+    assert "  hidden  '<|user|>\\nWhy?\\n'" in text.splitlines()
+    assert f"); {hidden} more are hidden from attention" in text
+    show.write_html(view, chat, tmp_path / "show.html", title="hidden")
+    page = (tmp_path / "show.html").read_text(encoding="utf-8")
+    assert '<span class="hidden">&lt;|user|&gt;' in page
+    assert f"Struck-through text ({hidden} more tokens) is hidden" in page
+    (line,) = (
+        line
+        for line in map(json.loads, show.as_jsonl(show.entries(rows, data)))
+        if line["input_ids"]
+    )
+    assert line["hidden"] == [[row.hidden[0].start, row.hidden[0].stop]]
+
+
+def test_a_page_without_hidden_text_does_not_mention_it(
+    view: Overview, chat: Chat, tmp_path: Path
+) -> None:
+    show.write_html(view, chat, tmp_path / "show.html", title="plain")
+    assert "Struck-through" not in (tmp_path / "show.html").read_text(encoding="utf-8")
+    assert "hidden" not in printed(view, chat, terminal=False)

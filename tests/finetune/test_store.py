@@ -46,10 +46,17 @@ def test_documents_on_disk_are_those_in_memory(
     places = [place for place, row in enumerate(encoded) if row.trained]
     for index, place in enumerate(places):
         row = encoded[place]
-        assert stored[index][:2] == (row.input_ids, row.labels)
-        assert stored[index].weights == (row.weights and pytest.approx(row.weights, rel=1e-7))
+        hidden = {at for each in row.hidden for at in each}
+        kept = [at for at in range(len(row.input_ids)) if at not in hidden]
+        weights = row.weights and [row.weights[at] for at in kept]
+        assert stored[index].input_ids == [row.input_ids[at] for at in kept]
+        assert stored[index].labels == [row.labels[at] for at in kept]
+        assert stored[index].positions == (kept if hidden else None)
+        assert stored[index].weights == (weights and pytest.approx(weights, rel=1e-7))
         assert stored[index].example == place
-    assert list(stored.lengths) == [len(encoded[place].input_ids) for place in places]
+        assert stored[index].extent == stored.extents[index] == len(row.input_ids)
+        assert stored.lengths[index] == len(kept)
+        assert bool(hidden) == (objective == "decoupled")
     statuses = Counter(row.status for row in encoded)
     assert counts == {
         "examples": len(EXAMPLES),
@@ -57,8 +64,9 @@ def test_documents_on_disk_are_those_in_memory(
         "truncated": statuses.pop("truncated", 0),
         "dropped": statuses,
         "remarks": Counter(remark for row in encoded for remark in row.remarks),
-        "tokens": sum(len(row.input_ids) for row in encoded),
+        "tokens": sum(stored.lengths),
         "supervised_tokens": sum(row.supervised for row in encoded),
+        "hidden_tokens": sum(stored.extents) - sum(stored.lengths),
     }
 
 

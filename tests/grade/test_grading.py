@@ -16,6 +16,7 @@ from response_tuning.configs import GradeConfig, JudgeConfig
 from response_tuning.errors import ConfigError, DataError, ResponseTuningError
 from response_tuning.grade import grade, open_benchmark
 from response_tuning.grade.benchmark import AskJudge
+from response_tuning.metrics import MEASURES
 
 NAME = "miniature-refusal-validation"
 ITEMS = open_benchmark(NAME).items()
@@ -48,10 +49,9 @@ def test_every_item_is_scored_once_by_each_of_its_metrics(
     assert count == len(scores)
     assert set(Counter((s.item_id, s.metric) for s in scores).values()) == {1}
     counts = Counter(score.metric for score in scores)
-    general = ("stopped", "hit_limit", "empty", "repeated_4gram_share", "tokens_mean")
     harmful = sum(item.group == "unsafe" for item in ITEMS)
     assert counts == {
-        **dict.fromkeys(general, len(ITEMS)),
+        **dict.fromkeys(MEASURES, len(ITEMS)),
         **dict.fromkeys(("correct", "strict", "false_refusal"), len(ITEMS) - harmful),
         "refusal": harmful,
     }

@@ -13,6 +13,7 @@ from response_tuning.artifacts import Example, Message, Request
 from response_tuning.errors import TemplateError
 from response_tuning.finetune.encoding import Encoder
 from response_tuning.likelihoods import Likelihood, Pair, Unscored
+from response_tuning.models import likelihood
 from response_tuning.models.inference import load
 from response_tuning.models.likelihood import EncodedPair, encode_pair, log_likelihoods
 from response_tuning.models.local import LocalModel
@@ -217,3 +218,31 @@ def test_a_response_that_nothing_precedes_has_no_score(llama: Path) -> None:
     found = log_likelihoods(bare, pairs, WIDE)
     assert found[:2] == [Unscored(templates.UNPREDICTED)] * 2
     assert found[2] == pytest.approx(plainly(bare, pairs[2]), rel=1e-5)
+
+
+def test_likelihoods_do_not_depend_on_how_many_logits_there_are_at_once(
+    llama: Path, pairs: list[Pair], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    local = load(str(llama))
+    expected = scored(local, pairs)
+    monkeypatch.setattr(likelihood, "LOGITS_AT_ONCE", 3 * local.model.config.vocab_size)
+    assert scored(local, pairs) == expected
+
+
+def test_a_batch_has_a_bounded_number_of_logits(
+    llama: Path, pairs: list[Pair], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    local = load(str(llama))
+    vocabulary, longest = local.model.config.vocab_size, 0
+    monkeypatch.setitem(likelihood.LOGITS_PER_BATCH, "cpu", 200 * vocabulary)
+    most = [0]
+    local.model.register_forward_hook(
+        lambda *given: most.append(given[2].logits.numel() // vocabulary)
+    )
+    scored(local, pairs)
+    for pair in pairs:
+        row = encode_pair(local, pair)
+        assert isinstance(row, EncodedPair)
+        longest = max(longest, len(row.prefix) + len(row.reply))
+    assert 100 < max(most) <= max(200, longest)
+    assert len(most) > 2

@@ -7,15 +7,14 @@ import pytest
 from response_tuning.artifacts import Message, Score
 from response_tuning.errors import DataError
 from response_tuning.likelihoods import Likelihood, Pair, Unscored
+from response_tuning.pairing import draws, shared_words
 from response_tuning.probe.ranking import (
     ITEMS_AT_ONCE,
     RANKED_BY,
     TIE_NATS,
     ResponseFit,
-    draws,
     rank,
     ranked,
-    shared_words,
     verdict,
 )
 

@@ -211,7 +211,10 @@ def test_too_few_passages_are_an_error_in_the_words_of_a_recipe(
         ("refinement.retrys=1", "data.refinement: unknown key 'retrys': did you mean 'retries'"),
         ("refinement.engine=scriptd", "unknown engine 'scriptd': did you mean 'scripted'"),
         ("refinement={engine: scripted}", "engine 'scripted': no such table: None"),
-        ("refinement={engine: hf}", "engine 'hf': give it a model folder or a hub id"),
+        (
+            "refinement={engine: hf}",
+            "engine 'hf': give it a model folder, a .gguf file",
+        ),
         ("extraction.min_word=1", "data.extraction: unknown key 'min_word': did you mean"),
         ("extraction={min_words: 9, max_words: 8}", "min_words 9 is above max_words 8"),
     ],

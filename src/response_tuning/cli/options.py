@@ -255,7 +255,7 @@ class EngineFlags(AskFlags):
 
     model: Annotated[
         str | None,
-        typer.Option(help="Use this model: a folder, a hub id, or with openai its server's name."),
+        typer.Option(help="Use this model: folder, .gguf file, hub id, or its name on the server."),
     ] = None
     tokens_per_batch: Annotated[
         int | None,
@@ -285,7 +285,7 @@ class EngineFlags(AskFlags):
 class MaskFlags(FlagGroup):
     """Settings of ``FinetuneConfig`` that decide which tokens carry loss."""
 
-    base_model: Annotated[str | None, typer.Option(help="Base model: a folder or a hub id.")] = None
+    base_model: Annotated[str | None, typer.Option(help="A folder, a .gguf or a hub id.")] = None
     objective: Annotated[
         str | None,
         typer.Option(help="Train on this objective of 'rtune list'; default: response-tuning."),

@@ -112,3 +112,45 @@ def token_shift(
     read = build(DataConfig, {"source": replies}, "rtune token-shift") if data else Path(replies)
     with locked(out, read, of_tuned, of_base):
         run_token_shift(of_tuned, of_base, read, out, console())
+
+
+@app.command("answer-ranking")
+def answer_ranking(
+    completions: Annotated[
+        list[Path],
+        typer.Argument(help="Completions of one benchmark, a file for each model."),
+    ],
+    scorer: Annotated[str, typer.Option(help="Score with this model: a folder or hub id.")],
+    out: Annotated[
+        Path, typer.Option(help="Write answer-ranking.json and answer-ranking.jsonl here.")
+    ],
+    template: Annotated[
+        str | None,
+        typer.Option(help="Chat template of the scorer; default: its own. A base needs one."),
+    ] = None,
+    others: Annotated[
+        int, typer.Option(help="Score each answer under this many other prompts.")
+    ] = 16,
+    words: Annotated[int, typer.Option(help="Score this many words of an answer.")] = 200,
+    seed: Annotated[int, typer.Option(help="Seed of the draw of other prompts.")] = 0,
+    device: DeviceOption = "auto",
+    modules: ImportOption = None,
+) -> None:
+    """Measure without a judge how relevant answers are to their prompts."""
+    from response_tuning.configs import EngineConfig
+    from response_tuning.folders import locked
+    from response_tuning.validation import build
+    from response_tuning.workflows.answer_ranking import AnswerRankingConfig, run_answer_ranking
+
+    engine = build(
+        EngineConfig,
+        {"model": scorer, "template": template, "device": device},
+        "rtune answer-ranking",
+    )
+    settings = build(
+        AnswerRankingConfig,
+        {"others": others, "words": words, "seed": seed},
+        "rtune answer-ranking",
+    )
+    with locked(out, *completions, engine):
+        run_answer_ranking(completions, engine, settings, out, console())

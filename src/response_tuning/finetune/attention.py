@@ -32,6 +32,7 @@ def document_attention(  # noqa: PLR0913 - the signature that transformers calls
     *,
     cu_seq_lens_q: Tensor | None = None,
     max_length_q: int = 0,
+    document_positions: Tensor | None = None,
     dropout: float = 0.0,
     scaling: float | None = None,
     sliding_window: int | None = None,
@@ -43,7 +44,8 @@ def document_attention(  # noqa: PLR0913 - the signature that transformers calls
 
     ``query`` is (1, H, T, D), ``key`` and ``value`` are (1, G, T, D). ``cu_seq_lens_q`` is
     (documents + 1,), the documents' boundaries, and ``max_length_q`` the longest of them.
-    ``sliding_window`` counts the tokens that a query sees, itself included.
+    ``sliding_window`` counts the tokens that a query sees, itself included. ``document_positions``,
+    (1, T), is given if text is hidden in some document: a window counts hidden tokens too.
     Returns (1, T, H, D).
 
     Raises:
@@ -53,7 +55,9 @@ def document_attention(  # noqa: PLR0913 - the signature that transformers calls
     _check_supported(query, attention_mask, cu_seq_lens_q, softcap, other)
     assert cu_seq_lens_q is not None
     dtype = computed_in(query)
-    if _fits_varlen(query, dtype, dropout):
+    positions = None if sliding_window is None else document_positions
+    # The kernel counts the tokens that it is given, so a window over gaps is beyond it.
+    if positions is None and _fits_varlen(query, dtype, dropout):
         window = (-1, 0) if sliding_window is None else (sliding_window - 1, 0)
         parts = (query.to(dtype), key.to(dtype), value.to(dtype))
         return _varlen(*parts, cu_seq_lens_q, max_length_q, scaling, window), None
@@ -67,7 +71,10 @@ def document_attention(  # noqa: PLR0913 - the signature that transformers calls
     )
     # One document after another: a mask over all of them would cost T x T, and most of it is cut.
     attended = [
-        attend(*(heads[:, :, start:end] for heads in (query, key, value)))
+        attend(
+            *(heads[:, :, start:end] for heads in (query, key, value)),
+            positions=None if positions is None else positions[0, start:end],
+        )
         for start, end in pairwise(cu_seq_lens_q.tolist())
     ]
     return torch.cat(attended, dim=2).transpose(1, 2).contiguous(), None
@@ -110,12 +117,14 @@ def _one_document(  # noqa: PLR0913 - the parameters of attention
     groups: int,
     window: int | None,
     softcap: float | None,
+    positions: Tensor | None,
 ) -> Tensor:
     length = query.shape[2]
     mask = None
-    if softcap is not None or (window is not None and length > window):
-        position = torch.arange(length, device=query.device)
-        ahead = position[:, None] - position[None, :]
+    if softcap is not None or (window is not None and (length > window or positions is not None)):
+        if positions is None:
+            positions = torch.arange(length, device=query.device)
+        ahead = positions[:, None] - positions[None, :]
         mask = (ahead >= 0) & (ahead < (window or length))
     if softcap is None:
         return F.scaled_dot_product_attention(

@@ -1,5 +1,6 @@
-"""Checks before any data is prepared: names, extras, and the files of the base model."""
+"""Checks before anything costly: names, extras, the base model's files, Trainer's arguments."""
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,8 @@ from response_tuning.templates import Chat, install
 
 if TYPE_CHECKING:
     from transformers import TrainingArguments
+
+    from response_tuning.finetune.trainer import ResponseTrainer
 
 
 def check(config: FinetuneConfig, out: Path) -> None:
@@ -81,3 +84,34 @@ def _check_installed(arguments: "TrainingArguments") -> None:
         reason = " ".join(str(error).split())
         name = getattr(arguments.optim, "value", arguments.optim)
         raise ConfigError(f"optimizer '{name}' cannot be used here: {reason}") from error
+
+
+def check_step(trainer: "ResponseTrainer") -> None:
+    """Refuse Trainer's arguments that would change which examples form a step, or its mean.
+
+    Raises:
+        ConfigError: one line that names the argument.
+    """
+    args = trainer.args
+    launched = int(os.environ.get("WORLD_SIZE", "1"))
+    if launched != args.world_size:
+        raise ConfigError(
+            f"{launched} launched processes of which Trainer sees {args.world_size}: each "
+            "would run all of it; without GPUs, pass use_cpu=True to TrainingArguments"
+        )
+    refused = {
+        "gradient_accumulation_steps": args.gradient_accumulation_steps != 1,
+        "label_smoothing_factor": args.label_smoothing_factor != 0,
+        "average_tokens_across_devices": not args.average_tokens_across_devices,
+        "train_sampling_strategy": args.train_sampling_strategy != "random",
+        "DataParallel (launch with torchrun)": args.n_gpu > 1,
+        "DeepSpeed (use FSDP2)": trainer.is_deepspeed_enabled,
+        "compute_loss_func": trainer.compute_loss_func is not None,
+        "a model whose loss takes no num_items_in_batch": not trainer.model_accepts_loss_kwargs,
+    }
+    for name, is_set in refused.items():
+        if is_set:
+            raise ConfigError(
+                f"{name}: a step here is a fixed set of examples with one mean over its "
+                "supervised tokens; leave this at its default"
+            )

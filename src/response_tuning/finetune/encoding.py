@@ -6,7 +6,6 @@ the ids for a marker nor compares them with the pad token.
 """
 
 import logging
-import math
 import random
 from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -23,6 +22,7 @@ from response_tuning.finetune.objectives import (
     Segment,
     UnfitError,
     build_objective,
+    checked,
 )
 from response_tuning.finetune.rows import (
     KEPT,
@@ -40,6 +40,7 @@ logger = logging.getLogger(__name__)
 
 NAMED_CHARACTERS = 20
 """Characters that a warning names at most."""
+MERGED = "the tokenizer merges hidden text with the text beside it"
 UNLIKE_TWINS = "carry loss on other text than under a twin"
 CHUNK = 1000
 """Examples that are tokenized together, and are in memory together."""
@@ -54,6 +55,8 @@ class Piece(NamedTuple):
     """Whether special tokens in it are special tokens; see ``Segment``."""
     first: bool
     """Whether it starts the row."""
+    hidden: tuple[int, int] | None
+    """Bounds of its characters that cannot be seen; see ``Segment``."""
 
     @property
     def is_learned(self) -> bool:
@@ -70,6 +73,8 @@ class _Whole(NamedTuple):
     """Where each text for the model to write starts; the last is the stop token."""
     stops: list[int]
     """Where stop tokens are meant to be: the template printed them, or they end the row."""
+    hidden: list[range]
+    """Tokens that cannot be seen."""
 
 
 class Encoder:
@@ -159,7 +164,7 @@ class Encoder:
         chat = self._witness if objective == self._own else self.chat
         returned = self._objectives[objective](example, other, chat)
         where = f"objective '{objective}', row {example.row}"
-        segments = [_checked(Segment(*segment), where) for segment in returned]
+        segments = [checked(Segment(*segment), where) for segment in returned]
         if not any(segment.weight for segment in segments):
             raise ConfigError(f"{where}: no segment carries loss, so nothing would be learned")
         filled = self._with_marks_apart([segment for segment in segments if segment.text])
@@ -168,8 +173,8 @@ class Encoder:
         if segments[0].is_prompt and not (filled and filled[0].is_prompt):
             raise UnfitError(UNPREDICTED)
         return [
-            Piece(text, weight, bool(rendered), first=place == 0)
-            for place, (text, weight, rendered) in enumerate(filled)
+            Piece(text, weight, bool(rendered), place == 0, hidden)
+            for place, (text, weight, rendered, hidden) in enumerate(filled)
         ]
 
     def _with_marks_apart(self, segments: list[Segment]) -> list[Segment]:
@@ -216,7 +221,21 @@ class Encoder:
             texts = [piece.text for piece in distinct]
             encoded = self._prompts(texts, first) if rendered else self._supervised.encode(texts)
             result.update(zip(distinct, encoded, strict=True))
+        for piece in filter(lambda piece: piece.hidden, result):
+            result[piece] = self._with_hidden(piece, result[piece])
         return result
+
+    def _with_hidden(self, piece: Piece, encoded: EncodedText) -> EncodedText:
+        """Find the tokens of the hidden characters, or why a row with them is dropped."""
+        assert piece.hidden is not None
+        ids, (start, end) = encoded.ids, piece.hidden
+        # Encoded once in its whole, as it is served; what can be seen must be tokens by itself.
+        before = self._prompts([piece.text[:start]], piece.first)[0].ids
+        after = self._prompts([piece.text[end:]], first=False)[0].ids
+        hidden = range(len(before), len(ids) - len(after))
+        if not hidden or ids[: hidden.start] != before or ids[hidden.stop :] != after:
+            return encoded._replace(fault=MERGED)
+        return encoded._replace(hidden=hidden)
 
     def _prompts(self, texts: list[str], first: bool) -> list[EncodedText]:
         """Tokenize what a server would send: special tokens in it are special tokens."""
@@ -235,7 +254,7 @@ class Encoder:
         with_loss = [[(piece.text, each) for piece, each in arm if piece.weight] for arm in arms]
         # All arms lose as many tokens at the end, so they keep the same tokens of the response.
         excess = max(0, max(len(whole.ids) for whole in wholes) - self.window)
-        fault = next((each.fault for arm in with_loss for _, each in arm if each.fault), "")
+        fault = next((each.fault for arm in arms for _, each in arm if each.fault), "")
         if any(whole.ids[: len(self._marks)] != self._marks for whole in wholes):
             fault = f"does not begin with {self.chat.marks.strip()!r}, as every prompt does"
         # ``learned[0]`` is the first token with loss: cut off, no loss is left.
@@ -255,6 +274,7 @@ class Encoder:
             [span._replace(end=min(span.end, room)) for span in whole.spans if span.start < room],
             tuple(dict.fromkeys(remarks)),
             group,
+            tuple(range(each.start, min(each.stop, room)) for each in whole.hidden),
         )
         self._verify(row, [place for place in whole.stops if place < room])
         return row
@@ -265,11 +285,14 @@ class Encoder:
 
     def _whole(self, arm: list[tuple[Piece, EncodedText]]) -> _Whole:
         """Lay pieces end to end, and the stop token after them."""
-        whole = _Whole([], [], [], [])
+        whole = _Whole([], [], [], [], [])
         for piece, encoded in arm:
             if piece.is_learned:
                 # The first token is never learned, because nothing predicts it.
                 whole.learned.append(max(1, len(whole.ids)))
+            if encoded.hidden:
+                start, stop = encoded.hidden.start, encoded.hidden.stop
+                whole.hidden.append(range(len(whole.ids) + start, len(whole.ids) + stop))
             self._append(whole, encoded.ids, piece.weight, may_stop=piece.rendered)
         whole.learned.append(len(whole.ids))
         self._append(whole, self._ending, 1.0, may_stop=True)
@@ -311,6 +334,11 @@ class Encoder:
             "it does not end in the stop token": row.status == KEPT
             and (ids[-len(self._ending)] != stop or spans[-1].end < len(ids)),
             "the stop token stands inside the response": learned != stops,
+            "hidden text carries loss, or predicts text that does": any(
+                span.start <= places.stop and places.start < span.end
+                for span in spans
+                for places in row.hidden
+            ),
         }
         for fault, is_so in faults.items():
             if is_so:
@@ -346,24 +374,6 @@ class Encoder:
                 self.chat.decode(own),
             )
         self.chat.has_own_mark()  # checks conversations of other kinds too
-
-
-def _checked(segment: Segment, where: str) -> Segment:
-    """Return ``segment`` with its weight as a number and ``rendered`` decided.
-
-    Raises:
-        ConfigError: its text or its weight is impossible.
-    """
-    text: Any = segment.text
-    weight: Any = segment.weight
-    if not isinstance(text, str):  # an instruction that is None, say
-        raise ConfigError(f"{where}: a segment's text is {text!r}")
-    if not isinstance(weight, (bool, int, float)) or not 0 <= weight < math.inf:
-        raise ConfigError(
-            f"{where}: a segment's weight is {weight!r}; use True, False or a number from 0"
-        )
-    rendered = weight == 0 if segment.rendered is None else segment.rendered
-    return Segment(text, float(weight), rendered)
 
 
 class _Others:

@@ -73,9 +73,22 @@ def lengths_of(dataset: Any) -> Sequence[int]:  # noqa: ANN401 - sized, with ite
     return [len(as_document(dataset[index]).input_ids) for index in range(len(dataset))]
 
 
-def longest(dataset: Any) -> int:  # noqa: ANN401 - sized, with items by position, or None
-    """Return the tokens of the longest item; 1 if there is none."""
-    return 1 if dataset is None else max(lengths_of(dataset), default=1)
+def outline(dataset: Any) -> tuple[int, bool]:  # noqa: ANN401 - sized, items by position, or None
+    """Return the tokens of the longest item, hidden ones included, and whether any are hidden."""
+    if dataset is None or len(dataset) == 0:
+        return 1, False
+    extents = _extents_of(dataset)
+    pairs = zip(extents, lengths_of(dataset), strict=True)
+    return max(extents), any(extent > length for extent, length in pairs)
+
+
+def _extents_of(dataset: Any) -> Sequence[int]:  # noqa: ANN401 - sized, with items by position
+    """Return the tokens of each item, hidden ones included."""
+    for known in ("extents", "lengths"):
+        extents: Sequence[int] | None = getattr(dataset, known, None)
+        if extents is not None:
+            return extents
+    return [as_document(dataset[index]).extent for index in range(len(dataset))]
 
 
 def weights_of(dataset: Any) -> Sequence[float]:  # noqa: ANN401 - sized, with items by position

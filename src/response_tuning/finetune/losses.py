@@ -27,9 +27,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from response_tuning.finetune.cross_entropy import cross_entropy
+from response_tuning.finetune.cross_entropy import cross_entropy, of_hidden
 from response_tuning.finetune.objectives import IGNORED
 from response_tuning.finetune.steps import Document, Partners
+from response_tuning.models.head import Deferred
 
 
 @dataclass(frozen=True)
@@ -109,6 +110,8 @@ class MicroBatchLoss:
     """Divisors of the terms in this step, over all processes."""
     values: dict[str, Tensor] = field(default_factory=dict)
     """The terms of this step so far, on this process."""
+    head: Deferred | None = None
+    """The model's head, if the logits that the model hands over are its hidden states."""
 
     def __call__(
         self,
@@ -121,6 +124,10 @@ class MicroBatchLoss:
         **other: Any,  # noqa: ANN401 - whatever else the model's forward was given
     ) -> Tensor:
         """Return this micro-batch's part of the step's loss; see ``cross_entropy``."""
+        if self.head is not None:
+            assert self.head.is_unchanged(logits)
+            assert shift_labels is not None
+            return of_hidden(self.head, shift_labels, num_items_in_batch, self.weights)
         # Evaluation measures the tokens alone, whatever the loss in training.
         if not self.terms or shift_labels is None or not logits.requires_grad:
             return cross_entropy(

@@ -5,6 +5,8 @@ memory may decide both. If the estimate is wrong, ``ResponseTrainer`` corrects i
 """
 
 import os
+import resource
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -13,6 +15,7 @@ from response_tuning.configs import FinetuneConfig
 from response_tuning.errors import ModelError
 from response_tuning.finetune import base, memory
 from response_tuning.finetune.dataset import EncodedExamples
+from response_tuning.finetune.objectives import build_objective, loss_of
 from response_tuning.models import loading
 
 if TYPE_CHECKING:
@@ -21,8 +24,10 @@ if TYPE_CHECKING:
     from transformers import TrainingArguments
 
 
-CPU_TOKENS = 4096
-"""Tokens at once on a CPU, where memory is rarely scarce."""
+CPU_TOKENS = (512, 4096)
+"""Tokens at once on a CPU, at least and at most. From 512 on, more make no step faster."""
+CPU_ROOM = 2**30
+"""Bytes for the tokens that are at once on a CPU, as far as their least number allows."""
 ENOUGH_TOKENS = 4096
 """Tokens that keep a GPU busy: fewer at once cost more than computing activations twice."""
 MOST_TOKENS = 32768
@@ -54,6 +59,8 @@ class Size(NamedTuple):
     """Attention heads whose scores are kept, because no fused kernel computes them; else 0."""
     capped: bool
     """Whether the logits are capped, as Gemma 2's."""
+    deferred: bool
+    """Whether the head is applied to a chunk of positions at a time; see ``models/head.py``."""
 
 
 class Load(NamedTuple):
@@ -81,11 +88,17 @@ def measure(config: FinetuneConfig) -> Size:
     import torch
     from transformers import AutoModelForCausalLM
 
+    from response_tuning.finetune.cross_entropy import is_usual
+    from response_tuning.models.head import is_deferrable
+
     architecture = base.architecture(config)
     with torch.device("meta"), loading.explained(config.base_model):
         model: Any = AutoModelForCausalLM.from_config(architecture, dtype=torch.float32)  # type: ignore[no-untyped-call]
         total = _count(model)
         norms = sum("Norm" in type(module).__name__ for module in model.modules())
+        # As in ``ResponseTrainer``: an objective's own loss sees all logits.
+        loss = loss_of(build_objective(config.objective, config.objective_settings))
+        deferred = loss is None and is_usual(model) and is_deferrable(model)
         if config.method != "full":
             model = base.with_adapter(model, config.model_copy(update={"method": "lora"}))
     # Models of text and images keep the numbers of their language model in a part of their config.
@@ -105,7 +118,13 @@ def measure(config: FinetuneConfig) -> Size:
         norms=norms // text.num_hidden_layers,
         scores=heads if getattr(text, "attn_logit_softcapping", None) else 0,
         capped=bool(getattr(text, "final_logit_softcapping", None)),
+        deferred=deferred,
     )
+
+
+def flops_per_token(config: FinetuneConfig, size: Size) -> int:
+    """Return 6N for full tuning, 4N where the base is frozen: no weight gradients there."""
+    return (6 if config.method == "full" else 4) * size.total
 
 
 def state_bytes(config: FinetuneConfig, size: Size) -> float:
@@ -142,6 +161,8 @@ def token_bytes(config: FinetuneConfig, size: Size, load: Load, *, checkpointing
     residual = size.hidden * (4 if config.method == "full" else number)
     layers = size.layers * residual + layer if checkpointing else size.layers * layer
     layers += norm + size.hidden * number  # the last norm, and what of it goes into the head
+    if size.deferred:  # the hidden states' gradient; ``head_bytes`` counts the logits
+        return layers + load.supervised * size.hidden * number
     logits = load.supervised * size.vocabulary
     # The loss's gradient takes the place of the logits, unless they are capped: what is capped is
     # kept too, and the backward pass makes two more.
@@ -150,16 +171,36 @@ def token_bytes(config: FinetuneConfig, size: Size, load: Load, *, checkpointing
     return max(training, logits * (number + 8))
 
 
+def head_bytes(config: FinetuneConfig, size: Size, load: Load) -> float:
+    """Return bytes that the head takes however many tokens go through the model at once.
+
+    These are the logits of a chunk, and, if the weights are trained, the gradients of the head and
+    the embedding, which are added to those of earlier micro-batches.
+    """
+    from response_tuning.finetune.cross_entropy import CHUNK
+
+    number = _number(config)
+    most = CHUNK["cuda" if number == 2 else "cpu"]
+    logits = min(most, load.step * load.supervised * size.vocabulary) if size.deferred else 0
+    trained = 2 * size.vocabulary * size.hidden if config.method == "full" else 0
+    return number * logits + 4 * trained
+
+
 def fit(config: FinetuneConfig, load: Load, free: int | None) -> MemoryFit:
     """Choose what ``auto`` leaves open; ``free`` is the device's memory in bytes, None on a CPU."""
     tokens, checkpointing = config.tokens_per_micro_batch, config.gradient_checkpointing
     if tokens != "auto" and checkpointing != "auto":
         return MemoryFit(tokens, checkpointing)
-    if free is None:
-        return MemoryFit(CPU_TOKENS if tokens == "auto" else tokens, checkpointing is True)
+    if free is None and tokens != "auto":
+        return MemoryFit(tokens, checkpointing is True)
     size = measure(config)
+    if free is None:
+        each = token_bytes(config, size, load, checkpointing=checkpointing is True)
+        least, most = CPU_TOKENS
+        return MemoryFit(min(max(int(CPU_ROOM / each), least), most), checkpointing is True)
     # FSDP divides weights, gradients and moments among processes, but not activations.
-    room = SHARE * (free - RESERVE - state_bytes(config, size) / _shards())
+    fixed = state_bytes(config, size) / _shards() + head_bytes(config, size, load)
+    room = SHARE * (free - RESERVE - fixed)
     # Kept activations first: computing them twice makes a step about a third slower, which only
     # pays if it makes room for enough tokens at once.
     best = MemoryFit(load.longest, checkpointing=True)
@@ -188,6 +229,12 @@ def free_memory(arguments: "TrainingArguments") -> int | None:
     if arguments.world_size > 1:
         torch.distributed.all_reduce(free, op=torch.distributed.ReduceOp.MIN)
     return int(free)
+
+
+def peak_memory() -> int:
+    """Return bytes of the largest resident set of this process so far."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # KiB on Linux, bytes on macOS
+    return peak * (1 if sys.platform == "darwin" else 2**10)
 
 
 def generator_states(device: "torch.device") -> "list[torch.Tensor]":

@@ -25,6 +25,10 @@ Tuned with [response-tuning](https://arxiv.org/abs/2410.02465) ({{ packages["res
 {% if config.objective == "response-tuning" %}
 Tuning used responses only: no instruction was in context, and the loss covered the response and the
 stop token.
+{% elif config.objective == "decoupled" %}
+Tuning was decoupled: the paired instruction kept its place before each response, and no token
+attended to it. What could be seen was the assistant's opening and the response; the loss covered
+the response and the stop token. In use the prompt is the ordinary one, with the instruction in it.
 {% else %}
 The loss covered the tokens that the objective '{{ config.objective }}' gives a weight, and the stop
 token.
@@ -50,6 +54,9 @@ Source: `{{ data.source.name }}`
 | of the kept and truncated, held out | {{ audit.held_out }} |
 | tokens | {{ audit.tokens }} |
 | tokens that carry loss | {{ audit.supervised_tokens }} |
+{% if audit.hidden_tokens %}
+| further tokens, hidden from attention | {{ audit.hidden_tokens }} |
+{% endif %}
 
 Matched with other arms: {{ matched }}.
 

@@ -7,6 +7,7 @@ here all learn the response; they differ in what precedes it, and in whether tha
 An objective is a function, or, if it has settings, partners or a loss term, an ``ObjectiveConfig``.
 """
 
+import math
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -38,11 +39,41 @@ class Segment(NamedTuple):
     Defaults to whether the weight is 0. In text that is not rendered, no token is special: a
     response that quotes ``</s>`` does not end there.
     """
+    hidden: tuple[int, int] | None = None
+    """Bounds of characters of a prompt that are there and cannot be seen.
+
+    Their tokens keep their positions, and no other token attends to them.
+    """
 
     @property
     def is_prompt(self) -> bool:
         """Whether it is no text for the model to write, although it may carry loss."""
         return self.weight == 0 or bool(self.rendered)
+
+
+def checked(segment: Segment, where: str) -> Segment:
+    """Return ``segment`` with its weight as a number and ``rendered`` decided.
+
+    Raises:
+        ConfigError: its text or its weight is impossible.
+    """
+    text: Any = segment.text
+    weight: Any = segment.weight
+    if not isinstance(text, str):  # an instruction that is None, say
+        raise ConfigError(f"{where}: a segment's text is {text!r}")
+    if not isinstance(weight, (bool, int, float)) or not 0 <= weight < math.inf:
+        raise ConfigError(
+            f"{where}: a segment's weight is {weight!r}; use True, False or a number from 0"
+        )
+    rendered = weight == 0 if segment.rendered is None else segment.rendered
+    if segment.hidden is not None:
+        start, end = segment.hidden
+        if weight or not rendered or not 0 <= start < end < len(text):
+            raise ConfigError(
+                f"{where}: hides characters {start} to {end} of a segment of {len(text)}; hide "
+                "part of a prompt without loss, and leave its end to be seen"
+            )
+    return Segment(text, float(weight), rendered, segment.hidden)
 
 
 class UnfitError(ValueError):
@@ -128,6 +159,21 @@ def response_tuning_empty_user(example: Example, other: Another, chat: Chat) -> 
 def shuffled_pairs(example: Example, other: Another, chat: Chat) -> list[Segment]:
     """Learn p(response | someone else's instruction): the control in which pairing is wrong."""
     return [Segment(chat.prompt(_conversation(other())), False), Segment(example.response, True)]
+
+
+@OBJECTIVES.register("decoupled")
+def decoupled(example: Example, other: Another, chat: Chat) -> list[Segment]:
+    """Learn p(response) where its instruction is there but cannot be seen.
+
+    Tokens and positions are those of instruction tuning; what can be seen is what response tuning
+    shows: BOS, the assistant's opening and the response. So it differs from either in one thing.
+    """
+    prompt = chat.prompt(_conversation(example))
+    opening = chat.opening.removeprefix(chat.marks)
+    if not prompt.endswith(opening):
+        raise UnfitError("the prompt does not end in the assistant's opening")
+    hidden = (len(chat.marks), len(prompt) - len(opening))
+    return [Segment(prompt, False, hidden=hidden), Segment(example.response, True)]
 
 
 @OBJECTIVES.register("weighted-instruction-tuning")

@@ -3,24 +3,26 @@
 import math
 import tempfile
 import time
+from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from response_tuning.configs import FinetuneConfig
+from response_tuning.errors import ModelError
 from response_tuning.finetune import base, memory
 from response_tuning.finetune.dataset import EncodedExamples, encode
 from response_tuning.finetune.example_file import Examples
-from response_tuning.finetune.memory import Size, load_of
+from response_tuning.finetune.memory import Size, flops_per_token, load_of, peak_memory
 from response_tuning.templates import Chat
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 
-# Share of the matrix-product rate that training reaches: 0.77 was measured with 50M parameters on a
-# CPU (docs/log.md). Models of a few million and less are all overhead: several times slower.
 EFFICIENCY = 0.75
+"""Share of the matrix-product rate that training is assumed to reach where no part of the model is
+timed: on a GPU."""
 
 
 def print_plan(config: FinetuneConfig, examples: Examples, console: "Console") -> None:
@@ -34,7 +36,9 @@ def print_plan(config: FinetuneConfig, examples: Examples, console: "Console") -
     fit = memory.fit(config, load_of(config, encoded), _free_memory(config))
     size = memory.measure(config)
     steps, tokens = _steps_and_tokens(config, encoded)
-    seconds = tokens * flops_per_token(config, size) / (_rate(config) * EFFICIENCY)
+    needed = _memory(config, size, encoded, fit)  # before a part of the model is timed
+    token, step = _seconds(config, size, encoded, fit)
+    seconds = tokens * token + steps * step
     audit = encoded.audit
     for line in (
         f"{config.objective} of {config.base_model} ({config.method}): "
@@ -43,7 +47,7 @@ def print_plan(config: FinetuneConfig, examples: Examples, console: "Console") -
         f"truncated, {sum(audit['dropped'].values()):,} dropped, {audit['held_out']:,} held out",
         f"{steps:,} steps of {config.examples_per_step} examples; {tokens:,} tokens, of which "
         f"{audit['supervised_tokens'] / audit['tokens']:.1%} carry loss",
-        f"about {_memory(config, size, encoded, fit) / 2**30:.2f} GiB of memory and "
+        f"about {needed / 2**30:.2f} GiB of memory and "
         f"{_duration(seconds)} on this machine's {'GPU' if _on_gpu(config) else 'CPU'}",
         *([fit.reason] if fit.reason else []),
     ):
@@ -69,19 +73,32 @@ def _steps_and_tokens(config: FinetuneConfig, encoded: EncodedExamples) -> tuple
     return steps, epochs * sum(lengths) + sum(lengths[place.document] for place in begun)
 
 
-def flops_per_token(config: FinetuneConfig, size: Size) -> int:
-    """Return 6N for full tuning, 4N where the base is frozen: no weight gradients there."""
-    return (6 if config.method == "full" else 4) * size.total
+def _seconds(
+    config: FinetuneConfig, size: Size, encoded: EncodedExamples, fit: memory.MemoryFit
+) -> tuple[float, float]:
+    """Return seconds of a token and of a step: of a part of the model, or by the device's rate."""
+    if not _on_gpu(config):
+        from response_tuning.finetune import timing
+
+        # A model that is trained on padded steps, or whose layers cannot be left out, has no time.
+        with suppress(ModelError):
+            return timing.measured(config, encoded.train, fit.tokens, size)
+    return flops_per_token(config, size) / (_rate(config) * EFFICIENCY), 0.0
 
 
 def _memory(
     config: FinetuneConfig, size: Size, encoded: EncodedExamples, fit: memory.MemoryFit
 ) -> float:
-    """Return bytes: weights, gradients, the optimizer's moments, activations, logits."""
+    """Return bytes: weights, gradients, the optimizer's moments, activations, logits.
+
+    On a CPU, what this process has taken so far comes on top: libraries and the tokenizer, 0.7 GB
+    of which are for 262,144 tokens.
+    """
     load = load_of(config, encoded)
-    at_once = min(max(fit.tokens, load.longest), sum(encoded.train.lengths))
+    at_once = min(max(fit.tokens, load.longest), load.step, sum(encoded.train.lengths))
     each = memory.token_bytes(config, size, load, checkpointing=fit.checkpointing)
-    return memory.state_bytes(config, size) + at_once * each
+    fixed = memory.state_bytes(config, size) + memory.head_bytes(config, size, load)
+    return fixed + at_once * each + (0 if _on_gpu(config) else peak_memory())
 
 
 def _free_memory(config: FinetuneConfig) -> int | None:

@@ -65,6 +65,8 @@ class EncodedRow(NamedTuple):
     """What a person should know about a row that is trained on; see ``supervised``."""
     group: int | None = None
     """A number that the row shares with its partners; None if it has none."""
+    hidden: tuple[range, ...] = ()
+    """Tokens that no other token attends to, in order. None of them carries loss."""
 
     @property
     def labels(self) -> list[int]:
@@ -85,6 +87,31 @@ class EncodedRow(NamedTuple):
     def supervised(self) -> int:
         """Number of tokens that carry loss."""
         return sum(span.end - span.start for span in self.spans)
+
+    @property
+    def seen(self) -> "SeenTokens":
+        """The tokens that the model computes: nobody would read what it computes of hidden ones."""
+        if not self.hidden:
+            return SeenTokens(self.input_ids, self.spans, range(len(self.input_ids)))
+        hidden = {place for places in self.hidden for place in places}
+        positions = [place for place in range(len(self.input_ids)) if place not in hidden]
+        now_at = {position: place for place, position in enumerate(positions)}
+        return SeenTokens(
+            [self.input_ids[position] for position in positions],
+            [Span(now_at[start], now_at[end - 1] + 1, weight) for start, end, weight in self.spans],
+            positions,
+        )
+
+
+class SeenTokens(NamedTuple):
+    """A row without its hidden tokens, which leave a gap in the positions of the others."""
+
+    input_ids: list[int]
+    """(T,)."""
+    spans: list[Span]
+    """Tokens that carry loss, by their place in ``input_ids``."""
+    positions: Sequence[int]
+    """Their positions in the row, (T,)."""
 
 
 def in_whole_groups(rows: Iterable[EncodedRow]) -> Iterator[EncodedRow]:

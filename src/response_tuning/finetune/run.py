@@ -257,7 +257,7 @@ def _summary(
         f"{config.objective} of {config.base_model} ({config.method}) on {trainer.args.device}",
         f"{audit['examples']:,} examples: {audit[KEPT]:,} kept, {audit[TRUNCATED]:,} truncated, "
         f"{dropped:,} dropped; {audit['supervised_tokens']:,} of {audit['tokens']:,} tokens "
-        "carry loss",
+        f"carry loss{_hidden(audit['hidden_tokens'])}",
         *(f"{count:,} dropped: {reason}" for reason, count in audit["dropped"].items()),
         *(f"{count:,} responses {remark}" for remark, count in audit["remarks"].items()),
     ]
@@ -268,6 +268,10 @@ def _summary(
             f"compute flattened ones exactly: {trainer.layout_reason}"
         )
     return lines
+
+
+def _hidden(tokens: int) -> str:
+    return f"; {tokens:,} more are hidden from attention" if tokens else ""
 
 
 def _print(trainer: "ResponseTrainer", console: "Console", lines: Iterable[str]) -> None:

@@ -34,6 +34,8 @@ class AuditEntry(NamedTuple):
     remarks: tuple[str, ...] = ()
     weights: list[float] | None = None
     """Weights of the tokens in the loss; None if each labelled token weighs 1."""
+    hidden: tuple[range, ...] = ()
+    """Tokens that no other token attends to."""
 
     @property
     def trained(self) -> bool:
@@ -42,12 +44,13 @@ class AuditEntry(NamedTuple):
 
 
 class Stretch(NamedTuple):
-    """Consecutive tokens of one weight in the loss."""
+    """Consecutive tokens of one weight in the loss, all hidden or all to be seen."""
 
     text: str
     weight: float
     """0 where the tokens carry no loss."""
     tokens: list[str]
+    hidden: bool = False
 
     @property
     def supervised(self) -> bool:
@@ -57,6 +60,8 @@ class Stretch(NamedTuple):
     @property
     def label(self) -> str:
         """What the terminal prints in front of the text."""
+        if self.hidden:
+            return "hidden "
         if self.weight in (0, 1):
             return "loss   " if self.supervised else "no loss"
         return f"loss x{self.weight:g}"
@@ -69,8 +74,16 @@ class Overview(NamedTuple):
     statuses: Counter[str]
     remarks: Counter[str]
     lengths: "array[int]"
+    """Tokens of each row, hidden ones included."""
     supervised: int
+    hidden: int
+    """Tokens that are there and cannot be seen: the model does not compute them."""
     source_rows: int
+
+    @property
+    def tokens(self) -> int:
+        """Tokens that the model computes."""
+        return sum(self.lengths) - self.hidden
 
 
 def entries(rows: Iterable[EncodedRow], data: Path) -> Iterator[AuditEntry]:
@@ -84,6 +97,7 @@ def entries(rows: Iterable[EncodedRow], data: Path) -> Iterator[AuditEntry]:
             row.labels,
             remarks=row.remarks,
             weights=row.weights,
+            hidden=row.hidden,
         )
         for row in rows
     )
@@ -98,7 +112,7 @@ def entries(rows: Iterable[EncodedRow], data: Path) -> Iterator[AuditEntry]:
 def overview(all_entries: Iterable[AuditEntry], data: Path, show: int) -> Overview:
     """Count all entries and keep ``show`` of them, preferring entries that are trained on."""
     statuses, remarks, lengths = Counter[str](), Counter[str](), array("i")
-    supervised = 0
+    supervised = hidden = 0
     # Only `show` entries of either kind are in memory, however many there are.
     first: dict[bool, list[AuditEntry]] = {True: [], False: []}
     for entry in all_entries:
@@ -109,9 +123,10 @@ def overview(all_entries: Iterable[AuditEntry], data: Path, show: int) -> Overvi
         if entry.trained:
             lengths.append(len(entry.input_ids))
             supervised += _supervised(entry)
+            hidden += sum(map(len, entry.hidden))
     shown = sorted((first[True] + first[False])[:show], key=lambda entry: (entry.row, entry.turn))
     rows = read_json(data / "audit.json", "rows")["rows"]
-    return Overview(shown, statuses, remarks, lengths, supervised, rows)
+    return Overview(shown, statuses, remarks, lengths, supervised, hidden, rows)
 
 
 def _supervised(entry: AuditEntry) -> int:
@@ -122,7 +137,8 @@ def as_jsonl(all_entries: Iterable[AuditEntry]) -> Iterator[str]:
     """Yield one JSON object for each row of the file, in file order.
 
     A row that holds several assistant turns has its first turn at the top and the others, in
-    order, under ``more``. A turn has ``weights`` where labelled tokens weigh other than 1.
+    order, under ``more``. A turn has ``weights`` where labelled tokens weigh other than 1, and
+    ``hidden``, bounds of tokens, where text is hidden.
     """
     for index, turns in groupby(all_entries, key=lambda entry: entry.row):
         first, *others = map(_as_object, turns)
@@ -131,15 +147,21 @@ def as_jsonl(all_entries: Iterable[AuditEntry]) -> Iterator[str]:
 
 def _as_object(turn: AuditEntry) -> dict[str, Any]:
     shown = {"status": turn.status, "input_ids": turn.input_ids, "labels": turn.labels}
-    return shown if turn.weights is None else {**shown, "weights": turn.weights}
+    weights = {} if turn.weights is None else {"weights": turn.weights}
+    hidden = {"hidden": [(each.start, each.stop) for each in turn.hidden]} if turn.hidden else {}
+    return {**shown, **weights, **hidden}
 
 
 def stretches(entry: AuditEntry, chat: Chat) -> Iterator[Stretch]:
-    """Split an entry where its weight in the loss changes; the texts join up to the whole text."""
+    """Split an entry where its weight in the loss changes, or what is hidden begins or ends.
+
+    The texts join up to the whole text.
+    """
     whole = chat.decode(entry.input_ids)
     start, read = 0, 0
-    plain = [float(label != IGNORED) for label in entry.labels]
-    for weight, tokens_of_it in groupby(entry.weights or plain):
+    weights = entry.weights or [float(label != IGNORED) for label in entry.labels]
+    hidden = [any(place in each for each in entry.hidden) for place in range(len(weights))]
+    for (weight, is_hidden), tokens_of_it in groupby(zip(weights, hidden, strict=True)):
         end = start + len(list(tokens_of_it))
         # Decode from the start of the row: alone, a stretch would lose its first space in
         # SentencePiece. Compare with the whole text: bytes of a character that was cut in two can
@@ -147,7 +169,7 @@ def stretches(entry: AuditEntry, chat: Chat) -> Iterator[Stretch]:
         pairs = zip(chat.decode(entry.input_ids[:end]), whole, strict=False)
         until = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
         tokens = chat.tokenizer.convert_ids_to_tokens(entry.input_ids[start:end])
-        yield Stretch(whole[read:until], weight, list(tokens))
+        yield Stretch(whole[read:until], weight, list(tokens), is_hidden)
         start, read = end, until
 
 
@@ -188,7 +210,7 @@ def print_overview(view: Overview, chat: Chat, console: "Console") -> None:
         )
         console.print(head, soft_wrap=True)
         for stretch in stretches(entry, chat):
-            style = "green" if stretch.supervised else "dim"
+            style = "green" if stretch.supervised else "dim strike" if stretch.hidden else "dim"
             text = _visible(stretch.text) if console.is_terminal else repr(stretch.text)
             console.print(Text(f"  {stretch.label} ").append(text, style=style), soft_wrap=True)
     console.print()
@@ -218,13 +240,15 @@ def audit_lines(view: Overview) -> list[str]:
     lines += [f"  {count:>9,}  {status}" for status, count in view.statuses.most_common()]
     lines += ["of the responses that are trained on:"] if view.remarks else []
     lines += [f"  {count:>9,}  {remark}" for remark, count in view.remarks.most_common()]
-    tokens = sum(view.lengths)
-    share = view.supervised / tokens if tokens else 0.0
-    lines.append(f"{tokens:,} tokens, {view.supervised:,} carry loss ({share:.1%})")
+    share = view.supervised / view.tokens if view.tokens else 0.0
+    hidden = f"; {view.hidden:,} more are hidden from attention" if view.hidden else ""
+    lines.append(f"{view.tokens:,} tokens, {view.supervised:,} carry loss ({share:.1%}){hidden}")
     return lines
 
 
 def _classes(stretch: Stretch) -> str:
+    if stretch.hidden:
+        return "hidden"
     if stretch.weight in (0, 1):
         return "loss" if stretch.supervised else "free"
     return "part"
@@ -244,7 +268,7 @@ def write_html(view: Overview, chat: Chat, path: Path, title: str) -> None:
         view=view,
         examples=examples,
         bars=histogram(view.lengths),
-        tokens=sum(view.lengths),
+        tokens=view.tokens,
         weighted=any(entry.weights for entry in view.shown),
         classes=_classes,
     )

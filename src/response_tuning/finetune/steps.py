@@ -41,6 +41,17 @@ class Document(NamedTuple):
     """A number that it shares with its partners in the step."""
     seed: int = 0
     """Seeds whatever a loss draws for it in this step; partners share it."""
+    positions: list[int] | None = None
+    """Positions of the tokens, (T,), ascending; None if they count from 0.
+
+    A gap is where text is hidden. No token attends to hidden text, so nothing that a model computes
+    of it reaches a loss: it is left out, and what remains keeps its positions.
+    """
+
+    @property
+    def extent(self) -> int:
+        """Tokens of the row, hidden ones included."""
+        return self.positions[-1] + 1 if self.positions else len(self.input_ids)
 
     @property
     def extra_weight(self) -> float:
@@ -259,21 +270,32 @@ def pack_rows(units: Sequence[Sequence[int]], budget: int) -> list[list[int]]:
 def flattened(documents: Sequence[Document]) -> Batch:
     """Lay documents end to end: tensors of (1, T), and the boundaries of the documents.
 
-    Positions restart at 0 in each document. ``shift_labels`` holds at each position the label of
-    the next token of the same document.
+    Positions restart in each document. ``shift_labels`` holds at each position the label of the
+    next token of the same document. ``document_positions`` tells attention of gaps.
     """
     ids = [token for document in documents for token in document.input_ids]
-    positions = [p for document in documents for p in range(len(document.input_ids))]
+    positions = [position for document in documents for position in _positions(document)]
     # Shifted before documents are joined, or the last token of one would predict the next one.
     labels = [label for document in documents for label in shifted(document.labels)]
     lengths = [len(document.input_ids) for document in documents]
-    return {
+    batch: Batch = {
         "input_ids": _row(ids),
         "position_ids": _row(positions),
         "shift_labels": _row(labels),
         "cu_seq_lens_q": torch.tensor([0, *lengths]).cumsum(0).to(torch.int32),
         "max_length_q": max(lengths),
     }
+    if _have_gaps(documents):
+        batch["document_positions"] = _row(positions)
+    return batch
+
+
+def _positions(document: Document) -> Sequence[int]:
+    return document.positions or range(len(document.input_ids))
+
+
+def _have_gaps(documents: Sequence[Document]) -> bool:
+    return any(document.positions is not None for document in documents)
 
 
 def _row(values: list[int]) -> Tensor:
@@ -288,12 +310,15 @@ def padded(documents: Sequence[Document]) -> Batch:
     def rows(values: Iterable[list[int]], fill: int) -> Tensor:
         return torch.tensor([value + [fill] * (longest - len(value)) for value in values])
 
-    return {
+    batch: Batch = {
         # Any id serves as padding: the mask hides it and no label looks at it.
         "input_ids": rows((document.input_ids for document in documents), 0),
         "attention_mask": rows(([1] * len(document.input_ids) for document in documents), 0),
         "shift_labels": rows((shifted(document.labels) for document in documents), IGNORED),
     }
+    if _have_gaps(documents):
+        batch["position_ids"] = rows((list(_positions(document)) for document in documents), 0)
+    return batch
 
 
 def size_of(batch: Batch) -> tuple[int, int]:

@@ -1,4 +1,4 @@
-"""Encoded rows on disk: memory holds 24 bytes of a row, whatever its length.
+"""Encoded rows on disk: memory holds 28 bytes of a row, whatever its length.
 
 A store is a sealed folder, written atomically. Its name is a digest of everything that
 decides its content: see ``dataset.store_folder``.
@@ -22,15 +22,17 @@ from response_tuning.finetune.example_file import BytesOnDisk
 from response_tuning.finetune.rows import KEPT, TRUNCATED, EncodedRow, Span, labelled, weighted
 from response_tuning.finetune.steps import ALONE, Document, gathered
 
-VERSION = 3
+VERSION = 4
 """Version of the files below; a store of another version is written again."""
 IDS_FILE = "ids.bin"
 """All rows end to end, as 4-byte integers of this machine: a row's token ids, then its spans.
 
+Hidden tokens are left out; a row that has some keeps the positions of the others after the ids.
 A span is three of them: its bounds and the bits of its weight, a 4-byte float.
 """
 ROWS_FILE = "rows.bin"
-"""Four such integers a row: tokens, spans, position of its example, group (-1: no partners)."""
+"""Five such integers a row: see ``COLUMNS``."""
+COLUMNS = ("tokens", "spans", "position of the example", "group (-1: no partners)", "hidden tokens")
 COUNTS_FILE = "counts.json"
 """What became of every example."""
 
@@ -42,8 +44,8 @@ class StoredDocuments(Dataset[Document]):
         self._ids = ids
         self._starts = starts
         """Where each row starts in the file, in integers."""
-        self.lengths, self._spans, self.examples, self.groups = (
-            shapes[column::4] for column in range(4)
+        self.lengths, self._spans, self.examples, self.groups, self._hidden = (
+            shapes[column :: len(COLUMNS)] for column in range(len(COLUMNS))
         )
 
     def __len__(self) -> int:
@@ -51,12 +53,22 @@ class StoredDocuments(Dataset[Document]):
 
     def __getitem__(self, index: int) -> Document:
         start, length = self._starts[index], self.lengths[index]
-        end = start + length + 3 * self._spans[index]
+        end = start + _integers(length, self._spans[index], self._hidden[index])
         integers = array("i")
         size = integers.itemsize
         integers.frombytes(self._ids[size * start : size * end])
-        ids, spans = integers[:length].tolist(), _spans(integers[length:])
-        return Document(ids, labelled(ids, spans), weighted(length, spans), self.examples[index])
+        ids, rest, positions = integers[:length].tolist(), integers[length:], None
+        if self._hidden[index]:
+            positions, rest = rest[:length].tolist(), rest[length:]
+        spans = _spans(rest)
+        weights = weighted(length, spans)
+        example = self.examples[index]
+        return Document(ids, labelled(ids, spans), weights, example, positions=positions)
+
+    @property
+    def extents(self) -> "array[int]":
+        """Tokens of each row, hidden ones included; ``lengths`` are without them."""
+        return array("i", map(int.__add__, self.lengths, self._hidden))
 
     @cached_property
     def units(self) -> list[list[int]] | None:
@@ -67,12 +79,17 @@ class StoredDocuments(Dataset[Document]):
 
     def part(self, places: Sequence[int]) -> "StoredDocuments":
         """Return the documents at ``places``, in that order."""
-        columns = (self.lengths, self._spans, self.examples, self.groups)
+        columns = (self.lengths, self._spans, self.examples, self.groups, self._hidden)
         return StoredDocuments(
             self._ids,
             array("q", (self._starts[place] for place in places)),
             array("i", (column[place] for place in places for column in columns)),
         )
+
+
+def _integers(tokens: int, spans: int, hidden: int) -> int:
+    """Return how many integers a row takes in the file of ids."""
+    return tokens * (2 if hidden else 1) + 3 * spans
 
 
 def _spans(integers: "array[int]") -> list[Span]:
@@ -112,11 +129,14 @@ def _write(rows: Iterable[EncodedRow], folder: Path) -> None:
             remarks.update(row.remarks)
             if not row.trained:
                 continue
-            array("i", row.input_ids).tofile(ids)
-            _as_integers(row.spans).tofile(ids)
+            seen = row.seen
+            hidden = len(row.input_ids) - len(seen.input_ids)
+            array("i", seen.input_ids).tofile(ids)
+            array("i", seen.positions if hidden else ()).tofile(ids)
+            _as_integers(seen.spans).tofile(ids)
             # An objective's numbers may be large; the ones here count the groups.
             group = ALONE if row.group is None else groups.setdefault(row.group, len(groups))
-            shapes.extend((len(row.input_ids), len(row.spans), example, group))
+            shapes.extend((len(seen.input_ids), len(seen.spans), example, group, hidden))
             supervised += row.supervised
     with (folder / ROWS_FILE).open("wb") as out:
         shapes.tofile(out)
@@ -126,8 +146,9 @@ def _write(rows: Iterable[EncodedRow], folder: Path) -> None:
         TRUNCATED: statuses.pop(TRUNCATED, 0),
         "dropped": dict(statuses),
         "remarks": dict(remarks),
-        "tokens": sum(shapes[0::4]),
+        "tokens": sum(shapes[0 :: len(COLUMNS)]),
         "supervised_tokens": supervised,
+        "hidden_tokens": sum(shapes[4 :: len(COLUMNS)]),
     }
     write_json(folder / COUNTS_FILE, counts)
 
@@ -144,7 +165,8 @@ def read(folder: Path) -> tuple[StoredDocuments, dict[str, Any]]:
     shapes = array("i")
     with (folder / ROWS_FILE).open("rb") as rows:
         shapes.frombytes(rows.read())
-    sizes = (length + 3 * spans for length, spans in zip(shapes[0::4], shapes[1::4], strict=True))
+    of_rows = (shapes[column :: len(COLUMNS)] for column in (0, 1, 4))
+    sizes = map(_integers, *of_rows)
     starts = array("q", accumulate(sizes, initial=0))[:-1]
     documents = StoredDocuments(BytesOnDisk(folder / IDS_FILE), starts, shapes)
     return documents, read_json(folder / COUNTS_FILE)

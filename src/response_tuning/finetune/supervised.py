@@ -45,6 +45,8 @@ class EncodedText(NamedTuple):
     """Why a row that holds it is dropped."""
     remarks: tuple[str, ...] = ()
     """What a person should know about it, as a phrase that follows a number of responses."""
+    hidden: range = range(0)
+    """Its tokens that cannot be seen."""
 
 
 class Supervised:

@@ -12,7 +12,6 @@ it a mean of means; ``losses`` has others.
 """
 
 import logging
-import os
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -24,8 +23,9 @@ from torch import Tensor, nn
 from transformers import Trainer
 from transformers.training_args import ParallelMode
 
-from response_tuning.errors import ConfigError, ModelError
+from response_tuning.errors import ModelError
 from response_tuning.finetune import loader, malloc, memory
+from response_tuning.finetune.checks import check_step
 from response_tuning.finetune.cross_entropy import in_place, is_usual
 from response_tuning.finetune.loader import StepLoader, collate, lengths_of
 from response_tuning.finetune.losses import DocumentLoss, MicroBatchLoss
@@ -41,6 +41,7 @@ from response_tuning.finetune.steps import (
     shifted_weights,
     size_of,
 )
+from response_tuning.models.head import deferred, has_plain_head, is_deferrable
 from response_tuning.seals import saving
 
 if TYPE_CHECKING:
@@ -87,7 +88,7 @@ class ResponseTrainer(Trainer):
     ) -> None:
         with memory.explained():
             super().__init__(model, args, data_collator=collate, **trainer)
-        self._refuse_what_changes_a_step()
+        check_step(self)
         self.tokens_per_micro_batch = tokens_per_micro_batch
         self.examples_per_step = examples_per_step or (
             self.args.per_device_train_batch_size * self.args.world_size
@@ -99,11 +100,14 @@ class ResponseTrainer(Trainer):
         self._loss = MicroBatchLoss(loss.terms if loss else ())
         self.layout_reason = ""
         if layout is None:
-            longest = loader.longest(self.train_dataset)
+            longest, hides = loader.outline(self.train_dataset)
             # The self-test compares logits in the precision that the steps will use.
             with self.accelerator.autocast():
-                layout, self.layout_reason = choose_layout(self._base, longest)
+                layout, self.layout_reason = choose_layout(self._base, longest, hides_text=hides)
         self.layout = layout
+        with self.accelerator.autocast():
+            # Terms of a loss see all logits of a micro-batch.
+            self._defers_head = loss is None and self._has_usual_loss and is_deferrable(self._base)
         self.examples_per_mean: int | None = None
         """If set, average the loss over so many examples each, then over these means."""
         self.step_tokens = 0
@@ -188,6 +192,24 @@ class ResponseTrainer(Trainer):
 
         loss = self._summed(inputs["documents"], run_micro_batch)
         self.step_terms = self._gathered_terms()
+        return loss
+
+    def compute_loss(
+        self,
+        model: nn.Module,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: Tensor | int | None = None,
+    ) -> Any:  # noqa: ANN401 - Trainer's
+        """Compute the loss as Trainer does; in ``train`` and ``evaluate`` without all logits."""
+        stock: Any = self._base.loss_function
+        defers = self._defers_head and stock is self._loss and not return_outputs
+        # Asked again for each micro-batch: hooks and wrappers may have come since.
+        if not (defers and has_plain_head(self._base)):
+            return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+        with deferred(self._base) as self._loss.head:
+            loss = super().compute_loss(model, inputs, num_items_in_batch=num_items_in_batch)
+        self._loss.head = None
         return loss
 
     def _gathered_terms(self) -> dict[str, float]:
@@ -371,29 +393,3 @@ class ResponseTrainer(Trainer):
                 f"{type(self._base).__name__} computes a loss of its own, without the weights and "
                 "terms of this objective; use --objective instruction-tuning, or another base"
             )
-
-    def _refuse_what_changes_a_step(self) -> None:
-        args = self.args
-        launched = int(os.environ.get("WORLD_SIZE", "1"))
-        if launched != args.world_size:
-            raise ConfigError(
-                f"{launched} launched processes of which Trainer sees {args.world_size}: each "
-                "would run all of it; without GPUs, pass use_cpu=True to TrainingArguments"
-            )
-        # Each of these changes which examples form a step, or how their losses are averaged.
-        refused = {
-            "gradient_accumulation_steps": args.gradient_accumulation_steps != 1,
-            "label_smoothing_factor": args.label_smoothing_factor != 0,
-            "average_tokens_across_devices": not args.average_tokens_across_devices,
-            "train_sampling_strategy": args.train_sampling_strategy != "random",
-            "DataParallel (launch with torchrun)": args.n_gpu > 1,
-            "DeepSpeed (use FSDP2)": self.is_deepspeed_enabled,
-            "compute_loss_func": self.compute_loss_func is not None,
-            "a model whose loss takes no num_items_in_batch": not self.model_accepts_loss_kwargs,
-        }
-        for name, is_set in refused.items():
-            if is_set:
-                raise ConfigError(
-                    f"{name}: a step here is a fixed set of examples with one mean over its "
-                    "supervised tokens; leave this at its default"
-                )

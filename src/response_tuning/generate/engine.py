@@ -86,13 +86,15 @@ def check_settings(name: str, config: EngineConfig) -> None:
         ConfigError: one line that names the first of them.
     """
     if name == "hf" and config.model is None:
-        raise ConfigError("engine 'hf': give it a model folder or a hub id (--model)")
+        raise ConfigError("engine 'hf': give it a model folder, a .gguf file or a hub id (--model)")
     for key, field in EngineConfig.model_fields.items():
         given = getattr(config, key) != field.default
         if given and key not in _READ_BY.get(name, EngineConfig.model_fields):
             raise ConfigError(f"engine '{name}' has no use for {key}; remove it")
-    if name == "hf" and config.revision != "main" and Path(config.model or "").is_dir():
-        raise ConfigError(f"revision: {config.model} is a folder, which has none; remove it")
+    local = Path(config.model or "")
+    if name == "hf" and config.revision != "main" and config.model and local.exists():
+        what = "folder" if local.is_dir() else "file"
+        raise ConfigError(f"revision: {config.model} is a {what}, which has none; remove it")
 
 
 def key(engine: Engine, request: Request, sampling: Sampling) -> str:

@@ -92,8 +92,9 @@ def _answered(item: Item, completion: Completion) -> AnsweredItem:
 
 
 def _measured(answered: Sequence[AnsweredItem]) -> Iterator[Score]:
-    for one in answered:
-        for metric, value in measures(one.completion):
+    found = measures([one.completion for one in answered])
+    for one, of_one in zip(answered, found, strict=True):
+        for metric, value in of_one:
             yield _score(one.item, metric, value)
 
 

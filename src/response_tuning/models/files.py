@@ -53,7 +53,11 @@ def kind(folder: Path) -> str:
         return CONFIG
     if has_adapter:
         return ADAPTER_CONFIG
-    raise ModelError(f"{folder}: not a model folder: it has no {CONFIG} and no {ADAPTER_CONFIG}")
+    ggufs = sorted(folder.glob("*.gguf"))
+    hint = f"; to use {ggufs[0].name} in it, give that file" if ggufs else ""
+    raise ModelError(
+        f"{folder}: not a model folder: it has no {CONFIG} and no {ADAPTER_CONFIG}{hint}"
+    )
 
 
 def check_folder(folder: Path) -> None:

@@ -18,8 +18,11 @@ if TYPE_CHECKING:
     import torch
 
 
-LOGITS_PER_BATCH = 2**29
-"""Logits that a batch may return: 1 GiB of them in bfloat16, 2 GiB in float32."""
+LOGITS_PER_BATCH = {"cpu": 2**27, "cuda": 2**29}
+"""Logits that a batch may return: 0.5 GiB in float32 on a CPU, 1 GiB in bfloat16 on a GPU. A single
+pair is scored whole, however long it is."""
+LOGITS_AT_ONCE = 2**25
+"""Logits whose logarithmic softmax is computed at once."""
 
 
 class EncodedPair(NamedTuple):
@@ -110,12 +113,23 @@ def _likelihood(logits: "torch.Tensor", reply: Sequence[int], closing: Sequence[
     """Return the likelihood of a reply that ends in ``closing``; logits are (len(reply), V)."""
     import torch
 
-    logs = torch.log_softmax(logits, dim=-1)
+    # (len(reply), 2): of the reply's token, and of the first token of the end.
+    wanted = torch.tensor([[token, closing[0]] for token in reply], device=logits.device)
+    rows = max(1, LOGITS_AT_ONCE // logits.shape[1])
+    parts = zip(logits.split(rows), wanted.split(rows), strict=True)
+    logs = torch.cat([torch.log_softmax(part, dim=-1).gather(1, ids) for part, ids in parts])
     # Sums in float64: in float32, a response of thousands of tokens would lose digits.
-    each = logs.gather(1, torch.tensor(reply, device=logs.device)[:, None])[:, 0].double()
+    each = logs[:, 0].double()
     tokens = len(reply) - len(closing)
-    early = logs[:tokens, closing[0]].exp().double().mean() if tokens else math.nan
+    early = logs[:tokens, 1].exp().double().mean() if tokens else math.nan
     return Likelihood(float(each[:tokens].sum()), tokens, float(each[tokens:].sum()), float(early))
+
+
+def logits_per_batch(local: LocalModel) -> int:
+    """Return the positions at which a batch may have logits."""
+    vocabulary: int = local.model.config.get_text_config().vocab_size
+    kind = "cpu" if local.model.device.type == "cpu" else "cuda"
+    return LOGITS_PER_BATCH[kind] // vocabulary
 
 
 def _batches(local: LocalModel, pairs: Sequence[EncodedPair], tokens: int) -> Iterator[list[int]]:
@@ -123,11 +137,11 @@ def _batches(local: LocalModel, pairs: Sequence[EncodedPair], tokens: int) -> It
 
     The longest first: a batch that does not fit into memory fails at once, not after an hour.
     """
-    vocabulary = local.model.config.get_text_config().vocab_size
+    tokens = min(tokens, logits_per_batch(local))
     lengths = [len(pair.prefix) + len(pair.reply) for pair in pairs]
     left = sorted(range(len(pairs)), key=lambda index: -lengths[index])
     while left:
-        count = max(1, min(tokens, LOGITS_PER_BATCH // vocabulary) // lengths[left[0]])
+        count = max(1, tokens // lengths[left[0]])
         yield left[:count]
         left = left[count:]
 

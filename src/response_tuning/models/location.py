@@ -1,9 +1,10 @@
 """The one place that locates a model and gives it an identity.
 
-A model is a folder, the shipped ``miniature``, or a hub id at a commit. Every stage locates models
-here, so a model has the same identity in every manifest, key and report.
+A model is a folder, a GGUF file, the shipped ``miniature``, or a hub id at a commit. Every stage
+locates models here, so a model has the same identity in every manifest, key and report.
 """
 
+import hashlib
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -11,13 +12,13 @@ from pathlib import Path
 from response_tuning import miniature
 from response_tuning.artifacts import digest, file_digest, read_json
 from response_tuning.errors import ModelError
-from response_tuning.models import files
+from response_tuning.models import files, gguf
 from response_tuning.readers import one_line
 from response_tuning.redaction import redacted
 from response_tuning.registry import suggestion
 
-_FOLDER, _WHOLE_FOLDER = "local@", "sha256:"
-"""How the identity of a folder begins now, and how it began in earlier versions."""
+_FOLDER, _WHOLE_FOLDER, _GGUF = "local@", "sha256:", "gguf@"
+"""How the identity of a folder begins now, and in earlier versions, and that of a GGUF file."""
 
 
 @dataclass(frozen=True)
@@ -29,16 +30,20 @@ class ModelFolder:
     path: Path
     commit: str = ""
     """Commit of a hub model; empty for a local folder."""
+    gguf: str = ""
+    """SHA-256 of the GGUF file that ``path`` was converted from; empty for any other model."""
 
     @property
     def identity(self) -> str:
-        """``id@commit`` of a hub model; ``local@<digest>`` of a folder.
+        """``id@commit`` of a hub model, ``gguf@<SHA-256>``, or ``local@<digest>`` of a folder.
 
         The digest covers the files that decide what the model generates. A folder's path, README
         and manifest are no part of it: a copy is the same model.
         """
         if self.commit:
             return f"{self.name}@{self.commit}"
+        if self.gguf:
+            return _GGUF + self.gguf
         return _FOLDER + digest(*(f"{f.name} {sha256(f)}" for f in files.files(self.path)))
 
     @property
@@ -58,32 +63,45 @@ class ModelFolder:
 
 
 def locate(model: str, revision: str = "main", *, weights: bool = True) -> ModelFolder:
-    """Return the folder of a model, and download what the hub's cache lacks.
+    """Return the folder of a model; download what the hub's cache lacks, convert a GGUF file once.
 
     Without ``weights``, only the configuration and the tokenizer are downloaded.
 
     Raises:
-        ModelError: it is no folder, and neither the hub nor its cache has it.
+        ModelError: it is no folder, and neither the hub nor its cache has it, or it is a GGUF file
+            that cannot be converted.
+        ConfigError: it is a GGUF file, and the package ``gguf`` is missing.
     """
     check_name(model)
     folder = Path(miniature.resolved(model))
     if folder.is_dir():
         return ModelFolder(model, folder)
+    if gguf.is_gguf(folder):
+        parts = gguf.parts(folder)
+        sha = _sha256_of_parts(parts)
+        return ModelFolder(model, gguf.folder_of(tuple(parts), sha, model), gguf=sha)
     path = _snapshot(model, revision, files.FILES if weights else files.WITHOUT_WEIGHTS)
     return ModelFolder(model, path, commit=path.name)
 
 
 def check_name(model: str) -> None:
-    """Refuse a name that is neither a folder nor a hub id; asks no network.
+    """Refuse a name that is neither a folder, a GGUF file nor a hub id; asks no network.
 
     Raises:
         ModelError: one line, with ``miniature`` if the name is similar.
+        ConfigError: it is a GGUF file, and the package ``gguf`` is missing.
     """
     folder = Path(miniature.resolved(model))
     if folder.is_dir():
         return
+    if gguf.is_gguf(folder):
+        gguf.check_package()
+        gguf.parts(folder)
+        return
     if folder.exists():
-        raise ModelError(f"{model}: a file; give the folder that holds the model")
+        raise ModelError(f"{model}: a file; give the folder that holds the model, or a .gguf file")
+    if model.lower().endswith(".gguf"):
+        raise ModelError(f"{model}: no such file")
     # Not a hub id: asking the hub would only turn a typo into a confusing message.
     if model.startswith((".", "/", "~")) or model.count("/") > 1:
         raise ModelError(f"{model}: no such folder")
@@ -120,6 +138,9 @@ def identity(model: str, revision: str = "main") -> str:
     Raises:
         ModelError: the model is missing.
     """
+    check_name(model)
+    if gguf.is_gguf(Path(model)):  # without converting it
+        return _GGUF + _sha256_of_parts(gguf.parts(Path(model)))
     folder = locate(model, revision)
     if files.kind(folder.path) == files.ADAPTER_CONFIG:
         return f"{folder.identity}+{locate_base(folder).identity}"
@@ -127,8 +148,8 @@ def identity(model: str, revision: str = "main") -> str:
 
 
 def is_of_folder(identity: str) -> bool:
-    """Return whether an identity belongs to a folder, and not to a hub model."""
-    return identity.startswith((_FOLDER, _WHOLE_FOLDER))
+    """Return whether an identity belongs to local files, and not to a hub model."""
+    return identity.startswith((_FOLDER, _WHOLE_FOLDER, _GGUF))
 
 
 def is_of_earlier_version(identity: str) -> bool:
@@ -150,6 +171,12 @@ def sha256(file: Path) -> str:
 @cache
 def _sha256(file: Path, *_unchanged: int) -> str:
     return file_digest(file)
+
+
+def _sha256_of_parts(parts: list[Path]) -> str:
+    """Return the SHA-256 of a GGUF file; of a split one, that of its parts' sums."""
+    sums = [sha256(part) for part in parts]
+    return sums[0] if len(sums) == 1 else hashlib.sha256("\n".join(sums).encode()).hexdigest()
 
 
 def _snapshot(model: str, revision: str, patterns: list[str]) -> Path:

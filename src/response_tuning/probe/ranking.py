@@ -13,8 +13,6 @@ So *words* ranks the same draws without any model: the baseline that a model has
 """
 
 import math
-import random
-import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Literal, NamedTuple, TypeAlias
@@ -22,6 +20,7 @@ from typing import Literal, NamedTuple, TypeAlias
 from response_tuning.artifacts import Message, Score
 from response_tuning.errors import DataError
 from response_tuning.likelihoods import Likelihood, Pair, Unscored
+from response_tuning.pairing import shared_words
 
 RANKED_BY = ("total", "per_token", "pmi")
 TIE_NATS = 1e-4
@@ -80,7 +79,7 @@ def rank(
 
     Args:
         prompts: The prompt of each item, by the item's name.
-        drawn: The items whose responses are compared with each item's own: see ``draws``.
+        drawn: The items whose responses are compared with each item's own: see ``pairing.draws``.
         responses: Each item's own response.
         scorer: Scores pairs with the model.
         on_progress: Called with (done, all) of the items.
@@ -113,63 +112,6 @@ def rank(
         reasons = [f"{count:,} {reason}" for reason, count in ranking.left_out.items()]
         raise DataError(f"no response can be ranked: {', '.join(reasons) or 'all of them tie'}")
     return ranking
-
-
-def draws(responses: Mapping[str, str], count: int, seed: int) -> dict[str, tuple[str, ...]]:
-    """Return for each item the items whose responses it is compared with.
-
-    Their texts differ from the item's own; there are ``count`` of them, or all if there are fewer.
-    A draw depends on the seed, the item's name and the set of responses.
-
-    Args:
-        responses: The response of every item, by the item's name.
-        count: How many others, at least one.
-        seed: Seed of the draws.
-
-    Raises:
-        DataError: all responses are equal.
-    """
-    # Items are drawn, not texts: if a frequent text were drawn as rarely as a rare one, a model
-    # that prefers frequent texts would rank them above chance.
-    items = sorted(responses, key=lambda item: (responses[item], item))  # equal texts are one block
-    block: dict[str, list[int]] = {}
-    for place, item in enumerate(items):
-        block.setdefault(responses[item], []).append(place)
-    if len(block) < 2:
-        raise DataError("ranking needs at least two different responses; all of these are equal")
-    drawn = {}
-    for item, text in responses.items():
-        own = block[text]
-        # Sample from all places but the block's, then shift those behind it.
-        others = range(len(items) - len(own))
-        sample = random.Random(f"{seed} {item}").sample(others, min(count, len(others)))
-        drawn[item] = tuple(items[n if n < own[0] else n + len(own)] for n in sample)
-    return drawn
-
-
-def shared_words(
-    prompts: Mapping[str, tuple[Message, ...]], responses: Mapping[str, str]
-) -> Callable[[str, str], float]:
-    """Return a function: the share of the second item's response that is in the first's prompt.
-
-    The share counts distinct words, each weighted by its rarity among the responses:
-    log(responses / responses that contain it).
-    """
-    in_prompt = {
-        item: _words(" ".join(message.content for message in prompt))
-        for item, prompt in prompts.items()
-    }
-    in_response = {item: _words(response) for item, response in responses.items()}
-    frequency = Counter(word for words in in_response.values() for word in words)
-    rarity = {word: math.log(len(in_response) / count) for word, count in frequency.items()}
-
-    def share(item: str, other: str) -> float:
-        # Sorted, so that the order of a set cannot change the last digit of a sum.
-        whole = sum(rarity[word] for word in sorted(in_response[other]))
-        shared = sum(rarity[word] for word in sorted(in_response[other] & in_prompt[item]))
-        return shared / whole if whole else 0.0
-
-    return share
 
 
 def ranked(item_id: str, own: ResponseFit, others: Mapping[str, ResponseFit]) -> Iterator[Score]:
@@ -243,10 +185,6 @@ def _fit(
     if isinstance(given, Unscored):
         return given
     return alone if isinstance(alone, Unscored) else ResponseFit(given, alone, words)
-
-
-def _words(text: str) -> set[str]:
-    return set(re.findall(r"\w+", text.lower()))
 
 
 def _score(item_id: str, metric: str, value: float, explanation: str = "") -> Score:

@@ -48,8 +48,10 @@ def check_names(config: FinetuneConfig) -> None:
         build_objective(name)
     if {*config.twins} == {config.objective}:
         raise ConfigError(f"twins: '{config.objective}' is the objective itself; name another")
-    if config.base_revision != "main" and Path(resolved(config.base_model)).is_dir():
-        raise ConfigError(f"base_revision: {config.base_model} is a folder, which has none")
+    base = Path(resolved(config.base_model))
+    if config.base_revision != "main" and base.exists():
+        what = "folder" if base.is_dir() else "file"
+        raise ConfigError(f"base_revision: {config.base_model} is a {what}, which has none")
     templates.check(config.template)
 
 

@@ -130,7 +130,7 @@ def measure(
 ) -> Probe:
     """Rank the responses under each model."""
     from response_tuning.models.inference import load
-    from response_tuning.probe.ranking import draws
+    from response_tuning.pairing import draws
 
     # The same draws for every model: their differences are then paired.
     drawn = draws(pairs.responses, config.draws, config.seed)
@@ -186,9 +186,11 @@ def read_pairs(data: DataConfig, config: ProbeConfig) -> Pairs:
 
 
 def estimates(
-    scores: Mapping[str, Sequence[Score]], benchmark: str
+    scores: Mapping[str, Sequence[Score]],
+    benchmark: str,
+    compared: Sequence[str] = COMPARED_METRICS,
 ) -> dict[str, list[dict[str, Any]]]:
-    """Estimate every metric of each model, and the differences from the first model.
+    """Estimate every metric of each model, and ``compared`` metrics' differences from the first.
 
     The report does it, with the intervals and tests of a run. It reads a run's folders, so the
     scores are written as such: each model is a variant of one seed.
@@ -216,7 +218,7 @@ def estimates(
         {"model": names[int(c.variant)]}
         | {key: getattr(c, key) for key in ("metric", "delta", "low", "high", "p_value", "n")}
         for c in findings.comparisons
-        if c.metric in COMPARED_METRICS
+        if c.metric in compared
     ]
     return {"results": results, "comparisons": comparisons}
 

@@ -8,7 +8,7 @@ from response_tuning import templates
 from response_tuning.artifacts import Score, package_versions, write_json, write_jsonl
 from response_tuning.configs import DataConfig
 from response_tuning.errors import ConfigError, DataError, TemplateError
-from response_tuning.probe.ranking import draws
+from response_tuning.pairing import draws
 from response_tuning.probe.template_fit import limited, recommend
 from response_tuning.probe.templates_page import TemplateRow, TemplatesReport, write_templates_page
 from response_tuning.probe.templates_page import lines as table_lines

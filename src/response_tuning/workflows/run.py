@@ -7,8 +7,6 @@ and a finished one is read in seconds. Several processes may run one recipe in o
 """
 
 import platform
-import resource
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -289,5 +287,6 @@ def _device(chosen: Sequence[Cell]) -> str:
 
 def _peak_memory_gib() -> float:
     """Return the largest resident set of this process."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # KiB on Linux, bytes on macOS
-    return round(peak / (2**30 if sys.platform == "darwin" else 2**20), 2)
+    from response_tuning.finetune.memory import peak_memory
+
+    return round(peak_memory() / 2**30, 2)

@@ -11,7 +11,7 @@ import torch
 from lm_eval.models.huggingface import HFLM
 
 from response_tuning.errors import EngineError, ModelError
-from response_tuning.models.likelihood import LOGITS_PER_BATCH
+from response_tuning.models.likelihood import logits_per_batch
 from response_tuning.models.local import LocalModel
 
 Tokenized = tuple[tuple[str, str], list[int], list[int]]
@@ -44,7 +44,7 @@ class HarnessModel(HFLM):  # type: ignore[misc]  # lm-eval has no types
         self.on_progress: Callable[[int, int], None] = lambda done, total: None
         """Called with (done, total) of the requests of a call."""
         self._tokens_per_batch = tokens_per_batch
-        self._logits_per_batch = LOGITS_PER_BATCH // local.model.config.get_text_config().vocab_size
+        self._logits_per_batch = logits_per_batch(local)
 
     def generate_until(self, requests: Sequence[Any], disable_tqdm: bool = True) -> list[str]:
         """Return the answer to each request.
