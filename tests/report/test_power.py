@@ -29,4 +29,4 @@ def test_one_cluster_shows_nothing(clusters: int) -> None:
 
 def test_a_plan_says_that_seeds_vary_on_top() -> None:
     *_, last = plan({"quiz": 50}, {}, 3, 0.95)
-    assert last == "power counts prompts alone: 3 seeds of training vary on top of it"
+    assert last == "power counts prompts alone, not how much training varies (3 seeds)"

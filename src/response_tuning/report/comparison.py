@@ -241,8 +241,10 @@ def _trends(
     for name, members in dose_series(variants).items():
         for metric in REFUSAL_RATES:
             scored = _scored(benchmark, metric, members)
+            if len(scored) < 2:
+                continue
             estimate = estimated(benchmark, slope(metric, [v.name for v in scored]))
-            if len(scored) < 2 or estimate is None:
+            if estimate is None:
                 continue
             low, high = estimate.evidence.interval(config.confidence)
             tested = estimate.seeds >= SEEDS_TO_VARY

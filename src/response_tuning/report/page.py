@@ -218,7 +218,8 @@ def _not_beside(
 ) -> Iterator[str]:
     """Yield why numbers do not stand beside published ones, once for variants with one reason."""
     reasons: dict[str, list[str]] = {}
-    for variant in contents.variants:
+    scored = {result.variant for result in contents.findings.results}
+    for variant in (one for one in contents.variants if one.name in scored):
         for reason in variant.published.reasons:
             reasons.setdefault(reason, []).append(variant.name)
     for reason, names in reasons.items():

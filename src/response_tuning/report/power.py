@@ -56,5 +56,5 @@ def plan(
         planned(name, count, displays.get(name, Display()), confidence)
         for name, count in clusters.items()
     ]
-    many = "seeds" if seeds > 1 else "seed"
-    return [*sentences, f"power counts prompts alone: {seeds} {many} of training vary on top of it"]
+    many = f"{seeds} seeds" if seeds > 1 else "one seed"
+    return [*sentences, f"power counts prompts alone, not how much training varies ({many})"]
