@@ -1,7 +1,9 @@
 # `make demo` and `make test` are all that a fresh machine needs: each sets up .venv, then runs the
 # demo, or the checks and the tests. `make bench DATA=FOLDER` measures speed on real examples in
 # 20 minutes; without DATA, it measures on the miniature's examples alone. BASE=FOLDER tunes a base
-# model of yours too, whole and with LoRA.
+# model of yours too, whole and with LoRA. `make real` tunes a real base: Gemma 3 270M, or
+# BASE=FOLDER, FILE.gguf or HUB_ID; on Alpaca from the hub or a folder of copies (DATA=FOLDER), or on
+# rows of your own (DATA=FILE, with instructions and responses).
 # A plain `torch` may bring gigabytes of CUDA. TORCH_INDEX=URL chooses another build, for example
 # the CPU or CUDA index that pytorch.org names.
 PYTHON ?= python3
@@ -17,10 +19,19 @@ LATEST := benchmarks/results/latest.csv
 TOKENIZER = $(DATA)/tokenizers/gpt_neox_20b
 STORIES = $(DATA)/tiny_lm_stories260k/hf
 
-.PHONY: demo test tests test-exhaustive bench check lint types fmt setup clean
+# `make real` downloads its base into this folder, unless BASE names another.
+REAL := build/real
+REAL_RUN ?= runs/real$(if $(BASE),-$(notdir $(BASE:/=)))
+REAL_FLAGS ?=
+
+.PHONY: demo real test tests test-exhaustive bench check lint types fmt setup clean
 
 demo: setup
 	$(BIN)/rtune demo
+
+real: setup $(if $(BASE),,$(REAL)/.ready)
+	$(BIN)/python examples/real_base.py $(if $(BASE),--base $(BASE)) $(if $(DATA),--data $(DATA))
+	$(BIN)/rtune run $(REAL)/first.yaml --out $(REAL_RUN) --jobs 2 $(REAL_FLAGS)
 
 # mypy takes one core for a minute; beside the tests, neither core is idle.
 test: lint
@@ -74,6 +85,10 @@ setup: .venv/.ready
 
 $(PEERS)/.ready: .venv/.ready requirements-bench.txt
 	$(BIN)/pip install --quiet --upgrade --no-deps --target $(PEERS) -r requirements-bench.txt
+	touch $@
+
+$(REAL)/.ready: .venv/.ready requirements-real.txt
+	$(BIN)/pip install --quiet --upgrade --no-deps --target $(REAL)/packages -r requirements-real.txt
 	touch $@
 
 clean:

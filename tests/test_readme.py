@@ -13,6 +13,7 @@ import pytest
 from response_tuning.cli.main import main
 
 ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
 TUNE = (ROOT / "docs" / "how-to" / "tune.md").read_text(encoding="utf-8")
 EXPERIMENT = (ROOT / "docs" / "how-to" / "experiment.md").read_text(encoding="utf-8")
 CONTRIBUTING = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
@@ -35,10 +36,67 @@ def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+def test_the_readme_is_short() -> None:
+    assert len(README.splitlines()) <= 160
+    assert len(README.split()) <= 1100
+
+
+def section(title: str) -> str:
+    return README.split(f"## {title}\n")[1].split("\n## ")[0]
+
+
+def sessions(text: str) -> list[tuple[str, list[str], list[str]]]:
+    """The commands of a text, with what is typed into each and the lines that it prints."""
+    found: list[tuple[str, list[str], list[str]]] = []
+    for block in re.findall(r"```console\n(.*?)```", text, flags=re.DOTALL):
+        for line in block.splitlines():
+            if line.startswith("$ "):
+                found.append((line[2:], [], []))
+            elif line.startswith("> "):
+                found[-1][1].append(line[2:])
+            else:
+                found[-1][2].append(line)
+    return found
+
+
+def test_what_the_readme_shows_in_sixty_seconds_is_what_the_commands_print(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    shown = sessions(section("Sixty seconds"))
+    assert [command.split()[1] for command, _, _ in shown] == ["chat", "finetune", "chat"]
+    for command, typed, printed in shown:
+        monkeypatch.setattr(sys, "argv", shlex.split(command))
+        monkeypatch.setattr(sys, "stdin", io.StringIO("".join(f"{line}\n" for line in typed)))
+        with pytest.raises(SystemExit) as ended:
+            main()
+            sys.exit(0)
+        assert not ended.value.code
+        said = capsys.readouterr().out.splitlines()
+        assert [line for line in printed if line != "..."] == [
+            line for line in said if line.strip() and ("..." not in printed or line in printed)
+        ]
+
+
+def test_the_library_of_the_readme_runs(
+    desk: Path, tiny_base: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code = section("As a library").split("```python\n")[1].split("```")[0]
+    lines = code.replace('"BASE"', f"{str(tiny_base)!r}, max_steps=1, window=96, device='cpu'")
+    exec(compile(lines, "README.md", "exec"), {})
+    assert capsys.readouterr().out.startswith("96 ")
+
+
 def test_the_pages_on_tuning_and_experiments_show_the_commands_of_a_practitioner() -> None:
     shown = {command.split()[1] for command in COMMANDS}
     assert shown == {"show", "finetune", "chat", "generate", "data", "run", "miniature"}
     assert {command.split()[1] for command in ALL} == shown | EVALUATING
+
+
+def test_the_commands_for_ones_own_answers_are_those_of_the_page_on_tuning() -> None:
+    shown = [command for command, _, _ in sessions(section("Your own answers"))]
+    assert [command.split()[1] for command in shown[:3]] == ["data", "show", "finetune"]
+    assert {*shown} <= {*ALL}
 
 
 def test_every_command_of_these_pages_runs(

@@ -12,7 +12,9 @@ from transformers import AutoModelForCausalLM, TrainingArguments
 from transformers.training_args import ParallelMode
 
 from response_tuning.errors import ConfigError, ModelError
+from response_tuning.finetune import cross_entropy
 from response_tuning.finetune.loader import collate
+from response_tuning.finetune.losses import DocumentLoss, token_term
 from response_tuning.finetune.objectives import IGNORED
 from response_tuning.finetune.steps import (
     PADDED,
@@ -418,3 +420,28 @@ def test_the_gradient_of_the_logits_takes_their_place(tiny_base: Path, tmp_path:
     # Probabilities less the one that is right: a row's sum is 0.
     assert logits[0].abs().max() > 0
     assert logits[0].sum(-1).abs().max() < 1e-6
+
+
+def test_chunks_of_the_head_take_the_same_steps_and_the_same_validation_loss(
+    tiny_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def tuned() -> tuple[list[float], float]:
+        settings = arguments(tmp_path, max_steps=3)
+        trainer = ResponseTrainer(load(tiny_base), settings, train_dataset=drawn())
+        assert trainer._defers_head
+        trainer.train()
+        return losses(trainer), trainer.evaluate(drawn(9))["eval_loss"]
+
+    expected, held_out = tuned()
+    monkeypatch.setattr(cross_entropy, "CHUNK", {"cpu": 5 * 384})
+    found, ours = tuned()
+    assert found == pytest.approx(expected, rel=1e-5)
+    assert ours == pytest.approx(held_out, rel=1e-5)
+
+
+def test_a_loss_of_an_objectives_own_sees_all_logits(tiny_base: Path, tmp_path: Path) -> None:
+    loss = DocumentLoss((token_term(),))
+    trainer = ResponseTrainer(
+        load(tiny_base), arguments(tmp_path), train_dataset=drawn(), loss=loss
+    )
+    assert not trainer._defers_head

@@ -82,7 +82,7 @@ def hooked(head: nn.Linear) -> None:
 
 
 def replaced(head: nn.Linear) -> None:
-    head.forward = lambda hidden: hidden  # type: ignore[method-assign]
+    head.forward = lambda hidden: hidden  # type: ignore[method-assign, assignment]
 
 
 @pytest.mark.parametrize("change", [hooked, replaced])

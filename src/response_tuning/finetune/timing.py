@@ -7,7 +7,7 @@ no product takes longer for other numbers.
 
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from transformers import AutoModelForCausalLM
@@ -28,6 +28,13 @@ UPDATED = 2**22
 """Numbers that are updated to time the optimizer."""
 
 
+class Rows(Protocol):
+    """Documents in memory or on the disk."""
+
+    def __len__(self) -> int: ...
+    def __getitem__(self, index: int, /) -> Document: ...
+
+
 class Seconds(NamedTuple):
     """What training costs."""
 
@@ -37,9 +44,7 @@ class Seconds(NamedTuple):
     """Of the optimizer's update."""
 
 
-def measured(
-    config: FinetuneConfig, documents: Sequence[Document], tokens: int, size: Size
-) -> Seconds:
+def measured(config: FinetuneConfig, documents: Rows, tokens: int, size: Size) -> Seconds:
     """Return what training on documents like these costs, with at most ``tokens`` at once.
 
     With one thread, seconds are processor time, which other work on the machine hardly changes;
@@ -79,7 +84,7 @@ def _head_and_whole(
         return _seconds(clock, lambda: _head(inner, labels)), whole
 
 
-def _sample(documents: Sequence[Document], tokens: int) -> list[Document]:
+def _sample(documents: Rows, tokens: int) -> list[Document]:
     """Return documents of at most so many tokens together, or the first one."""
     chosen = [documents[0]]
     for index in range(1, len(documents)):

@@ -33,7 +33,8 @@ class Deferred:
 
     def is_unchanged(self, logits: object) -> bool:
         """Whether ``logits``, which the model made of the head's result, are that result."""
-        return logits is self.hidden and self.hidden._version == self._version
+        kept = self.hidden
+        return kept is not None and logits is kept and kept._version == self._version
 
     @property
     def weight(self) -> Tensor:

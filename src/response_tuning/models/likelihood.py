@@ -116,7 +116,7 @@ def _likelihood(logits: "torch.Tensor", reply: Sequence[int], closing: Sequence[
     # (len(reply), 2): of the reply's token, and of the first token of the end.
     wanted = torch.tensor([[token, closing[0]] for token in reply], device=logits.device)
     rows = max(1, LOGITS_AT_ONCE // logits.shape[1])
-    parts = zip(logits.split(rows), wanted.split(rows), strict=True)
+    parts = zip(torch.split(logits, rows), torch.split(wanted, rows), strict=True)
     logs = torch.cat([torch.log_softmax(part, dim=-1).gather(1, ids) for part, ids in parts])
     # Sums in float64: in float32, a response of thousands of tokens would lose digits.
     each = logs[:, 0].double()

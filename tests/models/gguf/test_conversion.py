@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from fixtures.gguf_files import write_gguf
 
 from response_tuning.errors import ConfigError, ModelError
 from response_tuning.models import gguf, loading
 from response_tuning.models.gguf import conversion, reading, weights
 from response_tuning.models.location import identity, locate
+from tests.fixtures.gguf_files import write_gguf
 
 pytestmark = pytest.mark.usefixtures("gguf_cache")
 TEXT = "What is the capital of France? <|user|>\nParis 2024  is\tthe\n\ncapital."
@@ -103,7 +103,7 @@ def test_a_conversion_that_fails_leaves_nothing(
 def test_a_full_disk_is_known_beforehand(
     gguf_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    usage = shutil._ntuple_diskusage(10, 9, 1)  # type: ignore[attr-defined]
+    usage = shutil._ntuple_diskusage(10, 9, 1)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
     message = refusal(gguf_file)
     assert "GB left; set RESPONSE_TUNING_CACHE to a folder on another disk" in message
@@ -229,7 +229,6 @@ def test_a_truncated_file_is_one_line(gguf_file: Path, tmp_path: Path) -> None:
         found = refusal(cut)
         assert found.startswith("truncated or damaged: ")
         assert found.endswith("; download it again")
-    assert "and it has 300 bytes" not in found
 
 
 def test_what_is_no_gguf_file_is_one_line(tmp_path: Path) -> None:
@@ -278,7 +277,7 @@ def test_the_scaled_positions_of_llama_3_are_recovered(llama: Path, tmp_path: Pa
     factors = (plain / scaled).numpy().astype(np.float32)
     assert factors.max() == pytest.approx(32)
     file = write_gguf(tmp_path / "llama3.gguf", source, extra={"rope_freqs.weight": factors})
-    assert locate(str(file)) and torch.equal(logits(file), logits(source))
+    assert torch.equal(logits(file), logits(source))
     assert not torch.equal(logits(source), logits(llama))
     other = write_gguf(tmp_path / "other.gguf", source, extra={"rope_freqs.weight": factors**0.5})
     assert refusal(other).startswith("its scaling of positions is not that of Llama 3")

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fixtures.gguf_files import write_gguf
 
 from response_tuning.models import gguf
 from response_tuning.models.location import identity
+from tests.fixtures.gguf_files import write_gguf
 
 
 @pytest.fixture
@@ -149,3 +149,46 @@ def test_other_files_are_no_gguf_files(tmp_path: Path) -> None:
     file.write_text("GG")
     assert not gguf.is_gguf(file)
     assert not gguf.is_gguf(tmp_path / "none.gguf")
+
+
+def test_a_merged_model_needs_the_file_no_more(
+    rtune: Callable[..., Any],
+    gguf_file: Path,
+    gguf_cache: Path,
+    answers: Path,
+    prompts: Path,
+    tmp_path: Path,
+) -> None:
+    out = tmp_path / "tuned"
+    done = rtune(*tuning(gguf_file, answers, out), "--merge")
+    assert done.code == 0, done.err
+    shutil.rmtree(gguf_cache)
+    gguf_file.unlink()
+    assert answer(rtune, prompts, out, tmp_path / "a.jsonl")["error"] is None
+
+
+def test_a_run_of_a_recipe_tunes_and_asks_a_file(
+    rtune: Callable[..., Any], gguf_file: Path, prompts: Path, answers: Path, tmp_path: Path
+) -> None:
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(
+        f"data: {{source: {answers}}}\n"
+        f"finetune: {{base_model: {gguf_file}, max_steps: 1, window: 64}}\n"
+        f"generate: {{max_new_tokens: 4}}\nbenchmarks: [prompts]\n"
+        f"grade: {{paths: {{prompts: {prompts}}}}}\n"
+        "variants: {base: {finetune: null}, rt: {}}\n"
+    )
+    done = rtune("run", recipe, "--out", tmp_path / "run")
+    assert done.code == 0, done.err
+    sha = hashlib.sha256(gguf_file.read_bytes()).hexdigest()
+    models = [
+        json.loads(
+            next((tmp_path / "run").glob(f"{name}/seed-0/generate/prompts.jsonl")).read_text()
+        )
+        for name in ("base", "rt")
+    ]
+    assert models[0]["model"] == f"gguf@{sha}"
+    assert models[1]["model"].endswith(f"+gguf@{sha}")
+    table = (tmp_path / "run" / "report" / "results.csv").read_text()
+    assert "rt,prompts,stopped," in table
+    assert "What is it?" in (tmp_path / "run" / "report" / "report.html").read_text()

@@ -3,12 +3,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fixtures.gguf_files import CONTROL, write_gguf
-from fixtures.language_models import SENTENCES
 
 from response_tuning.models import loading
 from response_tuning.models.location import locate
 from response_tuning.templates import adds_bos
+from tests.fixtures.gguf_files import CONTROL, write_gguf
+from tests.fixtures.language_models import SENTENCES
 
 pytestmark = pytest.mark.usefixtures("gguf_cache")
 TEXTS = [
@@ -49,10 +49,11 @@ def sentencepiece_model(folder: Path, *, space_in_front: bool) -> Any:
 def test_ids_are_those_of_sentencepiece(
     space_in_front: bool, save_model: Any, tmp_path: Path
 ) -> None:
-    from sentencepiece import sentencepiece_model_pb2
+    from sentencepiece import sentencepiece_model_pb2 as formats
 
     reference = sentencepiece_model(tmp_path, space_in_front=space_in_front)
-    pieces = sentencepiece_model_pb2.ModelProto.FromString(reference.serialized_model_proto())
+    proto: Any = formats.ModelProto  # type: ignore[attr-defined]
+    pieces = proto.FromString(reference.serialized_model_proto())
     llama = resized(save_model("llama"), tmp_path / "model", len(pieces.pieces))
     tokenizer = tokenizer_of(
         tmp_path / "spm.gguf",

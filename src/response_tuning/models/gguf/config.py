@@ -36,14 +36,13 @@ def build(checkpoint: Checkpoint, name: str) -> "PretrainedConfig":
     _check_kind(checkpoint, name)
     settings = _of_transformers(checkpoint, name)
     kind = settings.pop("model_type")
-    classes = MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.get(kind)
-    if classes is None:
+    if kind not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
         raise ModelError(
             f"{name}: not a causal language model: its architecture is {checkpoint.architecture!r}"
         )
     # The name inside the file is no place that a model can be loaded from.
     settings.pop("_model_name_or_path", None)
-    settings["architectures"] = [classes if isinstance(classes, str) else classes[0]]
+    settings["architectures"] = [MODEL_FOR_CAUSAL_LM_MAPPING_NAMES[kind]]
     settings |= special_ids(checkpoint.settings)
     settings["dtype"] = "float32"  # as most GGUF files are quantised, and dequantised to that
     config: PretrainedConfig = CONFIG_MAPPING[kind].from_dict(settings)
@@ -55,9 +54,9 @@ def generation(checkpoint: Checkpoint) -> "GenerationConfig":
     """Return the generation config of a GGUF model: every token that ends an answer."""
     from transformers import GenerationConfig
 
-    ids = special_ids(checkpoint.settings)
-    made = GenerationConfig(**{**ids, "eos_token_id": end_ids(checkpoint.settings) or None})
-    return made
+    ids: dict[str, Any] = special_ids(checkpoint.settings)
+    ids |= {"eos_token_id": end_ids(checkpoint.settings) or None}
+    return GenerationConfig(**ids)  # type: ignore[no-untyped-call]
 
 
 def _check_kind(checkpoint: Checkpoint, name: str) -> None:
@@ -72,7 +71,10 @@ def _check_kind(checkpoint: Checkpoint, name: str) -> None:
 def _of_transformers(checkpoint: Checkpoint, name: str) -> dict[str, Any]:
     """Return the settings of transformers' configuration, ``model_type`` included."""
     from transformers import __version__
-    from transformers.integrations.gguf import GGUF_CONFIG_ARCHS, get_gguf_config
+    from transformers.integrations.gguf.gguf_config_mapping import (
+        GGUF_CONFIG_ARCHS,
+        get_gguf_config,
+    )
     from transformers.modeling_gguf_pytorch_utils import load_gguf_checkpoint
 
     names = tuple(tensor.name for tensor in checkpoint.tensors)
@@ -84,7 +86,8 @@ def _of_transformers(checkpoint: Checkpoint, name: str) -> dict[str, Any]:
         with tempfile.TemporaryDirectory() as folder:
             small = Path(folder) / "header.gguf"
             _write_header(small, checkpoint)
-            found: dict[str, Any] = load_gguf_checkpoint(str(small))["config"]
+            loaded: Any = load_gguf_checkpoint(str(small))  # type: ignore[no-untyped-call]
+            found: dict[str, Any] = loaded["config"]
     except KeyError as error:
         raise ModelError(f"{name}: its header lacks {error}; download it again") from error
     except (ValueError, NotImplementedError) as error:

@@ -56,7 +56,7 @@ def build(checkpoint: Checkpoint, name: str) -> "PreTrainedTokenizerFast":
     backend = _backend(checkpoint.architecture, found, name)
     special = {kind: _token(found, key, name) for kind, key in _SPECIAL.items()}
     _add_marks(backend, found, special)
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, **special)
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, **special)  # type: ignore[no-untyped-call]
     tokenizer.chat_template = checkpoint.settings.get("tokenizer.chat_template")
     if len(tokenizer) != len(tokens):
         raise ModelError(
@@ -91,7 +91,10 @@ def _settings(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 def _backend(architecture: str, found: Mapping[str, Any], name: str) -> "Tokenizer":
     from tokenizers import pre_tokenizers
-    from transformers.integrations.gguf import GGUF_TOKENIZER_MAPPING, convert_gguf_tokenizer
+    from transformers.integrations.gguf.gguf_tokenizer_mapping import (
+        GGUF_TOKENIZER_MAPPING,
+        convert_gguf_tokenizer,
+    )
 
     names = GGUF_TOKENIZER_MAPPING["tokenizer"].items()
     known = {to: found[key] for at, to in names if (key := at.removeprefix("ggml.")) in found}

@@ -67,7 +67,7 @@ def _empty(config: "PretrainedConfig", loader: Any) -> "PreTrainedModel":  # noq
 def _named(
     checkpoint: Checkpoint, config: "PretrainedConfig", model: "PreTrainedModel", name: str
 ) -> "Iterator[tuple[str, torch.Tensor]]":
-    from transformers.integrations.gguf import is_gguf_arch_supported
+    from transformers.integrations.gguf.utils import is_gguf_arch_supported
 
     if is_gguf_arch_supported(checkpoint.architecture):
         return _loaded(checkpoint, config, name)
@@ -110,7 +110,8 @@ def _renamed(
         get_gguf_hf_weights_map,
     )
 
-    processor = TENSOR_PROCESSORS.get(checkpoint.architecture, TensorProcessor)(config.to_dict())
+    kind: Any = TENSOR_PROCESSORS.get(checkpoint.architecture, TensorProcessor)
+    processor = kind(config.to_dict())
     names = get_gguf_hf_weights_map(model, processor)
     merged: dict[str, Any] = {"tensors": {}}
     for tensor in checkpoint.tensors:

@@ -1,0 +1,58 @@
+"""Count the usable answers of each variant of a run: how the settings on a real base were chosen.
+
+    python benchmarks/usable_answers.py RUN prompts
+
+An answer is *usable* if the model ended it, it is not empty, no 8-gram of words occurs twice in it,
+no 8 words in a row are its prompt's, and no other prompt has the same answer (docs/log.md,
+2026-11-28). Nothing here says whether it is right.
+"""
+
+import argparse
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+GRAM = 8
+
+
+def grams(text: str) -> list[tuple[str, ...]]:
+    """Return the 8-grams of a text's words."""
+    words = text.lower().split()
+    return [tuple(words[at : at + GRAM]) for at in range(len(words) - GRAM + 1)]
+
+
+def faults(row: dict[str, Any], times: int) -> list[str]:
+    """Return what is wrong with an answer that ``times`` prompts have; empty if it is usable."""
+    answer = row["response"] or ""
+    said = grams(answer)
+    asked = set(grams(row["prompt"][-1]["content"]))
+    found = {
+        "runs on": row["finish_reason"] != "stop",
+        "empty": not answer.strip(),
+        "loops": len(set(said)) < len(said),
+        "copies": bool(asked.intersection(said)),
+        "repeated": times > 1,
+    }
+    return [name for name, is_so in found.items() if is_so]
+
+
+def main() -> None:
+    """Print a line for each variant and seed."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("run", type=Path)
+    parser.add_argument("benchmark")
+    given = parser.parse_args()
+    for file in sorted(given.run.glob(f"*/seed-*/generate/{given.benchmark}.jsonl")):
+        rows = [json.loads(line) for line in file.read_text("utf-8").split("\n") if line]
+        times = Counter((row["response"] or "").strip() for row in rows)
+        found = [faults(row, times[(row["response"] or "").strip()]) for row in rows]
+        counts = Counter(name for names in found for name in names)
+        variant, seed = file.parts[-4], file.parts[-3]
+        usable = sum(not names for names in found)
+        reasons = ", ".join(f"{count} {name}" for name, count in counts.most_common())
+        print(f"{variant:20} {seed}  {usable:3} of {len(rows)} usable; {reasons}")
+
+
+if __name__ == "__main__":
+    main()
