@@ -7,7 +7,7 @@ prompts; the defaults are the published ones.
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, FiniteFloat
 
 from response_tuning.artifacts import Record
 
@@ -34,8 +34,8 @@ class RulesConfig(Record):
     to the answer's tokens. 0 switches the rule off."""
     span: int = Field(default=250, ge=1)
     """See ``eos``. The default fits answers as long as LIMA's."""
-    uniform: dict[str, float] = Field(default_factory=lambda: {**PUBLISHED})
-    """Text of one token -> its score. ``{}`` switches the rule off."""
+    uniform: dict[str, FiniteFloat] = Field(default_factory=lambda: {**PUBLISHED})
+    """Text of one token -> its score. Defaults to the published 15; ``{}`` switches it off."""
     tags: float = Field(default=-4.0, allow_inf_nan=False)
     """Score of the first token of each of the template's tags that ``uniform`` does not name: a
     tokenizer may read ``<|`` as one token. 0 switches this off."""
