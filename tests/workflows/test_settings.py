@@ -13,7 +13,8 @@ from response_tuning.workflows.settings import described, recipe_schema
 
 ROOT = Path(__file__).parents[2]
 RECIPES = [
-    *(path for path in sorted((ROOT / "recipes").rglob("*.yaml")) if path.parent.name != "bases"),
+    *sorted((ROOT / "recipes").glob("*.yaml")),
+    *sorted((ROOT / "recipes" / "paper").rglob("*.yaml")),
     *ROOT.glob("src/**/demo.yaml"),
 ]
 

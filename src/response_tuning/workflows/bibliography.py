@@ -12,8 +12,8 @@ from response_tuning.workflows.experiment import Cell
 
 ENTRIES = Path(__file__).parents[1] / "published" / "references.bib"
 ALWAYS = {"paper", "software"}
-MADE_HERE = "miniature"
-"""What this begins with is made by this package, and has no paper of its own."""
+MADE_HERE = ("miniature", "prompts")
+"""Names that begin with one of these have no paper: this package, or its user, made them."""
 
 
 def write_references(cells: Sequence[Cell], out: Path) -> None:
