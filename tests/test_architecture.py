@@ -266,6 +266,7 @@ def test_what_the_miniature_is_for_is_known_to_few() -> None:
         "models/location.py",
         "workflows/miniature.py",
         "workflows/names.py",
+        "workflows/playground.py",
     }
 
 

@@ -18,6 +18,7 @@ from response_tuning.limits import (
     Seed,
     ServerAddress,
     Temperature,
+    check_prices,
 )
 from response_tuning.rules_config import RulesConfig
 
@@ -135,11 +136,7 @@ class RefinementConfig(Config):
 
     @model_validator(mode="after")
     def _both_prices(self) -> Self:
-        prices = {"price_in": self.price_in, "price_out": self.price_out}
-        known = [name for name, price in prices.items() if price is not None]
-        if len(known) == 1:
-            (missing,) = prices.keys() - known
-            raise ValueError(f"{known[0]} has no effect without {missing}; give both, or neither")
+        check_prices(self.price_in, self.price_out)
         return self
 
 
@@ -367,6 +364,17 @@ class JudgeConfig(Config):
     temperature: Temperature = 0.0
     checked: tuple[Path, ...] = ()
     """Records of ``rtune judge-check`` about this judge; the report quotes them."""
+    price_in: float | None = Field(default=None, ge=0, exclude_if=lambda price: price is None)
+    """Dollars for a million tokens of questions; ``--dry-run`` counts with it."""
+    price_out: float | None = Field(default=None, ge=0, exclude_if=lambda price: price is None)
+    """Dollars for a million tokens of replies."""
+    NOT_JUDGING: ClassVar[frozenset[str]] = frozenset({"checked", "price_in", "price_out"})
+    """Settings that change no verdict."""
+
+    @model_validator(mode="after")
+    def _both_prices(self) -> Self:
+        check_prices(self.price_in, self.price_out)
+        return self
 
 
 class GradeConfig(Config):

@@ -59,3 +59,14 @@ ServerAddress = Annotated[str, AfterValidator(_holds_no_key)]
 """Address of a server. The message about a wrong one does not repeat it: it may hold a key."""
 KeyVariable = Annotated[str, AfterValidator(_is_no_key)]
 """Name of the environment variable that holds a key."""
+
+
+def check_prices(price_in: float | None, price_out: float | None) -> None:
+    """Refuse one price without the other.
+
+    Raises:
+        ValueError: one of them is None.
+    """
+    if (price_in is None) != (price_out is None):
+        known, missing = sorted(("price_in", "price_out"), reverse=price_in is None)
+        raise ValueError(f"{known} has no effect without {missing}; give both, or neither")

@@ -1,7 +1,8 @@
-"""How every HTML page is made: one template environment, one palette and one content policy.
+"""How every HTML page is made: one template environment, one style sheet and one content policy.
 
-A page of one file extends ``pages.html.jinja``, which has what all of them share. Text of models
-and of data is always escaped, and a page loads nothing and runs no script but its own.
+``palette.css`` has the colours and ``pages.css`` the look of text, controls and print. A page of
+one file extends ``pages.html.jinja``; a page that is served gets both from ``loopback``. Text of
+models and of data is always escaped, and a page loads nothing and runs no script but its own.
 """
 
 from base64 import b64encode
@@ -37,7 +38,7 @@ def environment(folder: Path) -> "jinja2.Environment":
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    made.globals |= {"palette": _as_it_is(palette()), "policy": _policy}
+    made.globals |= {"stylesheet": _as_it_is(stylesheet()), "policy": _policy}
     return made
 
 
@@ -45,6 +46,12 @@ def environment(folder: Path) -> "jinja2.Environment":
 def palette() -> str:
     """Return the style sheet with the colours of all pages."""
     return (_HERE / "palette.css").read_text(encoding="utf-8")
+
+
+@cache
+def stylesheet() -> str:
+    """Return the style sheet of all pages: the palette, and the look of their parts."""
+    return palette() + (_HERE / "pages.css").read_text(encoding="utf-8")
 
 
 def picture(svg: str) -> str:

@@ -105,6 +105,14 @@ def saving(folder: Path) -> Iterator[None]:
         raise cause from error
 
 
+def apply_umask(folder: Path) -> None:
+    """Let others read the files of ``folder`` as the umask says; safetensors allows its owner."""
+    umask = os.umask(0o077)
+    os.umask(umask)
+    for file in folder.iterdir():
+        file.chmod(0o666 & ~umask)
+
+
 def newest_checkpoint(folder: Path, run: str) -> Path | None:
     """Return the newest intact checkpoint; delete damaged and unfinished ones.
 

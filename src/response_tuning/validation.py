@@ -88,7 +88,7 @@ def _known(section: type[BaseModel], key: str) -> list[str]:
     inside = [
         f"{name}.{key}"
         for name, field in section.model_fields.items()
-        if (model := _model_in(field.annotation)) is not None and key in model.model_fields
+        if (model := model_in(field.annotation)) is not None and key in model.model_fields
     ]
     return [*known, *inside]
 
@@ -108,15 +108,15 @@ def _model_at(kind: type[BaseModel], path: Sequence[str]) -> type[BaseModel]:
     """Return the model of the section at ``path``; names of variants and places in lists pass."""
     for part in path:
         field = kind.model_fields.get(part)
-        kind = (_model_in(field.annotation) if field else None) or kind
+        kind = (model_in(field.annotation) if field else None) or kind
     return kind
 
 
-def _model_in(annotation: object) -> type[BaseModel] | None:
+def model_in(annotation: object) -> type[BaseModel] | None:
     """Return the first model in an annotation such as ``dict[str, VariantConfig] | None``."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
-    return next(filter(None, map(_model_in, get_args(annotation))), None)
+    return next(filter(None, map(model_in, get_args(annotation))), None)
 
 
 def _nearest(path: Sequence[str], origins: Mapping[str, str]) -> str | None:

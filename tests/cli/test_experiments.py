@@ -8,6 +8,7 @@ import pytest
 from response_tuning.grade import open_benchmark
 from response_tuning.miniature.examples import act_questions
 from response_tuning.miniature.families import refusal_forms
+from response_tuning.workflows.cost import Cost
 
 Run = Callable[..., Any]
 BENCHMARK = "miniature-refusal-validation"
@@ -67,6 +68,7 @@ def test_report_writes_the_report_of_a_run_again(rtune: Run, recipe: Path, tmp_p
     assert page.read_bytes() == before
 
 
+@pytest.mark.usefixtures("unmeasured")
 def test_settings_on_the_command_line_are_laid_over_the_recipe(
     rtune: Run, recipe: Path, tmp_path: Path
 ) -> None:
@@ -77,6 +79,34 @@ def test_settings_on_the_command_line_are_laid_over_the_recipe(
     assert "seeds: 4\n" in out
 
 
+@pytest.mark.usefixtures("unmeasured")
+def test_all_cells_at_a_value_of_the_grid_can_be_named(rtune: Run, recipe: Path) -> None:
+    grid = ["--set", "grid.doses=[0, 5]", "--set", "data.mixture.source=miniature-refusals"]
+    out = rtune("run", recipe, *grid, "--only", "5", "--dry-run").out
+    assert out.startswith("rt-5: response-tuning (full) of ")
+    assert "\n1 cells: 1 to tune, " in out
+    result = rtune("run", recipe, *grid, "--only", "7", "--dry-run")
+    assert result.code == 2
+    assert "unknown cell '7'" in result.err
+
+
+def test_more_than_100_cells_have_to_be_confirmed(rtune: Run, recipe: Path, tmp_path: Path) -> None:
+    many = ["--set", f"seeds={[*range(51)]}"]
+    result = rtune("run", recipe, *many)
+    assert result.code == 2
+    assert "102 cells, more than 100: " in result.err
+    assert "confirm their number with --cells 102" in result.err
+    result = rtune("run", recipe, *many, "--cells", "100")
+    assert result.code == 2
+    assert "--cells 100: there are 102" in result.err
+    # Confirmed, they run; here into a folder that is none.
+    (tmp_path / "taken").write_text("")
+    result = rtune("run", recipe, *many, "--cells", "102", "--out", "taken")
+    assert "more than 100" not in result.err
+    assert files(tmp_path) == [recipe.name, "taken"]
+
+
+@pytest.mark.usefixtures("unmeasured")
 def test_single_cells_can_be_named(rtune: Run, recipe: Path) -> None:
     seeds = ["--set", "seeds=[0, 1]", "--dry-run"]
     out = rtune("run", recipe, *seeds, "--only", "rt/seed-1", "--only", "base").out
@@ -98,7 +128,14 @@ def test_a_dry_run_prints_the_plan_and_writes_nothing(
     assert files(tmp_path) == [recipe.name]
 
 
-def test_the_plan_of_the_demo_needs_no_model_and_writes_nothing(rtune: Run, tmp_path: Path) -> None:
+@pytest.fixture
+def unmeasured(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave the costs out, which take seconds to measure."""
+    monkeypatch.setattr("response_tuning.workflows.plan.cost_of", lambda *_: (Cost(), {}))
+
+
+@pytest.mark.usefixtures("unmeasured")
+def test_the_plan_of_the_demo_writes_nothing(rtune: Run, tmp_path: Path) -> None:
     result = rtune("demo", "--dry-run")
     assert result.code == 0
     lines = result.out.splitlines()
@@ -109,6 +146,7 @@ def test_the_plan_of_the_demo_needs_no_model_and_writes_nothing(rtune: Run, tmp_
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.usefixtures("unmeasured")
 def test_the_demo_takes_settings_too(rtune: Run) -> None:
     result = rtune("demo", "--dry-run", "--set", "seeds=[0, 1]")
     assert "seeds: 0, 1\n" in result.out
@@ -183,7 +221,7 @@ def test_a_benchmark_is_answered_and_graded_by_name(rtune: Run, tmp_path: Path) 
         assert table_of_means[metric] == [mean, "(n", "184)"]
     assert table_of_means["stopped"] == ["1.000", "(n", "357)"]
     assert "tokens_mean" not in table_of_means, "the scripted engine counts no tokens"
-    assert len(scores.read_text().splitlines()) == 4 * 357 + 173 + 3 * 184
+    assert len(scores.read_text().splitlines()) == 7 * 357 + 173 + 3 * 184
 
 
 def test_answers_with_an_error_are_not_graded(rtune: Run, tmp_path: Path) -> None:

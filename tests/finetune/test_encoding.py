@@ -45,6 +45,7 @@ TOKENIZERS = {
     "olmo2_dolma2": "tokenizers/olmo2_dolma2",
     "stories260k": "tiny_lm_stories260k/hf",
 }
+SYSTEM = Message(role="system", content="Be brief.")
 EXAMPLES = [
     Example(
         row=0, instruction="Why is the sky blue?", response="Because blue light scatters most."
@@ -285,10 +286,21 @@ def test_no_token_is_added(tokenizer: Any) -> None:
 
 
 def test_a_message_that_the_template_refuses_is_counted_with_its_words(chat: Chat) -> None:
-    system = Message(role="system", content="Be brief.")
-    example = Example(row=0, instruction="Hi", response="Ho", earlier=(system,))
+    chat.tokenizer.chat_template += (
+        "{% if messages[0].role == 'system' %}"
+        "{{ raise_exception('no place for a system message') }}{% endif %}"
+    )
+    example = Example(row=0, instruction="Hi", response="Ho", earlier=(SYSTEM,))
     (row,) = encode(chat, "instruction-tuning", [example])
     assert "no place for a system message" in row.status
+
+
+def test_a_system_message_is_trained_in_front_of_the_instruction(chat: Chat) -> None:
+    example = Example(row=0, instruction="Hi", response="Ho", earlier=(SYSTEM,))
+    (row,) = encode(chat, "instruction-tuning", [example])
+    assert chat.decode(row.input_ids) == "<s><|user|>\nBe brief.\n\nHi\n<|assistant|>\nHo</s>"
+    (alone,) = encode(chat, "response-tuning", [example])
+    assert chat.decode(alone.input_ids) == "<s><|assistant|>\nHo</s>"
 
 
 def test_a_tokenizer_that_changes_a_continuation_is_refused(

@@ -28,7 +28,7 @@ SAVE_STEPS, STEPS = 4, 14
 @pytest.fixture(scope="session")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What the data stage leaves: 40 examples, the last without an instruction."""
-    folder = tmp_path_factory.mktemp("data")
+    folder = tmp_path_factory.mktemp("prepared") / "data"
     examples = [
         Example(
             row=i, instruction=f"What is {i}?", response=f"It is {i}, of course. " * (1 + i % 5)
@@ -164,11 +164,11 @@ def test_a_run_that_is_killed_while_it_encodes_leaves_no_store_and_starts_anew(
     tiny_base: Path, data: Path, tmp_path: Path, uninterrupted: dict[str, Path], console: Console
 ) -> None:
     assert in_a_process(configured(tiny_base), data, tmp_path, ("encoding", 20)) == -9
-    (left,) = (tmp_path / "tokens").iterdir()
+    (left,) = data.with_name("tokens").iterdir()
     assert left.suffix == ".partial"
     finetune(configured(tiny_base), data, tmp_path, console)
     assert identical(tmp_path, uninterrupted["full"])
-    assert not (tmp_path / "tokens").exists()
+    assert not data.with_name("tokens").exists()
 
 
 def test_a_resumed_run_reads_what_was_encoded_before(
@@ -188,7 +188,7 @@ def test_a_resumed_run_reads_what_was_encoded_before(
         for out in (tmp_path, uninterrupted["full"])
     ]
     assert audits[0] == audits[1]
-    assert not (tmp_path / "tokens").exists()
+    assert not data.with_name("tokens").exists()
 
 
 def test_a_store_is_named_after_all_that_decides_what_is_in_it(chat: Chat) -> None:
@@ -316,7 +316,7 @@ def test_encoded_examples_that_are_no_longer_what_was_written_are_encoded_again(
         patch.setattr(run, "_trainer", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             finetune(configured(tiny_base), data, tmp_path, console)
-    (store,) = (tmp_path / "tokens").iterdir()
+    (store,) = data.with_name("tokens").iterdir()
     damaged(name)(store)
     finetune(configured(tiny_base), data, tmp_path, console)
     (record,) = caplog.records

@@ -14,6 +14,7 @@ from response_tuning.models.inference import (
     check_loadable,
     has_native_template,
     load,
+    under_template,
     with_template,
 )
 from response_tuning.models.likelihood import log_likelihoods
@@ -142,3 +143,27 @@ def test_a_tokenizer_says_whether_it_has_a_template_of_its_own(
 ) -> None:
     assert not has_native_template(str(tiny_base))
     assert has_native_template(str(llama))
+
+
+@pytest.mark.parametrize("template", ["roles", "urial", "tulu"])
+def test_a_loaded_model_under_any_template_is_as_if_loaded_with_it(
+    save_model: SaveModel, template: str
+) -> None:
+    folder = str(save_model("llama", context=2048, eos=[0, 7]))
+    local, loaded = load(folder), load(folder, template)
+    other = under_template(local, folder, template)
+    assert other.model is local.model
+    assert other.chat.digest == loaded.chat.digest
+    assert other.stop_ids == loaded.stop_ids
+    assert set(other.stop_ids) == {0, 7}
+    assert under_template(other, folder, "native").chat.digest == local.chat.digest
+
+
+def test_a_template_with_tokens_without_embedding_is_refused_for_a_loaded_model(
+    wordy: Path, tmp_path: Path
+) -> None:
+    local = load(str(wordy))
+    marks = tmp_path / "marks.jinja"
+    marks.write_text("<|ask|>{{ messages[0]['content'] }}<|say|>", encoding="utf-8")
+    with pytest.raises(ModelError, match=r"the chat template uses the token '<\|ask\|>' \(id "):
+        under_template(local, str(wordy), str(marks))

@@ -142,7 +142,7 @@ def test_what_cannot_be_scored_says_why_and_keeps_its_place(llama: Path) -> None
         [
             Pair(asking("hello"), "Paris."),
             Pair(asking("x" * 300), "Paris."),
-            Pair((system, *asking("hello")), "Paris."),
+            Pair((*asking("hello"), system), "Paris."),
             Pair(asking("hello"), "Paris."),
         ],
         WIDE,
@@ -151,7 +151,7 @@ def test_what_cannot_be_scored_says_why_and_keeps_its_place(llama: Path) -> None
     assert found[0] == found[3]
     assert found[1] == Unscored("longer than the model's context of 256 tokens")
     assert isinstance(found[2], Unscored)
-    assert "no place for a system message" in found[2].reason
+    assert "message after it, and there is none" in found[2].reason
 
 
 def test_a_template_that_does_not_say_what_ends_a_reply_is_refused(

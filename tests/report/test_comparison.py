@@ -466,4 +466,4 @@ def test_an_axis_of_other_variants_or_sizes_is_refused(
     axis: dict[str, tuple[str, ...]], said: str
 ) -> None:
     with pytest.raises(ConfigError, match=said):
-        check_names(["base", "rt", "it"], ReportConfig(axis=axis))
+        check_names({"base": {}, "rt": {}, "it": {}}, ReportConfig(axis=axis))

@@ -113,10 +113,11 @@ def test_replies_end_at_the_fence_and_at_headers(tokenizer: Any, template: str) 
         _ = chat.turn_end
 
 
-def test_a_system_message_is_refused_in_words(tokenizer: Any) -> None:
+def test_a_system_message_begins_the_query_after_it(tokenizer: Any) -> None:
     system = Message(role="system", content="Be brief.")
-    with pytest.raises(TemplateError, match="no place for a system message: put its text into"):
-        prompt(tokenizer, "urial", system, USER)
+    assert prompt(tokenizer, "zero-shot", system, USER) == (
+        "<s># Query:\n```\nBe brief.\n\nWhy is the sky blue?\n```\n\n# Answer:\n```\n"
+    )
 
 
 def test_the_saved_tokenizer_renders_the_same(tokenizer: Any, tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from response_tuning.templates import (
 
 USER = Message(role="user", content="Why is the sky blue?")
 ASSISTANT = Message(role="assistant", content="Light scatters.")
+SYSTEM = Message(role="system", content="Be brief.")
 CHATML = (
     "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
@@ -60,9 +61,39 @@ def test_whitespace_of_the_users_text_is_kept(chat: Chat) -> None:
     )
 
 
-def test_a_system_message_is_refused_in_words(chat: Chat) -> None:
-    with pytest.raises(TemplateError, match="'tulu' has no place for a system message"):
-        chat.prompt([Message(role="system", content="Be brief."), USER])
+@pytest.mark.parametrize(("name", "user"), [("tulu", "<|user|>"), ("neutral-tags", "<|A|>")])
+def test_a_system_message_is_folded_into_the_users_message_after_it(
+    tokenizer: Any, name: str, user: str
+) -> None:
+    install(tokenizer, name)
+    chat = Chat(tokenizer)
+    without = chat.prompt([USER, ASSISTANT, USER])
+    first = f"<s>{user}\n"
+    folded = chat.prompt([SYSTEM, USER, ASSISTANT, USER])
+    assert folded == without.replace(first, f"{first}Be brief.\n\n", 1)
+    twice = chat.prompt([SYSTEM, SYSTEM, USER, ASSISTANT, USER])
+    assert twice == without.replace(first, f"{first}Be brief.\n\nBe brief.\n\n", 1)
+    # A later one belongs to what follows it, and not to a question that was answered without it.
+    later = chat.prompt([USER, ASSISTANT, SYSTEM, USER])
+    assert later == f"\n{user}\nBe brief.\n\n".join(without.rsplit(f"\n{user}\n", 1))
+
+
+def test_an_empty_system_message_changes_nothing(chat: Chat) -> None:
+    empty = Message(role="system", content="")
+    assert chat.prompt([empty, USER]) == chat.prompt([USER])
+
+
+def test_a_system_message_without_a_users_message_is_refused_in_words(chat: Chat) -> None:
+    for messages in ([SYSTEM], [USER, ASSISTANT, SYSTEM]):
+        with pytest.raises(TemplateError, match=r"'tulu' .* there is none: add a user's message"):
+            chat.prompt(messages)
+
+
+def test_every_template_takes_a_system_message_and_prints_all_of_it(tokenizer: Any) -> None:
+    for name in set(names()) - {"native"}:
+        install(tokenizer, name)
+        prompt = Chat(tokenizer).prompt([SYSTEM, USER])
+        assert "Be brief." in prompt and "Why is the sky blue?" in prompt, name
 
 
 def test_a_turn_ends_in_eos_and_the_newline_only_separates_turns(chat: Chat) -> None:
@@ -344,7 +375,6 @@ BODY = (
     "{% if m.role == 'assistant' %}{{ eos_token }}{% endif %}\n{% endfor %}"
     "{% if add_generation_prompt %}<|assistant|>\n{% endif %}"
 )
-SYSTEM = Message(role="system", content="Be brief.")
 
 
 @pytest.mark.parametrize(

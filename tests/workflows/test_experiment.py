@@ -163,7 +163,7 @@ def test_two_variants_of_one_dose_are_not_both_in_a_series() -> None:
             {"variants": {"rt": {"generate": {"top_q": 1}}}},
             "variant 'rt': generate: unknown key 'top_q'",
         ),
-        ({"variants": {"rt": {"doses": [-5]}}}, "variant 'rt--5': data.mixture.refusals"),
+        ({"variants": {"rt": {"doses": [-5]}}}, "recipe.yaml: variants.rt.doses.0: "),
         ({"variants": {"rt": {"finetune": {"epochs": 0}}}}, "variant 'rt': finetune.epochs"),
         ({"data": {}}, "variant 'rt': data.source: not given"),
         ({"finetune": {}}, "variant 'rt': finetune.base_model: not given"),
@@ -182,7 +182,7 @@ def test_two_variants_of_one_dose_are_not_both_in_a_series() -> None:
         ({"preset": "papr"}, "unknown preset 'papr': did you mean 'paper'"),
         ({"report": {"baselines": ["rd"]}}, "unknown baseline 'rd': known are rt"),
         ({"report": {"confidence": 2}}, "recipe.yaml: report.confidence: "),
-        ({"variants": {"rt": {"doses": [5, 5]}}}, "two variants are named 'rt-5'"),
+        ({"variants": {"rt": {"doses": [5, 5]}}}, "recipe.yaml: variants.rt: doses: two values"),
         ({"variants": {"rt-5": {}, "rt": {"doses": [5]}}}, "two variants are named 'rt-5'"),
     ],
 )
@@ -441,7 +441,7 @@ def test_templates_make_an_arm_each_and_doses_do_so_for_each_of_them() -> None:
     )
     assert [*found] == [
         *("stop-tulu/seed-0", "stop-xml/seed-0"),
-        *("rt-tulu-1/seed-0", "rt-xml-1/seed-0", "rt-tulu-2/seed-0", "rt-xml-2/seed-0"),
+        *("rt-tulu-1/seed-0", "rt-tulu-2/seed-0", "rt-xml-1/seed-0", "rt-xml-2/seed-0"),
     ]
     assert found["stop-xml/seed-0"].generate.template == "xml"
     assert found["rt-xml-2/seed-0"].finetune.template == "xml"

@@ -1,5 +1,7 @@
 import fcntl
 import json
+import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -25,6 +27,7 @@ from response_tuning.recipe import Recipe
 from response_tuning.templates import Chat
 from response_tuning.workflows.data import print_audit, run_data
 from response_tuning.workflows.finetune import run_finetune
+from response_tuning.workflows.show import show_run
 
 
 @pytest.fixture
@@ -252,11 +255,18 @@ def test_a_folder_named_as_a_made_dataset_is_not_mistaken_for_it(
     run_data(config, tmp_path / "data")
 
 
-@pytest.mark.parametrize("manifest", ["manifest.json", "finetune/manifest.json"])
+@pytest.mark.parametrize(
+    ("folder", "manifest"),
+    [
+        ("cell", "manifest.json"),
+        ("cell", "finetune/manifest.json"),
+        ("tuned.training", "../tuned/manifest.json"),
+    ],
+)
 def test_the_data_of_a_model_is_never_replaced(
-    manifest: str, config: DataConfig, tmp_path: Path
+    folder: str, manifest: str, config: DataConfig, tmp_path: Path
 ) -> None:
-    cell = tmp_path / "cell"
+    cell = tmp_path / folder
     run_data(config, cell / "data")
     write_json(cell / manifest, {})
     before = (cell / "data" / "audit.json").read_bytes()
@@ -264,6 +274,62 @@ def test_the_data_of_a_model_is_never_replaced(
         run_data(config.model_copy(update={"mixture": MixtureConfig()}), cell / "data")
     assert (cell / "data" / "audit.json").read_bytes() == before
     run_data(config, cell / "data")
+
+
+@pytest.fixture(scope="module")
+def tuned(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of `rtune finetune`, under a umask that lets the group read."""
+    out = tmp_path_factory.mktemp("runs") / "tuned"
+    before = os.umask(0o027)
+    try:
+        run_finetune(briefly(), out, Console(quiet=True))
+    finally:
+        os.umask(before)
+    return out
+
+
+def briefly() -> Recipe:
+    tuning = FinetuneConfig(base_model="miniature", method="full", max_steps=1, device="cpu")
+    return Recipe(data=DataConfig(source="miniature", max_examples=8), finetune=tuning)
+
+
+def test_the_folder_of_a_tuned_model_holds_no_training_row(tuned: Path) -> None:
+    beside = tuned.with_name("tuned.training")
+    rows = responses(beside / "data")
+    assert len(rows) == 8
+    assert not any(path.is_dir() for path in tuned.iterdir())
+    assert not (beside / "tokens").exists()
+    for file in tuned.iterdir():
+        assert not any(row.encode() in file.read_bytes() for row in rows), file
+    assert "clear text" not in (tuned / "README.md").read_text()
+
+
+def test_others_may_read_the_weights_as_the_umask_says(tuned: Path) -> None:
+    modes = {file.name: oct(file.stat().st_mode & 0o777) for file in tuned.iterdir()}
+    assert modes["model.safetensors"] == modes["README.md"] == "0o640"
+
+
+def test_a_run_of_an_earlier_version_is_read_where_its_data_are(
+    tuned: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    old = Path(shutil.copytree(tuned, tmp_path / "old"))
+    shutil.copytree(tuned.with_name("tuned.training") / "data", old / "data")
+    monkeypatch.setattr("response_tuning.data.prepare", crash)
+    run_finetune(briefly(), old, Console(width=200))
+    assert "already finished" in capsys.readouterr().out
+    assert not old.with_name("old.training").exists()
+    show_run(old, Console(width=200), rows=1)
+    shown = capsys.readouterr().out
+    show_run(tuned, Console(width=200), rows=1)
+    assert capsys.readouterr().out == shown
+
+
+def test_a_refused_run_leaves_nothing_beside_the_model_either(tmp_path: Path) -> None:
+    recipe = briefly()
+    short = recipe.finetune.model_copy(update={"eval_fraction": 0.99})
+    with pytest.raises(ConfigError, match="leaves none to train on"):
+        run_finetune(recipe.model_copy(update={"finetune": short}), tmp_path / "out", Console())
+    assert not list(tmp_path.iterdir())
 
 
 def tuned_by_default(out: Path, *, resume: bool = True) -> None:

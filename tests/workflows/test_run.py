@@ -20,8 +20,9 @@ from response_tuning.journals import Journal
 from response_tuning.validation import build
 from response_tuning.workflows.cell_manifest import cell_training
 from response_tuning.workflows.experiment import Experiment, cells
+from response_tuning.workflows.plan import plan_experiment
 from response_tuning.workflows.report import _variants, report_run
-from response_tuning.workflows.run import plan_experiment, run_experiment
+from response_tuning.workflows.run import checked, run_experiment
 from response_tuning.workflows.show import show_run
 from tests.fixtures.experiments import BENCHMARK, CELLS, ITEMS, Make, contents, quiet, settings
 
@@ -375,7 +376,7 @@ def test_a_model_that_is_not_tuned_is_asked_at_the_revision_that_the_others_are_
         raise KeyboardInterrupt
 
     monkeypatch.setattr("response_tuning.generate.open_engine", note)
-    monkeypatch.setattr("response_tuning.workflows.run._checked", cells)  # the hub is not asked
+    monkeypatch.setattr("response_tuning.workflows.run.checked", cells)  # the hub is not asked
     monkeypatch.setattr("response_tuning.models.inference.check_loadable", lambda *_: None)
     monkeypatch.setattr("response_tuning.models.location.identity", lambda *_: "identity")
     experiment = make(
@@ -463,9 +464,12 @@ def test_a_plan_names_every_variant_and_counts_what_there_is_to_do(
         "rt": {"doses": [0, 20]},
         "fresh": {"finetune": {"random_init": True}},
     }
-    experiment = make(variants=variants, finetune={"base_model": "miniature"})
+    experiment = make(
+        variants=variants, finetune={"base_model": "miniature"}, data={"mixture": MADE}
+    )
     plan_experiment(experiment, Console(width=80))
-    assert capsys.readouterr().out.splitlines() == [
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[:7] == [
         "base: miniature, as it is",
         "rt-0: response-tuning (full) of miniature on 64 of miniature",
         "rt-20: response-tuning (full) of miniature on 64 of miniature and 20 refusals",
@@ -473,6 +477,9 @@ def test_a_plan_names_every_variant_and_counts_what_there_is_to_do(
         "seeds: 0, 1",
         f"benchmarks: {BENCHMARK} ({ITEMS} items)",
         f"8 cells: 6 to tune, {8 * ITEMS:,} answers",
+    ]
+    assert [line.split(":")[0] for line in lines[7:9]] == ["cost", "tokens"]
+    assert lines[9:] == [
         "power on miniature-unseen-validation (10 clusters of prompts): at best, a difference of "
         "44.5 points (if two variants disagree on 10%) or 60.2 points (if two variants disagree on "
         "50%) is found 80 % of the time",
@@ -491,7 +498,7 @@ def test_a_plan_names_the_variant_and_the_key_of_a_missing_source(make: Make) ->
 
 def test_the_variants_of_the_report_know_their_series(make: Make, tmp_path: Path) -> None:
     experiment = make(variants={"base": {"finetune": None}, "rt": {"doses": [5, 9]}})
-    found = _variants(experiment, cells(experiment), tmp_path)
+    found = _variants(experiment, checked(experiment), tmp_path)
     variants = [(v.name, v.series, v.dose) for v in found]
     assert variants == [("base", "", None), ("rt-5", "rt-5", 5), ("rt-9", "rt-5", 9)]
 

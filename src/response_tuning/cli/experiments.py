@@ -50,12 +50,15 @@ def run(
         list[str] | None,
         typer.Option(
             metavar="CELL",
-            help="Run only this cell, or all seeds of this variant; repeat for several; example: "
-            "rt/seed-0.",
+            help="Run only this cell, or all cells of this variant or value of the grid; repeat "
+            "for several; example: rt/seed-0.",
         ),
     ] = None,
     settings: SetOption = None,
     jobs: JobsOption = 1,
+    cells: Annotated[
+        int | None, typer.Option(help="Confirm this number of cells; needed for more than 100.")
+    ] = None,
     dry_run: DryRunOption = False,
     retry_filtered: RetryFilteredOption = False,
     modules: ImportOption = None,
@@ -70,7 +73,13 @@ def run(
 
     experiment = read_experiment(recipe, settings or [])
     _run_or_plan(
-        experiment, folder, only or (), jobs=jobs, dry_run=dry_run, retry_filtered=retry_filtered
+        experiment,
+        folder,
+        only or (),
+        jobs=jobs,
+        dry_run=dry_run,
+        retry_filtered=retry_filtered,
+        confirmed=cells,
     )
 
 
@@ -207,13 +216,17 @@ def _run_or_plan(
     jobs: int = 1,
     dry_run: bool,
     retry_filtered: bool = False,
+    confirmed: int | None = None,
 ) -> None:
-    from response_tuning.workflows import run
-
     if dry_run:
-        run.plan_experiment(experiment, console(), only, retry_filtered=retry_filtered)
+        from response_tuning.workflows.plan import plan_experiment
+
+        plan_experiment(experiment, console(), only, retry_filtered=retry_filtered)
         return
-    known = run.run_experiment(
+    from response_tuning.workflows.run import check_number, run_experiment
+
+    check_number(experiment, only, confirmed)
+    known = run_experiment(
         experiment,
         out,
         console(),

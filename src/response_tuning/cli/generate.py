@@ -1,4 +1,4 @@
-"""The commands of answers: ``generate`` and ``chat``."""
+"""The commands of answers: ``generate``, ``chat`` and ``playground``."""
 
 import sys
 from collections.abc import Iterator
@@ -95,6 +95,44 @@ def chat(
     at_terminal = sys.stdin.isatty()
     lines = _typed() if at_terminal else sys.stdin
     run_chat(model, template, build(Sampling, sampling, "rtune chat"), lines, explain=at_terminal)
+
+
+@app.command()
+@spread
+def playground(
+    benchmark: BenchmarkFlags,
+    models: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[[NAME=]MODEL[@URL] ...]",
+            help="Folders or hub ids of models and adapters, the folder of a run, or a server's "
+            "name of a model with its address; example: rt=runs/rt gemma@http://127.0.0.1:8000/v1; "
+            "default: runs/demo, or else the shipped miniature.",
+        ),
+    ] = None,
+    template: Annotated[
+        str | None,
+        typer.Option(help="Chat template for models without one; example: tulu."),
+    ] = None,
+    out: Annotated[Path, typer.Option(help="Keep answers and votes in this folder.")] = Path(
+        "runs/playground"
+    ),
+    port: Annotated[
+        int, typer.Option(min=0, max=65535, help="Serve the page on this port; 0: any free one.")
+    ] = 0,
+    api_key_env: Annotated[
+        str, typer.Option(help="Read the servers' key from this environment variable.")
+    ] = "OPENAI_API_KEY",
+    modules: ImportOption = None,
+) -> None:
+    """Compare models side by side in the browser."""
+    from response_tuning.configs import GradeConfig
+    from response_tuning.validation import build
+    from response_tuning.workflows.playground import PlaygroundSettings, run_playground
+
+    config = build(GradeConfig, benchmark.given(), "rtune playground")
+    settings = PlaygroundSettings(models or (), template, out, config, api_key_env, port)
+    run_playground(settings, console())
 
 
 def _typed() -> Iterator[str]:

@@ -10,6 +10,7 @@ from response_tuning.cli import (
     data,
     errors,
     experiments,
+    export,
     finetune,
     generate,
     judges,
@@ -54,6 +55,7 @@ def rtune(
 # In the order of the help; an app without a name adds its commands to these.
 app.add_typer(finetune.app)
 app.add_typer(generate.app)
+app.add_typer(export.app)
 app.add_typer(names.app)
 app.add_typer(settings.app)
 app.add_typer(data.app, name="data")

@@ -65,7 +65,7 @@ def encode(config: FinetuneConfig, chat: Chat, examples: Examples, store: Path) 
     return EncodedExamples(documents.part(train), documents.part(sorted(held_out)), audit)
 
 
-def store_folder(config: FinetuneConfig, chat: Chat, manifest: dict[str, Any], out: Path) -> Path:
+def store_folder(config: FinetuneConfig, chat: Chat, manifest: dict[str, Any], data: Path) -> Path:
     """Return the folder of a run's encoded examples, named after everything that decides them."""
     from response_tuning.finetune.store import VERSION
 
@@ -73,7 +73,7 @@ def store_folder(config: FinetuneConfig, chat: Chat, manifest: dict[str, Any], o
     settings |= {"train_on_final_newline", "seed"}
     parts = [manifest["base"], manifest["examples_sha256"], manifest["packages"], chat.digest]
     parts += [config.model_dump(mode="json", include=settings), VERSION]
-    return out / TOKENS / digest(json.dumps(parts, sort_keys=True))
+    return data.with_name(TOKENS) / digest(json.dumps(parts, sort_keys=True))
 
 
 def rows(config: FinetuneConfig, chat: Chat, examples: Examples) -> Iterator[EncodedRow]:

@@ -6,7 +6,7 @@ import time
 from contextlib import suppress
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from response_tuning.configs import FinetuneConfig
 from response_tuning.errors import ModelError
@@ -25,10 +25,22 @@ EFFICIENCY = 0.75
 timed: on a GPU."""
 
 
-def print_plan(config: FinetuneConfig, examples: Examples, console: "Console") -> None:
-    """Print what the run would do and about what it would cost."""
-    from rich.text import Text
+class Plan(NamedTuple):
+    """What a run would do, and about what it would cost."""
 
+    size: Size
+    audit: dict[str, Any]
+    """Counts of the encoded examples."""
+    steps: int
+    tokens: int
+    """Tokens of all steps, with or without loss."""
+    memory_bytes: float
+    seconds: float
+    fit: memory.MemoryFit
+
+
+def estimate(config: FinetuneConfig, examples: Examples) -> Plan:
+    """Return what a run would do and about what it would cost on this machine."""
     chat = Chat(base.load_tokenizer(config))
     with tempfile.TemporaryDirectory() as folder:
         encoded = encode(config, chat, examples, Path(folder) / "tokens")
@@ -39,7 +51,14 @@ def print_plan(config: FinetuneConfig, examples: Examples, console: "Console") -
     needed = _memory(config, size, encoded, fit)  # before a part of the model is timed
     token, step = _seconds(config, size, encoded, fit)
     seconds = tokens * token + steps * step
-    audit = encoded.audit
+    return Plan(size, encoded.audit, steps, tokens, needed, seconds, fit)
+
+
+def print_plan(config: FinetuneConfig, examples: Examples, console: "Console") -> None:
+    """Print what the run would do and about what it would cost."""
+    from rich.text import Text
+
+    size, audit, steps, tokens, needed, seconds, fit = estimate(config, examples)
     for line in (
         f"{config.objective} of {config.base_model} ({config.method}): "
         f"{size.total:,} parameters, {size.trainable:,} trained",

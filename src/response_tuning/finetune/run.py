@@ -73,7 +73,7 @@ def finetune(config: FinetuneConfig, data: Path, out: Path, console: "Console") 
     manifest["rows_in_clear"] = data.is_relative_to(out)
     if is_finished(out, manifest):
         if is_first():
-            tidy(out)
+            tidy(out, data)
         console.print(f"{out}: already finished, nothing to do", highlight=False, soft_wrap=True)
     else:
         _train(config, data, out, manifest, console)
@@ -97,7 +97,7 @@ def _train(
     """Train, measure and write the model folder; each process of a launcher runs all of this."""
     arguments = training_arguments(config, out)
     chat = Chat(base.load_tokenizer(config))
-    store = store_folder(config, chat, manifest, out)
+    store = store_folder(config, chat, manifest, data)
     with arguments.main_process_first(local=False):  # the others wait, and then read the store
         if not store.exists() and manifest["data"]["examples"] >= LONG_WAIT:
             console.print(f"encoding {manifest['data']['examples']:,} examples", highlight=False)
@@ -120,6 +120,8 @@ def _train(
         _print(trainer, console, [line])
     manifest |= {"memory": trainer.memory, "cost": cost}
     _save(trainer, chat, config, out, manifest)
+    if trainer.is_world_process_zero():
+        tidy(out, data)
 
 
 def _take_steps(
@@ -309,4 +311,3 @@ def _save(
     remove_other_weights(partial, out)
     move_into(partial, out)
     write_json(out / MANIFEST, manifest)
-    tidy(out)

@@ -1,10 +1,11 @@
-"""Names inside a run's folder, and how a model appears there whole."""
+"""Names inside and beside a run's folder, and how a model appears there whole."""
 
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from response_tuning import seals
 from response_tuning.artifacts import sync_folder
 from response_tuning.errors import EngineError, ResponseTuningError
 
@@ -13,7 +14,8 @@ MANIFEST = "manifest.json"
 METRICS_FILE = "metrics.jsonl"
 CHECKPOINTS = "checkpoints"
 TOKENS = "tokens"
-"""Encoded examples; deleted with the checkpoints when the run has finished."""
+"""Encoded examples, beside the data; deleted with the checkpoints when the run has finished."""
+_TRAINING = ".training"
 PARTIAL = ".partial"
 """The model folder while it is written."""
 CARD = "README.md"
@@ -21,20 +23,38 @@ CARD = "README.md"
 _WEIGHTS = ("adapter_config.json", "adapter_model.safetensors", "model*.safetensors*")
 
 
-def forget(out: Path) -> None:
+def training_folder(out: Path) -> Path:
+    """Return the folder of a single run's data and tokens: ``OUT.training``, beside the model.
+
+    People share the folder of a model, so it holds no training row. Earlier versions wrote both
+    into the model's folder; such a run goes on there.
+    """
+    if any((out / name).exists() for name in ("data", "source", TOKENS)):
+        return out
+    named = out if out.name not in ("", "..") else out.resolve()
+    return named.with_name(named.name + _TRAINING)
+
+
+def model_of(training: Path) -> Path:
+    """Return the folder of the model whose data and tokens are in ``training``."""
+    return training.with_name(training.name.removesuffix(_TRAINING))
+
+
+def forget(out: Path, data: Path) -> None:
     """Delete what a run would resume from, and the manifest that marks it as finished.
 
     The manifest goes last: without it, nothing would tell whose checkpoints these are.
     """
-    tidy(out)
+    tidy(out, data)
     (out / METRICS_FILE).unlink(missing_ok=True)
     (out / MANIFEST).unlink(missing_ok=True)
 
 
-def tidy(out: Path) -> None:
+def tidy(out: Path, data: Path) -> None:
     """Delete what only an unfinished run needs."""
-    for name in (CHECKPOINTS, TOKENS, PARTIAL):
-        shutil.rmtree(out / name, ignore_errors=True)
+    # Earlier versions encoded into the model's folder.
+    for folder in (out / CHECKPOINTS, out / PARTIAL, out / TOKENS, data.with_name(TOKENS)):
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextmanager
@@ -50,13 +70,14 @@ def nothing_of_a_refused_run(data: Path, out: Path) -> Iterator[None]:
         raise
     except ResponseTuningError:
         if not prepared_before and not (out / MANIFEST).exists():
-            forget(out)
+            forget(out, data)
             shutil.rmtree(data, ignore_errors=True)
         raise
 
 
 def move_into(source: Path, target: Path) -> None:
     """Move every file of ``source`` into ``target``, and remove ``source``."""
+    seals.apply_umask(source)
     for file in source.iterdir():
         file.replace(target / file.name)
     sync_folder(target)

@@ -21,7 +21,7 @@ _FILTER_WORDS = (
     "content_filter content_filtered content-filter filter filtered safety sensitive moderation "
     "blocked blocklist prohibited_content recitation spii refusal guardrail_intervened"
 )
-_FINISH_REASONS: dict[str, FinishReason] = {
+FINISH_REASONS: dict[str, FinishReason] = {
     **dict.fromkeys(_STOP_WORDS.split(), "stop"),
     **dict.fromkeys(_LENGTH_WORDS.split(), "length"),
     **dict.fromkeys(_FILTER_WORDS.split(), "filtered"),
@@ -192,7 +192,7 @@ def _finish(message: _Message, content: _Content, end: str) -> tuple[FinishReaso
     """Return our finish reason, and the server's word for it where that says more."""
     if end in _TOOL_WORDS or (not content.text and (message.tool_calls or message.function_call)):
         return "filtered", "a tool call, but no tool was offered"
-    finish = _FINISH_REASONS.get(end)
+    finish = FINISH_REASONS.get(end)
     if finish == "filtered":
         return "filtered", one_line(end)
     if content.text is None and content.thoughts is None and finish != "length":

@@ -47,15 +47,16 @@ def load(
         if is_adapter:
             weights = loading.load_adapter(weights, folder.path)
         # Read before the reset, which drops the folder's own stop tokens.
-        stop_ids = _stop_ids(chat, weights.generation_config, base.name)
+        declared = _declared_stops(weights.generation_config, base.name)
         reset_generation_config(weights)
     local = LocalModel(
         identity=identity,
         model=weights,
         chat=chat,
-        stop_ids=stop_ids,
+        stop_ids=_stop_ids(chat, declared),
         context=getattr(weights.config.get_text_config(), "max_position_embeddings", None),
         rows=rows,
+        declared_stops=declared,
     )
     _try_generating(local, model)
     return local
@@ -86,6 +87,25 @@ def with_template(
         if local.rows is not None:
             _check_template_tokens(chat, local.rows, model)
     return replace(local, chat=chat, stop_ids=stop_ids)
+
+
+def under_template(
+    local: LocalModel, model: str, template: str, revision: str = "main"
+) -> LocalModel:
+    """Return a loaded model as ``load`` returns it with ``template``; weights are shared.
+
+    Any template will do, for example one with stop strings; see ``with_template`` for tuning.
+
+    Raises:
+        ConfigError: there is no such template.
+        TemplateError: the model has no template of its own, and ``template`` is ``native``.
+        ModelError: the template uses a token that the model has no embedding for.
+    """
+    with quiet():
+        chat = _load_chat(*_locate(model, revision), template)
+        if local.rows is not None:
+            _check_template_tokens(chat, local.rows, model)
+        return replace(local, chat=chat, stop_ids=_stop_ids(chat, local.declared_stops))
 
 
 def has_native_template(model: str, revision: str = "main") -> bool:
@@ -177,16 +197,20 @@ def _try_generating(local: LocalModel, name: str) -> None:
         local.extend([draft], sampling)
 
 
-def _stop_ids(chat: Chat, generation_config: "GenerationConfig", name: str) -> tuple[int, ...]:
+def _stop_ids(chat: Chat, declared: tuple[int, ...]) -> tuple[int, ...]:
     """Return the template's stop token first, then the stop tokens that the model declares."""
+    try:
+        turn_end = [chat.turn_end.stop_id]
+    except TemplateError:  # turns end in text, as in a prompt of examples: stop strings end them
+        turn_end = []
+    return tuple(dict.fromkeys([*turn_end, *declared]))
+
+
+def _declared_stops(generation_config: "GenerationConfig", name: str) -> tuple[int, ...]:
     declared = generation_config.eos_token_id
     own = declared if isinstance(declared, list) else [] if declared is None else [declared]
     if not all(isinstance(stop, int) for stop in own):
         raise ModelError(
             f"{name}: eos_token_id in {files.GENERATION_CONFIG} is no token id: {declared!r}"
         )
-    try:
-        turn_end = [chat.turn_end.stop_id]
-    except TemplateError:  # turns end in text, as in a prompt of examples: stop strings end them
-        turn_end = []
-    return tuple(dict.fromkeys([*turn_end, *own]))
+    return tuple(own)

@@ -80,6 +80,8 @@ class LocalModel:
     """Rows of the input embedding: ids from there on have none. None if unknown."""
     adjust: Adjust | None = None
     """Changes the logits of every token, before a temperature does."""
+    declared_stops: tuple[int, ...] = ()
+    """Those of the stop tokens that the model's generation settings name, whatever the template."""
 
     def stops(self, sampling: Sampling) -> tuple[str, ...]:
         """Return the strings that end a reply: the template's and the user's."""

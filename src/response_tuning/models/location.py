@@ -84,6 +84,24 @@ def locate(model: str, revision: str = "main", *, weights: bool = True) -> Model
     return ModelFolder(model, path, commit=path.name)
 
 
+def is_here(model: str, revision: str = "main") -> bool:
+    """Say whether a model's weights are on this machine; asks no network."""
+    from huggingface_hub import snapshot_download
+
+    if Path(miniature.resolved(model)).exists():
+        return True
+    try:
+        cached = Path(snapshot_download(model, revision=revision, local_files_only=True))
+    except (OSError, ValueError):
+        return False
+    return files.has_weights(cached) or (cached / files.ADAPTER_CONFIG).exists()
+
+
+def is_shipped(model: str) -> bool:
+    """Whether ``model`` is the name of the base model that this package ships."""
+    return model == miniature.MINIATURE
+
+
 def check_name(model: str) -> None:
     """Refuse a name that is neither a folder, a GGUF file nor a hub id; asks no network.
 

@@ -1,6 +1,6 @@
 """Estimates every variant alone, against the baselines, and over doses."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from statistics import fmean, stdev
 from typing import NamedTuple
@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from response_tuning.errors import ConfigError
+from response_tuning.grid import Place, differing_axis, matching
 from response_tuning.metrics import REFUSAL_RATES
 from response_tuning.registry import unknown
 from response_tuning.report.correction import corrected_results, left_uncorrected
@@ -25,7 +26,7 @@ from response_tuning.report.metrics import ordered
 from response_tuning.report.tables import Comparison, Result, Trend
 from response_tuning.report.variance import SEEDS_TO_VARY
 from response_tuning.report.verdicts import decided
-from response_tuning.report_config import ReportConfig
+from response_tuning.report_config import PrimaryConfig, ReportConfig
 
 
 class Findings(NamedTuple):
@@ -44,8 +45,7 @@ def check(variants: Sequence[Variant], config: ReportConfig) -> None:
         ConfigError: a baseline or a primary comparison names no variant, or two variants of a
             series have the same dose.
     """
-    names = [variant.name for variant in variants]
-    check_names(names, config)
+    check_names(places_of(variants), config)
     # Neighbours suffice: the members of a series are sorted by dose.
     for name, members in dose_series(variants).items():
         for one, other in pairwise(members):
@@ -56,18 +56,43 @@ def check(variants: Sequence[Variant], config: ReportConfig) -> None:
                 )
 
 
-def check_names(names: Sequence[str], config: ReportConfig) -> None:
+def places_of(variants: Sequence[Variant]) -> dict[str, Place]:
+    """Return where each variant lies in the grid."""
+    return {variant.name: variant.place for variant in variants}
+
+
+def check_names(places: Mapping[str, Place], config: ReportConfig) -> None:
     """Refuse comparisons of variants that a run does not have.
+
+    ``places`` has every variant; the name of a value in the grid stands for all variants there.
 
     Raises:
         ConfigError: one line that names the variant and the nearest known one.
     """
-    _check_axis(names, config)
+    _check_axis([*places], config)
+    names = [*dict.fromkeys((*places, *(v for place in places.values() for v in place.values())))]
     for baseline in config.baselines:
         if baseline not in names:
             raise unknown("baseline", baseline, names)
-    seen: set[tuple[frozenset[str], str]] = set()
+        if baseline not in places and not matching(baseline, places):
+            raise ConfigError(f"report.baselines: no variant differs from '{baseline}' alone")
+    _check_primary(names, places, config)
+
+
+def _check_primary(names: Sequence[str], places: Mapping[str, Place], config: ReportConfig) -> None:
     for one in config.primary:
+        if one.variant not in names:
+            raise unknown("variant in report.primary", one.variant, names)
+        if one.baseline not in config.baselines:
+            raise unknown("baseline in report.primary", one.baseline, config.baselines or ["none"])
+        if one.variant == one.baseline:
+            raise ConfigError(f"report.primary: '{one.variant}' is compared with itself")
+        if not _between(one, places):
+            raise ConfigError(
+                f"report.primary: no variants at '{one.variant}' and '{one.baseline}' match"
+            )
+    seen: set[tuple[frozenset[str], str]] = set()
+    for one in with_each_pair(config, places).primary:
         pair = frozenset((one.variant, one.baseline)), one.metric
         if pair in seen:
             raise ConfigError(
@@ -75,12 +100,6 @@ def check_names(names: Sequence[str], config: ReportConfig) -> None:
                 f"'{one.metric}'; remove one of the two"
             )
         seen.add(pair)
-        if one.variant not in names:
-            raise unknown("variant in report.primary", one.variant, names)
-        if one.baseline not in config.baselines:
-            raise unknown("baseline in report.primary", one.baseline, config.baselines or ["none"])
-        if one.variant == one.baseline:
-            raise ConfigError(f"report.primary: '{one.variant}' is compared with itself")
 
 
 def _check_axis(names: Sequence[str], config: ReportConfig) -> None:
@@ -105,17 +124,57 @@ def dose_series(variants: Sequence[Variant]) -> dict[str, list[Variant]]:
     return {name: members for name, members in series.items() if len(members) > 1}
 
 
-def pairs(names: Sequence[str], config: ReportConfig) -> list[tuple[str, str]]:
+def pairs(variants: Sequence[Variant], config: ReportConfig) -> list[tuple[str, str]]:
     """Return (baseline, variant) of every comparison, baseline by baseline, each pair once.
 
-    Of two baselines, a primary comparison decides which is the baseline; otherwise the first is.
+    A variant as baseline is compared with all others. A value of the grid is compared where the
+    others match. Of two baselines, a primary comparison decides which is the baseline; otherwise
+    the first is.
     """
+    places = places_of(variants)
     primary = [(one.baseline, one.variant) for one in config.primary]
-    every = [(b, name) for b in config.baselines for name in names if name != b]
+    every = [
+        pair
+        for baseline in config.baselines
+        for pair in (
+            [(baseline, name) for name in places if name != baseline]
+            if baseline in places
+            else matching(baseline, places)
+        )
+    ]
     chosen: dict[frozenset[str], tuple[str, str]] = {}
     for pair in (*primary, *every):
         chosen.setdefault(frozenset(pair), pair)
-    return [pair for pair in every if chosen[frozenset(pair)] == pair]
+    return [*dict.fromkeys(pair for pair in every if chosen[frozenset(pair)] == pair)]
+
+
+def with_each_pair(config: ReportConfig, places: Mapping[str, Place]) -> ReportConfig:
+    """Return the settings with a primary comparison for each two variants that match in the grid.
+
+    A primary comparison of two values of one axis, such as ``rt`` and ``it``, stands for these.
+    """
+    primary = [
+        one.model_copy(update={"baseline": baseline, "variant": variant})
+        for one in config.primary
+        for baseline, variant in _between(one, places)
+    ]
+    return config.model_copy(update={"primary": tuple(primary)})
+
+
+def _between(one: PrimaryConfig, places: Mapping[str, Place]) -> list[tuple[str, str]]:
+    """Return the (baseline, variant) that a primary comparison stands for."""
+    if one.baseline not in places:
+        every = matching(one.baseline, places)
+    elif one.variant in places:
+        return [(one.baseline, one.variant)]
+    else:
+        every = [(one.baseline, name) for name in places]
+    return [
+        (baseline, name)
+        for baseline, name in every
+        if name == one.variant
+        or places[name].get(differing_axis(places[baseline], places[name]) or "") == one.variant
+    ]
 
 
 def compare(
@@ -132,7 +191,7 @@ def compare(
         findings.unjoined.extend(more.unjoined)
     findings.results.sort(key=lambda r: names.index(r.variant))
     findings.comparisons[:] = decided(findings.comparisons, config)
-    order = pairs(names, config)
+    order = pairs(variants, config)
     findings.comparisons.sort(key=lambda c: (not c.primary, order.index((c.baseline, c.variant))))
     known = {
         name
@@ -155,7 +214,7 @@ def _compare(
     alone = [mean(metric, name) for name in names for metric in benchmark.metrics]
     differences = [
         difference(metric, name, baseline)
-        for baseline, name in pairs(names, config)
+        for baseline, name in pairs(variants, config)
         for metric in benchmark.metrics
     ]
     found = {

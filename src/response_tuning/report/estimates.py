@@ -36,8 +36,8 @@ class Contrast(NamedTuple):
 
     @property
     def is_mean(self) -> bool:
-        """Whether it is the value of one variant."""
-        return self.weights == (1.0,)
+        """Whether it is the value of one variant, or the mean of several."""
+        return min(self.weights) > 0
 
     @property
     def is_difference(self) -> bool:
@@ -86,6 +86,20 @@ def mean(metric: str, variant: str) -> Contrast:
 def difference(metric: str, variant: str, baseline: str) -> Contrast:
     """Return the contrast that is the variant's value minus the baseline's."""
     return Contrast(metric, (variant, baseline), (1.0, -1.0))
+
+
+def mean_of(metric: str, variants: Sequence[str]) -> Contrast:
+    """Return the contrast that is the mean of the variants' values."""
+    return Contrast(metric, tuple(variants), (1 / len(variants),) * len(variants))
+
+
+def mean_difference(metric: str, pairs: Sequence[tuple[str, str]]) -> Contrast:
+    """Return the contrast that is the mean of the differences of (baseline, variant)."""
+    weights: dict[str, float] = {}
+    for baseline, variant in pairs:
+        weights[variant] = weights.get(variant, 0.0) + 1 / len(pairs)
+        weights[baseline] = weights.get(baseline, 0.0) - 1 / len(pairs)
+    return Contrast(metric, tuple(weights), tuple(weights.values()))
 
 
 def slope(metric: str, variants: Sequence[str]) -> Contrast:
@@ -186,7 +200,7 @@ def _evidence(benchmark: BenchmarkScores, contrast: Contrast, found: _Found) -> 
 def _share(found: _Found, ends: tuple[float, float], zeros_and_ones: bool) -> Share:
     share = (found.value - ends[0]) / (ends[1] - ends[0])
     n, df = found.independent(share * (1 - share))
-    if found.is_plain and zeros_and_ones:
+    if found.is_plain and zeros_and_ones and len(found.parts) == 1:
         n, df = found.clusters, inf
     return Share(found.value, n, df, ends)
 

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from response_tuning.artifacts import Total
+from response_tuning.grid import Place
 from response_tuning.metrics import ACCURACY, UNREAD_OR_UNCHECKED, Display
 from response_tuning.report.metrics import headline, ordered
 from response_tuning.report.published import PublishedBeside
@@ -44,6 +45,8 @@ class Variant:
     """Number of refusals among the examples; None: not part of a series."""
     training: tuple[Training, ...] = ()
     """One for each seed; empty: not tuned, or not known."""
+    place: Place = field(default_factory=dict)
+    """Where it lies in a grid; empty without one."""
     published: PublishedBeside = field(default_factory=PublishedBeside)
     """Numbers of papers that belong beside its own."""
 

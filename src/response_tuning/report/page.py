@@ -10,6 +10,7 @@ from response_tuning.metrics import ACCURACY, REFUSAL_RATES
 from response_tuning.pages import PAGE_BYTES, environment, picture
 from response_tuning.report.beside import beside, other_prompts
 from response_tuning.report.comparison import Findings
+from response_tuning.report.grid import Effect, Marginal, OverGrid
 from response_tuning.report.joined import BenchmarkScores, Variant
 from response_tuning.report.latex import tex
 from response_tuning.report.metrics import headline
@@ -46,6 +47,8 @@ class ReportContents(NamedTuple):
     """Sentences on missing scores."""
     unknown: UnknownRates
     """Variants and benchmarks with too many unread verdicts."""
+    grid: OverGrid
+    """What the variants of a grid say together."""
 
 
 class Plot(NamedTuple):
@@ -207,7 +210,9 @@ def _names(contents: ReportContents) -> dict[str, Any]:
             c for c in comparisons if c.primary or c.metric in columns.get(c.benchmark, ())
         ],
         "compared_pairs": {(c.baseline, c.variant) for c in comparisons},
-        "compared_baselines": {c.baseline for c in comparisons},
+        "compared_baselines": [*dict.fromkeys(c.baseline for c in comparisons)],
+        "marginals": _rows(contents.grid.marginals, columns, fixed=3),
+        "effects": _rows(contents.grid.effects, columns, fixed=5),
         "trends": [t for t in trends if t.metric in (contents.config.metrics or REFUSAL_RATES)],
         "left_out": [*contents.missing, *unjoined],
     }
@@ -233,6 +238,19 @@ def _remarks(contents: ReportContents) -> list[str]:
     """Return what settings cannot tell about the tables that are shown."""
     every = (remark for variant in contents.variants for remark in variant.published.remarks)
     return [*dict.fromkeys(every)]
+
+
+def _rows(
+    estimates: Sequence[Marginal] | Sequence[Effect],
+    columns: Mapping[str, Sequence[str]],
+    fixed: int,
+) -> dict[tuple[Any, ...], dict[tuple[str, str], Marginal | Effect]]:
+    """Return the first ``fixed`` fields -> (benchmark, metric) -> estimate, for shown metrics."""
+    rows: dict[tuple[Any, ...], dict[tuple[str, str], Marginal | Effect]] = {}
+    for one in estimates:
+        if one.metric in columns.get(one.benchmark, ()):
+            rows.setdefault(one[:fixed], {})[one.benchmark, one.metric] = one
+    return rows
 
 
 def _covered(seeds: set[int]) -> str:

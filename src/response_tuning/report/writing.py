@@ -11,8 +11,9 @@ from response_tuning.metrics import REFUSAL_RATES, Display
 from response_tuning.registry import unknown
 from response_tuning.report.beside import Beside, beside
 from response_tuning.report.browser import browser_json
-from response_tuning.report.comparison import check, compare
+from response_tuning.report.comparison import check, compare, places_of, with_each_pair
 from response_tuning.report.estimates import seed_values
+from response_tuning.report.grid import Effect, Marginal, over_grid
 from response_tuning.report.joined import BenchmarkScores, Variant
 from response_tuning.report.page import Plot, ReportContents, html, latex, markdown
 from response_tuning.report.plots import at_a_glance, axis, dose_response
@@ -42,6 +43,7 @@ def report(
         DataError: there are no scores, or a file of scores or completions is unusable.
     """
     check(variants, config)
+    config = with_each_pair(config, places_of(variants))
     names = [variant.name for variant in variants]
     benchmarks_read, missing = read_scores(run, names, seeds, benchmarks)
     unread = unknown_rates(benchmarks_read)
@@ -51,7 +53,10 @@ def report(
     findings.results.sort(key=lambda result: names.index(result.variant))
     title = f"Report on {run.resolve().name}"
     shown = chosen(known, config.metrics)
-    contents = ReportContents(title, variants, config, notes, shown, findings, missing, unread)
+    grid = over_grid(known, variants, config)
+    contents = ReportContents(
+        title, variants, config, notes, shown, findings, missing, unread, grid
+    )
     out = run / "report"
     write_csv(out / "results.csv", Result, findings.results)
     write_csv(out / "comparisons.csv", Comparison, findings.comparisons)
@@ -61,6 +66,10 @@ def report(
     (out / "published.csv").unlink(missing_ok=True)
     if config.published:
         write_csv(out / "published.csv", Beside, beside(findings.results, published))
+    for name, kind, rows in (("marginals", Marginal, grid[0]), ("effects", Effect, grid[1])):
+        (out / f"{name}.csv").unlink(missing_ok=True)  # an earlier recipe may have had a grid
+        if rows:
+            write_csv(out / f"{name}.csv", kind, rows)
     plots = _plots(contents)
     _write_figures(out, plots, config)
     for form, (name, write) in TABLES.items():

@@ -1,21 +1,14 @@
 """A conversation with a model in the console."""
 
-from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Sequence
 
 from response_tuning import terminal
-from response_tuning.artifacts import Message, Sampling, cut
+from response_tuning.artifacts import Message, Sampling
 from response_tuning.models.inference import load
-from response_tuning.models.local import Draft, Ending, LocalModel, PromptError
-
-if TYPE_CHECKING:
-    import torch
-
+from response_tuning.models.local import LocalModel, PromptError
+from response_tuning.serve.streaming import Write, stream_reply
 
 HELP = "Type 'clear' to forget the conversation, 'exit' to leave.\n"
-
-Write = Callable[[str], None]
-"""Shows a piece of text, such as a part of a line."""
 
 
 def run_chat(
@@ -69,7 +62,8 @@ def _exchange(
     except PromptError as error:
         write(f"[{error}; type 'clear' to forget the conversation]\n")
         return []
-    reply = _stream(local, draft, write, sampling)
+    reply = stream_reply(local, draft, write, sampling)
+    assert reply is not None  # a single draft is extended up to its end
     write("\n")
     if reply.finish_reason == "length":
         # The draft's limit is below the user's only where the context has no more room.
@@ -79,59 +73,6 @@ def _exchange(
         )
         write(f"[cut after {draft.limit} tokens: {why}]\n")
     return [question, Message(role="assistant", content=reply.text)]
-
-
-def _stream(local: LocalModel, draft: Draft, write: Write, sampling: Sampling) -> Ending:
-    typewriter = _Typewriter(local, draft.prompt, write, local.stops(sampling))
-    local.extend([draft], sampling, typewriter)
-    reply = local.ending(draft, sampling)
-    assert reply is not None  # a single draft is extended up to its end
-    write(reply.text[typewriter.shown :])
-    return reply
-
-
-class _Typewriter:
-    """A streamer for ``transformers`` that shows the part of a reply that can no longer change.
-
-    transformers' own streamer holds back the last word, decodes each line alone (which strips its
-    first space with SentencePiece tokenizers), and ignores stop strings.
-    """
-
-    def __init__(
-        self, local: LocalModel, prompt: Sequence[int], write: Write, stop: Sequence[str]
-    ) -> None:
-        self._local = local
-        self._prompt = prompt
-        self._write = write
-        self._stop = stop
-        self._generated: list[int] | None = None
-        """None before ``transformers`` has sent the prompt."""
-        self.shown = 0
-        """Characters shown so far."""
-
-    def put(self, tokens: "torch.Tensor") -> None:
-        """Receive the prompt first, then one new token at a time."""
-        if self._generated is None:
-            self._generated = []
-            return
-        self._generated += tokens.tolist()
-        text = self._local.text(self._prompt, self._generated)
-        kept = cut(text, self._stop)
-        settled = _settled(text, self._stop) if kept is None else kept
-        if len(settled) > self.shown:
-            self._write(settled[self.shown :])
-            self.shown = len(settled)
-
-    def end(self) -> None:
-        """Do nothing: ``_stream`` shows the rest."""
-
-
-def _settled(text: str, stop: Sequence[str]) -> str:
-    """Return ``text`` without an unfinished character, or the beginning of a stop string."""
-    text = text.rstrip("\N{REPLACEMENT CHARACTER}")  # how half a character is decoded
-    starts = {string[:length] for string in stop for length in range(1, len(string))}
-    unsettled = max((len(start) for start in starts if text.endswith(start)), default=0)
-    return text[: len(text) - unsettled]
 
 
 def _is_unicode(text: str) -> bool:

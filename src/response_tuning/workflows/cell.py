@@ -110,7 +110,7 @@ def answer(
     items = {name: rule.items() for name, rule in rules.items()}
     if not items:
         return
-    settings, sampling = engine_config(cell, folder), _sampling(cell)
+    settings, sampling = engine_config(cell, folder), sampling_of(cell)
     inputs = _inputs(cell, settings, sampling, items)
     if _is_answered(folder / "generate", inputs) and not retry_filtered:
         console.print("answers: already complete", highlight=False)
@@ -126,7 +126,8 @@ def answer(
     write_json(folder / "generate" / STAGE_MANIFEST, inputs)
 
 
-def _sampling(cell: Cell) -> Sampling:
+def sampling_of(cell: Cell) -> Sampling:
+    """Return how the cell's model answers."""
     config = cell.generate.model_dump(include={"max_new_tokens", "temperature", "top_p", "stop"})
     # Greedy answers do not depend on the seed, and a key without it is the same for all seeds.
     return Sampling(**config, seed=cell.seed if cell.generate.temperature else 0)

@@ -11,6 +11,7 @@ from response_tuning.artifacts import file_digest, read_json, write_json
 from response_tuning.errors import ConfigError, DataError
 from response_tuning.folders import STAGE_MANIFEST, folder_state
 from response_tuning.models.location import is_of_earlier_version
+from response_tuning.workflows.arms import OF_UNTUNED
 from response_tuning.workflows.cell import engine_config
 from response_tuning.workflows.experiment import Cell, Experiment, with_reference
 
@@ -20,8 +21,6 @@ if TYPE_CHECKING:
 CELL_MANIFEST = "manifest.json"
 ANSWERED, GRADED = "answered", "graded"
 """How far a cell is; before its answers are complete, it has no manifest."""
-_OF_UNTUNED = {"base_model", "base_revision", "template", "device"}
-"""Settings of ``finetune`` that say which model answers where nothing is tuned."""
 
 
 def write_cell_manifest(
@@ -150,14 +149,16 @@ def _inputs(cell: Cell, experiment: Experiment) -> dict[str, Any]:
         changed: dict[str, Any] = config.model_dump(mode="json", exclude_defaults=True, **but)
         return changed
 
-    tuned = {"exclude": FREE} if cell.tuned else {"include": _OF_UNTUNED}
-    graded = experiment.grade.model_copy(update={"reference": cell.reference})
+    judging = {"exclude": {"judge": {*experiment.grade.judge.NOT_JUDGING}}}
+    tuned = {"exclude": FREE} if cell.tuned else {"include": OF_UNTUNED}
+    own = experiment.arms[cell.variant].variant.reference
+    graded = experiment.grade.model_copy(update={"reference": own}) if own else experiment.grade
     return {
         "data": settings(cell.data) if cell.data else None,
         "finetune": settings(cell.finetune, **tuned),
         "generate": settings(cell.generate, exclude={"tokens_per_batch"}),
         "benchmarks": [*cell.benchmarks],
-        "grade": settings(graded, exclude={"judge": {"checked"}}),
+        "grade": settings(graded, **judging),
     }
 
 

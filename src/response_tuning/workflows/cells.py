@@ -164,8 +164,9 @@ class Worker:
 
     def _reference(self, cell: Cell) -> Cell | None:
         """Return the cell that a judge compares ``cell`` with; None if no cell is the reference."""
+        name = self.experiment.references.get(cell.variant)
         of_seed = (other for other in self.every if other.seed == cell.seed)
-        return next((other for other in of_seed if other.variant == cell.reference), None)
+        return next((other for other in of_seed if other.variant == name), None)
 
     def _record(self, cell: Cell, status: str) -> None:
         now = self._costs[cell.name]
@@ -189,7 +190,7 @@ class Worker:
             for folder in (cell.folder(self.run) for cell in self._new):
                 with free_folder(folder) as is_free:
                     if is_free and not (folder / "finetune" / MANIFEST).exists():
-                        forget(folder / "finetune")
+                        forget(folder / "finetune", folder / DATA)
                         shutil.rmtree(folder / DATA, ignore_errors=True)
             raise
 

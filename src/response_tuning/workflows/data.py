@@ -119,10 +119,14 @@ def _check_unused(out: Path) -> None:
     Raises:
         ConfigError: there is such a model beside them.
     """
-    tuned = (out.parent / "manifest.json", out.parent / "finetune" / "manifest.json")
-    if out.name == DATA and out.exists() and any(path.exists() for path in tuned):
+    from response_tuning.finetune.run_folder import MANIFEST, model_of
+
+    # Beside the data: the model of a cell, of a single run, and of one by an earlier version.
+    tuned = (out.parent / "finetune", model_of(out.parent), out.parent)
+    used = next((model for model in tuned if (model / MANIFEST).exists()), None)
+    if out.name == DATA and out.exists() and used is not None:
         raise ConfigError(
-            f"{out.parent} holds a run on other data; choose another --out, or delete the folder"
+            f"{used} holds a run on other data; choose another --out, or delete {used} and {out}"
         )
 
 

@@ -6,6 +6,7 @@ one stage to the next.
 
 import logging
 import tempfile
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,6 +28,8 @@ logger = logging.getLogger(__name__)
 def run_finetune(recipe: Recipe, out: Path, console: "Console", *, resume: bool = True) -> None:
     """Run stages 1 and 2: a source and a base model become a tuned model in ``out``.
 
+    Its data are beside it, in ``OUT.training``.
+
     Raises:
         ConfigError: a name is unknown, or ``out`` belongs to another run or is in use.
     """
@@ -34,22 +37,31 @@ def run_finetune(recipe: Recipe, out: Path, console: "Console", *, resume: bool 
     from response_tuning.finetune.checks import check
     from response_tuning.finetune.manifest import check_manifest
     from response_tuning.finetune.processes import first_process_first, is_first
-    from response_tuning.finetune.run_folder import forget, nothing_of_a_refused_run
+    from response_tuning.finetune.run_folder import (
+        forget,
+        nothing_of_a_refused_run,
+        training_folder,
+    )
 
     quiet_libraries()
     check_names(recipe.finetune)
     check_refiner(recipe.data)
-    in_use_here = locked(out, recipe.data, recipe.finetune)
-    with in_use_here, nothing_of_a_refused_run(out / DATA, out):
+    training = training_folder(out)
+    data, read = training / DATA, (recipe.data, recipe.finetune)
+    with (
+        locked(out, *read),
+        nullcontext() if training == out else locked(training, *read),
+        nothing_of_a_refused_run(data, out),
+    ):
         check(recipe.finetune, out)  # before the data: preparing a large source takes long
         if resume:
             check_manifest(out)
         elif is_first():
-            forget(out)
+            forget(out, data)
         # Under torchrun, the first process prepares the data and the others find them complete.
         with first_process_first(on_cpu=recipe.finetune.device == "cpu"):
-            run_data(recipe.data, out / DATA, Rewriting(out / SOURCE_FOLDER, console))
-        finetune(recipe.finetune, out / DATA, out, console)
+            run_data(recipe.data, data, Rewriting(training / SOURCE_FOLDER, console))
+        finetune(recipe.finetune, data, out, console)
 
 
 def plan_finetune(recipe: Recipe, console: "Console") -> None:

@@ -142,7 +142,7 @@ def _judged_by(benchmark: str, config: GradeConfig) -> dict[str, Any]:
     if not type(rule).__module__.startswith("response_tuning."):
         inputs["plugins"] = plugins.versions()  # "rules" is the version of our own rules
     if isinstance(rule, JudgedBenchmark):
-        inputs["judge"] = config.judge.model_dump(mode="json", exclude={"checked"})
+        inputs["judge"] = config.judge.model_dump(mode="json", exclude={*config.judge.NOT_JUDGING})
         if config.reference is not None:
             if not Path(config.reference).exists():
                 raise ConfigError(f"grade.reference: no such file or variant: {config.reference}")

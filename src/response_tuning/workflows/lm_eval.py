@@ -189,7 +189,7 @@ def _place_of_description(chat: templates.Chat) -> str:
         chat.prompt(messages)
     except TemplateError:
         return "left out: the template has no place for a system message"
-    return "the system message"
+    return "in the system message"
 
 
 def _print(

@@ -79,6 +79,7 @@ class _Table:
     def __init__(self, name: str, experiment: Experiment, every: Sequence[Cell]) -> None:
         self.facts: Mapping[str, Any] = _protocols()["tables"][name]
         self._grade = experiment.grade
+        self._references = experiment.references
         self._every = every
 
     def with_prompts(self, row: "Published") -> "Published":
@@ -141,7 +142,7 @@ class _Table:
         if self._grade.limit is not None:
             yield f"grade.limit is {self._grade.limit}, and the table has all prompts"
         yield from self._judges()
-        yield from self._references(cell)
+        yield from self._compared(cell)
 
     def _expected(self, row: "Published", cell: Cell) -> Flat:
         """Return the settings of a row that are not the defaults."""
@@ -176,14 +177,15 @@ class _Table:
         if own.casefold() != str(expected).casefold():
             yield f"the judge is {own}, and {_named(expected)} in the table"
 
-    def _references(self, cell: Cell) -> Iterator[str]:
+    def _compared(self, cell: Cell) -> Iterator[str]:
         same, has = self.facts.get("reference"), self.facts.get("reference_has")
         if same is None and has is None:
             return
-        named = (one for one in self._every if one.variant == cell.reference)
+        reference = self._references.get(cell.variant, self._grade.reference)
+        named = (one for one in self._every if one.variant == reference)
         other = next((one for one in named if one.seed == cell.seed), None)
         if other is None:
-            yield f"the reference is {cell.reference}, which is no variant of this run"
+            yield f"the reference is {reference}, which is no variant of this run"
             return
         theirs, wanted = _whole(other), dict(has or {})
         if same is not None:

@@ -151,14 +151,14 @@ def print_report(
 def _variants(experiment: Experiment, every: Sequence[Cell], run: Path) -> "list[Variant]":
     from response_tuning.report import Variant
 
-    of_series = series(every)
+    of_series, places = series(every), experiment.places
     labels = {cell.variant: cell.label for cell in every}
     found: dict[str, list[Training]] = {variant: [] for variant in labels}
     for cell in every:
         if (training := cell_training(cell, run)) is not None:
             found[cell.variant].append(training)
     return [
-        Variant(variant, label, name, dose, tuple(found[variant]))
+        Variant(variant, label, name, dose, tuple(found[variant]), places[variant])
         for variant, label in labels.items()
         for name, dose in [of_series.get(variant, ("", None))]
     ]

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from response_tuning.artifacts import package_versions, read_json, write_json
+from response_tuning.errors import ConfigError
 from response_tuning.folders import shared, turn
 from response_tuning.registry import unknown
 from response_tuning.terminal import quiet_libraries
@@ -25,7 +26,7 @@ from response_tuning.workflows.cell_manifest import (
 from response_tuning.workflows.cells import Worker
 from response_tuning.workflows.experiment import Cell, Experiment, cells, check_experiment
 from response_tuning.workflows.judge import Judge, check_judge, check_retry
-from response_tuning.workflows.names import check_cell, check_names, check_sources
+from response_tuning.workflows.names import check_cell, check_names
 from response_tuning.workflows.refine import check_refiner
 from response_tuning.workflows.report import (
     RUN_MANIFEST,
@@ -40,6 +41,8 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 
+MOST_CELLS = 100
+"""Cells that run without being confirmed: a grid grows faster than one thinks."""
 Others: TypeAlias = Callable[[], AbstractContextManager[Callable[[], None]]]
 """Starts other processes that share a run; the function that it yields waits for their end."""
 
@@ -70,9 +73,9 @@ def run_experiment(
         EngineError: some prompts got no answer; the same command asks them again.
     """
     quiet_libraries()
-    every = _checked(experiment)
-    chosen = _chosen(every, only)
-    _check_retry(experiment, chosen, retry_filtered=retry_filtered)
+    every = checked(experiment)
+    chosen = chosen_of(every, only)
+    check_filters(experiment, chosen, retry_filtered=retry_filtered)
     read = [part for cell in every for part in (cell.data, cell.finetune, cell.generate.settings)]
     with shared(out, experiment.grade, *read):
         check_this_version(every, out)
@@ -95,7 +98,7 @@ def _run(worker: Worker, chosen: Sequence[Cell], before: Mapping[str, Any], othe
         "status": "running",
         "experiment": experiment.model_dump(mode="json"),
         "packages": package_versions(),
-        "device": _device(chosen),
+        "device": device_of(chosen),
     }
     console.print(f"device: {manifest['device']}", highlight=False)
     _check_models(chosen, out)
@@ -133,17 +136,36 @@ def _run(worker: Worker, chosen: Sequence[Cell], before: Mapping[str, Any], othe
     return not unknown_rates
 
 
-def _chosen(every: Sequence[Cell], only: Sequence[str]) -> list[Cell]:
-    """Return the cells that ``only`` names, one by one or by their variant; by default all.
+def check_number(experiment: Experiment, only: Sequence[str], confirmed: int | None) -> None:
+    """Refuse more cells than ``MOST_CELLS`` unless their number is ``confirmed``.
 
     Raises:
-        ConfigError: no cell and no variant has such a name.
+        ConfigError: it is not, or there is another number of cells.
     """
-    known = [name for cell in every for name in (cell.variant, cell.name)]
+    count = len(chosen_of(cells(experiment), only))
+    if confirmed is not None and confirmed != count:
+        raise ConfigError(f"--cells {confirmed}: there are {count}; look at them with --dry-run")
+    if confirmed is None and count > MOST_CELLS:
+        raise ConfigError(
+            f"{count} cells, more than {MOST_CELLS}: look at them and at their cost with "
+            f"--dry-run, and then confirm their number with --cells {count}"
+        )
+
+
+def chosen_of(every: Sequence[Cell], only: Sequence[str]) -> list[Cell]:
+    """Return the cells that ``only`` names, one by one or by where they lie; by default all.
+
+    Raises:
+        ConfigError: no cell, no variant and no value of the grid has such a name.
+    """
+    names = [(cell.variant, cell.name, *cell.place.values()) for cell in every]
+    known = [*dict.fromkeys(name for of_cell in names for name in of_cell)]
     for name in only:
         if name not in known:
-            raise unknown("cell", name, [*dict.fromkeys(known)])
-    return [cell for cell in every if not only or {cell.variant, cell.name} & {*only}]
+            raise unknown("cell", name, known)
+    return [
+        cell for cell, of_cell in zip(every, names, strict=True) if not only or {*of_cell} & {*only}
+    ]
 
 
 def _check_models(chosen: Sequence[Cell], out: Path) -> None:
@@ -168,73 +190,24 @@ def _costs(every: Sequence[Cell], out: Path) -> dict[str, dict[str, float]]:
     return {name: cost for name, cost in costs.items() if cost}
 
 
-def _check_retry(experiment: Experiment, chosen: Sequence[Cell], *, retry_filtered: bool) -> None:
-    """Refuse ``retry_filtered`` if nothing that is asked for has a content filter."""
+def check_filters(experiment: Experiment, chosen: Sequence[Cell], *, retry_filtered: bool) -> None:
+    """Refuse ``retry_filtered`` if nothing that is asked for has a content filter.
+
+    Raises:
+        ConfigError: nothing has.
+    """
     engines = {cell.generate.engine for cell in chosen}
     refined = [cell.data.refinement for cell in chosen if cell.data and cell.data.refinement]
     engines |= {refinement.engine for refinement in refined}
     check_retry(experiment.grade.judge, engines, retry_filtered=retry_filtered)
 
 
-def plan_experiment(
-    experiment: Experiment,
-    console: "Console",
-    only: Sequence[str] = (),
-    *,
-    retry_filtered: bool = False,
-) -> None:
-    """Print what ``run_experiment`` would do; nothing is written."""
-    from response_tuning.grade import open_benchmark, open_lm_eval
+def checked(experiment: Experiment) -> list[Cell]:
+    """Return the cells, after every name and setting in them has been checked.
 
-    planned = _chosen(_checked(experiment), only)
-    _check_retry(experiment, planned, retry_filtered=retry_filtered)
-    check_sources(planned)
-    # Reversed, so that the first seed of each variant is the one that stays in the dict.
-    first_seeds = {cell.variant: cell for cell in reversed(planned)}
-    for variant in dict.fromkeys(cell.variant for cell in planned):
-        line = f"{variant}: {_described(first_seeds[variant])}"
-        console.print(line, highlight=False, soft_wrap=True)
-    items = {
-        name: len(open_benchmark(name, experiment.grade).items())
-        for name in experiment.benchmarks
-        if open_lm_eval(name) is None
-    }
-    by_lm_eval = [name for name in experiment.benchmarks if open_lm_eval(name)]
-    tuned = sum(cell.tuned for cell in planned)
-    answers = sum(items.get(name, 0) for cell in planned for name in cell.benchmarks)
-    for line in (
-        f"seeds: {', '.join(map(str, dict.fromkeys(cell.seed for cell in planned)))}",
-        f"benchmarks: {', '.join(f'{name} ({count:,} items)' for name, count in items.items())}",
-        *([f"by lm-eval: {', '.join(by_lm_eval)}"] if by_lm_eval else []),
-        f"{len(planned)} cells: {tuned} to tune, {answers:,} answers",
-        *_power(experiment, planned),
-    ):
-        console.print(line, highlight=False, soft_wrap=True)
-
-
-def _power(experiment: Experiment, planned: Sequence[Cell]) -> list[str]:
-    """Return which differences the planned comparisons can show; empty if nothing is compared."""
-    from response_tuning.grade import open_benchmark, open_lm_eval
-    from response_tuning.report import plan_power
-
-    if not experiment.report.baselines:
-        return []
-    clusters = {
-        name: len({item.cluster or item.item_id for item in items})
-        for name in experiment.benchmarks
-        if open_lm_eval(name) is None  # lm-eval counts its items where it loads them
-        for items in [open_benchmark(name, experiment.grade).items()]
-    }
-    return plan_power(
-        clusters,
-        shown_benchmarks(experiment),
-        len({cell.seed for cell in planned}),
-        experiment.report.confidence,
-    )
-
-
-def _checked(experiment: Experiment) -> list[Cell]:
-    """Return the cells, after every name and setting in them has been checked."""
+    Raises:
+        ConfigError: one of them is impossible or has no effect.
+    """
     from response_tuning.grade import check_effect, check_metrics, open_benchmark, open_lm_eval
     from response_tuning.report import check_published
     from response_tuning.workflows.lm_eval import check_core
@@ -259,22 +232,7 @@ def _checked(experiment: Experiment) -> list[Cell]:
     return every
 
 
-def _described(cell: Cell) -> str:
-    if cell.data is None:
-        return f"{cell.finetune.base_model}, as it is"
-    size = f"{cell.data.max_examples:,} of " if cell.data.max_examples else ""
-    mixed = cell.data.mixture.refusals
-    refusals = f" and {mixed:,} refusals" if mixed else ""
-    refiner = cell.data.refinement
-    refined = f", refined by {refiner.settings.model or refiner.engine}" if refiner else ""
-    fresh = " with fresh weights" if cell.finetune.random_init else ""
-    return (
-        f"{cell.finetune.objective} ({cell.finetune.method}) of {cell.finetune.base_model}{fresh} "
-        f"on {size}{cell.data.source}{refined}{refusals}"
-    )
-
-
-def _device(chosen: Sequence[Cell]) -> str:
+def device_of(chosen: Sequence[Cell]) -> str:
     """Return the device of the run, and the precision in which it computes."""
     import torch
 

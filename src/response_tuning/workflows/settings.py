@@ -14,7 +14,8 @@ from pydantic.json_schema import models_json_schema
 
 from response_tuning.configs import Config, DataConfig, FinetuneConfig, GenerateConfig
 from response_tuning.registry import unknown
-from response_tuning.workflows.experiment import Experiment, VariantConfig
+from response_tuning.workflows.arms import VariantConfig
+from response_tuning.workflows.experiment import Experiment
 
 Schema = dict[str, Any]
 

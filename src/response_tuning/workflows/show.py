@@ -83,12 +83,16 @@ def show_run(run: Path, console: "Console", **how: "int | Path | bool | None") -
     Raises:
         DataError: ``run`` holds no manifest.
     """
+    from response_tuning.finetune.run_folder import training_folder
+
     quiet_libraries()
     settings = read_json(run / "manifest.json", "settings")["settings"]
     config = build(FinetuneConfig, settings, str(run / "manifest.json"))
     if (run / "tokenizer_config.json").exists():
         config = config.model_copy(update={"base_model": str(run), "template": "native"})
-    data = run / DATA if (run / DATA).exists() else run.parent / DATA  # beside it in an experiment
+    # In a run of a recipe, the data are beside the model, in the folder of the cell.
+    own = training_folder(run) / DATA
+    data = own if own.exists() else run.parent / DATA
     page = how.get("html")
     with page_at(page if isinstance(page, Path) else None, run):
         show_data(config, data, console, **how)  # type: ignore[arg-type]

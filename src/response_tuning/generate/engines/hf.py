@@ -80,6 +80,11 @@ def _next_batch(pending: list[Pending], tokens: int) -> tuple[list[Pending], lis
     return left[:rows], left[rows:]
 
 
+def rows_at_once(width: float, limit: float, tokens: int) -> int:
+    """Return how many prompts of ``width`` tokens a new batch of at most ``tokens`` has."""
+    return max(1, int(tokens / (width + min(limit, max(ROOM, width)))))
+
+
 def _length(draft: Draft) -> int:
     return len(draft.prompt) + len(draft.generated)
 

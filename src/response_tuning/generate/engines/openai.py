@@ -31,8 +31,9 @@ if TYPE_CHECKING:
 _LOG = logging.getLogger(__name__)
 _LOOPBACK = {"127.0.0.1", "localhost", "::1"}
 _CONNECT_S = 10.0
-_NO_KEY = "none"
-_KEY_CHARACTERS = 8
+NO_KEY = "none"
+"""What a server on this machine gets as a key if the user has none."""
+KEY_CHARACTERS = 8
 """Shorter keys are no secrets: for servers that need none, users give words such as EMPTY."""
 _WHOLE_REPLY = (200, 201)
 """HTTP statuses of a whole reply; 206 and its like carry a part, or nothing."""
@@ -140,8 +141,8 @@ class OpenAIEngine:
             raw, refused = self._post(client, request, sampling)
         except APIStatusError as error:
             if 300 <= error.status_code < 400:
-                return _Outcome(self._failed(request, sampling, _redirect(error)), reached=False)
-            if filter_ := _filter(error):
+                return _Outcome(self._failed(request, sampling, redirect(error)), reached=False)
+            if filter_ := filter_of(error):
                 filtered = {
                     "response": "",
                     "finish_reason": "filtered",
@@ -179,7 +180,7 @@ class OpenAIEngine:
                 )
             except (BadRequestError, UnprocessableEntityError) as error:
                 field = dialect.refused_field(sent, error.param, str(error))
-                if field is None or _filter(error) or not dialect.can_omit(field, sampling):
+                if field is None or filter_of(error) or not dialect.can_omit(field, sampling):
                     raise
                 refused |= {field}
                 continue
@@ -206,7 +207,7 @@ class OpenAIEngine:
 
     def _mask(self, text: str) -> str:
         """Remove the key from a text that a server sent, before a record stores it."""
-        return masked(text, self._api_key) if len(self._api_key) >= _KEY_CHARACTERS else text
+        return masked(text, self._api_key) if len(self._api_key) >= KEY_CHARACTERS else text
 
     def _warn_of_other_model(self, model: str) -> None:
         """Warn once of each other model that answers in place of the requested one."""
@@ -221,7 +222,7 @@ class OpenAIEngine:
         _LOG.warning("requested model '%s', but the server answers as '%s'", requested, name)
 
     def _failed(self, request: Request, sampling: Sampling, message: str) -> Completion:
-        secret = self._api_key if self._api_key != _NO_KEY else ""
+        secret = self._api_key if self._api_key != NO_KEY else ""
         # Control characters are spelled out in the record itself: other tools print it too.
         return failed(self, request, sampling, one_line(printable(redacted(message, secret))))
 
@@ -253,7 +254,7 @@ def _outcome(reply: ChatReply, sampling: Sampling, refused: frozenset[str]) -> d
     }
 
 
-def _redirect(error: "APIStatusError") -> str:
+def redirect(error: "APIStatusError") -> str:
     """Name the host that a server redirects to; the rest of the address may repeat the request."""
     try:
         target = urlsplit(error.response.headers.get("location", ""))
@@ -266,7 +267,7 @@ def _redirect(error: "APIStatusError") -> str:
     )
 
 
-def _filter(error: "APIStatusError") -> str:
+def filter_of(error: "APIStatusError") -> str:
     """Return the name of the filter that blocked a prompt; empty if none did."""
     if error.status_code not in (400, 403, 422, 451):
         return ""
@@ -279,9 +280,27 @@ def _filter(error: "APIStatusError") -> str:
     return next(filter(None, map(filter_named, codes)), "")
 
 
+class Access(NamedTuple):
+    """How a server is reached, besides its address."""
+
+    api_key: str
+    """``none`` for a server on this machine that needs no key."""
+    proxy: str | None
+
+
 @ENGINES.register("openai")
 def connect(config: EngineConfig) -> OpenAIEngine:
     """Check the settings; nothing is sent before the first request.
+
+    Raises:
+        ConfigError: the address or the model's name is missing or invalid.
+        EngineError: the environment variable with the key is not set.
+    """
+    return OpenAIEngine(config, *access(config))
+
+
+def access(config: EngineConfig) -> Access:
+    """Return the key and the proxy for the server of ``config``.
 
     Raises:
         ConfigError: the address or the model's name is missing or invalid.
@@ -309,7 +328,7 @@ def connect(config: EngineConfig) -> OpenAIEngine:
             f"engine 'openai': environment variable {config.api_key_env} is not set; set it to the "
             f"key for {host}, or name another variable with --api-key-env"
         )
-    return OpenAIEngine(config, api_key or _NO_KEY, _proxy(config.base_url))
+    return Access(api_key or NO_KEY, _proxy(config.base_url))
 
 
 def _host(url: str) -> str:

@@ -4,17 +4,16 @@ It works without scripts; one script adds keyboard shortcuts. Answers of models 
 Neither the page nor its address reveals which variant wrote an answer.
 """
 
-import socket
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qs
 
-from response_tuning.errors import ConfigError
+from response_tuning import loopback
 from response_tuning.grade.judges.levels import LEVELS
 from response_tuning.grade.raters.study import Session, TaskRating
-from response_tuning.pages import environment, palette
+from response_tuning.loopback import HEADERS, is_from_here, refusal
+from response_tuning.pages import environment
 
 if TYPE_CHECKING:
     from starlette.applications import Starlette
@@ -22,66 +21,34 @@ if TYPE_CHECKING:
     from starlette.responses import Response
 
 
-HOST = "127.0.0.1"
 BODY_BYTES = 64 * 1024
-HEADERS = {
-    "Content-Security-Policy": (
-        "default-src 'none'; style-src 'self'; script-src 'self'; form-action 'self'; "
-        "base-uri 'none'; frame-ancestors 'none'"
-    ),
-    "Cache-Control": "no-store",
-    "Referrer-Policy": "same-origin",  # under no-referrer, browsers send "Origin: null"
-    "X-Content-Type-Options": "nosniff",
-}
-ASSETS = {"rating.css": "text/css", "rating.js": "text/javascript"}
+ASSETS = ("rating.css", "rating.js")
 
 
 def serve_rating(
     session: Session, port: int = 0, ready: Callable[[str], None] | None = None
 ) -> None:
-    """Serve a rater's page on this machine until it is interrupted.
-
-    ``port`` 0 is any free port. ``ready`` gets the address to open in a browser.
+    """Serve a rater's page on this machine until it is interrupted; see ``loopback.serve``.
 
     Raises:
         ConfigError: the port cannot be had.
     """
-    import uvicorn
-
-    # Opened here and not by uvicorn, whose errors end the process without a message of ours.
-    try:
-        listener = socket.create_server((HOST, port))
-    except OSError as error:
-        raise ConfigError(
-            f"port {port}: {error.strerror}; choose another, or 0 for any that is free"
-        ) from error
-    config = uvicorn.Config(rating_app(session), log_level="warning", server_header=False)
-    with listener, suppress(KeyboardInterrupt):
-        if ready:
-            ready(f"http://{HOST}:{listener.getsockname()[1]}/")
-        uvicorn.Server(config).run(sockets=[listener])
+    loopback.serve(rating_app(session), port, ready)
 
 
 def rating_app(session: Session) -> "Starlette":
     """Return the page of a rater as an ASGI application."""
-    from starlette.applications import Starlette
-    from starlette.middleware import Middleware
-    from starlette.middleware.trustedhost import TrustedHostMiddleware
     from starlette.routing import Route
 
     pages = _Pages(session)
-    return Starlette(
-        routes=[
-            Route("/", pages.begin),
-            Route("/rated", pages.rated),
-            Route("/{number:int}", pages.show),
-            Route("/{number:int}", pages.save, methods=["POST"]),
-            *(Route(f"/{name}", pages.asset) for name in ASSETS),
-        ],
-        # Another site whose name has been made to point here is no trusted host.
-        middleware=[Middleware(TrustedHostMiddleware, allowed_hosts=[HOST, "localhost"])],
-        max_body_size=BODY_BYTES,
-    )
+    routes = [
+        Route("/", pages.begin),
+        Route("/rated", pages.rated),
+        Route("/{number:int}", pages.show),
+        Route("/{number:int}", pages.save, methods=["POST"]),
+        *(Route(f"/{name}", pages.asset) for name in ASSETS),
+    ]
+    return loopback.guarded(routes, BODY_BYTES)
 
 
 class _Pages:
@@ -105,25 +72,22 @@ class _Pages:
         """Show a task, with its earlier rating if there is one."""
         number = request.path_params["number"]
         if not 1 <= number <= len(self._session.tasks):
-            return _refusal(404, f"There is no task {number}.")
+            return refusal(404, f"There is no task {number}.")
         return self._page(number)
 
     async def save(self, request: "Request") -> "Response":
-        """Save a rating and redirect to the next unrated task.
-
-        A form that another site sent is refused: browsers name the origin of a form.
-        """
-        if request.headers.get("origin") != f"http://{request.headers['host']}":
-            return _refusal(403, "Ratings are taken from this page alone.")
+        """Save a rating and redirect to the next unrated task."""
+        if not is_from_here(request):
+            return refusal(403, "Ratings are taken from this page alone.")
         number = request.path_params["number"]
         if not 1 <= number <= len(self._session.tasks):
-            return _refusal(404, f"There is no task {number}.")
+            return refusal(404, f"There is no task {number}.")
         task = self._session.tasks[number - 1]
         form = parse_qs((await request.body()).decode(errors="replace"))
         fields = {name: values[-1] for name, values in form.items()}
         # A page that was opened in an earlier session may show another task under this number.
         if fields.get("task") != task.digest:
-            return _refusal(409, "This was another session's page; reload it and rate again.")
+            return refusal(409, "This was another session's page; reload it and rate again.")
         try:
             verdict = TaskRating.model_validate(
                 {
@@ -134,17 +98,12 @@ class _Pages:
             )
             self._session.rate(number - 1, verdict)
         except ValueError:
-            return _refusal(400, "Something is not rated yet; go back and choose.")
+            return refusal(400, "Something is not rated yet; go back and choose.")
         return self._onwards(after=number - 1)
 
     async def asset(self, request: "Request") -> "Response":
-        """Return the style sheet, with the palette of all pages before it, or the script."""
-        from starlette.responses import Response
-
-        name = Path(request.url.path).name
-        text = Path(__file__).with_name(name).read_text(encoding="utf-8")
-        text = palette() + text if name.endswith(".css") else text
-        return Response(text, media_type=ASSETS[name], headers=HEADERS)
+        """Return the style sheet or the script."""
+        return loopback.asset(Path(__file__).parent, Path(request.url.path).name)
 
     def _onwards(self, after: int) -> "Response":
         from starlette.responses import RedirectResponse
@@ -166,9 +125,3 @@ class _Pages:
             levels=LEVELS,
         )
         return HTMLResponse(page, headers=HEADERS)
-
-
-def _refusal(status: int, sentence: str) -> "Response":
-    from starlette.responses import PlainTextResponse
-
-    return PlainTextResponse(f"{sentence}\n", status_code=status, headers=HEADERS)

@@ -30,7 +30,7 @@ class Summary(Record):
     """Agreement on pairs of answers; None if the study shows single answers."""
 
 
-class _HumanLabel(NamedTuple):
+class HumanLabel(NamedTuple):
     """One label by one rater."""
 
     rater: str
@@ -63,7 +63,7 @@ def export_ratings(folder: Path, out: Path) -> Summary:
     items = [item.item_id for item in read_jsonl(folder / ITEMS_FILE, StudyItem)]
     # Seed 0: a study has one answer of each variant to a prompt, whatever seed it came from.
     for variant in study.answers:
-        scores = _scores(variant, items, levels, outcomes)
+        scores = scores_of(variant, items, levels, outcomes)
         write_jsonl(out / variant / "seed-0" / "grade" / f"{HUMAN_RATING}.jsonl", scores)
     summary = Summary(
         tasks=len(sessions[0].tasks),
@@ -75,16 +75,16 @@ def export_ratings(folder: Path, out: Path) -> Summary:
     return summary
 
 
-def _levels(session: Session) -> Iterator[_HumanLabel]:
+def _levels(session: Session) -> Iterator[HumanLabel]:
     """Yield the level of each answer."""
     for at, verdict in session.verdicts.items():
         task = session.tasks[at]
         others = [*reversed(task.variants)] if len(task.variants) > 1 else [""]
         for variant, beside, level in zip(task.variants, others, verdict.levels, strict=True):
-            yield _HumanLabel(session.rater, task.item.item_id, variant, beside, level)
+            yield HumanLabel(session.rater, task.item.item_id, variant, beside, level)
 
 
-def _outcomes(session: Session, reference: str) -> Iterator[_HumanLabel]:
+def _outcomes(session: Session, reference: str) -> Iterator[HumanLabel]:
     """Yield the outcome for the variant that is compared with the reference."""
     for at, verdict in session.verdicts.items():
         if verdict.more_helpful is None:
@@ -94,22 +94,31 @@ def _outcomes(session: Session, reference: str) -> Iterator[_HumanLabel]:
         sides = dict(zip(task.variants, ("left", "right"), strict=True))
         outcome = "win" if verdict.more_helpful == sides[variant] else "lose"
         outcome = "tie" if verdict.more_helpful == "tie" else outcome
-        yield _HumanLabel(session.rater, task.item.item_id, variant, reference, outcome)
+        yield HumanLabel(session.rater, task.item.item_id, variant, reference, outcome)
 
 
-def _scores(
+def scores_of(
     variant: str,
     items: Sequence[str],
-    levels: Sequence[_HumanLabel],
-    outcomes: Sequence[_HumanLabel],
+    levels: Sequence[HumanLabel],
+    outcomes: Sequence[HumanLabel],
 ) -> Iterator[Score]:
+    """Yield the scores of a variant, from what it was labelled on each item.
+
+    Args:
+        variant: Its name.
+        items: Ids, in the order of the scores.
+        levels: How acceptable answers are.
+        outcomes: How they compare with the reference's.
+    """
     level_of, outcome_of = _by_item(levels, variant), _by_item(outcomes, variant)
     for item in items:
         given, came_out = level_of.get(item, []), outcome_of.get(item, [])
         metrics = level_metrics(given) if given else {}
         metrics |= _outcome_metrics(came_out) if came_out else {}
         for metric, value in metrics.items():
-            ratings = f"{len(given)} rating{'s' if len(given) > 1 else ''}"
+            count = len(given) or len(came_out)
+            ratings = f"{count} rating{'s' if count > 1 else ''}"
             yield Score(item_id=item, metric=metric, value=value, explanation=ratings)
 
 
@@ -118,7 +127,7 @@ def _outcome_metrics(given: Sequence[str]) -> dict[str, float]:
     return shares | {"win_rate": shares["win"] + shares["tie"] / 2}
 
 
-def _by_item(labels: Sequence[_HumanLabel], variant: str) -> dict[str, list[str]]:
+def _by_item(labels: Sequence[HumanLabel], variant: str) -> dict[str, list[str]]:
     """Return item -> the labels of a variant's answer."""
     by_item: dict[str, list[str]] = defaultdict(list)
     for one in labels:
@@ -127,7 +136,7 @@ def _by_item(labels: Sequence[_HumanLabel], variant: str) -> dict[str, list[str]
     return by_item
 
 
-def _agreement(given: Sequence[_HumanLabel], labels: Sequence[str]) -> Agreement:
+def _agreement(given: Sequence[HumanLabel], labels: Sequence[str]) -> Agreement:
     """Compare raters, whose labels are in the order of ``labels``."""
     names = sorted({one.rater for one in given})
     table: dict[tuple[str, str, str], dict[str, str]] = defaultdict(dict)

@@ -1,0 +1,231 @@
+"""What the cells of a run would cost: hours, memory, tokens, and questions to a judge.
+
+Tuning is estimated as ``rtune finetune --dry-run`` does. Answering is measured: the base generates
+a few tokens here. A tuned model is expected to answer as long as the responses it is tuned on.
+What a cell needs besides, such as loading a model, is left out.
+"""
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from math import ceil
+from pathlib import Path
+from statistics import fmean
+from typing import TYPE_CHECKING, NamedTuple
+
+from response_tuning.artifacts import Completion, Request, Sampling, write_jsonl
+from response_tuning.errors import ModelError, ResponseTuningError
+from response_tuning.grade.benchmark import OFFLINE
+from response_tuning.models.location import is_here
+from response_tuning.workflows.cell import sampling_of
+from response_tuning.workflows.data import run_data
+from response_tuning.workflows.experiment import Cell, Experiment
+from response_tuning.workflows.refine import unrefined
+
+if TYPE_CHECKING:
+    from response_tuning.finetune.plan import Plan
+    from response_tuning.grade import Item
+    from response_tuning.models.local import LocalModel
+
+CHARACTERS = 4
+"""Of a token of the judge, whose tokenizer is not known here: about as many as in English text."""
+AS_COSTLY = {"learning_rate", "scheduler", "warmup_steps", "weight_decay", "max_grad_norm", "twins"}
+"""Settings of ``finetune`` that change no cost, and that a grid may vary."""
+SAMPLE = 256
+"""Prompts that are generated from, at most."""
+
+
+class Cost(NamedTuple):
+    """What some cells would cost, one after the other."""
+
+    tuning: float = 0.0
+    """Seconds."""
+    answering: float = 0.0
+    """Seconds."""
+    memory: float = 0.0
+    """Bytes at most."""
+    trained: float = 0
+    """Tokens that go through a model in training."""
+    generated: float = 0
+    """Tokens of answers."""
+    questions: float = 0
+    """Requests to the judge."""
+    asked: float = 0
+    """Tokens of these requests."""
+
+    def plus(self, other: "Cost") -> "Cost":
+        """Return the cost of both."""
+        both = Cost(*(one + another for one, another in zip(self, other, strict=True)))
+        return both._replace(memory=max(self.memory, other.memory))
+
+    def times(self, count: int) -> "Cost":
+        """Return the cost of so many."""
+        return Cost(*(count * one for one in self))._replace(memory=self.memory)
+
+
+def cost_of(cells: Sequence[Cell], experiment: Experiment) -> tuple[Cost, dict[str, list[str]]]:
+    """Return what cells would cost, and why some variants are not part of it: reason -> variants.
+
+    It loads the bases that are on this machine, and downloads no weights.
+    """
+    import torch
+
+    if experiment.threads is not None:
+        torch.set_num_threads(experiment.threads)
+    every: dict[str, list[Cell]] = {}
+    for cell in cells:
+        every.setdefault(cell.variant, []).append(cell)
+    total, left_out = Cost(), dict[str, list[str]]()
+    with tempfile.TemporaryDirectory() as folder:
+        estimator = _Estimator(experiment, Path(folder))
+        # Variants of one base follow each other, so that it is loaded once.
+        for name in sorted(every, key=lambda name: _model_key(every[name][0])):
+            try:
+                total = total.plus(estimator.variant(every[name]))
+            except ResponseTuningError as error:
+                left_out.setdefault(str(error), []).append(name)
+    return total, left_out
+
+
+def _model_key(cell: Cell) -> tuple[str, str, str, str]:
+    tuning = cell.finetune
+    template = cell.generate.template or tuning.template
+    return tuning.base_model, tuning.base_revision, tuning.device, template
+
+
+@dataclass
+class _Estimator:
+    """Estimates variants; what several of them share is prepared or measured once."""
+
+    experiment: Experiment
+    folder: Path
+    """For temporary files."""
+    _data: dict[str, Path] = field(default_factory=dict)
+    _plans: "dict[str, Plan]" = field(default_factory=dict)
+    _model: "tuple[tuple[str, str, str, str], LocalModel] | None" = None
+
+    def variant(self, seeds: Sequence[Cell]) -> Cost:
+        """Return the cost of the cells of a variant.
+
+        Raises:
+            ResponseTuningError: there is no telling.
+        """
+        cell, count = seeds[0], len(seeds)
+        if not cell.local:
+            raise ModelError(f"engine '{cell.generate.engine}' answers, and not this machine")
+        if not is_here(cell.finetune.base_model, cell.finetune.base_revision):
+            raise ModelError(f"{cell.finetune.base_model} is not on this machine")
+        plan = self._plan(cell) if cell.tuned else None
+        items = self._items(cell)
+        answering, length = self._answering(cell, items, plan)
+        # A greedy model that is not tuned answers once for all seeds.
+        once = not (cell.tuned or cell.generate.temperature)
+        total = answering.times(1 if once else count)
+        total = total.plus(self._judging(cell, items, round(length)).times(count))
+        if plan is not None:
+            one = Cost(tuning=plan.seconds, memory=plan.memory_bytes, trained=plan.tokens)
+            total = total.plus(one.times(count))
+        return total
+
+    def _plan(self, cell: Cell) -> "Plan":
+        from response_tuning.finetune.base import fitted
+        from response_tuning.finetune.dataset import read_examples
+        from response_tuning.finetune.plan import estimate
+
+        assert cell.data is not None
+        data = cell.data.model_dump_json()
+        if data not in self._data:
+            folder = self.folder / f"data-{len(self._data)}"
+            run_data(unrefined(cell.data), folder)
+            self._data[data] = folder
+        key = data + cell.finetune.model_dump_json(exclude=AS_COSTLY)
+        if key not in self._plans:
+            self._plans[key] = estimate(fitted(cell.finetune), read_examples(self._data[data]))
+        return self._plans[key]
+
+    def _items(self, cell: Cell) -> "dict[str, Sequence[Item]]":
+        from response_tuning.grade import open_benchmark, open_lm_eval
+
+        return {
+            name: open_benchmark(name, self.experiment.grade).items()
+            for name in cell.benchmarks
+            if open_lm_eval(name) is None
+        }
+
+    def _answering(
+        self, cell: Cell, items: "Mapping[str, Sequence[Item]]", plan: "Plan | None"
+    ) -> tuple[Cost, float]:
+        """Return the cost of all answers, and the tokens of one."""
+        from response_tuning.generate.engines.hf import rows_at_once
+        from response_tuning.models import speed
+
+        local = self._load(cell)
+        sampling = sampling_of(cell)
+        drafts = [local.draft(one.prompt, sampling) for of_one in items.values() for one in of_one]
+        if not drafts:
+            return Cost(), 0.0
+        # Evenly spread, because the items of a benchmark may be sorted.
+        some = drafts[:: ceil(len(drafts) / SAMPLE)]
+        width = fmean(len(draft.prompt) for draft in drafts)
+        limit = fmean(draft.limit for draft in drafts)
+        if plan is None:
+            length = speed.mean_length(local, some, sampling)
+        else:
+            responses = plan.audit["supervised_tokens"] / plan.audit["kept"]
+            length = min(responses, limit)
+        at_once = min(rows_at_once(width, limit, cell.generate.tokens_per_batch), len(drafts))
+        pace = speed.measure(local, some, sampling)
+        # The last answers of a batch are longer than the mean.
+        steps = ceil(len(drafts) / at_once) * min(2 * length, limit)
+        tokens = length * len(drafts)
+        seconds = width * len(drafts) * pace.prompt_token + steps * pace.step + tokens * pace.row
+        weights = sum(p.numel() * p.element_size() for p in local.model.parameters())
+        return Cost(answering=seconds, memory=weights, generated=tokens), length
+
+    def _load(self, cell: Cell) -> "LocalModel":
+        from response_tuning.models.inference import load
+
+        key = _model_key(cell)
+        if self._model is None or self._model[0] != key:
+            self._model = None  # frees the one before
+            base, revision, _, template = key
+            self._model = key, load(base, template, revision, cell.finetune.device)
+        return self._model[1]
+
+    def _judging(self, cell: Cell, items: "Mapping[str, Sequence[Item]]", length: int) -> Cost:
+        """Return the cost of asking the judge about answers of ``length`` tokens."""
+        from response_tuning.grade import JudgedBenchmark, open_benchmark
+
+        grade = self.experiment.grade
+        if grade.judge.engine == OFFLINE:
+            return Cost()
+        requests: list[Request] = []
+        named = self.experiment.references.get(cell.variant)
+        for name, of_one in items.items():
+            config = grade
+            if named is not None:
+                reference = self.folder / f"{name}.jsonl"
+                # A judge is not asked about equal answers, such as those of the reference itself.
+                letter = "a" if named == cell.variant else "b"
+                write_jsonl(reference, [_answer(item, letter, length) for item in of_one])
+                config = grade.model_copy(update={"reference": str(reference)})
+            rule = open_benchmark(name, config)
+            if isinstance(rule, JudgedBenchmark):
+                for item in of_one:
+                    requests += rule.questions(item, _answer(item, "a", length))
+        written = sum(len(message.content) for one in requests for message in one.prompt)
+        return Cost(questions=len(requests), asked=written / CHARACTERS)
+
+
+def _answer(item: "Item", letter: str, tokens: int) -> Completion:
+    """Return an answer of about ``tokens`` tokens, to count the questions about it."""
+    return Completion(
+        item_id=item.item_id,
+        prompt=item.prompt,
+        response=(letter * (CHARACTERS - 1) + " ") * max(tokens, 1),
+        finish_reason="stop",
+        key="",
+        model="",
+        template="",
+        sampling=Sampling(),
+    )

@@ -1,0 +1,128 @@
+"""``rtune run --dry-run``: the cells of a run, and what they would cost."""
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from response_tuning.configs import JudgeConfig
+from response_tuning.workflows.cost import Cost, cost_of
+from response_tuning.workflows.experiment import Cell, Experiment
+from response_tuning.workflows.names import check_sources
+from response_tuning.workflows.report import shown_benchmarks
+from response_tuning.workflows.run import check_filters, checked, chosen_of, device_of
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+def plan_experiment(
+    experiment: Experiment,
+    console: "Console",
+    only: Sequence[str] = (),
+    *,
+    retry_filtered: bool = False,
+) -> None:
+    """Print what ``run_experiment`` would do, and about what it would cost; write nothing.
+
+    Raises:
+        ConfigError: as ``run_experiment``.
+        DataError: a source of data cannot be found.
+    """
+    planned = chosen_of(checked(experiment), only)
+    check_filters(experiment, planned, retry_filtered=retry_filtered)
+    check_sources(planned)
+    for line in (*_variant_lines(planned), *_count_lines(planned, experiment)):
+        console.print(line, highlight=False, soft_wrap=True)
+    cost, left_out = cost_of(planned, experiment)
+    for line in _cost_lines(cost, device_of(planned), experiment.grade.judge):
+        console.print(line, highlight=False, soft_wrap=True)
+    for line in _power(experiment, planned):
+        console.print(line, highlight=False, soft_wrap=True)
+    for reason, variants in left_out.items():
+        line = f"not counted: {', '.join(variants)}: {reason}"
+        console.print(line, highlight=False, soft_wrap=True, markup=False)
+
+
+def _variant_lines(planned: Sequence[Cell]) -> Iterator[str]:
+    # Reversed, so that the first seed of each variant is the one that stays in the dict.
+    first_seeds = {cell.variant: cell for cell in reversed(planned)}
+    for variant in dict.fromkeys(cell.variant for cell in planned):
+        yield f"{variant}: {_described(first_seeds[variant])}"
+
+
+def _count_lines(planned: Sequence[Cell], experiment: Experiment) -> Iterator[str]:
+    from response_tuning.grade import open_benchmark, open_lm_eval
+
+    items = {
+        name: len(open_benchmark(name, experiment.grade).items())
+        for name in experiment.benchmarks
+        if open_lm_eval(name) is None
+    }
+    by_lm_eval = [name for name in experiment.benchmarks if open_lm_eval(name)]
+    tuned = sum(cell.tuned for cell in planned)
+    answers = sum(items.get(name, 0) for cell in planned for name in cell.benchmarks)
+    yield f"seeds: {', '.join(map(str, dict.fromkeys(cell.seed for cell in planned)))}"
+    yield f"benchmarks: {', '.join(f'{name} ({count:,} items)' for name, count in items.items())}"
+    if by_lm_eval:
+        yield f"by lm-eval: {', '.join(by_lm_eval)}"
+    yield f"{len(planned)} cells: {tuned} to tune, {answers:,} answers"
+
+
+def _cost_lines(cost: Cost, device: str, judge: JudgeConfig) -> Iterator[str]:
+    unit = "processor" if device.startswith("cpu") else "GPU"
+    yield (
+        f"cost: about {_hours(cost.tuning + cost.answering)} {unit} hours "
+        f"({_hours(cost.tuning)} of tuning, {_hours(cost.answering)} of answering) and "
+        f"{cost.memory / 2**30:.1f} GiB, measured here ({device})"
+    )
+    yield f"tokens: about {cost.trained:,.0f} in training, {cost.generated:,.0f} in answers"
+    if cost.questions:
+        replies = cost.questions * judge.max_new_tokens
+        price = ""
+        if judge.price_in is not None and judge.price_out is not None:
+            asked, replied = cost.asked * judge.price_in, replies * judge.price_out
+            price = f"; {asked / 1e6:,.2f} dollars, and at most {replied / 1e6:,.2f} for replies"
+        yield (
+            f"judge: {cost.questions:,.0f} requests, about {cost.asked:,.0f} tokens, and at most "
+            f"{replies:,.0f} of replies{price}"
+        )
+
+
+def _power(experiment: Experiment, planned: Sequence[Cell]) -> list[str]:
+    """Return which differences the planned comparisons can show; empty if nothing is compared."""
+    from response_tuning.grade import open_benchmark, open_lm_eval
+    from response_tuning.report import plan_power
+
+    if not experiment.report.baselines:
+        return []
+    clusters = {
+        name: len({item.cluster or item.item_id for item in items})
+        for name in experiment.benchmarks
+        if open_lm_eval(name) is None  # lm-eval counts its items where it loads them
+        for items in [open_benchmark(name, experiment.grade).items()]
+    }
+    return plan_power(
+        clusters,
+        shown_benchmarks(experiment),
+        len({cell.seed for cell in planned}),
+        experiment.report.confidence,
+    )
+
+
+def _hours(seconds: float) -> str:
+    hours = seconds / 3600
+    return f"{hours:,.0f}" if hours >= 100 else f"{hours:.2g}"
+
+
+def _described(cell: Cell) -> str:
+    if cell.data is None:
+        return f"{cell.finetune.base_model}, as it is"
+    size = f"{cell.data.max_examples:,} of " if cell.data.max_examples else ""
+    mixed = cell.data.mixture.refusals
+    refusals = f" and {mixed:,} refusals" if mixed else ""
+    refiner = cell.data.refinement
+    refined = f", refined by {refiner.settings.model or refiner.engine}" if refiner else ""
+    fresh = " with fresh weights" if cell.finetune.random_init else ""
+    return (
+        f"{cell.finetune.objective} ({cell.finetune.method}) of {cell.finetune.base_model}{fresh} "
+        f"on {size}{cell.data.source}{refined}{refusals}"
+    )

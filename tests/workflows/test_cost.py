@@ -1,0 +1,147 @@
+import json
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from response_tuning.artifacts import read_json
+from response_tuning.workflows.cost import Cost, cost_of
+from response_tuning.workflows.experiment import Experiment, cells
+from response_tuning.workflows.plan import plan_experiment
+from tests.fixtures.experiments import ITEMS, Make
+
+ALONE: dict[str, Any] = {"variants": {"rt": {}}, "report": {"baselines": []}}
+
+
+def cost(experiment: Experiment) -> Cost:
+    found, left_out = cost_of(cells(experiment), experiment)
+    assert not left_out
+    return found
+
+
+def printed(experiment: Experiment) -> list[str]:
+    out = StringIO()
+    plan_experiment(experiment, Console(file=out, width=200))
+    return out.getvalue().splitlines()
+
+
+def test_costs_of_cells_add_up_and_share_the_memory() -> None:
+    one = Cost(tuning=1, answering=2, memory=30, trained=4, generated=5, questions=6, asked=7)
+    both = one.plus(Cost(tuning=10, memory=20)).times(2)
+    assert both == Cost(22, 4, 30, 8, 10, 12, 14)
+
+
+def test_the_tokens_of_training_are_those_of_the_run(make: Make, uninterrupted: Path) -> None:
+    trained = cost(make(**ALONE)).trained
+    audits = [
+        read_json(uninterrupted / f"rt/seed-{seed}/finetune/manifest.json")["audit"]
+        for seed in (0, 1)
+    ]
+    # Each seed draws its own sample: the first one is estimated and counted for both.
+    assert trained == 2 * audits[0]["tokens"]
+
+
+def test_a_greedy_model_that_is_not_tuned_answers_once_for_all_seeds(make: Make) -> None:
+    base: dict[str, Any] = {"variants": {"base": {"finetune": None}}}
+    limit = make(**base).generate["max_new_tokens"]
+    for changes, answers in (({}, 1), ({"generate": {"temperature": 1}}, 2)):
+        found = cost(make(**base | changes))
+        assert found.trained == found.tuning == 0
+        assert 0 < found.generated <= answers * ITEMS * limit
+        assert found.answering > 0 and found.memory > 0
+    one, two = (cost(make(**base | {"seeds": seeds})).generated for seeds in ([0], [0, 1]))
+    assert one == pytest.approx(two)
+
+
+def test_tuned_models_answer_as_long_as_their_responses(make: Make, uninterrupted: Path) -> None:
+    audit = read_json(uninterrupted / "rt/seed-0/finetune/manifest.json")["audit"]
+    mean = min(audit["supervised_tokens"] / audit["kept"], 8)
+    assert cost(make(**ALONE, seeds=[0])).generated == pytest.approx(mean * ITEMS)
+
+
+def test_settings_that_cost_nothing_are_measured_once(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from response_tuning.finetune import plan
+
+    calls = []
+    estimate = plan.estimate
+
+    def counted(*arguments: Any) -> plan.Plan:
+        calls.append(arguments)
+        return estimate(*arguments)
+
+    monkeypatch.setattr(plan, "estimate", counted)
+    grid = {"finetune.weight_decay": [0.1, 0.2], "finetune.window": [32, 64]}
+    found = cost(make(**ALONE, grid=grid, seeds=[0]))
+    assert len(calls) == 2
+    assert found.trained > 0
+
+
+def test_questions_to_a_judge_are_counted_for_each_cell_with_their_price(
+    make: Make, tmp_path: Path
+) -> None:
+    rows = [
+        {
+            "id": f"user_{number}",
+            "instruction": "Write a poem.",
+            "input": "",
+            "category": "Poem",
+            "decomposed_questions": ["Is it a poem?", "Does it rhyme?"][:number],
+            "subset": "Easy_set",
+            "question_label": [["Format"], ["Style"]][:number],
+        }
+        for number in (1, 2)
+    ]
+    (tmp_path / "infobench").mkdir()
+    file = tmp_path / "infobench" / "infobench.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (tmp_path / "table.jsonl").write_text("")
+    judge = {
+        "engine": "scripted",
+        "settings": {"table": str(tmp_path / "table.jsonl")},
+        "max_new_tokens": 5,
+        "price_in": 3e6,
+        "price_out": 1e6,
+    }
+    grade = {"data": str(tmp_path), "judge": judge}
+    experiment = make(benchmarks=["infobench"], grade=grade)
+    found = cost(experiment)
+    # Three requirements, two variants, two seeds.
+    assert found.questions == 3 * 2 * 2
+    assert found.asked > 12 * 50
+    (line,) = (line for line in printed(experiment) if line.startswith("judge: "))
+    asked, dollars = f"{found.asked:,.0f}", f"{3 * found.asked:,.2f}"
+    assert line == (
+        f"judge: 12 requests, about {asked} tokens, and at most 60 of replies; "
+        f"{dollars} dollars, and at most 60.00 for replies"
+    )
+
+
+def test_a_variant_that_cannot_be_estimated_is_named_with_its_reason(make: Make) -> None:
+    variants = {
+        "rt": {"finetune": {"base_model": "nobody/absent-1B"}},
+        "base": {"finetune": None},
+        "served": {
+            "finetune": None,
+            "generate": {"engine": "scripted", "settings": {"table": "table.jsonl"}},
+        },
+    }
+    experiment = make(variants=variants)
+    found, left_out = cost_of(cells(experiment), experiment)
+    assert left_out == {
+        "nobody/absent-1B is not on this machine": ["rt"],
+        "engine 'scripted' answers, and not this machine": ["served"],
+    }
+    assert found.trained == 0 and found.generated > 0
+
+
+def test_a_dry_run_ends_with_the_cost(make: Make) -> None:
+    lines = printed(make())
+    place = next(n for n, line in enumerate(lines) if line.startswith("4 cells: 2 to tune, "))
+    assert lines[place + 1].startswith("cost: about ")
+    assert " processor hours (" in lines[place + 1]
+    assert lines[place + 2].startswith("tokens: about ")
+    assert len(lines) == place + 3
