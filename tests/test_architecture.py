@@ -352,6 +352,7 @@ def test_tests_mirror_the_source_tree() -> None:
         "keys",
         "lab_log",
         "packaging",
+        "paper_recipes",
         "readme",
     }
     for path in TESTS.rglob("test_*.py"):

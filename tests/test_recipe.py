@@ -232,7 +232,8 @@ def test_the_preset_paper_is_what_the_paper_published() -> None:
     }
 
 
-RECIPES = sorted((Path(__file__).parents[1] / "recipes").glob("lima*.yaml"))
+MODELS = Path(__file__).parents[1] / "recipes" / "paper" / "models"
+RECIPES = sorted(MODELS.glob("lima*.yaml"))
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)

@@ -20,6 +20,7 @@ from response_tuning.limits import (
     Temperature,
     check_prices,
 )
+from response_tuning.rules_config import RulesConfig
 
 
 class Config(BaseModel):
@@ -57,6 +58,8 @@ class EngineConfig(Config):
     """``openai``: environment variable that holds the key."""
     table: Path | None = None
     """``scripted``: JSONL with ``prompt`` and ``response``."""
+    rules: RulesConfig | None = Field(default=None, exclude_if=lambda part: part is None)
+    """``hf``: the rule adapter; ``generate.rules`` sets it."""
 
 
 EngineSettings = Annotated[
@@ -344,6 +347,8 @@ class GenerateConfig(Config):
     temperature: Temperature = 0.0
     top_p: float = Field(default=1.0, gt=0, le=1, description="Nucleus sampling.")
     stop: tuple[str, ...] = Field(default=(), description="Strings that end a completion.")
+    rules: RulesConfig | None = Field(default=None, exclude_if=lambda part: part is None)
+    """Rules of Hewitt et al. (arXiv 2409.14254) that change the probabilities of single tokens."""
     tokens_per_batch: int = Field(default=32768, ge=1, description="Memory knob of ``hf``.")
 
 

@@ -22,7 +22,7 @@ _HERE = Path(__file__).parent
 
 @cache
 def environment(folder: Path) -> "jinja2.Environment":
-    """Return the environment for the templates in ``folder``; only Markdown is not escaped.
+    """Return the environment for the templates in ``folder``; Markdown and LaTeX are not escaped.
 
     One for each folder: compiling a template takes longer than filling it.
     """
@@ -31,7 +31,7 @@ def environment(folder: Path) -> "jinja2.Environment":
     made = jinja2.Environment(
         loader=jinja2.FileSystemLoader([folder, _HERE]),
         autoescape=jinja2.select_autoescape(
-            disabled_extensions=("md.jinja",), default_for_string=True, default=True
+            disabled_extensions=("md.jinja", "tex.jinja"), default_for_string=True, default=True
         ),
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,

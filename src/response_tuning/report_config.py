@@ -1,11 +1,14 @@
 """Settings of the report: which variants are compared, and what counts as equivalent."""
 
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import BeforeValidator, Field
 
 from response_tuning.configs import Config
+
+TableFormat: TypeAlias = Literal["markdown", "latex"]
+FigureFormat: TypeAlias = Literal["svg", "pdf", "png"]
 
 
 class EquivalenceConfig(Config):
@@ -59,6 +62,16 @@ class ReportConfig(Config):
     """A name, such as that of a base or a template, -> variants: an untuned one, whose right first
     lines are the x of a figure, and tuned ones, whose strict scores are its y. Every name has the
     tuned ones in the same order."""
+    metrics: tuple[str, ...] = ()
+    """Show these metrics in the tables and figures; by default, each benchmark shows its own. The
+    CSV files have all metrics."""
+    formats: tuple[TableFormat, ...] = ("markdown",)
+    """Formats of the tables beside the page: ``report.md`` and ``report.tex``."""
+    figures: tuple[FigureFormat, ...] = ("svg",)
+    """Formats of the figures beside the page."""
+    published: tuple[str, ...] = ()
+    """Published tables, or ``TABLE/METRIC``, to stand beside where base, data and protocol match;
+    the files in ``response_tuning/published`` name them."""
     confidence: float = Field(default=0.95, gt=0.5, lt=1, description="Of every interval.")
 
     def margin(self, benchmark: str, metric: str) -> float | None:

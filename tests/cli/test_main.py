@@ -51,8 +51,8 @@ def small(tiny_base: Path, answers: Path) -> list[object]:
 
 def test_list_prints_what_is_registered(rtune: Run) -> None:
     assert rtune("list").out == (
-        "datasets: alpaca, dolly, lima, miniature, miniature-refusals, "
-        "safety-tuned-llamas\n"
+        "datasets: alpaca, chess, dolly, gsm8k, lima, mbpp, miniature, miniature-refusals, poetry, "
+        "recipes, safety-tuned-llamas\n"
         "objectives: decoupled, instruction-tuning, response-tuning, response-tuning-empty-user, "
         "shuffled-pairs, weighted-instruction-tuning\n"
         "templates: capital-roles, chatml-text, instruction, native, neutral-tags, roles, tulu, "

@@ -16,10 +16,15 @@ Prepare = Callable[..., tuple[Audit, list[Example], list[Dropped]]]
 def test_the_papers_datasets_are_registered() -> None:
     assert {name: DATASETS.get(name).hub_id for name in DATASETS.names()} == {
         "alpaca": "yahma/alpaca-cleaned",
+        "chess": "patrickfrank1/chess-pgn-games",
         "dolly": "databricks/databricks-dolly-15k",
+        "gsm8k": "openai/gsm8k",
         "lima": "GAIR/lima",
+        "mbpp": "google-research-datasets/mbpp",
         "miniature": None,
         "miniature-refusals": None,
+        "poetry": "merve/poetry",
+        "recipes": "Hieu-Pham/kaggle_food_recipes",
         "safety-tuned-llamas": None,
     }
 
@@ -38,7 +43,9 @@ def test_a_missing_file_is_not_looked_for_on_the_hub(source: str) -> None:
 
 
 def test_a_path_is_for_named_datasets_only(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"local copy of a named dataset \(alpaca, dolly, lima, "):
+    with pytest.raises(
+        ConfigError, match=r"local copy of a named dataset \(alpaca, chess, dolly, "
+    ):
         find(DataConfig(source="org/name", path=tmp_path))
 
 

@@ -18,10 +18,19 @@ Answer = Callable[..., None]
 Add = Callable[..., None]
 
 
+class Drawn:
+    """A figure that costs nothing."""
+
+    svg = "<svg/>"
+
+    def saved(self, form: str) -> bytes:
+        return self.svg.encode()
+
+
 @pytest.fixture
 def plain_plots(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leave the drawing out: it takes much of a report's time, and has tests of its own."""
-    monkeypatch.setattr("response_tuning.report.writing.accuracy", lambda *_: "<svg/>")
+    monkeypatch.setattr("response_tuning.report.writing.at_a_glance", lambda *_: Drawn())
 
 
 @pytest.fixture

@@ -326,6 +326,13 @@ def test_a_dose_without_scores_is_skipped(run: Path, grade: Grade) -> None:
     assert trend.slope == pytest.approx(-0.5)
 
 
+def test_a_series_of_which_no_dose_has_scores_has_no_trend(run: Path, grade: Grade) -> None:
+    dosed(grade, (90, 50, 40))
+    others = [Variant(f"it-{dose}", "", "it", dose) for dose in (0, 200)]
+    found = findings(run, [*SERIES, *others], ReportConfig())
+    assert [trend.series for trend in found.trends] == ["rt"]
+
+
 def test_other_metrics_single_doses_and_variants_of_no_series_have_no_trend(
     run: Path, grade: Grade
 ) -> None:

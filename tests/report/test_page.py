@@ -74,7 +74,7 @@ def test_the_page_holds_its_parts_in_order(graded: Path) -> None:
     text = Elements(page(graded)).text
     parts = [
         "Report on run", "Notes come first.", "<b>As they are.</b>", "Results", "Comparisons",
-        "Against it", "Accuracy", "Dose and response", "Slope", "Accuracy by family",
+        "Against it", "At a glance", "Dose and response", "Slope", "Accuracy by family",
         "Prompts and answers",
     ]  # fmt: skip
     places = [text.index(part) for part in parts]

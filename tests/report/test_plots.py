@@ -4,7 +4,7 @@ import pytest
 
 from response_tuning.metrics import Display
 from response_tuning.report.joined import Variant
-from response_tuning.report.plots import accuracy, axis, dose_response
+from response_tuning.report.plots import Drawing, at_a_glance, axis, dose_response
 from response_tuning.report.tables import Result
 
 VARIANTS = [
@@ -21,29 +21,56 @@ def results(metric: str, benchmark: str = "seen", high: float = 0.7) -> list[Res
     ]
 
 
-def words(svg: str) -> list[str]:
-    texts = ElementTree.fromstring(svg).iter("{http://www.w3.org/2000/svg}text")
+def words(drawing: Drawing) -> list[str]:
+    texts = ElementTree.fromstring(drawing.svg).iter("{http://www.w3.org/2000/svg}text")
     return ["".join(text.itertext()).strip() for text in texts]
 
 
-def test_accuracy_has_a_panel_for_each_benchmark_that_has_any() -> None:
+def test_every_benchmark_has_a_panel_with_its_accuracy_or_its_first_metric() -> None:
     found = words(
-        accuracy(
+        at_a_glance(
             [
                 *results("strict"),
                 *results("correct"),
                 *results("correct", "unseen"),
                 *results("refusal", "unsafe"),
+                *results("beauty", "the-users-own"),
             ],
             VARIANTS,
         )
     )
     assert {"seen", "unseen", "strict", "correct", "rt", "rt-50", "100%"} <= {*found}
-    assert "unsafe" not in found
+    assert {"unsafe: refusal", "the-users-own: beauty"} <= {*found}
+
+
+def test_metrics_can_be_chosen_and_a_benchmark_without_them_has_no_panel() -> None:
+    every = [
+        *results("strict"),
+        *results("stopped"),
+        *results("stopped", "unseen"),
+        *results("refusal", "unsafe"),
+    ]
+    found = words(at_a_glance(every, VARIANTS, metrics=["stopped"]))
+    assert {"seen: stopped", "unseen: stopped"} <= {*found}
+    assert not {"strict", "unsafe", "unsafe: refusal"} & {*found}
+    assert {"stopped", "strict"} <= {
+        *words(at_a_glance(every, VARIANTS, metrics=["stopped", "strict"]))
+    }
+
+
+@pytest.mark.parametrize(
+    ("form", "begins"), [("pdf", b"%PDF-"), ("png", b"\x89PNG"), ("svg", b"<?xml")]
+)
+def test_a_figure_is_saved_in_a_format_with_the_same_bytes_each_time(
+    form: str, begins: bytes
+) -> None:
+    first, second = (at_a_glance(results("strict"), VARIANTS).saved(form) for _ in range(2))
+    assert first.startswith(begins)
+    assert first == second
 
 
 def test_without_accuracy_every_benchmark_shows_its_first_metric() -> None:
-    found = words(accuracy([*results("words", high=9.0), *results("beauty")], VARIANTS))
+    found = words(at_a_glance([*results("words", high=9.0), *results("beauty")], VARIANTS))
     assert "seen: words" in found
     assert "beauty" not in found
     assert "100%" not in found
@@ -51,34 +78,34 @@ def test_without_accuracy_every_benchmark_shows_its_first_metric() -> None:
 
 def test_a_scale_from_1_to_5_is_shown_whole_and_names_are_read_as_words() -> None:
     displays = {"a": Display(scales={"helpfulness": (1, 5)})}
-    found = words(accuracy(results("helpfulness", "a", 4.9), VARIANTS, displays))
+    found = words(at_a_glance(results("helpfulness", "a", 4.9), VARIANTS, displays))
     assert {"a: helpfulness", "1", "5"} <= {*found}
-    assert "a: win rate" in words(accuracy(results("win_rate", "a"), VARIANTS))
+    assert "a: win rate" in words(at_a_glance(results("win_rate", "a"), VARIANTS))
 
 
 def test_names_are_shown_as_they_are() -> None:
-    assert "it $5$ <b>" in words(accuracy(results("strict"), VARIANTS))
+    assert "it $5$ <b>" in words(at_a_glance(results("strict"), VARIANTS))
 
 
 def test_variants_without_results_are_not_drawn() -> None:
-    assert "rt-50" not in words(accuracy(results("strict")[:1], VARIANTS))
+    assert "rt-50" not in words(at_a_glance(results("strict")[:1], VARIANTS))
 
 
 def test_four_benchmarks_take_two_rows() -> None:
     many = [result for name in "abcd" for result in results("strict", name)]
 
-    def height(svg: str) -> float:
-        return float(ElementTree.fromstring(svg).attrib["height"].removesuffix("pt"))
+    def height(drawing: Drawing) -> float:
+        return float(ElementTree.fromstring(drawing.svg).attrib["height"].removesuffix("pt"))
 
-    assert {*"abcd"} <= {*words(accuracy(many, VARIANTS))}
-    assert height(accuracy(many, VARIANTS)) > 1.5 * height(accuracy(many[:9], VARIANTS))
+    assert {*"abcd"} <= {*words(at_a_glance(many, VARIANTS))}
+    assert height(at_a_glance(many, VARIANTS)) > 1.5 * height(at_a_glance(many[:9], VARIANTS))
 
 
 def test_dose_and_response_are_drawn_for_each_series() -> None:
-    svg = dose_response([*results("refusal"), *results("false_refusal")], VARIANTS)
-    assert svg
-    assert {"rt: refusal", "rt: false_refusal", "0", "50", "seen"} <= {*words(svg)}
-    assert "it $5$ <b>" not in words(svg)
+    drawn = dose_response([*results("refusal"), *results("false_refusal")], VARIANTS)
+    assert drawn
+    assert {"rt: refusal", "rt: false_refusal", "0", "50", "seen"} <= {*words(drawn)}
+    assert "it $5$ <b>" not in words(drawn)
 
 
 @pytest.mark.parametrize(("metric", "variants"), [("strict", VARIANTS), ("refusal", VARIANTS[1:])])
@@ -88,24 +115,27 @@ def test_without_refusals_or_without_a_series_there_is_no_dose_plot(
     assert dose_response(results(metric), variants) is None
 
 
-def test_the_same_results_give_the_same_bytes() -> None:
-    assert accuracy(results("strict"), VARIANTS) == accuracy(results("strict"), VARIANTS)
-    assert "dc:date" not in accuracy(results("strict"), VARIANTS)
+def test_a_figure_has_no_date() -> None:
+    drawn = at_a_glance(results("strict"), VARIANTS)
+    assert "dc:date" not in drawn.svg
+    assert b"CreationDate" not in drawn.saved("pdf")
 
 
 def test_each_of_several_seeds_is_a_dot() -> None:
     one = results("strict")
     three = [r._replace(seeds=3, seed_values=(0.5, 0.6, 0.7)) for r in one]
 
-    def dots(svg: str) -> int:
-        return svg.count("<use ")
+    def dots(drawing: Drawing | None) -> int:
+        assert drawing is not None
+        return drawing.svg.count("<use ")
 
-    assert dots(accuracy(three, VARIANTS)) - dots(accuracy(one, VARIANTS)) == 3 * len(VARIANTS)
+    more = dots(at_a_glance(three, VARIANTS)) - dots(at_a_glance(one, VARIANTS))
+    assert more == 3 * len(VARIANTS)
     refusals = (
         [r._replace(metric="refusal") for r in one],
         [r._replace(metric="refusal") for r in three],
     )
-    plots = [dose_response(both, VARIANTS) or "" for both in refusals]
+    plots = [dose_response(both, VARIANTS) for both in refusals]
     assert dots(plots[1]) - dots(plots[0]) == 3 * 2  # the third variant has no dose
 
 

@@ -123,7 +123,7 @@ def test_totals_stand_beside_the_scores_of_their_variant_and_seed(
     grade("it", {"win_rate": [1]})
     (quiz,), _ = read_scores(run, ["rt", "it"])
     assert quiz.totals.keys() == {"rate"}
-    assert [one.value for one in quiz.totals["rate"]["rt"]] == [0.4, 1.4]
+    assert {seed: one.value for seed, one in quiz.totals["rate"]["rt"].items()} == {0: 0.4, 1: 1.4}
     assert "it" not in quiz.totals["rate"]
 
 

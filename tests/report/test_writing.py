@@ -18,9 +18,10 @@ FILES = {
     "results.csv",
     "comparisons.csv",
     "trends.csv",
+    "per_seed.csv",
     "report.md",
     "report.html",
-    "accuracy.svg",
+    "at-a-glance.svg",
     "dose-response.svg",
 }
 
@@ -37,7 +38,7 @@ def files(run: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in (run / "report").iterdir()}
 
 
-def test_a_report_is_seven_files(graded: Path) -> None:
+def test_a_report_is_eight_files(graded: Path) -> None:
     report(graded, SERIES, CONFIG)
     assert files(graded).keys() == FILES
     assert summary(graded, SERIES).splitlines()[2:] == [
@@ -50,6 +51,54 @@ def test_the_plot_of_an_earlier_report_does_not_outlive_its_series(graded: Path)
     report(graded, SERIES, CONFIG)
     report(graded, SERIES[:1], CONFIG)
     assert files(graded).keys() == FILES - {"dose-response.svg"}
+
+
+def test_tables_and_figures_come_in_the_formats_that_are_asked_for(graded: Path) -> None:
+    (graded / "report").mkdir()
+    (graded / "report" / "accuracy.svg").write_text("of an earlier version")
+    report(graded, SERIES, ReportConfig(formats=("latex", "markdown"), figures=("pdf", "png")))
+    found = files(graded)
+    assert {name for name in found if name not in FILES} == {
+        *("report.tex", "at-a-glance.pdf", "at-a-glance.png"),
+        *("dose-response.pdf", "dose-response.png"),
+    }
+    assert FILES - {*found} == {"at-a-glance.svg", "dose-response.svg"}
+    report(graded, SERIES, ReportConfig(formats=()))
+    assert files(graded).keys() == FILES - {"report.md"}
+
+
+def test_the_value_of_each_seed_has_a_line(graded: Path, total: Callable[..., None]) -> None:
+    total("rt", {"rate": (0.4, 0.3, 0.5)}, seed=1)
+    report(graded, SERIES[:1], ReportConfig())
+    lines = files(graded)["per_seed.csv"].decode().splitlines()
+    assert lines[0] == "variant,seed,benchmark,metric,value"
+    assert {*lines[1:]} == {
+        *("rt,0,quiz,strict,0.333333", "rt,1,quiz,strict,0.666667"),
+        *("rt,0,quiz,refusal,0.333333", "rt,1,quiz,refusal,0.666667"),
+        "rt,1,quiz,rate,0.4",
+    }
+
+
+def test_chosen_metrics_are_all_that_tables_show_and_the_csv_has_every_metric(
+    graded: Path, grade: Grade
+) -> None:
+    grade("rt", {"beauty": [1, 0, 1]}, benchmark="own")
+    report(graded, SERIES, ReportConfig(baselines=("rt",), metrics=("beauty", "refusal")))
+    text = files(graded)["report.md"].decode()
+    assert "| rt | own | beauty | 66.7 |" in text
+    assert "| rt | quiz | refusal | 50.0 |" in text
+    assert "strict" not in text
+    assert "rt,quiz,strict,0.5," in files(graded)["results.csv"].decode()
+    report(graded, SERIES, ReportConfig(metrics=("beauty",)))
+    assert "quiz" not in files(graded)["report.md"].decode()
+
+
+def test_a_metric_that_no_benchmark_has_is_refused_with_the_nearest_one(graded: Path) -> None:
+    with pytest.raises(ConfigError) as caught:
+        report(graded, SERIES, ReportConfig(metrics=("strct",)))
+    assert str(caught.value) == (
+        "unknown metric in report.metrics 'strct': did you mean 'strict'? known are strict, refusal"
+    )
 
 
 def test_the_same_run_gives_the_same_bytes_in_another_process(graded: Path) -> None:

@@ -19,7 +19,8 @@ from response_tuning.folders import free_folder, locked, shared
 from response_tuning.generate.engines.hf import HfEngine
 from response_tuning.journals import Journal
 from response_tuning.models import location
-from response_tuning.workflows.run import report_run, run_experiment
+from response_tuning.workflows.report import report_run
+from response_tuning.workflows.run import run_experiment
 from tests.fixtures.experiments import BENCHMARK, CELLS, Make, contents, quiet, settings
 
 TABLES = ("report/results.csv", "report/comparisons.csv")
@@ -291,6 +292,46 @@ def test_answers_wait_for_those_of_their_reference(
     }
     assert "Not in this report" not in printed(make, run, **changes)
     assert [status(run, f"{name}/seed-0") for name in ("other", "base")] == ["graded"] * 2
+
+
+def test_a_variant_may_be_compared_with_a_reference_of_its_own(
+    make: Make, miniature_base: Path, tmp_path: Path, server: Any
+) -> None:
+    server.says = lambda prompt: "Verdict: A"
+    prompts = tmp_path / "asked.json"
+    prompts.write_text(json.dumps([{"instruction": "Say one.", "dataset": "own"}]))
+    answers: list[dict[str, Any]] = [
+        {"item_id": "alpaca-eval-000", "prompt": [{"role": "user", "content": "Say one."}],
+         "response": word, "finish_reason": "stop", "key": word, "model": word, "template": "",
+         "sampling": {}}
+        for word in ("FIRST ANSWER", "SECOND ANSWER")
+    ]  # fmt: skip
+    for name, one in zip(("first", "second"), answers, strict=True):
+        (tmp_path / f"{name}.jsonl").write_text(json.dumps(one) + "\n")
+    changes: dict[str, Any] = {
+        "seeds": [0],
+        "benchmarks": ["alpaca-eval"],
+        "grade": {
+            "reference": str(tmp_path / "first.jsonl"),
+            "paths": {"alpaca-eval": str(prompts)},
+            "judge": {
+                "engine": "openai",
+                "settings": {"model": "judge", "base_url": server.url},
+            },
+        },
+        "variants": {
+            "one": {"finetune": None},
+            "two": {"finetune": None, "reference": str(tmp_path / "second.jsonl")},
+        },
+        "report": {"baselines": []},
+    }
+    run = tmp_path / "run"
+    printed(make, run, "one", **changes)
+    assert all("FIRST ANSWER" in prompt for prompt in server.asked)
+    server.asked.clear()
+    printed(make, run, **changes)
+    assert len(server.asked) == 2
+    assert all("SECOND ANSWER" in prompt for prompt in server.asked)
 
 
 def test_the_weights_of_a_base_are_hashed_once_a_run(

@@ -77,6 +77,7 @@ def miniature(name: str, base: Path, source: str, variants: Sequence[str]) -> li
         "benchmarks=[miniature-refusal-validation]",
         "grade={limit: 2}",
         "report={}",
+        *(f"variants.{arm}.reference=null" for arm in ("it", "it-refined") if variants[1:]),
         f"data.source={source}",
         *(f"variants.{name}.data.refinement.engine=scripted" for name in variants),
         *(f"variants.{name}.data.refinement.settings={{table: table.jsonl}}" for name in variants),
@@ -95,7 +96,7 @@ def test_the_refinement_recipe_runs_to_its_report_and_asks_the_refiner_once(
 ) -> None:
     write_table(rows_as_examples(), "response")
     refined = ["rt-refined", "it-refined"]
-    command = miniature("refinement.yaml", miniature_base, "rows.jsonl", refined)
+    command = miniature("paper/refinement.yaml", miniature_base, "rows.jsonl", refined)
     assert rtune(*command).code == 0
     assert Path("run/report/report.html").exists()
     originals = [row["response"] for row in ROWS]
@@ -122,7 +123,7 @@ def test_the_news_recipe_runs_to_its_report(
     passages = [Example(row=number, response=text) for number, text in enumerate(ARTICLES)]
     write_table(passages, "passage")
     short = ["--set", "data.extraction.min_words=5", "--set", "data.max_examples=2"]
-    name = "cc-news-response-tuning.yaml"
+    name = "paper/news.yaml"
     assert rtune(*miniature(name, miniature_base, "news", ["rt-rewritten"]), *short).code == 0
     assert Path("run/report/report.html").exists()
     assert responses("rt") == ARTICLES
@@ -169,7 +170,9 @@ def test_a_dry_run_asks_no_refiner_and_writes_nothing(
     assert result.code == 0
     assert "responses are shown before their refinement" in caplog.text
     plan = rtune(
-        *miniature("refinement.yaml", miniature_base, "rows.jsonl", ["rt-refined", "it-refined"]),
+        *miniature(
+            "paper/refinement.yaml", miniature_base, "rows.jsonl", ["rt-refined", "it-refined"]
+        ),
         "--dry-run",
     )
     assert "rows.jsonl, refined by scripted\n" in plan.out
@@ -182,7 +185,7 @@ def test_a_response_without_a_reply_stops_a_run_before_anything_is_tuned(
 ) -> None:
     write_table(rows_as_examples()[:2], "response")
     refined = ["rt-refined", "it-refined"]
-    result = rtune(*miniature("refinement.yaml", miniature_base, "rows.jsonl", refined))
+    result = rtune(*miniature("paper/refinement.yaml", miniature_base, "rows.jsonl", refined))
     assert result.code == 2
     assert "1 got no reply, the first because: the table has no response" in result.err
     assert result.err.count("\n") == 1
@@ -193,7 +196,7 @@ def test_a_response_without_a_reply_stops_a_run_before_anything_is_tuned(
 def test_too_few_passages_are_an_error_in_the_words_of_a_recipe(
     rtune: Run, miniature_base: Path
 ) -> None:
-    command = miniature("cc-news-response-tuning.yaml", miniature_base, "news", [])
+    command = miniature("paper/news.yaml", miniature_base, "news", [])
     unrefined = ["--set", "variants={rt: {}}", "--set", "report.baselines=[]"]
     result = rtune(*command, *unrefined)
     assert result.code == 2
@@ -221,7 +224,7 @@ def test_a_refiner_that_cannot_be_asked_is_refused_in_a_dry_run(
 ) -> None:
     write_table(rows_as_examples(), "response")
     refined = ["rt-refined", "it-refined"]
-    command = miniature("refinement.yaml", miniature_base, "rows.jsonl", refined)
+    command = miniature("paper/refinement.yaml", miniature_base, "rows.jsonl", refined)
     result = rtune(*command, "--set", f"variants.it-refined.data.{setting}", "--dry-run")
     assert result.code == 2
     assert message in result.err

@@ -470,6 +470,21 @@ def test_a_variant_may_take_some_of_the_seeds_and_benchmarks() -> None:
             {"variants": {"rt": {"seeds": [0]}}, "grade": {"reference": "rt"}},
             "variant 'rt': seeds: it is the reference",
         ),
+        (
+            {
+                "variants": {"rt": {"seeds": [0]}, "it": {"reference": "rt"}},
+                "grade": {"reference": "it"},
+            },
+            "variant 'rt': seeds: it is the reference",
+        ),
+        (
+            {"variants": {"rt": {}, "it": {"reference": "rd"}}, "grade": {"reference": "rt"}},
+            "variant 'it': reference: no such file, and unknown variant 'rd'",
+        ),
+        (
+            {"variants": {"rt": {}, "it": {"reference": "rt"}}},
+            "variant 'it': reference: has no effect without grade.reference",
+        ),
     ],
 )
 def test_seeds_and_benchmarks_that_the_run_or_its_reference_lacks_are_refused(

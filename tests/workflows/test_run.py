@@ -18,11 +18,11 @@ from response_tuning.generate.engine import failed
 from response_tuning.generate.engines.hf import HfEngine
 from response_tuning.journals import Journal
 from response_tuning.validation import build
-from response_tuning.workflows import run as workflow
 from response_tuning.workflows.cell_manifest import cell_training
 from response_tuning.workflows.experiment import Experiment, cells
 from response_tuning.workflows.plan import plan_experiment
-from response_tuning.workflows.run import report_run, run_experiment
+from response_tuning.workflows.report import _variants, report_run
+from response_tuning.workflows.run import checked, run_experiment
 from response_tuning.workflows.show import show_run
 from tests.fixtures.experiments import BENCHMARK, CELLS, ITEMS, Make, contents, quiet, settings
 
@@ -478,7 +478,13 @@ def test_a_plan_names_every_variant_and_counts_what_there_is_to_do(
         f"benchmarks: {BENCHMARK} ({ITEMS} items)",
         f"8 cells: 6 to tune, {8 * ITEMS:,} answers",
     ]
-    assert [line.split(":")[0] for line in lines[7:]] == ["cost", "tokens"]
+    assert [line.split(":")[0] for line in lines[7:9]] == ["cost", "tokens"]
+    assert lines[9:] == [
+        "power on miniature-unseen-validation (10 clusters of prompts): at best, a difference of "
+        "44.5 points (if two variants disagree on 10%) or 60.2 points (if two variants disagree on "
+        "50%) is found 80 % of the time",
+        "power counts prompts alone, not how much training varies (2 seeds)",
+    ]
 
 
 def test_a_plan_names_the_variant_and_the_key_of_a_missing_source(make: Make) -> None:
@@ -492,7 +498,7 @@ def test_a_plan_names_the_variant_and_the_key_of_a_missing_source(make: Make) ->
 
 def test_the_variants_of_the_report_know_their_series(make: Make, tmp_path: Path) -> None:
     experiment = make(variants={"base": {"finetune": None}, "rt": {"doses": [5, 9]}})
-    found = workflow._variants(experiment, workflow.checked(experiment), tmp_path)
+    found = _variants(experiment, checked(experiment), tmp_path)
     variants = [(v.name, v.series, v.dose) for v in found]
     assert variants == [("base", "", None), ("rt-5", "rt-5", 5), ("rt-9", "rt-5", 9)]
 

@@ -12,7 +12,11 @@ from response_tuning.errors import ConfigError
 from response_tuning.workflows.settings import described, recipe_schema
 
 ROOT = Path(__file__).parents[2]
-RECIPES = [*sorted((ROOT / "recipes").glob("*.yaml")), *ROOT.glob("src/**/demo.yaml")]
+RECIPES = [
+    *sorted((ROOT / "recipes").glob("*.yaml")),
+    *sorted((ROOT / "recipes" / "paper").rglob("*.yaml")),
+    *ROOT.glob("src/**/demo.yaml"),
+]
 
 
 def lines(section: str | None = None) -> list[str]:

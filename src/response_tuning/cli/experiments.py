@@ -100,12 +100,39 @@ def demo(
 @app.command()
 def report(
     run: Annotated[Path, typer.Argument(help="The folder of a run.")],
+    formats: Annotated[
+        str | None,
+        typer.Option(
+            "--format",
+            help="Write the tables in these formats, too: markdown, latex; default: markdown.",
+        ),
+    ] = None,
+    figures: Annotated[
+        str | None,
+        typer.Option(help="Write the figures in these formats: svg, pdf, png; default: svg."),
+    ] = None,
+    metrics: Annotated[
+        str | None,
+        typer.Option(help="Show these metrics in tables and figures; example: strict,stopped."),
+    ] = None,
+    published: Annotated[
+        str | None,
+        typer.Option(
+            help="Show these published tables beside the run; example: just-eval,core/acc."
+        ),
+    ] = None,
     modules: ImportOption = None,
 ) -> None:
     """Compare the graded variants of a run: tables, plots, one page."""
     from response_tuning.workflows import library
 
-    if not library.report(run, console=console()).rates_known:
+    given = {"formats": formats, "figures": figures, "metrics": metrics, "published": published}
+    settings = {
+        key: [part.strip() for part in text.split(",") if part.strip()]
+        for key, text in given.items()
+        if text is not None
+    }
+    if not library.report(run, settings, console=console()).rates_known:
         raise typer.Exit(1)
 
 

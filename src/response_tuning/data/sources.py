@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 from response_tuning import hub
 from response_tuning.artifacts import file_digest
 from response_tuning.configs import DataConfig
-from response_tuning.data import files
+from response_tuning.data import files, single_tasks
 from response_tuning.data.columns import Columns, row_turns
 from response_tuning.data.conversations import Turn, UnusableRow
 from response_tuning.data.survey import Survey, survey
@@ -39,6 +39,10 @@ class Dataset:
     """Function that makes the rows, the same at every call."""
     splits: Mapping[str, Rows] = field(default_factory=dict)
     """Split other than ``train`` -> function that makes its rows."""
+    hub_config: str | None = None
+    """Configuration of the hub's dataset, if it has several."""
+    render: single_tasks.Render | None = None
+    """Makes the instruction and the response of a row, where columns alone do not."""
     first_rows: int | None = None
     """Use only this many rows from the start; None means all."""
     first_turn_only: bool = False
@@ -52,6 +56,30 @@ DATASETS.register("miniature-refusals")(
     Dataset(made=examples.refusal_rows, splits=examples.refusals_by_wording())
 )
 DATASETS.register("lima")(Dataset("GAIR/lima", first_rows=1000, first_turn_only=True))
+DATASETS.register("gsm8k")(
+    Dataset(
+        "openai/gsm8k", hub_config="main",
+        render=single_tasks.gsm8k, first_rows=single_tasks.AT_MOST,
+    )
+)  # fmt: skip
+DATASETS.register("mbpp")(  # 374 rows
+    Dataset("google-research-datasets/mbpp", hub_config="full", render=single_tasks.mbpp)
+)
+DATASETS.register("poetry")(Dataset("merve/poetry", render=single_tasks.poetry))  # 571 of its rows
+DATASETS.register("recipes")(
+    Dataset(
+        "Hieu-Pham/kaggle_food_recipes",
+        render=single_tasks.recipes,
+        first_rows=single_tasks.AT_MOST,
+    )
+)
+DATASETS.register("chess")(
+    Dataset(
+        "patrickfrank1/chess-pgn-games",
+        render=single_tasks.chess,
+        first_rows=single_tasks.AT_MOST,
+    )
+)
 DATASETS.register("safety-tuned-llamas")(  # Bianchi et al. 2023, the paper's refusals
     Dataset(
         file="https://raw.githubusercontent.com/vinid/safety-tuned-llamas/main/data/training/"
@@ -176,19 +204,24 @@ def _named(dataset: Dataset, config: DataConfig) -> Source:
             raise DataError(f"{config.path}: no such file or folder (--path)")
         source = _local(config.path, config)
     elif dataset.hub_id is not None:
-        source = _on_hub(dataset.hub_id, config)
+        source = _on_hub(dataset.hub_id, config, dataset.hub_config)
     else:
         raise ConfigError(
             f"dataset '{config.source}' is published as a file: download {dataset.file} and name "
             "your copy with --path FILE, or, where it is mixed in, with --mixture-path FILE "
             "(data.mixture.path)"
         )
+    if (render := dataset.render) is not None:
+        read_rows = source.rows
+        source = replace(
+            source, rows=lambda: (single_tasks.rendered(row, render) for row in read_rows())
+        )
     return replace(source, first_rows=dataset.first_rows, first_turn_only=dataset.first_turn_only)
 
 
-def _on_hub(hub_id: str, config: DataConfig) -> Source:
+def _on_hub(hub_id: str, config: DataConfig, hub_config: str | None = None) -> Source:
     commit = hub.resolve(hub_id, config.revision)
-    dataset = hub.load(hub_id, commit, config.split)
+    dataset = hub.load(hub_id, commit, config.split, hub_config)
     return Source(
         name=hub_id,
         rows=lambda: hub.rows(dataset, hub_id),

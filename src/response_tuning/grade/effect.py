@@ -47,7 +47,7 @@ def check_effect(benchmarks: Sequence[str], config: GradeConfig, *, graded: bool
 
 
 def check_metrics(benchmarks: Sequence[str], config: GradeConfig, report: ReportConfig) -> None:
-    """Refuse a metric of ``report.equivalence`` or ``primary`` that none of ``benchmarks`` has.
+    """Refuse a metric of ``report`` that none of ``benchmarks`` has.
 
     No metric is checked if a benchmark does not declare its own. A margin for all benchmarks is
     refused as well if the metric has different scales in them, since it could fit one of them only.
@@ -69,6 +69,9 @@ def check_metrics(benchmarks: Sequence[str], config: GradeConfig, report: Report
     for metric in report.equivalence:
         if metric not in known and metric not in both:
             raise unknown("metric in report.equivalence", metric, [*known])
+    for metric in report.metrics:
+        if metric not in known:
+            raise unknown("metric in report.metrics", metric, [*known])
     for one in report.primary:
         if one.metric not in known:
             raise unknown("metric in report.primary", one.metric, [*known])

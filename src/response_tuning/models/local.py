@@ -18,11 +18,14 @@ from response_tuning.templates import Chat
 
 if TYPE_CHECKING:
     import torch
-    from transformers import GenerationConfig
+    from transformers import GenerationConfig, LogitsProcessorList
 
 
 ContinueBatch = Callable[[int, int], bool]
 """Called after each token with (rows that have not ended, width in tokens); False stops it all."""
+
+Adjust = Callable[[Sequence["Draft"], "torch.Tensor"], "torch.Tensor"]
+"""Returns the logits (B, V) of the next token of each draft, adjusted."""
 
 COMPACT_AT = 1 / 8
 """Share of a batch's rows that must have ended before the others' cache is copied without them."""
@@ -75,6 +78,8 @@ class LocalModel:
     """Longest sequence in tokens, prompt included; None if the model has no limit."""
     rows: int | None = None
     """Rows of the input embedding: ids from there on have none. None if unknown."""
+    adjust: Adjust | None = None
+    """Changes the logits of every token, before a temperature does."""
     declared_stops: tuple[int, ...] = ()
     """Those of the stop tokens that the model's generation settings name, whatever the template."""
 
@@ -147,6 +152,7 @@ class LocalModel:
                     attention_mask=mask.to(device),
                     generation_config=self._settings(sampling),
                     streamer=streamer,
+                    logits_processor=batch.processors,
                     custom_generate=decode,
                     batch=batch,
                 )
@@ -242,6 +248,21 @@ class _Batch:
         self._streamer = streamer
         self._active = list(range(len(drafts)))
         """Indices of the drafts that have not ended."""
+
+    @property
+    def processors(self) -> "LogitsProcessorList":
+        """What changes the logits of each row of the batch."""
+        from transformers import LogitsProcessorList
+
+        adjust = self._local.adjust
+        if adjust is None:
+            return LogitsProcessorList()
+
+        def adjusted(input_ids: "torch.Tensor", logits: "torch.Tensor") -> "torch.Tensor":
+            # Not from ``input_ids``: only a draft knows where its prompt ends.
+            return adjust(self._drafts, logits)
+
+        return LogitsProcessorList([adjusted])
 
     def append(self, new: list[int]) -> list[int]:
         """Append a token to each active draft, and return the rows that stay in the batch.

@@ -254,7 +254,8 @@ def _totals(benchmark: BenchmarkScores) -> Iterator[Result]:
     The interval is as wide as that of a single seed: it covers prompts, not seeds.
     """
     for metric, by_variant in benchmark.totals.items():
-        for variant, totals in by_variant.items():
+        for variant, by_seed in by_variant.items():
+            totals = by_seed.values()
             values = tuple(total.value for total in totals)
             n = max(total.n for total in totals)
             yield Result(
@@ -299,8 +300,10 @@ def _trends(
     for name, members in dose_series(variants).items():
         for metric in REFUSAL_RATES:
             scored = _scored(benchmark, metric, members)
+            if len(scored) < 2:
+                continue
             estimate = estimated(benchmark, slope(metric, [v.name for v in scored]))
-            if len(scored) < 2 or estimate is None:
+            if estimate is None:
                 continue
             low, high = estimate.evidence.interval(config.confidence)
             tested = estimate.seeds >= SEEDS_TO_VARY

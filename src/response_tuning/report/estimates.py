@@ -225,6 +225,19 @@ def _by_seed(contrast: Contrast, parts: Array) -> tuple[float, ...]:
     return tuple(_weighted(contrast, of_seed) for of_seed in values.T)
 
 
+def seed_values(benchmark: BenchmarkScores, metric: str, variant: str) -> dict[int, float]:
+    """Return seed -> the value of a metric in that seed alone, for seeds where it has one."""
+    if metric in benchmark.totals:
+        totals = benchmark.totals[metric].get(variant, {})
+        return {seed: total.value for seed, total in totals.items()}
+    above, below = np.nansum(benchmark.parts(metric, variant), axis=-1)  # each (seeds,)
+    return {
+        seed: float(over / under)
+        for seed, over, under in zip(benchmark.seeds, above, below, strict=True)
+        if under > 0
+    }
+
+
 def _weighted(contrast: Contrast, values: Array) -> float:
     """Return the weighted sum, without the 1e-17 of sums of thirds, and without -0.0."""
     return round(float(np.asarray(contrast.weights) @ values), 12) + 0.0

@@ -1,6 +1,6 @@
 """The data of a report: variants, and the scores of benchmarks joined by metric and item."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import NamedTuple
@@ -12,6 +12,7 @@ from response_tuning.artifacts import Total
 from response_tuning.grid import Place
 from response_tuning.metrics import ACCURACY, UNREAD_OR_UNCHECKED, Display
 from response_tuning.report.metrics import headline, ordered
+from response_tuning.report.published import PublishedBeside
 from response_tuning.report.variance import Array
 
 ScoreMask = npt.NDArray[np.bool_]
@@ -46,6 +47,8 @@ class Variant:
     """One for each seed; empty: not tuned, or not known."""
     place: Place = field(default_factory=dict)
     """Where it lies in a grid; empty without one."""
+    published: PublishedBeside = field(default_factory=PublishedBeside)
+    """Numbers of papers that belong beside its own."""
 
 
 @dataclass(frozen=True)
@@ -69,8 +72,8 @@ class BenchmarkScores:
     """Metric -> array (variants, seeds, items); NaN where there is no score."""
     weights: Mapping[str, Array] = field(default_factory=dict)
     """The same arrays for the weights of metrics with a weight other than 1."""
-    totals: Mapping[str, Mapping[str, Sequence[Total]]] = field(default_factory=dict)
-    """Metric that is not a mean of scores -> variant -> the total of each of its seeds."""
+    totals: Mapping[str, Mapping[str, Mapping[int, Total]]] = field(default_factory=dict)
+    """Metric that is not a mean of scores -> variant -> seed -> its total."""
     display: Display = field(default_factory=Display)
 
     @cached_property

@@ -6,12 +6,16 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from response_tuning.metrics import ACCURACY
+from response_tuning.metrics import ACCURACY, REFUSAL_RATES
 from response_tuning.pages import PAGE_BYTES, environment, picture
+from response_tuning.report.beside import beside, other_prompts
 from response_tuning.report.comparison import Findings
 from response_tuning.report.grid import Effect, Marginal, OverGrid
 from response_tuning.report.joined import BenchmarkScores, Variant
+from response_tuning.report.latex import tex
 from response_tuning.report.metrics import headline
+from response_tuning.report.plots import Drawing
+from response_tuning.report.published import Published
 from response_tuning.report.tables import (
     MAX_COLUMNS,
     Comparison,
@@ -48,16 +52,16 @@ class ReportContents(NamedTuple):
 
 
 class Plot(NamedTuple):
-    """An SVG with its heading and a description, which is also its alternative text."""
+    """A figure with its heading and a description, which is also its alternative text."""
 
     title: str
-    svg: str
+    drawing: Drawing
     description: str
 
     @property
     def address(self) -> str:
         """The picture as a data URI."""
-        return picture(self.svg)
+        return picture(self.drawing.svg)
 
 
 class Group(NamedTuple):
@@ -93,6 +97,11 @@ class Part(NamedTuple):
 def markdown(contents: ReportContents) -> str:
     """Return the tables as Markdown."""
     return _environment().get_template("report.md.jinja").render(_names(contents))
+
+
+def latex(contents: ReportContents) -> str:
+    """Return the tables as LaTeX, to be included in a paper."""
+    return _environment().get_template("report.tex.jinja").render(_names(contents))
 
 
 def html(
@@ -180,8 +189,12 @@ def _names(contents: ReportContents) -> dict[str, Any]:
     columns = {b.name: headline(metrics.get(b.name, ()), b.display) for b in contents.benchmarks}
     with_scores = {b.name: _with_scores(b) for b in contents.benchmarks}
     in_percent = shares(results, {b.name: b.display for b in contents.benchmarks})
+    published = {variant.name: variant.published.rows for variant in contents.variants}
     return {
         **contents._asdict(),
+        "beside": beside(results, published),
+        "not_beside": [*_not_beside(contents, published)],
+        "beside_remarks": _remarks(contents),
         "unread_notes": sentences(contents.unknown),
         "columns": columns,
         "compared_columns": {name: shown for name, shown in with_scores.items() if shown},
@@ -192,15 +205,39 @@ def _names(contents: ReportContents) -> dict[str, Any]:
         "margins": _margins(comparisons, in_percent),
         "result": {(r.variant, r.benchmark, r.metric): r for r in results},
         "comparison": {(c.baseline, c.variant, c.benchmark, c.metric): c for c in comparisons},
-        "shown": [r for r in results if r.metric in columns[r.benchmark]],
-        "compared": [c for c in comparisons if c.primary or c.metric in columns[c.benchmark]],
+        "shown": [r for r in results if r.metric in columns.get(r.benchmark, ())],
+        "compared": [
+            c for c in comparisons if c.primary or c.metric in columns.get(c.benchmark, ())
+        ],
         "compared_pairs": {(c.baseline, c.variant) for c in comparisons},
         "compared_baselines": [*dict.fromkeys(c.baseline for c in comparisons)],
         "marginals": _rows(contents.grid.marginals, columns, fixed=3),
         "effects": _rows(contents.grid.effects, columns, fixed=5),
-        "trends": trends,
+        "trends": [t for t in trends if t.metric in (contents.config.metrics or REFUSAL_RATES)],
         "left_out": [*contents.missing, *unjoined],
     }
+
+
+def _not_beside(
+    contents: ReportContents, published: Mapping[str, Sequence[Published]]
+) -> Iterator[str]:
+    """Yield why numbers do not stand beside published ones, once for variants with one reason."""
+    reasons: dict[str, list[str]] = {}
+    scored = {result.variant for result in contents.findings.results}
+    for variant in (one for one in contents.variants if one.name in scored):
+        for reason in variant.published.reasons:
+            reasons.setdefault(reason, []).append(variant.name)
+    for reason, names in reasons.items():
+        table, _, why = reason.partition(": ")
+        yield f"Table {table} is not shown beside {', '.join(names)}: {why}."
+    for sentence in other_prompts(contents.findings.results, published):
+        yield f"Not shown: {sentence}."
+
+
+def _remarks(contents: ReportContents) -> list[str]:
+    """Return what settings cannot tell about the tables that are shown."""
+    every = (remark for variant in contents.variants for remark in variant.published.remarks)
+    return [*dict.fromkeys(every)]
 
 
 def _rows(
@@ -211,7 +248,7 @@ def _rows(
     """Return the first ``fixed`` fields -> (benchmark, metric) -> estimate, for shown metrics."""
     rows: dict[tuple[Any, ...], dict[tuple[str, str], Marginal | Effect]] = {}
     for one in estimates:
-        if one.metric in columns[one.benchmark]:
+        if one.metric in columns.get(one.benchmark, ()):
             rows.setdefault(one[:fixed], {})[one.benchmark, one.metric] = one
     return rows
 
@@ -244,7 +281,7 @@ def _total_notes(benchmarks: Sequence[BenchmarkScores]) -> Iterator[str]:
     """Yield a sentence on how each total was computed."""
     for benchmark in benchmarks:
         for metric, by_variant in benchmark.totals.items():
-            totals = [total for of_variant in by_variant.values() for total in of_variant]
+            totals = [total for by_seed in by_variant.values() for total in by_seed.values()]
             notes = {total.note: None for total in totals if total.note}
             if len(totals) > len(by_variant):
                 notes["means over seeds, of their values and of their limits"] = None
@@ -267,7 +304,7 @@ _MARKDOWN = {
 
 def _environment() -> "jinja2.Environment":
     made = environment(Path(__file__).parent)
-    made.filters |= {"number": number, "change": change, "p": p_value, "cell": _cell}
+    made.filters |= {"number": number, "change": change, "p": p_value, "cell": _cell, "tex": tex}
     return made
 
 

@@ -1,7 +1,8 @@
-"""The plots of a report, as SVG: the same input gives the same bytes."""
+"""The plots of a report: the same input gives the same bytes."""
 
 from collections.abc import Callable, Mapping, Sequence
-from io import StringIO
+from functools import cached_property
+from io import BytesIO
 from itertools import cycle, zip_longest
 from math import isfinite
 from typing import TYPE_CHECKING, Any
@@ -13,11 +14,19 @@ from response_tuning.report.tables import NO_DISPLAYS, Result, metrics_by_benchm
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 
 COLOURS = ("#3f7fbf", "#d9822b", "#4c9a5a", "#8e5ea8", "#b8465a", "#6b7280")
 _DOT: dict[str, Any] = {"s": 14, "color": "#6b7280", "alpha": 0.6, "linewidths": 0, "zorder": 3}
 """A seed: small and grey, beside the mean and its interval."""
+DPI = 200
+"""Of a PNG: a figure as wide as a page is sharp in print."""
+_NO_DATES: dict[str, dict[str, Any]] = {
+    "svg": {"Date": None},
+    "pdf": {"CreationDate": None},
+    "png": {},
+}
 AXIS = ("strict", "correct")
 """What the axis shows: strict scores over right first lines."""
 STYLE: dict[Any, Any] = {
@@ -33,28 +42,56 @@ STYLE: dict[Any, Any] = {
 }
 
 
-def accuracy(
+class Drawing:
+    """A figure, which can be saved in several formats."""
+
+    def __init__(self, figure: "Figure") -> None:
+        self._figure = figure
+
+    @cached_property
+    def svg(self) -> str:
+        """The figure as SVG."""
+        return self.saved("svg").decode()
+
+    def saved(self, form: str) -> bytes:
+        """Return the file of the figure in a format: ``svg``, ``pdf`` or ``png``."""
+        from matplotlib import rc_context
+
+        out = BytesIO()
+        with rc_context(STYLE):
+            self._figure.savefig(out, format=form, dpi=DPI, metadata=_NO_DATES[form])
+        return out.getvalue()
+
+
+def at_a_glance(
     results: Sequence[Result],
     variants: Sequence[Variant],
     displays: Mapping[str, Display] = NO_DISPLAYS,
-) -> str:
-    """Draw the accuracy of every variant, one panel for each benchmark.
+    metrics: Sequence[str] = (),
+) -> Drawing:
+    """Draw every variant, one panel for each benchmark.
 
-    Benchmarks without a metric of ``ACCURACY`` have no panel. If no benchmark has one, each shows
-    its first metric, which the title of its panel names.
+    A panel shows those of ``metrics`` that its benchmark has; by default, accuracy where it has
+    one, or else its first metric. A single metric is named in the title of the panel.
     """
-    # Without accuracy, a panel for every metric would be unreadable; the first one is the headline.
-    accurate = _panels(results, ACCURACY)
-    panels = accurate or {
-        name: metrics[:1] for name, metrics in metrics_by_benchmark(results).items()
+    # A panel for every metric would be unreadable; the first one is the headline.
+    panels = {
+        name: [one for one in metrics or ACCURACY if one in known] or ([] if metrics else known[:1])
+        for name, known in metrics_by_benchmark(results).items()
+    }
+    panels = {name: shown for name, shown in panels.items() if shown}
+    titled = {
+        name for name, shown in panels.items() if len(shown) == 1 and shown[0] not in ACCURACY
     }
     names = [v.name for v in variants if any(r.variant == v.name for r in results)]
+    order = [*(metrics or ACCURACY)]  # a metric has one colour in all panels
 
     def draw(axes: "Axes", benchmark: str) -> None:
+        step = min(0.24, 0.6 / len(panels[benchmark]))
         # The second metric of a panel is drawn below the first, hollow, so that both can be seen.
         for place, metric in enumerate(panels[benchmark]):
             points = _points(results, benchmark, metric)
-            shown = [(y + 0.24 * place, points[n]) for y, n in enumerate(names) if n in points]
+            shown = [(y + step * place, points[n]) for y, n in enumerate(names) if n in points]
             axes.scatter(*_seeds([(result, y + 0.1) for y, result in shown]), **_DOT)
             axes.errorbar(
                 [result.value for _, result in shown],
@@ -63,8 +100,8 @@ def accuracy(
                 fmt="o",
                 markersize=5,
                 markerfacecolor="white" if place else None,
-                color=COLOURS[place],
-                label=metric if accurate else None,
+                color=COLOURS[order.index(metric) % len(COLOURS) if metric in order else 0],
+                label=None if benchmark in titled else metric,
             )
         scales = displays.get(benchmark, Display()).scales
         if {(benchmark, metric) for metric in panels[benchmark]} <= shares(results, displays):
@@ -79,13 +116,13 @@ def accuracy(
         axes.grid(visible=False, axis="y")
 
     titles = {
-        name: name if accurate else f"{name}: {metrics[0].replace('_', ' ')}"
-        for name, metrics in panels.items()
+        name: f"{name}: {shown[0].replace('_', ' ')}" if name in titled else name
+        for name, shown in panels.items()
     }
-    return _svg(titles, draw, height=0.9 + 0.36 * len(names), share_y=True)
+    return _drawn(titles, draw, height=0.9 + 0.36 * len(names), share_y=True)
 
 
-def dose_response(results: Sequence[Result], variants: Sequence[Variant]) -> str | None:
+def dose_response(results: Sequence[Result], variants: Sequence[Variant]) -> Drawing | None:
     """Draw refusal rates over the number of refusals in the data; None without a series."""
     panels, series = _panels(results, REFUSAL_RATES), dose_series(variants)
     if not panels or not series:
@@ -117,10 +154,10 @@ def dose_response(results: Sequence[Result], variants: Sequence[Variant]) -> str
         axes.set_ylim(-0.03, 1.03)
         axes.yaxis.set_major_formatter("{x:.0%}")
 
-    return _svg({name: name for name in panels}, draw, height=3.2, share_y=False)
+    return _drawn({name: name for name in panels}, draw, height=3.2, share_y=False)
 
 
-def axis(results: Sequence[Result], points: Mapping[str, Sequence[str]]) -> str | None:
+def axis(results: Sequence[Result], points: Mapping[str, Sequence[str]]) -> Drawing | None:
     """Draw what tuned models reach over what the base does by itself; None without ``points``.
 
     ``points`` maps a name to the untuned variant, whose ``correct`` is the x, and to tuned ones,
@@ -170,7 +207,7 @@ def axis(results: Sequence[Result], points: Mapping[str, Sequence[str]]) -> str 
         axes.set_xlabel("right first lines of the untuned base")
         axes.set_ylabel("strict")
 
-    return _svg({name: name for name in panels}, draw, height=3.4, share_y=False)
+    return _drawn({name: name for name in panels}, draw, height=3.4, share_y=False)
 
 
 def _series_name(points: Mapping[str, Sequence[str]], place: int) -> str:
@@ -203,13 +240,13 @@ def _bars(results: Sequence[Result]) -> list[list[float]]:
     return [[length if isfinite(length) else 0.0 for length in side] for side in (below, above)]
 
 
-def _svg(
+def _drawn(
     titles: Mapping[str, str],
     draw: "Callable[[Axes, str], None]",
     *,
     height: float,
     share_y: bool,
-) -> str:
+) -> Drawing:
     """Draw panels of ``height`` inches, three in a row, with one legend above all.
 
     ``titles`` maps the name of each panel, which ``draw`` gets, to its title.
@@ -239,6 +276,4 @@ def _svg(
                 loc="outside upper center",
                 ncols=min(len(entries), 2 * columns),
             )
-        out = StringIO()
-        figure.savefig(out, format="svg", metadata={"Date": None})
-    return out.getvalue()
+    return Drawing(figure)

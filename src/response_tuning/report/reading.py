@@ -149,9 +149,11 @@ def _fault(score: Score, *, twice: bool) -> str:
     return "" if math.isfinite(score.weight) else f"the weight {score.weight}"
 
 
-def _totals(files: Sequence[_File], metrics: Collection[str]) -> dict[str, dict[str, list[Total]]]:
+def _totals(
+    files: Sequence[_File], metrics: Collection[str]
+) -> dict[str, dict[str, dict[int, Total]]]:
     """Read the existing files of totals; ``metrics`` are the names that scores already use."""
-    by_metric: dict[str, dict[str, list[Total]]] = {}
+    by_metric: dict[str, dict[str, dict[int, Total]]] = {}
     for file in files:
         path = file.path.with_name(f"{file.path.stem}.totals.json")
         names = {*metrics}  # a total by the name of a mean would be two values of one metric
@@ -162,7 +164,7 @@ def _totals(files: Sequence[_File], metrics: Collection[str]) -> dict[str, dict[
             if fault:
                 raise DataError(f"{path}: {fault} of '{total.metric}'; grade it again")
             names.add(total.metric)
-            by_metric.setdefault(total.metric, {}).setdefault(file.variant, []).append(total)
+            by_metric.setdefault(total.metric, {}).setdefault(file.variant, {})[file.seed] = total
     return by_metric
 
 

@@ -82,6 +82,16 @@ class Comparison(NamedTuple):
     ``inconclusive``."""
 
 
+class SeedValue(NamedTuple):
+    """A line of ``per_seed.csv``: the value of a metric in one seed alone."""
+
+    variant: str
+    seed: int
+    benchmark: str
+    metric: str
+    value: float
+
+
 class Trend(NamedTuple):
     """A line of ``trends.csv``; without a test if there are too few seeds for one."""
 

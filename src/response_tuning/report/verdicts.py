@@ -76,6 +76,7 @@ def headlines(
         sentences = [
             *_said(same, lacking),
             *_equivalence(same, lacking, reported.config, shares),
+            *_power(same, shares),
             *_training(same, shares),
             twins(by_name[one.variant], by_name[one.baseline]),
         ]
@@ -171,6 +172,19 @@ def _equivalence(
         config.equivalence[key].reason for key in keys if key in config.equivalence
     )
     yield f"Why this margin: {' '.join(reasons)}"
+
+
+def _power(same: Sequence[Comparison], shares: Container[tuple[str, str]]) -> Iterator[str]:
+    """Yield what each comparison that is not significant could have shown."""
+    for c in same:
+        if c.verdict in (EQUIVALENT, INCONCLUSIVE):
+            seeds = "one seed" if c.seeds == 1 else f"{c.seeds} seeds"
+            yield (
+                f"Not significant on {c.benchmark}: with {c.n:,} prompts ({c.clusters:,} clusters) "
+                f"and {seeds}, a difference of "
+                f"{number(c.detectable, (c.benchmark, c.metric) in shares)} points would be found "
+                "80 % of the time."
+            )
 
 
 def _training(same: Sequence[Comparison], shares: Container[tuple[str, str]]) -> Iterator[str]:

@@ -62,6 +62,8 @@ class VariantConfig(Config):
     """Some of the recipe's seeds; None is all of them."""
     benchmarks: tuple[str, ...] | None = Field(default=None, min_length=1)
     """Some of the recipe's benchmarks; None is all of them."""
+    reference: str | None = None
+    """Pairwise benchmarks: compare with this variant or file instead of ``grade.reference``."""
 
     _each_once = field_validator("seeds", "benchmarks")(each_once)
 

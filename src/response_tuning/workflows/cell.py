@@ -52,6 +52,18 @@ def check_answering(cell: Cell, folder: Path) -> None:
             f"'{cell.generate.engine}'; remove it"
         )
     check_engine(cell.generate.engine, config)
+    _check_rules(cell)
+
+
+def _check_rules(cell: Cell) -> None:
+    from response_tuning.grade import open_lm_eval
+
+    measured = [name for name in cell.benchmarks if open_lm_eval(name)]
+    if cell.generate.rules is not None and measured:
+        raise ConfigError(
+            f"variant '{cell.variant}': generate.rules has no effect on {measured[0]}, which "
+            "lm-eval measures; name the variant's other benchmarks in its 'benchmarks'"
+        )
 
 
 def tune_and_answer(
@@ -136,7 +148,7 @@ def _inputs(
             name: digest(*(item.model_dump_json() for item in requests))
             for name, requests in items.items()
         },
-    }
+    } | ({"rules": settings.rules.model_dump(mode="json")} if settings.rules else {})
 
 
 def _is_answered(folder: Path, inputs: Mapping[str, Any]) -> bool:
@@ -238,6 +250,8 @@ def engine_config(cell: Cell, folder: Path) -> "EngineConfig":
             "device": cell.finetune.device,
             "tokens_per_batch": cell.generate.tokens_per_batch,
         }
+    if cell.generate.rules is not None:  # only a local engine takes them, and others refuse them
+        own["rules"] = cell.generate.rules.model_dump()
     where = f"variant '{cell.variant}': generate.settings"
     return build(EngineConfig, own | cell.generate.settings.model_dump(exclude_unset=True), where)
 

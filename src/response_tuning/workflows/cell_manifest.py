@@ -151,12 +151,14 @@ def _inputs(cell: Cell, experiment: Experiment) -> dict[str, Any]:
 
     judging = {"exclude": {"judge": {*experiment.grade.judge.NOT_JUDGING}}}
     tuned = {"exclude": FREE} if cell.tuned else {"include": OF_UNTUNED}
+    own = experiment.arms[cell.variant].variant.reference
+    graded = experiment.grade.model_copy(update={"reference": own}) if own else experiment.grade
     return {
         "data": settings(cell.data) if cell.data else None,
         "finetune": settings(cell.finetune, **tuned),
         "generate": settings(cell.generate, exclude={"tokens_per_batch"}),
         "benchmarks": [*cell.benchmarks],
-        "grade": settings(experiment.grade, **judging),
+        "grade": settings(graded, **judging),
     }
 
 

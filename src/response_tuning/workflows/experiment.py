@@ -114,15 +114,18 @@ class Experiment(Config):
     def references(self) -> dict[str, str]:
         """Variant -> the variant that a judge compares it with; empty without such a reference.
 
-        In a grid, the name of a value stands for the variant there that matches.
+        In a grid, the name of a value stands for the variant there that matches. A reference of the
+        variant's own wins, and may be a file.
         """
         named, places = self.grade.reference, self.places
+        own = {n: arm.variant.reference for n, arm in self.arms.items() if arm.variant.reference}
         if named is None:
             return {}
         if named in places:
-            return dict.fromkeys(places, named)
+            return dict.fromkeys(places, named) | own
         found = {other: one for one, other in matching(named, places)}
-        return found | {name: name for name, place in places.items() if named in place.values()}
+        found |= {name: name for name, place in places.items() if named in place.values()}
+        return found | own
 
 
 def _renamed(entry: object, first: str) -> object:
@@ -232,9 +235,11 @@ def check_experiment(experiment: Experiment, every: Sequence[Cell]) -> None:
 
 def _check_reference(experiment: Experiment) -> None:
     reference, found, arms = experiment.grade.reference, experiment.references, experiment.arms
+    for name, arm in arms.items():
+        _check_own_reference(name, arm, experiment)
     if reference is None or reference in arms:
         return
-    if not found:
+    if not {*found.values()} & {*arms}:
         if not Path(reference).exists():
             error = unknown("variant", reference, [*arms])
             raise ConfigError(f"grade.reference: no such file, and {error}")
@@ -246,6 +251,20 @@ def _check_reference(experiment: Experiment) -> None:
                 f"grade.reference: {matches[name] or 'no'} variants at '{reference}' match "
                 f"'{name}'; name one variant, or leave '{name}' out of the grid"
             )
+
+
+def _check_own_reference(name: str, arm: Arm, experiment: Experiment) -> None:
+    own = arm.variant.reference
+    if own is None:
+        return
+    if own not in experiment.arms and not Path(own).exists():
+        error = unknown("variant", own, [*experiment.arms])
+        raise ConfigError(f"variant '{name}': reference: no such file, and {error}")
+    if experiment.grade.reference is None:
+        raise ConfigError(
+            f"variant '{name}': reference: has no effect without grade.reference, which is that of "
+            "all other variants; set it as well"
+        )
 
 
 def _check_parts(experiment: Experiment) -> None:
@@ -271,6 +290,8 @@ def with_reference(experiment: Experiment, cell: Cell, benchmark: str, run: Path
     reference = experiment.references.get(cell.variant)
     if reference is None:
         return experiment.grade
+    if reference not in experiment.arms:
+        return experiment.grade.model_copy(update={"reference": reference})
     answers = replace(cell, variant=reference).folder(run) / "generate" / f"{benchmark}.jsonl"
     return experiment.grade.model_copy(update={"reference": str(answers)})
 

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from os import PathLike
 from pathlib import Path
 from statistics import fmean
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pydantic import BaseModel
@@ -308,18 +309,25 @@ def grade(
 
 
 @in_keywords()
-def report(run: str | Path, *, console: "Console | None" = None) -> Reported:
+def report(
+    run: str | Path,
+    settings: Mapping[str, object] = MappingProxyType({}),
+    *,
+    console: "Console | None" = None,
+) -> Reported:
     """Compare the graded variants of a run: tables, plots and one page, in ``run/report``.
+
+    ``settings`` override those of the recipe's section ``report``, such as ``metrics``.
 
     Raises:
         ResponseTuningError: ``run`` is not a run, or is in use.
     """
-    from response_tuning.workflows.run import RUN_MANIFEST, report_run
+    from response_tuning.workflows.report import RUN_MANIFEST, report_run
 
     path = _path(run, "report: run")
     if not (path / RUN_MANIFEST).exists():
         raise ConfigError(f"{path}: no run there; give the folder of an 'rtune run'")
-    known = report_run(path, _console(console))
+    known = report_run(path, _console(console), _plain(settings))
     folder = path / "report"
     return Reported(
         folder / "report.html", folder / "results.csv", folder / "comparisons.csv", known

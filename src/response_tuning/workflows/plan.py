@@ -7,6 +7,7 @@ from response_tuning.configs import JudgeConfig
 from response_tuning.workflows.cost import Cost, cost_of
 from response_tuning.workflows.experiment import Cell, Experiment
 from response_tuning.workflows.names import check_sources
+from response_tuning.workflows.report import shown_benchmarks
 from response_tuning.workflows.run import check_filters, checked, chosen_of, device_of
 
 if TYPE_CHECKING:
@@ -33,6 +34,8 @@ def plan_experiment(
         console.print(line, highlight=False, soft_wrap=True)
     cost, left_out = cost_of(planned, experiment)
     for line in _cost_lines(cost, device_of(planned), experiment.grade.judge):
+        console.print(line, highlight=False, soft_wrap=True)
+    for line in _power(experiment, planned):
         console.print(line, highlight=False, soft_wrap=True)
     for reason, variants in left_out.items():
         line = f"not counted: {', '.join(variants)}: {reason}"
@@ -82,6 +85,27 @@ def _cost_lines(cost: Cost, device: str, judge: JudgeConfig) -> Iterator[str]:
             f"judge: {cost.questions:,.0f} requests, about {cost.asked:,.0f} tokens, and at most "
             f"{replies:,.0f} of replies{price}"
         )
+
+
+def _power(experiment: Experiment, planned: Sequence[Cell]) -> list[str]:
+    """Return which differences the planned comparisons can show; empty if nothing is compared."""
+    from response_tuning.grade import open_benchmark, open_lm_eval
+    from response_tuning.report import plan_power
+
+    if not experiment.report.baselines:
+        return []
+    clusters = {
+        name: len({item.cluster or item.item_id for item in items})
+        for name in experiment.benchmarks
+        if open_lm_eval(name) is None  # lm-eval counts its items where it loads them
+        for items in [open_benchmark(name, experiment.grade).items()]
+    }
+    return plan_power(
+        clusters,
+        shown_benchmarks(experiment),
+        len({cell.seed for cell in planned}),
+        experiment.report.confidence,
+    )
 
 
 def _hours(seconds: float) -> str:

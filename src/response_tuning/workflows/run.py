@@ -14,33 +14,33 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from response_tuning.artifacts import package_versions, read_json, write_json
-from response_tuning.errors import ConfigError, DataError
+from response_tuning.errors import ConfigError
 from response_tuning.folders import shared, turn
 from response_tuning.registry import unknown
-from response_tuning.report_config import of_this_version
 from response_tuning.terminal import quiet_libraries
-from response_tuning.workflows import grade
 from response_tuning.workflows.cell import check_answering
 from response_tuning.workflows.cell_manifest import (
     cell_cost,
-    cell_training,
     check_left,
-    lacking,
-    other_bases,
 )
 from response_tuning.workflows.cells import Worker
-from response_tuning.workflows.experiment import Cell, Experiment, cells, check_experiment, series
+from response_tuning.workflows.experiment import Cell, Experiment, cells, check_experiment
 from response_tuning.workflows.judge import Judge, check_judge, check_retry
 from response_tuning.workflows.names import check_cell, check_names
 from response_tuning.workflows.refine import check_refiner
+from response_tuning.workflows.report import (
+    RUN_MANIFEST,
+    gaps_of,
+    print_report,
+    shown_benchmarks,
+    write_report,
+)
+from response_tuning.workflows.versions import check_this_version
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from response_tuning.report import Training, Variant
 
-
-RUN_MANIFEST = "manifest.json"
 MOST_CELLS = 100
 """Cells that run without being confirmed: a grid grows faster than one thinks."""
 Others: TypeAlias = Callable[[], AbstractContextManager[Callable[[], None]]]
@@ -78,6 +78,7 @@ def run_experiment(
     check_filters(experiment, chosen, retry_filtered=retry_filtered)
     read = [part for cell in every for part in (cell.data, cell.finetune, cell.generate.settings)]
     with shared(out, experiment.grade, *read):
+        check_this_version(every, out)
         check_left([cell for cell in every if cell not in chosen], experiment, out)
         judge = Judge(experiment.grade.judge, console, retry_filtered=retry_filtered)
         before = _manifest_before(out)
@@ -115,12 +116,12 @@ def _run(worker: Worker, chosen: Sequence[Cell], before: Mapping[str, Any], othe
         # What they had then is whole now, or one of them failed at it: it is tried once more.
         in_use = worker.work([cell for cell in chosen if cell.name in in_use], note)
     with turn(out):
-        gaps = _gaps(experiment, worker.every, out)
-        unknown_rates = _report(experiment, worker.every, out, gaps)
+        gaps = gaps_of(experiment, worker.every, out)
+        unknown_rates = write_report(experiment, worker.every, out, gaps)
         status = {"status": "running", "incomplete": gaps} if gaps else {"status": "finished"}
         manifest |= {"cells": _costs(worker.every, out)} | status
         write_json(out / RUN_MANIFEST, manifest | {"peak_memory_gib": _peak_memory_gib()})
-        _print_report(experiment, worker.every, out, gaps, unknown_rates, console)
+        print_report(experiment, worker.every, out, gaps, unknown_rates, console)
     if in_use:
         console.print(
             f"in use by other processes: {', '.join(in_use)}; the last process to finish reports "
@@ -189,13 +190,6 @@ def _costs(every: Sequence[Cell], out: Path) -> dict[str, dict[str, float]]:
     return {name: cost for name, cost in costs.items() if cost}
 
 
-def _gaps(experiment: Experiment, every: Sequence[Cell], out: Path) -> dict[str, str]:
-    """Return the cells that are not whole, and what each lacks."""
-    reasons = {cell.name: lacking(cell, experiment, out) for cell in every}
-    reasons |= other_bases([cell for cell in every if not reasons[cell.name]], out)
-    return {name: reason for name, reason in reasons.items() if reason}
-
-
 def check_filters(experiment: Experiment, chosen: Sequence[Cell], *, retry_filtered: bool) -> None:
     """Refuse ``retry_filtered`` if nothing that is asked for has a content filter.
 
@@ -208,89 +202,6 @@ def check_filters(experiment: Experiment, chosen: Sequence[Cell], *, retry_filte
     check_retry(experiment.grade.judge, engines, retry_filtered=retry_filtered)
 
 
-def report_run(run: Path, console: "Console") -> bool:
-    """Write the report of a run again, of the cells that are whole; return if rates are known.
-
-    Raises:
-        DataError: ``run`` holds no run, or no cell of it is whole.
-        ConfigError: its manifest is of another version.
-    """
-    from response_tuning.validation import build
-
-    content = read_json(run / RUN_MANIFEST)
-    if "experiment" not in content and "settings" in content:
-        raise ConfigError(
-            f"{run}: holds a tuned model, not a run of a recipe; give the folder of an 'rtune run'"
-        )
-    settings = read_json(run / RUN_MANIFEST, "experiment")["experiment"]
-    if isinstance(settings, dict) and isinstance(settings.get("report"), dict):
-        settings = settings | {"report": of_this_version(settings["report"])}
-    experiment = build(Experiment, settings, str(run / RUN_MANIFEST))
-    every = cells(experiment)
-    # Processes that share the run would otherwise write its report at the same time.
-    with turn(run):
-        gaps = _gaps(experiment, every, run)
-        if len(gaps) == len(every):
-            name, reason = next(iter(gaps.items()))
-            raise DataError(
-                f"{run}: no cell is whole, the first, {name}, because it is {reason}; continue "
-                "with 'rtune run'"
-            )
-        unknown_rates = _report(experiment, every, run, gaps)
-    _print_report(experiment, every, run, gaps, unknown_rates, console)
-    return not unknown_rates
-
-
-def _report(
-    experiment: Experiment, every: Sequence[Cell], run: Path, gaps: Mapping[str, str]
-) -> list[str]:
-    """Write the report of the cells without ``gaps``; return a sentence per unknown rate."""
-    from response_tuning.report import report
-
-    whole = [cell for cell in every if cell.name not in gaps]
-    if not whole:
-        return []
-    judged = grade.about_judge(experiment.benchmarks, experiment.grade)
-    return report(
-        run,
-        _variants(experiment, every, run),
-        experiment.report,
-        (*_gap_sentences(gaps), *experiment.notes, *judged),
-        {cell.variant: [c.seed for c in whole if c.variant == cell.variant] for cell in every},
-        grade.shown_benchmarks(experiment.benchmarks, experiment.grade),
-    )
-
-
-def _gap_sentences(gaps: Mapping[str, str]) -> list[str]:
-    """Return a sentence for each reason why cells are not in the report."""
-    return [
-        f"Not in this report: {', '.join(n for n, other in gaps.items() if other == reason)} "
-        f"({reason})."
-        for reason in dict.fromkeys(gaps.values())
-    ]
-
-
-def _print_report(
-    experiment: Experiment,
-    every: Sequence[Cell],
-    run: Path,
-    gaps: Mapping[str, str],
-    unknown_rates: Sequence[str],
-    console: "Console",
-) -> None:
-    from response_tuning.report import summary
-
-    if len(gaps) < len(every):
-        shown = grade.shown_benchmarks(experiment.benchmarks, experiment.grade)
-        console.print(
-            summary(run, _variants(experiment, every, run), shown), highlight=False, soft_wrap=True
-        )
-    for sentence in (*_gap_sentences(gaps), *unknown_rates):
-        console.print(sentence, style="red", highlight=False, soft_wrap=True)
-    if len(gaps) < len(every):
-        console.print(f"report: {run / 'report' / 'report.html'}", highlight=False, soft_wrap=True)
-
-
 def checked(experiment: Experiment) -> list[Cell]:
     """Return the cells, after every name and setting in them has been checked.
 
@@ -298,6 +209,7 @@ def checked(experiment: Experiment) -> list[Cell]:
         ConfigError: one of them is impossible or has no effect.
     """
     from response_tuning.grade import check_effect, check_metrics, open_benchmark, open_lm_eval
+    from response_tuning.report import check_published
     from response_tuning.workflows.lm_eval import check_core
 
     every = cells(experiment)
@@ -316,23 +228,8 @@ def checked(experiment: Experiment) -> list[Cell]:
             # Opened and discarded: a missing setting fails here, before training.
             open_benchmark(benchmark, experiment.grade)
     check_metrics(experiment.benchmarks, experiment.grade, experiment.report)
+    check_published(experiment.report, [*shown_benchmarks(experiment)])
     return every
-
-
-def _variants(experiment: Experiment, every: Sequence[Cell], run: Path) -> "list[Variant]":
-    from response_tuning.report import Variant
-
-    of_series, places = series(every), experiment.places
-    labels = {cell.variant: cell.label for cell in every}
-    found: dict[str, list[Training]] = {variant: [] for variant in labels}
-    for cell in every:
-        if (training := cell_training(cell, run)) is not None:
-            found[cell.variant].append(training)
-    return [
-        Variant(variant, label, name, dose, tuple(found[variant]), places[variant])
-        for variant, label in labels.items()
-        for name, dose in [of_series.get(variant, ("", None))]
-    ]
 
 
 def device_of(chosen: Sequence[Cell]) -> str:

@@ -1,11 +1,13 @@
 """The engine ``hf``: a transformers model in this process, in batches."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from response_tuning.artifacts import Completion, Request, Sampling
 from response_tuning.configs import EngineConfig
 from response_tuning.errors import TemplateError
 from response_tuning.generate.engine import ENGINES, Usage, answered, failed
+from response_tuning.generate.rules import Rules
 from response_tuning.models.inference import load
 from response_tuning.models.local import Draft, LocalModel, PromptError
 
@@ -29,7 +31,8 @@ class HfEngine:
     """
 
     def __init__(self, local: LocalModel, tokens_per_batch: int) -> None:
-        self.model = local.identity
+        rules = f"+rules:{local.adjust.digest}" if isinstance(local.adjust, Rules) else ""
+        self.model = f"{local.identity}{rules}"
         self.template = local.chat.digest
         self._local = local
         self._tokens_per_batch = tokens_per_batch
@@ -102,4 +105,6 @@ def connect(config: EngineConfig) -> HfEngine:
     """
     assert config.model is not None  # see check_settings
     local = load(config.model, config.template, config.revision, config.device)
+    if config.rules is not None:
+        local = replace(local, adjust=Rules(config.rules, local))
     return HfEngine(local, config.tokens_per_batch)
