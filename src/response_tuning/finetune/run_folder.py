@@ -37,7 +37,8 @@ def training_folder(out: Path) -> Path:
 
 def model_of(training: Path) -> Path:
     """Return the folder of the model whose data and tokens are in ``training``."""
-    return training.with_name(training.name.removesuffix(_TRAINING))
+    named = training if training.name not in ("", "..") else training.resolve()
+    return named.with_name(named.name.removesuffix(_TRAINING))
 
 
 def forget(out: Path, data: Path) -> None:
