@@ -3,8 +3,9 @@
     python benchmarks/usable_answers.py RUN prompts
 
 An answer is *usable* if the model ended it, it is not empty, no 8-gram of words occurs twice in it,
-no 8 words in a row are its prompt's, and no other prompt has the same answer (docs/log.md,
-2026-11-28). Nothing here says whether it is right.
+no 8 words in a row are its prompt's, no other prompt has the same answer, it is no echo of its
+prompt, holds no tag, and is no question (docs/log.md, 2026-11-28: both rules on a real base).
+Nothing here says whether it is right.
 """
 
 import argparse
@@ -12,6 +13,8 @@ import json
 from collections import Counter
 from pathlib import Path
 from typing import Any
+
+from response_tuning.grade.answer_ranking import ECHO, copied_share
 
 GRAM = 8
 
@@ -24,15 +27,17 @@ def grams(text: str) -> list[tuple[str, ...]]:
 
 def faults(row: dict[str, Any], times: int) -> list[str]:
     """Return what is wrong with an answer that ``times`` prompts have; empty if it is usable."""
-    answer = row["response"] or ""
-    said = grams(answer)
-    asked = set(grams(row["prompt"][-1]["content"]))
+    answer, prompt = row["response"] or "", row["prompt"][-1]["content"]
+    said, asked = grams(answer), set(grams(prompt))
     found = {
         "runs on": row["finish_reason"] != "stop",
         "empty": not answer.strip(),
         "loops": len(set(said)) < len(said),
         "copies": bool(asked.intersection(said)),
         "repeated": times > 1,
+        "echoes": copied_share(answer, prompt) > ECHO,
+        "tags": "<|" in answer,
+        "asks": answer.strip().endswith("?") and "question" not in prompt.lower(),
     }
     return [name for name, is_so in found.items() if is_so]
 
