@@ -100,5 +100,6 @@ def test_every_page_is_made_in_the_one_environment() -> None:
         for path in SOURCE.rglob("*.py")
         if "jinja2.Environment(" in path.read_text(encoding="utf-8")
     }
-    # The other two make a prompt and a model card, in plain text.
-    assert makers == {"data/refinement/prompt.py", "finetune/model_card.py", "pages.py"}
+    # The others make a prompt and model cards, in plain text.
+    plain = {"data/refinement/prompt.py", "finetune/model_card.py", "serve/export/card.py"}
+    assert makers == {*plain, "pages.py"}

@@ -63,7 +63,7 @@ def test_list_prints_what_is_registered(rtune: Run) -> None:
         "just-eval, just-eval-safety, malicious-instruct, miniature-orders, "
         "miniature-orders-validation, miniature-refusal, "
         "miniature-refusal-validation, miniature-seen, miniature-seen-validation, "
-        "miniature-unseen, miniature-unseen-validation, xstest\n"
+        "miniature-unseen, miniature-unseen-validation, prompts, xstest\n"
         "suites: core, helpfulness, instructions, refusal\n"
         "presets: paper, small\n"
     )

@@ -150,9 +150,9 @@ def test_a_recipe_does_what_the_commands_do_one_after_the_other(
     by_hand = ["data", "refined/examples.jsonl", "--restatements", "strip", "--out", "prepared"]
     assert rtune(*by_hand).code == 0
     for name in ("examples.jsonl", "dropped.jsonl"):
-        assert Path("tuned/data", name).read_bytes() == Path("prepared", name).read_bytes()
+        assert Path("tuned.training/data", name).read_bytes() == Path("prepared", name).read_bytes()
     for name in ("examples.jsonl", "refinements.jsonl", "refinement.json"):
-        assert Path("tuned/source", name).read_bytes() == Path("refined", name).read_bytes()
+        assert Path("tuned.training/source", name).read_bytes() == Path("refined", name).read_bytes()
 
 
 def test_a_dry_run_asks_no_refiner_and_writes_nothing(

@@ -136,7 +136,7 @@ def answer_ranking(
     device: DeviceOption = "auto",
     modules: ImportOption = None,
 ) -> None:
-    """Measure without a judge how relevant answers are to their prompts."""
+    """Measure, without a judge, how well answers fit their prompts."""
     from response_tuning.configs import EngineConfig
     from response_tuning.folders import locked
     from response_tuning.validation import build
