@@ -19,6 +19,9 @@ LATEST := benchmarks/results/latest.csv
 TOKENIZER = $(DATA)/tokenizers/gpt_neox_20b
 STORIES = $(DATA)/tiny_lm_stories260k/hf
 
+# llama.cpp's converter has a `gguf` of its own, so it lies outside .venv as well.
+CACHE := $(CURDIR)/build/cache
+
 # `make real` downloads its base into this folder, unless BASE names another.
 REAL := build/real
 REAL_RUN ?= runs/real$(if $(BASE),-$(notdir $(BASE:/=)))
@@ -37,8 +40,8 @@ real: setup $(if $(BASE),,$(REAL)/.ready)
 test: lint
 	$(MAKE) --no-print-directory -j 2 types tests
 
-tests: setup
-	$(BIN)/pytest -n $(WORKERS) --dist worksteal -m "not gpu and not network and not exhaustive"
+tests: setup $(CACHE)/.ready
+	RESPONSE_TUNING_CACHE=$(CACHE) $(BIN)/pytest -n $(WORKERS) --dist worksteal -m "not gpu and not network and not exhaustive"
 
 # A crash at every file operation, 3,000 faulty requests, the wheel in an empty environment (which
 # downloads it): over an hour, so it runs at night.
@@ -85,6 +88,11 @@ setup: .venv/.ready
 
 $(PEERS)/.ready: .venv/.ready requirements-bench.txt
 	$(BIN)/pip install --quiet --upgrade --no-deps --target $(PEERS) -r requirements-bench.txt
+	touch $@
+
+$(CACHE)/.ready: .venv/.ready
+	RESPONSE_TUNING_CACHE=$(CACHE) $(BIN)/python -c \
+		"from response_tuning.serve.export import converter; converter.install()"
 	touch $@
 
 $(REAL)/.ready: .venv/.ready requirements-real.txt

@@ -149,10 +149,11 @@ def test_a_recipe_does_what_the_commands_do_one_after_the_other(
     assert rtune("data", "refine", "rows.jsonl", "--out", "refined", *scripted).code == 0
     by_hand = ["data", "refined/examples.jsonl", "--restatements", "strip", "--out", "prepared"]
     assert rtune(*by_hand).code == 0
+    rows = Path("tuned.training")
     for name in ("examples.jsonl", "dropped.jsonl"):
-        assert Path("tuned.training/data", name).read_bytes() == Path("prepared", name).read_bytes()
+        assert (rows / "data" / name).read_bytes() == Path("prepared", name).read_bytes()
     for name in ("examples.jsonl", "refinements.jsonl", "refinement.json"):
-        assert Path("tuned.training/source", name).read_bytes() == Path("refined", name).read_bytes()
+        assert (rows / "source" / name).read_bytes() == Path("refined", name).read_bytes()
 
 
 def test_a_dry_run_asks_no_refiner_and_writes_nothing(

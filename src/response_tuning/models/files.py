@@ -1,11 +1,14 @@
 """What a model folder holds, read before anything is loaded from it."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 from response_tuning.artifacts import read_json
 from response_tuning.errors import ModelError
 
+CACHE = "RESPONSE_TUNING_CACHE"
+"""Environment variable: the folder that ``cache_folder`` returns."""
 ADAPTER_CONFIG, CONFIG, GENERATION_CONFIG = (
     "adapter_config.json",
     "config.json",
@@ -188,3 +191,10 @@ def _types(path: Path) -> Iterator[tuple[str, str]]:
     with safe_open(path, framework="pt") as content:
         for name in content.keys():  # noqa: SIM118 - not a mapping
             yield name, content.get_slice(name).get_dtype()
+
+
+def cache_folder() -> Path:
+    """Return the user's folder for what is made once: converted models and their converter."""
+    if own := os.environ.get(CACHE):
+        return Path(own)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "response-tuning"

