@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from response_tuning.cli.main import main
+from response_tuning.recipe import PACKAGED, read_layers
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -30,6 +31,12 @@ def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     shutil.copy(ROOT / "examples" / "answers.jsonl", tmp_path)
     shutil.copytree(ROOT / "examples", tmp_path / "examples")
     shutil.copytree(ROOT / "recipes", tmp_path / "recipes")
+    # A dry run times every distinct tuning of a recipe: here, two of the demo's, not thirty.
+    demo = dict(read_layers(PACKAGED["demo"], {}).content)
+    names = ("base-stop", "rt", "rt-refusals")
+    demo["variants"] = {name: demo["variants"][name] for name in names}
+    demo["report"] = {"baselines": ["rt"]}
+    (tmp_path / "recipes" / "miniature.yaml").write_text(json.dumps(demo))
     pairs = [{"instruction": f"Say {i}.", "output": f"It is {i}."} for i in range(16)]
     (tmp_path / "alpaca.json").write_text(json.dumps(pairs))
     (tmp_path / "prompts.jsonl").write_text('{"prompt": "Is it broken?"}\n{"prompt": "When?"}\n')
