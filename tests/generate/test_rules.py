@@ -152,7 +152,7 @@ def test_answers_do_not_depend_on_the_batch_and_are_those_of_a_plain_loop(
 
 
 def by_hand(local: LocalModel, request: Request, config: RulesConfig) -> str:
-    """The definition: the product of the base's distribution and of that of the rules."""
+    """The definition: the product of the base's distribution and the rules' own."""
     prompt = local.chat.encode(local.chat.prompt(request.prompt))
     start, mark = len(local.chat.encode("<|user|>\n")), local.chat.encode_reply("!")[0]
     answer: list[int] = []

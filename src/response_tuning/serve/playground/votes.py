@@ -43,7 +43,7 @@ class Vote(Record):
     item_id: str
     """Digest of the user's messages: votes on the same question are about one item."""
     prompt: tuple[Message, ...]
-    """The conversation of the first candidate; that of the others differs in earlier answers."""
+    """The conversation of the first candidate; the others have other earlier answers."""
     candidates: tuple[Candidate, ...]
     """In the order in which they were shown."""
     choice: int | Literal["tie", "both bad"]
