@@ -5,11 +5,13 @@ import os
 from pathlib import Path
 from typing import Any
 
+import pytest
 from rich.console import Console
 from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor
 
 from response_tuning.configs import FinetuneConfig
+from response_tuning.errors import ConfigError
 from response_tuning.finetune.run import finetune
 from response_tuning.finetune.trainer import ResponseTrainer
 from response_tuning.terminal import quiet_libraries
@@ -26,6 +28,13 @@ def run(config: FinetuneConfig, data: Path, out: Path, kill: tuple[str, int] | N
     rank = os.environ.get("RANK", "0")
     with out.with_suffix(".printed").open("a") if rank == "0" else open(os.devnull, "w") as printed:
         finetune(config, data, out, Console(file=printed, width=200))
+
+
+def refused(config: FinetuneConfig, data: Path, out: Path) -> None:
+    """Fine-tune from a checkpoint that was saved without sharding."""
+    quiet_libraries()
+    with pytest.raises(ConfigError, match="checkpoint-4 was saved without sharding; run the same"):
+        finetune(config, data, out, Console(quiet=True))
 
 
 def _record_what_is_held(out: Path) -> None:

@@ -4,11 +4,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from rich.console import Console
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
 from response_tuning.configs import FinetuneConfig
+from response_tuning.errors import ConfigError
+from response_tuning.finetune import base, sharding
 from response_tuning.finetune.run import finetune
 from tests.finetune import sharded_processes
 from tests.finetune.test_run import configured
@@ -95,6 +98,76 @@ def test_two_processes_that_are_killed_go_on_as_four_or_as_one(
     assert -9 in run_sharded(config, data, out, 2, kill=("step", 6))
     assert run_sharded(config, data, out, processes) == [0] * processes
     assert "resuming from checkpoint-4\n" in (tmp_path / "sharded.printed").read_text()
-    lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
-    print([line["step"] for line in lines])
     check_same(one, out)
+
+
+@pytest.mark.parametrize(
+    ("shard", "processes", "on_node", "error"),
+    [
+        ("full", 1, 1, r"there is one; start several with 'torchrun --nproc-per-node"),
+        ("node", 4, 1, "4 processes, 1 of them on this node; .* or use --shard full"),
+        ("node", 5, 2, "start the same number"),
+        ("full", 2, 1, ""),
+        ("node", 4, 2, ""),
+    ],
+)
+def test_what_cannot_be_divided_is_refused_before_the_data(
+    monkeypatch: pytest.MonkeyPatch, shard: str, processes: int, on_node: int, error: str
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", str(processes))
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", str(on_node))
+    config = FinetuneConfig.model_validate({"base_model": "any", "shard": shard})
+    if error:
+        with pytest.raises(ConfigError, match=error):
+            sharding.check(config)
+    else:
+        sharding.check(config)
+        assert sharding.shards_of(config) == 2
+
+
+def test_a_run_that_asked_for_sharding_and_shards_nothing_is_refused(
+    tiny_base: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")  # a launcher asks, and starts one process
+    with pytest.raises(ConfigError, match="0 of 21 parameters, though sharding was asked for"):
+        finetune(configured(tiny_base), data, tmp_path / "out", Console())
+
+
+def test_4_bit_weights_are_stored_as_numbers_that_fsdp2_can_divide() -> None:
+    def stored(shard: str | None) -> Any:
+        settings = {"base_model": "any", "method": "qlora", "shard": shard}
+        config = FinetuneConfig.model_validate(settings)
+        return base._quantization(config).bnb_4bit_quant_storage
+
+    assert stored("full") == torch.bfloat16
+    assert stored(None) == torch.uint8
+
+
+@pytest.mark.exhaustive
+def test_sharded_steps_in_bfloat16_end_near_those_of_one_process(
+    tied_base: Path, data: Path, tmp_path: Path
+) -> None:
+    config = configured(tied_base, max_steps=5, learning_rate=1e-4, precision="bfloat16")
+    one, out = finetune(config, data, tmp_path / "one", Console()), tmp_path / "sharded"
+    assert run_sharded(config, data, out, 2) == [0, 0]
+    first, second = load_file(one / "model.safetensors"), load_file(out / "model.safetensors")
+    # Five steps of AdamW move a weight by 5e-4 at most. In bfloat16 a step's sign may differ.
+    assert max(float((first[name] - second[name]).abs().max()) for name in first) < 5e-4
+    before, after = (
+        [json.loads(line)["loss"] for line in (folder / "metrics.jsonl").read_text().splitlines()]
+        for folder in (one, out)
+    )
+    assert after == pytest.approx(before, rel=2e-3)
+
+
+@pytest.mark.exhaustive
+def test_a_run_saved_whole_says_how_to_go_on_without_sharding(
+    tied_base: Path, data: Path, tmp_path: Path
+) -> None:
+    config, out = configured(tied_base, max_steps=9), tmp_path / "out"
+    assert run_sharded(config, data, out, 1, kill=("step", 6)) == [-9]
+    codes = run_in_processes(
+        sharded_processes.refused, config.model_copy(update={"shard": "full"}), data, out, count=2
+    )
+    assert codes == [0, 0]
+    assert run_sharded(config, data, out, 1) == [0]
