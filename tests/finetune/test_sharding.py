@@ -7,7 +7,7 @@ import pytest
 import torch
 from rich.console import Console
 from safetensors.torch import load_file
-from transformers import AutoModelForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM
 
 from response_tuning.configs import FinetuneConfig
 from response_tuning.errors import ConfigError
@@ -29,7 +29,9 @@ def tied_base(tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     folder = tmp_path_factory.mktemp("tied_base")
     for file in tiny_base.iterdir():
         (folder / file.name).write_bytes(file.read_bytes())
-    model: Any = AutoModelForCausalLM.from_pretrained(tiny_base, tie_word_embeddings=True)
+    shape = AutoConfig.from_pretrained(tiny_base, tie_word_embeddings=True)
+    torch.manual_seed(0)
+    model: Any = AutoModelForCausalLM.from_config(shape)  # type: ignore[no-untyped-call]
     model.save_pretrained(folder)
     return folder
 

@@ -110,16 +110,23 @@ class ShardedTrainer(Trainer):
 
     def create_accelerator_and_postprocess(self) -> None:
         """Create the accelerator; shard on CPUs as on GPUs, and reduce gradients in float32."""
+        groups = self.args.parallelism_config
+        on_cpus = self.args.use_cpu and _asks(self) and self.args.world_size > 1
+        if on_cpus:
+            self.args.parallelism_config = None  # accelerate 1.15 refuses it before FSDP is set
         super().create_accelerator_and_postprocess()  # type: ignore[no-untyped-call]
         state: Any = self.accelerator.state
-        if _asks(self) and state.distributed_type == DistributedType.MULTI_CPU:
-            # accelerate 1.15 does this for every kind of device but CPUs, which then get DDP.
+        if on_cpus:
+            # accelerate does this for every kind of device but CPUs, which then get DDP.
             state.fsdp_plugin = FullyShardedDataParallelPlugin(
                 **(self.args.fsdp_plugin_args or _SETTINGS)
             )
             state.distributed_type = DistributedType.FSDP
             PartialState._shared_state["distributed_type"] = DistributedType.FSDP
             self.is_fsdp_enabled = True
+            if groups is not None:
+                self.args.parallelism_config = state.parallelism_config = groups
+                state.device_mesh = groups.get_device_mesh("cpu")
         if self.is_fsdp_enabled and self.accelerator.mixed_precision == "bf16":
             # accelerate's own policy would also sum gradients, and return the loss, in bfloat16.
             state.fsdp_plugin.mixed_precision_policy = MixedPrecisionPolicy(
