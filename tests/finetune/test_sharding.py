@@ -42,9 +42,7 @@ def run_sharded(
     kill = how.pop("kill", None)
     shard = "node" if how.get("nodes", 1) > 1 else "full"
     config = config.model_copy(update={"shard": shard if processes > 1 else None})
-    return run_in_processes(
-        sharded_processes.run, config, data, out, kill, count=processes, **how
-    )
+    return run_in_processes(sharded_processes.run, config, data, out, kill, count=processes, **how)
 
 
 def check_same(one: Path, other: Path) -> None:

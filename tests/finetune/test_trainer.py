@@ -382,7 +382,9 @@ def test_one_example_too_long_for_one_of_several_processes_names_what_can_be_typ
     monkeypatch.setattr(TrainingArguments, "parallel_mode", ParallelMode.DISTRIBUTED)
     monkeypatch.setenv("ACCELERATE_USE_FSDP", shards)
     typed = f"--set finetune.gradient_checkpointing=true, {remedy}or a smaller --window"
-    with pytest.raises(ModelError, match=f"on process 0: .* go on with the same command and {typed}$"):
+    with pytest.raises(
+        ModelError, match=f"on process 0: .* go on with the same command and {typed}$"
+    ):
         trainer._back_off(MicroBatch(dict(flattened([drawn()[0]])), [drawn()[0]], None))
 
 
