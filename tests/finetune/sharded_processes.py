@@ -25,8 +25,8 @@ def run(config: FinetuneConfig, data: Path, out: Path, kill: tuple[str, int] | N
         where, place = kill
         runs.KILLS[where](place)
     _record_what_is_held(out)
-    rank = os.environ.get("RANK", "0")
-    with out.with_suffix(".printed").open("a") if rank == "0" else open(os.devnull, "w") as printed:
+    first = os.environ.get("RANK", "0") == "0"
+    with (out.with_suffix(".printed") if first else Path(os.devnull)).open("a") as printed:
         finetune(config, data, out, Console(file=printed, width=200))
 
 

@@ -157,7 +157,7 @@ def test_sharded_steps_in_bfloat16_end_near_those_of_one_process(
         [json.loads(line)["loss"] for line in (folder / "metrics.jsonl").read_text().splitlines()]
         for folder in (one, out)
     )
-    assert after == pytest.approx(before, rel=2e-3)
+    assert after == pytest.approx(before, rel=3e-4)
 
 
 @pytest.mark.exhaustive

@@ -51,9 +51,8 @@ class Followers:
         from accelerate import PartialState
         from accelerate.utils import broadcast_object_list
 
-        PartialState(
-            cpu=self._cell.finetune.device == "cpu" or not torch.accelerator.is_available()
-        )
+        on_cpu = self._cell.finetune.device == "cpu" or not torch.accelerator.is_available()
+        PartialState(cpu=on_cpu)  # as Trainer's; it connects the processes
         said = [tune]
         broadcast_object_list(said)
         return said[0]

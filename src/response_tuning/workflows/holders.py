@@ -1,7 +1,7 @@
 """Who works on a cell: a hidden file in its folder, for people and ``rtune status``.
 
-It decides nothing, as the folder's lock does: the lock goes with its process, however that ends, and
-cannot be asked from another machine without taking it.
+It decides nothing; the folder's lock does. The lock goes with its process, however that ends, and
+nobody can ask for its owner without taking it.
 """
 
 import json

@@ -34,7 +34,7 @@ class Job:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 env=inherited | dict(environment or {}),
-                preexec_fn=_end_with_parent if sys.platform == "linux" else None,  # noqa: PLW1509
+                preexec_fn=_end_with_parent if sys.platform == "linux" else None,
             )
         return self.process
 

@@ -23,7 +23,7 @@ def launch(jobs: Sequence[Job], resources: Resources) -> Iterator[str]:
                 job, device = waiting.popleft(), free.popleft()
                 job.start({"CUDA_VISIBLE_DEVICES": device} if resources.gpus else None)
                 running[job.cell] = job, device
-            for cell, (job, device) in [*running.items()]:
+            for cell, (job, _) in [*running.items()]:
                 if job.process is not None and job.process.poll() is not None:
                     free.append(running.pop(cell)[1])
                     yield cell
