@@ -154,7 +154,7 @@ def ifeval(data: Path | None) -> tuple[list[str], dict[str, str]]:
 
 
 def precision() -> str:
-    """Return ``bfloat16`` for a CPU that multiplies in it: it takes half the time. Else ``auto``."""
+    """Return ``bfloat16`` for a CPU that multiplies in it, which halves the time; else ``auto``."""
     # torch names no public way to ask; oneDNN's matrix products use these instructions.
     multiplies = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
     return "bfloat16" if multiplies and not torch.cuda.is_available() else "auto"
