@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.responses import Response
     from starlette.routing import BaseRoute
+    from starlette.types import Lifespan
 
 
 HOST = "127.0.0.1"
@@ -88,7 +89,10 @@ def _family(host: str) -> socket.AddressFamily:
 
 
 def guarded(
-    routes: "Sequence[BaseRoute]", body_bytes: int, hosts: Sequence[str] = NAMES
+    routes: "Sequence[BaseRoute]",
+    body_bytes: int,
+    hosts: Sequence[str] = NAMES,
+    lifespan: "Lifespan[Starlette] | None" = None,
 ) -> "Starlette":
     """Return an application that answers to ``hosts``; by default, this machine's own names."""
     from starlette.applications import Starlette
@@ -100,6 +104,7 @@ def guarded(
         # Another site whose name has been made to point here is no trusted host.
         middleware=[Middleware(TrustedHostMiddleware, allowed_hosts=[*hosts])],
         max_body_size=body_bytes,
+        lifespan=lifespan,
     )
 
 

@@ -9,7 +9,7 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from response_tuning import loopback
+from response_tuning import loopback, templates
 from response_tuning.artifacts import digest, package_versions, read_json, written_aside
 from response_tuning.errors import ConfigError, ResponseTuningError, TemplateError, unused
 from response_tuning.models import files, gguf
@@ -83,7 +83,6 @@ def run_serve(settings: ServeSettings, console: "Console") -> None:
     client_key = _client_key(settings)
     _check(settings)
     sources = [_source(*each) for each in _named(settings)]
-    quiet_libraries()
     with tempfile.TemporaryDirectory(prefix="rtune-serve-") as scratch:
         folder = Path(scratch)
         launches = [_launch(source, settings, folder, console, len(sources)) for source in sources]
@@ -171,6 +170,7 @@ def _source(name: str, model: str, template: str | None) -> "Source":
         if template is None and not gguf.header(Path(model)).get("tokenizer.chat_template"):
             raise TemplateError(f"{model}: it has no chat template; give one, as --template tulu")
     else:
+        quiet_libraries()
         check_loadable(model)
         load_chat(model, template)
     return Source(name, model, identity(model), template)
@@ -196,7 +196,18 @@ def _launch(
             console.print(why, highlight=False, soft_wrap=True)
     if settings.context is not None:
         raise ConfigError(f"--context has no effect on {source.name}, which transformers serves")
+    if source.template and source.template in templates.TEMPLATES.names():
+        # As a file: its process knows no template of a plug-in that this one imported.
+        source = source._replace(template=_template(source, scratch))
     return launch.local(source)
+
+
+def _template(source: "Source", scratch: Path) -> str:
+    """Write the text of a model's template to a file, and return its path."""
+    assert source.template is not None
+    file = scratch / f"{source.name}.jinja"
+    file.write_text(templates.jinja(source.template), encoding="utf-8")
+    return str(file)
 
 
 def _has_llama() -> bool:
@@ -207,7 +218,6 @@ def _in_llama(
     source: "Source", settings: ServeSettings, console: "Console", *, is_file: bool
 ) -> "Launch":
     """Serve a GGUF file, or a folder after its conversion, which is proven and kept."""
-    from response_tuning import templates
     from response_tuning.serve.server import launch
 
     if not _has_llama():
@@ -217,7 +227,7 @@ def _in_llama(
         )
     if not is_file:
         if source.template is not None:
-            raise ConfigError("the model has no template of its own, which a conversion takes")
+            raise ConfigError("--template is not part of a model's conversion")
         source = source._replace(path=str(_converted(source, console)))
     header = gguf.header(Path(source.path))
     own = str(header.get("tokenizer.chat_template", ""))

@@ -14,7 +14,7 @@ from typing import NamedTuple
 from response_tuning.errors import ModelError
 from response_tuning.serve.server.children import KEY, command
 from response_tuning.serve.server.front import ServedModel
-from response_tuning.serve.server.supervisor import end_group
+from response_tuning.serve.server.supervisor import end_groups
 
 START_S = 1800.0
 """Seconds that a model has to load: vLLM compiles for minutes."""
@@ -37,6 +37,7 @@ class Backends:
     def __init__(self, logs: Path) -> None:
         self._logs = logs
         self._running: dict[str, subprocess.Popen[bytes]] = {}
+        self._ended = False
 
     def start(self, launch: Launch, key: str) -> None:
         """Start a process; ``wait`` says when it answers."""
@@ -75,10 +76,13 @@ class Backends:
         return self._running[name].poll() is None
 
     def end(self) -> None:
-        """End all processes."""
-        for process in self._running.values():
-            end_group(process.pid, process)
-            process.wait()
+        """End all processes; a second call does nothing."""
+        groups = {process.pid: process for process in self._running.values()}
+        if not self._ended:
+            self._ended = True
+            end_groups(groups)
+            for process in groups.values():
+                process.wait()
 
     def _log(self, name: str) -> Path:
         return self._logs / f"{name}.log"

@@ -7,7 +7,8 @@ no server knows, and the sampling that a client leaves out: servers differ in wh
 import asyncio
 import hmac
 import json
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -51,7 +52,7 @@ class ServedModel:
     """Unix time in seconds."""
 
 
-class Refusal(Exception):  # noqa: N818 - what a client gets, no failure of ours
+class Refusal(Exception):
     """A request that is answered with an error, in OpenAI's format."""
 
     def __init__(self, status: int, message: str, code: str | None = None) -> None:
@@ -111,7 +112,7 @@ def front_app(
         Route(_TEXT, guarded(front.forward), methods=["POST"]),
     ]
     hosts = ["*"] if client_key else loopback.NAMES
-    return loopback.guarded(routes, BODY_BYTES, hosts)
+    return loopback.guarded(routes, BODY_BYTES, hosts, front.connected)
 
 
 def _checked(key: str | None) -> "Callable[[Endpoint], Endpoint]":
@@ -146,7 +147,7 @@ class _Front:
         self._models = {model.name: model for model in models}
         self._key = backend_key
         self._is_running = is_running
-        self._client: AsyncClient | None = None
+        self._client: AsyncClient
 
     async def health(self, request: "Request") -> "Response":
         """Say which models run; HTTP 503 if one does not."""
@@ -179,14 +180,14 @@ class _Front:
         model = self._find(body.get("model"))
         if not self._is_running(model.name):
             raise Refusal(503, f"model '{model.name}' has ended; start rtune serve again")
-        sent = self.client.build_request(
+        sent = self._client.build_request(
             "POST",
             f"{model.url}{path}",
             json=outgoing(body, model, chat=path == _CHAT),
             headers={"Authorization": f"Bearer {self._key}", "Accept-Encoding": "identity"},
         )
         try:
-            reply = await unless_closed(request, self.client.send(sent, stream=True))
+            reply = await unless_closed(request, self._client.send(sent, stream=True))
         except HTTPError as error:
             raise Refusal(502, f"model '{model.name}' does not answer: {error!r}") from error
         kept = {"Content-Type": reply.headers.get("content-type", "application/json")}
@@ -197,16 +198,17 @@ class _Front:
             background=BackgroundTask(reply.aclose),
         )
 
-    @property
-    def client(self) -> "AsyncClient":
-        """The connections to the processes, made in the server's loop."""
+    @asynccontextmanager
+    async def connected(self, app: "Starlette") -> AsyncIterator[None]:
+        """Keep connections to the processes while the server runs."""
         import httpx2
 
-        if self._client is None:
-            timeout = httpx2.Timeout(None, connect=_CONNECT_S)
-            limits = httpx2.Limits(max_connections=None)
-            self._client = httpx2.AsyncClient(trust_env=False, timeout=timeout, limits=limits)
-        return self._client
+        timeout = httpx2.Timeout(None, connect=_CONNECT_S)
+        limits = httpx2.Limits(max_connections=None)
+        async with httpx2.AsyncClient(
+            trust_env=False, timeout=timeout, limits=limits
+        ) as self._client:
+            yield
 
     def _find(self, name: object) -> ServedModel:
         if name in self._models:

@@ -7,7 +7,8 @@ not: a server of another project cannot look for that itself.
 import os
 import signal
 import subprocess
-from collections.abc import Sequence
+import time
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 
 _LOOK_S = 0.5
@@ -22,19 +23,25 @@ def supervise(command: Sequence[str], parent: int) -> None:
     child = subprocess.Popen(command, stdin=subprocess.DEVNULL)
     while child.poll() is None:
         if os.getppid() != parent:
-            end_group(os.getpgid(0), child)
+            end_groups({os.getpgid(0): child})
         with suppress(subprocess.TimeoutExpired):
             child.wait(_LOOK_S)
 
 
-def end_group(group: int, process: "subprocess.Popen[bytes]") -> None:
-    """End a process group: SIGTERM, and SIGKILL to what is left when ``process`` has ended.
+def end_groups(processes: "Mapping[int, subprocess.Popen[bytes]]") -> None:
+    """End process groups, each with a process in it whose end is waited for.
 
-    Or when it has not ended in time.
+    All get SIGTERM at once, and what is left of them SIGKILL, at the latest after ``GRACE_S``.
     """
-    with suppress(ProcessLookupError):
-        os.killpg(group, signal.SIGTERM)
-    with suppress(subprocess.TimeoutExpired):
-        process.wait(GRACE_S)
-    with suppress(ProcessLookupError):
-        os.killpg(group, signal.SIGKILL)
+    _signal(processes, signal.SIGTERM)
+    until = time.monotonic() + GRACE_S
+    for process in processes.values():
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(max(0.0, until - time.monotonic()))
+    _signal(processes, signal.SIGKILL)
+
+
+def _signal(groups: Iterable[int], number: signal.Signals) -> None:
+    for group in groups:
+        with suppress(ProcessLookupError):
+            os.killpg(group, number)
