@@ -18,7 +18,7 @@ from response_tuning.serve.server.local_server import local_app
 from tests.fixtures.asgi import served
 
 KEY = "key-of-this-process"
-QUESTIONS = ["What is 2 plus 2?", "Which colour is a ruby?", "Name an animal.", "Hello!", "Why?"]
+QUESTIONS = ["What is 2 plus 2?", "Which colour is a ruby?", "Hello!"]
 SYSTEM = Message(role="system", content="Answer in one sentence.")
 TEMPLATES = ["tulu", "zero-shot"]  # one ends its turns in a token, the other in strings
 
@@ -102,7 +102,7 @@ def test_tokens_are_counted_in_replies_and_streams_alike(client: OpenAI, local: 
 
 def test_clients_at_once_get_their_own_answers(client: OpenAI) -> None:
     alone = [ask(client, turns, max_tokens=8).choices[0] for turns in conversations()]
-    with ThreadPoolExecutor(10) as pool:
+    with ThreadPoolExecutor(6) as pool:
         got = pool.map(lambda turns: ask(client, turns, max_tokens=8), conversations())
     assert [one.choices[0] for one in got] == alone
 
