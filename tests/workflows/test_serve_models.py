@@ -16,7 +16,7 @@ from response_tuning.artifacts import Message, Request, Sampling
 from response_tuning.configs import EngineConfig
 from response_tuning.errors import ConfigError, ModelError, TemplateError
 from response_tuning.generate import open_engine
-from response_tuning.serve.server import launch as launching
+from response_tuning.serve.server.backend import Launch
 from response_tuning.templates import jinja
 from response_tuning.workflows import serve_models
 from response_tuning.workflows.serve_models import ServeSettings, run_serve
@@ -32,11 +32,11 @@ def quiet() -> Console:
     return Console(quiet=True)
 
 
-def planned(folder: Path, *models: str, **settings: Any) -> list[launching.Launch]:
+def planned(folder: Path, *models: str, **settings: Any) -> list[Launch]:
     """How each model would be served."""
     asked = ServeSettings(models, **settings)
     serve_models._check(asked)
-    sources = [serve_models._source(*each) for each in serve_models._named(asked)]
+    sources = serve_models._sources(asked)
     return [
         serve_models._launch(source, asked, folder, quiet(), len(sources)) for source in sources
     ]
@@ -78,7 +78,8 @@ def test_a_gguf_file_is_served_by_llama_cpp_with_its_templates_stops(
     assert found.model.stop == ("\n```", "```", "# Query:", "# Answer:")
     assert found.model.defaults == {"temperature": 0, "top_p": 1, "top_k": 0, "min_p": 0}
     assert ", 256, '')" in found.command[-1]  # the context that the file states
-    (other,) = planned(tmp_path, str(mini_gguf), template="tulu", context=128)
+    bare = write_gguf(tmp_path / "bare.gguf", miniature.BASE)
+    (other,) = planned(tmp_path, str(bare), template="tulu", context=128)
     assert other.model.stop == () and f", 128, {jinja('tulu')!r})" in other.command[-1]
 
 
@@ -96,8 +97,7 @@ def test_a_folder_that_cannot_be_converted_is_served_by_transformers_with_the_re
 ) -> None:
     monkeypatch.setattr(serve_models, "_has_llama", lambda: True)
     asked = ServeSettings(["miniature"], template="tulu")
-    (named,) = serve_models._named(asked)
-    source = serve_models._source(*named)
+    (source,) = serve_models._sources(asked)
     found = serve_models._launch(source, asked, tmp_path, Console(soft_wrap=True), 1)
     assert found.model.program == "transformers"
     assert "miniature: not with llama.cpp: --template is not part" in capsys.readouterr().out
@@ -157,6 +157,7 @@ def test_a_python_that_cannot_run_vllm_is_refused(
         ({"backend": "transformers", "vllm": Path("x")}, "--vllm has no effect"),
         ({"backend": "transformers", "context": 64}, "--context has no effect"),
         ({"models": []}, "needs a model"),
+        ({"template": "tulo"}, "unknown template 'tulo': did you mean 'tulu'"),
         ({"models": ["a@http://127.0.0.1:1/v1"]}, "a model that a server has already"),
         ({"models": ["a=miniature", "a=miniature"]}, "'a': the name is taken"),
     ],
@@ -181,6 +182,8 @@ def test_a_model_without_a_template_or_that_is_missing_is_refused(
         run_serve(ServeSettings(["./missing"]), quiet())
     with pytest.raises(ConfigError, match="has at most 256 tokens"):
         planned(tmp_path, str(mini_gguf), context=512)
+    with pytest.raises(ConfigError, match="--template has no effect: every model has a chat"):
+        planned(tmp_path, str(mini_gguf), template="tulu")
 
 
 def test_errors_are_one_line_and_exit_code_2(rtune: Rtune, tmp_path: Path) -> None:

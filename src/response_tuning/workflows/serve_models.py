@@ -82,7 +82,7 @@ def run_serve(settings: ServeSettings, console: "Console") -> None:
 
     client_key = _client_key(settings)
     _check(settings)
-    sources = [_source(*each) for each in _named(settings)]
+    sources = _sources(settings)
     with tempfile.TemporaryDirectory(prefix="rtune-serve-") as scratch:
         folder = Path(scratch)
         launches = [_launch(source, settings, folder, console, len(sources)) for source in sources]
@@ -143,37 +143,52 @@ def _check(settings: ServeSettings) -> None:
         launch.check_vllm(settings.vllm)
 
 
-def _named(settings: ServeSettings) -> list[tuple[str, str, str | None]]:
-    """Return name, model and template of each model; a run stands for some of its variants."""
+def _sources(settings: ServeSettings) -> "list[Source]":
+    """Check the models, without loading them; the folder of a run stands for some of its variants.
+
+    Raises:
+        ConfigError: there is none, two have one name, or no model needs the given template.
+        ModelError: one is missing, damaged, or of another kind.
+        TemplateError: one has no chat template, and none is given.
+    """
+    from response_tuning.serve.server.launch import Source
+
     if not settings.models:
         raise ConfigError("rtune serve needs a model, such as: rtune serve tuned")
-    found = pane_sources(settings.models, settings.template)
+    found = pane_sources(settings.models)
     if served := next((source for source in found if source.url), None):
         raise ConfigError(
             f"{served.model}@{served.url}: a model that a server has already; give a model's folder"
         )
-    return [(source.name, source.model, source.template) for source in found]
+    sources, needed = [], False
+    for name, model, template, _ in found:
+        _check_model(model)
+        if template is None and not _has_template(model):
+            template, needed = settings.template, True
+            if template is None:
+                raise TemplateError(f"{model}: it has no chat template; give --template tulu")
+            templates.check(template)
+        sources.append(Source(name, model, identity(model), template))
+    if settings.template is not None and not needed:
+        unused("every model has a chat template", template=settings.template)
+    return sources
 
 
-def _source(name: str, model: str, template: str | None) -> "Source":
-    """Check a model, without loading it.
-
-    Raises:
-        ModelError: it is missing, damaged, or of another kind.
-        TemplateError: it has no chat template, and none is given.
-    """
-    from response_tuning.models.inference import check_loadable, load_chat
-    from response_tuning.serve.server.launch import Source
+def _check_model(model: str) -> None:
+    from response_tuning.models.inference import check_loadable
 
     check_name(model)
-    if gguf.is_gguf(Path(model)):
-        if template is None and not gguf.header(Path(model)).get("tokenizer.chat_template"):
-            raise TemplateError(f"{model}: it has no chat template; give one, as --template tulu")
-    else:
+    if not gguf.is_gguf(Path(model)):
         quiet_libraries()
         check_loadable(model)
-        load_chat(model, template)
-    return Source(name, model, identity(model), template)
+
+
+def _has_template(model: str) -> bool:
+    from response_tuning.models.inference import has_native_template
+
+    if gguf.is_gguf(Path(model)):
+        return bool(gguf.header(Path(model)).get("tokenizer.chat_template"))
+    return has_native_template(model)
 
 
 def _launch(

@@ -1,7 +1,8 @@
 import json
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
+from email.message import Message
 from http.server import BaseHTTPRequestHandler
 from typing import Any, NamedTuple
 
@@ -33,7 +34,7 @@ class Recorded(Listener):
 class Answer(NamedTuple):
     status: int
     body: Any
-    headers: Mapping[str, str]
+    headers: Message
 
 
 def call(url: str, body: Any = None, **headers: str) -> Answer:

@@ -125,15 +125,12 @@ class _Reply:
         Raises:
             Refusal: the model cannot answer.
         """
-        text = ""
-        async for piece in self._generated(turn):
-            if isinstance(piece, EngineError):
-                raise Refusal(500, str(piece))
-            if isinstance(piece, Ending):
-                break
-            text += piece
-        message = {"role": "assistant", "content": piece.text}
-        choice = {"index": 0, "message": message, "finish_reason": piece.finish_reason}
+        *_, end = [piece async for piece in self._generated(turn)]
+        if isinstance(end, EngineError):
+            raise Refusal(500, str(end))
+        assert isinstance(end, Ending)  # the last piece
+        message = {"role": "assistant", "content": end.text}
+        choice = {"index": 0, "message": message, "finish_reason": end.finish_reason}
         return {
             **self._about,
             "object": "chat.completion",
