@@ -45,6 +45,8 @@ class EngineConfig(Config):
     """``hf``: chat template for a model that has none, or instead of its own."""
     device: Literal["auto", "cpu"] = "auto"
     """``hf``: ``auto`` is the first GPU if there is one."""
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """``hf``: ``auto`` is bfloat16 on a GPU that supports it, else float32."""
     tokens_per_batch: int = Field(default=32768, ge=1)
     """``hf``: memory knob: rows x (prompt + new tokens) that go through the model at once."""
     base_url: ServerAddress | None = None

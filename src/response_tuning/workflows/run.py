@@ -268,7 +268,9 @@ def device_of(chosen: Sequence[Cell]) -> str:
     if on_gpu:
         short = torch.cuda.is_bf16_supported()
         return f"{torch.cuda.get_device_name()}, {'bfloat16' if short else 'float32'}"
-    return f"cpu ({platform.machine()}, {torch.get_num_threads()} threads), float32"
+    short = all(cell.finetune.precision == "bfloat16" for cell in chosen)
+    precision = "bfloat16" if short else "float32"
+    return f"cpu ({platform.machine()}, {torch.get_num_threads()} threads), {precision}"
 
 
 def _peak_memory_gib() -> float:
