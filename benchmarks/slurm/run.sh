@@ -69,22 +69,20 @@ rtune run "$here/grid.yaml" --out "$work/run" --launcher slurm --resources time=
     > "$work/slurm.txt" 2>&1 &
 launcher=$!
 
-# The name of a job that tunes a cell right now and has saved a checkpoint, and the process of it.
+# The job and the process of a cell that is being tuned and has saved a checkpoint, and its folder.
 tuning() {
-    "$python" - "$work/run" "${1:-}" <<'PY'
-import json, pathlib, sys
-for file in sorted(pathlib.Path(sys.argv[1]).glob("*/seed-*/.holder.json")):
-    held, cell = json.loads(file.read_text()), file.parent
-    if any((cell / "finetune/checkpoints").glob("checkpoint-*/complete")) and str(cell) != sys.argv[2]:
-        print(held["job"], held["pid"], cell)
-        break
-PY
+    for file in "$work"/run/*/seed-*/.holder.json; do
+        cell=${file%/.holder.json}
+        [ "$cell" != "${1:-}" ] && compgen -G "$cell/finetune/checkpoints/*/complete" >/dev/null || continue
+        tr -d '\n' < "$file" | sed -E "s|.*\"pid\": ([0-9]+).*\"job\": \"([^\"]*)\".*|\2 \1 $cell|"
+        echo && return
+    done
 }
-wait_for_tuning() { for _ in $(seq 600); do tuning "${1:-}" | grep . && return; sleep 1; done; return 1; }
+wait_for_tuning() { for _ in $(seq 1800); do tuning "${1:-}" | grep . && return; sleep 0.5; done; return 1; }
 
 read -r job pid first <<< "$(wait_for_tuning)"
 say "preempted: SIGTERM, then submitit's warning, to job $job (${first#$work/run/})"
-scancel --signal TERM "$job" && scancel --signal USR2 "$job" || true
+scancel --signal TERM "$job"; scancel --signal USR2 "$job" 2>/dev/null || true  # it may be requeued by now
 read -r job pid second <<< "$(wait_for_tuning "$first")"
 say "killed: SIGKILL to process $pid of job $job (${second#$work/run/})"
 kill -KILL "$pid"
