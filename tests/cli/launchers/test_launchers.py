@@ -4,6 +4,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
@@ -153,17 +154,23 @@ def test_a_warned_job_saves_what_it_has_and_its_pickle_holds_no_process(tmp_path
 def test_a_preempted_job_is_requeued_and_a_cancelled_one_is_not(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    def ended_by_slurm() -> NoReturn:
+        raise InterruptedError
+
     commands: list[list[str]] = []
     monkeypatch.setattr(slurm, "this_job", lambda: "7_1")
-    monkeypatch.setattr(slurm.signal, "pause", lambda: None)
+    monkeypatch.setattr(slurm.signal, "pause", ended_by_slurm)
     monkeypatch.setattr(slurm.subprocess, "run", lambda words, **_: commands.append(words))
     before = signal.getsignal(signal.SIGTERM)
+    told = job(tmp_path, "cell", f"kill -TERM {os.getpid()}; exit 143")
     try:
-        for state, requeued in ((True, 1), (False, 1)):
-            monkeypatch.setattr(slurm, "is_running", lambda _, state=state: state)
-            shell = f"kill -TERM {os.getpid()}; exit 143"  # Slurm tells every process of a job
-            assert slurm.Line(job(tmp_path, "cell", shell))() == 143
-            assert commands == [["scontrol", "requeue", "7_1"]] * requeued
+        monkeypatch.setattr(slurm, "is_running", lambda _: False)
+        assert slurm.Line(told)() == 143
+        assert commands == []
+        monkeypatch.setattr(slurm, "is_running", lambda _: True)
+        with pytest.raises(InterruptedError):  # no result: submitit would call it finished
+            slurm.Line(told)()
+        assert commands == [["scontrol", "requeue", "7_1"]]
     finally:
         signal.signal(signal.SIGTERM, before)
 
