@@ -59,6 +59,8 @@ _READ_BY: dict[str, frozenset[str]] = {
     | {"tokens_per_batch", "rules"},
     "openai": frozenset({"model", "template", "base_url", "replicas", "concurrency"})
     | {"timeout_s", "max_retries", "api_key_env"},
+    "openai-batch": frozenset({"model", "template", "base_url"})
+    | {"timeout_s", "max_retries", "api_key_env"},
     "scripted": frozenset({"model", "table"}),
 }
 """Settings that each built-in engine uses; an engine of the user's may use any.

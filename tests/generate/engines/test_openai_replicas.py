@@ -80,17 +80,17 @@ def test_hundreds_of_requests_lose_nothing_and_pay_nothing_twice(
     faulty.judges = every_third(reply("overloaded", status=503))
     dying.judges = lambda body: cut_connection if dying.asked.total() > 20 else None
     other.judges = lambda body: named("llama-7b")
-    done = answers(servers, tmp_path / "j.jsonl", 300)
-    assert [one.error for one in done] == [None] * 300
-    assert [one.response for one in done] == [f"reply to q{n}" for n in range(300)]
-    assert paid == Counter(f"q{n}" for n in range(300))
+    done = answers(servers, tmp_path / "j.jsonl", 200)
+    assert [one.error for one in done] == [None] * 200
+    assert [one.response for one in done] == [f"reply to q{n}" for n in range(200)]
+    assert paid == Counter(f"q{n}" for n in range(200))
     refused = [one for one in caplog.messages if "gets no more requests" in one]
     assert refused == [
         f"{other.url} gets no more requests: it answers as 'llama-7b', not as 'judge'"
     ]
     assert other.asked.total() <= 8  # what was in flight when its name was seen
     assert dying.asked.total() <= 20 + 3 * 8  # it rests
-    assert sound.asked.total() > 50 and faulty.asked.total() > 50
+    assert sound.asked.total() > 30 and faulty.asked.total() > 30
 
 
 def test_more_servers_change_no_key_so_that_nothing_is_asked_again(
