@@ -1,10 +1,11 @@
-"""Configuration of the documentation site: ``make docs`` builds it from the Markdown beside this file.
+"""Configuration of the documentation site, which ``make docs`` builds from the Markdown here.
 
-The pages stay plain Markdown, so that a forge shows them too. A link to a file outside this folder,
-such as a recipe, becomes a download of that file, so that the built site works offline. The pages
-in ``GENERATED`` get their content from the code when the site is built.
+The pages stay plain Markdown, so that a forge shows them too. A link to a file outside this
+folder, such as a recipe, becomes a download of that file, so that the built site works offline. The
+pages in ``GENERATED`` get their content from the code when the site is built.
 """
 
+import re
 import tomllib
 from collections.abc import Callable, Iterator
 from itertools import groupby
@@ -111,12 +112,17 @@ GENERATED: dict[str, Callable[[], Iterator[str]]] = {
 }
 
 
-def _generate(_: object, page: str, source: list[str]) -> None:
-    """Put what is generated for a page behind its text."""
+_TO_FORGE = re.compile(r"\]\((?=(?:\.\./)+[A-Z]+\.md)")
+"""A link to README.md, CONTRIBUTING.md or CHANGELOG.md, which are no pages of the site."""
+
+
+def _read(_: object, page: str, source: list[str]) -> None:
+    """Put what is generated for a page behind its text, and offer files outside as downloads."""
+    source[0] = _TO_FORGE.sub("](path:", source[0])
     if page in GENERATED:
         source[0] += "\n" + "\n".join(GENERATED[page]())
 
 
 def setup(app: Any) -> None:  # noqa: ANN401 - Sphinx is installed with the extra `docs` only
     """Register the generated pages with Sphinx."""
-    app.connect("source-read", _generate)
+    app.connect("source-read", _read)

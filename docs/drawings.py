@@ -22,7 +22,8 @@ STYLE = """
 svg{--paper:#fff;--ink:#1b1f24;--soft:#59636e;--line:#c4ccd4;--box:#f3f5f7;--on:#bfe3c9;--off:#e4e8ec;--bad:#f6c9c4;--mark:#1f6f43}
 @media(prefers-color-scheme:dark){svg{--paper:#131416;--ink:#e6e9ec;--soft:#9aa4ae;--line:#4a535c;--box:#1f2327;--on:#1f5a36;--off:#33393f;--bad:#6b2b27;--mark:#7fd6a1}}
 text{font:14px system-ui,-apple-system,"Segoe UI",sans-serif;fill:var(--ink)}
-.soft{fill:var(--soft);font-size:13px}.bold{font-weight:600}.code{font:13px ui-monospace,Menlo,Consolas,monospace}
+.soft{fill:var(--soft);font-size:13px}.bold{font-weight:600}
+.code{font:13px ui-monospace,Menlo,Consolas,monospace}
 rect{fill:var(--box);stroke:var(--line)}.on{fill:var(--on)}.off{fill:var(--off)}.bad{fill:var(--bad)}
 path{stroke:var(--soft);fill:none;stroke-width:1.5}.dot{fill:var(--mark);stroke:none}.thick{stroke:var(--mark);stroke-width:3}
 .head{fill:var(--soft);stroke:none}.paper{fill:var(--paper);stroke:none}
@@ -86,8 +87,8 @@ def response_tuning_picture() -> str:
     """A base knows pairs; response tuning shows it answers alone."""
     return picture(
         190,
-        "Pre-training teaches which answer belongs to which question. Response tuning shows answers "
-        "alone. The tuned model answers questions.",
+        "Pre-training teaches which answer belongs to which question. Response tuning shows "
+        "answers alone. The tuned model answers questions.",
         [
             box(16, 40, 190, 76, "base model", "has read questions", "and answers in documents"),
             arrow(206, 78, 262, 78),
@@ -145,7 +146,7 @@ def twins_picture() -> str:
         parts.append(text(16, y + 24, name, "bold"))
         for n, answer in enumerate(("A", "B", "C", "D")):
             x = 170 + 136 * n
-            parts.append(box(x, y, 50, 36, f"ask {answer}" if prompted else "–", kind="off"))
+            parts.append(box(x, y, 50, 36, f"ask {answer}" if prompted else "none", kind="off"))
             parts.append(box(x + 50, y, 76, 36, f"answer {answer}", kind="on"))
     return picture(
         170,
@@ -299,10 +300,8 @@ def report_picture() -> str:
     parts.append(text(52, 136, "the same items, side by side", "soft"))
     parts.append(arrow(300, 72, 356, 72))
     axis, zero, margin = 84, 600, 44
+    parts.append(f'<rect class="off" x="{zero - margin}" y="44" width="{2 * margin}" height="60"/>')
     parts.append(f'<path d="M380 {axis}H700"/><path d="M{zero} 40V{axis + 24}"/>')
-    parts.append(
-        f'<rect class="off" x="{zero - margin}" y="44" width="{2 * margin}" height="60" opacity=".5"/>'
-    )
     parts.append(
         f'<path class="thick" d="M440 {axis}H536"/><circle class="dot" cx="488" cy="{axis}" r="6"/>'
     )
