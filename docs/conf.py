@@ -12,7 +12,8 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).parents[1]
+DOCS = Path(__file__).parent
+ROOT = DOCS.parent
 _PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 
 project = _PROJECT["name"]
@@ -31,6 +32,7 @@ myst_heading_anchors = 4  # the anchors that forges make, as in settings.md#the-
 suppress_warnings = ["misc.highlighting_failure"]
 
 autodoc_typehints = "description"
+autodoc_class_signature = "separated"  # a config's fields say more than its __init__
 autodoc_member_order = "bysource"
 autodoc_default_options = {"exclude-members": "model_config, model_post_init"}
 napoleon_numpy_docstring = False
@@ -39,7 +41,8 @@ html_theme = "furo"
 html_title = f"response-tuning {version}"
 html_baseurl = _PROJECT["urls"]["Documentation"]
 html_copy_source = html_show_sourcelink = False
-html_show_sphinx = False
+html_show_sphinx = html_show_copyright = False
+smartquotes = False  # quotation marks belong to values and commands here
 html_static_path = ["static"]
 html_css_files = ["site.css"]
 # Built twice from the same files, the site has the same bytes.
@@ -72,8 +75,15 @@ def _settings() -> Iterator[str]:
             entries[-1].append(line.strip())
         else:
             entries.append([line])
-    for section, group in groupby(entries, key=lambda entry: entry[0].split(":")[0].split(".")[0]):
-        yield f"## {section}\n"
+    sections = {entry[0].partition(".")[0] for entry in entries if "." in entry[0].split(":")[0]}
+
+    def section_of(entry: list[str]) -> str:
+        first = re.split(r"[.:]", entry[0])[0]
+        return first if first in sections else ""
+
+    entries.sort(key=section_of)  # stable; settings outside of every section come first
+    for section, group in groupby(entries, key=section_of):
+        yield f"## {section or 'a recipe'}\n"
         for first, *help_text in group:
             key, _, kind = first.partition(": ")
             yield f"`{key}`\n: *{kind}*  \n  {_plain(' '.join(help_text))}\n"
@@ -92,7 +102,9 @@ def _library() -> Iterator[str]:
         yield f"## response_tuning.{home}\n"
         for name in names:
             path = f"response_tuning.{home}.{name}"
-            yield f"```{{eval-rst}}\n.. {_directive(name)}:: {path}\n```\n"
+            kind = _directive(name)
+            options = "\n   :members:\n   :undoc-members:" if kind == "autoclass" else ""
+            yield f"```{{eval-rst}}\n.. {kind}:: {path}{options}\n```\n"
 
 
 def _directive(name: str) -> str:
@@ -116,8 +128,20 @@ _TO_FORGE = re.compile(r"\]\((?=(?:\.\./)+[A-Z]+\.md)")
 """A link to README.md, CONTRIBUTING.md or CHANGELOG.md, which are no pages of the site."""
 
 
+_REST = re.compile(r"^\*\n(?=```)", flags=re.MULTILINE)
+"""The last line of a table of contents: all other pages of the folder."""
+
+
+def _rest(page: str, text: str) -> str:
+    """Return the pages of the folder of ``page`` that its tables of contents do not name."""
+    named = {*text.splitlines(), "README", "index"}
+    pages = (DOCS / page).parent.glob("*.md")
+    return "".join(f"{name}\n" for name in sorted({path.stem for path in pages} - named))
+
+
 def _read(_: object, page: str, source: list[str]) -> None:
-    """Put what is generated for a page behind its text, and offer files outside as downloads."""
+    """Complete the text of a page before it is parsed."""
+    source[0] = _REST.sub(_rest(page, source[0]), source[0])
     source[0] = _TO_FORGE.sub("](path:", source[0])
     if page in GENERATED:
         source[0] += "\n" + "\n".join(GENERATED[page]())
