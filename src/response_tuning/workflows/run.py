@@ -10,6 +10,7 @@ import platform
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -17,7 +18,7 @@ from response_tuning.artifacts import package_versions, read_json, write_json
 from response_tuning.errors import ConfigError
 from response_tuning.folders import shared, turn
 from response_tuning.registry import unknown
-from response_tuning.terminal import quiet_libraries
+from response_tuning.terminal import command, quiet_libraries
 from response_tuning.workflows.cell import check_answering
 from response_tuning.workflows.cell_manifest import (
     cell_cost,
@@ -96,6 +97,8 @@ def _run(worker: Worker, chosen: Sequence[Cell], before: Mapping[str, Any], othe
     began = time.monotonic()
     manifest = {
         "status": "running",
+        "command": command(),
+        "date": datetime.now(UTC).date().isoformat(),
         "experiment": experiment.model_dump(mode="json"),
         "packages": package_versions(),
         "device": device_of(chosen),
@@ -117,7 +120,7 @@ def _run(worker: Worker, chosen: Sequence[Cell], before: Mapping[str, Any], othe
         in_use = worker.work([cell for cell in chosen if cell.name in in_use], note)
     with turn(out):
         gaps = gaps_of(experiment, worker.every, out)
-        unknown_rates = write_report(experiment, worker.every, out, gaps)
+        unknown_rates = write_report(experiment, worker.every, out, gaps, manifest)
         status = {"status": "running", "incomplete": gaps} if gaps else {"status": "finished"}
         manifest |= {"cells": _costs(worker.every, out)} | status
         write_json(out / RUN_MANIFEST, manifest | {"peak_memory_gib": _peak_memory_gib()})
