@@ -103,25 +103,32 @@ def disagreements(
 ) -> list[Disagreement]:
     """Return the prompts on which the ``compared`` variants disagree most, one per benchmark first.
 
-    More pairs with unlike scores by ``metric`` come first, then more different texts; the order of
-    the file decides between equals. Prompts on which all agree are never shown.
+    The first of the variants disagrees with each of the others in turn. Unlike scores by ``metric``
+    come before unlike texts; the order of the file decides between equals. Prompts on which all
+    agree are never shown.
     """
-    ranked = [_ranked(one, compared, metric) for one in answered]
+    ranked = [
+        _ranked(one, compared, metric, compared[1 + place % (len(compared) - 1)])
+        for place, one in enumerate(answered)
+    ]
     in_turn = chain.from_iterable(zip_longest(*ranked))
     return [one for one in in_turn if one is not None][:EXAMPLES_SHOWN]
 
 
 def _ranked(
-    answered: BenchmarkAnswers, compared: Sequence[str], metric: str
+    answered: BenchmarkAnswers, compared: Sequence[str], metric: str, other: str
 ) -> Iterator[Disagreement]:
+    """Yield the prompts on which the first variant and ``other`` disagree most."""
     place = answered.marks.index(metric) if metric in answered.marks else None
 
-    def rank(item: str) -> tuple[int, int]:
+    def rank(item: str) -> tuple[bool, int, int]:
         texts = {answered.answers[name][item].text for name in compared}
         if place is None:
-            return 0, len(texts)
-        scores = [answered.scored(name, item)[place] for name in compared]
-        return scores.count("0") * scores.count("1"), len(texts)
+            return False, 0, len(texts)
+        scores = {name: answered.scored(name, item)[place] for name in compared}
+        unlike = {scores[compared[0]], scores[other]} == {"0", "1"}
+        every = [*scores.values()]
+        return unlike, every.count("0") * every.count("1"), len(texts)
 
     everywhere = [
         item
@@ -131,7 +138,7 @@ def _ranked(
     ranks = {item: rank(item) for item in everywhere}
     for item in sorted(everywhere, key=lambda item: ranks[item], reverse=True)[:EXAMPLES_SHOWN]:
         # A score may differ by how the answer ends alone, so equal texts can disagree.
-        if ranks[item] > (0, 1):
+        if ranks[item] > (False, 0, 1):
             yield _shown(answered, compared, item)
 
 
