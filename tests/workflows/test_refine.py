@@ -25,7 +25,7 @@ from response_tuning.artifacts import (
     read_jsonl,
 )
 from response_tuning.data.passages import Passage
-from response_tuning.data.refinement.refine import Refinement
+from response_tuning.data.refinement.tally import Refinement
 from response_tuning.journals import Journal
 from tests.fixtures.chat_server import Listener
 

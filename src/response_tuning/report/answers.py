@@ -144,7 +144,8 @@ def _ranked(
 
 def _shown(answered: BenchmarkAnswers, compared: Sequence[str], item: str) -> Disagreement:
     prompt = answered.prompts[item]
-    text = prompt if isinstance(prompt, str) else "\n".join(f"{who}: {said}" for who, said in prompt)
+    turns = [("", prompt)] if isinstance(prompt, str) else prompt
+    text = "\n".join(f"{who}: {said}" if who else said for who, said in turns)
     answers = (
         Said(
             name,

@@ -45,6 +45,9 @@ class About(NamedTuple):
     """What the run was made from and with: a name and its value."""
 
 
+ABOUT_NOTHING = About()
+
+
 class ReportContents(NamedTuple):
     """The content of a report, for all formats."""
 

@@ -15,7 +15,7 @@ from response_tuning.report.comparison import check, compare, places_of, with_ea
 from response_tuning.report.estimates import seed_values
 from response_tuning.report.grid import Effect, Marginal, over_grid
 from response_tuning.report.joined import BenchmarkScores, Variant
-from response_tuning.report.page import About, Plot, ReportContents, html, latex, markdown
+from response_tuning.report.page import ABOUT_NOTHING, About, Plot, ReportContents, html, latex, markdown
 from response_tuning.report.plots import at_a_glance, axis, dose_response
 from response_tuning.report.reading import read_scores
 from response_tuning.report.tables import Comparison, Result, SeedValue, Trend, write_csv
@@ -27,14 +27,15 @@ def report(
     run: Path,
     variants: Sequence[Variant],
     config: ReportConfig,
-    about: About = About(),
+    about: About = ABOUT_NOTHING,
     seeds: Mapping[str, Sequence[int]] | None = None,
     benchmarks: Mapping[str, Display] | None = None,
 ) -> list[str]:
     """Compare the graded ``variants`` of a run and write ``run/report/``.
 
-    ``about`` has the limits and the origin of the run. ``seeds`` of each variant, and ``benchmarks``,
-    are those to read, by default all; ``benchmarks`` gives their order and how each is shown.
+    ``about`` has the limits and the origin of the run. ``seeds`` of each variant, and
+    ``benchmarks``, are those to read, by default all; ``benchmarks`` gives their order and how each
+    is shown.
     Returns a sentence for each variant and benchmark whose rates are not known, since too many
     verdicts are unread.
 
