@@ -178,7 +178,7 @@ def run_decide(out: Path, file: Path, console: "Console") -> None:
     from response_tuning.data.refinement.page import print_refinement, write_page
 
     read_json(out / "refinement.json", "outcomes")  # before the folder is touched
-    with locked(out, file):
+    with locked(out):  # the file may lie inside, where a browser saved it, and is read whole first
         decided = decide(out, file)
         write_page(out)
         print_refinement(out, console)
