@@ -1,4 +1,4 @@
-"""Every page of one file in a browser: it fits a desk and a phone, and its scripts do their work."""
+"""Every page of one file in a browser: it fits a desk and a phone, and its script works."""
 
 import re
 from collections.abc import Callable, Iterator
@@ -98,7 +98,8 @@ def _refinement(folder: Path) -> Path:
     records = [
         Refinement(
             row=row, turn=0, outcome="refined" if row else "no-marker", used="original", asked=1,
-            original=f"{LONG_WORD} {PROSE}", refined=f"{PROSE} {LONG_WORD} {HOSTILE}" if row else None,
+            original=f"{LONG_WORD} {PROSE}",
+            refined=f"{PROSE} {LONG_WORD} {HOSTILE}" if row else None,
             finish_reason="stop", tokens=7, prompt_tokens=70, error=None, key=f"k{row}",
         )
         for row in range(3)

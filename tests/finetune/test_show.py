@@ -295,9 +295,7 @@ def test_a_long_row_is_open_until_a_phone_folds_it(chat: Chat, data: Path, tmp_p
     assert ("details", {"class": "long", "open": None}) in tags
 
 
-def test_a_warning_stands_above_personal_data(
-    view: Overview, chat: Chat, tmp_path: Path
-) -> None:
+def test_a_warning_stands_above_personal_data(view: Overview, chat: Chat, tmp_path: Path) -> None:
     def personal(text: str) -> list[str]:
         return ["e-mail"] if "Because" in text else []
 

@@ -70,10 +70,16 @@ def page(run: Path) -> str:
 
 
 def test_the_page_holds_its_parts_in_order(graded: Path) -> None:
-    report(graded, VARIANTS, CONFIG, About(["Notes come later.", "<b>As they are.</b>"], [("command", "rtune run")]))
+    report(
+        graded,
+        VARIANTS,
+        CONFIG,
+        About(["Notes come later.", "<b>As they are.</b>"], [("command", "rtune run")]),
+    )
     text = Elements(page(graded)).text
     parts = [
-        "Report on run", "By strict, ", "95\xa0% interval", "Refusals over the number", "Where answers disagree",
+        "Report on run", "By strict, ", "95\xa0% interval", "Refusals over the number",
+        "Where answers disagree",
         "Caveats", "Notes come later.", "<b>As they are.</b>", "Primary comparisons", "Results",
         "Against it", "By family", "At a glance", "Dose and response", "Slope",
         "Prompts and answers", "Provenance", "rtune run",

@@ -113,6 +113,8 @@ def test_the_manifest_says_what_was_run_on_what_and_at_what_cost(
     assert all(cells[cell]["finetune"] > 0 for cell in ("rt/seed-0", "rt/seed-1"))
     assert manifest.pop("peak_memory_gib") > 0
     assert manifest.pop("device").startswith("cpu (")
+    assert manifest.pop("command").startswith("rtune run ")
+    assert re.fullmatch(r"\d{4}-\d\d-\d\d", manifest.pop("date"))
     assert manifest == {"status": "finished"}
     assert not re.search(r"\d{4}-\d\d-\d\d", (uninterrupted / "manifest.json").read_text())
 

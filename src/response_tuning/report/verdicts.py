@@ -82,9 +82,7 @@ def headlines(
             *_training(same, shares),
             twins(by_name[one.variant], by_name[one.baseline]),
         ]
-        found.append(
-            Headline(one.variant, one.baseline, one.metric, same, sentences, lacking)
-        )
+        found.append(Headline(one.variant, one.baseline, one.metric, same, sentences, lacking))
     return found
 
 

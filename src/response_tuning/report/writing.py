@@ -15,7 +15,15 @@ from response_tuning.report.comparison import check, compare, places_of, with_ea
 from response_tuning.report.estimates import seed_values
 from response_tuning.report.grid import Effect, Marginal, over_grid
 from response_tuning.report.joined import BenchmarkScores, Variant
-from response_tuning.report.page import ABOUT_NOTHING, About, Plot, ReportContents, html, latex, markdown
+from response_tuning.report.page import (
+    ABOUT_NOTHING,
+    About,
+    Plot,
+    ReportContents,
+    html,
+    latex,
+    markdown,
+)
 from response_tuning.report.plots import at_a_glance, axis, dose_response
 from response_tuning.report.reading import read_scores
 from response_tuning.report.tables import Comparison, Result, SeedValue, Trend, write_csv

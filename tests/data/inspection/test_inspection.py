@@ -136,7 +136,7 @@ def test_no_part_of_personal_data_is_shown(
     pages = [
         result.model_dump_json(exclude={"source"}),
         out.getvalue(),
-        (tmp_path / "page.html").read_text().partition("<script")[0],  # it has code points
+        (tmp_path / "page.html").read_text(),
     ]
     pieces = [piece for piece in re.split(r"[ ()-]+", private) if len(piece) > 2]
     for page in pages:

@@ -35,10 +35,10 @@ def test_the_page_escapes_all_text_and_loads_nothing(
     write_page(inspection, tmp_path / "page.html")
     page = (tmp_path / "page.html").read_text(encoding="utf-8")
     assert "&lt;script&gt;alert(1)" in page
-    assert page.count("<script") == 1
+    assert "<script" not in page
     assert "<i>" not in page
     assert "\x1b" not in page
-    assert not re.search(r"(?:src|href|url)\s*[=(]", page.partition("<script")[0])
+    assert not re.search(r"(?:src|href|url)\s*[=(]", page)
 
 
 def test_the_page_and_the_terminal_say_the_same(inspection: Inspection, tmp_path: Path) -> None:

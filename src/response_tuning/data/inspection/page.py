@@ -8,7 +8,7 @@ from response_tuning.artifacts import written_aside
 from response_tuning.data.inspection.findings import SEVERITIES, findings
 from response_tuning.data.inspection.inspection import Inspection
 from response_tuning.data.inspection.tallies import MOST_ENTRIES, UNDETERMINED, Lengths, Top
-from response_tuning.pages import environment, script
+from response_tuning.pages import environment
 from response_tuning.terminal import printable
 
 if TYPE_CHECKING:
@@ -65,7 +65,6 @@ def write_page(inspection: Inspection, path: Path) -> None:
             for severity, meaning in SEVERITIES.items()
         },
         tables=list(tables(inspection))[1:],  # the first one has the findings
-        script=script(),
     )
     with written_aside(path) as out:
         out.write(page)

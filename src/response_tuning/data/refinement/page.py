@@ -21,7 +21,9 @@ MOST_TEXT_CHARACTERS = 20_000
 """Most characters of one text on the page, which says how many more there are."""
 SIMILAR = 0.4
 """Least share of common text in two sentences of which single words are marked."""
-_SENTENCE = re.compile(r"\s*.+?(?:[.!?\u3002\uff01\uff1f][\"')\]\u201d\u2019]*(?=\s|$)|\n|$)|\s+$", re.DOTALL)
+_SENTENCE = re.compile(
+    r"\s*.+?(?:[.!?\u3002\uff01\uff1f][\"')\]\u201d\u2019]*(?=\s|$)|\n|$)|\s+$", re.DOTALL
+)
 """A sentence, or a line without a full stop, with the white space before it."""
 MOST_DIFF_CHARACTERS = 400
 """Most characters of a diff in the terminal."""
