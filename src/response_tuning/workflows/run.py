@@ -89,7 +89,7 @@ def run_experiment(
         check_this_version(every, out)
         check_left([cell for cell in every if cell not in chosen], experiment, out)
         judge = Judge(experiment.grade.judge, console, retry_filtered=retry_filtered)
-        before = _manifest_before(out)
+        before = manifest_before(out)
         costs = before.get("cells") if isinstance(before.get("cells"), dict) else {}
         worker = Worker(
             experiment, every, out, console, judge, followers, retry_filtered, costs or {}
@@ -106,7 +106,7 @@ def _run(worker: Worker, chosen: Sequence[Cell], before: Mapping[str, Any], othe
     if experiment.threads is not None:
         torch.set_num_threads(experiment.threads)
     began = time.monotonic()
-    manifest = begun(experiment, chosen)
+    manifest = begun(experiment, chosen, before)
     console.print(f"device: {manifest['device']}", highlight=False)
     _check_models(chosen, out)
 
@@ -199,7 +199,8 @@ def _check_models(chosen: Sequence[Cell], out: Path) -> None:
             check_loadable(cell.finetune.base_model, cell.finetune.base_revision)
 
 
-def _manifest_before(out: Path) -> dict[str, Any]:
+def manifest_before(out: Path) -> dict[str, Any]:
+    """Return the manifest that the folder of a run has, if any."""
     return read_json(out / RUN_MANIFEST) if (out / RUN_MANIFEST).exists() else {}
 
 
@@ -251,13 +252,21 @@ def checked(experiment: Experiment) -> list[Cell]:
     return every
 
 
-def begun(experiment: Experiment, chosen: Sequence[Cell]) -> dict[str, Any]:
-    """Return the manifest of a run that has begun."""
+def begun(
+    experiment: Experiment, chosen: Sequence[Cell], before: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return the manifest of a run that has begun; ``before`` is the one in its folder, if any.
+
+    Command and date are those that began the run: whatever continues it leaves its report as it is.
+    """
+    content = experiment.model_dump(mode="json")
+    origin = {"command": command(), "date": datetime.now(UTC).date().isoformat()}
+    if before.get("experiment") == content:
+        origin |= {key: before[key] for key in origin if key in before}
     return {
         "status": "running",
-        "command": command(),
-        "date": datetime.now(UTC).date().isoformat(),
-        "experiment": experiment.model_dump(mode="json"),
+        **origin,
+        "experiment": content,
         "packages": package_versions(),
         "device": device_of(chosen),
     }
