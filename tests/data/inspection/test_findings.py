@@ -29,7 +29,7 @@ def mixed(tmp_path: Path) -> Inspection:
 
 
 def test_findings_come_by_severity_and_each_names_what_changes_it(mixed: Inspection) -> None:
-    found = [(one.severity, one.count, one.fix) for one in findings(mixed)]
+    found = [(one.severity, one.responses, one.fix) for one in findings(mixed)]
     assert found[:3] == [
         ("high", 2, "--personal-data drop"),
         ("high", 1, "--response-column NAME"),

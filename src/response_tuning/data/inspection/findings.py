@@ -21,7 +21,7 @@ class Finding(NamedTuple):
     """Something about a source that a person should know."""
 
     severity: Severity
-    count: int
+    responses: int
     what: str
     fix: str
     """The flag of ``rtune data`` that changes it, or what to do where there is none."""
@@ -30,8 +30,8 @@ class Finding(NamedTuple):
 def findings(inspection: Inspection) -> list[Finding]:
     """Return the findings, the most severe first, and of equals the most frequent."""
     order = [*SEVERITIES]
-    found = [one for one in _all(inspection) if one.count]
-    return sorted(found, key=lambda one: (order.index(one.severity), -one.count))
+    found = [one for one in _all(inspection) if one.responses]
+    return sorted(found, key=lambda one: (order.index(one.severity), -one.responses))
 
 
 def _all(inspection: Inspection) -> Iterator[Finding]:

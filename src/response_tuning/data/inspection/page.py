@@ -105,7 +105,7 @@ def tables(inspection: Inspection) -> Iterator[InspectionTable]:
 
 
 def _findings(inspection: Inspection) -> InspectionTable:
-    rows = [(f"{one.count:,}", one.severity, one.what, one.fix) for one in findings(inspection)]
+    rows = [(f"{one.responses:,}", one.severity, one.what, one.fix) for one in findings(inspection)]
     note = "" if rows else "Nothing was found that a flag of 'rtune data' would change."
     return InspectionTable("Findings", ("responses", "severity", "what", "flag"), rows, 1, note)
 
