@@ -355,6 +355,7 @@ def test_tests_mirror_the_source_tree() -> None:
         "keys",
         "lab_log",
         "packaging",
+        "pages_fit",
         "paper_recipes",
         "readme",
     }
