@@ -40,6 +40,7 @@ SHELL_ELSEWHERE = {
     "terminal.py": {"stdin"},  # makes closed streams usable
     "plugins.py": {"SystemExit"},  # catches what a plug-in raises
     "finetune/checkpoints.py": {"SystemExit"},  # ends training as SIGTERM would
+    "finetune/processes.py": {"argv"},  # an error repeats the command under another launcher
 }
 HEAVY = {"torch", "transformers", "datasets", "pyarrow", "openai", "scipy", "matplotlib"} | {
     "krippendorff",

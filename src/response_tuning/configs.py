@@ -327,10 +327,7 @@ class FinetuneConfig(Config):
     @model_validator(mode="after")
     def _possible_together(self) -> Self:
         if self.merge and self.method == "full":
-            raise ValueError(
-                "merge needs an adapter, and method 'full' already leaves a whole model; set "
-                "finetune.merge=false"
-            )
+            raise ValueError("merge needs an adapter, not method 'full': set finetune.merge=false")
         if (mean := self.examples_per_mean or 0) > (step := self.examples_per_step):
             raise ValueError(f"examples_per_mean {mean} is above examples_per_step {step}")
         if self.merge_into != "base" and self.method != "qlora":
