@@ -309,7 +309,9 @@ def test_every_extension_point_is_one_place() -> None:
         name_of(path) for path in modules() if ": Registry[" in path.read_text(encoding="utf-8")
     }
     assert found == places
-    engines = {path.stem for path in (SOURCE / "generate/engines").glob("[!_]*.py")}
+    engines = {
+        path.stem.replace("_", "-") for path in (SOURCE / "generate/engines").glob("[!_]*.py")
+    }
     assert engines == set(ENGINES.names())
     stems = [path.stem for path in (SOURCE / "grade/benchmarks").glob("[!_]*.py")]
     files = {stem.replace("_", "-") for stem in stems}

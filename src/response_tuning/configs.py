@@ -54,14 +54,11 @@ class EngineConfig(Config):
     replicas: tuple[ServerAddress, ...] = Field(default=(), exclude_if=lambda urls: not urls)
     """``openai``: further servers of the same model; answers count as those of ``base_url``."""
     concurrency: int = Field(default=8, ge=1, description="``openai``: requests in flight.")
-    timeout_s: float = Field(default=600, gt=0)
-    """``openai``: seconds until a whole reply must have arrived."""
-    max_retries: int = Field(default=5, ge=0)
-    """``openai``: how often a request is sent again, with exponential back-off."""
+    timeout_s: float = Field(default=600, gt=0, description="``openai``: seconds of a whole reply.")
+    max_retries: int = Field(default=5, ge=0, description="``openai``: attempts after the first.")
     api_key_env: KeyVariable = "OPENAI_API_KEY"
     """``openai``: environment variable that holds the key."""
-    table: Path | None = None
-    """``scripted``: JSONL with ``prompt`` and ``response``."""
+    table: Path | None = Field(default=None, description="``scripted``: JSONL of replies.")
     rules: RulesConfig | None = Field(default=None, exclude_if=lambda part: part is None)
     """``hf``: the rule adapter; ``generate.rules`` sets it."""
 
