@@ -110,6 +110,11 @@ class ObjectiveConfig(Config):
         """Return the loss; None for the weighted cross-entropy of the tokens."""
         return None
 
+    @property
+    def partners(self) -> int | None:
+        """Examples that each group must have; None if any number will do."""
+        return None
+
 
 OBJECTIVES: Registry[Objective | type[ObjectiveConfig]] = Registry("objective")
 
@@ -187,6 +192,48 @@ class WeightedInstructionTuning(ObjectiveConfig):
         """Return the prompt as served, at ``prompt_weight``, and the response."""
         prompt = chat.prompt(_conversation(example))
         return [Segment(prompt, self.prompt_weight, rendered=True), Segment(example.response, 1)]
+
+
+class _Preference(ObjectiveConfig):
+    """Pairs of answers, of which the first was preferred; see ``preference_loss``."""
+
+    beta: float = Field(default=0.1, gt=0)
+    """How far the model may go from what it was: a larger value keeps it nearer."""
+    nll_weight: float = Field(default=0.0, ge=0)
+    """Weight of the cross-entropy of the preferred answers, beside the preference loss."""
+
+    @property
+    def partners(self) -> int:
+        """A pair."""
+        return 2
+
+    def group(self, example: Example) -> int:
+        """Return the row, whose two answers are a pair."""
+        return example.row
+
+    def loss(self) -> "DocumentLoss":
+        """Return the preference loss with these settings."""
+        from response_tuning.finetune.preference_loss import preference_loss
+
+        return preference_loss(self.beta, self.nll_weight)
+
+
+@OBJECTIVES.register("dpo")
+class DirectPreference(_Preference):
+    """Learn which of two answers to a prompt was preferred (DPO, arXiv 2305.18290)."""
+
+    def __call__(self, example: Example, other: Another, chat: Chat) -> list[Segment]:
+        """Return the prompt as served, and the response."""
+        return instruction_tuning(example, other, chat)
+
+
+@OBJECTIVES.register("rt-dpo")
+class ResponsePreference(_Preference):
+    """Learn which of two answers was preferred, without their prompt (RT-DPO)."""
+
+    def __call__(self, example: Example, other: Another, chat: Chat) -> list[Segment]:
+        """Return the assistant's opening and the response."""
+        return response_tuning(example, other, chat)
 
 
 def _conversation(example: Example) -> list[Message]:

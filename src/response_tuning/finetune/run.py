@@ -110,6 +110,8 @@ def _train(
     _print(trainer, console, [*_summary(config, trainer, encoded), fit.reason])
     if trainer.is_world_process_zero():
         write_json(out / MANIFEST, manifest)  # from here on, the same command resumes
+    if trainer.reference is not None:
+        trainer.reference.file = store.with_name(f"reference-{run_of(manifest)}.jsonl")
     cost = _take_steps(trainer, manifest, out, console)
     # Before anything is written: a run that diverged in its last step leaves no model.
     check_converged(trainer.model)

@@ -122,6 +122,8 @@ def _base(cell: Cell, run: Path) -> tuple[tuple[str, str], str]:
     folder, tuning = cell.folder(run), cell.finetune
     if cell.tuned:
         named = (tuning.base_model, tuning.base_revision)
+        if cell.after is not None:
+            named = (f"{cell.after}, seed {cell.seed}", "")
         identity = _content(folder / "finetune" / STAGE_MANIFEST).get("base")
     elif cell.local:
         config = engine_config(cell, folder)
@@ -156,6 +158,7 @@ def _inputs(cell: Cell, experiment: Experiment) -> dict[str, Any]:
     return {
         "data": settings(cell.data) if cell.data else None,
         "finetune": settings(cell.finetune, **tuned),
+        **({"after": cell.after} if cell.after else {}),
         "generate": settings(cell.generate, exclude={"tokens_per_batch"}),
         "benchmarks": [*cell.benchmarks],
         "grade": settings(graded, **judging),

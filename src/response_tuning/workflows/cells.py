@@ -8,7 +8,7 @@ once, after the others. Whoever has that cell takes it to its end.
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,6 +25,7 @@ from response_tuning.workflows.cell_manifest import (
     lacking,
     write_cell_manifest,
 )
+from response_tuning.workflows.continuing import continued, in_order, is_ready
 from response_tuning.workflows.data import DATA, run_data
 from response_tuning.workflows.experiment import Cell, Experiment, with_reference
 from response_tuning.workflows.judge import Judge
@@ -70,8 +71,9 @@ class Worker:
                 with free_folder(cell.folder(self.run)) as is_free:
                     if is_free:
                         self._prepare(cell)
-            for cell in self._in_turn(chosen):
+            for cell in self._in_turn(in_order(chosen, self.every)):
                 with free_folder(cell.folder(self.run)) as is_free:
+                    is_free = is_free and is_ready(cell, self.every, self.run)
                     self._print_turn(cell, chosen, is_free)
                     if is_free:
                         self._answer(cell)
@@ -120,8 +122,9 @@ class Worker:
 
     def _answer(self, cell: Cell) -> None:
         self._prepare(cell)
+        tuned = replace(cell, finetune=continued(cell, self.every, self.run))
         self._costs[cell.name] = tune_and_answer(
-            cell, self.experiment, self.run, self.console, retry_filtered=self.retry_filtered
+            tuned, self.experiment, self.run, self.console, retry_filtered=self.retry_filtered
         )
         if not is_answered(cell, self.experiment, self.run):
             self._record(cell, ANSWERED)
@@ -134,6 +137,7 @@ class Worker:
         if cell.name not in self._answered and not lacking(cell, self.experiment, self.run):
             return True  # another process did all of it
         with free_folder(cell.folder(self.run)) as is_free:
+            is_free = is_free and is_ready(cell, self.every, self.run)
             if is_free:
                 if cell.name not in self._answered:
                     self._answer(cell)
