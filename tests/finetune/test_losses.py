@@ -12,6 +12,7 @@ from torch import Tensor
 from response_tuning.errors import ModelError
 from response_tuning.finetune.losses import DocumentLoss, Scored, Term, token_term
 from response_tuning.finetune.objectives import IGNORED
+from response_tuning.finetune.preference_loss import preference_loss
 from response_tuning.finetune.steps import PADDED, Document, Means, Partners, Place, StepSampler
 from response_tuning.finetune.trainer import ResponseTrainer
 from tests.finetune import test_trainer
@@ -102,6 +103,7 @@ def mixup() -> DocumentLoss:
 
 
 CASES: dict[str, tuple[Any, Any]] = {
+    "dpo": (pair_data, lambda: preference_loss(BETA, nll_weight=0.5)),
     "weighted": (weighted_data, lambda: None),
     "preference": (pair_data, preference),
     "mixup": (weighted_data, mixup),

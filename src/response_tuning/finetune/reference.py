@@ -17,6 +17,7 @@ from transformers import TrainerCallback
 
 from response_tuning.artifacts import Record, read_jsonl, write_jsonl
 from response_tuning.errors import DataError, ModelError
+from response_tuning.finetune.loader import examples_of
 from response_tuning.finetune.steps import as_document
 
 if TYPE_CHECKING:
@@ -74,7 +75,7 @@ def log_probabilities(trainer: "ResponseTrainer") -> "array[float]":
     They are those of the model as it is now, in evaluation mode: dropout draws nothing.
     Documents that are not trained on are NaN.
     """
-    positions = _positions(trainer)
+    positions = examples_of(trainer.train_dataset)
     found = array("d", [math.nan]) * (max(positions, default=-1) + 1)
     world, rank = trainer.args.world_size, trainer.args.process_index
     model: Any = trainer.model_wrapped
@@ -90,11 +91,6 @@ def log_probabilities(trainer: "ResponseTrainer") -> "array[float]":
                     found[positions[place]] = value
     model.train(was_training)
     return found
-
-
-def _positions(trainer: "ResponseTrainer") -> "array[int]":
-    dataset: Any = trainer.train_dataset
-    return array("q", getattr(dataset, "examples", range(len(dataset))))
 
 
 def _sums(trainer: "ResponseTrainer", places: range) -> Tensor:
@@ -132,7 +128,7 @@ def _of_all_processes(
 
 
 def _read(file: Path, trainer: "ResponseTrainer") -> "array[float]":
-    positions = _positions(trainer)
+    positions = examples_of(trainer.train_dataset)
     found = array("d", [math.nan]) * (max(positions, default=-1) + 1)
     for line in read_jsonl(file, LogProbability):
         if not 0 <= line.example < len(found):
