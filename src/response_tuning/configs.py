@@ -240,13 +240,11 @@ class DataConfig(Config):
 
     @model_validator(mode="after")
     def _pairs_stay_pairs(self) -> Self:
-        others = {"extraction": self.extraction, "refinement": self.refinement}
-        others["mixture.refusals"] = self.mixture.refusals or None
-        for name, other in others.items():
-            if self.preferences is not None and other is not None:
-                raise ValueError(
-                    f"{name} makes single answers, not pairs; remove it or preferences"
-                )
+        made = {"extraction": self.extraction, "refinement": self.refinement}
+        made["mixture.refusals"] = self.mixture.refusals or None
+        name = next((name for name, part in made.items() if part is not None), None)
+        if self.preferences is not None and name is not None:
+            raise ValueError(f"{name} makes single answers, not pairs; remove it or preferences")
         return self
 
     @model_validator(mode="after")
@@ -310,6 +308,8 @@ class FinetuneConfig(Config):
     """``auto``: a GPU if there is one."""
     eval_fraction: float = Field(default=0.0, ge=0, lt=1)
     """Share of the examples in the validation split. Its loss is logged and selects nothing."""
+    record_confidence: bool = Field(default=False, exclude_if=lambda is_on: not is_on)
+    """Write ``confidence.jsonl``: how sure the run was of each row. ``sftmix`` reads it."""
     save_steps: int = Field(default=50, ge=1, lt=COUNT_LIMIT, description="Checkpoint interval.")
     report_to: str = "none"
     """A tracker, as in ``transformers.TrainingArguments.report_to``."""

@@ -51,7 +51,10 @@ def test_cells_follow_those_that_they_continue() -> None:
 @pytest.mark.parametrize(
     ("variants", "reason"),
     [
-        ({"rt": {}, "dpo": after("rtt")}, r"'dpo': after: unknown variant 'rtt': did you mean 'rt'"),
+        (
+            {"rt": {}, "dpo": after("rtt")},
+            r"'dpo': after: unknown variant 'rtt': did you mean 'rt'",
+        ),
         ({"rt": {"finetune": None}, "dpo": after("rt")}, "'dpo': after: 'rt' is not tuned"),
         ({"a": after("b"), "b": after("a")}, "leads back to itself"),
         ({"a": after("a")}, "leads back to itself"),

@@ -37,6 +37,8 @@ class EncodedExamples(NamedTuple):
     train: "StoredDocuments"
     held_out: "StoredDocuments"
     audit: dict[str, Any]
+    examples: Examples
+    """What they were, dropped ones included; documents know their positions."""
 
 
 def encode(config: FinetuneConfig, chat: Chat, examples: Examples, store: Path) -> EncodedExamples:
@@ -62,9 +64,10 @@ def encode(config: FinetuneConfig, chat: Chat, examples: Examples, store: Path) 
     held_out = _held_out(documents, config.eval_fraction, config.seed)
     audit = counts | {"held_out": len(held_out)}
     if not held_out:
-        return EncodedExamples(documents, documents.part([]), audit)
+        return EncodedExamples(documents, documents.part([]), audit, examples)
     train = array("i", (i for i in range(len(documents)) if i not in held_out))
-    return EncodedExamples(documents.part(train), documents.part(sorted(held_out)), audit)
+    held = documents.part(sorted(held_out))
+    return EncodedExamples(documents.part(train), held, audit, examples)
 
 
 def _check_partners(

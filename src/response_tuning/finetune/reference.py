@@ -79,7 +79,7 @@ def log_probabilities(trainer: "ResponseTrainer") -> "array[float]":
     found = array("d", [math.nan]) * (max(positions, default=-1) + 1)
     world, rank = trainer.args.world_size, trainer.args.process_index
     model: Any = trainer.model_wrapped
-    was_training = model.training
+    was_training, step_tokens = model.training, trainer.step_tokens
     model.train(False)
     with torch.no_grad():
         # Every process takes part in every round: FSDP2 waits for a process that does not.
@@ -90,6 +90,7 @@ def log_probabilities(trainer: "ResponseTrainer") -> "array[float]":
                 for place, value in zip(each_places, each_sums, strict=True):
                     found[positions[place]] = value
     model.train(was_training)
+    trainer.step_tokens = step_tokens  # this pass is no part of a step
     return found
 
 

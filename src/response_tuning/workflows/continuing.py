@@ -1,4 +1,4 @@
-"""Variants that continue another one: its tuned model, at the same seed, is their base."""
+"""Variants that need another one first: its model as their base, or its confidence in each row."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,85 +15,108 @@ if TYPE_CHECKING:
     from response_tuning.workflows.arms import Arm
     from response_tuning.workflows.experiment import Cell
 
+LINKS = ("after", "confidence_of")
+"""Keys of a variant that name the other one, which is taken at the same seed."""
 
-def earlier_variants(arms: "Mapping[str, Arm]", places: Mapping[str, Place]) -> dict[str, str]:
-    """Return variant -> the variant that it continues, of those that continue one.
+
+def earlier_variants(
+    arms: "Mapping[str, Arm]", places: Mapping[str, Place]
+) -> dict[str, dict[str, str]]:
+    """Return variant -> key -> the variant that it needs, of those that need one.
 
     In a grid, the name of a value stands for the variant there that matches.
 
     Raises:
         ConfigError: there is no such variant, it is not tuned, or it leads back to this one.
     """
-    found: dict[str, str] = {}
+    found: dict[str, dict[str, str]] = {}
     for name, arm in arms.items():
-        named = arm.variant.after
-        if named is None:
-            continue
-        others = {other: one for one, other in matching(named, places)}
-        earlier = named if named in arms else others.get(name)
-        if earlier is None:
-            raise ConfigError(f"variant '{name}': after: {unknown('variant', named, [*arms])}")
-        if not (arm.tuned and arms[earlier].tuned):
-            untuned = earlier if arm.tuned else name
-            raise ConfigError(f"variant '{name}': after: '{untuned}' is not tuned; remove 'after'")
-        found[name] = earlier
+        for key in LINKS:
+            if (named := getattr(arm.variant, key)) is not None:
+                found.setdefault(name, {})[key] = _found(name, key, named, arms, places)
     for name in found:
-        if name in _chain(name, found)[1:]:
+        if name in _needed(name, found):
             raise ConfigError(f"variant '{name}': after: it leads back to itself; remove one")
     return found
 
 
-def _chain(name: str, earlier: Mapping[str, str]) -> list[str]:
-    """Return a variant and those that it continues, the nearest first, each at most twice."""
-    chain = [name]
-    while chain[-1] in earlier and chain.count(chain[-1]) < 2:
-        chain.append(earlier[chain[-1]])
-    return chain
+def _found(
+    name: str, key: str, named: str, arms: "Mapping[str, Arm]", places: Mapping[str, Place]
+) -> str:
+    others = {other: one for one, other in matching(named, places)}
+    earlier = named if named in arms else others.get(name)
+    if earlier is None:
+        raise ConfigError(f"variant '{name}': {key}: {unknown('variant', named, [*arms])}")
+    if not (arms[name].tuned and arms[earlier].tuned):
+        untuned = earlier if arms[name].tuned else name
+        raise ConfigError(f"variant '{name}': {key}: '{untuned}' is not tuned; remove '{key}'")
+    return earlier
+
+
+def _needed(name: str, links: Mapping[str, Mapping[str, str]]) -> list[str]:
+    """Return the variants that a variant needs, directly or through others, each once."""
+    needed: list[str] = []
+    left = [*links.get(name, {}).values()]
+    while left:
+        if (one := left.pop()) not in needed:
+            needed.append(one)
+            left.extend(links.get(one, {}).values())
+    return needed
 
 
 def in_order(cells: "Sequence[Cell]", every: "Sequence[Cell]") -> "list[Cell]":
-    """Return cells so that each follows the one that it continues, and otherwise as they are."""
-    earlier = {cell.variant: cell.after for cell in every if cell.after is not None}
-    return sorted(cells, key=lambda cell: len(_chain(cell.variant, earlier)))
+    """Return cells so that each follows those that it needs, and otherwise as they are."""
+    links = {cell.variant: _links(cell) for cell in every}
+    return sorted(cells, key=lambda cell: len(_needed(cell.variant, links)))
+
+
+def _links(cell: "Cell") -> dict[str, str]:
+    named = {key: getattr(cell, key) for key in LINKS}
+    return {key: value for key, value in named.items() if value is not None}
 
 
 def check_continuing(every: "Sequence[Cell]", chosen: "Sequence[Cell]", run: Path) -> None:
-    """Refuse a cell whose earlier one leaves no whole model, or is neither tuned nor chosen.
+    """Refuse a cell that needs one that leaves no such thing, or is neither tuned nor chosen.
 
     Raises:
         ConfigError: one line that names both.
     """
     for cell in every:
-        if cell.after is None:
-            continue
-        other = earlier_cell(cell, every)
-        if other is None:
-            raise ConfigError(
-                f"variant '{cell.variant}': after: '{cell.after}' has no seed {cell.seed}; give "
-                "both the same seeds"
-            )
-        if other.finetune.method != "full" and not other.finetune.merge:
-            raise ConfigError(
-                f"variant '{cell.variant}': after: '{cell.after}' leaves an adapter; set "
-                "finetune.merge=true there"
-            )
-        if cell in chosen and other not in chosen and not is_tuned(other, run):
-            raise ConfigError(
-                f"{cell.name} continues {other.name}, which is not tuned yet; name it too, with "
-                f"--only {other.name}"
-            )
+        for key, named in _links(cell).items():
+            other = earlier_cell(cell, key, every)
+            if other is None:
+                raise ConfigError(
+                    f"variant '{cell.variant}': {key}: '{named}' has no seed {cell.seed}; give "
+                    "both the same seeds"
+                )
+            _check_leaves(cell, key, other)
+            if cell in chosen and other not in chosen and not is_tuned(other, run):
+                raise ConfigError(
+                    f"{cell.name} continues {other.name}, which is not tuned yet; name it too, "
+                    f"with --only {other.name}"
+                )
 
 
-def earlier_cell(cell: "Cell", every: "Sequence[Cell]") -> "Cell | None":
-    """Return the cell that ``cell`` continues; None if it continues none, or there is none."""
+def _check_leaves(cell: "Cell", key: str, other: "Cell") -> None:
+    where = f"variant '{cell.variant}': {key}: '{other.variant}'"
+    if key == "after" and other.finetune.method != "full" and not other.finetune.merge:
+        raise ConfigError(f"{where} leaves an adapter; set finetune.merge=true there")
+    if key == "confidence_of" and not other.finetune.record_confidence:
+        raise ConfigError(
+            f"{where} records no confidence; set finetune.record_confidence=true there"
+        )
+
+
+def earlier_cell(cell: "Cell", key: str, every: "Sequence[Cell]") -> "Cell | None":
+    """Return the cell that ``cell`` names under ``key``; None if there is no such cell."""
     of_seed = (other for other in every if other.seed == cell.seed)
-    return next((other for other in of_seed if other.variant == cell.after), None)
+    return next((other for other in of_seed if other.variant == getattr(cell, key)), None)
 
 
 def is_ready(cell: "Cell", every: "Sequence[Cell]", run: Path) -> bool:
-    """Whether the cell continues none, or one whose model is finished."""
-    other = earlier_cell(cell, every)
-    return other is None or is_tuned(other, run)
+    """Whether the models that the cell needs are finished."""
+    others = [earlier_cell(cell, key, every) for key in _links(cell)]
+    return all(other is not None and is_tuned(other, run) for other in others)
 
 
 def is_tuned(cell: "Cell", run: Path) -> bool:
@@ -108,11 +131,16 @@ def is_tuned(cell: "Cell", run: Path) -> bool:
 
 
 def continued(cell: "Cell", every: "Sequence[Cell]", run: Path) -> FinetuneConfig:
-    """Return how the cell's model is tuned: from that of the cell that it continues, if any."""
-    other = earlier_cell(cell, every)
-    if other is None:
-        return cell.finetune
-    changes = {"base_model": str(other.folder(run) / "finetune"), "base_revision": "main"}
-    if cell.finetune.template == other.finetune.template:
-        changes["template"] = "native"  # it is inside that model's tokenizer
+    """Return how the cell's model is tuned, with the files of the cells that it needs."""
+    from response_tuning.finetune.confidence import FILE
+
+    changes: dict[str, object] = {}
+    before, sure = (earlier_cell(cell, key, every) for key in LINKS)
+    if before is not None:
+        changes = {"base_model": str(before.folder(run) / "finetune"), "base_revision": "main"}
+        if cell.finetune.template == before.finetune.template:
+            changes["template"] = "native"  # it is inside that model's tokenizer
+    if sure is not None:
+        file = str(sure.folder(run) / "finetune" / FILE)
+        changes["objective_settings"] = {**cell.finetune.objective_settings, "confidence": file}
     return cell.finetune.model_copy(update=changes)

@@ -153,6 +153,8 @@ class Cell:
     """Where the variant lies in the grid."""
     after: str | None = None
     """The variant whose model, at the same seed, it continues."""
+    confidence_of: str | None = None
+    """The variant whose confidence, at the same seed, splits its rows."""
 
     @property
     def name(self) -> str:
@@ -191,7 +193,7 @@ def cells(experiment: Experiment) -> list[Cell]:
     """
     earlier = earlier_variants(experiment.arms, experiment.places)
     every = [
-        replace(_cell(experiment, name, arm, seed), after=earlier.get(name))
+        replace(_cell(experiment, name, arm, seed), **earlier.get(name, {}))
         for name, arm in experiment.arms.items()
         for seed in arm.variant.seeds or experiment.seeds
     ]
@@ -208,7 +210,8 @@ def _check_distinct(every: Sequence[Cell]) -> None:
     known: dict[str, str] = {}
     for cell in every:
         tuning = cell.finetune.model_dump_json(include=None if cell.tuned else OF_UNTUNED)
-        parts = (cell.data, tuning, cell.generate, cell.benchmarks, cell.seed, cell.after)
+        parts = (cell.data, tuning, cell.generate, cell.benchmarks, cell.seed)
+        parts += (cell.after, cell.confidence_of)
         other = known.setdefault(repr(parts), cell.variant)
         if other != cell.variant:
             raise ConfigError(
@@ -313,7 +316,7 @@ def series(every: Sequence[Cell]) -> dict[str, tuple[str, int]]:
                 update={"mixture": mixture.model_copy(update={"refusals": 0})}
             )
             key = "".join(c.model_dump_json() for c in (same, cell.finetune, cell.generate))
-            key += cell.after or ""
+            key += f"{cell.after} {cell.confidence_of}"
             alike.setdefault(key, {}).setdefault(mixture.refusals, cell.variant)
     return {
         variant: (doses[min(doses)], dose)
