@@ -21,7 +21,7 @@ from response_tuning.limits import (
     Temperature,
     check_prices,
 )
-from response_tuning.preferences_config import PreferencesConfig
+from response_tuning.preferences_config import PreferencesConfig, check_pairs
 from response_tuning.rules_config import RulesConfig
 
 
@@ -241,10 +241,7 @@ class DataConfig(Config):
     @model_validator(mode="after")
     def _pairs_stay_pairs(self) -> Self:
         made = {"extraction": self.extraction, "refinement": self.refinement}
-        made["mixture.refusals"] = self.mixture.refusals or None
-        name = next((name for name, part in made.items() if part is not None), None)
-        if self.preferences is not None and name is not None:
-            raise ValueError(f"{name} makes single answers, not pairs; remove it or preferences")
+        check_pairs(self.preferences, made | {"mixture.refusals": self.mixture.refusals or None})
         return self
 
     @model_validator(mode="after")
@@ -304,6 +301,8 @@ class FinetuneConfig(Config):
     """``auto``: bfloat16 if the GPU supports it, else float32."""
     gradient_checkpointing: bool | Literal["auto"] = "auto"
     """Recompute activations to save memory. ``auto``: if the GPU's memory requires it."""
+    shard: Literal["full", "node"] | None = Field(default=None, exclude_if=lambda way: way is None)
+    """FSDP2 under ``torchrun``: over all processes, or over each node's (gradients across)."""
     device: Literal["auto", "cpu"] = "auto"
     """``auto``: a GPU if there is one."""
     eval_fraction: float = Field(default=0.0, ge=0, lt=1)

@@ -21,7 +21,7 @@ from response_tuning.finetune.loader import examples_of
 from response_tuning.finetune.steps import as_document
 
 if TYPE_CHECKING:
-    from response_tuning.finetune.losses import MicroBatchLoss
+    from response_tuning.finetune.losses import DocumentLoss, MicroBatchLoss
     from response_tuning.finetune.trainer import MicroBatch, ResponseTrainer
 
 AT_ONCE = 512
@@ -67,6 +67,17 @@ class Reference(TrainerCallback):
             known = [(place, value) for place, value in enumerate(found) if not math.isnan(value)]
             lines = (LogProbability(example=at, log_probability=value) for at, value in known)
             write_jsonl(self.file, lines)
+
+
+def attached(
+    trainer: "ResponseTrainer", micro_batch: "MicroBatchLoss", loss: "DocumentLoss | None"
+) -> Reference | None:
+    """Add a ``Reference`` to the callbacks of ``trainer`` if its ``loss`` needs one."""
+    if loss is None or not loss.needs_reference:
+        return None
+    reference = Reference(trainer, micro_batch)
+    trainer.add_callback(reference)
+    return reference
 
 
 def log_probabilities(trainer: "ResponseTrainer") -> "array[float]":

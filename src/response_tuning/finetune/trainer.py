@@ -20,17 +20,16 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from accelerate.utils.memory import clear_device_cache
 from torch import Tensor, nn
-from transformers import Trainer
 from transformers.training_args import ParallelMode
 
 from response_tuning.errors import ModelError
-from response_tuning.finetune import loader, malloc, memory
+from response_tuning.finetune import loader, malloc, memory, reference
 from response_tuning.finetune.checks import check_step
 from response_tuning.finetune.cross_entropy import in_place, is_usual
 from response_tuning.finetune.loader import StepLoader, collate, lengths_of
 from response_tuning.finetune.losses import DocumentLoss, MicroBatchLoss
-from response_tuning.finetune.reference import Reference
 from response_tuning.finetune.selftest import arguments, attending, choose_layout
+from response_tuning.finetune.sharding import ShardedTrainer
 from response_tuning.finetune.steps import (
     NOTHING,
     BatchLayout,
@@ -61,7 +60,7 @@ class MicroBatch(NamedTuple):
     weights: Tensor | None
 
 
-class ResponseTrainer(Trainer):
+class ResponseTrainer(ShardedTrainer):
     """Trains on documents without padding; see the module's first lines.
 
     ``tokens_per_micro_batch`` bounds the tokens that go through the model at once. It is a memory
@@ -99,10 +98,8 @@ class ResponseTrainer(Trainer):
         if loss is not None:
             self._refuse_its_own_loss()
         self._loss = MicroBatchLoss(loss.terms if loss else ())
-        self.reference = Reference(self, self._loss) if loss and loss.needs_reference else None
-        """What ``loss`` compares the model with."""
-        if self.reference is not None:
-            self.add_callback(self.reference)
+        self.reference = reference.attached(self, self._loss, loss)
+        """What ``loss`` compares the model with, if it does."""
         self.layout_reason = ""
         if layout is None:
             longest, hides = loader.outline(self.train_dataset)
@@ -306,12 +303,16 @@ class ResponseTrainer(Trainer):
         units = len(gathered(failed.documents, lambda document: document.group))
         step = self.state.global_step + 1
         checkpointing = self._base.is_activation_checkpointing
+        less = "" if checkpointing else "--set finetune.gradient_checkpointing=true, "
         if self.args.parallel_mode == ParallelMode.DISTRIBUTED:
             # DDP and FSDP track what a step has exchanged, even with a single process.
+            smaller = f"--tokens-per-micro-batch {tokens // 2}"
+            if units == 1:  # one example by itself
+                smaller = f"{less}{memory.more_devices()}or a smaller --window"
             raise ModelError(
                 f"out of memory in step {step}, in a micro-batch of {tokens:,} tokens on process "
                 f"{self.args.process_index}: launched processes cannot take a step again; go on "
-                f"with the same command and --tokens-per-micro-batch {max(tokens // 2, 1)}"
+                f"with the same command and {smaller}"
             )
         if units > 1:
             self.tokens_per_micro_batch = tokens // 2
@@ -322,7 +323,6 @@ class ResponseTrainer(Trainer):
             change = {"gradient_checkpointing": True}
             remedy = "gradient checkpointing"
         else:
-            less = "" if checkpointing else "--set finetune.gradient_checkpointing=true, "
             raise ModelError(
                 f"out of memory in step {step}: one example of {tokens:,} tokens does not fit by "
                 f"itself; use {less}a smaller --window, or --method lora or qlora"

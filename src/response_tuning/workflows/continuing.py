@@ -1,6 +1,7 @@
 """Variants that need another one first: its model as their base, or its confidence in each row."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -128,6 +129,11 @@ def is_tuned(cell: "Cell", run: Path) -> bool:
     except DataError:
         return False
     return bool(status == FINISHED)
+
+
+def as_continued(cell: "Cell", every: "Sequence[Cell]", run: Path) -> "Cell":
+    """Return the cell as it is tuned; see ``continued``."""
+    return replace(cell, finetune=continued(cell, every, run))
 
 
 def continued(cell: "Cell", every: "Sequence[Cell]", run: Path) -> FinetuneConfig:
