@@ -140,3 +140,18 @@ def test_a_finished_run_is_read_again_without_training(
 ) -> None:
     monkeypatch.setattr("response_tuning.finetune.run._train", lambda *_: pytest.fail("trained"))
     assert run_experiment(experiment_on(tiny_base), finished, quiet())
+
+
+def test_confidence_comes_from_a_variant_that_records_it() -> None:
+    mixed = {"confidence_of": "rt", "finetune": {"objective": "rt-sftmix"}}
+    recording = {"finetune": {"record_confidence": True}}
+    every = cells(made({"mixed": mixed, "rt": recording}))
+    check_continuing(every, every, Path("none"))
+    config = continued(every[0], every, Path("run"))
+    file = "run/rt/seed-0/finetune/confidence.jsonl"
+    assert config.objective_settings == {"confidence": file}
+    assert config.base_model == "miniature"
+    assert [cell.variant for cell in in_order(every, every)] == ["rt", "rt", "mixed", "mixed"]
+    without = cells(made({"mixed": mixed, "rt": {}}))
+    with pytest.raises(ConfigError, match=r"'rt' records no confidence; set .*record_confidence"):
+        check_continuing(without, without, Path("none"))
