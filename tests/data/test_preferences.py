@@ -156,7 +156,7 @@ def test_flips_are_drawn_by_the_seed_nested_counted_and_reverse_a_pair(
     assert flipped(0.0) == set()
     assert flipped(1.0) == {*range(400)}
     half = flipped(0.5)
-    assert 150 < len(half) < 250
+    assert len(half) == 200  # exact: by single draws, a preference would be left
     assert flipped(0.1) < half
     assert flipped(0.5, seed=1) != half
 

@@ -25,6 +25,8 @@ from response_tuning.readers import shown
 
 CHOSEN, REJECTED = PREFERENCES
 FLIPPED = "preference flipped"
+FLIPPED_AMONG = 20
+"""See ``flip``."""
 
 
 def choose_pair(survey: Survey, config: DataConfig, name: str) -> Columns:
@@ -116,11 +118,18 @@ def _exchange(candidates: Iterator[Candidate]) -> Iterator[Candidate]:
 def flip(share: float, seed: int) -> Step:
     """Return a step that swaps the answers of a ``share`` of the pairs.
 
-    Pairs that a smaller share swaps are among those of a larger one with the same seed.
+    Of every ``FLIPPED_AMONG`` pairs, the share is exact, up to one: with single draws, 0.5 of 320
+    pairs would leave a preference of 6 % either way. Pairs that a smaller share swaps are among
+    those of a larger one with the same seed.
     """
+    draws: list[float] = []
+    draw = Random(f"flip {seed}")
 
     def look(candidate: Candidate) -> None:
-        if Random(f"flip {seed} {candidate.row}").random() < share:
+        if not draws:
+            ranks = draw.sample(range(FLIPPED_AMONG), FLIPPED_AMONG)
+            draws.extend((rank + draw.random()) / FLIPPED_AMONG for rank in ranks)
+        if draws.pop() < share:
             candidate.answer = swapped(candidate.answer)
             candidate.flag(FLIPPED)
 
