@@ -1,7 +1,7 @@
 """Which number about an untouched base predicts what response tuning brings on it?
 
-    python benchmarks/predictor_study.py freeze recipes/predict/study.yaml --out FROZEN
-    rtune run recipes/predict/study.yaml --out RUN
+    python benchmarks/predictor_study.py freeze recipes/questions/when-it-works.yaml --out FROZEN
+    rtune run recipes/questions/when-it-works.yaml --out RUN
     python benchmarks/predictor_study.py fit RUN --frozen FROZEN [--write]
 
 ``freeze`` computes all predictors of every base and template of the recipe's tuned cells, one file
@@ -141,8 +141,8 @@ def joined(run: Path, frozen: Path) -> list[Row]:
     Raises:
         DataError: nothing was tuned, or a base was tuned before it was frozen.
     """
-    from response_tuning.workflows.experiment import Experiment
     from response_tuning.validation import build
+    from response_tuning.workflows.experiment import Experiment
 
     content = read_json(run / "manifest.json", "experiment")["experiment"]
     every = cells(build(Experiment, content, str(run / "manifest.json")))

@@ -9,7 +9,7 @@ from response_tuning.models.likelihood import EncodedPair, encode_pair, logits_o
 from response_tuning.models.local import LocalModel, quiet
 
 if TYPE_CHECKING:
-    import torch
+    pass
 
 RANKS = (1, 3)
 
@@ -38,7 +38,9 @@ def from_positions(
         inside += stops[:words]
         at_end.append(stops[words])
     every = torch.cat(ranks) if ranks else torch.empty(0)
-    share = {rank: float((every <= rank).double().mean()) if len(every) else math.nan for rank in RANKS}
+    share = {
+        rank: float((every <= rank).double().mean()) if len(every) else math.nan for rank in RANKS
+    }
     return {
         "token_rank": share[1],
         "token_rank_3": share[3],

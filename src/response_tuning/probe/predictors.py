@@ -203,7 +203,9 @@ def _by_letter(
         first = random.Random(f"letter {name}").randrange(2)
         shown = [responses[name], forms[way]]
         options = shown if first == 0 else shown[::-1]
-        listed = "\n".join(f"{letter}: {text}" for letter, text in zip(LETTERS, options, strict=True))
+        listed = "\n".join(
+            f"{letter}: {text}" for letter, text in zip(LETTERS, options, strict=True)
+        )
         last = prompts[name][-1]
         content = f"{last.content}\n\n{listed}\n\nWhich is better, A or B?"
         prompt = (*prompts[name][:-1], Message(role=last.role, content=content))

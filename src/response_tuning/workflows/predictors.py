@@ -6,11 +6,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from statistics import fmean, median
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple
 
 from pydantic import Field
 
-from response_tuning.artifacts import Completion, Message, Sampling, Score, cut
+from response_tuning.artifacts import Completion, Message, Sampling, cut
 from response_tuning.configs import Config, GradeConfig
 from response_tuning.errors import ConfigError
 from response_tuning.limits import Seed
@@ -19,6 +19,7 @@ from response_tuning.rules_config import RulesConfig
 if TYPE_CHECKING:
     from response_tuning.configs import EngineConfig
     from response_tuning.grade import Item
+    from response_tuning.grade.benchmark import Benchmark
     from response_tuning.models.local import LocalModel
     from response_tuning.probe.ranking import Scorer
     from response_tuning.workflows.probe import Pairs
@@ -53,13 +54,6 @@ class PredictConfig(Config):
     seed: Seed = 0
 
 
-class RuleGraded(Protocol):
-    """A benchmark without a judge."""
-
-    def items(self) -> "Sequence[Item]": ...
-    def score(self, item: "Item", completion: Completion) -> Iterable[Score]: ...
-
-
 class Probed(NamedTuple):
     """What was measured on one base under one template."""
 
@@ -69,7 +63,7 @@ class Probed(NamedTuple):
     """Responses that bring most of the fall of the loss; None if that is not known."""
 
 
-def graded_by_rule(benchmark: str, grade: GradeConfig) -> RuleGraded:
+def graded_by_rule(benchmark: str, grade: GradeConfig) -> "Benchmark":
     """Open a benchmark on which a prediction can be made.
 
     Raises:
@@ -82,8 +76,8 @@ def graded_by_rule(benchmark: str, grade: GradeConfig) -> RuleGraded:
     metrics = getattr(rule, "metrics", ())
     if not (isinstance(rule, Benchmark) and {RIGHT, STRICT} <= {*metrics}):
         raise ConfigError(
-            f"{benchmark}: a prediction needs right and ended answers that rules score; name such a "
-            "benchmark, as miniature-unseen"
+            f"{benchmark}: a prediction needs right and ended answers that rules score; name a "
+            "benchmark of the miniature, such as miniature-unseen"
         )
     return rule
 
@@ -190,14 +184,9 @@ class _Asked:
         self._few = graded_by_rule(benchmark, GradeConfig(limit=config.sampled)).items()
         self._items = {item.item_id: item for item in (*self._all, *self._few)}
 
-    def answers(
-        self, local: "LocalModel", before: Sequence[Message] = ()
-    ) -> "list[Completion]":
+    def answers(self, local: "LocalModel", before: Sequence[Message] = ()) -> "list[Completion]":
         """Return greedy answers, with messages before each question."""
-        asked = [
-            item.model_copy(update={"prompt": (*before, *item.prompt)})
-            for item in self._all
-        ]
+        asked = [item.model_copy(update={"prompt": (*before, *item.prompt)}) for item in self._all]
         return self._complete(local, asked, Sampling(max_new_tokens=self._config.max_new_tokens))
 
     def latent_ability(self, local: "LocalModel") -> float:

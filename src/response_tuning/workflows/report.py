@@ -14,6 +14,7 @@ from response_tuning.workflows import grade
 from response_tuning.workflows.bibliography import write_references
 from response_tuning.workflows.cell_manifest import cell_training, lacking, other_bases
 from response_tuning.workflows.experiment import Cell, Experiment, cells, series
+from response_tuning.workflows.predict import audit_sentences, checked, write_audit
 from response_tuning.workflows.published import published_beside
 from response_tuning.workflows.versions import check_one_version
 
@@ -88,15 +89,17 @@ def write_report(
         return []
     check_one_version(whole, run)
     judged = grade.about_judge(experiment.benchmarks, experiment.grade)
+    audit = checked(run, whole)
     unknown_rates = report(
         run,
         _with_published(_variants(experiment, every, run), experiment, every),
         experiment.report,
-        (*_gap_sentences(gaps), *experiment.notes, *judged),
+        (*_gap_sentences(gaps), *experiment.notes, *judged, *audit_sentences(run, audit)),
         {cell.variant: [c.seed for c in whole if c.variant == cell.variant] for cell in every},
         shown_benchmarks(experiment),
     )
     write_references(whole, run / "report" / "references.bib")
+    write_audit(run, audit)
     return unknown_rates
 
 
