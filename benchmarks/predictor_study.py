@@ -5,10 +5,11 @@
     python benchmarks/predictor_study.py fit RUN --frozen FROZEN [--write]
 
 ``freeze`` computes all predictors of every base and template of the recipe's tuned cells, one file
-each, and prints one digest over all of them for the lab log. It skips what exists and bases that are
-not there yet, so that it may be called again. ``fit`` joins them with what the run reached so far
-and prints the rank correlations, the errors on unseen bases and what passes the bar; with ``--write``
-it replaces the study that the package ships. It refuses a base that was tuned before it was frozen.
+each, and prints one digest over all of them for the lab log. It skips what exists and bases that
+are not there yet, so that it may be called again. ``fit`` joins them with what the run reached so
+far and prints the rank correlations, the errors on unseen bases and what passes the bar; with
+``--write`` it replaces the study that the package ships. It refuses a base that was tuned before
+it was frozen.
 """
 
 import argparse

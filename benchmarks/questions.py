@@ -26,7 +26,7 @@ from response_tuning.workflows.experiment import Cell, Experiment, cells
 
 Array = npt.NDArray[np.float64]
 METRIC = "strict"
-RESAMPLES = 1000
+RESAMPLES = 400
 WORTH = 0.01
 """More responses are worth it while doubling them brings at least one point."""
 DOCUMENTS = 100
@@ -121,7 +121,8 @@ def _curve(arm: str, benchmark: str, points: Sequence[tuple[int, float]]) -> Ite
     for n in (*by_count, 2 * most):
         low, high = np.quantile([one.at(n) for one in drawn], (0.025, 0.975))
         beyond = " (extrapolated)" if n > most else ""
-        yield f"  fitted at {n:,}: {100 * fitted.at(n):.1f} [{100 * low:.1f}, {100 * high:.1f}]{beyond}"
+        ends = f"[{100 * low:.1f}, {100 * high:.1f}]"
+        yield f"  fitted at {n:,}: {100 * fitted.at(n):.1f} {ends}{beyond}"
     gains = [100 * (one.at(2 * most) - one.at(most)) for one in drawn]
     low, high = np.quantile(gains, (0.025, 0.975))
     gain = fitted.at(2 * most) - fitted.at(most)

@@ -31,6 +31,10 @@ def in_small(path: Path, base: Path) -> list[str]:
         found += ["grid.templates=[roles, tulu]"]
     elif path.stem == "how-many":
         found += ["grid.data.max_examples=[4,6]"]
+    elif path.stem == "tags":
+        found += ["grid.templates=[roles, recipes/questions/common/no-tags.jinja]"]
+    elif path.stem == "rank":
+        found += [f"grid.methods={{full: full, rank-4: {recipe.grid['methods']['rank-4']}}}"]
     elif "finetune.epochs" in recipe.grid:
         found += ["grid.finetune.epochs=[1,2]"]
     for name, variant in recipe.variants.items():
@@ -97,5 +101,3 @@ def test_a_question_can_be_planned_as_it_is(
     result = rtune("run", path, "--dry-run", "--cells", number)
     assert (result.code, result.err) == (0, "")
     assert f"{number} cells" in result.out
-
-
