@@ -131,6 +131,27 @@ def test_a_benchmark_outside_the_study_has_no_prediction(ship: Any) -> None:
     assert reason == f"the study of predictors covers other benchmarks ({BENCHMARK})"
 
 
+def test_without_a_finished_study_no_number_is_printed(
+    tmp_path: Path, ship: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ship(passed=True)
+    (tmp_path / "study.json").write_text("{}")
+    reached, reason, _ = predict.forecasts(BENCHMARK, {"willingness": 0.5})
+    assert (reached, reason.startswith("the study of predictors is not finished")) == ({}, True)
+
+
+def test_the_study_that_is_shipped_can_be_read_and_its_errors_are_those_of_its_rows() -> None:
+    rows = forecast.read_study()
+    for benchmark, outcomes in json.loads(forecast.ADOPTED.read_text("utf-8")).items():
+        for outcome, found in outcomes.items():
+            mine = [row for row in rows if row.benchmark == benchmark]
+            of_outcome = forecast.complete(mine, outcome)
+            error = forecast.left_out_error(of_outcome, found["predictors"], outcome)
+            assert error == pytest.approx(found["error"], abs=1e-3)
+            passed = found["nested_error"] <= forecast.BAR * found["baseline_error"]
+            assert found["passed"] is passed
+
+
 def test_a_base_unlike_those_of_the_study_is_named_as_such(ship: Any) -> None:
     ship(passed=True, high=0.5)
     reached, reason, _ = predict.forecasts(BENCHMARK, {"willingness": 0.9})

@@ -42,6 +42,9 @@ ARMS = {"response-tuning": "rt", "instruction-tuning": "it"}
 NAMES = {"rt": "response tuning", "it": "instruction tuning"}
 
 
+_NONE = "the study of predictors is not finished, so no predictor has shown what it can do"
+
+
 class Range(Record):
     """A predicted score: a share, with the ends of its interval."""
 
@@ -151,8 +154,9 @@ def forecasts(benchmark: str, values: Mapping[str, float]) -> tuple[dict[str, Ra
     rows = [row for row in forecast.read_study() if row.benchmark == benchmark]
     adopted = read_json(forecast.ADOPTED).get(benchmark)
     if not (rows and adopted):
-        known = ", ".join(read_json(forecast.ADOPTED)) or "none yet"
-        return {}, f"the study of predictors covers other benchmarks ({known})", study
+        known = ", ".join(read_json(forecast.ADOPTED))
+        other = f"the study of predictors covers other benchmarks ({known})"
+        return {}, other if known else _NONE, study
     if not adopted.get("rt", {}).get("passed"):
         return {}, _failed(adopted.get("rt")), study
     new = forecast.Row(benchmark, "", "", values, {})
