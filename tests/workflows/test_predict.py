@@ -29,7 +29,7 @@ from response_tuning.workflows.predictors import PredictConfig
 
 BENCHMARK = "miniature-unseen"
 FEW = PredictConfig(
-    items=4, draws=1, questions=3, sampled=2, samples=2, max_new_tokens=4, tuned_on=32
+    items=4, draws=1, questions=3, sampled=2, samples=2, max_new_tokens=4, tuned_on=64
 )
 RECIPE = """
 data: {source: miniature, max_examples: 1000}
