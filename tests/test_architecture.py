@@ -353,6 +353,7 @@ def test_tests_mirror_the_source_tree() -> None:
         "lab_log",
         "packaging",
         "paper_recipes",
+        "question_recipes",
         "readme",
     }
     for path in TESTS.rglob("test_*.py"):
