@@ -41,7 +41,8 @@ class DataLaw(NamedTuple):
 
     def loss(self, responses: float) -> float:
         """Return the loss per token after so many responses."""
-        return self.b / (self.learned + responses**self.beta) + self.e
+        loss: float = self.b / (self.learned + responses**self.beta) + self.e
+        return loss
 
     def enough(self, most: int) -> int:
         """Return after how many responses ``REACHED`` of the fall up to ``most`` has happened."""

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from response_tuning.configs import DataConfig, EngineConfig
+    from response_tuning.probe.forecast import Row
     from response_tuning.workflows.experiment import Cell
 
 PREDICTION = "prediction.json"
@@ -173,7 +174,7 @@ def forecasts(benchmark: str, values: Mapping[str, float]) -> tuple[dict[str, Ra
     return reached, _beyond(beyond), study
 
 
-def _within(name: str, values: Mapping[str, float], rows: Sequence[Any]) -> bool:
+def _within(name: str, values: Mapping[str, float], rows: "Sequence[Row]") -> bool:
     known = [row.measured[name] for row in rows]
     return min(known) <= values[name] <= max(known)
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from statistics import fmean, median
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from pydantic import Field
 
@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from response_tuning.probe.ranking import Scorer
     from response_tuning.workflows.probe import Pairs
 
-RIGHT, STRICT = "correct", "strict"
+RIGHT: Final = "correct"
+STRICT: Final = "strict"
 """Metrics that a benchmark must score by rule: a right first line, and a right, ended answer."""
 STOP = "\n"
 """What ends an answer for the share of the gain that is only learning to stop."""
