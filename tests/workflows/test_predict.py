@@ -69,7 +69,7 @@ def ship(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]
     return replace
 
 
-def run(base: Path, out: Path, monkeypatch: pytest.MonkeyPatch, **more: Any) -> str:
+def predicted(base: Path, out: Path, monkeypatch: pytest.MonkeyPatch, **more: Any) -> str:
     monkeypatch.setattr(predict, "PredictConfig", lambda: FEW)
     said = io.StringIO()
     engine = EngineConfig(model=str(base), template="roles", device="cpu")
@@ -100,7 +100,7 @@ def test_every_predictor_of_a_base_is_measured_and_written(
     tiny_base: Path, tmp_path: Path, ship: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ship(passed=True)
-    said = run(tiny_base, tmp_path / "probe", monkeypatch, run=tmp_path / "run")
+    said = predicted(tiny_base, tmp_path / "probe", monkeypatch, run=tmp_path / "run")
     found = Prediction.model_validate(
         {k: v for k, v in read_json(tmp_path / "probe/prediction.json").items() if k != "schema"}
     )
@@ -232,3 +232,25 @@ def test_a_damaged_prediction_is_one_line(tuned: tuple[Path, list[Cell]]) -> Non
     with pytest.raises(DataError, match=r"x\.json: \w+: .*delete it, or predict again") as error:
         checked(folder, every)
     assert "\n" not in str(error.value)
+
+
+def test_a_report_has_the_prediction_and_the_outcome(rtune: Callable[..., Any], run: Path) -> None:
+    manifest = read_json(run / "rt/seed-0/finetune/manifest.json", "base", "template", "audit")
+    about = {key: manifest[key] for key in ("base", "template")}
+    about |= {"benchmark": "miniature-unseen-validation", "responses": manifest["audit"]["kept"]}
+    leave(run, prediction(**about))
+    assert rtune("report", run).code == 0
+    text = (run / "report/report.md").read_text(encoding="utf-8")
+    assert "Predicted before tuning for rt on miniature-unseen-validation, strict: 80.0 %" in text
+    with (run / "report/predictions.csv").open(encoding="utf-8") as lines:
+        (row,) = csv.DictReader(lines)
+    with (run / "report/results.csv").open(encoding="utf-8") as lines:
+        (result,) = (
+            line
+            for line in csv.DictReader(lines)
+            if (line["variant"], line["metric"]) == ("rt", "strict")
+        )
+    assert float(row["reached"]) == float(result["value"])
+    (run / PREDICTIONS / "one.json").unlink()
+    assert rtune("report", run).code == 0
+    assert not (run / "report/predictions.csv").exists()
