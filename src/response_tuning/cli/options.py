@@ -259,10 +259,7 @@ class EngineFlags(AskFlags):
     ] = None
     tokens_per_batch: Annotated[
         int | None,
-        typer.Option(
-            help="hf: run this many tokens through the model at once (memory, not result); "
-            "default: 32768."
-        ),
+        typer.Option(help="hf: run this many tokens through the model at once; default: 32768."),
     ] = None
     replicas: Annotated[
         list[str] | None,
