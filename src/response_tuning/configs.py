@@ -10,6 +10,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, model_validator
 
 from response_tuning.artifacts import Sampling
+from response_tuning.extraction_config import ExtractionConfig
 from response_tuning.limits import (
     COUNT_LIMIT,
     ColumnName,
@@ -20,6 +21,7 @@ from response_tuning.limits import (
     Temperature,
     check_prices,
 )
+from response_tuning.preferences_config import PreferencesConfig, check_pairs
 from response_tuning.rules_config import RulesConfig
 
 
@@ -69,21 +71,6 @@ EngineSettings = Annotated[
 ]
 """A section for an engine. Manifests record what the recipe sets and not the other defaults, so
 that a new setting of some engine changes no manifest."""
-
-
-class ExtractionConfig(Config):
-    """Passages of plain documents as responses (the paper's appendix F)."""
-
-    text_column: str | None = None
-    """Column that holds the text of a document."""
-    min_words: int = Field(default=50, ge=1, description="Drop shorter passages.")
-    max_words: int = Field(default=250, ge=1, description="Split longer passages.")
-
-    @model_validator(mode="after")
-    def _possible_together(self) -> Self:
-        if self.min_words > self.max_words:
-            raise ValueError(f"min_words {self.min_words} is above max_words {self.max_words}")
-        return self
 
 
 Material = Literal["response", "passage"]
@@ -233,6 +220,8 @@ class DataConfig(Config):
     """Take passages of documents as responses."""
     refinement: RefinementConfig | None = Field(default=None, exclude_if=lambda part: part is None)
     """Have an LLM rewrite the responses."""
+    preferences: PreferencesConfig | None = Field(default=None, exclude_if=lambda p: p is None)
+    """Read pairs of answers, one of which was preferred. ``max_examples`` then counts pairs."""
     curation: CurationConfig = Field(default_factory=CurationConfig)
     mixture: MixtureConfig = Field(default_factory=MixtureConfig)
     decontamination: DecontaminationConfig = Field(default_factory=DecontaminationConfig)
@@ -247,6 +236,12 @@ class DataConfig(Config):
         if values.get("extraction") is None or not isinstance(refinement, Mapping):
             return values
         return {**values, "refinement": {"material": "passage", **refinement}}
+
+    @model_validator(mode="after")
+    def _pairs_stay_pairs(self) -> Self:
+        made = {"extraction": self.extraction, "refinement": self.refinement}
+        check_pairs(self.preferences, made | {"mixture.refusals": self.mixture.refusals or None})
+        return self
 
     @model_validator(mode="after")
     def _passages_have_one_column(self) -> Self:
@@ -311,6 +306,8 @@ class FinetuneConfig(Config):
     """``auto``: a GPU if there is one."""
     eval_fraction: float = Field(default=0.0, ge=0, lt=1)
     """Share of the examples in the validation split. Its loss is logged and selects nothing."""
+    record_confidence: bool = Field(default=False, exclude_if=lambda is_on: not is_on)
+    """Write ``confidence.jsonl``: how sure the run was of each row. ``sftmix`` reads it."""
     save_steps: int = Field(default=50, ge=1, lt=COUNT_LIMIT, description="Checkpoint interval.")
     report_to: str = "none"
     """A tracker, as in ``transformers.TrainingArguments.report_to``."""
@@ -324,10 +321,7 @@ class FinetuneConfig(Config):
     @model_validator(mode="after")
     def _possible_together(self) -> Self:
         if self.merge and self.method == "full":
-            raise ValueError(
-                "merge needs an adapter, and method 'full' already leaves a whole model; set "
-                "finetune.merge=false"
-            )
+            raise ValueError("merge needs an adapter, not method 'full': set finetune.merge=false")
         if (mean := self.examples_per_mean or 0) > (step := self.examples_per_step):
             raise ValueError(f"examples_per_mean {mean} is above examples_per_step {step}")
         if self.merge_into != "base" and self.method != "qlora":

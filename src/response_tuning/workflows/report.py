@@ -14,6 +14,8 @@ from response_tuning.workflows import grade
 from response_tuning.workflows.bibliography import write_references
 from response_tuning.workflows.cell_manifest import cell_training, lacking, other_bases
 from response_tuning.workflows.experiment import Cell, Experiment, cells, series
+from response_tuning.workflows.predict import audit_sentences, checked, write_audit
+from response_tuning.workflows.provenance import provenance
 from response_tuning.workflows.published import published_beside
 from response_tuning.workflows.versions import check_one_version
 
@@ -72,31 +74,41 @@ def report_run(
                 f"{run}: no cell is whole, the first, {name}, because it is {reason}; continue "
                 "with 'rtune run'"
             )
-        unknown_rates = write_report(experiment, every, run, gaps)
+        unknown_rates = write_report(experiment, every, run, gaps, content)
     print_report(experiment, every, run, gaps, unknown_rates, console)
     return not unknown_rates
 
 
 def write_report(
-    experiment: Experiment, every: Sequence[Cell], run: Path, gaps: Mapping[str, str]
+    experiment: Experiment,
+    every: Sequence[Cell],
+    run: Path,
+    gaps: Mapping[str, str],
+    manifest: Mapping[str, Any],
 ) -> list[str]:
-    """Write the report of the cells without ``gaps``; return a sentence per unknown rate."""
-    from response_tuning.report import report
+    """Write the report of the cells without ``gaps``; return a sentence per unknown rate.
+
+    ``manifest`` is that of the run, which the report names its origin from.
+    """
+    from response_tuning.report import About, report
 
     whole = [cell for cell in every if cell.name not in gaps]
     if not whole:
         return []
     check_one_version(whole, run)
     judged = grade.about_judge(experiment.benchmarks, experiment.grade)
+    audit = checked(run, whole)
+    notes = (*_gap_sentences(gaps), *experiment.notes)
     unknown_rates = report(
         run,
         _with_published(_variants(experiment, every, run), experiment, every),
         experiment.report,
-        (*_gap_sentences(gaps), *experiment.notes, *judged),
+        About((*notes, *judged, *audit_sentences(run, audit)), provenance(manifest, whole, run)),
         {cell.variant: [c.seed for c in whole if c.variant == cell.variant] for cell in every},
         shown_benchmarks(experiment),
     )
     write_references(whole, run / "report" / "references.bib")
+    write_audit(run, audit)
     return unknown_rates
 
 
