@@ -56,14 +56,11 @@ class EngineConfig(Config):
     replicas: tuple[ServerAddress, ...] = Field(default=(), exclude_if=lambda urls: not urls)
     """``openai``: further servers of the same model; answers count as those of ``base_url``."""
     concurrency: int = Field(default=8, ge=1, description="``openai``: requests in flight.")
-    timeout_s: float = Field(default=600, gt=0)
-    """``openai``: seconds until a whole reply must have arrived."""
-    max_retries: int = Field(default=5, ge=0)
-    """``openai``: how often a request is sent again, with exponential back-off."""
+    timeout_s: float = Field(default=600, gt=0, description="``openai``: seconds of a whole reply.")
+    max_retries: int = Field(default=5, ge=0, description="``openai``: attempts after the first.")
     api_key_env: KeyVariable = "OPENAI_API_KEY"
     """``openai``: environment variable that holds the key."""
-    table: Path | None = None
-    """``scripted``: JSONL with ``prompt`` and ``response``."""
+    table: Path | None = Field(default=None, description="``scripted``: JSONL of replies.")
     rules: RulesConfig | None = Field(default=None, exclude_if=lambda part: part is None)
     """``hf``: the rule adapter; ``generate.rules`` sets it."""
 
@@ -324,10 +321,7 @@ class FinetuneConfig(Config):
     @model_validator(mode="after")
     def _possible_together(self) -> Self:
         if self.merge and self.method == "full":
-            raise ValueError(
-                "merge needs an adapter, and method 'full' already leaves a whole model; set "
-                "finetune.merge=false"
-            )
+            raise ValueError("merge needs an adapter, not method 'full': set finetune.merge=false")
         if (mean := self.examples_per_mean or 0) > (step := self.examples_per_step):
             raise ValueError(f"examples_per_mean {mean} is above examples_per_step {step}")
         if self.merge_into != "base" and self.method != "qlora":

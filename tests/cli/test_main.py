@@ -309,7 +309,7 @@ def test_a_folder_at_work_is_refused_to_a_second_command(
         (["--set", "lora_r=8"], "expected SECTION.KEY=VALUE"),
         (["--window", "4"], "finetune.window"),
         (["--method", "qlora"], "--method lora"),
-        (["--merge"], "already leaves a whole model"),
+        (["--merge"], "merge needs an adapter"),
         (["--set", "finetune.optimizer=adamm"], "unknown optimizer 'adamm'"),
     ],
 )
