@@ -162,7 +162,7 @@ def decide(
     folder: Annotated[Path, typer.Argument(help="The folder of a refinement.")],
     decisions: Annotated[Path, typer.Argument(help="The decisions that its page saved.")],
 ) -> None:
-    """Use the originals of the rewrites that you rejected on the page of a refinement."""
+    """Keep the originals of rewrites that you rejected."""
     from response_tuning.workflows import data
 
     data.run_decide(folder, decisions, console())
