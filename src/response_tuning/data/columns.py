@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from response_tuning.artifacts import Message
-from response_tuning.configs import DataConfig
+from response_tuning.configs import SourceConfig
 from response_tuning.data.conversations import (
     ROLE_KEYS,
     SourceMessage,
@@ -75,7 +75,7 @@ class Columns(NamedTuple):
         return {name: value for name, value in fields if value or name in self._fields[:3]}
 
 
-def choose(survey: Survey, config: DataConfig, name: str) -> Columns:
+def choose(survey: Survey, config: SourceConfig, name: str) -> Columns:
     """Decide which columns of the source called ``name`` to use, from the survey of all rows.
 
     Raises:

@@ -4,16 +4,17 @@ import hashlib
 import logging
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 from response_tuning.artifacts import Audit, Dropped, Example, Flagged, write_json, written_aside
-from response_tuning.configs import DataConfig
+from response_tuning.configs import DataConfig, SourceConfig
 from response_tuning.data import columns, sources
 from response_tuning.data.conversations import Turn, UnusableRow
 from response_tuning.data.digests import DigestSet
-from response_tuning.data.sampling import in_brackets, sample
-from response_tuning.data.steps import curation, decontamination
+from response_tuning.data.sampling import Waiting, in_brackets, sample, shares
+from response_tuning.data.steps import cleaning, curation, decontamination
 from response_tuning.data.steps.curation import Candidate, Step, each
 from response_tuning.data.steps.decontamination import Prompts
 from response_tuning.data.steps.near_duplicates import without_near_duplicates
@@ -47,13 +48,17 @@ def prepare(config: DataConfig, out: Path, prompts: Prompts | None = None) -> Au
             f"prompts are given for: {', '.join(prompts) or 'nothing'}; give the same names"
         )
     # Both sources are found and surveyed before a row is written, so that bad settings fail early.
-    parts = {"source": _SourcePart(config, out)}
-    if config.mixture.refusals:
-        parts["refusals"] = _RefusalsPart(config, out)
-    audit = _write(_outcomes(parts.values(), _chain(config, prompts)), out)
+    alone = None if config.also else config.max_examples  # several sources are drawn together
+    parts = [_SourcePart(config, out, alone, config.seed)]
+    parts += [_SourcePart(other, out, None, config.seed) for other in config.also]
+    mixed = [_RefusalsPart(config, out)] if config.mixture.refusals else []
+    audit = _write(_Chain(config, prompts).outcomes(parts, mixed, out), out)
     counts = decontamination.counts(prompts, audit.flagged)
     audit = audit.model_copy(update={"contaminated": counts})
-    content: dict[str, Any] = {name: part.origin for name, part in parts.items()}
+    content: dict[str, Any] = {"source": parts[0].origin}
+    content |= {"also": [part.origin for part in parts[1:]]} if parts[1:] else {}
+    if mixed:
+        content["refusals"] = mixed[0].origin
     content["against"] = {
         name: decontamination.prompts_digest(texts) for name, texts in prompts.items()
     }
@@ -67,7 +72,7 @@ class _SourcePart:
 
     size_flag = "--max-examples"
 
-    def __init__(self, config: DataConfig, out: Path) -> None:
+    def __init__(self, config: SourceConfig, out: Path, size: int | None, seed: int) -> None:
         self._name = config.source
         self.source = sources.find(config)
         # Inside the source, the next run would read the examples as rows.
@@ -84,11 +89,9 @@ class _SourcePart:
             logger.warning("%s: columns not used: %s", printable(self.source.name), names)
         self.first: list[Step] = []
         self.last: list[Step] = []
-        if config.max_examples is not None:
-            wanted = (
-                f"{self.source.name}: {config.max_examples} examples requested ({self.size_flag})"
-            )
-            self.last.append(sample(config.max_examples, config.seed, wanted, out))
+        if size is not None:
+            wanted = f"{self.source.name}: {size} examples requested ({self.size_flag})"
+            self.last.append(sample(size, seed, wanted, out))
 
     @property
     def origin(self) -> dict[str, Any]:
@@ -104,30 +107,88 @@ class _RefusalsPart(_SourcePart):
 
     def __init__(self, config: DataConfig, out: Path) -> None:
         mixture = config.mixture
-        settings = mixture.model_dump(exclude={"refusals", "selector"})
-        super().__init__(
-            DataConfig(**settings, max_examples=mixture.refusals, seed=config.seed), out
-        )
+        super().__init__(mixture, out, mixture.refusals, config.seed)
         self.first.append(curation.only_refusals(mixture.selector))
 
 
-def _chain(config: DataConfig, prompts: Prompts) -> list[Step]:
-    """Return the steps that all parts pass before their samples are drawn.
+class _Chain:
+    """The steps that all parts pass before their samples are drawn.
 
     Steps that change a text come before steps that compare texts, and expensive steps run late, on
     the fewest candidates. Near-duplicates come last, so that no response is dropped as similar to
     one that a later step drops as well.
     """
-    steps = curation.restatements_step(config.curation)
-    if not config.keep_duplicates:
-        steps.append(_without_duplicates())
-    if prompts:
-        threshold, remove = config.decontamination.threshold, config.decontamination.remove
-        steps.append(decontamination.decontaminate(prompts, threshold, remove=remove))
-    steps += curation.steps(config.curation)
-    if config.curation.near_duplicates is not None:
-        steps.append(without_near_duplicates(config.curation.near_duplicates))
-    return steps
+
+    def __init__(self, config: DataConfig, prompts: Prompts) -> None:
+        self._config = config
+        self._rows = 0
+        self._texts: list[Step] = []
+        if config.curation.front_matter == "strip":
+            self._texts.append(cleaning.front_matter_step())
+        steps = cleaning.steps(config.curation) + curation.restatements_step(config.curation)
+        if not config.keep_duplicates:
+            steps.append(_without_duplicates())
+        if prompts:
+            threshold, remove = config.decontamination.threshold, config.decontamination.remove
+            steps.append(decontamination.decontaminate(prompts, threshold, remove=remove))
+        steps += curation.steps(config.curation)
+        if config.curation.near_duplicates is not None:
+            steps.append(without_near_duplicates(config.curation.near_duplicates))
+        self._steps = steps
+
+    def outcomes(
+        self, parts: Sequence[_SourcePart], mixed: Sequence[_SourcePart], out: Path
+    ) -> Iterator[Candidate]:
+        """Yield every candidate of every part after the chain; row numbers continue.
+
+        Raises:
+            DataError: a part has no usable candidate, or fewer than its share.
+        """
+        together = len(parts) > 1 and (self._config.weights or self._config.max_examples)
+        if together:
+            yield from self._drawn(parts, out)
+        for part in (*([] if together else parts), *mixed):
+            yield from self._passed(part)
+
+    def _drawn(self, parts: Sequence[_SourcePart], out: Path) -> Iterator[Candidate]:
+        """Draw from all parts in proportion to the weights; without any, to their examples."""
+        with ExitStack() as open_files:
+            waiting = [open_files.enter_context(Waiting(out)) for _ in parts]
+            for part, place in zip(parts, waiting, strict=True):
+                place.fill(self._passed(part))
+            usable = [place.usable for place in waiting]
+            wanted = self._config.max_examples
+            sizes = shares(usable, self._config.weights or usable, wanted)
+            for part, place, size in zip(parts, waiting, sizes, strict=True):
+                if size > place.usable:
+                    raise DataError(
+                        f"{part.source.name}: {size:,} of {wanted:,} examples are its share, but "
+                        f"only {place.usable:,} are usable{in_brackets(place.reasons)}; lower "
+                        "--max-examples, or its weight"
+                    )
+                yield from place.drawn(size, self._config.seed)
+
+    def _passed(self, part: _SourcePart) -> Iterator[Candidate]:
+        """Yield the candidates of one part after all of its steps."""
+        start, usable, reasons = self._rows, False, Counter[str]()
+        # The chain is shared, so that duplicates are found across parts; ``first`` and ``last``
+        # are the part's own. Each step wraps the iterator before it: rows stream through all steps.
+        texts = self._texts if part.source.are_texts else []
+        candidates = _candidates(part, start)
+        for step in (*texts, *part.first, *self._steps, *part.last):
+            candidates = step(candidates)
+        for candidate in candidates:
+            self._rows = candidate.row + 1  # every row yields at least one candidate
+            if candidate.dropped:
+                reasons[candidate.dropped] += 1
+            else:
+                usable = True
+            yield candidate
+        if not usable:
+            raise DataError(
+                f"{part.source.name}: none of its {self._rows - start:,} rows is usable"
+                f"{in_brackets(reasons)}"
+            )
 
 
 def _without_duplicates() -> Step:
@@ -139,34 +200,6 @@ def _without_duplicates() -> Step:
             candidate.drop("duplicate")
 
     return each(look)
-
-
-def _outcomes(parts: Iterable[_SourcePart], chain: Sequence[Step]) -> Iterator[Candidate]:
-    """Yield every candidate after the chain; row numbers continue from part to part.
-
-    Raises:
-        DataError: a part has no usable candidate.
-    """
-    rows = 0
-    for part in parts:
-        start, usable, reasons = rows, False, Counter[str]()
-        # The chain is shared, so that duplicates are found across parts; ``first`` and ``last``
-        # are the part's own. Each step wraps the iterator before it: rows stream through all steps.
-        candidates = _candidates(part, start)
-        for step in (*part.first, *chain, *part.last):
-            candidates = step(candidates)
-        for candidate in candidates:
-            rows = candidate.row + 1  # every row yields at least one candidate
-            if candidate.dropped:
-                reasons[candidate.dropped] += 1
-            else:
-                usable = True
-            yield candidate
-        if not usable:
-            raise DataError(
-                f"{part.source.name}: none of its {rows - start:,} rows is usable"
-                f"{in_brackets(reasons)}"
-            )
 
 
 def _candidates(part: _SourcePart, start: int) -> Iterator[Candidate]:

@@ -2,8 +2,9 @@
 
 import hashlib
 import json
+import logging
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import chain
@@ -12,15 +13,20 @@ from typing import Any, TypeAlias
 
 from response_tuning import hub
 from response_tuning.artifacts import file_digest
-from response_tuning.configs import DataConfig
-from response_tuning.data import files, single_tasks
+from response_tuning.configs import SourceConfig
+from response_tuning.data import files, out_of_scope, senders, single_tasks
 from response_tuning.data.columns import Columns, row_turns
 from response_tuning.data.conversations import Turn, UnusableRow
 from response_tuning.data.survey import Survey, survey
 from response_tuning.errors import ConfigError, DataError
 from response_tuning.miniature import controls, examples
-from response_tuning.readers import Row, read, read_texts
+from response_tuning.readers import TEXT_SUFFIXES, Form, Row, read, read_texts
 from response_tuning.registry import Registry, unknown
+from response_tuning.spreadsheets import csv_form, described
+from response_tuning.terminal import printable
+from response_tuning.text_lines import UTF_8, encoding_of
+
+logger = logging.getLogger(__name__)
 
 Rows: TypeAlias = Callable[[], Iterator[dict[str, str]]]
 
@@ -37,6 +43,8 @@ class Dataset:
     """Address of a published file, of which the user names a local copy."""
     made: Rows | None = None
     """Function that makes the rows, the same at every call."""
+    scoped: Callable[[str], Rows] | None = None
+    """Makes ``made`` for what the user offers (setting ``scope``)."""
     splits: Mapping[str, Rows] = field(default_factory=dict)
     """Split other than ``train`` -> function that makes its rows."""
     hub_config: str | None = None
@@ -55,6 +63,7 @@ DATASETS.register("miniature")(Dataset(made=examples.tuning_rows, splits=control
 DATASETS.register("miniature-refusals")(
     Dataset(made=examples.refusal_rows, splits=examples.refusals_by_wording())
 )
+DATASETS.register("out-of-scope")(Dataset(scoped=out_of_scope.refusals))
 DATASETS.register("lima")(Dataset("GAIR/lima", first_rows=1000, first_turn_only=True))
 DATASETS.register("gsm8k")(
     Dataset(
@@ -101,6 +110,10 @@ class Source:
     """Its absolute path, if it is local."""
     first_rows: int | None = None
     first_turn_only: bool = False
+    are_texts: bool = False
+    """Whether each row is a text file."""
+    sender: str | None = None
+    """Part of the name or address of the sender whose mails are used."""
 
     @cached_property
     def origin(self) -> dict[str, Any]:
@@ -112,7 +125,7 @@ class Source:
         return self.look_up()
 
 
-def find(config: DataConfig) -> Source:
+def find(config: SourceConfig) -> Source:
     """Find the source of ``config``: a named dataset, else a path, else a dataset on the hub.
 
     Raises:
@@ -124,9 +137,13 @@ def find(config: DataConfig) -> Source:
     # name with a suffix, such as data/a.jsonl, is a mistyped path and not a hub id.
     if config.source in DATASETS.names():
         dataset = DATASETS.get(config.source)
+        _check_scope(dataset, config)
+        if dataset.scoped and config.scope:
+            dataset = replace(dataset, made=dataset.scoped(config.scope))
         if dataset.made:
             return _made(config, {"train": dataset.made, **dataset.splits})
         return _named(dataset, config)
+    _check_scope(None, config)
     if config.path is not None:
         raise ConfigError(
             f"--path {config.path} is for a local copy of a named dataset "
@@ -159,11 +176,13 @@ def columns(source: Source) -> Survey:
     """Survey the columns of all readable rows.
 
     Raises:
-        DataError: the source has no readable row.
+        DataError: the source has no readable row, or mails of several senders and none is named.
     """
-    statistics = survey(row.fields for row in source.rows() if not row.fault)
+    watched = senders.Senders(source.name, source.sender)
+    statistics = survey(watched.seen(row).fields for row in source.rows() if not row.fault)
     if not statistics.rows:
         raise DataError(f"{source.name}: it has no rows")
+    watched.check()
     return statistics
 
 
@@ -177,12 +196,16 @@ def turns(source: Source, number: int, row: Row, used: Columns) -> list[Turn]:
         raise UnusableRow(row.fault)
     if source.first_rows is not None and number >= source.first_rows:
         raise UnusableRow(f"beyond the first {source.first_rows:,} rows, which the paper uses")
+    if source.sender is not None and not senders.is_from(source.sender, row.fields):
+        raise UnusableRow(f"not from {source.sender}")
     return row_turns(row.fields, used)
 
 
-def _made(config: DataConfig, made: Mapping[str, Callable[[], Iterator[dict[str, str]]]]) -> Source:
-    for flag, default in {"path": None, "revision": "main"}.items():
-        if getattr(config, flag) != default:
+def _made(
+    config: SourceConfig, made: Mapping[str, Callable[[], Iterator[dict[str, str]]]]
+) -> Source:
+    for flag in ("path", "revision", *_LOCAL):
+        if getattr(config, flag) != type(config).model_fields[flag].default:
             raise ConfigError(f"dataset '{config.source}' is generated: --{flag} has no effect")
     if config.split not in made:
         raise unknown(f"split of dataset '{config.source}'", config.split, [*made])
@@ -198,7 +221,7 @@ def _made(config: DataConfig, made: Mapping[str, Callable[[], Iterator[dict[str,
     )
 
 
-def _named(dataset: Dataset, config: DataConfig) -> Source:
+def _named(dataset: Dataset, config: SourceConfig) -> Source:
     if config.path is not None:
         if not config.path.exists():
             raise DataError(f"{config.path}: no such file or folder (--path)")
@@ -219,7 +242,8 @@ def _named(dataset: Dataset, config: DataConfig) -> Source:
     return replace(source, first_rows=dataset.first_rows, first_turn_only=dataset.first_turn_only)
 
 
-def _on_hub(hub_id: str, config: DataConfig, hub_config: str | None = None) -> Source:
+def _on_hub(hub_id: str, config: SourceConfig, hub_config: str | None = None) -> Source:
+    _check_read_locally(hub_id, config)
     commit = hub.resolve(hub_id, config.revision)
     dataset = hub.load(hub_id, commit, config.split, hub_config)
     return Source(
@@ -229,7 +253,7 @@ def _on_hub(hub_id: str, config: DataConfig, hub_config: str | None = None) -> S
     )
 
 
-def _local(path: Path, config: DataConfig) -> Source:
+def _local(path: Path, config: SourceConfig) -> Source:
     if config.revision != "main":
         raise ConfigError(f"{path} is not on the hub: --revision has no effect")
     if config.split != "train" and path.is_file():
@@ -244,17 +268,111 @@ def _local(path: Path, config: DataConfig) -> Source:
             path=path.resolve(),
         )
     chosen = files.choose(path, config.split)
+    forms = _forms(path, chosen, config)
     return Source(
         name=str(path),
-        rows=lambda: (
-            read_texts(chosen.read)
-            if chosen.are_texts
-            else chain.from_iterable(map(read, chosen.read))
+        rows=lambda: chain.from_iterable(
+            read_texts([file], form.encoding) if chosen.are_texts else read(file, form)
+            for file, form in forms.items()
         ),
-        look_up=lambda: {
-            "path": str(path.resolve()),
-            "sha256": file_digest(path),
-            "files_not_read": chosen.not_read,
-        },
+        look_up=lambda: (
+            {
+                "path": str(path.resolve()),
+                "sha256": file_digest(path),
+                "files_not_read": chosen.not_read,
+            }
+            | _read_as(path, forms)
+        ),
         path=path.resolve(),
+        are_texts=chosen.are_texts,
+        sender=config.sender,
     )
+
+
+_LOCAL = ("encoding", "delimiter", "sheet", "sender")
+"""Settings of files that this package opens itself."""
+_HAVE_DELIMITERS, _HAVE_SHEETS = (".csv", ".tsv"), (".xlsx", ".xlsm")
+_ENCODED = (*_HAVE_DELIMITERS, *TEXT_SUFFIXES, ".jsonl", ".ndjson", ".json")
+_LISTED = 5
+"""Most files of a folder that a line lists."""
+
+
+def _check_scope(dataset: Dataset | None, config: SourceConfig) -> None:
+    scoped = dataset is not None and dataset.scoped is not None
+    if scoped and config.scope is None:
+        raise ConfigError(
+            f"dataset '{config.source}' declines what you do not offer: name what you do offer "
+            "with scope, such as --scope 'tea and tea ware'"
+        )
+    if config.scope is not None and not scoped:
+        raise ConfigError(f"{config.source}: --scope has no effect; only 'out-of-scope' reads it")
+
+
+def _check_read_locally(name: str, config: SourceConfig) -> None:
+    for flag in _LOCAL:
+        if getattr(config, flag) is not None:
+            raise ConfigError(f"{name}: --{flag} has no effect on a dataset; it is for files")
+
+
+def _forms(path: Path, chosen: files.Files, config: SourceConfig) -> dict[Path, Form]:
+    """Find out how each file is read, and log what was not given.
+
+    Raises:
+        ConfigError: a setting has no effect on any of the files.
+        DataError: the content of a file does not decide how it is read.
+    """
+    suffixes = {file.suffix.lower() for file in chosen.read}
+    places = {"encoding": _ENCODED, "delimiter": _HAVE_DELIMITERS, "sheet": _HAVE_SHEETS}
+    for flag, having in places.items():
+        if getattr(config, flag) is not None and suffixes.isdisjoint(having):
+            raise ConfigError(
+                f"{path}: --{flag} has no effect; it is for {', '.join(having)} files"
+            )
+    forms = {file: _form(file, chosen, config) for file in chosen.read}
+    if path.is_dir():
+        _list(path, chosen)
+    for file, how in _read_as(path, forms).get("read_as", {}).items():
+        given = config.encoding is not None or config.delimiter is not None
+        if not given and how != _USUAL:
+            hint = "--encoding and --delimiter" if "between" in how else "--encoding"
+            logger.warning("%s: read as %s; %s change it", printable(file), how, hint)
+    return forms
+
+
+_USUAL = "UTF-8 with commas between cells"
+
+
+def _form(file: Path, chosen: files.Files, config: SourceConfig) -> Form:
+    given = Form(config.encoding, config.delimiter, config.sheet)
+    suffix = file.suffix.lower()
+    if chosen.are_texts and suffix in TEXT_SUFFIXES:
+        return given if config.encoding else Form(encoding_of(file))
+    return csv_form(file, given) if suffix in _HAVE_DELIMITERS else given
+
+
+def _read_as(path: Path, forms: Mapping[Path, Form]) -> dict[str, Any]:
+    """Return how files were read, for the audit: each table, and texts that are not UTF-8."""
+    named: dict[str, str] = {}
+    for file, form in forms.items():
+        name = str(file.relative_to(path)) if file != path else file.name
+        if file.suffix.lower() in _HAVE_DELIMITERS:
+            named[name] = described(form)
+        elif form.encoding not in (None, UTF_8):
+            named[name] = str(form.encoding).upper()
+        elif form.sheet is not None and file.suffix.lower() in _HAVE_SHEETS:
+            named[name] = f"sheet {form.sheet}"
+    return {"read_as": named} if named else {}
+
+
+def _list(path: Path, chosen: files.Files) -> None:
+    """Log which files of a folder are read, before any of them is."""
+    logger.warning("%s: reading %s", printable(str(path)), _listed(path, chosen.read))
+    if chosen.not_read:
+        names = [path / name for name in chosen.not_read]
+        logger.warning("%s: not reading %s", printable(str(path)), _listed(path, names))
+
+
+def _listed(path: Path, read: Sequence[Path]) -> str:
+    names = [printable(str(file.relative_to(path))) for file in read[:_LISTED]]
+    more = f" and {len(read) - _LISTED:,} more" if len(read) > _LISTED else ""
+    return f"{len(read):,} {'file' if len(read) == 1 else 'files'}: {', '.join(names)}{more}"

@@ -44,25 +44,46 @@ who why will with would you your
 )
 
 
+_GREETING = re.compile(
+    r"[\s*_]*(?:dear|hi|hello|hey|greetings|good (?:morning|afternoon|evening|day)"
+    r"|hallo|moin|guten (?:tag|morgen|abend)|liebe[rs]?|sehr geehrte[rs]?|bonjour|bonsoir|chère?"
+    r"|hola|buenos días|buenas tardes|estimad[oa]|ciao|buongiorno|gentile|beste|geachte)\b"
+    r"[^\n.!?:,]{0,60}(?:[,!.](?=\s)|(?=[ \t]*\n))\s*",
+    re.IGNORECASE,
+)
+"""The greeting of a mail and the white space behind it."""
+
+
 def opening(text: str, instruction: str | None = None) -> str | None:
     """Return the opening that restates the instruction, or None.
 
     It announces what follows ("Here are five tips for ...:") or, given the ``instruction``, is a
     heading, a question or a "There are several ..." whose content words all come from the
-    instruction and make up at least half of it. A whole response is never an opening.
+    instruction and make up at least half of it. It may follow a greeting, which is not part of it.
+    A whole response is never an opening.
     """
-    leading = _announcement(text) or _repetition(text, instruction or "")
-    return leading if leading and text[len(leading) :].strip() else None
+    _, leading = _greeting_and_opening(text, instruction or "")
+    return leading or None
 
 
 def stripped(text: str, instruction: str | None = None) -> str:
     """Return the response without its ``opening``, from the next word or indented line on."""
-    leading = opening(text, instruction)
-    if leading is None:
+    greeting, leading = _greeting_and_opening(text, instruction or "")
+    if not leading:
         return text
-    rest = text[len(leading) :]
+    rest = text[len(greeting) + len(leading) :]
     blank = rest[: len(rest) - len(rest.lstrip())]
-    return rest[blank.rfind("\n") + 1 or len(blank) :]
+    return greeting + rest[blank.rfind("\n") + 1 or len(blank) :]
+
+
+def _greeting_and_opening(text: str, instruction: str) -> tuple[str, str]:
+    found = _GREETING.match(text)
+    for greeting in ("", found.group() if found else ""):
+        behind = text[len(greeting) :]
+        leading = _announcement(behind) or _repetition(behind, instruction)
+        if leading and behind[len(leading) :].strip():
+            return greeting, leading
+    return "", ""
 
 
 def _announcement(text: str) -> str | None:
