@@ -5,6 +5,7 @@ A mail becomes a row with the columns ``response`` (its text), ``subject``, ``fr
 """
 
 import mailbox
+import re
 from collections.abc import Iterator
 from email import message_from_binary_file, policy
 from email.errors import MessageError
@@ -15,6 +16,7 @@ from typing import Any
 from response_tuning.rows import Row, check_is_file
 from response_tuning.spreadsheets import Form
 
+_ESCAPED = re.compile(r"^>(>*From )", re.MULTILINE)
 _HEADERS = ("subject", "from", "to", "date")
 
 
@@ -25,7 +27,12 @@ def read_mbox(path: Path, form: Form) -> Iterator[Row]:
     try:
         for number, key in enumerate(box.iterkeys(), start=1):
             with box.get_file(key) as content:
-                yield _row(message_from_binary_file(content, policy=policy.default), path, number)
+                row = _row(message_from_binary_file(content, policy=policy.default), path, number)
+            if (
+                "response" in row.fields
+            ):  # a mailbox writes "From " at the start of a line as ">From "
+                row.fields["response"] = _ESCAPED.sub(r"\1", row.fields["response"])
+            yield row
     finally:
         box.close()
 

@@ -4,6 +4,7 @@ import csv
 import re
 import warnings
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from datetime import date, datetime, time
 from itertools import chain, islice
 from pathlib import Path
@@ -43,7 +44,8 @@ def csv_form(path: Path, form: Form) -> Form:
     encoding = form.encoding or encoding_of(path)
     if form.delimiter is not None:
         return Form(encoding, DELIMITERS.get(form.delimiter, form.delimiter))
-    first = next(lines(path, encoding), "")
+    with closing(lines(path, encoding)) as content:
+        first = next(content, "")
     if named := _named_delimiter(first):
         return Form(encoding, named)
     if path.suffix.lower() == ".tsv":
@@ -121,11 +123,12 @@ def _delimiter(path: Path, encoding: str, first: str) -> str:
 
 def _regular(path: Path, encoding: str, sign: str) -> int:
     """Return the number of cells of the first rows if all have as many; else 0."""
-    _, reader = _reader(lines(path, encoding), sign)
-    try:
-        lengths = {len(cells) for cells in islice(reader, _ROWS_TRIED) if cells}
-    except csv.Error:
-        return 0
+    with closing(lines(path, encoding)) as content:
+        _, reader = _reader(content, sign)
+        try:
+            lengths = {len(cells) for cells in islice(reader, _ROWS_TRIED) if cells}
+        except csv.Error:
+            return 0
     return lengths.pop() if len(lengths) == 1 else 0
 
 

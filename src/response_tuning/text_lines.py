@@ -9,7 +9,8 @@ in cp1252 for cp1250 and French for cp1257: eight of ten short files came out wr
 import codecs
 import io
 from codecs import BOM_UTF16_BE, BOM_UTF16_LE
-from collections.abc import Iterator
+from collections.abc import Generator
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
@@ -69,7 +70,9 @@ class Reading(NamedTuple):
     """Share of them that fit the languages of the encoding."""
 
 
-def lines(path: Path, encoding: str | None = None, limit: int = LINE_LIMIT) -> Iterator[str]:
+def lines(
+    path: Path, encoding: str | None = None, limit: int | None = None
+) -> Generator[str, None, None]:
     """Yield lines with their ends, split at line feeds only: texts may contain other separators.
 
     Without an ``encoding``: UTF-8, or UTF-16 with a byte-order mark, as Excel and Notepad write it.
@@ -83,16 +86,18 @@ def lines(path: Path, encoding: str | None = None, limit: int = LINE_LIMIT) -> I
             _check_is_text(content.peek(4), path)
             marked = content.peek(2)[:2] in _UTF_16_MARKS
             named = encoding or ("utf-16" if marked else UTF_8)
-            if codecs.lookup(named).name in (UTF_8, "utf-8-sig"):
-                decoded = _utf_8(content, path, limit)
-            else:
-                decoded = _decoded(content, path, limit, named)
-            for number, text in enumerate(decoded, start=1):
-                if "\0" in text:
-                    raise DataError(
-                        f"{path}:{number}: a NUL byte, which is not text; save the file as UTF-8"
-                    )
-                yield text
+            is_utf_8 = codecs.lookup(named).name in (UTF_8, "utf-8-sig")
+            most = limit or LINE_LIMIT
+            with closing(
+                _utf_8(content, path, most) if is_utf_8 else _decoded(content, path, most, named)
+            ) as decoded:
+                for number, text in enumerate(decoded, start=1):
+                    if "\0" in text:
+                        raise DataError(
+                            f"{path}:{number}: a NUL byte, which is not text; save the file as "
+                            "UTF-8"
+                        )
+                    yield text
     except OSError as error:
         raise unreadable(path, error) from error
 
@@ -181,11 +186,13 @@ def _outside_ascii(content: BinaryIO) -> list[bytes]:
 
 
 def _reading(pieces: list[bytes], encoding: str) -> Reading | None:
-    """Return how an encoding reads the pieces; None if it lacks one of their bytes."""
+    """Return how an encoding reads the pieces; None if one of their bytes is no sign in it."""
     try:
         texts = [piece.decode(encoding) for piece in pieces]
     except UnicodeDecodeError:
         return None
+    if any("\x80" <= sign < "\xa0" for text in texts for sign in text):
+        return None  # control characters, which nobody types
     signs = [(text, place) for text in texts for place, sign in enumerate(text) if sign > "\x7f"]
     share = max(
         sum(_fits(text, place, letters) for text, place in signs) / len(signs)
@@ -199,15 +206,18 @@ def _fits(text: str, place: int, letters: str) -> bool:
     before, after = text[place - 1 : place], text[place + 1 : place + 2]
     if sign in _MARKS:
         return sign in _IN_WORDS or not (before.isalpha() and after.isalpha())
-    # A capital inside a word in small letters is a sign of the wrong encoding.
-    return sign in letters and not (sign.isupper() and before.islower())
+    # A capital inside a word in small letters, and two scripts in a word, show a wrong encoding.
+    mixed = sign in _CYRILLIC[0] and any(one.isascii() and one.isalpha() for one in (before, after))
+    return sign in letters and not mixed and not (sign.isupper() and before.islower())
 
 
 def _quoted(reading: Reading) -> str:
     return shown(" ".join(dict.fromkeys(reading.text.split()))[:30])
 
 
-def _decoded(content: BinaryIO, path: Path, limit: int, encoding: str) -> Iterator[str]:
+def _decoded(
+    content: BinaryIO, path: Path, limit: int, encoding: str
+) -> Generator[str, None, None]:
     text = io.TextIOWrapper(content, encoding=encoding, newline="\n")
     number = 0
     try:
@@ -217,14 +227,14 @@ def _decoded(content: BinaryIO, path: Path, limit: int, encoding: str) -> Iterat
     except UnicodeError as error:  # also UTF-16 without its mark
         why = error.reason if isinstance(error, UnicodeDecodeError) else str(error)
         raise DataError(
-            f"{path}:{number + 1}: not {encoding.upper()}, as its byte-order mark, its letters or "
-            f"--encoding say: {why}; name its encoding with --encoding, or save it as UTF-8"
+            f"{path}:{number + 1}: not {encoding.upper()}: {why}; name its encoding with "
+            "--encoding, or save it as UTF-8"
         ) from error
     finally:
         text.detach()  # the caller closes the file
 
 
-def _utf_8(content: BinaryIO, path: Path, limit: int) -> Iterator[str]:
+def _utf_8(content: BinaryIO, path: Path, limit: int) -> Generator[str, None, None]:
     start = 0
     for number, line in enumerate(iter(partial(content.readline, limit + 1), b""), start=1):
         _check_length(line, limit, path, number)

@@ -23,6 +23,7 @@ def test_the_papers_datasets_are_registered() -> None:
         "mbpp": "google-research-datasets/mbpp",
         "miniature": None,
         "miniature-refusals": None,
+        "out-of-scope": None,
         "poetry": "merve/poetry",
         "recipes": "Hieu-Pham/kaggle_food_recipes",
         "safety-tuned-llamas": None,

@@ -23,6 +23,13 @@ SPLITS = (
 )
 """Words in file names that name the split of a file, as on the hub."""
 
+_SAVED_AS = {
+    **dict.fromkeys((".xls", ".ods", ".numbers"), "save the sheet as .xlsx or CSV"),
+    **dict.fromkeys((".pst", ".ost", ".msg"), "export the mails from Outlook as CSV, or as .mbox"),
+    **dict.fromkeys((".doc", ".docx", ".odt", ".rtf", ".pdf"), "save each text as .txt or .md"),
+}
+"""Suffix of a file of an office program -> what to do with it."""
+
 ARROW = ".arrow"
 LISTED_FOLDERS = 10
 """Most folders that an error lists."""
@@ -138,4 +145,5 @@ def _nothing(path: Path, texts: list[Path], arrow: list[Path]) -> str:
         return f"{path}: one text file is one response; give the folder of the texts"
     if path.is_dir():
         return f"{path}: the folder has no file that can be read; formats are {formats}"
-    return f"{path}: files of type '{path.suffix}' cannot be read; formats are {formats}"
+    instead = _SAVED_AS.get(path.suffix.lower(), f"formats are {formats}")
+    return f"{path}: files of type '{path.suffix}' cannot be read; {instead}"

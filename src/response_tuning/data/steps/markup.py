@@ -18,7 +18,8 @@ _HIDDEN = ("head", "script", "style", "title")
 _PARAGRAPHS = ("blockquote", "h1", "h2", "h3", "h4", "h5", "h6", "p", "pre", "table")
 _INSIDE_A_LINE = ("td", "th", "label", "link", "meta")
 _TAG = re.compile(
-    rf"</?(?:{'|'.join(sorted(_INLINE | _BLOCKS))})(?:\s[^<>]*)?/?>|&(?:nbsp|amp|lt|gt|quot|#\d{{2,5}});",
+    rf"</?(?:{'|'.join(sorted(_INLINE | _BLOCKS))})(?:\s[^<>]*)?/?>"
+    r"|&(?:nbsp|amp|lt|gt|quot|#\d{2,5});",
     re.IGNORECASE,
 )
 _BLOCK = re.compile(rf"</?(?:{'|'.join(sorted(_BLOCKS))})(?:\s[^<>]*)?/?>", re.IGNORECASE)
