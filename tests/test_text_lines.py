@@ -5,7 +5,7 @@ import pytest
 from response_tuning.errors import DataError
 from response_tuning.text_lines import encoding_of, lines
 
-GERMAN = "Für Grüße aus München zahlen Sie 5 €, „schön“ verpackt – öfter."
+GERMAN = "Für Grüße aus München zahlen Sie 5 €, „schön“ verpackt \u2013 öfter."
 FRENCH = (
     "Voilà, votre thé a été expédié. Ça vous plaît, n\u2019est-ce pas ? Où êtes-vous né à Noël ?"
 )

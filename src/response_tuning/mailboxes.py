@@ -28,9 +28,7 @@ def read_mbox(path: Path, form: Form) -> Iterator[Row]:
         for number, key in enumerate(box.iterkeys(), start=1):
             with box.get_file(key) as content:
                 row = _row(message_from_binary_file(content, policy=policy.default), path, number)
-            if (
-                "response" in row.fields
-            ):  # a mailbox writes "From " at the start of a line as ">From "
+            if "response" in row.fields:  # a mailbox has ">From " where a line begins with "From "
                 row.fields["response"] = _ESCAPED.sub(r"\1", row.fields["response"])
             yield row
     finally:

@@ -5,9 +5,9 @@ from typing import Annotated
 
 import typer
 
+from response_tuning.cli.data_options import DataFlags
 from response_tuning.cli.flags import chosen, spread
 from response_tuning.cli.options import (
-    DataFlags,
     DataOption,
     DryRunOption,
     FinetuneFlags,
