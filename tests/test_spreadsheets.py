@@ -38,7 +38,7 @@ def test_an_export_with_semicolons_is_read_in_each_encoding(encoding: str, tmp_p
     (row,) = read(written(tmp_path / "a.csv", OUTLOOK.encode(encoding)))
     assert row.fields == {
         "Betreff": "AW: Tee",
-        "Text": 'Grüße, "Anna"\r\nzweite Zeile; mit Semikolon\r\n',
+        "Text": 'Grüße, "Anna"\nzweite Zeile; mit Semikolon\n',
         "Von: (Name)": "Anna Müller",
     }
 

@@ -17,7 +17,7 @@ from response_tuning.rows import Row, check_is_file
 from response_tuning.spreadsheets import Form
 
 _ESCAPED = re.compile(r"^>(>*From )", re.MULTILINE)
-_HEADERS = ("subject", "from", "to", "date")
+MAIL_HEADERS = ("subject", "from", "to", "date")
 
 
 def read_mbox(path: Path, form: Form) -> Iterator[Row]:
@@ -45,7 +45,7 @@ def read_eml(path: Path, form: Form) -> Iterator[Row]:
 def _row(mail: EmailMessage, path: Path, number: int) -> Row:
     where = f"{path}: mail {number}"
     try:
-        fields = {name: str(mail.get(name) or "") for name in _HEADERS}
+        fields = {name: str(mail.get(name) or "") for name in MAIL_HEADERS}
         body: Any = mail.get_body(preferencelist=("plain", "html"))
         text = "" if body is None else str(body.get_content())
     # A mail that no standard allows: an unknown character set, broken structure or headers.

@@ -168,7 +168,9 @@ def _csv_row(header: list[str], cells: list[str], where: str, separator: str) ->
             f"columns: {shown(cells)}; quote the cells that hold {name}, quotes or line breaks, or "
             "name another sign between cells with --delimiter"
         )
-    return Row(where, dict(zip(header, cells, strict=True)))
+    # A line break in a cell of Windows is two characters, and a model would learn to write both.
+    texts = [cell.replace("\r\n", "\n") if "\r" in cell else cell for cell in cells]
+    return Row(where, dict(zip(header, texts, strict=True)))
 
 
 def _workbook(path: Path) -> "Workbook":

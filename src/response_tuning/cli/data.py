@@ -249,9 +249,9 @@ def inspect(
 def _prepare(settings: dict[str, Any], out: Path, where: str) -> None:
     from response_tuning.configs import DataConfig
     from response_tuning.validation import build
-    from response_tuning.workflows import library
+    from response_tuning.workflows import data
 
-    library.prepare(build(DataConfig, settings, where), out, console=console())
+    data.run_prepare(build(DataConfig, settings, where), out, console())
 
 
 def _rewrite(settings: dict[str, Any], out: Path, where: str, *, retry_filtered: bool) -> None:

@@ -7,6 +7,7 @@ from email.utils import parseaddr
 from typing import Any
 
 from response_tuning.errors import DataError
+from response_tuning.mailboxes import MAIL_HEADERS
 from response_tuning.rows import Row
 
 _FROM = re.compile(
@@ -57,7 +58,7 @@ class Senders:
 
 def is_mail(fields: Mapping[str, Any]) -> bool:
     """Whether a row is a mail: it has the columns of our mailboxes or of Outlook's export."""
-    return {"response", "subject", "from", "to", "date"} == fields.keys() or any(
+    return fields.keys() == {"response", *MAIL_HEADERS} or any(
         "(" in name and _FROM.fullmatch(name) for name in fields
     )
 

@@ -331,11 +331,12 @@ def _forms(path: Path, chosen: files.Files, config: SourceConfig) -> dict[Path, 
     forms = {file: _form(file, chosen, config) for file in chosen.read}
     if path.is_dir():
         _list(path, chosen)
+    found = config.encoding is None or config.delimiter is None
     for file, how in _read_as(path, forms).get("read_as", {}).items():
-        given = config.encoding is not None or config.delimiter is not None
-        if not given and how != _USUAL:
-            hint = "--encoding and --delimiter" if "between" in how else "--encoding"
-            logger.warning("%s: read as %s; %s change it", printable(file), how, hint)
+        if found and how != _USUAL and file.lower().endswith(_ENCODED):
+            name = printable(str(path / file if path.is_dir() else path))
+            wrong = "--encoding or --delimiter" if "between" in how else "--encoding"
+            logger.warning("%s: read as %s; if that is wrong, give %s", name, how, wrong)
     return forms
 
 
@@ -366,10 +367,14 @@ def _read_as(path: Path, forms: Mapping[Path, Form]) -> dict[str, Any]:
 
 def _list(path: Path, chosen: files.Files) -> None:
     """Log which files of a folder are read, before any of them is."""
-    logger.warning("%s: reading %s", printable(str(path)), _listed(path, chosen.read))
-    if chosen.not_read:
-        names = [path / name for name in chosen.not_read]
-        logger.warning("%s: not reading %s", printable(str(path)), _listed(path, names))
+    others = [path / name for name in chosen.not_read]
+    read = chosen.read
+    if chosen.are_texts:
+        read = [file for file in chosen.read if file.suffix.lower() in TEXT_SUFFIXES]
+        others += [file for file in chosen.read if file not in read]
+    logger.warning("%s: reading %s", printable(str(path)), _listed(path, read))
+    if others:
+        logger.warning("%s: not reading %s", printable(str(path)), _listed(path, others))
 
 
 def _listed(path: Path, read: Sequence[Path]) -> str:

@@ -75,6 +75,14 @@ def run_data(config: DataConfig, out: Path, how: Rewriting | None = None) -> Non
     seals.seal(out, names, config=_config_digest(config))
 
 
+def run_prepare(config: DataConfig, out: Path, console: "Console") -> None:
+    """Turn a source into examples in ``out``, and print how many there are."""
+    check_refiner(config)
+    with locked(out, config):
+        run_data(config, out, Rewriting(out / SOURCE_FOLDER, console))
+        print_audit(out, console)
+
+
 def _state(config: DataConfig, out: Path) -> FolderState:
     """Compare the examples in ``out``, if any, with what the data stage would leave there."""
     sealed = (out / seals.SEAL).exists()

@@ -14,7 +14,7 @@ _WHEN = r"(?=[^\n]*(?:\n[^\n]*){0,2}?(?:\d{4}|\d\d?[.:/]\d\d|@))"
 _WROTE = re.compile(
     rf"^[ \t>]*(?:On|Am|Le|El|Il|Op|Em|Den|Dne|W dniu)\b{_WHEN}[^\n]*(?:\n[^\n]+){{0,2}}?"
     r"\b(?:wrote|schrieb|a écrit|escribió|ha scritto|schreef|escreveu|skrev|napsala?|napisała?)\b"
-    r"[^\n:]{0,120}:[ \t]*$"
+    r"[^\n:]{0,120}(?:\n[^\n:]{1,80})?:[ \t]*$"
     # The other order: "Anna <a@b.c> schrieb am 3. März 2026:"
     r"|^[ \t>]*[^\n]{0,100}(?:@|<)[^\n]{0,100}\b(?:wrote|schrieb)\b"
     r"[^\n]{0,100}:[ \t]*$",
@@ -40,8 +40,8 @@ _CLOSINGS = (
     r"(?:with )?(?:(?:kind(?:est)?|best|warm(?:est)?|many|friendly) (?:regards|wishes|greetings)"
     r"|kindly|yours(?: (?:sincerely|faithfully|truly))?|sincerely(?: yours)?|cordially|cheers"
     r"|all the best|take care|regards|rgds)",
-    r"(?:mit |viele |liebe |beste |herzliche |freundliche |schöne |sonnige ){1,3}grü(?:ß|ss)en?"
-    r"|mit (?:freundlichen|besten|herzlichen|lieben|vielen) grü(?:ß|ss)en|hochachtungsvoll"
+    r"(?:mit |viele |liebe |beste |herzliche |freundliche |schöne |sonnige ){1,3}gr(?:ü|ue)(?:ß|ss)en?"
+    r"|mit (?:freundlichen|besten|herzlichen|lieben|vielen) gr(?:ü|ue)(?:ß|ss)en|hochachtungsvoll"
     r"|mfg|lg|vg",
     r"(?:bien )?cordialement|bien à vous|sincères salutations|(?:un )?(?:cordial |atento )?saludos?"
     r"(?: cordial(?:es)?)?|atentamente|(?:cordiali|distinti) saluti"
@@ -108,7 +108,7 @@ def without_signature(text: str) -> str:
 
 def _last_closing(text: str) -> re.Match[str] | None:
     """Return the first closing that has only a signature behind it."""
-    for closing in _SIGNED.finditer(text):
+    for closing in _SIGNED.finditer(text, _last_lines(text)):
         behind = text[closing.end() :].strip()
         is_weak = re.fullmatch(_WEAK, closing.group().strip(" \t,!"), re.IGNORECASE)
         ends_in_comma = closing.group().rstrip().endswith((",", "!"))
@@ -117,6 +117,16 @@ def _last_closing(text: str) -> re.Match[str] | None:
         if _is_short(behind):
             return closing
     return None
+
+
+def _last_lines(text: str) -> int:
+    """Return where the last lines begin: a signature and a postscript are not longer."""
+    start = len(text)
+    for _ in range(4 * LONGEST_SIGNATURE):
+        start = text.rfind("\n", 0, max(0, start))
+        if start < 0:
+            return 0
+    return start + 1
 
 
 def _is_short(behind: str) -> bool:
