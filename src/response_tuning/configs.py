@@ -230,6 +230,9 @@ class FinetuneConfig(Config):
 
     base_model: str = Field(description="Folder or hub id of the base model.")
     base_revision: str = Field(default="main", description="Hub revision of the base model.")
+    continue_from: Path | None = Field(default=None, exclude_if=lambda run: run is None)
+    """Folder of a finished run: start from its weights, with a fresh optimizer. An adapter goes on;
+    a whole model is the base of this run."""
     random_init: bool = False
     """Control: use the architecture of the base with fresh weights."""
     objective: str = Field(default="response-tuning", description="A name of ``rtune list``.")

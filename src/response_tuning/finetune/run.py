@@ -69,7 +69,7 @@ def finetune(config: FinetuneConfig, data: Path, out: Path, console: "Console") 
         ModelError: the base cannot be loaded or trained exactly.
     """
     config = base.fitted(config)
-    manifest = manifest_of(config, known_as(base.located(config), out), data)
+    manifest = manifest_of(config, _start(config, out), data)
     manifest["rows_in_clear"] = data.is_relative_to(out)
     if is_finished(out, manifest):
         if is_first():
@@ -91,10 +91,19 @@ def finetune(config: FinetuneConfig, data: Path, out: Path, console: "Console") 
     return out
 
 
+def _start(config: FinetuneConfig, out: Path) -> str:
+    """Return the identity of the weights that training starts from."""
+    identity = known_as(base.located(config), out)
+    adapter = base.continued_adapter(config)
+    return identity if adapter is None else f"{adapter.identity}+{identity}"
+
+
 def _train(
     config: FinetuneConfig, data: Path, out: Path, manifest: dict[str, Any], console: "Console"
 ) -> None:
     """Train, measure and write the model folder; each process of a launcher runs all of this."""
+    from response_tuning.finetune import memorisation
+
     arguments = training_arguments(config, out)
     chat = Chat(base.load_tokenizer(config))
     store = store_folder(config, chat, manifest, data)
@@ -117,7 +126,12 @@ def _train(
     if len(encoded.held_out):
         loss = manifest["held_out_loss"] = _held_out_loss(trainer)
         line = f"loss on {len(encoded.held_out):,} held-out examples: {loss:.4f} a token"
-        _print(trainer, console, [line])
+        of_train, of_held_out = (
+            memorisation.recalled(trainer, documents)
+            for documents in (encoded.train, encoded.held_out)
+        )
+        manifest["recalled"] = {"train": [*of_train], "held_out": [*of_held_out]}
+        _print(trainer, console, [line, memorisation.sentence(of_train, of_held_out)])
     manifest |= {"memory": trainer.memory, "cost": cost}
     _save(trainer, chat, config, out, manifest)
     if trainer.is_world_process_zero():
@@ -128,13 +142,15 @@ def _take_steps(
     trainer: "ResponseTrainer", manifest: dict[str, Any], out: Path, console: "Console"
 ) -> dict[str, Any]:
     """Train from the newest whole checkpoint to the last step, and return what that cost."""
+    from response_tuning.finetune import memorisation
     from response_tuning.finetune.checkpoints import Checkpoints
     from response_tuning.finetune.progress import Metrics, ProgressDisplay
 
     display = ProgressDisplay(trainer, console)
     checkpoints = Checkpoints(trainer, run_of(manifest))
     # Metrics first: a checkpoint is sealed only after the lines that it counts are on the disk.
-    for callback in (Metrics(out / METRICS_FILE, trainer), display, checkpoints):
+    losses = memorisation.HeldOutLoss(console)
+    for callback in (Metrics(out / METRICS_FILE, trainer), display, losses, checkpoints):
         trainer.add_callback(callback)
     checkpoint = _checkpoint(trainer, manifest, out)
     if checkpoint is not None:

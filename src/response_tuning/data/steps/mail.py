@@ -40,7 +40,8 @@ _CLOSINGS = (
     r"(?:with )?(?:(?:kind(?:est)?|best|warm(?:est)?|many|friendly) (?:regards|wishes|greetings)"
     r"|kindly|yours(?: (?:sincerely|faithfully|truly))?|sincerely(?: yours)?|cordially|cheers"
     r"|all the best|take care|regards|rgds)",
-    r"(?:mit |viele |liebe |beste |herzliche |freundliche |schöne |sonnige ){1,3}gr(?:ü|ue)(?:ß|ss)en?"
+    r"(?:mit |viele |liebe |beste |herzliche |freundliche |schöne |sonnige ){1,3}"
+    r"gr(?:ü|ue)(?:ß|ss)en?"
     r"|mit (?:freundlichen|besten|herzlichen|lieben|vielen) gr(?:ü|ue)(?:ß|ss)en|hochachtungsvoll"
     r"|mfg|lg|vg",
     r"(?:bien )?cordialement|bien à vous|sincères salutations|(?:un )?(?:cordial |atento )?saludos?"
