@@ -6,7 +6,6 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from response_tuning.artifacts import read_json
 from response_tuning.configs import FinetuneConfig
 from response_tuning.errors import ConfigError, ModelError
 from response_tuning.finetune.generation import carried_over
@@ -38,35 +37,6 @@ def located(config: FinetuneConfig, *, weights: bool = False) -> ModelFolder:
         ModelError: it is neither a folder nor an id that the hub or its cache knows.
     """
     return locate(config.base_model, config.base_revision, weights=weights)
-
-
-def continued_adapter(config: FinetuneConfig) -> ModelFolder | None:
-    """Return the adapter that training goes on with; None where it starts a fresh one, or has none.
-
-    Raises:
-        ConfigError: it is an adapter of another base or shape than the settings say.
-    """
-    if config.continue_from is None:
-        return None
-    adapter = locate(str(config.continue_from))
-    if files.kind(adapter.path) != files.ADAPTER_CONFIG:
-        return None
-    settings = read_json(adapter.path / files.ADAPTER_CONFIG)
-    shape = {"lora_r": "r", "lora_alpha": "lora_alpha", "lora_dropout": "lora_dropout"}
-    if config.method == "full":
-        raise ConfigError(
-            f"{config.continue_from}: an adapter, and --method full tunes a whole model; keep its "
-            "method, or merge it first (--merge with the command that made it)"
-        )
-    for setting, key in shape.items():
-        if settings.get(key) != getattr(config, setting):
-            raise ConfigError(
-                f"{config.continue_from}: its adapter has {setting} {settings.get(key)}, and this "
-                f"run {getattr(config, setting)}; remove finetune.{setting}"
-            )
-    if config.random_init:
-        raise ConfigError("random_init starts from fresh weights; remove it, or --continue-from")
-    return adapter
 
 
 def load_tokenizer(config: FinetuneConfig) -> "PreTrainedTokenizerBase":
@@ -251,20 +221,14 @@ def computes_in_bfloat16(config: FinetuneConfig) -> bool:
 
 
 def with_adapter(model: "PreTrainedModel", config: FinetuneConfig) -> Any:  # noqa: ANN401 - PEFT's
-    """Return ``model`` under a LoRA adapter on every linear layer (paper, section 4.1).
-
-    The adapter is fresh, or that of the run which this one continues.
-    """
+    """Return ``model`` under a fresh LoRA adapter on every linear layer (paper, section 4.1)."""
     import torch
-    from peft import LoraConfig, PeftModel, get_peft_model, prepare_model_for_kbit_training
+    from peft import LoraConfig, get_peft_model, prepare_model_for_kbit_training
 
     if config.method == "qlora":
         model = prepare_model_for_kbit_training(  # type: ignore[no-untyped-call]
             model, use_gradient_checkpointing=config.gradient_checkpointing
         )
-    if (continued := continued_adapter(config)) is not None:
-        with loading.explained(str(config.continue_from), "its adapter cannot be loaded"):
-            return _in_order(PeftModel.from_pretrained(model, continued.path, is_trainable=True))
     lora = LoraConfig(
         r=config.lora_r,
         lora_alpha=config.lora_alpha,
@@ -279,11 +243,7 @@ def with_adapter(model: "PreTrainedModel", config: FinetuneConfig) -> Any:  # no
     with torch.random.fork_rng(), loading.explained(config.base_model, what):
         torch.manual_seed(config.seed)
         adapted: Any = get_peft_model(model, lora, revision=commit)
-    return _in_order(adapted)
-
-
-def _in_order(adapted: Any) -> Any:  # noqa: ANN401 - PEFT's
-    """Sort the names of layers: PEFT saves a set, whose order differs between processes."""
+    # PEFT keeps them as a set, whose order differs from process to process, and saves it so.
     for settings in adapted.peft_config.values():
         settings.target_modules = sorted(settings.target_modules)
     return adapted

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from response_tuning import seals
 from response_tuning.artifacts import write_json, written_aside
 from response_tuning.configs import FinetuneConfig
-from response_tuning.finetune import base, memory
+from response_tuning.finetune import base, continuation, memory
 from response_tuning.finetune.dataset import (
     LONG_WAIT,
     EncodedExamples,
@@ -94,7 +94,7 @@ def finetune(config: FinetuneConfig, data: Path, out: Path, console: "Console") 
 def _start(config: FinetuneConfig, out: Path) -> str:
     """Return the identity of the weights that training starts from."""
     identity = known_as(base.located(config), out)
-    adapter = base.continued_adapter(config)
+    adapter = continuation.continued_adapter(config)
     return identity if adapter is None else f"{adapter.identity}+{identity}"
 
 
@@ -205,6 +205,7 @@ def _trainer(
     if config.method != "full":
         settled = config.model_copy(update={"gradient_checkpointing": fit.checkpointing})
         model = base.with_adapter(model, settled)
+        continuation.load_continued(model, config)
     trainer = ResponseTrainer(
         model,
         arguments,
@@ -270,12 +271,13 @@ def _summary(
 ) -> list[str]:
     """Return what a user should know before the first step, a line each."""
     audit = encoded.audit
-    dropped = sum(audit["dropped"].values())
+    dropped, held_out = sum(audit["dropped"].values()), len(encoded.held_out)
     lines = [
         f"{config.objective} of {config.base_model} ({config.method}) on {trainer.args.device}",
         f"{audit['examples']:,} examples: {audit[KEPT]:,} kept, {audit[TRUNCATED]:,} truncated, "
         f"{dropped:,} dropped; {audit['supervised_tokens']:,} of {audit['tokens']:,} tokens "
         f"carry loss{_hidden(audit['hidden_tokens'])}",
+        f"{held_out:,} of these are held out; --eval-fraction 0 trains on all" if held_out else "",
         *(f"{count:,} dropped: {reason}" for reason, count in audit["dropped"].items()),
         *(f"{count:,} responses {remark}" for remark, count in audit["remarks"].items()),
     ]
