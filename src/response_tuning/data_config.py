@@ -3,6 +3,7 @@
 ``configs`` holds the settings of all stages, these among them.
 """
 
+import re
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self, TypeAlias
 
@@ -46,10 +47,15 @@ def known_delimiter(name: str | None) -> str | None:
 
 
 def sources_from_names(value: object) -> object:
-    """Read a source that is given by its name alone."""
+    """Read sources that are given by name, with settings: ``faq.xlsx,sheet=Answers``."""
     if isinstance(value, list | tuple):
-        return [{"source": one} if isinstance(one, str) else one for one in value]
+        return [_source(one) if isinstance(one, str) else one for one in value]
     return value
+
+
+def _source(text: str) -> dict[str, str]:
+    name, *settings = re.split(r",(?=[a-z_]+=)", text)
+    return {"source": name} | dict(setting.split("=", 1) for setting in settings)
 
 
 def weights_from_text(value: object) -> object:
@@ -153,6 +159,8 @@ class CurationConfig(Config):
     "-----Original Message-----"."""
     signatures: Cleaning = as_found()
     """The end of a mail, from ``-- `` or "Kind regards" on."""
+    greetings: Cleaning = as_found()
+    """The beginning of a mail, such as "Dear Anna,": a model learns the names."""
     front_matter: Literal["keep", "strip"] = Field(
         default="strip", exclude_if=lambda what: what == "strip"
     )

@@ -23,6 +23,7 @@ __all__ = [
     "Form",
     "Row",
     "check_is_file",
+    "format_of",
     "lines",
     "one_line",
     "read",
@@ -43,9 +44,14 @@ def read(path: Path, form: Form | None = None) -> Iterator[Row]:
         DataError: the file is unusable; one line with file, line, value and next step.
     """
     try:
-        yield from READERS[path.suffix.lower()](path, form or Form())
+        yield from READERS[format_of(path)](path, form or Form())
     except OSError as error:
         raise unreadable(path, error) from error
+
+
+def format_of(path: Path) -> str:
+    """Return the suffix that names the format of a file: Apple Mail calls a mailbox ``mbox``."""
+    return ".mbox" if path.name == "mbox" else path.suffix.lower()
 
 
 def read_texts(files: Sequence[Path], encoding: str | None = None) -> Iterator[Row]:

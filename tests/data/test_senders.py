@@ -42,9 +42,7 @@ def test_mails_of_several_senders_are_refused_until_one_is_named(
         error.value
     )
     assert "--sender" in str(error.value)
-    with pytest.raises(
-        DataError, match=r"no mail is from 'carla' \(--sender\); most are"
-    ):
+    with pytest.raises(DataError, match=r"no mail is from 'carla' \(--sender\); most are"):
         prepare_source(outlook, sender="carla")
 
 

@@ -84,6 +84,19 @@ def test_one_source_is_drawn_from_as_before(files: Any, prepare_source: Any) -> 
     assert [one.row for one in examples] == [5, 6, 15, 21, 25]
 
 
+def test_a_further_source_takes_settings_behind_commas_and_its_errors_name_them(
+    files: Any, prepare_source: Any, tmp_path: Path
+) -> None:
+    (first,) = files(a=1)
+    other = tmp_path / "b, and c.csv"
+    other.write_text("one;two\n1;Yes, at nine.\n")
+    with pytest.raises(DataError) as error:
+        prepare_source(first, also=[str(other)])
+    assert f"name it with --also '{other},response_column=...'" in str(error.value)
+    _, examples, _ = prepare_source(first, also=[f"{other},response_column=two"])
+    assert [one.response for one in examples] == ["a 0", "Yes, at nine."]
+
+
 @pytest.mark.parametrize(
     ("usable", "weights", "total", "sizes"),
     [

@@ -62,7 +62,10 @@ class DataFlags(ReadFlags):
 
     also: Annotated[
         list[str] | None,
-        typer.Option(help="Read this further source; repeat for several; example: faq.xlsx."),
+        typer.Option(
+            help="Read this further source, with settings after commas; repeat for several; "
+            "example: faq.xlsx,sheet=FAQ."
+        ),
     ] = None
     weights: Annotated[
         str | None,
@@ -133,6 +136,10 @@ class CurationFlags(FlagGroup):
             help="For 'Kind regards' or '-- ' and what follows: keep, flag, strip or drop; "
             "default: keep."
         ),
+    ] = None
+    greetings: Annotated[
+        str | None,
+        typer.Option(help="For 'Dear Anna,': keep, flag, strip or drop; default: keep."),
     ] = None
     front_matter: Annotated[
         str | None,

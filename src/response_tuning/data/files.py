@@ -5,7 +5,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 from response_tuning.errors import DataError
-from response_tuning.readers import COMPRESSED_SUFFIXES, READERS, TEXT_SUFFIXES, check_is_file
+from response_tuning.readers import (
+    COMPRESSED_SUFFIXES,
+    READERS,
+    TEXT_SUFFIXES,
+    check_is_file,
+    format_of,
+)
 
 ABOUT = {"readme", "license", "licence", "changelog", "citation", "notice", "authors"} | {
     *("contributing", "code_of_conduct", "security", "copying", "requirements", "datasheet"),
@@ -56,7 +62,7 @@ def choose(path: Path, split: str) -> Files:
     for file in inside:
         if file.suffix.lower() in COMPRESSED_SUFFIXES:
             raise DataError(f"{file}: compressed files cannot be read; unpack it first")
-    tables = [file for file in inside if file.suffix.lower() in READERS]
+    tables = [file for file in inside if format_of(file) in READERS]
     if path.is_dir():
         tables = [table for table in tables if table.name.lower() not in ABOUT_TABLES]
     texts = [file for file in inside if file.suffix.lower() in TEXT_SUFFIXES]

@@ -21,6 +21,7 @@ def rows(*texts: str) -> list[dict[str, str]]:
         ("html", "<p>Hello</p><p>Anna</p>", "HTML", "Hello\n\nAnna"),
         ("quoted_mail", "Yes.\n> When?", "quoted mail", "Yes."),
         ("signatures", "Yes.\nKind regards\nAnna", "signature", "Yes."),
+        ("greetings", "Dear Ben,\n\nYes.", "greeting", "Yes."),
     ],
 )
 def test_each_step_keeps_flags_strips_or_drops_and_is_counted(

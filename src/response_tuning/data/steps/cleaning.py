@@ -23,6 +23,7 @@ def steps(config: CurationConfig) -> list[Step]:
         (config.html, "HTML", _visible),
         (config.quoted_mail, "quoted mail", mail.without_quotes),
         (config.signatures, "signature", mail.without_signature),
+        (config.greetings, "greeting", mail.without_greeting),
     ):
         if wanted != "keep":
             chosen.append(_cleaning(wanted, what, clean))

@@ -1,4 +1,4 @@
-"""What surrounds the answer in a mail: the mail that it quotes, and the signature.
+"""What surrounds the answer in a mail: the mail that it quotes, the greeting, the signature.
 
 The rules know the marks of common mail programs and closings in eight languages. They cut nothing
 that carries no such mark.
@@ -69,6 +69,14 @@ _DEVICE = re.compile(
     re.MULTILINE | re.IGNORECASE,
 )
 _POSTSCRIPT = re.compile(r"^[ \t]*P\.?[ \t]?S\.?[:.]?[ \t]", re.MULTILINE | re.IGNORECASE)
+_GREETING = re.compile(
+    r"[\s*_]*(?:dear|hi|hello|hey|greetings|good (?:morning|afternoon|evening|day)"
+    r"|hallo|moin|guten (?:tag|morgen|abend)|liebe[rs]?|sehr geehrte[rs]?|bonjour|bonsoir|chère?"
+    r"|hola|buenos días|buenas tardes|estimad[oa]|ciao|buongiorno|gentile|beste|geachte)\b"
+    r"[^\n.!?:,]{0,60}(?:[,!.](?=\s)|(?=[ \t]*\n))\s*",
+    re.IGNORECASE,
+)
+"""The greeting of a mail and the white space behind it."""
 LONGEST_SIGNATURE = 20
 """Most lines with text behind the mark of a signature; what is longer is part of the mail."""
 
@@ -92,6 +100,17 @@ def without_quotes(text: str) -> str:
         return text.strip()
     kept = [line for line in text.split("\n") if not _QUOTED.match(line)]
     return re.sub(r"\n{3,}", "\n\n", "\n".join(kept)).strip()
+
+
+def greeting_of(text: str) -> str:
+    """Return the greeting that a text begins with, and the white space behind it; else ''."""
+    found = _GREETING.match(text)
+    return found.group() if found else ""
+
+
+def without_greeting(text: str) -> str:
+    """Return the text behind its greeting."""
+    return text[len(greeting_of(text)) :]
 
 
 def without_signature(text: str) -> str:

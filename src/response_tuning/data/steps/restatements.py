@@ -7,6 +7,8 @@ detected here announce an answer without being part of it, so they can be cut of
 
 import re
 
+from response_tuning.data.steps.mail import greeting_of
+
 STEM = 5
 """Leading letters that forms of a word share: "recipes" and "recipe"."""
 
@@ -44,16 +46,6 @@ who why will with would you your
 )
 
 
-_GREETING = re.compile(
-    r"[\s*_]*(?:dear|hi|hello|hey|greetings|good (?:morning|afternoon|evening|day)"
-    r"|hallo|moin|guten (?:tag|morgen|abend)|liebe[rs]?|sehr geehrte[rs]?|bonjour|bonsoir|chère?"
-    r"|hola|buenos días|buenas tardes|estimad[oa]|ciao|buongiorno|gentile|beste|geachte)\b"
-    r"[^\n.!?:,]{0,60}(?:[,!.](?=\s)|(?=[ \t]*\n))\s*",
-    re.IGNORECASE,
-)
-"""The greeting of a mail and the white space behind it."""
-
-
 def opening(text: str, instruction: str | None = None) -> str | None:
     """Return the opening that restates the instruction, or None.
 
@@ -77,8 +69,7 @@ def stripped(text: str, instruction: str | None = None) -> str:
 
 
 def _greeting_and_opening(text: str, instruction: str) -> tuple[str, str]:
-    found = _GREETING.match(text)
-    for greeting in ("", found.group() if found else ""):
+    for greeting in ("", greeting_of(text)):
         behind = text[len(greeting) :]
         leading = _announcement(behind) or _repetition(behind, instruction)
         if leading and behind[len(leading) :].strip():
