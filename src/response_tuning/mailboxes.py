@@ -27,7 +27,7 @@ def read_mbox(path: Path, form: Form) -> Iterator[Row]:
     try:
         for number, key in enumerate(box.iterkeys(), start=1):
             with box.get_file(key) as content:
-                row = _row(message_from_binary_file(content, policy=policy.default), path, number)
+                row = _row(content, path, number)
             if "response" in row.fields:  # a mailbox has ">From " where a line begins with "From "
                 row.fields["response"] = _ESCAPED.sub(r"\1", row.fields["response"])
             yield row
@@ -39,11 +39,12 @@ def read_eml(path: Path, form: Form) -> Iterator[Row]:
     """Yield the one mail of a file."""
     check_is_file(path)
     with path.open("rb") as content:
-        yield _row(message_from_binary_file(content, policy=policy.default), path, 1)
+        yield _row(content, path, 1)
 
 
-def _row(mail: EmailMessage, path: Path, number: int) -> Row:
+def _row(content: Any, path: Path, number: int) -> Row:  # noqa: ANN401 - a binary file
     where = f"{path}: mail {number}"
+    mail: EmailMessage = message_from_binary_file(content, policy=policy.default)
     try:
         fields = {name: str(mail.get(name) or "") for name in MAIL_HEADERS}
         body: Any = mail.get_body(preferencelist=("plain", "html"))

@@ -8,7 +8,7 @@ from contextlib import closing
 from datetime import date, datetime, time
 from itertools import chain, islice
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from response_tuning.errors import ConfigError, DataError
 from response_tuning.rows import BLANK, Row, check_is_file, one_line, shown
@@ -132,7 +132,7 @@ def _regular(path: Path, encoding: str, sign: str) -> int:
     return lengths.pop() if len(lengths) == 1 else 0
 
 
-def _reader(content: Iterator[str], separator: str) -> tuple[int, "csv.Reader"]:
+def _reader(content: Iterator[str], separator: str) -> tuple[int, Any]:
     """Return a reader of cells behind Excel's ``sep=;``, and the lines that were skipped."""
     first = next(content, "")
     skipped = 1 if _named_delimiter(first) else 0
