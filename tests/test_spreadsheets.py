@@ -94,7 +94,7 @@ def test_how_a_file_is_read_is_put_into_words(tmp_path: Path) -> None:
 
 
 def test_the_cells_of_a_workbook_become_the_text_of_a_csv_file(tmp_path: Path) -> None:
-    rows = [
+    rows: list[list[Any]] = [
         [None, None],
         ["answer", "sent", "pieces", "half", None],
         ["Two\nlines", datetime(2026, 3, 1), 3.0, 0.5],  # noqa: DTZ001 - cells have no zone

@@ -35,6 +35,7 @@ def written(path: Path, content: bytes) -> Path:
         (FRENCH, "cp1252", "cp1252"),
         (SPANISH, "cp1252", "cp1252"),
         (DANISH, "cp1252", "cp1252"),
+        ("We don\u2019t \u2013 \u201csell\u201d it\u2026 for £5, or £ 6.", "cp1252", "cp1252"),
         (POLISH, "cp1250", "cp1250"),
         (CZECH, "cp1250", "cp1250"),
         (RUSSIAN, "cp1251", "cp1251"),

