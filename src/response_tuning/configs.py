@@ -66,6 +66,8 @@ class EngineConfig(Config):
     """``hf``: chat template for a model that has none, or instead of its own."""
     device: Literal["auto", "cpu"] = "auto"
     """``hf``: ``auto`` is the first GPU if there is one."""
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """``hf``: ``auto`` is bfloat16 on a GPU that supports it, else float32."""
     tokens_per_batch: int = Field(default=32768, ge=1)
     """``hf``: memory knob: rows x (prompt + new tokens) that go through the model at once."""
     base_url: ServerAddress | None = None
@@ -274,6 +276,8 @@ class FinetuneConfig(Config):
     """``auto``: bfloat16 if the GPU supports it, else float32."""
     gradient_checkpointing: bool | Literal["auto"] = "auto"
     """Recompute activations to save memory. ``auto``: if the GPU's memory requires it."""
+    shard: Literal["full", "node"] | None = Field(default=None, exclude_if=lambda way: way is None)
+    """FSDP2 under ``torchrun``: over all processes, or over each node's (gradients across)."""
     device: Literal["auto", "cpu"] = "auto"
     """``auto``: a GPU if there is one."""
     eval_fraction: float = Field(default=0.0, ge=0, lt=1)

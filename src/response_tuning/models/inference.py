@@ -15,17 +15,20 @@ from response_tuning.templates import Chat
 if TYPE_CHECKING:
     from transformers import GenerationConfig, PreTrainedTokenizerBase
 
+Precision = Literal["auto", "float32", "bfloat16"]
+
 
 def load(
     model: str,
     template: str | None = None,
     revision: str = "main",
     device: Literal["auto", "cpu"] = "auto",
+    precision: Precision = "auto",
 ) -> LocalModel:
     """Load a model folder, a PEFT adapter folder or a hub model, on the first GPU or the CPU.
 
-    Weights are bfloat16 on a GPU that supports it, else float32. ``template`` names the chat
-    template for a model that has none, or replaces its own.
+    Weights are bfloat16 on a GPU that supports it, else float32, unless ``precision`` says
+    otherwise. ``template`` names the chat template for a model that has none, or replaces its own.
 
     Raises:
         ModelError: the model cannot be found, is incomplete, or changed after its run.
@@ -41,7 +44,7 @@ def load(
     identity = f"{folder.identity}+{base.identity}" if is_adapter else folder.identity
     with quiet():
         chat = _load_chat(folder, base, template or templates.NATIVE)
-        weights = _load_weights(base, device)
+        weights = _load_weights(base, device, precision)
         rows = weights.get_input_embeddings().weight.shape[0]
         _check_template_tokens(chat, rows, model)
         if is_adapter:
@@ -108,6 +111,18 @@ def under_template(
         return replace(local, chat=chat, stop_ids=_stop_ids(chat, local.declared_stops))
 
 
+def load_chat(model: str, template: str | None = None, revision: str = "main") -> Chat:
+    """Return the tokenizer of a model with its chat template, without its weights.
+
+    Raises:
+        ModelError: the model or its tokenizer cannot be found.
+        ConfigError: there is no such template.
+        TemplateError: the model has no chat template and ``template`` is None.
+    """
+    with quiet():
+        return _load_chat(*_locate(model, revision), template or templates.NATIVE)
+
+
 def has_native_template(model: str, revision: str = "main") -> bool:
     """Whether a model's tokenizer has a chat template of its own.
 
@@ -161,14 +176,17 @@ def _load_tokenizer(folder: ModelFolder, base: ModelFolder) -> "PreTrainedTokeni
     return loading.load_tokenizer(folder if files.has_tokenizer(folder.path) else base)
 
 
-def _load_weights(base: ModelFolder, device: Literal["auto", "cpu"]) -> Weights:
+def _load_weights(
+    base: ModelFolder, device: Literal["auto", "cpu"], precision: Precision
+) -> Weights:
     import torch
 
     on_gpu = device == "auto" and torch.cuda.is_available()
-    in_bfloat16 = on_gpu and torch.cuda.is_bf16_supported()
+    if precision == "auto":
+        precision = "bfloat16" if on_gpu and torch.cuda.is_bf16_supported() else "float32"
     return loading.load_weights(
         base,
-        dtype=torch.bfloat16 if in_bfloat16 else torch.float32,
+        dtype=torch.bfloat16 if precision == "bfloat16" else torch.float32,
         device_map="cuda" if on_gpu else "cpu",
     )
 

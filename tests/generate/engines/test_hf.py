@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from logging import INFO
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -14,6 +14,7 @@ from response_tuning import templates
 from response_tuning.artifacts import Completion, Message, Request, Sampling
 from response_tuning.errors import ConfigError, ModelError, TemplateError
 from response_tuning.generate import EngineConfig, generate, open_engine
+from response_tuning.generate.engines.hf import HfEngine
 from response_tuning.models.inference import load
 from response_tuning.templates import Chat
 
@@ -445,6 +446,19 @@ def test_an_engine_that_is_told_to_stays_on_the_cpu(
         open_engine("hf", EngineConfig.model_validate({"model": str(llama), "device": device}))
     assert [how["device_map"] for how in asked] == ["cpu", "cuda"]
     assert [how["dtype"] for how in asked] == [torch.float32, torch.bfloat16]
+
+
+def test_another_precision_is_another_model(llama: Path) -> None:
+    names = []
+    for precision in ("auto", "float32", "bfloat16"):
+        settings = EngineConfig.model_validate(
+            {"model": str(llama), "device": "cpu", "precision": precision}
+        )
+        engine = cast(HfEngine, open_engine("hf", settings))
+        kind = str(engine._local.model.dtype).removeprefix("torch.")
+        assert kind == ("float32" if precision == "auto" else precision)
+        names.append(engine.model)
+    assert names == [names[0], f"{names[0]}+float32", f"{names[0]}+bfloat16"]
 
 
 def test_another_template_is_another_question(tiny_lm: Path, llama: Path) -> None:

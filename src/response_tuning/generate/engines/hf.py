@@ -104,7 +104,9 @@ def connect(config: EngineConfig) -> HfEngine:
         TemplateError: the model has no chat template, and the settings name no template.
     """
     assert config.model is not None  # see check_settings
-    local = load(config.model, config.template, config.revision, config.device)
+    local = load(config.model, config.template, config.revision, config.device, config.precision)
+    if config.precision != "auto":
+        local = replace(local, identity=f"{local.identity}+{config.precision}")
     if config.rules is not None:
         local = replace(local, adjust=Rules(config.rules, local))
     return HfEngine(local, config.tokens_per_batch)
