@@ -2,10 +2,9 @@
 
 import hashlib
 import logging
-import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +51,7 @@ def prepare(config: DataConfig, out: Path, prompts: Prompts | None = None) -> Au
     alone = None if config.also else config.max_examples  # several sources are drawn together
     parts = [_SourcePart(config, out, alone, config.seed)]
     for other in config.also:
-        with _about_another(other.source):
+        with sources.about_another(other.source):
             parts.append(_SourcePart(other, out, None, config.seed))
     mixed = [_RefusalsPart(config, out)] if config.mixture.refusals else []
     audit = _write(_Chain(config, prompts).outcomes(parts, mixed, out), out)
@@ -68,20 +67,6 @@ def prepare(config: DataConfig, out: Path, prompts: Prompts | None = None) -> Au
     content["config"] = config.model_dump(mode="json")
     write_json(out / "audit.json", audit.model_dump() | content)
     return audit
-
-
-@contextmanager
-def _about_another(source: str) -> Iterator[None]:
-    """Name the setting of a further source where an error names a flag of the first one."""
-    try:
-        yield
-    except (ConfigError, DataError) as error:
-        named = re.sub(
-            r"--(response-column|instruction-column|encoding|delimiter|sheet|sender)( [A-Z]+)?",
-            lambda flag: f"--also '{source},{flag[1].replace('-', '_')}=...'",
-            str(error),
-        )
-        raise type(error)(named) from error
 
 
 class _SourcePart:

@@ -5,6 +5,7 @@ import json
 import logging
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import chain
@@ -166,6 +167,20 @@ def check_source(source: str) -> None:
     if not (source in DATASETS.names() or _is_there(source) or hub_id):
         error = unknown("dataset", source, DATASETS.names())
         raise DataError(f"'{source}': no such file or folder, and {error}")
+
+
+@contextmanager
+def about_another(source: str) -> Iterator[None]:
+    """Name the setting of a further source where an error names a flag of the first one."""
+    try:
+        yield
+    except (ConfigError, DataError) as error:
+        named = re.sub(
+            r"--(response-column|instruction-column|encoding|delimiter|sheet|sender)( [A-Z]+)?",
+            lambda flag: f"--also '{source},{flag[1].replace('-', '_')}=...'",
+            str(error),
+        )
+        raise type(error)(named) from error
 
 
 def _is_there(source: str) -> bool:
