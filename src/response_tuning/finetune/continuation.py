@@ -54,7 +54,7 @@ def load_continued(adapted: Any, config: FinetuneConfig) -> None:  # noqa: ANN40
     folder = adapter.path
     files.check_adapter(folder)
     with loading.explained(folder, "its adapter does not fit the base"):
-        loaded = set_peft_model_state_dict(adapted, load_file(folder / files.ADAPTER_WEIGHTS))
+        loaded: Any = set_peft_model_state_dict(adapted, load_file(folder / files.ADAPTER_WEIGHTS))
     missing = [key for key in loaded.missing_keys if "lora_" in key]
     if wrong := [*missing, *loaded.unexpected_keys]:
         raise ModelError(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from transformers import TrainerCallback
 
-from response_tuning.finetune.rows import IGNORED
+from response_tuning.finetune.objectives import IGNORED
 from response_tuning.finetune.steps import Document
 
 if TYPE_CHECKING:
