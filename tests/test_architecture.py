@@ -40,6 +40,7 @@ SHELL_ELSEWHERE = {
     "terminal.py": {"stdin"},  # makes closed streams usable
     "plugins.py": {"SystemExit"},  # catches what a plug-in raises
     "finetune/checkpoints.py": {"SystemExit"},  # ends training as SIGTERM would
+    "finetune/processes.py": {"argv"},  # an error repeats the command under another launcher
 }
 HEAVY = {"torch", "transformers", "datasets", "pyarrow", "openai", "scipy", "matplotlib"} | {
     "krippendorff",
@@ -263,6 +264,7 @@ def test_what_the_miniature_is_for_is_known_to_few() -> None:
         "data/sources.py",
         "grade/benchmarks/miniature.py",
         "grade/benchmarks/miniature_orders.py",
+        "grade/benchmarks/miniature_style.py",
         "models/location.py",
         "workflows/miniature.py",
         "workflows/names.py",
@@ -308,7 +310,9 @@ def test_every_extension_point_is_one_place() -> None:
         name_of(path) for path in modules() if ": Registry[" in path.read_text(encoding="utf-8")
     }
     assert found == places
-    engines = {path.stem for path in (SOURCE / "generate/engines").glob("[!_]*.py")}
+    engines = {
+        path.stem.replace("_", "-") for path in (SOURCE / "generate/engines").glob("[!_]*.py")
+    }
     assert engines == set(ENGINES.names())
     stems = [path.stem for path in (SOURCE / "grade/benchmarks").glob("[!_]*.py")]
     files = {stem.replace("_", "-") for stem in stems}
@@ -343,7 +347,10 @@ def test_tests_mirror_the_source_tree() -> None:
     benchmarks = (TESTS.parent / "benchmarks").glob("*.py")
     sources |= {f"benchmarks/{path.stem}" for path in benchmarks}
     examples = (TESTS.parent / "examples").glob("*.py")
-    sources |= {f"examples/{path.stem}" for path in examples}
+    sources |= {f"examples/{path.stem}" for path in examples} | {"examples/notebooks"}
+    docs = TESTS.parent / "docs"
+    pages = {path.relative_to(docs).with_suffix("").as_posix() for path in docs.rglob("*.*")}
+    sources |= {f"docs/{page.replace('coming-from', 'coming_from')}" for page in pages}
     about_the_whole = {
         "architecture",
         "bad_command_lines",
@@ -352,6 +359,7 @@ def test_tests_mirror_the_source_tree() -> None:
         "keys",
         "lab_log",
         "packaging",
+        "pages_fit",
         "paper_recipes",
         "readme",
     }

@@ -19,6 +19,7 @@ from response_tuning.data_config import (
     sources_from_names,
     weights_from_text,
 )
+from response_tuning.extraction_config import ExtractionConfig
 from response_tuning.limits import (
     COUNT_LIMIT,
     KeyVariable,
@@ -28,6 +29,7 @@ from response_tuning.limits import (
     Temperature,
     check_prices,
 )
+from response_tuning.preferences_config import PreferencesConfig, check_pairs
 from response_tuning.rules_config import RulesConfig
 
 __all__ = [
@@ -72,15 +74,14 @@ class EngineConfig(Config):
     """``hf``: memory knob: rows x (prompt + new tokens) that go through the model at once."""
     base_url: ServerAddress | None = None
     """``openai``: address of the server, such as ``http://127.0.0.1:8000/v1``, without a key."""
+    replicas: tuple[ServerAddress, ...] = Field(default=(), exclude_if=lambda urls: not urls)
+    """``openai``: further servers of the same model; answers count as those of ``base_url``."""
     concurrency: int = Field(default=8, ge=1, description="``openai``: requests in flight.")
-    timeout_s: float = Field(default=600, gt=0)
-    """``openai``: seconds until a whole reply must have arrived."""
-    max_retries: int = Field(default=5, ge=0)
-    """``openai``: how often a request is sent again, with exponential back-off."""
+    timeout_s: float = Field(default=600, gt=0, description="``openai``: seconds of a whole reply.")
+    max_retries: int = Field(default=5, ge=0, description="``openai``: attempts after the first.")
     api_key_env: KeyVariable = "OPENAI_API_KEY"
     """``openai``: environment variable that holds the key."""
-    table: Path | None = None
-    """``scripted``: JSONL with ``prompt`` and ``response``."""
+    table: Path | None = Field(default=None, description="``scripted``: JSONL of replies.")
     rules: RulesConfig | None = Field(default=None, exclude_if=lambda part: part is None)
     """``hf``: the rule adapter; ``generate.rules`` sets it."""
 
@@ -91,21 +92,6 @@ EngineSettings = Annotated[
 ]
 """A section for an engine. Manifests record what the recipe sets and not the other defaults, so
 that a new setting of some engine changes no manifest."""
-
-
-class ExtractionConfig(Config):
-    """Passages of plain documents as responses (the paper's appendix F)."""
-
-    text_column: str | None = None
-    """Column that holds the text of a document."""
-    min_words: int = Field(default=50, ge=1, description="Drop shorter passages.")
-    max_words: int = Field(default=250, ge=1, description="Split longer passages.")
-
-    @model_validator(mode="after")
-    def _possible_together(self) -> Self:
-        if self.min_words > self.max_words:
-            raise ValueError(f"min_words {self.min_words} is above max_words {self.max_words}")
-        return self
 
 
 Material = Literal["response", "passage"]
@@ -187,6 +173,8 @@ class DataConfig(SourceConfig):
     """Take passages of documents as responses."""
     refinement: RefinementConfig | None = Field(default=None, exclude_if=lambda part: part is None)
     """Have an LLM rewrite the responses."""
+    preferences: PreferencesConfig | None = Field(default=None, exclude_if=lambda p: p is None)
+    """Read pairs of answers, one of which was preferred. ``max_examples`` then counts pairs."""
     curation: CurationConfig = Field(default_factory=CurationConfig)
     mixture: MixtureConfig = Field(default_factory=MixtureConfig)
     decontamination: DecontaminationConfig = Field(default_factory=DecontaminationConfig)
@@ -214,6 +202,13 @@ class DataConfig(SourceConfig):
                 "'also' has no effect with extraction or refinement, which read one source; "
                 "extract or refine into files first, and list those"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _pairs_stay_pairs(self) -> Self:
+        made: dict[str, object] = {"extraction": self.extraction, "refinement": self.refinement}
+        made["also"] = self.also or None
+        check_pairs(self.preferences, made | {"mixture.refusals": self.mixture.refusals or None})
         return self
 
     @model_validator(mode="after")
@@ -283,6 +278,8 @@ class FinetuneConfig(Config):
     eval_fraction: float = Field(default=0.0, ge=0, lt=1)
     """Share of the examples in the validation split. Its loss is logged and selects nothing.
     ``rtune finetune`` holds out 0.1 of your own file, unless you or a recipe say otherwise."""
+    record_confidence: bool = Field(default=False, exclude_if=lambda is_on: not is_on)
+    """Write ``confidence.jsonl``: how sure the run was of each row. ``sftmix`` reads it."""
     save_steps: int = Field(default=50, ge=1, lt=COUNT_LIMIT, description="Checkpoint interval.")
     report_to: str = "none"
     """A tracker, as in ``transformers.TrainingArguments.report_to``."""
@@ -296,10 +293,7 @@ class FinetuneConfig(Config):
     @model_validator(mode="after")
     def _possible_together(self) -> Self:
         if self.merge and self.method == "full":
-            raise ValueError(
-                "merge needs an adapter, and method 'full' already leaves a whole model; set "
-                "finetune.merge=false"
-            )
+            raise ValueError("merge needs an adapter, not method 'full': set finetune.merge=false")
         if (mean := self.examples_per_mean or 0) > (step := self.examples_per_step):
             raise ValueError(f"examples_per_mean {mean} is above examples_per_step {step}")
         if self.merge_into != "base" and self.method != "qlora":

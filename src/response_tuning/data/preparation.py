@@ -1,6 +1,5 @@
 """From a source to examples and an audit: a chain of steps decides about every turn."""
 
-import hashlib
 import logging
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -9,17 +8,17 @@ from pathlib import Path
 from typing import Any
 
 from response_tuning.artifacts import Audit, Dropped, Example, Flagged, write_json, written_aside
-from response_tuning.configs import DataConfig, SourceConfig
-from response_tuning.data import columns, sources
+from response_tuning.configs import DataConfig
+from response_tuning.data import preferences, sources
 from response_tuning.data.conversations import Turn, UnusableRow
-from response_tuning.data.digests import DigestSet
-from response_tuning.data.sampling import Waiting, in_brackets, sample, shares
+from response_tuning.data.parts import RefusalsPart, SourcePart
+from response_tuning.data.sampling import Waiting, in_brackets, shares
 from response_tuning.data.steps import cleaning, curation, decontamination
-from response_tuning.data.steps.curation import Candidate, Step, each
+from response_tuning.data.steps.curation import Candidate, Step
 from response_tuning.data.steps.decontamination import Prompts
+from response_tuning.data.steps.duplicates import parts_of, without_duplicates
 from response_tuning.data.steps.near_duplicates import without_near_duplicates
 from response_tuning.errors import ConfigError, DataError
-from response_tuning.terminal import printable
 
 logger = logging.getLogger(__name__)
 
@@ -49,11 +48,11 @@ def prepare(config: DataConfig, out: Path, prompts: Prompts | None = None) -> Au
         )
     # Both sources are found and surveyed before a row is written, so that bad settings fail early.
     alone = None if config.also else config.max_examples  # several sources are drawn together
-    parts = [_SourcePart(config, out, alone, config.seed)]
+    parts = [SourcePart(config, out, alone, config.seed)]
     for other in config.also:
         with sources.about_another(other.source):
-            parts.append(_SourcePart(other, out, None, config.seed))
-    mixed = [_RefusalsPart(config, out)] if config.mixture.refusals else []
+            parts.append(SourcePart(other, out, None, config.seed))
+    mixed = [RefusalsPart(config, out)] if config.mixture.refusals else []
     audit = _write(_Chain(config, prompts).outcomes(parts, mixed, out), out)
     counts = decontamination.counts(prompts, audit.flagged)
     audit = audit.model_copy(update={"contaminated": counts})
@@ -67,50 +66,6 @@ def prepare(config: DataConfig, out: Path, prompts: Prompts | None = None) -> Au
     content["config"] = config.model_dump(mode="json")
     write_json(out / "audit.json", audit.model_dump() | content)
     return audit
-
-
-class _SourcePart:
-    """A source of examples, and the steps for its rows only."""
-
-    size_flag = "--max-examples"
-
-    def __init__(self, config: SourceConfig, out: Path, size: int | None, seed: int) -> None:
-        self._name = config.source
-        self.source = sources.find(config)
-        # Inside the source, the next run would read the examples as rows.
-        path = self.source.path
-        if path is not None and out.resolve().is_relative_to(path):
-            raise ConfigError(
-                f"{out} lies in the source {self.source.name}; write to another folder"
-            )
-        survey = sources.columns(self.source)
-        self.used = columns.choose(survey, config, self.source.name)
-        self.not_used = columns.not_used(survey, self.used)
-        if self.not_used:
-            names = columns.listed(self.not_used)
-            logger.warning("%s: columns not used: %s", printable(self.source.name), names)
-        self.first: list[Step] = []
-        self.last: list[Step] = []
-        if size is not None:
-            wanted = f"{self.source.name}: {size} examples requested ({self.size_flag})"
-            self.last.append(sample(size, seed, wanted, out))
-
-    @property
-    def origin(self) -> dict[str, Any]:
-        """Origin of the examples, for the audit."""
-        origin = {"name": self._name, **self.source.origin, "columns": self.used.named()}
-        return origin | ({"columns_not_used": self.not_used} if self.not_used else {})
-
-
-class _RefusalsPart(_SourcePart):
-    """The refusals that are mixed in: the rows of a source that decline."""
-
-    size_flag = "data.mixture.refusals"
-
-    def __init__(self, config: DataConfig, out: Path) -> None:
-        mixture = config.mixture
-        super().__init__(mixture, out, mixture.refusals, config.seed)
-        self.first.append(curation.only_refusals(mixture.selector))
 
 
 class _Chain:
@@ -127,19 +82,21 @@ class _Chain:
         self._texts: list[Step] = []
         if config.curation.front_matter == "strip":
             self._texts.append(cleaning.front_matter_step())
-        steps = cleaning.steps(config.curation) + curation.restatements_step(config.curation)
+        of_answers = preferences.for_both if config.preferences else list
+        surrounding = cleaning.steps(config.curation) + curation.restatements_step(config.curation)
+        steps = [*of_answers(surrounding)]
         if not config.keep_duplicates:
-            steps.append(_without_duplicates())
+            steps.append(without_duplicates())
         if prompts:
             threshold, remove = config.decontamination.threshold, config.decontamination.remove
             steps.append(decontamination.decontaminate(prompts, threshold, remove=remove))
-        steps += curation.steps(config.curation)
+        steps += of_answers(curation.steps(config.curation))
         if config.curation.near_duplicates is not None:
             steps.append(without_near_duplicates(config.curation.near_duplicates))
         self._steps = steps
 
     def outcomes(
-        self, parts: Sequence[_SourcePart], mixed: Sequence[_SourcePart], out: Path
+        self, parts: Sequence[SourcePart], mixed: Sequence[SourcePart], out: Path
     ) -> Iterator[Candidate]:
         """Yield every candidate of every part after the chain; row numbers continue.
 
@@ -152,7 +109,7 @@ class _Chain:
         for part in (*([] if together else parts), *mixed):
             yield from self._passed(part)
 
-    def _drawn(self, parts: Sequence[_SourcePart], out: Path) -> Iterator[Candidate]:
+    def _drawn(self, parts: Sequence[SourcePart], out: Path) -> Iterator[Candidate]:
         """Draw from all parts in proportion to the weights; without any, to their examples."""
         with ExitStack() as open_files:
             waiting = [open_files.enter_context(Waiting(out)) for _ in parts]
@@ -170,7 +127,7 @@ class _Chain:
                     )
                 yield from place.drawn(size, self._config.seed)
 
-    def _passed(self, part: _SourcePart) -> Iterator[Candidate]:
+    def _passed(self, part: SourcePart) -> Iterator[Candidate]:
         """Yield the candidates of one part after all of its steps."""
         start, usable, reasons = self._rows, False, Counter[str]()
         # The chain is shared, so that duplicates are found across parts; ``first`` and ``last``
@@ -193,18 +150,7 @@ class _Chain:
             )
 
 
-def _without_duplicates() -> Step:
-    """Drop exact duplicates of earlier candidates, also across parts."""
-    seen = DigestSet()
-
-    def look(candidate: Candidate) -> None:
-        if not seen.add(_digest(candidate.answer)):
-            candidate.drop("duplicate")
-
-    return each(look)
-
-
-def _candidates(part: _SourcePart, start: int) -> Iterator[Candidate]:
+def _candidates(part: SourcePart, start: int) -> Iterator[Candidate]:
     """Yield every turn of every row in the source's order; drop turns that no step could read."""
     for number, row in enumerate(part.source.rows()):
         try:
@@ -245,8 +191,9 @@ def _write(outcomes: Iterable[Candidate], out: Path) -> Audit:
                 dropped.write(_dropped(candidate).model_dump_json() + "\n")
                 reasons[candidate.dropped] += 1
             else:
-                kept.write(_example(candidate).model_dump_json() + "\n")
-                examples += 1
+                for example in _examples(candidate):
+                    kept.write(example.model_dump_json() + "\n")
+                    examples += 1
                 rows_kept += candidate.row != last_kept
                 last_kept = candidate.row
             for what, detail in candidate.flags:
@@ -265,14 +212,20 @@ def _write(outcomes: Iterable[Candidate], out: Path) -> Audit:
     )
 
 
-def _example(candidate: Candidate) -> Example:
-    return Example(
-        row=candidate.row,
-        turn=candidate.turn,
-        response=candidate.answer.response,
-        instruction=candidate.answer.instruction,
-        earlier=candidate.answer.earlier,
-    )
+def _examples(candidate: Candidate) -> Iterator[Example]:
+    """Yield the candidate's response and, if it is a pair, the rejected one after it."""
+    answer = candidate.answer
+    responses = [
+        response for response in (answer.response, answer.rejected) if response is not None
+    ]
+    for place, response in enumerate(responses):
+        yield Example(
+            row=candidate.row,
+            turn=candidate.turn + place,
+            response=response,
+            instruction=answer.instruction,
+            earlier=answer.earlier,
+        )
 
 
 def _dropped(candidate: Candidate) -> Dropped:
@@ -295,24 +248,9 @@ def _flagged(candidate: Candidate, what: str, detail: str) -> Flagged:
     )
 
 
-def _parts(turn: Turn) -> list[str]:
-    parts = [part for message in turn.earlier for part in (message.role, message.content)]
-    return [*parts, turn.instruction or "", turn.response]
-
-
 def _is_text(turn: Turn) -> bool:
     try:
-        "".join(_parts(turn)).encode()
+        "".join(parts_of(turn)).encode()
     except UnicodeEncodeError:
         return False
     return True
-
-
-def _digest(turn: Turn) -> bytes:
-    """Return a digest of 8 bytes: one collision in 4e7 sets of a million turns."""
-    digest = hashlib.blake2b(digest_size=8)
-    for part in _parts(turn):
-        content = part.encode()
-        digest.update(b"%d:" % len(content))  # else ("ab", "c") and ("a", "bc") would be equal
-        digest.update(content)
-    return digest.digest()

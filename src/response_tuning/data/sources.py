@@ -2,9 +2,8 @@
 
 import hashlib
 import json
-import logging
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -15,19 +14,15 @@ from typing import Any, TypeAlias
 from response_tuning import hub
 from response_tuning.artifacts import file_digest
 from response_tuning.configs import SourceConfig
-from response_tuning.data import files, out_of_scope, senders, single_tasks
+from response_tuning.data import files, forms, out_of_scope, senders, single_tasks
 from response_tuning.data.columns import Columns, row_turns
 from response_tuning.data.conversations import Turn, UnusableRow
+from response_tuning.data.preferences import pair_turn
 from response_tuning.data.survey import Survey, survey
 from response_tuning.errors import ConfigError, DataError
-from response_tuning.miniature import controls, examples
-from response_tuning.readers import TEXT_SUFFIXES, Form, Row, read, read_texts
+from response_tuning.miniature import controls, examples, preferences
+from response_tuning.readers import Row, read, read_texts
 from response_tuning.registry import Registry, unknown
-from response_tuning.spreadsheets import csv_form, described
-from response_tuning.terminal import printable
-from response_tuning.text_lines import UTF_8, encoding_of
-
-logger = logging.getLogger(__name__)
 
 Rows: TypeAlias = Callable[[], Iterator[dict[str, str]]]
 
@@ -60,7 +55,12 @@ class Dataset:
 DATASETS: Registry[Dataset] = Registry("dataset")
 DATASETS.register("alpaca")(Dataset("yahma/alpaca-cleaned"))
 DATASETS.register("dolly")(Dataset("databricks/databricks-dolly-15k"))
-DATASETS.register("miniature")(Dataset(made=examples.tuning_rows, splits=controls.SPLITS))
+DATASETS.register("miniature")(
+    Dataset(
+        made=examples.tuning_rows,
+        splits={**controls.SPLITS, "preferences": preferences.preference_rows},
+    )
+)
 DATASETS.register("miniature-refusals")(
     Dataset(made=examples.refusal_rows, splits=examples.refusals_by_wording())
 )
@@ -213,13 +213,13 @@ def turns(source: Source, number: int, row: Row, used: Columns) -> list[Turn]:
         raise UnusableRow(f"beyond the first {source.first_rows:,} rows, which the paper uses")
     if source.sender is not None and not senders.is_from(source.sender, row.fields):
         raise UnusableRow(f"not from {source.sender}")
-    return row_turns(row.fields, used)
+    return [pair_turn(row.fields, used)] if used.rejected else row_turns(row.fields, used)
 
 
 def _made(
     config: SourceConfig, made: Mapping[str, Callable[[], Iterator[dict[str, str]]]]
 ) -> Source:
-    for flag in ("path", "revision", *_LOCAL):
+    for flag in ("path", "revision", *forms.LOCAL):
         if getattr(config, flag) != type(config).model_fields[flag].default:
             raise ConfigError(f"dataset '{config.source}' is generated: --{flag} has no effect")
     if config.split not in made:
@@ -258,7 +258,7 @@ def _named(dataset: Dataset, config: SourceConfig) -> Source:
 
 
 def _on_hub(hub_id: str, config: SourceConfig, hub_config: str | None = None) -> Source:
-    _check_read_locally(hub_id, config)
+    forms.check_read_locally(hub_id, config)
     commit = hub.resolve(hub_id, config.revision)
     dataset = hub.load(hub_id, commit, config.split, hub_config)
     return Source(
@@ -283,12 +283,12 @@ def _local(path: Path, config: SourceConfig) -> Source:
             path=path.resolve(),
         )
     chosen = files.choose(path, config.split)
-    forms = _forms(path, chosen, config)
+    how = forms.forms_of(path, chosen, config)
     return Source(
         name=str(path),
         rows=lambda: chain.from_iterable(
             read_texts([file], form.encoding) if chosen.are_texts else read(file, form)
-            for file, form in forms.items()
+            for file, form in how.items()
         ),
         look_up=lambda: (
             {
@@ -296,20 +296,12 @@ def _local(path: Path, config: SourceConfig) -> Source:
                 "sha256": file_digest(path),
                 "files_not_read": chosen.not_read,
             }
-            | _read_as(path, forms)
+            | forms.read_as(path, how)
         ),
         path=path.resolve(),
         are_texts=chosen.are_texts,
         sender=config.sender,
     )
-
-
-_LOCAL = ("encoding", "delimiter", "sheet", "sender")
-"""Settings of files that this package opens itself."""
-_HAVE_DELIMITERS, _HAVE_SHEETS = (".csv", ".tsv"), (".xlsx", ".xlsm")
-_ENCODED = (*_HAVE_DELIMITERS, *TEXT_SUFFIXES, ".jsonl", ".ndjson", ".json")
-_LISTED = 5
-"""Most files of a folder that a line lists."""
 
 
 def _check_scope(dataset: Dataset | None, config: SourceConfig) -> None:
@@ -321,78 +313,3 @@ def _check_scope(dataset: Dataset | None, config: SourceConfig) -> None:
         )
     if config.scope is not None and not scoped:
         raise ConfigError(f"{config.source}: --scope has no effect; only 'out-of-scope' reads it")
-
-
-def _check_read_locally(name: str, config: SourceConfig) -> None:
-    for flag in _LOCAL:
-        if getattr(config, flag) is not None:
-            raise ConfigError(f"{name}: --{flag} has no effect on a dataset; it is for files")
-
-
-def _forms(path: Path, chosen: files.Files, config: SourceConfig) -> dict[Path, Form]:
-    """Find out how each file is read, and log what was not given.
-
-    Raises:
-        ConfigError: a setting has no effect on any of the files.
-        DataError: the content of a file does not decide how it is read.
-    """
-    suffixes = {file.suffix.lower() for file in chosen.read}
-    places = {"encoding": _ENCODED, "delimiter": _HAVE_DELIMITERS, "sheet": _HAVE_SHEETS}
-    for flag, having in places.items():
-        if getattr(config, flag) is not None and suffixes.isdisjoint(having):
-            raise ConfigError(
-                f"{path}: --{flag} has no effect; it is for {', '.join(having)} files"
-            )
-    forms = {file: _form(file, chosen, config) for file in chosen.read}
-    if path.is_dir():
-        _list(path, chosen)
-    found = config.encoding is None or config.delimiter is None
-    for file, how in _read_as(path, forms).get("read_as", {}).items():
-        if found and how != _USUAL and file.lower().endswith(_ENCODED):
-            name = printable(str(path / file if path.is_dir() else path))
-            wrong = "--encoding or --delimiter" if "between" in how else "--encoding"
-            logger.warning("%s: read as %s; if that is wrong, give %s", name, how, wrong)
-    return forms
-
-
-_USUAL = "UTF-8 with commas between cells"
-
-
-def _form(file: Path, chosen: files.Files, config: SourceConfig) -> Form:
-    given = Form(config.encoding, config.delimiter, config.sheet)
-    suffix = file.suffix.lower()
-    if chosen.are_texts and suffix in TEXT_SUFFIXES:
-        return given if config.encoding else Form(encoding_of(file))
-    return csv_form(file, given) if suffix in _HAVE_DELIMITERS else given
-
-
-def _read_as(path: Path, forms: Mapping[Path, Form]) -> dict[str, Any]:
-    """Return how files were read, for the audit: each table, and texts that are not UTF-8."""
-    named: dict[str, str] = {}
-    for file, form in forms.items():
-        name = str(file.relative_to(path)) if file != path else file.name
-        if file.suffix.lower() in _HAVE_DELIMITERS:
-            named[name] = described(form)
-        elif form.encoding not in (None, UTF_8):
-            named[name] = str(form.encoding).upper()
-        elif form.sheet is not None and file.suffix.lower() in _HAVE_SHEETS:
-            named[name] = f"sheet {form.sheet}"
-    return {"read_as": named} if named else {}
-
-
-def _list(path: Path, chosen: files.Files) -> None:
-    """Log which files of a folder are read, before any of them is."""
-    others = [path / name for name in chosen.not_read]
-    read = chosen.read
-    if chosen.are_texts:
-        read = [file for file in chosen.read if file.suffix.lower() in TEXT_SUFFIXES]
-        others += [file for file in chosen.read if file not in read]
-    logger.warning("%s: reading %s", printable(str(path)), _listed(path, read))
-    if others:
-        logger.warning("%s: not reading %s", printable(str(path)), _listed(path, others))
-
-
-def _listed(path: Path, read: Sequence[Path]) -> str:
-    names = [printable(str(file.relative_to(path))) for file in read[:_LISTED]]
-    more = f" and {len(read) - _LISTED:,} more" if len(read) > _LISTED else ""
-    return f"{len(read):,} {'file' if len(read) == 1 else 'files'}: {', '.join(names)}{more}"
