@@ -1,6 +1,5 @@
 """From a source to examples and an audit: a chain of steps decides about every turn."""
 
-import logging
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
@@ -19,8 +18,6 @@ from response_tuning.data.steps.decontamination import Prompts
 from response_tuning.data.steps.duplicates import parts_of, without_duplicates
 from response_tuning.data.steps.near_duplicates import without_near_duplicates
 from response_tuning.errors import ConfigError, DataError
-
-logger = logging.getLogger(__name__)
 
 
 def prepare(config: DataConfig, out: Path, prompts: Prompts | None = None) -> Audit:

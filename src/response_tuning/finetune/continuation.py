@@ -1,10 +1,13 @@
 """The adapter of a finished run, with which another run goes on."""
 
+from pathlib import Path
 from typing import Any
 
 from response_tuning.artifacts import read_json
 from response_tuning.configs import FinetuneConfig
 from response_tuning.errors import ConfigError, ModelError
+from response_tuning.finetune import base
+from response_tuning.finetune.manifest import known_as
 from response_tuning.models import files, loading
 from response_tuning.models.location import ModelFolder, locate
 
@@ -61,3 +64,10 @@ def load_continued(adapted: Any, config: FinetuneConfig) -> None:  # noqa: ANN40
             f"{folder}: {len(wrong)} weights of its adapter are missing or have no place in the "
             f"base, such as {wrong[0]}"
         )
+
+
+def start_of(config: FinetuneConfig, out: Path) -> str:
+    """Return the identity of the weights that training starts from."""
+    identity = known_as(base.located(config), out)
+    adapter = continued_adapter(config)
+    return identity if adapter is None else f"{adapter.identity}+{identity}"

@@ -115,6 +115,27 @@ def recalled(trainer: "ResponseTrainer", documents: Any) -> Recalled:  # noqa: A
     return Recalled(count, len(found))
 
 
+def measured(
+    trainer: "ResponseTrainer",
+    train: Any,  # noqa: ANN401 - sized, with items by position
+    held_out: Any,  # noqa: ANN401
+) -> tuple[dict[str, Any], list[str]]:
+    """Return the loss on what was held out and what is recalled, for the manifest and as lines."""
+    loss = _held_out_loss(trainer)
+    of_train, of_held_out = recalled(trainer, train), recalled(trainer, held_out)
+    found = {"train": [*of_train], "held_out": [*of_held_out]}
+    line = f"loss on {len(held_out):,} held-out examples: {loss:.4f} a token"
+    return {"held_out_loss": loss, "recalled": found}, [line, sentence(of_train, of_held_out)]
+
+
+def _held_out_loss(trainer: "ResponseTrainer") -> float:
+    """Return the loss after the last step; a run killed after that step has not computed it."""
+    for entry in reversed(trainer.state.log_history):
+        if "eval_loss" in entry and entry["step"] == trainer.state.global_step:
+            return float(entry["eval_loss"])
+    return trainer.evaluate()["eval_loss"]
+
+
 def sentence(train: Recalled, held_out: Recalled) -> str:
     """Return what the model remembers, for people; '' if no response was long enough."""
     if not train.of:

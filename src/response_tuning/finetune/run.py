@@ -26,7 +26,6 @@ from response_tuning.finetune.dataset import (
 from response_tuning.finetune.manifest import (
     FINISHED,
     is_finished,
-    known_as,
     manifest_of,
     matched,
     model_files,
@@ -69,7 +68,7 @@ def finetune(config: FinetuneConfig, data: Path, out: Path, console: "Console") 
         ModelError: the base cannot be loaded or trained exactly.
     """
     config = base.fitted(config)
-    manifest = manifest_of(config, _start(config, out), data)
+    manifest = manifest_of(config, continuation.start_of(config, out), data)
     manifest["rows_in_clear"] = data.is_relative_to(out)
     if is_finished(out, manifest):
         if is_first():
@@ -89,13 +88,6 @@ def finetune(config: FinetuneConfig, data: Path, out: Path, console: "Console") 
         )
         console.print(private, highlight=False, soft_wrap=True)
     return out
-
-
-def _start(config: FinetuneConfig, out: Path) -> str:
-    """Return the identity of the weights that training starts from."""
-    identity = known_as(base.located(config), out)
-    adapter = continuation.continued_adapter(config)
-    return identity if adapter is None else f"{adapter.identity}+{identity}"
 
 
 def _train(
@@ -130,14 +122,9 @@ def _train(
     check_converged(trainer.model)
     manifest |= {"layout": trainer.layout.name, "steps": trainer.state.global_step}
     if len(encoded.held_out):
-        loss = manifest["held_out_loss"] = _held_out_loss(trainer)
-        line = f"loss on {len(encoded.held_out):,} held-out examples: {loss:.4f} a token"
-        of_train, of_held_out = (
-            memorisation.recalled(trainer, documents)
-            for documents in (encoded.train, encoded.held_out)
-        )
-        manifest["recalled"] = {"train": [*of_train], "held_out": [*of_held_out]}
-        _print(trainer, console, [line, memorisation.sentence(of_train, of_held_out)])
+        found, lines = memorisation.measured(trainer, encoded.train, encoded.held_out)
+        manifest |= found
+        _print(trainer, console, lines)
     manifest |= {"memory": trainer.memory, "cost": cost}
     if config.record_confidence and trainer.is_world_process_zero():
         recorder.write(out, encoded.examples)
@@ -181,14 +168,6 @@ def _checkpoint(trainer: "ResponseTrainer", manifest: dict[str, Any], out: Path)
         newest = [str(checkpoint) if checkpoint else None]
     broadcast_object_list(newest)
     return newest[0]
-
-
-def _held_out_loss(trainer: "ResponseTrainer") -> float:
-    """Return the loss after the last step; a run killed after that step has not computed it."""
-    for entry in reversed(trainer.state.log_history):
-        if "eval_loss" in entry and entry["step"] == trainer.state.global_step:
-            return float(entry["eval_loss"])
-    return trainer.evaluate()["eval_loss"]
 
 
 def _trainer(
