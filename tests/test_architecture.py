@@ -361,6 +361,7 @@ def test_tests_mirror_the_source_tree() -> None:
         "packaging",
         "pages_fit",
         "paper_recipes",
+        "question_recipes",
         "readme",
     }
     for path in TESTS.rglob("test_*.py"):
