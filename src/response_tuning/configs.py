@@ -10,6 +10,8 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, model_validator
 
 from response_tuning.artifacts import Sampling
+from response_tuning.continuation_config import WORDS, ContinuationConfig
+from response_tuning.extraction_config import ExtractionConfig
 from response_tuning.limits import (
     COUNT_LIMIT,
     ColumnName,
@@ -20,6 +22,7 @@ from response_tuning.limits import (
     Temperature,
     check_prices,
 )
+from response_tuning.rewriting import Material, Policy, RefinementOutcome, policies_of
 from response_tuning.rules_config import RulesConfig
 
 
@@ -72,38 +75,6 @@ EngineSettings = Annotated[
 that a new setting of some engine changes no manifest."""
 
 
-class ExtractionConfig(Config):
-    """Passages of plain documents as responses (the paper's appendix F)."""
-
-    text_column: str | None = None
-    """Column that holds the text of a document."""
-    min_words: int = Field(default=50, ge=1, description="Drop shorter passages.")
-    max_words: int = Field(default=250, ge=1, description="Split longer passages.")
-
-    @model_validator(mode="after")
-    def _possible_together(self) -> Self:
-        if self.min_words > self.max_words:
-            raise ValueError(f"min_words {self.min_words} is above max_words {self.max_words}")
-        return self
-
-
-Material = Literal["response", "passage"]
-RefinementOutcome = Literal[
-    "refined", "unchanged", "no-marker", "empty", "truncated", "refused", "filtered", "error"
-]
-Policy = Literal["keep", "drop", "retry"]
-POLICIES: dict[RefinementOutcome, Policy] = {
-    "unchanged": "keep",
-    "no-marker": "retry",
-    "empty": "retry",
-    "truncated": "retry",
-    "refused": "keep",
-    "filtered": "keep",
-    "error": "retry",
-}
-"""Default policy for each outcome other than ``refined``."""
-
-
 class RefinerSampling(Sampling):
     """How a rewrite is drawn. The defaults are the paper's."""
 
@@ -111,7 +82,7 @@ class RefinerSampling(Sampling):
 
 
 class RefinementConfig(Config):
-    """How an LLM rewrites responses before they are prepared (the paper's appendix G)."""
+    """How a model rewrites responses, or continues halves (the paper's appendix G; 2409.00096)."""
 
     engine: str = "hf"
     """The engine that runs the refiner; ``rtune list`` names them."""
@@ -119,7 +90,13 @@ class RefinementConfig(Config):
     """Settings of that engine, such as ``model`` and ``base_url``."""
     material: Material = "response"
     """What is rewritten. A ``passage`` of a document is not in an assistant's voice yet; with
-    ``data.extraction``, ``passage`` is the default."""
+    ``data.extraction``, ``passage`` is the default, and with ``data.continuation``, ``half``: the
+    first half of a passage, which is continued."""
+    request: Literal["continue", "bare"] | None = Field(
+        default=None, exclude_if=lambda r: r is None
+    )
+    """``half``: ask to ``continue`` the text in its own voice (the default), or send the half
+    ``bare``, as the user's whole message."""
     instruction_blind: bool = False
     """Show the refiner the response alone, even where there is an instruction."""
     policies: dict[RefinementOutcome, Policy] = Field(default_factory=dict)
@@ -136,9 +113,24 @@ class RefinementConfig(Config):
     price_out: float | None = Field(default=None, ge=0)
     """Dollars for a million tokens of replies."""
 
+    @model_validator(mode="before")
+    @classmethod
+    def _one_writer(cls, values: object) -> object:
+        if not isinstance(values, Mapping) or values.get("material") != "half":
+            return values
+        return {"after_retries": "drop", "request": "continue", **values}
+
     @model_validator(mode="after")
-    def _both_prices(self) -> Self:
+    def _possible_together(self) -> Self:
         check_prices(self.price_in, self.price_out)
+        for outcome in self.policies.keys() - policies_of(self.material).keys():
+            raise ValueError(f"policies: a {self.material} has no outcome '{outcome}'")
+        if self.material == "half" and "keep" in (self.after_retries, *self.policies.values()):
+            raise ValueError(
+                "policy 'keep' would mix the documents' own halves into a writer's; use drop"
+            )
+        if self.material != "half" and self.request is not None:
+            raise ValueError("request needs material 'half' (data.continuation)")
         return self
 
 
@@ -232,6 +224,9 @@ class DataConfig(Config):
     # Absent sections stay out of manifests, so that folders of earlier versions still match.
     extraction: ExtractionConfig | None = Field(default=None, exclude_if=lambda part: part is None)
     """Take passages of documents as responses."""
+    continuation: ContinuationConfig | None = Field(default=None, exclude_if=lambda part: not part)
+    """Cut passages in half, and take the second half, or what a model writes in its place, as the
+    response to the first."""
     refinement: RefinementConfig | None = Field(default=None, exclude_if=lambda part: part is None)
     """Have an LLM rewrite the responses."""
     curation: CurationConfig = Field(default_factory=CurationConfig)
@@ -241,13 +236,24 @@ class DataConfig(Config):
 
     @model_validator(mode="before")
     @classmethod
-    def _passages_are_the_material(cls, values: object) -> object:
+    def _material_of_documents(cls, values: object) -> object:
         if not isinstance(values, Mapping):
             return values
+        values, cut = {**values}, values.get("continuation") is not None
+        if cut and isinstance(extraction := values.get("extraction") or {}, Mapping):
+            values["extraction"] = {**WORDS, **extraction}
         refinement = values.get("refinement")
-        if values.get("extraction") is None or not isinstance(refinement, Mapping):
-            return values
-        return {**values, "refinement": {"material": "passage", **refinement}}
+        if values.get("extraction") is not None and isinstance(refinement, Mapping):
+            material = "half" if cut else "passage"
+            values["refinement"] = {"material": material, **refinement}
+        return values
+
+    @model_validator(mode="after")
+    def _halves_are_continued(self) -> Self:
+        halves = self.refinement is not None and self.refinement.material == "half"
+        if self.refinement is not None and halves != (self.continuation is not None):
+            raise ValueError("refinement.material 'half' and a section 'continuation' go together")
+        return self
 
     @model_validator(mode="after")
     def _passages_have_one_column(self) -> Self:

@@ -13,9 +13,10 @@ from typing import Any, NamedTuple
 
 from response_tuning import readers
 from response_tuning.artifacts import Record, file_digest, write_json, written_aside
-from response_tuning.configs import DataConfig, ExtractionConfig
+from response_tuning.configs import DataConfig
 from response_tuning.data import columns, sources
 from response_tuning.errors import ConfigError, DataError
+from response_tuning.extraction_config import ExtractionConfig
 from response_tuning.readers import Row, read_texts, shown
 
 TEXTS = ("text", "content", "document", "body", "article", "passage")

@@ -60,13 +60,14 @@ _READ_BY: dict[str, frozenset[str]] = {
     "openai": frozenset({"model", "template", "base_url", "concurrency"})
     | {"timeout_s", "max_retries", "api_key_env"},
     "scripted": frozenset({"model", "table"}),
+    "miniature": frozenset({"model"}),
 }
 """Settings that each built-in engine uses; an engine of the user's may use any.
 Commands that need a name give ``scripted`` a model, and ``openai`` itself explains why it takes no
 template."""
 
 
-_UNFILTERED = frozenset({"hf", "scripted"})
+_UNFILTERED = frozenset({"hf", "scripted", "miniature"})
 """Built-in engines without a content filter; an engine of the user's may have one."""
 
 

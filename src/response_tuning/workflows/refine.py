@@ -10,7 +10,7 @@ import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from json import dumps
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from response_tuning.artifacts import Completion, Request, Sampling, read_json, write_json
 from response_tuning.configs import CurationConfig, DataConfig, DecontaminationConfig, MixtureConfig
@@ -122,12 +122,22 @@ def record_source(config: DataConfig, folder: Path, out: Path) -> None:
 
 
 def _passages(config: DataConfig, folder: Path) -> DataConfig:
+    from response_tuning.data import halves
     from response_tuning.data.passages import extract
 
     extract(config, folder)
-    read = {"source": str(folder / "passages.jsonl"), "path": None, "response_column": "text"}
+    read: dict[str, Any] = {
+        "source": str(folder / "passages.jsonl"),
+        "path": None,
+        "response_column": "text",
+    }
     hub = {"revision": "main", "split": "train"}
-    return config.model_copy(update=read | hub | {"extraction": None})
+    if config.continuation is not None:
+        halves.write_halves(folder, config.continuation)
+        read |= {"source": str(folder / halves.HALVES), "response_column": halves.RESPONSE}
+        read |= {"instruction_column": halves.INSTRUCTION}
+    done: dict[str, Any] = {"extraction": None, "continuation": None}
+    return config.model_copy(update=read | hub | done)
 
 
 def _refine(data: DataConfig, how: Rewriting) -> int:
@@ -197,9 +207,10 @@ def run_inspect(
 def print_extraction(folder: Path, console: "Console") -> None:
     """Print how many passages the documents gave, and what was left out and why."""
     extraction = read_json(folder / "extraction.json")
+    cut = f", {extraction['halves']:,} cut in half" if "halves" in extraction else ""
     lines = [
         f"{extraction['documents']:,} documents: {extraction['documents_used']:,} used, "
-        f"{extraction['passages']:,} passages",
+        f"{extraction['passages']:,} passages{cut}",
         *(f"{count:>9,}  {reason}" for reason, count in extraction["left_out"].items()),
     ]
     for line in lines:

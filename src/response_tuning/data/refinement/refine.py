@@ -11,7 +11,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import count
 from pathlib import Path
 from statistics import fmean, median
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple
+
+from pydantic import Field
 
 from response_tuning.artifacts import (
     Completion,
@@ -26,13 +28,18 @@ from response_tuning.artifacts import (
     write_json,
     written_aside,
 )
-from response_tuning.configs import POLICIES, Policy, RefinementConfig, RefinementOutcome
+from response_tuning.configs import RefinementConfig
+from response_tuning.data.refinement.continuations import (
+    ask_to_continue,
+    parse_continuation,
+    wording_digest,
+)
 from response_tuning.data.refinement.prompt import ask_for_rewrite, prompt_digest
 from response_tuning.data.refinement.reply import ParsedReply, parse_reply
 from response_tuning.data.steps.refusals import is_refusal
 from response_tuning.errors import DataError, EngineError
+from response_tuning.rewriting import Policy, RefinementOutcome, policies_of
 
-REFINEMENT_OUTCOMES: tuple[RefinementOutcome, ...] = get_args(RefinementOutcome)
 Rewriter = Callable[[Iterable[Request]], Iterator[Completion]]
 """Yields a completion for each request, with one sampling."""
 
@@ -48,9 +55,11 @@ class Refinement(Record):
     """The text that the examples contain."""
     asked: int
     """Number of requests, errors included."""
+    half: str | None = Field(default=None, exclude_if=lambda half: half is None)
+    """The text that was continued, if the response is a continuation."""
     original: str
     refined: str | None
-    """The rewrite, if the last reply has one, used or not."""
+    """The rewrite or the continuation, if the last reply has one, used or not."""
     finish_reason: FinishReason | None
     tokens: int | None
     prompt_tokens: int | None
@@ -76,7 +85,7 @@ class _LastReply(NamedTuple):
 
 def policy_of(config: RefinementConfig, outcome: RefinementOutcome) -> Policy:
     """Return what happens to a response with this outcome, which is not ``refined``."""
-    return config.policies.get(outcome, POLICIES[outcome])
+    return config.policies.get(outcome, policies_of(config.material)[outcome])
 
 
 def attempts_of(config: RefinementConfig) -> list[Sampling]:
@@ -116,7 +125,7 @@ def refine(source: Path, attempts: Sequence[Rewriter], config: RefinementConfig,
     audit |= {"rows_kept": len(tally.rows), "examples": tally.examples}
     settings = config.model_dump(mode="json")
     audit["config"] = {"data": audit["config"], "refinement": settings}
-    audit["refinement"] = {**rounds.model, "prompt_digest": prompt_digest(config.material)}
+    audit["refinement"] = {**rounds.model, "prompt_digest": _prompt_digest(config)}
     write_json(out / "audit.json", audit)
     write_json(out / "refinement.json", tally.summary(rounds, config))
 
@@ -170,7 +179,7 @@ class _Rounds:
             yield (
                 place,
                 _LastReply(
-                    content=parse_reply(reply, example.response),
+                    content=self._parsed(reply, example),
                     finish_reason=reply.finish_reason,
                     tokens=reply.tokens,
                     prompt_tokens=reply.prompt_tokens,
@@ -180,7 +189,14 @@ class _Rounds:
                 ),
             )
 
+    def _parsed(self, reply: Completion, example: Example) -> ParsedReply:
+        if self._config.material == "half":
+            return parse_continuation(reply, example.instruction or "")
+        return parse_reply(reply, example.response)
+
     def _request(self, example: Example) -> Request:
+        if self._config.material == "half":
+            return ask_to_continue(example, bare=self._config.request == "bare")
         if self._config.instruction_blind:
             example = example.model_copy(update={"instruction": None, "earlier": ()})
         return ask_for_rewrite(example, self._config.material)
@@ -194,8 +210,8 @@ class _Rounds:
 class _Tally:
     """Counts the outcomes of a refinement, example by example."""
 
-    def __init__(self) -> None:
-        self.outcomes: Counter[RefinementOutcome] = Counter(dict.fromkeys(REFINEMENT_OUTCOMES, 0))
+    def __init__(self, outcomes: Iterable[RefinementOutcome]) -> None:
+        self.outcomes: Counter[RefinementOutcome] = Counter(dict.fromkeys(outcomes, 0))
         self.used = Counter({"refined": 0, "original": 0, "nothing": 0})
         self.rows: set[int] = set()
         """Rows that still have an example."""
@@ -232,7 +248,7 @@ class _Tally:
         prompt, reply = zip(*rounds.usage.values(), strict=True)
         tokens = {"prompt": _total(prompt), "reply": _total(reply)}
         uncounted = sum(None in usage for usage in rounds.usage.values())
-        policies = {outcome: policy_of(config, outcome) for outcome in POLICIES}
+        policies = {one: policy_of(config, one) for one in policies_of(config.material)}
         return {
             "responses": self.outcomes.total(),
             "outcomes": dict(self.outcomes),
@@ -245,7 +261,7 @@ class _Tally:
             "dollars": _cost(tokens, config),
             "first_error": self._first_error,
             **rounds.model,
-            "prompt_digest": prompt_digest(config.material),
+            "prompt_digest": _prompt_digest(config),
             "config": config.model_dump(mode="json") | {"policies": policies},
         }
 
@@ -265,7 +281,7 @@ def _write(
     source: Path, replies: Sequence[_LastReply], config: RefinementConfig, out: Path
 ) -> _Tally:
     """Write the files of a refinement and return its counts."""
-    tally = _Tally()
+    tally = _Tally(("refined", *policies_of(config.material)))
     dropped: list[Dropped] = []
     examples = source / "examples.jsonl"
     with (
@@ -313,6 +329,7 @@ def _settled(example: Example, reply: _LastReply, config: RefinementConfig) -> R
         outcome=outcome,
         used=used,
         asked=reply.requests,
+        half=example.instruction if config.material == "half" else None,
         original=example.response,
         refined=text,
         finish_reason=reply.finish_reason,
@@ -321,6 +338,12 @@ def _settled(example: Example, reply: _LastReply, config: RefinementConfig) -> R
         error=reply.error,
         key=reply.key,
     )
+
+
+def _prompt_digest(config: RefinementConfig) -> str:
+    if config.material != "half":
+        return prompt_digest(config.material)
+    return "bare" if config.request == "bare" else wording_digest()
 
 
 def _kept_text(one: Refinement) -> str:
