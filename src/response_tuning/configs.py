@@ -10,7 +10,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, model_validator
 
 from response_tuning.artifacts import Sampling
-from response_tuning.continuation_config import WORDS, ContinuationConfig
+from response_tuning.continuation_config import ContinuationConfig
 from response_tuning.extraction_config import ExtractionConfig
 from response_tuning.limits import (
     COUNT_LIMIT,
@@ -22,7 +22,16 @@ from response_tuning.limits import (
     Temperature,
     check_prices,
 )
-from response_tuning.rewriting import Material, Policy, RefinementOutcome, policies_of
+from response_tuning.rewriting import (
+    Material,
+    Policy,
+    RefinementOutcome,
+    check_material,
+    check_policies,
+    with_material,
+    with_policies,
+)
+from response_tuning.roles_config import RolesConfig
 from response_tuning.rules_config import RulesConfig
 
 
@@ -95,8 +104,7 @@ class RefinementConfig(Config):
     request: Literal["continue", "bare"] | None = Field(
         default=None, exclude_if=lambda r: r is None
     )
-    """``half``: ask to ``continue`` the text in its own voice (the default), or send the half
-    ``bare``, as the user's whole message."""
+    """``half``: ask to ``continue`` it (the default), or send it ``bare``, as a whole message."""
     instruction_blind: bool = False
     """Show the refiner the response alone, even where there is an instruction."""
     policies: dict[RefinementOutcome, Policy] = Field(default_factory=dict)
@@ -116,19 +124,12 @@ class RefinementConfig(Config):
     @model_validator(mode="before")
     @classmethod
     def _one_writer(cls, values: object) -> object:
-        if not isinstance(values, Mapping) or values.get("material") != "half":
-            return values
-        return {"after_retries": "drop", "request": "continue", **values}
+        return with_policies(values) if isinstance(values, Mapping) else values
 
     @model_validator(mode="after")
     def _possible_together(self) -> Self:
         check_prices(self.price_in, self.price_out)
-        for outcome in self.policies.keys() - policies_of(self.material).keys():
-            raise ValueError(f"policies: a {self.material} has no outcome '{outcome}'")
-        if self.material == "half" and "keep" in (self.after_retries, *self.policies.values()):
-            raise ValueError(
-                "policy 'keep' would mix the documents' own halves into a writer's; use drop"
-            )
+        check_policies(self.material, self.policies, self.after_retries)
         if self.material != "half" and self.request is not None:
             raise ValueError("request needs material 'half' (data.continuation)")
         return self
@@ -225,10 +226,11 @@ class DataConfig(Config):
     extraction: ExtractionConfig | None = Field(default=None, exclude_if=lambda part: part is None)
     """Take passages of documents as responses."""
     continuation: ContinuationConfig | None = Field(default=None, exclude_if=lambda part: not part)
-    """Cut passages in half, and take the second half, or what a model writes in its place, as the
-    response to the first."""
+    """Cut passages in half; the second half, or what a model writes, answers the first."""
     refinement: RefinementConfig | None = Field(default=None, exclude_if=lambda part: part is None)
     """Have an LLM rewrite the responses."""
+    roles: RolesConfig | None = Field(default=None, exclude_if=lambda part: not part)
+    """Give each instruction a role with rules, and a response in that role."""
     curation: CurationConfig = Field(default_factory=CurationConfig)
     mixture: MixtureConfig = Field(default_factory=MixtureConfig)
     decontamination: DecontaminationConfig = Field(default_factory=DecontaminationConfig)
@@ -236,23 +238,16 @@ class DataConfig(Config):
 
     @model_validator(mode="before")
     @classmethod
-    def _material_of_documents(cls, values: object) -> object:
-        if not isinstance(values, Mapping):
-            return values
-        values, cut = {**values}, values.get("continuation") is not None
-        if cut and isinstance(extraction := values.get("extraction") or {}, Mapping):
-            values["extraction"] = {**WORDS, **extraction}
-        refinement = values.get("refinement")
-        if values.get("extraction") is not None and isinstance(refinement, Mapping):
-            material = "half" if cut else "passage"
-            values["refinement"] = {"material": material, **refinement}
-        return values
+    def _one_material(cls, values: object) -> object:
+        return with_material(values) if isinstance(values, Mapping) else values
 
     @model_validator(mode="after")
-    def _halves_are_continued(self) -> Self:
-        halves = self.refinement is not None and self.refinement.material == "half"
-        if self.refinement is not None and halves != (self.continuation is not None):
-            raise ValueError("refinement.material 'half' and a section 'continuation' go together")
+    def _material_has_its_section(self) -> Self:
+        if self.roles is not None and (self.refinement is None or self.extraction is not None):
+            raise ValueError("roles needs a section refinement that names a model, and no passages")
+        if self.refinement is not None:
+            sections = {"half": self.continuation, "role": self.roles}
+            check_material(self.refinement.material, [m for m, s in sections.items() if s])
         return self
 
     @model_validator(mode="after")

@@ -112,7 +112,7 @@ def test_screening_counts_and_asks_a_judge(
         ),
         (
             ("continue", "texts.jsonl", "--engine", "miniature", "--on", "copy=keep"),
-            "would mix the documents' own halves",
+            "would mix the source's texts",
         ),
         (("continue", "texts.jsonl", "--engine", "miniature", "--table", "t"), "no use for table"),
         (("screen", "texts.jsonl", "--drop", "judged"), "there is no judge"),

@@ -1,4 +1,4 @@
-"""The commands of texts that are no answers: continue, screen."""
+"""The commands in which a model writes something new: continue, roles; and screen."""
 
 from pathlib import Path
 from typing import Annotated
@@ -106,6 +106,72 @@ def continue_(
             material="half",
         )
     rewrite(settings, out, "rtune data continue", retry_filtered=retry_filtered)
+
+
+@app.command()
+@spread
+def roles(
+    source: SourceArgument,
+    out: Annotated[
+        Path, typer.Option(help="Write examples, counts, roles and journal to this folder.")
+    ],
+    asked: EngineFlags,
+    reading: DataFlags,
+    refinement: RefinementFlags,
+    engine: Annotated[
+        str, typer.Option(help="Write roles with 'hf', 'openai', 'scripted' or 'miniature'.")
+    ] = "hf",
+    fewest_rules: Annotated[
+        int | None, typer.Option(help="Draw the number of rules from this on; default: 1.")
+    ] = None,
+    most_rules: Annotated[
+        int | None, typer.Option(help="Draw the number of rules up to this; default: 5.")
+    ] = None,
+    system: Annotated[
+        str | None,
+        typer.Option(
+            help="Put the role 'given' in front of its response, 'none', or, as a control, a "
+            "'shuffled' one; default: given."
+        ),
+    ] = None,
+    no_plain: Annotated[
+        bool,
+        typer.Option("--no-plain", help="Leave out the rows without a role; default: add them."),
+    ] = False,
+    no_judge: Annotated[
+        bool,
+        typer.Option("--no-judge", help="Drop rules without a checker; default: ask the model."),
+    ] = False,
+    keep_uninformative: Annotated[
+        bool | None,
+        typer.Option(
+            "--keep-uninformative",
+            help="Keep rules that the plain response meets already; default: drop them.",
+        ),
+    ] = None,
+    max_new_tokens: ReplyTokensOption = 2048,
+    temperature: FirstTemperatureOption = 0.7,
+    retry_filtered: RetryFilteredOption = False,
+    modules: ImportOption = None,
+) -> None:
+    """Give instructions roles with rules, and answers in them."""
+    settings = {"source": source, **reading.given()}
+    settings["roles"] = chosen(
+        fewest_rules=fewest_rules,
+        most_rules=most_rules,
+        system=system,
+        keep_uninformative=keep_uninformative,
+        plain=False if no_plain else None,
+        judge=False if no_judge else None,
+    )
+    settings["refinement"] = refinement_section(
+        asked,
+        {**refinement.given(), "engine": engine},
+        None,
+        chosen(max_new_tokens=max_new_tokens, temperature=temperature, seed=reading.seed),
+        material="role",
+    )
+    rewrite(settings, out, "rtune data roles", retry_filtered=retry_filtered)
 
 
 @app.command()

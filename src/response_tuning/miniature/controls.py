@@ -11,6 +11,7 @@ from itertools import islice
 from response_tuning.miniature.corpus import CHATTER, THANKS
 from response_tuning.miniature.examples import family_rows
 from response_tuning.miniature.families import Family, families
+from response_tuning.miniature.rules import rule_rows
 from response_tuning.miniature.world import Fact
 from response_tuning.miniature.writer import SPEAKERS, Writer
 
@@ -109,6 +110,7 @@ def _scenes(draw: random.Random) -> Iterator[str]:
 
 SPLITS = {
     "one-family": one_family_rows,
+    "plain": rule_rows,
     "how-to": how_to_rows,
     "game": game_rows,
     "unrelated": unrelated_rows,

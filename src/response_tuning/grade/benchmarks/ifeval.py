@@ -68,8 +68,7 @@ class IFEval:
     metrics = (*headline, "unchecked")
 
     def __init__(self, config: GradeConfig) -> None:
-        missing = [name for name in RULE_PACKAGES if find_spec(name) is None]
-        if missing:
+        if missing := missing_packages():
             raise ConfigError(
                 f"ifeval is checked by the rules of lm-eval, which need {', '.join(missing)}: pip "
                 "install 'response-tuning[lm-eval]'"
@@ -109,7 +108,7 @@ class IFEval:
         ``unchecked``: the share of unchecked instructions, weighted by the number of all.
         """
         followed = [
-            _followed(item.prompt[0].content, instruction, completion.response or "")
+            followed(item.prompt[0].content, instruction, completion.response or "")
             for instruction in self._instructed_items[item.item_id].instructions
         ]
         checked = [one for one in followed if not one.unchecked]
@@ -126,6 +125,11 @@ class IFEval:
         reasons = "; ".join(f"{one.name}: {one.unchecked}" for one in followed if one.unchecked)
         share = 1 - len(checked) / len(followed)
         yield _score(item, "unchecked", share, len(followed), reasons)
+
+
+def missing_packages() -> list[str]:
+    """Return the packages that the rules need and that are not installed."""
+    return [name for name in RULE_PACKAGES if find_spec(name) is None]
 
 
 def _score(
@@ -160,7 +164,8 @@ def _instructed(row: Row) -> InstructedItem:
     return InstructedItem(item, tuple(map(Instruction, names, given)))
 
 
-def _followed(prompt: str, instruction: Instruction, response: str) -> Followed:
+def followed(prompt: str, instruction: Instruction, response: str) -> Followed:
+    """Check one instruction of ``prompt`` in a response."""
     reason = _why_unchecked(instruction)
     if reason:
         return Followed(instruction.name, unchecked=reason)
