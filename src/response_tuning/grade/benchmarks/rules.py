@@ -63,7 +63,6 @@ class Rules:
         ConfigError: lm-eval, whose checkers decide, is not installed.
     """
 
-    suite = "instructions"
     headline = ("all_rules", "rule", "leak")
 
     def __init__(self, config: GradeConfig) -> None:
