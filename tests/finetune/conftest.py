@@ -1,10 +1,13 @@
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 import transformers
 from transformers import AutoModelForCausalLM
+
+from response_tuning.artifacts import Dropped, Example, write_json, write_jsonl
 
 SMALL: dict[str, Any] = {
     "vocab_size": 128,
@@ -82,3 +85,20 @@ def build_model(name: str) -> Any:
 @pytest.fixture
 def build() -> Callable[[str], Any]:
     return build_model
+
+
+@pytest.fixture(scope="session")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the data stage leaves: 40 examples, the last without an instruction."""
+    folder = tmp_path_factory.mktemp("prepared") / "data"
+    examples = [
+        Example(
+            row=i, instruction=f"What is {i}?", response=f"It is {i}, of course. " * (1 + i % 5)
+        )
+        for i in range(39)
+    ]
+    write_jsonl(folder / "examples.jsonl", [*examples, Example(row=39, response="Just said.")])
+    write_jsonl(folder / "dropped.jsonl", [Dropped(row=40, reason="empty response")])
+    audit = {"rows": 41, "rows_kept": 40, "examples": 40, "dropped": {"empty response": 1}}
+    write_json(folder / "audit.json", audit | {"source": {"name": "answers.jsonl"}})
+    return folder

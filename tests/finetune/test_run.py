@@ -11,7 +11,7 @@ from rich.console import Console
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from response_tuning.artifacts import Dropped, Example, write_json, write_jsonl
+from response_tuning.artifacts import Example, write_json, write_jsonl
 from response_tuning.configs import FinetuneConfig
 from response_tuning.errors import ConfigError, DataError, ModelError
 from response_tuning.finetune import dataset, memory, run
@@ -23,23 +23,6 @@ from tests.finetune import runs
 from tests.fixtures.processes import run_in_processes
 
 SAVE_STEPS, STEPS = 4, 14
-
-
-@pytest.fixture(scope="session")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What the data stage leaves: 40 examples, the last without an instruction."""
-    folder = tmp_path_factory.mktemp("prepared") / "data"
-    examples = [
-        Example(
-            row=i, instruction=f"What is {i}?", response=f"It is {i}, of course. " * (1 + i % 5)
-        )
-        for i in range(39)
-    ]
-    write_jsonl(folder / "examples.jsonl", [*examples, Example(row=39, response="Just said.")])
-    write_jsonl(folder / "dropped.jsonl", [Dropped(row=40, reason="empty response")])
-    audit = {"rows": 41, "rows_kept": 40, "examples": 40, "dropped": {"empty response": 1}}
-    write_json(folder / "audit.json", audit | {"source": {"name": "answers.jsonl"}})
-    return folder
 
 
 @pytest.fixture

@@ -368,6 +368,26 @@ def test_one_of_several_processes_that_runs_out_of_memory_says_how_to_go_on(
         trainer._back_off(MicroBatch(dict(flattened(many)), many, None))
 
 
+@pytest.mark.parametrize(
+    ("shards", "remedy"), [("false", "torchrun with --shard full, "), ("true", "more processes, ")]
+)
+def test_one_example_too_long_for_one_of_several_processes_names_what_can_be_typed(
+    tiny_base: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    shards: str,
+    remedy: str,
+) -> None:
+    trainer = cramped(tiny_base, tmp_path, 100)
+    monkeypatch.setattr(TrainingArguments, "parallel_mode", ParallelMode.DISTRIBUTED)
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", shards)
+    typed = f"--set finetune.gradient_checkpointing=true, {remedy}or a smaller --window"
+    with pytest.raises(
+        ModelError, match=f"on process 0: .* go on with the same command and {typed}$"
+    ):
+        trainer._back_off(MicroBatch(dict(flattened([drawn()[0]])), [drawn()[0]], None))
+
+
 def test_held_out_loss_backs_off_too(tiny_base: Path, tmp_path: Path) -> None:
     roomy = cramped(tiny_base, tmp_path, 10_000)
     trainer = cramped(tiny_base, tmp_path, 10_000, tokens=90)

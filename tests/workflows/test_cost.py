@@ -80,6 +80,26 @@ def test_settings_that_cost_nothing_are_measured_once(
     assert found.trained > 0
 
 
+def test_a_base_is_timed_once_for_tunings_of_one_kind(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from response_tuning.finetune import timing
+
+    timed = []
+    measured = timing.measured
+
+    def counted(*arguments: Any) -> timing.Seconds:
+        timed.append(arguments)
+        return measured(*arguments)
+
+    monkeypatch.setattr(timing, "measured", counted)
+    grid = {"finetune.epochs": [1, 2], "finetune.examples_per_step": [2, 4]}
+    one = cost(make(**ALONE, seeds=[0]))
+    four = cost(make(**ALONE, grid=grid, seeds=[0]))
+    assert len(timed) == 2
+    assert four.trained == 6 * one.trained
+
+
 def test_questions_to_a_judge_are_counted_for_each_cell_with_their_price(
     make: Make, tmp_path: Path
 ) -> None:

@@ -24,6 +24,7 @@ from response_tuning.cli.options import (
     RetryFilteredOption,
     SetOption,
 )
+from response_tuning.errors import unused
 from response_tuning.terminal import console
 
 if TYPE_CHECKING:
@@ -56,6 +57,21 @@ def run(
     ] = None,
     settings: SetOption = None,
     jobs: JobsOption = 1,
+    launcher: Annotated[
+        str | None,
+        typer.Option(
+            help="Start a command for each cell: 'local', 'slurm' or 'ray'; default: run the cells "
+            "in this process."
+        ),
+    ] = None,
+    resources: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="KEY=VALUE",
+            help="Give each cell these with --launcher; example: "
+            "partition=a100,gpus=8,time=4:00:00,at_once=16.",
+        ),
+    ] = None,
     cells: Annotated[
         int | None, typer.Option(help="Confirm this number of cells; needed for more than 100.")
     ] = None,
@@ -72,6 +88,15 @@ def run(
     from response_tuning.workflows.experiment import read_experiment
 
     experiment = read_experiment(recipe, settings or [])
+    if launcher is not None and not dry_run:
+        unused("--launcher starts the cells", jobs=jobs if jobs > 1 else None)
+        command = ["run", str(recipe.absolute()), "--out", str(folder.absolute())]
+        command += [word for text in settings or () for word in ("--set", text)]
+        command += [word for name in modules or () for word in ("--import", name)]
+        command += ["--retry-filtered"] if retry_filtered else []
+        _run_launched(experiment, folder, only or (), cells, launcher, resources or (), command)
+        return
+    unused("without --launcher, a cell gets all of this process", resources=resources)
     _run_or_plan(
         experiment,
         folder,
@@ -81,6 +106,19 @@ def run(
         retry_filtered=retry_filtered,
         confirmed=cells,
     )
+
+
+@app.command()
+def status(
+    run: Annotated[Path, typer.Argument(help="The folder of a run.")],
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Update until every cell is done; default: print once.")
+    ] = False,
+) -> None:
+    """Show how far each cell of a run is, how fast it is tuned, and who has it."""
+    from response_tuning.workflows.status import show_status
+
+    show_status(run, console(), watch=watch)
 
 
 @app.command()
@@ -206,6 +244,26 @@ def evaluate(
         console().print(note, highlight=False, soft_wrap=True, markup=False)
     folder = out or Path("runs") / f"eval-{Path(model).name or 'model'}"
     _run_or_plan(experiment, folder, dry_run=dry_run, retry_filtered=retry_filtered)
+
+
+def _run_launched(
+    experiment: "Experiment",
+    out: Path,
+    only: Sequence[str],
+    confirmed: int | None,
+    launcher: str,
+    resources: Sequence[str],
+    command: Sequence[str],
+) -> None:
+    from response_tuning.cli import launchers
+    from response_tuning.workflows.launch import run_launched
+    from response_tuning.workflows.run import check_number
+
+    check_number(experiment, only, confirmed)
+    launch = launchers.launcher(launcher, command, resources, out)
+    log_of = partial(launchers.log_of, out)
+    if not run_launched(experiment, out, console(), launch, log_of, only):
+        raise typer.Exit(1)
 
 
 def _run_or_plan(

@@ -16,6 +16,7 @@ from response_tuning.cli import (
     judges,
     names,
     probe,
+    serve,
     settings,
 )
 from response_tuning.cli.interrupts import ending_well
@@ -56,6 +57,7 @@ def rtune(
 app.add_typer(finetune.app)
 app.add_typer(generate.app)
 app.add_typer(export.app)
+app.add_typer(serve.app)
 app.add_typer(names.app)
 app.add_typer(settings.app)
 app.add_typer(data.app, name="data")

@@ -333,10 +333,11 @@ class FinetuneFlags(MaskFlags):
     ] = None
     tokens_per_micro_batch: Annotated[
         str | None,
-        typer.Option(
-            help="Run this many tokens through the model at once (memory, not result); default: "
-            "auto."
-        ),
+        typer.Option(help="Run this many tokens at once (memory, not result); default: auto."),
+    ] = None
+    shard: Annotated[
+        str | None,
+        typer.Option(help="With torchrun, shard over 'full' (all processes) or 'node'."),
     ] = None
     eval_fraction: Annotated[
         float | None,

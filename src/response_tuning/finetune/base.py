@@ -88,7 +88,7 @@ def load_model(config: FinetuneConfig) -> "PreTrainedModel":
     """
     if config.method == "qlora":
         check_quantization()
-    quantization = _quantization() if config.method == "qlora" else None
+    quantization = _quantization(config) if config.method == "qlora" else None
     if config.random_init:
         model = _fresh_model(config)
     else:
@@ -112,7 +112,7 @@ def load_dequantized(config: FinetuneConfig) -> "PreTrainedModel":
     model: Any = loading.load_weights(
         located(config, weights=True),
         dtype=weight_type(config),
-        quantization_config=_quantization(),
+        quantization_config=_quantization(config),
     )
     plain: PreTrainedModel = model.dequantize()
     return plain
@@ -336,8 +336,12 @@ def check_bitsandbytes() -> None:
         ) from error
 
 
-def _quantization() -> Any:  # noqa: ANN401 - a transformers class, imported late
-    """Return the paper's quantisation: NF4 with double quantisation, computing in bfloat16."""
+def _quantization(config: FinetuneConfig) -> Any:  # noqa: ANN401 - a transformers class
+    """Return the paper's quantisation: NF4 with double quantisation, computing in bfloat16.
+
+    FSDP2 divides floating-point numbers only, so that the bytes of 4-bit weights are then stored as
+    bfloat16 numbers. Their values are the same.
+    """
     import torch
     from transformers import BitsAndBytesConfig
 
@@ -346,4 +350,5 @@ def _quantization() -> Any:  # noqa: ANN401 - a transformers class, imported lat
         bnb_4bit_quant_type="nf4",
         bnb_4bit_use_double_quant=True,
         bnb_4bit_compute_dtype=torch.bfloat16,
+        bnb_4bit_quant_storage=torch.bfloat16 if config.shard else torch.uint8,
     )

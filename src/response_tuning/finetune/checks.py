@@ -1,6 +1,5 @@
 """Checks before anything costly: names, extras, the base model's files, Trainer's arguments."""
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -8,6 +7,7 @@ from response_tuning.configs import FinetuneConfig
 from response_tuning.errors import ConfigError
 from response_tuning.finetune import base
 from response_tuning.finetune.objectives import build_objective, loss_of
+from response_tuning.finetune.processes import check_launcher, world_size
 from response_tuning.finetune.progress import check_tracker
 from response_tuning.registry import unknown
 from response_tuning.templates import Chat, install
@@ -26,9 +26,12 @@ def check(config: FinetuneConfig, out: Path) -> None:
         ModelError: the base has no configuration or no tokenizer that can be used.
         TemplateError: its tokenizer and the template do not go together.
     """
+    from response_tuning.finetune import sharding
     from response_tuning.finetune.dataset import rows
     from response_tuning.finetune.run import training_arguments
 
+    check_launcher()
+    sharding.check(config)
     check_trainer(config)
     _check_average(config)
     if config.method == "qlora":
@@ -93,7 +96,8 @@ def check_step(trainer: "ResponseTrainer") -> None:
         ConfigError: one line that names the argument.
     """
     args = trainer.args
-    launched = int(os.environ.get("WORLD_SIZE", "1"))
+    check_launcher()
+    launched = world_size()
     if launched != args.world_size:
         raise ConfigError(
             f"{launched} launched processes of which Trainer sees {args.world_size}: each "

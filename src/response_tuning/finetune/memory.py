@@ -4,7 +4,6 @@ A step is the same whatever goes through the model at once and whatever is compu
 memory may decide both. If the estimate is wrong, ``ResponseTrainer`` corrects it while it trains.
 """
 
-import os
 import resource
 import sys
 from collections.abc import Iterator
@@ -16,6 +15,7 @@ from response_tuning.errors import ModelError
 from response_tuning.finetune import base, memory
 from response_tuning.finetune.dataset import EncodedExamples
 from response_tuning.finetune.objectives import build_objective, loss_of
+from response_tuning.finetune.processes import world_size
 from response_tuning.models import loading
 
 if TYPE_CHECKING:
@@ -89,6 +89,7 @@ def measure(config: FinetuneConfig) -> Size:
     from transformers import AutoModelForCausalLM
 
     from response_tuning.finetune.cross_entropy import is_usual
+    from response_tuning.finetune.sharding import shards_of
     from response_tuning.models.head import is_deferrable
 
     architecture = base.architecture(config)
@@ -99,6 +100,7 @@ def measure(config: FinetuneConfig) -> Size:
         # As in ``ResponseTrainer``: an objective's own loss sees all logits.
         loss = loss_of(build_objective(config.objective, config.objective_settings))
         deferred = loss is None and is_usual(model) and is_deferrable(model)
+        deferred = deferred and shards_of(config) == 1  # FSDP2 makes the head another class
         if config.method != "full":
             model = base.with_adapter(model, config.model_copy(update={"method": "lora"}))
     # Models of text and images keep the numbers of their language model in a part of their config.
@@ -188,6 +190,8 @@ def head_bytes(config: FinetuneConfig, size: Size, load: Load) -> float:
 
 def fit(config: FinetuneConfig, load: Load, free: int | None) -> MemoryFit:
     """Choose what ``auto`` leaves open; ``free`` is the device's memory in bytes, None on a CPU."""
+    from response_tuning.finetune.sharding import shards_of
+
     tokens, checkpointing = config.tokens_per_micro_batch, config.gradient_checkpointing
     if tokens != "auto" and checkpointing != "auto":
         return MemoryFit(tokens, checkpointing)
@@ -199,7 +203,7 @@ def fit(config: FinetuneConfig, load: Load, free: int | None) -> MemoryFit:
         least, most = CPU_TOKENS
         return MemoryFit(min(max(int(CPU_ROOM / each), least), most), checkpointing is True)
     # FSDP divides weights, gradients and moments among processes, but not activations.
-    fixed = state_bytes(config, size) / _shards() + head_bytes(config, size, load)
+    fixed = state_bytes(config, size) / shards_of(config) + head_bytes(config, size, load)
     room = SHARE * (free - RESERVE - fixed)
     # Kept activations first: computing them twice makes a step about a third slower, which only
     # pays if it makes room for enough tokens at once.
@@ -268,20 +272,22 @@ def explained() -> Iterator[None]:
     except torch.OutOfMemoryError as error:
         raise ModelError(
             "out of memory beside the micro-batches: weights, gradients and the optimizer's state "
-            "do not fit into the device; use --method lora or qlora, or an optimizer that keeps "
-            "less, such as adamw_8bit or adafactor"
+            f"do not fit into the device; use {more_devices()}--method lora or qlora, or an "
+            "optimizer that keeps less, such as adamw_8bit or adafactor"
         ) from error
+
+
+def more_devices() -> str:
+    """Return how the model takes less memory of each GPU, as the first of several remedies."""
+    from response_tuning.finetune.sharding import launcher_asks
+
+    # With --shard too: accelerate sets the variable of its launcher.
+    return "more processes, " if launcher_asks() else "torchrun with --shard full, "
 
 
 def _number(config: FinetuneConfig) -> int:
     """Return bytes of one number of a matrix product."""
     return 2 if base.computes_in_bfloat16(config) else 4
-
-
-def _shards() -> int:
-    """Return the number of processes among which FSDP divides weights, gradients and moments."""
-    sharded = os.environ.get("ACCELERATE_USE_FSDP", "false") == "true"
-    return int(os.environ.get("WORLD_SIZE", "1")) if sharded else 1
 
 
 def _count(model: "nn.Module", *, only_trained: bool = False) -> int:
@@ -291,6 +297,6 @@ def _count(model: "nn.Module", *, only_trained: bool = False) -> int:
 def load_of(config: FinetuneConfig, encoded: EncodedExamples) -> memory.Load:
     """Return what the examples need of the device's memory."""
     longest = max(encoded.train.lengths)
-    mine = -(-config.examples_per_step // int(os.environ.get("WORLD_SIZE", "1")))
+    mine = -(-config.examples_per_step // world_size())
     supervised = encoded.audit["supervised_tokens"] / encoded.audit["tokens"]
     return memory.Load(longest, mine * longest, supervised)

@@ -37,10 +37,17 @@ class Plan(NamedTuple):
     memory_bytes: float
     seconds: float
     fit: memory.MemoryFit
+    pace: tuple[float, float]
+    """Seconds of a token and of a step."""
 
 
-def estimate(config: FinetuneConfig, examples: Examples) -> Plan:
-    """Return what a run would do and about what it would cost on this machine."""
+def estimate(
+    config: FinetuneConfig, examples: Examples, pace: tuple[float, float] | None = None
+) -> Plan:
+    """Return what a run would do and about what it would cost on this machine.
+
+    ``pace`` is that of a plan with the same base, method and objective; nothing is timed then.
+    """
     chat = Chat(base.load_tokenizer(config))
     with tempfile.TemporaryDirectory() as folder:
         encoded = encode(config, chat, examples, Path(folder) / "tokens")
@@ -49,16 +56,16 @@ def estimate(config: FinetuneConfig, examples: Examples) -> Plan:
     size = memory.measure(config)
     steps, tokens = _steps_and_tokens(config, encoded)
     needed = _memory(config, size, encoded, fit)  # before a part of the model is timed
-    token, step = _seconds(config, size, encoded, fit)
+    token, step = pace = pace or _seconds(config, size, encoded, fit)
     seconds = tokens * token + steps * step
-    return Plan(size, encoded.audit, steps, tokens, needed, seconds, fit)
+    return Plan(size, encoded.audit, steps, tokens, needed, seconds, fit, pace)
 
 
 def print_plan(config: FinetuneConfig, examples: Examples, console: "Console") -> None:
     """Print what the run would do and about what it would cost."""
     from rich.text import Text
 
-    size, audit, steps, tokens, needed, seconds, fit = estimate(config, examples)
+    size, audit, steps, tokens, needed, seconds, fit, _ = estimate(config, examples)
     for line in (
         f"{config.objective} of {config.base_model} ({config.method}): "
         f"{size.total:,} parameters, {size.trainable:,} trained",

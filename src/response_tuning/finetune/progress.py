@@ -176,6 +176,8 @@ class ProgressDisplay(TrainerCallback):
         """Start the clock, and the bar if there is a terminal."""
         self._started = self._shown = time.monotonic()
         self._first_step = state.global_step
+        if self._trainer.shards is not None and state.is_world_process_zero:
+            self._console.print(str(self._trainer.shards), highlight=False, soft_wrap=True)
         # Every process trains; one of them draws the bar.
         if state.is_world_process_zero and self._console.is_terminal:
             self._progress = Progress(

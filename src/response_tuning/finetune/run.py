@@ -214,6 +214,7 @@ def training_arguments(config: FinetuneConfig, out: Path) -> "TrainingArguments"
     import torch
     from transformers import TrainingArguments
 
+    from response_tuning.finetune import sharding
     from response_tuning.finetune.checks import check_optimizer
 
     check_optimizer(config.optimizer)
@@ -246,6 +247,7 @@ def training_arguments(config: FinetuneConfig, out: Path) -> "TrainingArguments"
         use_cache=True,
         remove_unused_columns=False,
         ddp_find_unused_parameters=False,
+        **sharding.training_arguments(config),
     )
 
 
@@ -263,6 +265,8 @@ def _summary(
         *(f"{count:,} dropped: {reason}" for reason, count in audit["dropped"].items()),
         *(f"{count:,} responses {remark}" for remark, count in audit["remarks"].items()),
     ]
+    if config.method == "qlora" and config.shard:
+        lines.append("4-bit weights are stored as bfloat16 numbers, which FSDP2 can share out")
     # Padding costs time, so the reason for it is worth a line.
     if trainer.layout_reason:
         lines.append(

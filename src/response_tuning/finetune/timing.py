@@ -58,7 +58,8 @@ def measured(config: FinetuneConfig, documents: Rows, tokens: int, size: Size) -
     read = sum(len(document.input_ids) for document in chosen)
     with loading.explained(config.base_model, "cannot be timed"):
         model, depth, built = _built(config)
-        head, whole = _head_and_whole(model, chosen, clock)
+        with torch.autocast("cpu", torch.bfloat16, enabled=base.computes_in_bfloat16(config)):
+            head, whole = _head_and_whole(model, chosen, clock)
     del model
     step = _seconds(clock, _update()) * size.trainable / UPDATED
     return Seconds((head + max(whole - head, 0) * depth / built) / read, step)
@@ -104,7 +105,9 @@ def _built(config: FinetuneConfig) -> tuple[Any, int, int]:
     if getattr(text, "layer_types", None):
         text.layer_types = text.layer_types[:built]
     with torch.device("meta"):
-        model: Any = AutoModelForCausalLM.from_config(shape, dtype=torch.float32)  # type: ignore[no-untyped-call]
+        model: Any = AutoModelForCausalLM.from_config(  # type: ignore[no-untyped-call]
+            shape, dtype=base.weight_type(config)
+        )
     model.to_empty(device="cpu")
     model.tie_weights()
     with torch.no_grad():

@@ -20,7 +20,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from accelerate.utils.memory import clear_device_cache
 from torch import Tensor, nn
-from transformers import Trainer
 from transformers.training_args import ParallelMode
 
 from response_tuning.errors import ModelError
@@ -30,6 +29,7 @@ from response_tuning.finetune.cross_entropy import in_place, is_usual
 from response_tuning.finetune.loader import StepLoader, collate, lengths_of
 from response_tuning.finetune.losses import DocumentLoss, MicroBatchLoss
 from response_tuning.finetune.selftest import arguments, attending, choose_layout
+from response_tuning.finetune.sharding import ShardedTrainer
 from response_tuning.finetune.steps import (
     NOTHING,
     BatchLayout,
@@ -60,7 +60,7 @@ class MicroBatch(NamedTuple):
     weights: Tensor | None
 
 
-class ResponseTrainer(Trainer):
+class ResponseTrainer(ShardedTrainer):
     """Trains on documents without padding; see the module's first lines.
 
     ``tokens_per_micro_batch`` bounds the tokens that go through the model at once. It is a memory
@@ -301,12 +301,16 @@ class ResponseTrainer(Trainer):
         units = len(gathered(failed.documents, lambda document: document.group))
         step = self.state.global_step + 1
         checkpointing = self._base.is_activation_checkpointing
+        less = "" if checkpointing else "--set finetune.gradient_checkpointing=true, "
         if self.args.parallel_mode == ParallelMode.DISTRIBUTED:
             # DDP and FSDP track what a step has exchanged, even with a single process.
+            smaller = f"--tokens-per-micro-batch {tokens // 2}"
+            if units == 1:  # one example by itself
+                smaller = f"{less}{memory.more_devices()}or a smaller --window"
             raise ModelError(
                 f"out of memory in step {step}, in a micro-batch of {tokens:,} tokens on process "
                 f"{self.args.process_index}: launched processes cannot take a step again; go on "
-                f"with the same command and --tokens-per-micro-batch {max(tokens // 2, 1)}"
+                f"with the same command and {smaller}"
             )
         if units > 1:
             self.tokens_per_micro_batch = tokens // 2
@@ -317,7 +321,6 @@ class ResponseTrainer(Trainer):
             change = {"gradient_checkpointing": True}
             remedy = "gradient checkpointing"
         else:
-            less = "" if checkpointing else "--set finetune.gradient_checkpointing=true, "
             raise ModelError(
                 f"out of memory in step {step}: one example of {tokens:,} tokens does not fit by "
                 f"itself; use {less}a smaller --window, or --method lora or qlora"

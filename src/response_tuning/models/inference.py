@@ -111,6 +111,18 @@ def under_template(
         return replace(local, chat=chat, stop_ids=_stop_ids(chat, local.declared_stops))
 
 
+def load_chat(model: str, template: str | None = None, revision: str = "main") -> Chat:
+    """Return the tokenizer of a model with its chat template, without its weights.
+
+    Raises:
+        ModelError: the model or its tokenizer cannot be found.
+        ConfigError: there is no such template.
+        TemplateError: the model has no chat template and ``template`` is None.
+    """
+    with quiet():
+        return _load_chat(*_locate(model, revision), template or templates.NATIVE)
+
+
 def has_native_template(model: str, revision: str = "main") -> bool:
     """Whether a model's tokenizer has a chat template of its own.
 

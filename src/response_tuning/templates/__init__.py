@@ -17,7 +17,7 @@ from response_tuning.artifacts import digest
 from response_tuning.errors import TemplateError
 from response_tuning.registry import Registry, unknown
 from response_tuning.templates import frame
-from response_tuning.templates.chat import UNPREDICTED, Chat, TurnEnd, adds_bos, front
+from response_tuning.templates.chat import UNPREDICTED, Chat, TurnEnd, adds_bos, front, stop_strings
 from response_tuning.templates.in_context import (
     BYTE_ORDER_MARK,
     FOLDER,
@@ -46,6 +46,7 @@ __all__ = [
     "is_native",
     "jinja",
     "names",
+    "stop_strings",
 ]
 
 logger = logging.getLogger(__name__)

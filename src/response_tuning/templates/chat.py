@@ -36,6 +36,34 @@ def adds_bos(tokenizer: "PreTrainedTokenizerBase") -> bool:
     return front(tokenizer)[:1] == [tokenizer.bos_token_id]
 
 
+def stop_strings(template: str) -> tuple[str, ...]:
+    """Return ``stop_strings`` of a template's text: strings that end a reply; most have none.
+
+    Raises:
+        TemplateError: they are not a list of strings.
+    """
+    from jinja2 import Environment, nodes
+    from jinja2 import TemplateError as JinjaError
+
+    # Read from the syntax tree: rendering would run the user's template only for a constant.
+    if "stop_strings" not in template:
+        return ()
+    try:
+        lists = [
+            line.node.as_const()
+            for line in Environment().parse(template).find_all(nodes.Assign)
+            if isinstance(line.target, nodes.Name)
+            and line.target.name == "stop_strings"
+            and isinstance(line.node, nodes.Expr)
+        ]
+    except (JinjaError, nodes.Impossible) as error:
+        raise TemplateError(f"the chat template's stop_strings: {error}") from error
+    strings = [string for listed in lists for string in listed]
+    if not all(isinstance(string, str) and string for string in strings):
+        raise TemplateError(f"the chat template's stop_strings are not strings: {strings}")
+    return tuple(strings)
+
+
 class TurnEnd(NamedTuple):
     """What the template prints after the content of an assistant's message."""
 
@@ -170,27 +198,7 @@ class Chat:
         Raises:
             TemplateError: ``stop_strings`` is not a list of strings.
         """
-        from jinja2 import Environment, nodes
-        from jinja2 import TemplateError as JinjaError
-
-        # Read from the syntax tree: rendering would run the user's template only for a constant.
-        text = str(self.tokenizer.chat_template)
-        if "stop_strings" not in text:
-            return ()
-        try:
-            lists = [
-                line.node.as_const()
-                for line in Environment().parse(text).find_all(nodes.Assign)
-                if isinstance(line.target, nodes.Name)
-                and line.target.name == "stop_strings"
-                and isinstance(line.node, nodes.Expr)
-            ]
-        except (JinjaError, nodes.Impossible) as error:
-            raise TemplateError(f"the chat template's stop_strings: {error}") from error
-        strings = [string for listed in lists for string in listed]
-        if not all(isinstance(string, str) and string for string in strings):
-            raise TemplateError(f"the chat template's stop_strings are not strings: {strings}")
-        return tuple(strings)
+        return stop_strings(str(self.tokenizer.chat_template))
 
     @cached_property
     def closing(self) -> list[int]:

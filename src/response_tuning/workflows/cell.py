@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
     from response_tuning.configs import EngineConfig
     from response_tuning.grade import Item
+    from response_tuning.workflows.followers import Followers
 
 
 COMPLETIONS_JOURNAL = "completions.journal"
@@ -67,13 +68,20 @@ def _check_rules(cell: Cell) -> None:
 
 
 def tune_and_answer(
-    cell: Cell, experiment: Experiment, run: Path, console: "Console", *, retry_filtered: bool
+    cell: Cell,
+    experiment: Experiment,
+    run: Path,
+    console: "Console",
+    followers: "Followers",
+    *,
+    retry_filtered: bool,
 ) -> dict[str, float]:
     """Take one cell through stages 2 and 3, and return the seconds that each took."""
     from response_tuning.finetune import finetune
 
     folder = cell.folder(run)
     seconds = {}
+    followers.call(tune=cell.tuned)
     if cell.tuned:
         began = time.monotonic()
         finetune(cell.finetune, folder / DATA, folder / "finetune", console)

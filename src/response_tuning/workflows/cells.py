@@ -7,7 +7,7 @@ once, after the others. Whoever has that cell takes it to its end.
 
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -27,6 +27,8 @@ from response_tuning.workflows.cell_manifest import (
 )
 from response_tuning.workflows.data import DATA, run_data
 from response_tuning.workflows.experiment import Cell, Experiment, with_reference
+from response_tuning.workflows.followers import Followers
+from response_tuning.workflows.holders import held
 from response_tuning.workflows.judge import Judge
 from response_tuning.workflows.refine import rewriting_of
 
@@ -44,6 +46,8 @@ class Worker:
     run: Path
     console: "Console"
     judge: Judge
+    followers: Followers
+    """Processes that tune a cell with this one."""
     retry_filtered: bool = False
     costs_before: dict[str, dict[str, float]] = field(default_factory=dict)
     """Cell -> seconds of its stages, from a manifest of the run by an earlier version."""
@@ -71,7 +75,7 @@ class Worker:
                     if is_free:
                         self._prepare(cell)
             for cell in self._in_turn(chosen):
-                with free_folder(cell.folder(self.run)) as is_free:
+                with self._taken(cell) as is_free:
                     self._print_turn(cell, chosen, is_free)
                     if is_free:
                         self._answer(cell)
@@ -84,6 +88,13 @@ class Worker:
             # With a judge, grades come last: it may be a model that needs the memory that training
             # takes, a variant may be its reference, and a judge that fails must not stop training.
             return [cell.name for cell in chosen if not self._complete(cell)]
+
+    @contextmanager
+    def _taken(self, cell: Cell) -> Iterator[bool]:
+        """Lock a cell's folder unless another process has it; yield whether so."""
+        folder = cell.folder(self.run)
+        with free_folder(folder) as is_free, held(folder) if is_free else nullcontext():
+            yield is_free
 
     def _in_turn(self, chosen: Sequence[Cell]) -> Iterator[Cell]:
         """Yield cells; last those whose answers another process is getting at another seed.
@@ -121,7 +132,12 @@ class Worker:
     def _answer(self, cell: Cell) -> None:
         self._prepare(cell)
         self._costs[cell.name] = tune_and_answer(
-            cell, self.experiment, self.run, self.console, retry_filtered=self.retry_filtered
+            cell,
+            self.experiment,
+            self.run,
+            self.console,
+            self.followers,
+            retry_filtered=self.retry_filtered,
         )
         if not is_answered(cell, self.experiment, self.run):
             self._record(cell, ANSWERED)
@@ -133,7 +149,7 @@ class Worker:
             return True
         if cell.name not in self._answered and not lacking(cell, self.experiment, self.run):
             return True  # another process did all of it
-        with free_folder(cell.folder(self.run)) as is_free:
+        with self._taken(cell) as is_free:
             if is_free:
                 if cell.name not in self._answered:
                     self._answer(cell)

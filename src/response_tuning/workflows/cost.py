@@ -26,11 +26,14 @@ if TYPE_CHECKING:
     from response_tuning.finetune.plan import Plan
     from response_tuning.grade import Item
     from response_tuning.models.local import LocalModel
+    from response_tuning.models.speed import Speed
 
 CHARACTERS = 4
 """Of a token of the judge, whose tokenizer is not known here: about as many as in English text."""
 AS_COSTLY = {"learning_rate", "scheduler", "warmup_steps", "weight_decay", "max_grad_norm", "twins"}
 """Settings of ``finetune`` that change no cost, and that a grid may vary."""
+OF_PACE = {"base_model", "base_revision", "objective", "method", "lora_r", "precision", "window"}
+"""Settings of ``finetune`` that decide how long a token takes to train; others hardly matter."""
 SAMPLE = 256
 """Prompts that are generated from, at most."""
 
@@ -102,6 +105,8 @@ class _Estimator:
     """For temporary files."""
     _data: dict[str, Path] = field(default_factory=dict)
     _plans: "dict[str, Plan]" = field(default_factory=dict)
+    _paces: dict[str, tuple[float, float]] = field(default_factory=dict)
+    _speeds: "dict[str, Speed]" = field(default_factory=dict)
     _model: "tuple[tuple[str, str, str, str], LocalModel] | None" = None
 
     def variant(self, seeds: Sequence[Cell]) -> Cost:
@@ -140,7 +145,11 @@ class _Estimator:
             self._data[data] = folder
         key = data + cell.finetune.model_dump_json(exclude=AS_COSTLY)
         if key not in self._plans:
-            self._plans[key] = estimate(fitted(cell.finetune), read_examples(self._data[data]))
+            kind = cell.finetune.model_dump_json(include=OF_PACE)
+            plan = estimate(
+                fitted(cell.finetune), read_examples(self._data[data]), self._paces.get(kind)
+            )
+            self._plans[key], self._paces[kind] = plan, plan.pace
         return self._plans[key]
 
     def _items(self, cell: Cell) -> "dict[str, Sequence[Item]]":
@@ -174,7 +183,11 @@ class _Estimator:
             responses = plan.audit["supervised_tokens"] / plan.audit["kept"]
             length = min(responses, limit)
         at_once = min(rows_at_once(width, limit, cell.generate.tokens_per_batch), len(drafts))
-        pace = speed.measure(local, some, sampling)
+        # Tuned or not, a model of this base answers at one speed.
+        kind = f"{_model_key(cell)} {cell.benchmarks} {sampling.model_dump_json()}"
+        if kind not in self._speeds:
+            self._speeds[kind] = speed.measure(local, some, sampling)
+        pace = self._speeds[kind]
         # The last answers of a batch are longer than the mean.
         steps = ceil(len(drafts) / at_once) * min(2 * length, limit)
         tokens = length * len(drafts)
@@ -189,7 +202,8 @@ class _Estimator:
         if self._model is None or self._model[0] != key:
             self._model = None  # frees the one before
             base, revision, _, template = key
-            self._model = key, load(base, template, revision, cell.finetune.device)
+            precision = cell.generate.settings.precision
+            self._model = key, load(base, template, revision, cell.finetune.device, precision)
         return self._model[1]
 
     def _judging(self, cell: Cell, items: "Mapping[str, Sequence[Item]]", length: int) -> Cost:

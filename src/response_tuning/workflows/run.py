@@ -25,6 +25,7 @@ from response_tuning.workflows.cell_manifest import (
 )
 from response_tuning.workflows.cells import Worker
 from response_tuning.workflows.experiment import Cell, Experiment, cells, check_experiment
+from response_tuning.workflows.followers import Followers
 from response_tuning.workflows.judge import Judge, check_judge, check_retry
 from response_tuning.workflows.names import check_cell, check_names
 from response_tuning.workflows.refine import check_refiner
@@ -72,10 +73,16 @@ def run_experiment(
             were made with other settings.
         EngineError: some prompts got no answer; the same command asks them again.
     """
+    from response_tuning.finetune.processes import is_first
+
     quiet_libraries()
     every = checked(experiment)
     chosen = chosen_of(every, only)
     check_filters(experiment, chosen, retry_filtered=retry_filtered)
+    followers = Followers(chosen)
+    if not is_first():
+        followers.follow(out, console)
+        return True
     read = [part for cell in every for part in (cell.data, cell.finetune, cell.generate.settings)]
     with shared(out, experiment.grade, *read):
         check_this_version(every, out)
@@ -83,8 +90,12 @@ def run_experiment(
         judge = Judge(experiment.grade.judge, console, retry_filtered=retry_filtered)
         before = _manifest_before(out)
         costs = before.get("cells") if isinstance(before.get("cells"), dict) else {}
-        worker = Worker(experiment, every, out, console, judge, retry_filtered, costs or {})
-        return _run(worker, chosen, before, others)
+        worker = Worker(
+            experiment, every, out, console, judge, followers, retry_filtered, costs or {}
+        )
+        known = _run(worker, chosen, before, others)
+        followers.call(tune=False)  # nothing was left to tune
+        return known
 
 
 def _run(worker: Worker, chosen: Sequence[Cell], before: Mapping[str, Any], others: Others) -> bool:
@@ -94,12 +105,7 @@ def _run(worker: Worker, chosen: Sequence[Cell], before: Mapping[str, Any], othe
     if experiment.threads is not None:
         torch.set_num_threads(experiment.threads)
     began = time.monotonic()
-    manifest = {
-        "status": "running",
-        "experiment": experiment.model_dump(mode="json"),
-        "packages": package_versions(),
-        "device": device_of(chosen),
-    }
+    manifest = begun(experiment, chosen)
     console.print(f"device: {manifest['device']}", highlight=False)
     _check_models(chosen, out)
 
@@ -115,13 +121,7 @@ def _run(worker: Worker, chosen: Sequence[Cell], before: Mapping[str, Any], othe
     if others is not alone:
         # What they had then is whole now, or one of them failed at it: it is tried once more.
         in_use = worker.work([cell for cell in chosen if cell.name in in_use], note)
-    with turn(out):
-        gaps = gaps_of(experiment, worker.every, out)
-        unknown_rates = write_report(experiment, worker.every, out, gaps)
-        status = {"status": "running", "incomplete": gaps} if gaps else {"status": "finished"}
-        manifest |= {"cells": _costs(worker.every, out)} | status
-        write_json(out / RUN_MANIFEST, manifest | {"peak_memory_gib": _peak_memory_gib()})
-        print_report(experiment, worker.every, out, gaps, unknown_rates, console)
+    known = conclude(experiment, worker.every, out, manifest, console)
     if in_use:
         console.print(
             f"in use by other processes: {', '.join(in_use)}; the last process to finish reports "
@@ -133,6 +133,24 @@ def _run(worker: Worker, chosen: Sequence[Cell], before: Mapping[str, Any], othe
         f"{time.monotonic() - began:.0f} s, {_peak_memory_gib():.1f} GiB of memory at most",
         highlight=False,
     )
+    return known
+
+
+def conclude(
+    experiment: Experiment,
+    every: Sequence[Cell],
+    out: Path,
+    manifest: Mapping[str, Any],
+    console: "Console",
+) -> bool:
+    """Write and print the report of all whole cells, and the run's manifest; see run_experiment."""
+    with turn(out):
+        gaps = gaps_of(experiment, every, out)
+        unknown_rates = write_report(experiment, every, out, gaps)
+        status = {"status": "running", "incomplete": gaps} if gaps else {"status": "finished"}
+        about = {**manifest, "cells": _costs(every, out), **status}
+        write_json(out / RUN_MANIFEST, about | {"peak_memory_gib": _peak_memory_gib()})
+        print_report(experiment, every, out, gaps, unknown_rates, console)
     return not unknown_rates
 
 
@@ -230,6 +248,16 @@ def checked(experiment: Experiment) -> list[Cell]:
     check_metrics(experiment.benchmarks, experiment.grade, experiment.report)
     check_published(experiment.report, [*shown_benchmarks(experiment)])
     return every
+
+
+def begun(experiment: Experiment, chosen: Sequence[Cell]) -> dict[str, Any]:
+    """Return the manifest of a run that has begun."""
+    return {
+        "status": "running",
+        "experiment": experiment.model_dump(mode="json"),
+        "packages": package_versions(),
+        "device": device_of(chosen),
+    }
 
 
 def device_of(chosen: Sequence[Cell]) -> str:

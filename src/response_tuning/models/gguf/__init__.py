@@ -1,11 +1,22 @@
 """GGUF files, which llama.cpp and its relatives use, as base models."""
 
 from pathlib import Path
+from typing import Any
 
 from response_tuning.models.gguf.conversion import folder_of
-from response_tuning.models.gguf.reading import MAGIC, check_package, parts
+from response_tuning.models.gguf.reading import MAGIC, check_package, parts, read
 
-__all__ = ["check_package", "folder_of", "is_gguf", "parts"]
+__all__ = ["check_package", "folder_of", "header", "is_gguf", "parts"]
+
+
+def header(file: Path) -> dict[str, Any]:
+    """Return what a GGUF file says about its model, such as ``general.architecture``.
+
+    Raises:
+        ModelError: the file is damaged, or lacks parts.
+        ConfigError: the package ``gguf`` is missing.
+    """
+    return read(parts(file)).settings
 
 
 def is_gguf(path: Path) -> bool:

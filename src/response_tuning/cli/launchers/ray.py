@@ -1,0 +1,34 @@
+"""``--launcher ray``: cells are tasks of a Ray cluster; a task whose node dies runs elsewhere."""
+
+import os
+from collections.abc import Iterator, Sequence
+
+from response_tuning.cli.launchers.job import Job
+from response_tuning.cli.launchers.resources import Resources
+from response_tuning.errors import ConfigError
+
+
+def launch(jobs: Sequence[Job], resources: Resources) -> Iterator[str]:
+    """Run the jobs on the cluster of ``RAY_ADDRESS``, or of this node; yield cells as they end.
+
+    Raises:
+        ConfigError: there is no cluster.
+    """
+    import ray
+
+    try:
+        ray.init(os.environ.get("RAY_ADDRESS", "auto"), log_to_driver=False)
+    except ConnectionError as error:
+        raise ConfigError(f"--launcher ray: {error}; start it with 'ray start --head'") from error
+    memory = {"memory": int(resources.memory_gb * 1e9)} if resources.memory_gb else {}
+    task = ray.remote(Job.run).options(
+        num_gpus=resources.gpus, num_cpus=resources.cpus or 1, max_retries=-1, **memory
+    )
+    waiting = list(jobs)
+    running = {}
+    while waiting or running:
+        while waiting and len(running) < (resources.at_once or len(jobs)):
+            job = waiting.pop(0)
+            running[task.remote(job)] = job.cell
+        (ended,), _ = ray.wait([*running])
+        yield running.pop(ended)

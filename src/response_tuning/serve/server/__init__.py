@@ -1,0 +1,1 @@
+"""An OpenAI-compatible server: one address, a process for each model behind it."""
