@@ -9,6 +9,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, model_validator
 
+from response_tuning import rewriting
 from response_tuning.artifacts import Sampling
 from response_tuning.continuation_config import ContinuationConfig
 from response_tuning.extraction_config import ExtractionConfig
@@ -22,15 +23,7 @@ from response_tuning.limits import (
     Temperature,
     check_prices,
 )
-from response_tuning.rewriting import (
-    Material,
-    Policy,
-    RefinementOutcome,
-    check_material,
-    check_policies,
-    with_material,
-    with_policies,
-)
+from response_tuning.rewriting import Material, Policy, RefinementOutcome
 from response_tuning.roles_config import RolesConfig
 from response_tuning.rules_config import RulesConfig
 
@@ -74,6 +67,7 @@ class EngineConfig(Config):
     """``scripted``: JSONL with ``prompt`` and ``response``."""
     rules: RulesConfig | None = Field(default=None, exclude_if=lambda part: part is None)
     """``hf``: the rule adapter; ``generate.rules`` sets it."""
+    confidence: bool = Field(default=False, description="``hf``: record how sure each answer is.")
 
 
 EngineSettings = Annotated[
@@ -124,12 +118,12 @@ class RefinementConfig(Config):
     @model_validator(mode="before")
     @classmethod
     def _one_writer(cls, values: object) -> object:
-        return with_policies(values) if isinstance(values, Mapping) else values
+        return rewriting.with_policies(values) if isinstance(values, Mapping) else values
 
     @model_validator(mode="after")
     def _possible_together(self) -> Self:
         check_prices(self.price_in, self.price_out)
-        check_policies(self.material, self.policies, self.after_retries)
+        rewriting.check_policies(self.material, self.policies, self.after_retries)
         if self.material != "half" and self.request is not None:
             raise ValueError("request needs material 'half' (data.continuation)")
         return self
@@ -239,7 +233,7 @@ class DataConfig(Config):
     @model_validator(mode="before")
     @classmethod
     def _one_material(cls, values: object) -> object:
-        return with_material(values) if isinstance(values, Mapping) else values
+        return rewriting.with_material(values) if isinstance(values, Mapping) else values
 
     @model_validator(mode="after")
     def _material_has_its_section(self) -> Self:
@@ -247,7 +241,8 @@ class DataConfig(Config):
             raise ValueError("roles needs a section refinement that names a model, and no passages")
         if self.refinement is not None:
             sections = {"half": self.continuation, "role": self.roles}
-            check_material(self.refinement.material, [m for m, s in sections.items() if s])
+            given = [material for material, section in sections.items() if section]
+            rewriting.check_material(self.refinement.material, given)
         return self
 
     @model_validator(mode="after")

@@ -16,6 +16,7 @@ from response_tuning.report.latex import tex
 from response_tuning.report.metrics import headline
 from response_tuning.report.plots import Drawing
 from response_tuning.report.published import Published
+from response_tuning.report.selective import Selective
 from response_tuning.report.tables import (
     MAX_COLUMNS,
     Comparison,
@@ -49,6 +50,8 @@ class ReportContents(NamedTuple):
     """Variants and benchmarks with too many unread verdicts."""
     grid: OverGrid
     """What the variants of a grid say together."""
+    selective: Sequence[Selective] = ()
+    """Areas under the risk-coverage curves, where answers have a confidence."""
 
 
 class Plot(NamedTuple):

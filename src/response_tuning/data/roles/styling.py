@@ -7,6 +7,7 @@ plain response already meets is dropped, and a response that breaks a rule is as
 import random
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeAlias
 
@@ -125,10 +126,10 @@ class _Styling:
             for work in works
         ]
         for ask in self._attempts:
-            self._each(done, "no-role", "error", step=lambda part, ask=ask: self._roles(part, ask))
+            self._each(done, "no-role", "error", step=partial(self._roles, ask))
         self._each(done, "uninformative", step=self._informative)
         for ask in self._attempts:
-            self._each(done, "broken-rule", step=lambda part, ask=ask: self._answers(part, ask))
+            self._each(done, "broken-rule", step=partial(self._answers, ask))
         return done
 
     def _each(
@@ -142,7 +143,7 @@ class _Styling:
         for place, work in zip(places, step([works[place] for place in places]), strict=True):
             works[place] = work
 
-    def _roles(self, works: list[_Work], ask: Ask) -> list[_Work]:
+    def _roles(self, ask: Ask, works: list[_Work]) -> list[_Work]:
         requests = (ask_for_role(work.example, work.number) for work in works)
         return [
             self._with_role(work, reply) for work, reply in zip(works, ask(requests), strict=True)
@@ -175,7 +176,7 @@ class _Styling:
         role = work.role.model_copy(update={"rules": rules})
         return known._replace(role=role, outcome="broken-rule")
 
-    def _answers(self, works: list[_Work], ask: Ask) -> list[_Work]:
+    def _answers(self, ask: Ask, works: list[_Work]) -> list[_Work]:
         requests = (ask_in_role(work.example, _role(work)) for work in works)
         replies = list(ask(requests))
         texts = [answer(reply).text.strip() if _ended(reply) else "" for reply in replies]
