@@ -59,31 +59,16 @@ class HfEngine:
         while pending:
             batch, pending = _next_batch(pending, self._tokens_per_batch)
             self._extend([draft for _, draft in batch], sampling, others_wait=bool(pending))
-            done: list[Completion] = []
+            done: list[tuple[Completion, bool]] = []
             for request, draft in batch:
                 ending = self._local.ending(draft, sampling)
                 if ending is None:
                     pending.append((request, draft))
                 else:
                     usage = Usage(len(draft.generated), len(draft.prompt))
-                    done.append(answered(self, request, sampling, *ending, usage))
-            yield from self._with_confidence(done) if self._confidence else done
-
-    def _with_confidence(self, completions: Sequence[Completion]) -> Iterator[Completion]:
-        """Yield completions with the model's mean log-likelihood of each.
-
-        Without the rules and the temperature that may have changed it: how sure the model is by
-        itself. An answer that cannot be scored has none.
-        """
-        pairs = [Pair(one.prompt, one.response or "") for one in completions]
-        found = log_likelihoods(self._local, pairs, self._tokens_per_batch)
-        for one, likelihood in zip(completions, found, strict=True):
-            sure = None
-            if isinstance(likelihood, Likelihood):
-                ended = one.finish_reason == "stop"
-                total = likelihood.total + (likelihood.ending if ended else 0.0)
-                sure = total / max(1, likelihood.tokens + ended)
-            yield one.model_copy(update={"confidence": sure})
+                    ended = bool({*draft.generated[-1:]} & {*self._local.stop_ids})
+                    done.append((answered(self, request, sampling, *ending, usage), ended))
+            yield from self._with_confidence(done) if self._confidence else (one for one, _ in done)
 
     def _extend(self, drafts: list[Draft], sampling: Sampling, *, others_wait: bool) -> None:
         few = len(drafts) // STRAGGLERS if others_wait else 0
@@ -93,6 +78,22 @@ class HfEngine:
             return rows > few and (rows == 1 or rows * width <= self._tokens_per_batch)
 
         self._local.extend(drafts, sampling, continue_batch=continue_batch)
+
+    def _with_confidence(self, done: Sequence[tuple[Completion, bool]]) -> Iterator[Completion]:
+        """Yield completions with the model's mean log-likelihood of each.
+
+        Without the rules and the temperature that may have changed it: how sure the model is by
+        itself. Whether the model ended the answer itself decides if the end counts as a token. An
+        answer without a token, or one that cannot be scored, has no confidence.
+        """
+        pairs = [Pair(one.prompt, one.response or "") for one, _ in done]
+        found = log_likelihoods(self._local, pairs, self._tokens_per_batch)
+        for (one, ended), likelihood in zip(done, found, strict=True):
+            sure = None
+            if isinstance(likelihood, Likelihood) and likelihood.tokens + ended:
+                total = likelihood.total + (likelihood.ending if ended else 0.0)
+                sure = total / (likelihood.tokens + ended)
+            yield one.model_copy(update={"confidence": sure})
 
 
 def _next_batch(pending: list[Pending], tokens: int) -> tuple[list[Pending], list[Pending]]:
