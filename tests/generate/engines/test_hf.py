@@ -643,7 +643,8 @@ def test_confidence_is_the_mean_log_likelihood_of_the_answer(llama: Path, ask: A
             chat.encode_reply(str(one.response)),
         )
         reply += [chat.turn_end.stop_id] if one.finish_reason == "stop" else []
-        logits = model(torch.tensor([prompt + reply])).logits[0, len(prompt) - 1 : -1]
+        with torch.no_grad():
+            logits = model(torch.tensor([prompt + reply])).logits[0, len(prompt) - 1 : -1]
         expected = logits.log_softmax(-1).gather(1, torch.tensor(reply)[:, None]).mean()
         assert one.confidence == pytest.approx(float(expected), abs=1e-4)
 
