@@ -27,7 +27,12 @@ REAL := build/real
 REAL_RUN ?= runs/real$(if $(BASE),-$(notdir $(BASE:/=)))
 REAL_FLAGS ?=
 
-.PHONY: demo real test tests test-exhaustive bench check lint types fmt setup clean
+# What the release is called where it is published. Without them, `make release` is a trial.
+REPOSITORY ?=
+DOI ?=
+RELEASE_DEMO ?=
+
+.PHONY: demo real test tests test-exhaustive docs release bench check lint types fmt setup clean
 
 demo: setup
 	$(BIN)/rtune demo
@@ -47,6 +52,17 @@ tests: setup $(CACHE)/.ready
 # downloads it): over an hour, so it runs at night.
 test-exhaustive: setup
 	$(BIN)/pytest -m "exhaustive and not gpu" --every-crash
+
+# Warnings are errors: a broken link stops the build. Needs no network.
+docs: setup
+	$(BIN)/python -m sphinx -W --keep-going -q -b html docs build/docs
+	@echo "build/docs/index.html"
+
+# Builds sdist and wheel, checks them, and runs the demo from the wheel in an empty environment.
+# RELEASE_DEMO="--set seeds=[0]" cuts the demo down.
+release: setup
+	PYTHON=$(BIN)/python TORCH="$(TORCH)" TORCH_INDEX="$(TORCH_INDEX)" REPOSITORY="$(REPOSITORY)" \
+		DOI="$(DOI)" .ci/release $(RELEASE_DEMO)
 
 bench: setup $(PEERS)/.ready
 	PYTHONPATH=$(PEERS) $(BIN)/python benchmarks/finetune_cpu.py $(if $(DATA),--data $(DATA)) \

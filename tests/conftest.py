@@ -21,7 +21,12 @@ from response_tuning.configs import DataConfig
 from response_tuning.data import prepare
 from response_tuning.terminal import quiet_libraries
 
-pytest_plugins = ["fixtures.chat_server", "fixtures.gguf_files", "fixtures.language_models"]
+pytest_plugins = [
+    "fixtures.browser",
+    "fixtures.chat_server",
+    "fixtures.gguf_files",
+    "fixtures.language_models",
+]
 
 Prepared = tuple[Audit, list[Example], list[Dropped]]
 

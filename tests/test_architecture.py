@@ -345,7 +345,10 @@ def test_tests_mirror_the_source_tree() -> None:
     benchmarks = (TESTS.parent / "benchmarks").glob("*.py")
     sources |= {f"benchmarks/{path.stem}" for path in benchmarks}
     examples = (TESTS.parent / "examples").glob("*.py")
-    sources |= {f"examples/{path.stem}" for path in examples}
+    sources |= {f"examples/{path.stem}" for path in examples} | {"examples/notebooks"}
+    docs = TESTS.parent / "docs"
+    pages = {path.relative_to(docs).with_suffix("").as_posix() for path in docs.rglob("*.*")}
+    sources |= {f"docs/{page.replace('coming-from', 'coming_from')}" for page in pages}
     about_the_whole = {
         "architecture",
         "bad_command_lines",

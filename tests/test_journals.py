@@ -32,6 +32,18 @@ def test_records_come_back_in_their_order_after_any_number_of_openings(tmp_path:
     assert json.loads(path.read_bytes().split(b"\n")[0]) == {"journal": "Message", "schema": SCHEMA}
 
 
+def test_records_are_read_again_at_their_places_in_any_order(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "journal", Message)
+    with journal.appending() as append:
+        places = [append(record) for record in SAID[:2]]
+    with journal.appending() as append:
+        places.append(append(SAID[2]))
+    assert [*journal.placed()] == [*zip(places, SAID, strict=True)]
+    assert [*journal.at(reversed(places))] == SAID[::-1]
+    with pytest.raises(DataError, match="byte 5: is no longer what was written"):
+        [*journal.at([5])]
+
+
 def test_a_journal_that_is_not_there_is_empty_and_is_not_made(tmp_path: Path) -> None:
     journal = Journal(tmp_path / "journal", Message)
     assert ([*journal], len(journal)) == ([], 0)

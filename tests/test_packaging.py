@@ -3,15 +3,20 @@ import json
 import os
 import re
 import runpy
+import shlex
+import shutil
 import subprocess
 import sys
 import tomllib
 import venv
 import zipfile
+from collections.abc import Callable
 from importlib.metadata import packages_distributions, requires
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 
 ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src"
@@ -120,6 +125,65 @@ def test_the_example_script_trains_with_the_trainer_alone(
     runpy.run_path(script, run_name="__main__")
     assert "8 answers, 10 steps, flattened micro-batches" in capsys.readouterr().out
     assert (tmp_path / "own" / "model.safetensors").exists()
+
+
+def test_the_workflow_for_users_runs(
+    answers: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rtune: Callable[..., Any]
+) -> None:
+    """The commands of the file that users copy, with answers and a recipe in its places."""
+    workflow = yaml.safe_load((ROOT / "examples" / "ci" / "response-tuning.yml").read_text())
+    (job,) = workflow["jobs"].values()
+    recipe = {"data": {"source": str(answers)}, "finetune": {"base_model": "miniature"}}
+    recipe["finetune"] |= {"template": "roles", "max_steps": 1, "window": 32}
+    where = {"ANSWERS": answers, "RECIPE": tmp_path / "recipe.yaml"}
+    assert where.keys() < workflow["env"].keys()
+    variants = {"benchmarks": ["miniature-seen-validation"], "variants": {"rt": {}}}
+    where["RECIPE"].write_text(yaml.safe_dump(recipe | variants))
+    (tmp_path / "prompts.jsonl").write_text('{"prompt": "Hello"}\n')
+    monkeypatch.chdir(tmp_path)
+    lines = [line for step in job["steps"] for line in step.get("run", "").splitlines()]
+    commands = [shlex.split(line) for line in lines if line.startswith("rtune ")]
+    assert [command[1] for command in commands] == ["data", "run", "finetune", "generate"]
+    for command in commands:
+        words = [where.get(word.removeprefix("$"), word) for word in command[1:]]
+        result = rtune(*words)
+        assert result.code == 0, result.err
+    assert (tmp_path / "completions.jsonl").stat().st_size > 0
+
+
+def test_the_image_has_the_pins_of_what_the_package_needs() -> None:
+    """As the Dockerfile cuts them out of the project's pins; Docker itself is not run here."""
+    recipe = (ROOT / "Dockerfile").read_text(encoding="utf-8")
+    (command,) = re.findall(r"^RUN (sed .*) /src/requirements.txt >", recipe, flags=re.MULTILINE)
+    kept = run(*shlex.split(command), ROOT / "requirements.txt").splitlines()
+    pins = {normal(line) for line in kept if line and not line.startswith("#")}
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert {normal(one) for one in project["dependencies"]} <= pins
+    assert not {"pytest", "sphinx", "mypy"} & pins
+    assert not [line for line in kept if "[" in line]  # pip takes no extras as constraints
+    copied = re.findall(r"^COPY (.*) /src/?\S*$", recipe, flags=re.MULTILINE)
+    for name in " ".join(copied).split():
+        assert (ROOT / name).exists(), name
+        assert f"!{name}" in (ROOT / ".dockerignore").read_text().splitlines()
+
+
+def test_the_release_fills_every_placeholder(tmp_path: Path) -> None:
+    """The lines of ``.ci/release`` that fill them, run on copies."""
+    script = (ROOT / ".ci" / "release").read_text(encoding="utf-8")
+    for name in ("pyproject.toml", "CITATION.cff"):
+        shutil.copy(ROOT / name, tmp_path)
+    first = script.index('if [ -n "$REPOSITORY" ]; then')
+    filling = script[first : script.index("rm -rf", first)]
+    settings = "REPOSITORY=https://forge.example/me/response-tuning; DOI=10.5281/zenodo.1;"
+    run("bash", "-euc", f"{settings} {filling}", cwd=tmp_path)
+    project = tomllib.loads((tmp_path / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert project["urls"]["Issues"] == "https://forge.example/me/response-tuning/issues"
+    assert "invalid" not in " ".join(project["urls"].values())
+    citation = yaml.safe_load((tmp_path / "CITATION.cff").read_text(encoding="utf-8"))
+    assert citation["doi"] == "10.5281/zenodo.1"
+    assert citation["repository-code"] == "https://forge.example/me/response-tuning"
+    assert "make release" not in (tmp_path / "CITATION.cff").read_text(encoding="utf-8")
+    assert citation["version"] == project["version"]
 
 
 @pytest.mark.exhaustive

@@ -56,6 +56,8 @@ class EngineConfig(Config):
     """``hf``: memory knob: rows x (prompt + new tokens) that go through the model at once."""
     base_url: ServerAddress | None = None
     """``openai``: address of the server, such as ``http://127.0.0.1:8000/v1``, without a key."""
+    replicas: tuple[ServerAddress, ...] = Field(default=(), exclude_if=lambda urls: not urls)
+    """``openai``: further servers of the same model; answers count as those of ``base_url``."""
     concurrency: int = Field(default=8, ge=1, description="``openai``: requests in flight.")
     timeout_s: float = Field(default=600, gt=0)
     """``openai``: seconds until a whole reply must have arrived."""

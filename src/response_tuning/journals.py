@@ -11,7 +11,7 @@ import json
 import os
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from io import FileIO
 from pathlib import Path
@@ -49,18 +49,46 @@ class Journal(Generic[R]):
         Raises:
             DataError: a line is damaged; the message names file and line.
         """
+        for _, record in self.placed():
+            yield record
+
+    def placed(self) -> Iterator[tuple[int, R]]:
+        """Yield the records, each with its place: the position of its first byte.
+
+        Raises:
+            DataError: a line is damaged; the message names file and line.
+        """
+        summed, at = self._is_headed(), 0
+        for number, line in self._lines():
+            if line.endswith(b"\n") and (number > 1 or not _heading(line)):
+                where = f"{self.path}:{number}"
+                yield at, read_record(_verified(line, where, required=summed), self._kind, where)
+            at += len(line)
+
+    def at(self, places: Iterable[int]) -> Iterator[R]:
+        """Yield the records at these places, reading each from the disk.
+
+        Raises:
+            DataError: a record is not where it was.
+        """
         summed = self._is_headed()
-        for number, line in self._whole_lines():
-            where = f"{self.path}:{number}"
-            yield read_record(_verified(line, where, required=summed), self._kind, where)
+        with self.path.open("rb") as journal:
+            for place in places:
+                journal.seek(place)
+                where = f"{self.path}, byte {place}"
+                line = _verified(journal.readline(), where, required=summed)
+                yield read_record(line, self._kind, where)
 
     def __len__(self) -> int:
         """Count the records without reading them."""
-        return sum(1 for _ in self._whole_lines())
+        return sum(
+            line.endswith(b"\n") and (number > 1 or not _heading(line))
+            for number, line in self._lines()
+        )
 
     @contextmanager
-    def appending(self, *, each_synced: bool = False) -> Iterator[Callable[[R], None]]:
-        """Open the journal and yield a function that appends a record to it.
+    def appending(self, *, each_synced: bool = False) -> Iterator[Callable[[R], int]]:
+        """Open the journal and yield a function that appends a record and returns its place.
 
         When the function returns, the operating system has the record, so that a kill does not lose
         it. It is on the disk within about a second, or at once with ``each_synced``.
@@ -75,12 +103,14 @@ class Journal(Generic[R]):
                 _write(out, self._header)
             synced = time.monotonic()
 
-            def append(record: R) -> None:
+            def append(record: R) -> int:
                 nonlocal synced
+                place = out.tell()
                 _write(out, _summed(record.model_dump_json().encode()) + b"\n")
                 if each_synced or time.monotonic() - synced >= _SYNC_EVERY_S:
                     os.fsync(out.fileno())
                     synced = time.monotonic()
+                return place
 
             try:
                 yield append
@@ -93,14 +123,12 @@ class Journal(Generic[R]):
         with self.path.open("rb") as journal:
             return bool(_heading(journal.readline()))
 
-    def _whole_lines(self) -> Iterator[tuple[int, bytes]]:
-        """Yield the records' lines and their numbers, without an unfinished last one."""
+    def _lines(self) -> Iterator[tuple[int, bytes]]:
+        """Yield every line with its number; the last may be unfinished."""
         if not self.path.exists():
             return
         with self.path.open("rb") as lines:
-            for number, line in enumerate(lines, start=1):
-                if line.endswith(b"\n") and (number > 1 or not _heading(line)):
-                    yield number, line
+            yield from enumerate(lines, start=1)
 
     def _check(self) -> None:
         """Refuse a file that this package did not write."""

@@ -26,6 +26,22 @@ WITHOUT_VERDICT = frozenset(
 )
 """Metrics that depend on no verdict: they are known even where verdicts could not be read."""
 
+GOOD_IF_1 = frozenset(
+    (
+        *(*ACCURACY, "stopped", "refusal", "acceptable", "excellent", "order_consistent"),
+        *("prompt_strict", "prompt_loose", "instruction_strict", "instruction_loose"),
+        *("acc", "exact_match_strict", "exact_match_flexible", "behaviour_accuracy"),
+    )
+)
+"""Metrics of 0 or 1 whose 1 is what one wants; a refusal counts where it is the right answer."""
+BAD_IF_1 = frozenset(
+    (
+        *("false_refusal", "compliance", "both_bad", "hit_limit", "empty", "looped"),
+        *(*UNREAD_OR_UNCHECKED, FILTERED),
+    )
+)
+"""Metrics of 0 or 1 whose 0 is what one wants. Other metrics are neither good nor bad."""
+
 
 class JudgeErrors(NamedTuple):
     """How a judge of refusals did on answers that people labelled; unread replies are left out."""

@@ -54,6 +54,13 @@ def stylesheet() -> str:
     return palette() + (_HERE / "pages.css").read_text(encoding="utf-8")
 
 
+def script(*files: Path) -> str:
+    """Return the script of a page of one file: copying of tables, folding, and its own files."""
+    texts = (path.read_text(encoding="utf-8") for path in (_HERE / "pages.js", *files))
+    blocks = "".join(f"{{\n{text}}}\n" for text in texts)  # a block each: no names clash
+    return f'"use strict";\n{blocks}'
+
+
 def picture(svg: str) -> str:
     """Return an SVG as a data URI, so that no id in it can clash with another picture's."""
     return f"data:image/svg+xml;base64,{b64encode(svg.encode()).decode()}"

@@ -3,16 +3,19 @@
 import io
 import logging
 import os
+import shlex
 import sys
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from unicodedata import category
 
 from response_tuning.errors import ConfigError
+from response_tuning.redaction import redacted
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -24,6 +27,18 @@ _CONTROL_CATEGORIES = {"Cc", "Cs", "Zl", "Zp"}
 """Unicode categories: control characters, halves of surrogate pairs, exotic line breaks."""
 _REORDERING = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 """Marks that change the reading order of a line; other format characters shape emoji."""
+
+_COMMAND: ContextVar[str] = ContextVar("command", default="")
+
+
+def note_command(words: Sequence[str]) -> None:
+    """Record the command line that runs, without secrets; ``words`` begin with its name."""
+    _COMMAND.set(redacted(shlex.join(words)))
+
+
+def command() -> str:
+    """Return the command line that runs, for the record of a run; empty in a library call."""
+    return _COMMAND.get()
 
 
 def console(*, stderr: bool = False) -> "Console":

@@ -249,8 +249,9 @@ def page(view: Overview, chat: Chat, tmp_path: Path) -> Page:
 
 
 def test_the_page_needs_nothing_from_elsewhere(page: Page) -> None:
-    names = {tag for tag, _ in page.tags}
-    assert not names & {"script", "link", "img", "iframe", "object", "embed", "base", "a"}
+    names = [tag for tag, _ in page.tags]
+    assert names.count("script") == 1  # its own
+    assert not {*names} & {"link", "img", "iframe", "object", "embed", "base", "a"}
     assert not {name for _, attributes in page.tags for name in attributes} & {"src", "href"}
     style = page.text.partition("body {")[2].partition("</style>")[0]
     assert not re.search(r"url\(|@import", style)
@@ -275,6 +276,38 @@ def test_the_page_counts_what_became_of_every_row(page: Page, view: Overview) ->
     for bar in histogram(view.lengths):
         assert f"{bar.low}\N{EN DASH}{bar.high} {bar.rows}" in words
     assert len([a for _, a in page.tags if a.get("class") == "bar"]) == len(histogram(view.lengths))
+
+
+def test_rows_come_before_counts_and_long_ones_can_be_folded(page: Page) -> None:
+    places = [page.text.index(text) for text in ("The first rows", "What became", "Lengths")]
+    assert places == sorted(places)
+    folded = [attributes for tag, attributes in page.tags if attributes.get("class") == "long"]
+    assert folded == []
+    assert "personal data" not in page.text
+
+
+def test_a_long_row_is_open_until_a_phone_folds_it(chat: Chat, data: Path, tmp_path: Path) -> None:
+    long = [Example(row=1, instruction="Why?", response="Because. " * 200)]
+    rows = Encoder(chat, "instruction-tuning", 5000).rows(long)
+    view = show.overview(show.entries(rows, data), data, show=9)
+    show.write_html(view, chat, tmp_path / "show.html", title="long")
+    tags = Page((tmp_path / "show.html").read_text(encoding="utf-8")).tags
+    assert ("details", {"class": "long", "open": None}) in tags
+
+
+def test_a_warning_stands_above_personal_data(view: Overview, chat: Chat, tmp_path: Path) -> None:
+    def personal(text: str) -> list[str]:
+        return ["e-mail"] if "Because" in text else []
+
+    show.write_html(view, chat, tmp_path / "show.html", title="t", personal=personal)
+    text = " ".join(Page((tmp_path / "show.html").read_text(encoding="utf-8")).text.split())
+    places = [
+        text.index("Do not pass this page on: 1 of the rows"),
+        text.index("The first rows"),
+        text.index("Holds personal data: e-mail."),
+        text.index("Because."),
+    ]
+    assert places == sorted(places)
 
 
 def test_a_page_of_nothing_but_dropped_rows_can_be_written(

@@ -49,7 +49,9 @@ def test_a_page_shows_the_verdict_the_figures_and_the_ends_of_the_distribution(
     tmp_path: Path,
 ) -> None:
     text = page(tmp_path)
-    assert "Weak. base prefers an instruction&#39;s own response" in text
+    assert '<p class="word weak">Weak.</p>' in text
+    assert "base prefers an instruction&#39;s own response" in text
+    assert text.index("Weak.") < text.index("base prefers")
     assert "80.0 %" in text
     assert "[70.0 %, 90.0 %]" in text
     assert "95&nbsp;% confidence interval" in text

@@ -44,6 +44,7 @@ def test_a_page_shows_the_sentence_the_figures_and_which_gap_is_beyond_its_limit
 ) -> None:
     text = page(tmp_path, report())
     assert "&#39;best&#39; suits this base best." in text
+    assert text.index('<p class="word strong">Strong.</p>') < text.index("suits this base best")
     assert text.index('<th scope="row">best</th>') < text.index('<th scope="row">foreign</th>')
     assert '<td class="n beyond">2.80*</td>' in text
     assert '<td class="n">0.00</td>' in text

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from response_tuning.artifacts import Completion, Message, Sampling, write_jsonl
+from response_tuning.report.answers import read_answers
 from response_tuning.report.browser import browser_json
 from response_tuning.report.reading import read_scores
 
@@ -15,7 +16,7 @@ ROOM = 1_000_000
 
 def browse(run: Path, *variants: str, room: int = ROOM) -> tuple[Any, list[str]]:
     benchmarks, _ = read_scores(run, variants)
-    text, left_out = browser_json(run, benchmarks, room)
+    text, left_out = browser_json(read_answers(run, benchmarks), variants[:2], room)
     assert len(text.encode()) <= room
     return json.loads(text), left_out
 
@@ -36,6 +37,7 @@ def test_every_prompt_has_the_answers_of_all_variants_and_their_marks(
     assert first["marks"] == ["l01", "s11", "---"]
     assert (second["texts"], second["marks"]) == (["Bo", "no reply"], ["l00", "e--", "---"])
     assert left_out == []
+    assert data["compared"] == ["rt", "it"]
 
 
 def test_a_conversation_keeps_its_turns(run: Path, grade: Grade) -> None:
@@ -111,7 +113,7 @@ def test_nothing_in_the_json_can_end_its_element(run: Path, grade: Grade, answer
     hostile = "</script><!--<script>&\u2028\u2029'\"\\"
     grade("rt", {"correct": [1]}, groups=("<b>",))
     answer("rt", [hostile], prompt="</SCRIPT >")
-    text, _ = browser_json(run, read_scores(run, ["rt"])[0], ROOM)
+    text, _ = browser_json(read_answers(run, read_scores(run, ["rt"])[0]), ["rt"], ROOM)
     assert not {*"<>&\u2028\u2029"} & {*text}
     item = json.loads(text)["items"][0]
     assert (item["texts"], item["group"], item["prompt"]) == ([hostile], "<b>", "</SCRIPT >")

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from response_tuning.report import Variant, report
+from response_tuning.report import About, Variant, report
 from response_tuning.report.latex import tex
 from response_tuning.report_config import PrimaryConfig, ReportConfig
 
@@ -37,7 +37,7 @@ def test_the_tables_are_whole_environments_with_as_many_cells_as_columns(
         primary=(PrimaryConfig(variant="rt", baseline="it_1 & co", metric="strict"),),
         formats=("latex",),
     )
-    report(run, [Variant("it_1 & co", ""), Variant("rt", "")], config, ["100 % of a note"])
+    report(run, [Variant("it_1 & co", ""), Variant("rt", "")], config, About(["100 % of a note"]))
     text = (run / "report" / "report.tex").read_text(encoding="utf-8")
     for kind in ("table", "tabular"):
         assert text.count(f"\\begin{{{kind}}}") == text.count(f"\\end{{{kind}}}") == 2

@@ -12,7 +12,7 @@ import pytest
 
 from response_tuning.metrics import Display
 from response_tuning.pages import PAGE_BYTES
-from response_tuning.report import Variant, report
+from response_tuning.report import About, Variant, report
 from response_tuning.report_config import EquivalenceConfig, PrimaryConfig, ReportConfig
 
 pytestmark = pytest.mark.usefixtures("plain_plots")
@@ -70,12 +70,19 @@ def page(run: Path) -> str:
 
 
 def test_the_page_holds_its_parts_in_order(graded: Path) -> None:
-    report(graded, VARIANTS, CONFIG, ["Notes come first.", "<b>As they are.</b>"])
+    report(
+        graded,
+        VARIANTS,
+        CONFIG,
+        About(["Notes come later.", "<b>As they are.</b>"], [("command", "rtune run")]),
+    )
     text = Elements(page(graded)).text
     parts = [
-        "Report on run", "Notes come first.", "<b>As they are.</b>", "Results", "Comparisons",
-        "Against it", "At a glance", "Dose and response", "Slope", "Accuracy by family",
-        "Prompts and answers",
+        "Report on run", "By strict, ", "95\xa0% interval", "Refusals over the number",
+        "Where answers disagree",
+        "Caveats", "Notes come later.", "<b>As they are.</b>", "Primary comparisons", "Results",
+        "Against it", "By family", "At a glance", "Dose and response", "Slope",
+        "Prompts and answers", "Provenance", "rtune run",
     ]  # fmt: skip
     places = [text.index(part) for part in parts]
     assert places == sorted(places)
@@ -94,7 +101,7 @@ def test_the_page_asks_for_nothing_from_outside(graded: Path) -> None:
     report(graded, VARIANTS, CONFIG)
     found = Elements(page(graded))
     assert found.addresses
-    assert all(address.startswith("data:image/svg+xml;base64,") for address in found.addresses)
+    assert all(address.startswith("data:") for address in found.addresses)
     assert "default-src 'none'" in page(graded)
     assert not {"link", "iframe"} & {*found.tags}
 
@@ -104,8 +111,8 @@ def test_a_report_without_baselines_series_and_groups_leaves_their_parts_out(
 ) -> None:
     grade("rt", {"correct": [1, 0]})
     report(run, [Variant("rt", "")], ReportConfig())
-    text = Elements(page(run)).text
-    for part in ("Comparisons", "Dose and response", "Accuracy by family", "not joined"):
+    text = Elements(page(run).partition("<script>")[0]).text
+    for part in ("Against", "Dose and response", "By family", "disagree", "Provenance"):
         assert part not in text
 
 
@@ -117,9 +124,9 @@ def test_groups_of_other_benchmarks_are_shown_by_their_headline_with_weights(
     grade("it", {"drfr": drfr[:1], "depth": [3], "hit_limit": [0]}, groups=("a_b", ""))
     report(run, VARIANTS[:2], CONFIG)
     text = "|".join(Elements(page(run)).cells)
-    assert "quiz: 2 groups, 1 further metric|By group|group|prompts|depth|drfr|" in text
-    assert "|it|rt|it|rt|no group|2|3.000|75.0|a b|2|3.000|3.000|100.0|25.0|Further" in text
-    assert "Accuracy" not in text
+    assert "|2 groups|depth|group|prompts|it|rt|no group|2|3.000|a b|2|3.000|3.000|drfr|" in text
+    assert "|no group|2|75.0|a b|2|100.0|25.0|1 further metric|" in text
+    assert "By family" not in text
     assert "At a glance" in text
 
 
@@ -128,7 +135,7 @@ def test_totals_are_in_the_tables_with_a_note_and_in_no_comparison(
 ) -> None:
     for seed in (0, 1):
         for name in ("it", "rt"):
-            grade(name, {"win_rate": [1, 0, 1, 1]}, seed=seed)
+            grade(name, {"win_rate": [name == "rt", 0, 1, 1] * 10}, seed=seed)
             low = 0.25 + seed / 10
             total(name, {"length_controlled_win_rate": (0.5, low, 0.75)}, seed=seed, note="<fit>")
     report(run, VARIANTS[:2], CONFIG)
@@ -138,15 +145,15 @@ def test_totals_are_in_the_tables_with_a_note_and_in_no_comparison(
         "quiz, length_controlled_win_rate: <fit>; means over seeds, of their values and of their "
         "limits." in text
     )
-    results, comparisons = text.split("Comparisons", 1)
-    assert "length controlled win rate" in results
+    results, comparisons = text.split("Against it on quiz", 1)
+    assert "length controlled win rate" in results.split("Results")[1]
     assert "length controlled win rate" not in comparisons.split("At a glance")[0]
     assert "| rt | quiz | length_controlled_win_rate | 50.0 | [30.0, 75.0] | 0.0 | 3 | 3 | 2 |" in (
         run / "report" / "report.md"
     ).read_text(encoding="utf-8")
 
 
-def test_many_benchmarks_of_many_metrics_make_tall_tables_in_a_small_page(
+def test_many_benchmarks_of_many_metrics_make_narrow_tables_in_a_small_page(
     run: Path, grade: Grade, answer: Answer
 ) -> None:
     names = [f"bench-{letter}" for letter in "abcdefghijkl"]
@@ -174,11 +181,12 @@ def test_many_benchmarks_of_many_metrics_make_tall_tables_in_a_small_page(
     html = page(run)
     assert len(html.encode()) <= PAGE_BYTES
     text = "|".join(Elements(html).cells)
-    assert "|benchmark|metric|it|rt|rt-9|bench-a|win rate|50.0|[" in text
-    assert "|helpfulness|3.000|[" in text
-    assert text.count("2 groups, 41 further metrics") == 12
-    assert text.count("|part 39|") == 24
-    assert Elements(html).tags.count("details") == 13
+    assert "|variant|win rate|it|50.0|[" in text
+    assert text.count("No variant can be told from another by helpfulness") == 12
+    assert text.count("|2 groups|") == 12
+    assert text.count("|41 further metrics|") == 12
+    assert text.count("|part 39|") == 12
+    assert max(map(len, re.findall(r"<tr>(?:<th[^>]*>[^<]*</th>)+</tr>", html))) < 600
 
 
 def test_what_was_not_joined_is_on_the_page_and_in_markdown(graded: Path, grade: Grade) -> None:
@@ -190,7 +198,7 @@ def test_what_was_not_joined_is_on_the_page_and_in_markdown(graded: Path, grade:
 
 
 def test_markdown_has_the_tables_and_no_broken_rows(graded: Path) -> None:
-    report(graded, VARIANTS, CONFIG, ["One\nnote."])
+    report(graded, VARIANTS, CONFIG, About(["One\nnote."]))
     text = (graded / "report" / "report.md").read_text(encoding="utf-8")
     assert "- One note." in text
     assert r"| it | a \| &lt;i>label&lt;/i> |" in text
@@ -209,7 +217,7 @@ def test_what_a_model_said_cannot_become_part_of_the_page(
 ) -> None:
     grade("rt", {"correct": [1]}, groups=(HOSTILE,))
     answer("rt", [HOSTILE], prompt=HOSTILE)
-    report(run, [Variant("rt", HOSTILE)], ReportConfig(), [HOSTILE])
+    report(run, [Variant("rt", HOSTILE)], ReportConfig(), About([HOSTILE], [(HOSTILE, HOSTILE)]))
     found = Elements(page(run))
     assert "img" in found.tags  # the plot
     assert found.tags.count("script") == 2
@@ -281,7 +289,7 @@ def test_in_a_browser_the_filters_choose_what_is_shown(graded: Path) -> None:
     assert "12 of 24 prompts" in group
     assert ">1 of 24 prompts" in text
     assert "12 of 24 prompts, page 2 of 2" in differ
-    assert differ.count('class="answer chosen"') == 4
+    assert differ.count('class="card chosen') == 4
     assert ">0 of 24 prompts" in agree
 
 
@@ -289,7 +297,7 @@ def test_in_a_browser_the_filters_choose_what_is_shown(graded: Path) -> None:
 def test_in_a_browser_hostile_text_is_text(run: Path, grade: Grade, answer: Answer) -> None:
     grade("rt", {"correct": [1]}, groups=(HOSTILE,))
     answer("rt", [HOSTILE], prompt=HOSTILE)
-    report(run, [Variant("rt", HOSTILE)], ReportConfig(), [HOSTILE])
+    report(run, [Variant("rt", HOSTILE)], ReportConfig(), About([HOSTILE], [(HOSTILE, HOSTILE)]))
     (shown,) = opened(run, {})
     assert "<title>Report on run</title>" in shown
     found = Elements(shown)

@@ -25,7 +25,7 @@ from response_tuning.artifacts import (
     read_jsonl,
 )
 from response_tuning.data.passages import Passage
-from response_tuning.data.refinement.refine import Refinement
+from response_tuning.data.refinement.tally import Refinement
 from response_tuning.journals import Journal
 from tests.fixtures.chat_server import Listener
 
@@ -242,6 +242,26 @@ def test_the_command_says_what_came_of_it_and_what_it_cost(
     assert "row 1  {+Better:+} It is.\n" in result.out
     assert f"wrote {out / 'page.html'}\n" in result.out
     assert "<ins>Better: </ins>It is." in (out / "page.html").read_text()
+
+
+def test_rewrites_that_a_person_rejected_stay_originals(
+    serve: Callable[..., Server], rtune: Run, source: Path, out: Path
+) -> None:
+    command = ["data", "refine", source, "--out", out, *asking(serve())]
+    assert rtune(*command).code == 0
+    first = next(read_jsonl(out / "refinements.jsonl", Refinement))
+    decision = {"row": first.row, "turn": first.turn, "key": first.key, "accept": False}
+    # Where a browser saves a page's file is often beside the page.
+    saved = write_rows(out / "decisions.jsonl", [decision])
+    result = rtune("data", "decide", out, saved)
+    assert (result.code, result.err) == (0, "")
+    assert result.out.endswith("0 accepted, 1 rejected: their originals are used\n")
+    assert next(read_jsonl(out / "examples.jsonl", Example)).response == first.original
+    assert 'value="reject" checked' in (out / "page.html").read_text(encoding="utf-8")
+    rtune(*command)
+    assert next(read_jsonl(out / "examples.jsonl", Example)).response == first.original
+    nowhere = rtune("data", "decide", out.parent / "nowhere", saved)
+    assert (nowhere.code, nowhere.err.count("\n")) == (2, 1)
 
 
 def test_what_is_refined_can_be_shown_and_tuned_on(

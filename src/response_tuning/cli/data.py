@@ -1,4 +1,4 @@
-"""The commands of data: prepare, mix, refine, extract, continue, inspect."""
+"""The commands of data: prepare, mix, refine, decide, extract, inspect."""
 
 import re
 from pathlib import Path
@@ -158,6 +158,17 @@ def refine(
     )
     settings = {"source": source, **reading.given(), "refinement": rewriting}
     rewrite(settings, out, "rtune data refine", retry_filtered=retry_filtered)
+
+
+@app.command()
+def decide(
+    folder: Annotated[Path, typer.Argument(help="The folder of a refinement.")],
+    decisions: Annotated[Path, typer.Argument(help="The decisions that its page saved.")],
+) -> None:
+    """Use the originals of the rewrites that you rejected on the page of a refinement."""
+    from response_tuning.workflows import data
+
+    data.run_decide(folder, decisions, console())
 
 
 @app.command()

@@ -264,6 +264,10 @@ class EngineFlags(AskFlags):
             "default: 32768."
         ),
     ] = None
+    replicas: Annotated[
+        list[str] | None,
+        typer.Option("--replica", help="openai: another server of the model; repeat for several."),
+    ] = None
     concurrency: Annotated[
         int | None, typer.Option(help="openai: keep this many requests in flight; default: 8.")
     ] = None
@@ -275,9 +279,7 @@ class EngineFlags(AskFlags):
     ] = None
     api_key_env: Annotated[
         str | None,
-        typer.Option(
-            help="openai: read the key from this environment variable; default: OPENAI_API_KEY."
-        ),
+        typer.Option(help="openai: read the key from this variable; default: OPENAI_API_KEY."),
     ] = None
 
 

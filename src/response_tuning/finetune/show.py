@@ -3,7 +3,7 @@
 import json
 from array import array
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from heapq import merge
 from itertools import groupby, takewhile
 from pathlib import Path
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 LENGTH_BINS = 12
 """Bars of the length histogram."""
+LONG_CHARACTERS = 1000
+"""A longer text is folded on a phone."""
 
 
 class AuditEntry(NamedTuple):
@@ -254,15 +256,26 @@ def _classes(stretch: Stretch) -> str:
     return "part"
 
 
-def write_html(view: Overview, chat: Chat, path: Path, title: str) -> None:
-    """Write one self-contained page; all text from the data is escaped."""
+def _no_kinds(text: str) -> Sequence[str]:
+    return ()
+
+
+def write_html(
+    view: Overview,
+    chat: Chat,
+    path: Path,
+    title: str,
+    personal: Callable[[str], Sequence[str]] = _no_kinds,
+) -> None:
+    """Write one self-contained page; all text from the data is escaped.
+
+    ``personal`` returns the kinds of personal data in a text, which the page warns of.
+    """
     from response_tuning.artifacts import written_aside
-    from response_tuning.pages import environment
+    from response_tuning.pages import environment, script
 
     template = environment(Path(__file__).parent).get_template("show.html.jinja")
-    examples: list[dict[str, Any]] = [
-        {"entry": entry, "stretches": list(stretches(entry, chat))} for entry in view.shown
-    ]
+    examples = [_shown(entry, list(stretches(entry, chat)), personal) for entry in view.shown]
     page = template.render(
         title=title,
         view=view,
@@ -271,6 +284,20 @@ def write_html(view: Overview, chat: Chat, path: Path, title: str) -> None:
         tokens=view.tokens,
         weighted=any(entry.weights for entry in view.shown),
         classes=_classes,
+        personal=[example for example in examples if example["personal"]],
+        script=script(),
     )
     with written_aside(path) as out:
         out.write(page)
+
+
+def _shown(
+    entry: AuditEntry, parts: list[Stretch], personal: Callable[[str], Sequence[str]]
+) -> dict[str, Any]:
+    text = "".join(part.text for part in parts)
+    return {
+        "entry": entry,
+        "stretches": parts,
+        "personal": personal(text),
+        "is_long": len(text) > LONG_CHARACTERS,
+    }

@@ -34,7 +34,8 @@ def generate(
     ``journal`` gets each completion as it arrives, and what it already answers is not generated
     again: a crash costs only what was in flight. A failed request is a completion with its error,
     which the next call tries again; one that a filter blocked is tried again only with
-    ``retry_filtered``. Equal requests are answered once. All work is done when this returns.
+    ``retry_filtered``. Equal requests are answered once. All work is done when this returns; the
+    completions are read from the journal one by one, so the file has to stay until then.
     ``progress`` is called with (answered, all) of the distinct requests.
 
     Raises:
@@ -46,26 +47,35 @@ def generate(
     for k, request in keyed:
         distinct.setdefault(k, request)
     completions = Journal(journal, Completion)
-    answers = _answers_in(completions, distinct.keys())
-    if retry_filtered:
-        answers = {k: one for k, one in answers.items() if one.finish_reason != "filtered"}
-    missing = [request for k, request in distinct.items() if k not in answers]
+    places = _answered(completions, distinct.keys(), retry_filtered=retry_filtered)
+    missing = [request for k, request in distinct.items() if k not in places]
     if progress:
-        progress(len(answers), len(distinct))
+        progress(len(places), len(distinct))
     # The journal is opened even if nothing is missing: that checks its header.
     with completions.appending() as append:
         for completion in engine.complete(missing, sampling) if missing else ():
-            append(completion)
-            answers[completion.key] = completion
+            places[completion.key] = append(completion)
             if progress:
-                progress(len(answers), len(distinct))
+                progress(len(places), len(distinct))
     # An answer from the journal may be to another item with the same prompt.
-    return iter([answers[k].model_copy(update={"item_id": r.item_id}) for k, r in keyed])
+    found = completions.at([places[k] for k, _ in keyed])
+    return (
+        completion.model_copy(update={"item_id": request.item_id})
+        for completion, (_, request) in zip(found, keyed, strict=True)
+    )
 
 
-def _answers_in(journal: Journal[Completion], wanted: Collection[str]) -> dict[str, Completion]:
+def _answered(
+    journal: Journal[Completion], wanted: Collection[str], *, retry_filtered: bool
+) -> dict[str, int]:
+    """Return where the journal has an answer, by key; the last one counts.
+
+    Places and not answers: a million answers would not fit into memory.
+    """
     return {
-        completion.key: completion
-        for completion in journal
-        if completion.key in wanted and completion.error is None
+        completion.key: place
+        for place, completion in journal.placed()
+        if completion.key in wanted
+        and completion.error is None
+        and not (retry_filtered and completion.finish_reason == "filtered")
     }

@@ -7,15 +7,10 @@ from response_tuning.artifacts import FinishReason, Message, Request, Sampling, 
 from response_tuning.configs import EngineConfig
 from response_tuning.errors import EngineError
 from response_tuning.generate import dialect
+from response_tuning.generate.access import KEY_CHARACTERS, NO_KEY, access
 from response_tuning.generate.chat_reply import FINISH_REASONS
 from response_tuning.generate.engine import one_line
-from response_tuning.generate.engines.openai import (
-    KEY_CHARACTERS,
-    NO_KEY,
-    access,
-    filter_of,
-    redirect,
-)
+from response_tuning.generate.engines.openai import filter_of, redirect
 from response_tuning.redaction import masked, redacted
 from response_tuning.terminal import printable
 

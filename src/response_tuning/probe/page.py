@@ -126,8 +126,12 @@ class ProbeReport(NamedTuple):
 
 
 def sentence(report: ProbeReport) -> str:
-    """Return the verdict on the first model under its template in words."""
-    parts = [VERDICT_WORDS[report.verdict], _ranking_sentence(report)]
+    """Return the verdict on the first model under its template in words, its word first."""
+    return f"{VERDICT_WORDS[report.verdict]} {_reasons(report)}"
+
+
+def _reasons(report: ProbeReport) -> str:
+    parts = [_ranking_sentence(report)]
     if report.rated:
         parts.append(describe_gaps(report.rated))
         # What was measured is about bases that know the subject.
@@ -160,7 +164,9 @@ def write_page(report: ProbeReport, path: Path) -> None:
     page = template.render(
         report._asdict()
         | {
-            "verdict": sentence(report),
+            "kind": report.verdict,
+            "word": VERDICT_WORDS[report.verdict],
+            "verdict": _reasons(report),
             "level": f"{100 * report.confidence:g}",
             "rows": _rows(report.models),
             "templates": template_rows(report.templates),

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from response_tuning.artifacts import written_aside
 from response_tuning.pages import environment
-from response_tuning.probe.page import Interval, formatted
+from response_tuning.probe.page import VERDICT_WORDS, Interval, formatted
 from response_tuning.probe.ranking import ProbeVerdict
 from response_tuning.probe.template_fit import (
     ALONE,
@@ -64,6 +64,7 @@ def write_templates_page(report: TemplatesReport, path: Path) -> None:
         report._asdict()
         | {
             "cells": [_page_cells(row) for row in report.rows],
+            "word": VERDICT_WORDS[report.rows[0].verdict],
             "expectations": [*_expectations(report.rows)],
             "limits": (GIVEN_LIMIT, ALONE_LIMIT),
         }

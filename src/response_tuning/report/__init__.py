@@ -2,6 +2,7 @@
 
 from response_tuning.report.comparison import check, check_names
 from response_tuning.report.joined import Training, Variant
+from response_tuning.report.page import About
 from response_tuning.report.power import plan as plan_power
 from response_tuning.report.published import (
     FOLDER as PUBLISHED_FOLDER,
@@ -17,6 +18,7 @@ from response_tuning.report.writing import report
 
 __all__ = [
     "PUBLISHED_FOLDER",
+    "About",
     "Published",
     "PublishedBeside",
     "Training",

@@ -1,11 +1,13 @@
-"use strict";
 // Shows the prompts that pass the filters, a page at a time. All text goes through textContent, so
 // that nothing a model said becomes part of the page. The filters live in the address' fragment.
 const data = JSON.parse(document.getElementById("data").textContent);
 const form = document.getElementById("filters");
 const PAGE = 10;
 const FINISH = { s: "(stopped)", l: "hit the limit", f: "filtered", o: "ended otherwise", e: "error", "-": "no answer" };
-const FIELDS = ["benchmark", "group", "text", "a", "b", "by"];
+const FIELDS = ["benchmark", "group", "text", "a", "b", "by", "order"];
+const ORDERS = [["", "disagreement"], ["file", "the file"]];
+const MOST_CARDS = 6; // further answers are folded
+const MOST_WORDS = 400; // longer answers are compared as wholes
 let page = 0;
 
 function element(tag, className, text, children = []) {
@@ -33,6 +35,7 @@ function fillAll(wanted) {
   fill("a", variants, wanted.a);
   fill("b", variants, wanted.b);
   fill("by", [...metrics, "text"].map((name) => [name, name === "text" ? "answer text" : name]), wanted.by);
+  fill("order", ORDERS, wanted.order);
   form.elements.text.value = wanted.text || "";
   fillGroups(wanted.group);
 }
@@ -56,44 +59,123 @@ function differ(item, a, b, by) {
   return place > 0 && one !== "-" && other !== "-" && one !== other;
 }
 
+// The variants whose answers decide the order: those that are chosen, or those that are compared.
+function deciding() {
+  const chosen = ["a", "b"].map((name) => form.elements[name].value).filter(Boolean);
+  return (chosen.length === 2 ? chosen : data.compared).map((name) => data.variants.indexOf(name));
+}
+
+// Pairs with unlike scores, over all metrics, and then different texts; 0 where all agree.
+function disagreement(item, places) {
+  const answered = places.filter((place) => item.which[place] >= 0);
+  const metrics = data.benchmarks[item.benchmark].metrics;
+  const pairs = metrics.map((_, index) => {
+    const scores = answered.map((place) => item.marks[place][index + 1]);
+    return scores.filter((score) => score === "0").length * scores.filter((score) => score === "1").length;
+  });
+  const texts = unique(answered.map((place) => item.which[place])).length;
+  return 100 * pairs.reduce((sum, count) => sum + count, 0) + Math.max(0, texts - 1);
+}
+
 function matches() {
-  const [benchmark, group, text, a, b, by] = FIELDS.map((name) => form.elements[name].value);
+  const [benchmark, group, text, a, b, by, order] = FIELDS.map((name) => form.elements[name].value);
   const [first, second] = [a, b].map((name) => data.variants.indexOf(name));
   const words = text.toLowerCase();
-  return data.items.filter((item) =>
+  const found = data.items.filter((item) =>
     (!benchmark || data.benchmarks[item.benchmark].name === benchmark) &&
     (!group || item.group === group) &&
     (!words || [item.id, ...turns(item.prompt).flat(), ...item.texts]
       .some((part) => part.toLowerCase().includes(words))) &&
     (first < 0 || second < 0 || differ(item, first, second, by)));
+  if (order) return found;
+  const places = deciding();
+  const ranks = new Map(found.map((item) => [item, disagreement(item, places)]));
+  return found.sort((one, other) => ranks.get(other) - ranks.get(one)); // stable: then the file's order
+}
+
+// The words of a text, and which of them another text has in this order (longest common sequence).
+function compared(text, other) {
+  const [words, others] = [text, other].map((one) => one.match(/\s*\S+/g) ?? []);
+  if (Math.max(words.length, others.length) > MOST_WORDS) return words.map((word) => [word, false]);
+  const [keys, known] = [words, others].map((list) => list.map((word) => word.trim()));
+  const best = Array.from({ length: keys.length + 1 }, () => new Uint16Array(known.length + 1));
+  for (let i = keys.length - 1; i >= 0; i--) {
+    for (let j = known.length - 1; j >= 0; j--) {
+      best[i][j] = keys[i] === known[j] ? best[i + 1][j + 1] + 1 : Math.max(best[i + 1][j], best[i][j + 1]);
+    }
+  }
+  let j = 0;
+  return words.map((word, i) => {
+    while (j < known.length && keys[i] !== known[j] && best[i][j + 1] >= best[i + 1][j]) j++;
+    const same = j < known.length && keys[i] === known[j];
+    if (same) j++;
+    return [word, !same];
+  });
+}
+
+// An answer, with the words marked that the first answer beside it does not have.
+function showText(text, reference) {
+  const shown = element("pre", text ? "" : "quiet", text ? undefined : "(empty)");
+  shown.dir = "auto";
+  if (!text) return shown;
+  if (reference === undefined || reference === text) {
+    shown.textContent = text;
+    return shown;
+  }
+  for (const [word, differs] of compared(text, reference)) {
+    const bare = word.trimStart();
+    shown.append(word.slice(0, word.length - bare.length), differs ? element("mark", "", bare) : bare);
+  }
+  return shown;
+}
+
+// A tick marks what one wants, a cross its opposite, and neither a metric that is neither.
+function showMark(metric, score) {
+  const text = `${metric.replaceAll("_", " ")}: ${score === "1" ? "yes" : "no"}`;
+  const meaning = data.meaning[metric];
+  if (!meaning) return element("span", "mark", text);
+  const good = (score === "1") === (meaning > 0);
+  return element("span", good ? "mark yes" : "mark no", `${good ? "\u2713" : "\u2717"} ${text}`);
 }
 
 function showPrompt(prompt) {
   return turns(prompt).map(([role, text]) => element("pre", "prompt", role ? `${role}: ${text}` : text));
 }
 
-function showAnswer(item, place, chosen) {
+function showAnswer(item, place, chosen, reference) {
   const name = data.variants[place];
   const [finish, ...scores] = item.marks[place];
   const marks = data.benchmarks[item.benchmark].metrics
     .map((metric, index) => [metric, scores[index]])
     .filter(([metric, score]) => score !== "-" && metric !== "stopped")
-    .map(([metric, score]) => score === "1"
-      ? element("span", "mark yes", `\u2713 ${metric}`) : element("span", "mark", `\u2717 ${metric}`));
+    .map(([metric, score]) => showMark(metric, score));
   const text = item.texts[item.which[place]];
-  const said = finish === "-" ? [] : [text ? element("pre", "", text) : element("pre", "quiet", "(empty)")];
-  if (said.length) said[0].dir = "auto";
+  const said = finish === "-" ? [] : [showText(text, reference)];
   const ending = element("span", finish === "s" ? "mark" : "mark cut", FINISH[finish]);
-  return element("div", chosen.includes(name) ? "answer chosen" : "answer", undefined,
-    [element("b", "", name), ...said, ending, ...marks]);
+  const reason = item.reasons?.[item.why[place]];
+  const why = reason === undefined ? [] : [element("details", "", undefined,
+    [element("summary", "", "why"), element("pre", "", reason)])];
+  const differs = reference !== undefined && text !== reference;
+  const kind = ["card", chosen.includes(name) && "chosen", differs && "differs"].filter(Boolean).join(" ");
+  return element("div", kind, undefined, [element("b", "", name), ...said, ending, ...marks, ...why]);
 }
 
 function showItem(item) {
   const chosen = [form.elements.a.value, form.elements.b.value];
   const where = [data.benchmarks[item.benchmark].name, item.group, item.id].filter(Boolean).join(" \u00b7 ");
-  const answers = data.variants.map((_, place) => showAnswer(item, place, chosen));
-  return element("article", "", undefined, [
-    element("small", "", where), ...showPrompt(item.prompt), element("div", "answers", undefined, answers)]);
+  const first = deciding();
+  const places = unique([...first, ...data.variants.keys()]).filter((place) => place >= 0 && item.which[place] >= 0);
+  const reference = item.texts[item.which[places[0]]];
+  const cards = places.map((place, index) =>
+    showAnswer(item, place, chosen, index ? reference : undefined));
+  const parts = [element("small", "", where), ...showPrompt(item.prompt),
+    element("div", "cards", undefined, cards.slice(0, MOST_CARDS))];
+  if (cards.length > MOST_CARDS) {
+    parts.push(element("details", "", undefined, [
+      element("summary", "", `${cards.length - MOST_CARDS} further answers`),
+      element("div", "cards", undefined, cards.slice(MOST_CARDS))]));
+  }
+  return element("article", "", undefined, parts);
 }
 
 function show() {

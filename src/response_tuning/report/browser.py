@@ -3,48 +3,32 @@
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import zip_longest
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-from response_tuning.artifacts import Completion, read_jsonl
-from response_tuning.report.joined import BenchmarkScores
-from response_tuning.report.reading import seed_folders
-
-FINISH = {"stop": "s", "length": "l", "filtered": "f", "other": "o", None: "e"}
-"""Finish reason as one letter; "-" is no answer."""
-
-
-class _Answer(NamedTuple):
-    text: str
-    finish: str
-
-
-class _BenchmarkAnswers(NamedTuple):
-    """The prompts of a benchmark, and the answers of each variant's first seed."""
-
-    benchmark: BenchmarkScores
-    prompts: dict[str, Any]
-    """Item id -> the user's text, or the [role, text] of every message; in the file's order."""
-    answers: dict[str, dict[str, _Answer]]
-    """Variant -> item id -> answer."""
-    seeds: dict[str, int]
-    """Variant -> seed of its answers."""
+from response_tuning.metrics import BAD_IF_1, GOOD_IF_1
+from response_tuning.report.answers import BenchmarkAnswers
 
 
 def browser_json(
-    run: Path, benchmarks: Sequence[BenchmarkScores], room: int
+    answered: Sequence[BenchmarkAnswers], compared: Sequence[str], room: int
 ) -> tuple[str, list[str]]:
     """Return JSON that is safe inside a script element, and sentences on what it leaves out.
 
     If the JSON would be longer than ``room`` bytes, it has the first prompts of each benchmark, as
-    many as fit.
+    many as fit. Answers of the ``compared`` variants come first, and decide how far a prompt's
+    answers disagree.
     """
-    answered = [_read(run, benchmark) for benchmark in benchmarks]
     items = [list(_items(place, one)) for place, one in enumerate(answered)]
     shell = _safe(
         {
-            "variants": benchmarks[0].variants,
-            "benchmarks": [{"name": b.name, "metrics": _marks(b)} for b in benchmarks],
+            "variants": answered[0].benchmark.variants,
+            "compared": compared,
+            "benchmarks": [{"name": one.benchmark.name, "metrics": one.marks} for one in answered],
+            "meaning": {
+                mark: 1 if mark in GOOD_IF_1 else -1 if mark in BAD_IF_1 else 0
+                for one in answered
+                for mark in one.marks
+            },
             "items": [],
         }
     )
@@ -66,41 +50,24 @@ def browser_json(
     return f"{shell[:-2]}{joined}]}}", [*_cut(cut), *_other_seeds(answered)]
 
 
-def _read(run: Path, benchmark: BenchmarkScores) -> _BenchmarkAnswers:
-    answered = _BenchmarkAnswers(benchmark, {}, {}, {})
-    for variant in benchmark.variants:
-        graded = benchmark.seeds_of(variant)
-        folders = [one for one in seed_folders(run, variant) if one[0] in graded]
-        for seed, folder in folders[:1]:
-            path = folder / "generate" / f"{benchmark.name}.jsonl"
-            answered.seeds[variant] = seed
-            answers = answered.answers.setdefault(variant, {})
-            for completion in read_jsonl(path, Completion) if path.exists() else ():
-                turns = [[message.role, message.content] for message in completion.prompt]
-                # Most prompts are one user turn, which takes half the bytes as plain text.
-                alone = len(turns) == 1 and turns[0][0] == "user"
-                answered.prompts.setdefault(completion.item_id, turns[0][1] if alone else turns)
-                text = completion.response if completion.response is not None else completion.error
-                answers[completion.item_id] = _Answer(
-                    text or completion.detail, FINISH[completion.finish_reason]
-                )
-    return answered
-
-
-def _items(place: int, answered: _BenchmarkAnswers) -> Iterator[str]:
-    """Yield each prompt as JSON; equal answers of several variants are stored once."""
+def _items(place: int, answered: BenchmarkAnswers) -> Iterator[str]:
+    """Yield each prompt as JSON; equal answers and equal reasons are stored once."""
     benchmark = answered.benchmark
     positions = {item: position for position, item in enumerate(benchmark.items)}
     for item, prompt in answered.prompts.items():
         # Equal answers are common (refusals, short facts): each text is stored once, by index.
         texts: dict[str, int] = {}
+        reasons: dict[str, int] = {}
         which: list[int] = []
+        why: list[int] = []
         marks: list[str] = []
         position = positions.get(item)
         for variant in benchmark.variants:
             answer = answered.answers.get(variant, {}).get(item)
+            reason = answered.reasons.get(variant, {}).get(item)
             which.append(texts.setdefault(answer.text, len(texts)) if answer else -1)
-            marks.append((answer.finish if answer else "-") + _scored(answered, variant, position))
+            why.append(reasons.setdefault(reason, len(reasons)) if reason else -1)
+            marks.append((answer.finish if answer else "-") + answered.scored(variant, item))
         yield _safe(
             {
                 "benchmark": place,
@@ -110,23 +77,9 @@ def _items(place: int, answered: _BenchmarkAnswers) -> Iterator[str]:
                 "texts": list(texts),
                 "which": which,
                 "marks": marks,
+                **({"reasons": list(reasons), "why": why} if reasons else {}),
             }
         )
-
-
-def _marks(benchmark: BenchmarkScores) -> list[str]:
-    """Return the metrics that the page shows as a tick or a cross."""
-    return [metric for metric in benchmark.headline if metric in benchmark.binary]
-
-
-def _scored(answered: _BenchmarkAnswers, variant: str, position: int | None) -> str:
-    """Return "1", "0" or, without a score, "-" for each of the marks."""
-    benchmark = answered.benchmark
-    if position is None or answered.seeds.get(variant) not in benchmark.seeds:
-        return "-" * len(_marks(benchmark))
-    row = benchmark.seeds.index(answered.seeds[variant])
-    values = (benchmark.of(metric, variant)[row, position] for metric in _marks(benchmark))
-    return "".join({0.0: "0", 1.0: "1"}.get(float(value), "-") for value in values)
 
 
 def _cut(shown: Mapping[str, str]) -> Iterator[str]:
@@ -139,7 +92,7 @@ def _cut(shown: Mapping[str, str]) -> Iterator[str]:
         yield f"{name}: the first {count} prompts are shown, to keep this page small."
 
 
-def _other_seeds(answered: Sequence[_BenchmarkAnswers]) -> Iterator[str]:
+def _other_seeds(answered: Sequence[BenchmarkAnswers]) -> Iterator[str]:
     """Yield a sentence for each variant whose answers are not of the lowest seed."""
     seeds: dict[str, int] = {}
     for one in answered:

@@ -1,24 +1,26 @@
 """The report as one self-contained HTML page, and its tables in Markdown."""
 
-from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from base64 import b64encode
+from collections.abc import Container, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import numpy as np
-
 from response_tuning.metrics import ACCURACY, REFUSAL_RATES
-from response_tuning.pages import PAGE_BYTES, environment, picture
+from response_tuning.pages import PAGE_BYTES, environment, picture, script
+from response_tuning.report.answers import BenchmarkAnswers, disagreements
 from response_tuning.report.beside import beside, other_prompts
+from response_tuning.report.browser import browser_json
 from response_tuning.report.comparison import Findings
 from response_tuning.report.grid import Effect, Marginal, OverGrid
 from response_tuning.report.joined import BenchmarkScores, Variant
 from response_tuning.report.latex import tex
 from response_tuning.report.metrics import headline
+from response_tuning.report.opening import finding, hedge, numbers, subject_of
 from response_tuning.report.plots import Drawing
 from response_tuning.report.published import Published
+from response_tuning.report.sections import sections
 from response_tuning.report.selective import Selective
 from response_tuning.report.tables import (
-    MAX_COLUMNS,
     Comparison,
     change,
     metrics_by_benchmark,
@@ -27,7 +29,7 @@ from response_tuning.report.tables import (
     shares,
 )
 from response_tuning.report.unreadable import UnknownRates, sentences
-from response_tuning.report.variance import SEEDS_TO_VARY, per_prompt
+from response_tuning.report.variance import SEEDS_TO_VARY
 from response_tuning.report.verdicts import NO_VARIATION, headlines, seeds_of
 from response_tuning.report_config import ReportConfig
 
@@ -35,13 +37,25 @@ if TYPE_CHECKING:
     import jinja2
 
 
+class About(NamedTuple):
+    """What a report says about its run beside the numbers."""
+
+    notes: Sequence[str] = ()
+    """Sentences on the limits of the run."""
+    provenance: Sequence[tuple[str, str]] = ()
+    """What the run was made from and with: a name and its value."""
+
+
+ABOUT_NOTHING = About()
+
+
 class ReportContents(NamedTuple):
-    """The content of a report, for both formats."""
+    """The content of a report, for all formats."""
 
     title: str
     variants: Sequence[Variant]
     config: ReportConfig
-    notes: Sequence[str]
+    about: About
     benchmarks: Sequence[BenchmarkScores]
     findings: Findings
     missing: Sequence[str]
@@ -54,9 +68,18 @@ class ReportContents(NamedTuple):
     """Areas under the risk-coverage curves, where answers have a confidence."""
 
 
+class Figure(NamedTuple):
+    """A figure in one format, to be downloaded from the page."""
+
+    form: str
+    address: str
+
+
 class Plot(NamedTuple):
     """A figure with its heading and a description, which is also its alternative text."""
 
+    name: str
+    """Of its files."""
     title: str
     drawing: Drawing
     description: str
@@ -66,35 +89,14 @@ class Plot(NamedTuple):
         """The picture as a data URI."""
         return picture(self.drawing.svg)
 
-
-class Group(NamedTuple):
-    """The results of all variants on one group of a benchmark."""
-
-    name: str
-    n: int
-    means: dict[tuple[str, str], float]
-    """(Variant, metric) -> mean over prompts, or ratio."""
-
-
-class Part(NamedTuple):
-    """The section on one benchmark beyond the headline."""
-
-    benchmark: str
-    groups: list[Group]
-    """Empty if there is only one group."""
-    metrics: list[str]
-    """Metrics of the table by group."""
-    further: list[str]
-    """Metrics outside the headline."""
-    compared: list[str]
-    """Further metrics that are not totals."""
-
     @property
-    def description(self) -> str:
-        """Its content in a few words."""
-        groups = f"{len(self.groups)} groups" if self.groups else ""
-        further = f"{len(self.further)} further metric{'s' if len(self.further) > 1 else ''}"
-        return ", ".join(filter(None, (groups, further if self.further else "")))
+    def files(self) -> list[Figure]:
+        """The figure in each format as a data URI: the page may be all that somebody has."""
+        forms = {"svg": "image/svg+xml", "png": "image/png", "pdf": "application/pdf"}
+        return [
+            Figure(form, f"data:{kind};base64,{b64encode(self.drawing.saved(form)).decode()}")
+            for form, kind in forms.items()
+        ]
 
 
 def markdown(contents: ReportContents) -> str:
@@ -108,76 +110,30 @@ def latex(contents: ReportContents) -> str:
 
 
 def html(
-    contents: ReportContents, plots: Sequence[Plot], browser: Callable[[int], tuple[str, list[str]]]
+    contents: ReportContents, plots: Sequence[Plot], answered: Sequence[BenchmarkAnswers]
 ) -> str:
-    """Return the page; ``browser`` returns the JSON of the prompts that fit in so many bytes."""
+    """Return the page, with as many prompts and answers as fit."""
     template = _environment().get_template("report.html.jinja")
-    script = Path(__file__).with_name("browser.js").read_text(encoding="utf-8")
-    families = {b.name: _groups(b, b.accuracy) for b in contents.benchmarks}
-    tall = sum(len(b.headline) for b in contents.benchmarks) > MAX_COLUMNS
-    parts = _parts(contents, tall)
+    names = _names(contents)
+    subject = names["subject"]
+    compared = [subject.variant, *subject.baselines]
+    primary = {one.metric for one in contents.config.primary}
+    names |= {
+        "accuracy": ACCURACY,
+        "plots": [plot for plot in plots if plot.name != "dose-response"],
+        "dose_plots": [plot for plot in plots if plot.name == "dose-response"],
+        "examples": disagreements(answered, compared, subject.metric) if compared[1:] else [],
+        "sections": sections(contents.benchmarks, contents.findings, primary),
+        "script": script(Path(__file__).with_name("browser.js")),
+        "of_name": {variant.name: variant for variant in contents.variants},
+    }
 
     def render(data: str, left_out: Sequence[str]) -> str:
-        return template.render(
-            _names(contents),
-            plots=plots,
-            families={name: groups for name, groups in families.items() if len(groups) > 1},
-            accuracy=ACCURACY,
-            parts=parts,
-            tall=tall,
-            script=script,
-            data=data,
-            data_left_out=left_out,
-        )
+        return template.render(names, data=data, data_left_out=left_out)
 
     # Rendered twice: the prompts get the bytes that the rest of the page leaves.
-    sentences = 1000 * len(contents.benchmarks)
-    return render(*browser(PAGE_BYTES - len(render("", []).encode()) - sentences))
-
-
-def _groups(benchmark: BenchmarkScores, wanted: Sequence[str]) -> list[Group]:
-    """Return the groups of a benchmark with at least one of the ``wanted`` metrics."""
-    # (2, items) of each: sums of numerators over sums of denominators give means and ratios alike.
-    parts = {
-        (variant, metric): per_prompt(benchmark.parts(metric, variant))
-        for variant in benchmark.variants
-        for metric in wanted
-        if metric in benchmark.values
-    }
-    group_of = np.array(benchmark.groups)
-    groups = []
-    for name in sorted({*benchmark.groups}):
-        inside = group_of == name
-        sums = {
-            cell: part[:, inside & np.isfinite(part[0])].sum(axis=1) for cell, part in parts.items()
-        }
-        means = {cell: float(above / weight) for cell, (above, weight) in sums.items() if weight}
-        if means:
-            groups.append(Group(name, int(inside.sum()), means))
-    return groups
-
-
-def _parts(contents: ReportContents, tall: bool) -> list[Part]:
-    """Return a part for each benchmark; a small report has none where it shows families."""
-    # A small report shows families of accurate benchmarks instead, which say more than groups.
-    metrics = metrics_by_benchmark(contents.findings.results)
-    every = []
-    for benchmark in contents.benchmarks:
-        if benchmark.accuracy and not tall:
-            continue
-        groups = [] if benchmark.accuracy else _groups(benchmark, benchmark.headline)
-        shown = headline(metrics[benchmark.name], benchmark.display)
-        further = [name for name in metrics[benchmark.name] if name not in shown]
-        part = Part(
-            benchmark.name,
-            groups if len(groups) > 1 else [],
-            _with_scores(benchmark),
-            further,
-            [name for name in further if name in benchmark.values],
-        )
-        if part.description:
-            every.append(part)
-    return every
+    room = PAGE_BYTES - len(render("", []).encode()) - 1000 * len(contents.benchmarks)
+    return render(*browser_json(answered, compared, room))
 
 
 def _with_scores(benchmark: BenchmarkScores) -> list[str]:
@@ -193,8 +149,16 @@ def _names(contents: ReportContents) -> dict[str, Any]:
     with_scores = {b.name: _with_scores(b) for b in contents.benchmarks}
     in_percent = shares(results, {b.name: b.display for b in contents.benchmarks})
     published = {variant.name: variant.published.rows for variant in contents.variants}
+    of_results = {(r.variant, r.benchmark, r.metric): r for r in results}
+    found = headlines(comparisons, contents, in_percent)
+    subject = subject_of(found, contents.variants, results)
     return {
         **contents._asdict(),
+        "notes": contents.about.notes,
+        "finding": finding(found, in_percent),
+        "hedge": hedge(found),
+        "subject": subject,
+        "numbers": numbers(subject, found, results, columns, in_percent, contents.unknown),
         "beside": beside(results, published),
         "not_beside": [*_not_beside(contents, published)],
         "beside_remarks": _remarks(contents),
@@ -203,10 +167,10 @@ def _names(contents: ReportContents) -> dict[str, Any]:
         "compared_columns": {name: shown for name, shown in with_scores.items() if shown},
         "total_notes": [*_total_notes(contents.benchmarks)],
         "shares": in_percent,
-        "headlines": headlines(comparisons, contents, in_percent),
+        "headlines": found,
         "covered": _covered({result.seeds for result in results}),
         "margins": _margins(comparisons, in_percent),
-        "result": {(r.variant, r.benchmark, r.metric): r for r in results},
+        "result": of_results,
         "comparison": {(c.baseline, c.variant, c.benchmark, c.metric): c for c in comparisons},
         "shown": [r for r in results if r.metric in columns.get(r.benchmark, ())],
         "compared": [

@@ -125,9 +125,18 @@ def at_a_glance(
 
 def dose_response(results: Sequence[Result], variants: Sequence[Variant]) -> Drawing | None:
     """Draw refusal rates over the number of refusals in the data; None without a series."""
-    panels, series = _panels(results, REFUSAL_RATES), dose_series(variants)
-    if not panels or not series:
+    series = dose_series(variants)
+    drawn = {variant.name for members in series.values() for variant in members}
+    of_series = [result for result in results if result.variant in drawn]
+    panels = _panels(of_series, REFUSAL_RATES)
+    if not panels:
         return None
+    # A panel whose intervals all overlap shows nothing; without any other, it shows that.
+    panels = {
+        name: metrics
+        for name, metrics in panels.items()
+        if not all(_overlap(of_series, name, metric) for metric in metrics)
+    } or panels
     doses = sorted({v.dose or 0 for members in series.values() for v in members})
 
     def draw(axes: "Axes", benchmark: str) -> None:
@@ -248,6 +257,11 @@ def _panels(results: Sequence[Result], wanted: Sequence[str]) -> dict[str, list[
     known = metrics_by_benchmark(results).items()
     chosen = {name: [metric for metric in wanted if metric in metrics] for name, metrics in known}
     return {name: metrics for name, metrics in chosen.items() if metrics}
+
+
+def _overlap(results: Sequence[Result], benchmark: str, metric: str) -> bool:
+    points = _points(results, benchmark, metric).values()
+    return max(r.low for r in points) <= min(r.high for r in points)
 
 
 def _points(results: Sequence[Result], benchmark: str, metric: str) -> dict[str, Result]:

@@ -23,6 +23,8 @@ class Headline(NamedTuple):
     metric: str
     comparisons: list[Comparison]
     sentences: list[str]
+    lacking: list[str]
+    """Benchmarks with the metric on which the two cannot be compared."""
 
 
 def decided(comparisons: Sequence[Comparison], config: ReportConfig) -> list[Comparison]:
@@ -80,7 +82,7 @@ def headlines(
             *_training(same, shares),
             twins(by_name[one.variant], by_name[one.baseline]),
         ]
-        found.append(Headline(one.variant, one.baseline, one.metric, same, sentences))
+        found.append(Headline(one.variant, one.baseline, one.metric, same, sentences, lacking))
     return found
 
 
@@ -138,9 +140,9 @@ def _said(same: Sequence[Comparison], lacking: Sequence[str]) -> Iterator[str]:
     by_verdict: dict[str, list[str]] = {}
     for c in same:
         by_verdict.setdefault(c.verdict, []).append(c.benchmark)
-    parts = [f"{verdict} on {_listed(names)}" for verdict, names in by_verdict.items()]
+    parts = [f"{verdict} on {listed(names)}" for verdict, names in by_verdict.items()]
     if lacking:
-        parts.append(f"not compared on {_listed(lacking)}")
+        parts.append(f"not compared on {listed(lacking)}")
     if parts:
         text = "; ".join(parts)
         yield f"{text[0].upper()}{text[1:]}."
@@ -204,7 +206,8 @@ def _training(same: Sequence[Comparison], shares: Container[tuple[str, str]]) ->
     )
 
 
-def _listed(names: Sequence[str]) -> str:
+def listed(names: Sequence[str]) -> str:
+    """Return names as a sentence lists them."""
     return " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))
 
 

@@ -9,13 +9,21 @@ from typing import get_args
 from response_tuning.artifacts import written_aside
 from response_tuning.metrics import REFUSAL_RATES, Display
 from response_tuning.registry import unknown
+from response_tuning.report.answers import read_answers
 from response_tuning.report.beside import Beside, beside
-from response_tuning.report.browser import browser_json
 from response_tuning.report.comparison import check, compare, places_of, with_each_pair
 from response_tuning.report.estimates import seed_values
 from response_tuning.report.grid import Effect, Marginal, over_grid
 from response_tuning.report.joined import BenchmarkScores, Variant
-from response_tuning.report.page import Plot, ReportContents, html, latex, markdown
+from response_tuning.report.page import (
+    ABOUT_NOTHING,
+    About,
+    Plot,
+    ReportContents,
+    html,
+    latex,
+    markdown,
+)
 from response_tuning.report.plots import at_a_glance, axis, dose_response, risk_coverage
 from response_tuning.report.reading import read_scores
 from response_tuning.report.selective import (
@@ -36,14 +44,15 @@ def report(
     run: Path,
     variants: Sequence[Variant],
     config: ReportConfig,
-    notes: Sequence[str] = (),
+    about: About = ABOUT_NOTHING,
     seeds: Mapping[str, Sequence[int]] | None = None,
     benchmarks: Mapping[str, Display] | None = None,
 ) -> list[str]:
     """Compare the graded ``variants`` of a run and write ``run/report/``.
 
-    ``notes`` are sentences for the top of the page. ``seeds`` of each variant, and ``benchmarks``,
-    are those to read, by default all; ``benchmarks`` gives their order and how each is shown.
+    ``about`` has the limits and the origin of the run. ``seeds`` of each variant, and
+    ``benchmarks``, are those to read, by default all; ``benchmarks`` gives their order and how each
+    is shown.
     Returns a sentence for each variant and benchmark whose rates are not known, since too many
     verdicts are unread.
 
@@ -65,7 +74,7 @@ def report(
     grid = over_grid(known, variants, config)
     areas = [*selective(known, config.confidence)]
     contents = ReportContents(
-        title, variants, config, notes, shown, findings, missing, unread, grid,
+        title, variants, config, about, shown, findings, missing, unread, grid,
         [row for row, _ in areas],
     )  # fmt: skip
     out = run / "report"
@@ -97,7 +106,7 @@ def report(
     page = html(
         contents,
         [plot for plot in plots.values() if plot],
-        lambda room: browser_json(run, benchmarks_read, room),
+        read_answers(run, benchmarks_read),
     )
     _write(out / "report.html", page)
     return sentences(unread)
@@ -163,6 +172,7 @@ def _plots(contents: ReportContents) -> dict[str, Plot | None]:
     )
     plots: dict[str, Plot | None] = {
         "at-a-glance": Plot(
+            "at-a-glance",
             "At a glance",
             at_a_glance(results, variants, displays, metrics),
             f"Every variant on every benchmark: {shown.replace('_', ' ')}, {bars}.",
@@ -175,11 +185,11 @@ def _plots(contents: ReportContents) -> dict[str, Plot | None]:
             "Strict scores of tuned models over the right first lines of the base that they come "
             f"from, asked in the same format, {bars}. The dotted line is no gain."
         )
-        plots["axis"] = Plot("When does tuning work?", by_base, caption)
+        plots["axis"] = Plot("axis", "When does tuning work?", by_base, caption)
     rates = [result for result in results if result.metric in (metrics or REFUSAL_RATES)]
     if (by_dose := dose_response(rates, variants)) is not None:
         caption = f"Refusals over the number of refusals among the examples, {bars}."
-        plots["dose-response"] = Plot("Dose and response", by_dose, caption)
+        plots["dose-response"] = Plot("dose-response", "Dose and response", by_dose, caption)
     return plots
 
 

@@ -108,7 +108,7 @@ def other_bases(whole: Iterable[Cell], run: Path) -> dict[str, str]:
     first: dict[tuple[str, str], tuple[str, str]] = {}
     reasons = {}
     for cell in whole:
-        named, identity = _base(cell, run)
+        named, identity = base_of(cell, run)
         if not identity:
             continue
         other, known = first.setdefault(named, (cell.name, identity))
@@ -117,7 +117,7 @@ def other_bases(whole: Iterable[Cell], run: Path) -> dict[str, str]:
     return reasons
 
 
-def _base(cell: Cell, run: Path) -> tuple[tuple[str, str], str]:
+def base_of(cell: Cell, run: Path) -> tuple[tuple[str, str], str]:
     """Return the name and revision of a cell's base, and its identity if that was recorded."""
     folder, tuning = cell.folder(run), cell.finetune
     if cell.tuned:

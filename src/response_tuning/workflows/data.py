@@ -172,6 +172,27 @@ def run_rewriting(
     return failed
 
 
+def run_decide(out: Path, file: Path, console: "Console") -> None:
+    """Apply what a person accepted and rejected on the page of the refinement in ``out``.
+
+    Raises:
+        DataError: ``out`` holds no refinement, or ``file`` decides on something else.
+    """
+    from response_tuning.data.refinement.decisions import decide
+    from response_tuning.data.refinement.page import print_refinement, write_page
+
+    read_json(out / "refinement.json", "outcomes")  # before the folder is touched
+    with locked(out):  # the file may lie inside, where a browser saved it, and is read whole first
+        decided = decide(out, file)
+        write_page(out)
+        print_refinement(out, console)
+    console.print(
+        f"{decided.accepted:,} accepted, {decided.rejected:,} rejected: their originals are used",
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
 def print_audit(out: Path, console: "Console") -> None:
     """Print how many rows ``run_data`` kept, why it dropped others, and what it flagged."""
     audit = read_json(out / "audit.json", "rows", "rows_kept", "examples", "dropped")

@@ -14,7 +14,14 @@ from response_tuning.terminal import quiet_libraries
 from response_tuning.workflows.cell_manifest import check_left, is_answered, lacking
 from response_tuning.workflows.experiment import Cell, Experiment
 from response_tuning.workflows.report import RUN_MANIFEST
-from response_tuning.workflows.run import begun, checked, chosen_of, conclude, run_experiment
+from response_tuning.workflows.run import (
+    begun,
+    checked,
+    chosen_of,
+    conclude,
+    manifest_before,
+    run_experiment,
+)
 from response_tuning.workflows.versions import check_this_version
 
 if TYPE_CHECKING:
@@ -52,7 +59,7 @@ def run_launched(
     with shared(out, experiment.grade, *read):
         check_this_version(every, out)
         check_left([cell for cell in every if cell not in chosen], experiment, out)
-        manifest = begun(experiment, chosen)
+        manifest = begun(experiment, chosen, manifest_before(out))
         with turn(out):
             write_json(out / RUN_MANIFEST, manifest)  # ``rtune status`` reads it
         names = [cell.name for cell in missing()]

@@ -14,6 +14,7 @@ from response_tuning.workflows import grade
 from response_tuning.workflows.bibliography import write_references
 from response_tuning.workflows.cell_manifest import cell_training, lacking, other_bases
 from response_tuning.workflows.experiment import Cell, Experiment, cells, series
+from response_tuning.workflows.provenance import provenance
 from response_tuning.workflows.published import published_beside
 from response_tuning.workflows.versions import check_one_version
 
@@ -72,16 +73,23 @@ def report_run(
                 f"{run}: no cell is whole, the first, {name}, because it is {reason}; continue "
                 "with 'rtune run'"
             )
-        unknown_rates = write_report(experiment, every, run, gaps)
+        unknown_rates = write_report(experiment, every, run, gaps, content)
     print_report(experiment, every, run, gaps, unknown_rates, console)
     return not unknown_rates
 
 
 def write_report(
-    experiment: Experiment, every: Sequence[Cell], run: Path, gaps: Mapping[str, str]
+    experiment: Experiment,
+    every: Sequence[Cell],
+    run: Path,
+    gaps: Mapping[str, str],
+    manifest: Mapping[str, Any],
 ) -> list[str]:
-    """Write the report of the cells without ``gaps``; return a sentence per unknown rate."""
-    from response_tuning.report import report
+    """Write the report of the cells without ``gaps``; return a sentence per unknown rate.
+
+    ``manifest`` is that of the run, which the report names its origin from.
+    """
+    from response_tuning.report import About, report
 
     whole = [cell for cell in every if cell.name not in gaps]
     if not whole:
@@ -92,7 +100,9 @@ def write_report(
         run,
         _with_published(_variants(experiment, every, run), experiment, every),
         experiment.report,
-        (*_gap_sentences(gaps), *experiment.notes, *judged),
+        About(
+            (*_gap_sentences(gaps), *experiment.notes, *judged), provenance(manifest, whole, run)
+        ),
         {cell.variant: [c.seed for c in whole if c.variant == cell.variant] for cell in every},
         shown_benchmarks(experiment),
     )

@@ -10,6 +10,7 @@ import platform
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -17,7 +18,7 @@ from response_tuning.artifacts import package_versions, read_json, write_json
 from response_tuning.errors import ConfigError
 from response_tuning.folders import shared, turn
 from response_tuning.registry import unknown
-from response_tuning.terminal import quiet_libraries
+from response_tuning.terminal import command, quiet_libraries
 from response_tuning.workflows.cell import check_answering
 from response_tuning.workflows.cell_manifest import (
     cell_cost,
@@ -88,7 +89,7 @@ def run_experiment(
         check_this_version(every, out)
         check_left([cell for cell in every if cell not in chosen], experiment, out)
         judge = Judge(experiment.grade.judge, console, retry_filtered=retry_filtered)
-        before = _manifest_before(out)
+        before = manifest_before(out)
         costs = before.get("cells") if isinstance(before.get("cells"), dict) else {}
         worker = Worker(
             experiment, every, out, console, judge, followers, retry_filtered, costs or {}
@@ -105,7 +106,7 @@ def _run(worker: Worker, chosen: Sequence[Cell], before: Mapping[str, Any], othe
     if experiment.threads is not None:
         torch.set_num_threads(experiment.threads)
     began = time.monotonic()
-    manifest = begun(experiment, chosen)
+    manifest = begun(experiment, chosen, before)
     console.print(f"device: {manifest['device']}", highlight=False)
     _check_models(chosen, out)
 
@@ -146,7 +147,7 @@ def conclude(
     """Write and print the report of all whole cells, and the run's manifest; see run_experiment."""
     with turn(out):
         gaps = gaps_of(experiment, every, out)
-        unknown_rates = write_report(experiment, every, out, gaps)
+        unknown_rates = write_report(experiment, every, out, gaps, manifest)
         status = {"status": "running", "incomplete": gaps} if gaps else {"status": "finished"}
         about = {**manifest, "cells": _costs(every, out), **status}
         write_json(out / RUN_MANIFEST, about | {"peak_memory_gib": _peak_memory_gib()})
@@ -198,7 +199,8 @@ def _check_models(chosen: Sequence[Cell], out: Path) -> None:
             check_loadable(cell.finetune.base_model, cell.finetune.base_revision)
 
 
-def _manifest_before(out: Path) -> dict[str, Any]:
+def manifest_before(out: Path) -> dict[str, Any]:
+    """Return the manifest that the folder of a run has, if any."""
     return read_json(out / RUN_MANIFEST) if (out / RUN_MANIFEST).exists() else {}
 
 
@@ -250,11 +252,21 @@ def checked(experiment: Experiment) -> list[Cell]:
     return every
 
 
-def begun(experiment: Experiment, chosen: Sequence[Cell]) -> dict[str, Any]:
-    """Return the manifest of a run that has begun."""
+def begun(
+    experiment: Experiment, chosen: Sequence[Cell], before: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return the manifest of a run that has begun; ``before`` is the one in its folder, if any.
+
+    Command and date are those that began the run: whatever continues it leaves its report as it is.
+    """
+    content = experiment.model_dump(mode="json")
+    origin = {"command": command(), "date": datetime.now(UTC).date().isoformat()}
+    if before.get("experiment") == content:
+        origin |= {key: before[key] for key in origin if key in before}
     return {
         "status": "running",
-        "experiment": experiment.model_dump(mode="json"),
+        **origin,
+        "experiment": content,
         "packages": package_versions(),
         "device": device_of(chosen),
     }

@@ -95,7 +95,7 @@ def run_serve(settings: ServeSettings, console: "Console") -> None:
             models = [launch.model for launch in launches]
             names = ", ".join(model.name for model in models)
             loopback.serve(
-                front.front_app(models, key, backends.is_running, client_key),
+                front.front_app(models, key, backends.is_running, client_key, settings.host),
                 settings.port,
                 lambda address: console.print(
                     f"{address}v1 (models: {names}; Ctrl-C ends)", highlight=False, soft_wrap=True

@@ -28,6 +28,7 @@ def show_data(
     jsonl: bool = False,
 ) -> None:
     """Show the tokens that ``config`` trains on: in the terminal, as a page, or as JSON lines."""
+    from response_tuning.data.steps.personal import kinds_in
     from response_tuning.finetune import base, dataset, show
     from response_tuning.templates import Chat
 
@@ -42,7 +43,7 @@ def show_data(
     if html is None:
         show.print_overview(view, chat, console)
     else:
-        show.write_html(view, chat, html, _title(config, data))
+        show.write_html(view, chat, html, _title(config, data), kinds_in)
         console.print(f"wrote {html}", highlight=False, soft_wrap=True)
 
 

@@ -104,7 +104,7 @@ def _training(cell: Cell, folder: Path, holder: Holder | None) -> tuple[str, str
         return (f"{answers:,} answers" if answers else ""), ""
     last = steps[-1]
     planned = cell.finetune.max_steps or round(last["step"] / last["epoch"] * cell.finetune.epochs)
-    progress = f"step {last['step']:,}/{planned:,}, loss {last['loss']:.3f}"
+    progress = f"step {last['step']:,}/{planned:,}"
     if holder is None:
         return progress, ""
     written = (folder / "finetune" / "metrics.jsonl").stat().st_mtime

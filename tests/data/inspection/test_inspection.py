@@ -153,7 +153,8 @@ def test_a_role_that_is_an_address_is_not_shown(write: Write) -> None:
 def test_columns_that_are_not_used_are_named(write: Write) -> None:
     result = inspect(write([{"response": "Yes.", "tools": "[]", "id": "1"}]))
     assert result.columns_not_used == ("tools",)
-    assert "Not used: 'tools'." in next(tables(result)).note
+    rows = next(table for table in tables(result) if table.title == "Rows")
+    assert "Not used: 'tools'." in rows.note
 
 
 def test_a_turn_that_is_not_to_be_learned_is_not_looked_at(write: Write) -> None:

@@ -11,10 +11,11 @@ from response_tuning.configs import RefinementConfig
 from response_tuning.data.refinement.page import (
     Change,
     print_refinement,
+    sentence_diff,
     word_diff,
     write_page,
 )
-from response_tuning.data.refinement.refine import Refinement
+from response_tuning.data.refinement.tally import Refinement
 from response_tuning.pages import PAGE_BYTES
 from response_tuning.rewriting import POLICIES
 
@@ -82,14 +83,45 @@ def test_a_word_diff_joins_up_to_both_texts() -> None:
     assert word_diff("same", "same") == [Change("same", "same")]
 
 
+def test_a_sentence_diff_marks_words_of_similar_sentences_and_replaces_others_whole() -> None:
+    before = "Tea is hot. Pour it.\nIt was first drunk long ago.\n"
+    after = "Tea is very hot. Pour it.\nNobody knows its origin.\nEnjoy!"
+    left, right = sentence_diff(before, after)
+    for runs, text in ((left, before), (right, after)):
+        assert "".join(c.text for run in runs for c in run.words) == text
+    assert [run.changed for run in left] == [True, False, True]
+    assert Change("added", "very ") in right[0].words
+    assert [c.kind for c in left[2].words] == ["removed"]
+    assert [c.kind for c in right[2].words] == ["added"]
+    assert sentence_diff("Same.", "Same.")[0] == sentence_diff("Same.", "Same.")[1]
+
+
+def test_only_a_rewrite_can_be_accepted_or_rejected_and_the_page_knows_what_is_used(
+    out: Path,
+) -> None:
+    records = [
+        refinement(4, "It is.", "It is so.", turn=1, key="<k>"),
+        refinement(5, "It was.", "It was so.", used="original"),
+        refinement(6, "So.", None, **MISSED),
+    ]
+    leave(out, records)
+    text = page(out)
+    assert 'data-row="4" data-turn="1" data-key="&lt;k&gt;"' in text
+    assert 'name="row-4-1" value="accept" checked>' in text
+    assert 'name="row-5-0" value="reject" checked>' in text
+    assert "row-6-0" not in text
+    assert "<h3>Original</h3>" in text
+    assert "rtune data decide out decisions.jsonl" in text
+
+
 def test_the_page_shows_both_texts_with_what_changed(out: Path) -> None:
     leave(
         out, [refinement(4, "It is hot.", "It is very hot."), refinement(5, "So.", None, **MISSED)]
     )
     text = page(out)
-    assert "<pre>It is hot.</pre>" in text
-    assert "<pre>It is <ins>very </ins>hot.</pre>" in text
-    assert text.count('<article data-outcome="refined">') == 1
+    assert '<span class="changed">It is hot.</span></pre>' in text
+    assert '<span class="changed">It is <ins>very </ins>hot.</span></pre>' in text
+    assert text.count('<article data-outcome="refined" ') == 1
     assert text.count('<article data-outcome="no-marker">') == 1
     assert "<p>no rewrite</p>" in text
     assert "3 requests" in text

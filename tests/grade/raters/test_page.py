@@ -22,6 +22,7 @@ from response_tuning.artifacts import Completion, Message, Request, write_jsonl
 from response_tuning.errors import ConfigError
 from response_tuning.grade.raters.page import rating_app, serve_rating
 from response_tuning.grade.raters.study import Session, TaskRating, make_study
+from tests.fixtures.browser import too_wide
 
 VARIANTS = ("variant-of-instructions", "variant-of-responses")
 HOSTILE = (
@@ -548,3 +549,15 @@ def test_without_scripts_the_form_still_works(site: Site, page: Browser) -> None
     finally:
         page.call("Emulation.setScriptExecutionDisabled", value=False)
     assert site.verdicts()[0] == TaskRating(levels=("excellent", "sufficient"), more_helpful="tie")
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+@pytest.mark.parametrize("answer", ["word " * 300, "https://example.org/" + "x" * 400])
+def test_the_page_fits_a_desk_and_a_phone(
+    serve: Serve, chromium: Any, width: int, answer: str
+) -> None:
+    site = serve((answer,), ("Uno.",), prompt=asking(answer))
+    page = chromium.new_page(viewport={"width": width, "height": 900})
+    page.goto(f"{site.address}/1")
+    assert too_wide(page) == []
+    page.close()

@@ -3,7 +3,6 @@
 import contextlib
 import http.client
 import json
-import shutil
 import socket
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -16,8 +15,6 @@ from response_tuning.serve.playground.app import playground_app
 from response_tuning.serve.playground.local import LocalPane, Models
 from response_tuning.serve.playground.session import Pane, Playground
 from response_tuning.serve.playground.votes import Vote
-
-BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 
 
 class Reply(NamedTuple):
@@ -137,19 +134,6 @@ def adapter(llama: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     tuned.save_pretrained(str(folder))
     AutoTokenizer.from_pretrained(llama).save_pretrained(folder)
     return folder
-
-
-@pytest.fixture(scope="session")
-def chromium() -> Iterator[Any]:
-    """Headless Chromium, driven by Playwright."""
-    playwright = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed")
-    program = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if program is None:
-        pytest.skip("there is no Chromium here")
-    with playwright.sync_playwright() as started:
-        browser = started.chromium.launch(executable_path=program, args=["--no-sandbox"])
-        yield browser
-        browser.close()
 
 
 @pytest.fixture

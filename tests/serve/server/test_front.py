@@ -149,6 +149,16 @@ def test_a_form_of_another_sites_page_is_refused(
     assert processes[0].got == []
 
 
+def test_another_address_of_this_machine_is_one_of_its_names(
+    processes: tuple[Recorded, Recorded],
+) -> None:
+    for address, header in (("::1", "[::1]:8000"), ("127.0.0.2", "127.0.0.2:8000")):
+        app = front_app(models(processes), INNER, lambda name: True, None, address)
+        with served(app) as url:
+            assert call(f"{url}/v1/models", Host=header).status == 200
+            assert call(f"{url}/v1/models", Host="evil.example").status == 400
+
+
 def test_what_the_process_refuses_reaches_the_client_as_it_is(
     front: str, processes: tuple[Recorded, Recorded]
 ) -> None:

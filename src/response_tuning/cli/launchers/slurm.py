@@ -26,7 +26,8 @@ class Line:
         code = self.job.run()
         if told and is_running(name := this_job()):  # and not cancelled, or out of time
             subprocess.run(["scontrol", "requeue", name], check=False)
-            signal.pause()
+            while True:  # until Slurm ends it; its signals wake this process
+                signal.pause()
         return code
 
     def checkpoint(self) -> Any:  # noqa: ANN401 - submitit's type

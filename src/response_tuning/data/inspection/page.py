@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from response_tuning.artifacts import written_aside
+from response_tuning.data.inspection.findings import SEVERITIES, findings
 from response_tuning.data.inspection.inspection import Inspection
 from response_tuning.data.inspection.tallies import MOST_ENTRIES, UNDETERMINED, Lengths, Top
 from response_tuning.pages import environment
@@ -55,8 +56,15 @@ def write_page(inspection: Inspection, path: Path) -> None:
     """Write one self-contained page; all texts of the data are escaped."""
     template = environment(Path(__file__).parent).get_template("page.html.jinja")
     name = Path(inspection.source["name"]).name
+    found = findings(inspection)
     page = template.render(
-        name=name, headline=headline(inspection), tables=list(tables(inspection))
+        name=name,
+        headline=headline(inspection),
+        findings={
+            severity: (meaning, [one for one in found if one.severity == severity])
+            for severity, meaning in SEVERITIES.items()
+        },
+        tables=list(tables(inspection))[1:],  # the first one has the findings
     )
     with written_aside(path) as out:
         out.write(page)
@@ -74,7 +82,8 @@ def headline(inspection: Inspection) -> str:
 
 
 def tables(inspection: Inspection) -> Iterator[InspectionTable]:
-    """Yield all tables, the most general first."""
+    """Yield all tables, the findings first."""
+    yield _findings(inspection)
     yield _rows(inspection)
     yield from _lengths(inspection.lengths)
     yield from _repeats(inspection)
@@ -93,6 +102,12 @@ def tables(inspection: Inspection) -> Iterator[InspectionTable]:
     ends = {**inspection.ends, "seems to stop within a sentence": inspection.cut}
     yield _counted("Last character", ends, inspection.turns)
     yield _counted("Markdown", inspection.layouts, inspection.turns)
+
+
+def _findings(inspection: Inspection) -> InspectionTable:
+    rows = [(f"{one.responses:,}", one.severity, one.what, one.fix) for one in findings(inspection)]
+    note = "" if rows else "Nothing was found that a flag of 'rtune data' would change."
+    return InspectionTable("Findings", ("responses", "severity", "what", "flag"), rows, 1, note)
 
 
 def _rows(inspection: Inspection) -> InspectionTable:

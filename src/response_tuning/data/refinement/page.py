@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from response_tuning.artifacts import read_json, read_jsonl, written_aside
-from response_tuning.data.refinement.refine import Refinement
-from response_tuning.pages import PAGE_BYTES, environment
+from response_tuning.data.refinement.tally import Refinement
+from response_tuning.pages import PAGE_BYTES, environment, script
 from response_tuning.rewriting import RefinementOutcome
 from response_tuning.terminal import printable
 
@@ -19,6 +19,12 @@ if TYPE_CHECKING:
 
 MOST_TEXT_CHARACTERS = 20_000
 """Most characters of one text on the page, which says how many more there are."""
+SIMILAR = 0.4
+"""Least share of common text in two sentences of which single words are marked."""
+_SENTENCE = re.compile(
+    r"\s*.+?(?:[.!?\u3002\uff01\uff1f][\"')\]\u201d\u2019]*(?=\s|$)|\n|$)|\s+$", re.DOTALL
+)
+"""A sentence, or a line without a full stop, with the white space before it."""
 MOST_DIFF_CHARACTERS = 400
 """Most characters of a diff in the terminal."""
 
@@ -47,6 +53,43 @@ def word_diff(before: str, after: str) -> list[Change]:
     return changes
 
 
+class SentenceChange(NamedTuple):
+    """A run of sentences in both texts, or what became of it in one of them."""
+
+    changed: bool
+    words: list[Change]
+
+
+def sentence_diff(before: str, after: str) -> tuple[list[SentenceChange], list[SentenceChange]]:
+    """Return both texts as runs of sentences, with the words that changed in those that changed.
+
+    Sentences that share less than ``SIMILAR`` of their words are replaced as a whole: a list of
+    single words would say less.
+    """
+    old, new = (re.findall(_SENTENCE, text) for text in (before, after))
+    matcher = SequenceMatcher(
+        a=[" ".join(one.split()) for one in old],
+        b=[" ".join(one.split()) for one in new],
+        autojunk=False,
+    )
+    left, right = list[SentenceChange](), list[SentenceChange]()
+    for kind, i, until_i, j, until_j in matcher.get_opcodes():
+        one, other = "".join(old[i:until_i]), "".join(new[j:until_j])
+        if kind == "equal":
+            left.append(SentenceChange(False, [Change("same", one)]))
+            right.append(SentenceChange(False, [Change("same", other)]))
+            continue
+        words = word_diff(one, other)
+        same = sum(len(change.text) for change in words if change.kind == "same")
+        if same < SIMILAR * max(len(one), len(other)):
+            words = [Change("removed", one), Change("added", other)]
+        if one:
+            left.append(SentenceChange(True, [c for c in words if c.kind != "added"]))
+        if other:
+            right.append(SentenceChange(True, [c for c in words if c.kind != "removed"]))
+    return left, right
+
+
 def write_page(out: Path) -> None:
     """Write ``page.html`` beside the files of a refinement.
 
@@ -59,7 +102,7 @@ def write_page(out: Path) -> None:
     names = {
         "summary": summary,
         "out": out,
-        "script": Path(__file__).with_name("page.js").read_text(encoding="utf-8"),
+        "script": script(Path(__file__).with_name("page.js")),
     }
     empty = frame.render(names, articles=[], shown={})
     room = PAGE_BYTES - len(empty.encode()) - 1000  # for the counts of what is shown
@@ -169,13 +212,15 @@ def _alternating(path: Path, outcomes: Sequence[RefinementOutcome]) -> Iterator[
 def _article(one: Refinement) -> dict[str, Any]:
     texts = (one.original, one.refined or "")
     before, after = (text[:MOST_TEXT_CHARACTERS] for text in texts)
-    changes = word_diff(before, after) if after else [Change("same", before)]
-    if one.half is not None:
-        changes = [Change("removed", before), Change("added", after)]
+    left, right = [SentenceChange(False, [Change("same", before)])], list[SentenceChange]()
+    if after and one.half is None:
+        left, right = sentence_diff(before, after)
+    elif after:  # a continuation is no changed second half
+        right = [SentenceChange(False, [Change("same", after)])]
     return {
         "one": one,
         "half": None if one.half is None else one.half[:MOST_TEXT_CHARACTERS],
-        "before": [change for change in changes if change.kind != "added"],
-        "after": [change for change in changes if change.kind != "removed"] if after else [],
+        "before": left,
+        "after": right,
         "cut": [len(text) - MOST_TEXT_CHARACTERS for text in texts],
     }

@@ -6,21 +6,16 @@ reply, so the same request is sent again.
 """
 
 import heapq
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from itertools import count
 from pathlib import Path
-from statistics import fmean, median
 from typing import Any, Literal, NamedTuple
-
-from pydantic import Field
 
 from response_tuning.artifacts import (
     Completion,
     Dropped,
     Example,
     FinishReason,
-    Record,
     Request,
     Sampling,
     read_json,
@@ -34,38 +29,15 @@ from response_tuning.data.refinement.continuations import (
     parse_continuation,
     wording_digest,
 )
+from response_tuning.data.refinement.decisions import Place, rejected_in
 from response_tuning.data.refinement.prompt import ask_for_rewrite, prompt_digest
 from response_tuning.data.refinement.reply import ParsedReply, parse_reply
-from response_tuning.data.steps.refusals import is_refusal
+from response_tuning.data.refinement.tally import Refinement, Tally, kept_text, reason
 from response_tuning.errors import DataError, EngineError
 from response_tuning.rewriting import Policy, RefinementOutcome, policies_of
 
 Rewriter = Callable[[Iterable[Request]], Iterator[Completion]]
 """Yields a completion for each request, with one sampling."""
-
-
-class Refinement(Record):
-    """The outcome of one response."""
-
-    row: int
-    turn: int
-    outcome: RefinementOutcome
-    """Outcome of the last reply."""
-    used: Literal["refined", "original", "nothing"]
-    """The text that the examples contain."""
-    asked: int
-    """Number of requests, errors included."""
-    half: str | None = Field(default=None, exclude_if=lambda half: half is None)
-    """The text that was continued, if the response is a continuation."""
-    original: str
-    refined: str | None
-    """The rewrite or the continuation, if the last reply has one, used or not."""
-    finish_reason: FinishReason | None
-    tokens: int | None
-    prompt_tokens: int | None
-    error: str | None
-    key: str
-    """Key of the last reply in the journal."""
 
 
 class _LastReply(NamedTuple):
@@ -127,7 +99,7 @@ def refine(source: Path, attempts: Sequence[Rewriter], config: RefinementConfig,
     audit["config"] = {"data": audit["config"], "refinement": settings}
     audit["refinement"] = {**rounds.model, "prompt_digest": _prompt_digest(config)}
     write_json(out / "audit.json", audit)
-    write_json(out / "refinement.json", tally.summary(rounds, config))
+    write_json(out / "refinement.json", _summary(tally, rounds, config))
 
 
 class _Rounds:
@@ -207,81 +179,32 @@ class _Rounds:
                 yield place, example
 
 
-class _Tally:
-    """Counts the outcomes of a refinement, example by example."""
-
-    def __init__(self, outcomes: Iterable[RefinementOutcome]) -> None:
-        self.outcomes: Counter[RefinementOutcome] = Counter(dict.fromkeys(outcomes, 0))
-        self.used = Counter({"refined": 0, "original": 0, "nothing": 0})
-        self.rows: set[int] = set()
-        """Rows that still have an example."""
-        self.dropped: Counter[str] = Counter()
-        self._requests = 0
-        self._words: list[tuple[int, int]] = []
-        """Words of each replaced original, and of its rewrite."""
-        self._refusals = Counter({"original": 0, "left": 0})
-        self._first_error: str | None = None
-
-    @property
-    def examples(self) -> int:
-        """Number of examples that are not dropped."""
-        return self.used["refined"] + self.used["original"]
-
-    def add(self, one: Refinement) -> None:
-        """Count one response."""
-        self.outcomes[one.outcome] += 1
-        self.used[one.used] += 1
-        self._requests += one.asked
-        self._first_error = self._first_error or one.error
-        self._refusals["original"] += is_refusal(one.original)
-        if one.used == "nothing":
-            self.dropped[_reason(one)] += 1
-            return
-        self.rows.add(one.row)
-        self._refusals["left"] += is_refusal(_kept_text(one))
-        if one.used == "refined":
-            self._words.append((len(one.original.split()), len(_kept_text(one).split())))
-
-    def summary(self, rounds: _Rounds, config: RefinementConfig) -> dict[str, Any]:
-        """Return the counts, with the model and the settings behind them."""
-        # ``usage`` is by reply key: a reply that several responses share was paid for once.
-        prompt, reply = zip(*rounds.usage.values(), strict=True)
-        tokens = {"prompt": _total(prompt), "reply": _total(reply)}
-        uncounted = sum(None in usage for usage in rounds.usage.values())
-        policies = {one: policy_of(config, one) for one in policies_of(config.material)}
-        return {
-            "responses": self.outcomes.total(),
-            "outcomes": dict(self.outcomes),
-            "used": dict(self.used),
-            "asked": self._requests,
-            "replies": len(rounds.usage),
-            "words": self._length_drift(),
-            "refusals": dict(self._refusals),
-            "tokens": {**tokens, "replies_not_counted": uncounted},
-            "dollars": _cost(tokens, config),
-            "first_error": self._first_error,
-            **rounds.model,
-            "prompt_digest": _prompt_digest(config),
-            "config": config.model_dump(mode="json") | {"policies": policies},
-        }
-
-    def _length_drift(self) -> dict[str, float] | None:
-        if not self._words:
-            return None
-        before, after = zip(*self._words, strict=True)
-        ratios = (new / max(old, 1) for old, new in self._words)
-        return {
-            "original": round(fmean(before), 1),
-            "refined": round(fmean(after), 1),
-            "median_ratio": round(median(ratios), 3),
-        }
+def _summary(tally: Tally, rounds: _Rounds, config: RefinementConfig) -> dict[str, Any]:
+    """Return the counts, with the model and the settings behind them."""
+    # ``usage`` is by reply key: a reply that several responses share was paid for once.
+    prompt, reply = zip(*rounds.usage.values(), strict=True)
+    tokens = {"prompt": _total(prompt), "reply": _total(reply)}
+    uncounted = sum(None in usage for usage in rounds.usage.values())
+    policies = {one: policy_of(config, one) for one in policies_of(config.material)}
+    return {
+        **tally.counts(),
+        "asked": tally.asked,
+        "replies": len(rounds.usage),
+        "tokens": {**tokens, "replies_not_counted": uncounted},
+        "dollars": _cost(tokens, config),
+        "first_error": tally.first_error,
+        **rounds.model,
+        "prompt_digest": _prompt_digest(config),
+        "config": config.model_dump(mode="json") | {"policies": policies},
+    }
 
 
 def _write(
     source: Path, replies: Sequence[_LastReply], config: RefinementConfig, out: Path
-) -> _Tally:
+) -> Tally:
     """Write the files of a refinement and return its counts."""
-    tally = _Tally(("refined", *policies_of(config.material)))
+    tally = Tally(("refined", *policies_of(config.material)))
+    rejected = rejected_in(out)
     dropped: list[Dropped] = []
     examples = source / "examples.jsonl"
     with (
@@ -291,16 +214,16 @@ def _write(
     ):
         numbered = zip(count(1), read_jsonl(examples, Example), replies, strict=False)
         for line, example, reply in numbered:
-            one = _settled(example, reply, config)
+            one = _settled(example, reply, config, rejected)
             refinements.write(one.model_dump_json() + "\n")
             tally.add(one)
             if one.used == "nothing":
                 where = f"{examples}:{line}"
-                reason = _reason(one)
-                dropped.append(Dropped(row=one.row, turn=one.turn, reason=reason, where=where))
+                why = reason(one)
+                dropped.append(Dropped(row=one.row, turn=one.turn, reason=why, where=where))
             else:
                 kept.write(
-                    example.model_copy(update={"response": _kept_text(one)}).model_dump_json()
+                    example.model_copy(update={"response": kept_text(one)}).model_dump_json()
                 )
                 kept.write("\n")
         if not tally.examples:
@@ -314,8 +237,13 @@ def _write(
     return tally
 
 
-def _settled(example: Example, reply: _LastReply, config: RefinementConfig) -> Refinement:
-    """Apply the policies to the last reply."""
+def _settled(
+    example: Example,
+    reply: _LastReply,
+    config: RefinementConfig,
+    rejected: Container[Place],
+) -> Refinement:
+    """Apply the policies, and what a person rejected, to the last reply."""
     # A ``retry`` that gets here has used up its retries: ``after_retries`` decides.
     outcome, text = reply.content
     used: Literal["refined", "original", "nothing"] = "refined"
@@ -323,6 +251,8 @@ def _settled(example: Example, reply: _LastReply, config: RefinementConfig) -> R
         policy = policy_of(config, outcome)
         final = config.after_retries if policy == "retry" else policy
         used = "original" if final == "keep" else "nothing"
+    elif (example.row, example.turn, reply.key) in rejected:
+        used = "original"
     return Refinement(
         row=example.row,
         turn=example.turn,
@@ -344,15 +274,6 @@ def _prompt_digest(config: RefinementConfig) -> str:
     if config.material != "half":
         return prompt_digest(config.material)
     return "bare" if config.request == "bare" else wording_digest()
-
-
-def _kept_text(one: Refinement) -> str:
-    """Return the text that the examples contain."""
-    return one.refined if one.used == "refined" and one.refined is not None else one.original
-
-
-def _reason(one: Refinement) -> str:
-    return f"refinement: {one.outcome}"
 
 
 def _listed(counts: Mapping[str, int]) -> str:

@@ -4,7 +4,6 @@ vLLM, Ollama, llama.cpp, ``transformers serve`` or a hosted judge; the server re
 """
 
 import logging
-import os
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from queue import SimpleQueue
@@ -16,10 +15,11 @@ from pydantic import ValidationError
 
 from response_tuning.artifacts import Completion, Request, Sampling, cut
 from response_tuning.configs import EngineConfig
-from response_tuning.errors import ConfigError, EngineError
 from response_tuning.generate import dialect
+from response_tuning.generate.access import KEY_CHARACTERS, NO_KEY, access
 from response_tuning.generate.chat_reply import ChatReply, Unusable, filter_named, read_reply
 from response_tuning.generate.engine import ENGINES, failed, one_line, recorded
+from response_tuning.generate.replicas import FAULT, LOST, STRIKES, Replicas, Trouble
 from response_tuning.redaction import masked, redacted
 from response_tuning.terminal import printable
 
@@ -29,12 +29,7 @@ if TYPE_CHECKING:
 
 
 _LOG = logging.getLogger(__name__)
-_LOOPBACK = {"127.0.0.1", "localhost", "::1"}
 _CONNECT_S = 10.0
-NO_KEY = "none"
-"""What a server on this machine gets as a key if the user has none."""
-KEY_CHARACTERS = 8
-"""Shorter keys are no secrets: for servers that need none, users give words such as EMPTY."""
 _WHOLE_REPLY = (200, 201)
 """HTTP statuses of a whole reply; 206 and its like carry a part, or nothing."""
 
@@ -43,13 +38,17 @@ class _Outcome(NamedTuple):
     completion: Completion
     reached: bool
     """Whether the server answered and accepted the key and the model."""
+    trouble: Trouble | None = None
+    """Why another server may do better."""
 
 
 class OpenAIEngine:
     """Keeps ``concurrency`` requests in flight and retries each while it may still succeed.
 
     The SDK retries after a dropped connection, a timeout and HTTP 408, 409, 429 and 5xx. It waits
-    0.5 s, doubled up to 8 s, or as long as ``Retry-After`` says (at most two minutes).
+    0.5 s, doubled up to 8 s, or as long as ``Retry-After`` says (at most two minutes). Of several
+    servers, a request goes to the one with the fewest in flight, and after a failure to another:
+    see ``generate.replicas``.
     """
 
     template = "server"
@@ -59,6 +58,7 @@ class OpenAIEngine:
         self._config = config
         self._api_key = api_key
         self._proxy = proxy
+        self._servers = Replicas([str(config.base_url), *config.replicas])
         self._refused: frozenset[str] = frozenset()
         """Fields that the server rejects."""
         self._models: set[str] = set()
@@ -105,9 +105,26 @@ class OpenAIEngine:
         try:
             with self._client() as client:
                 while (request := tasks.get()) is not None:
-                    arrived.put(self._answer(client, request, sampling))
+                    arrived.put(self._answered(client, request, sampling))
         finally:
             arrived.put(None)  # read only if a bug ends the worker early
+
+    def _answered(self, client: "OpenAI", request: Request, sampling: Sampling) -> _Outcome:
+        """Ask servers until one answers, or the request has failed too often."""
+        failures = 0
+        while True:
+            server = self._servers.take()
+            if server is None:
+                message = f"no server is left: {self._servers.why_none()}"
+                return _Outcome(self._failed(request, sampling, message), reached=False)
+            outcome = self._answer(client.with_options(base_url=server.url), request, sampling)
+            trouble = outcome.trouble if self._servers.several else None
+            self._servers.give_back(server, trouble)
+            if trouble is None:
+                return outcome
+            failures += not trouble.refused
+            if failures > self._config.max_retries:
+                return outcome
 
     def _client(self) -> "OpenAI":
         import httpx2
@@ -120,7 +137,8 @@ class OpenAIEngine:
         return OpenAI(
             api_key=self._api_key,
             base_url=self._config.base_url,
-            max_retries=self._config.max_retries,
+            # With several servers, the next attempt is another server's.
+            max_retries=0 if self._servers.several else self._config.max_retries,
             timeout=Timeout(seconds, connect=min(seconds, _CONNECT_S)),
             default_headers={"Connection": "close", "Accept-Encoding": "identity"},
             http_client=httpx2.Client(
@@ -138,10 +156,12 @@ class OpenAIEngine:
         )
 
         try:
-            raw, refused = self._post(client, request, sampling)
+            raw, left_out = self._post(client, request, sampling)
         except APIStatusError as error:
             if 300 <= error.status_code < 400:
-                return _Outcome(self._failed(request, sampling, redirect(error)), reached=False)
+                moved = redirect(error)
+                refused = Trouble(refused=moved)
+                return _Outcome(self._failed(request, sampling, moved), False, refused)
             if filter_ := filter_of(error):
                 filtered = {
                     "response": "",
@@ -152,12 +172,17 @@ class OpenAIEngine:
             # A wrong key or model name fails for every request; other errors may be the prompt's.
             rejected = isinstance(error, (AuthenticationError, NotFoundError))
             message = f"{type(error).__name__}: {error}"
-            return _Outcome(self._failed(request, sampling, message), reached=not rejected)
+            record = self._failed(request, sampling, message)
+            trouble = (
+                Trouble(refused=record.error or "") if rejected else trouble_of(error.response)
+            )
+            return _Outcome(record, not rejected, trouble)
         except APIError as error:
             lost = isinstance(error, APIConnectionError)
             message = f"{type(error).__name__}: {error} {error.__cause__ or ''}"
-            return _Outcome(self._failed(request, sampling, message), reached=not lost)
-        return _Outcome(self._read(raw, request, sampling, refused), reached=True)
+            trouble = Trouble(LOST) if lost else None
+            return _Outcome(self._failed(request, sampling, message), not lost, trouble)
+        return self._read(raw, request, sampling, left_out)
 
     def _post(
         self, client: "OpenAI", request: Request, sampling: Sampling
@@ -190,35 +215,47 @@ class OpenAIEngine:
 
     def _read(
         self, raw: "Response", request: Request, sampling: Sampling, refused: frozenset[str]
-    ) -> Completion:
+    ) -> _Outcome:
         if raw.status_code not in _WHOLE_REPLY:
-            return self._failed(request, sampling, f"unusable reply: HTTP {raw.status_code}")
+            message = f"unusable reply: HTTP {raw.status_code}"
+            return _Outcome(self._failed(request, sampling, message), reached=True)
         try:
             reply = read_reply(raw.content, sampling.max_new_tokens, self._mask)
         except ValidationError as error:
             first = error.errors()[0]  # the others tend to follow from it
             where = ".".join(map(str, first["loc"])) or "body"
             message = f"unusable reply: {where}: {first['msg']}, not {first['input']!r}"
-            return self._failed(request, sampling, message)
+            return _Outcome(self._failed(request, sampling, message), reached=True)
         except Unusable as error:
-            return self._failed(request, sampling, f"unusable reply: {error}")
-        self._warn_of_other_model(reply.model)
-        return recorded(self, request, sampling, _outcome(reply, sampling, refused))
+            message = f"unusable reply: {error}"
+            return _Outcome(self._failed(request, sampling, message), reached=True)
+        if self._is_other(reply.model):
+            if self._servers.several:  # the others may have the right one
+                other = f"it answers as '{one_line(reply.model)}', not as '{self._config.model}'"
+                record = self._failed(request, sampling, other)
+                return _Outcome(record, False, Trouble(refused=record.error or ""))
+            self._warn_of_other_model(reply.model)
+        record = recorded(self, request, sampling, _outcome(reply, sampling, refused))
+        return _Outcome(record, reached=True)
 
     def _mask(self, text: str) -> str:
         """Remove the key from a text that a server sent, before a record stores it."""
         return masked(text, self._api_key) if len(self._api_key) >= KEY_CHARACTERS else text
 
-    def _warn_of_other_model(self, model: str) -> None:
-        """Warn once of each other model that answers in place of the requested one."""
+    def _is_other(self, model: str) -> bool:
+        """Whether a server answers under another model's name than the requested one."""
         requested = str(self._config.model).lower()
         ours, other = requested.rpartition("/")[2], model.lower().rpartition("/")[2]
         # Servers shorten names, or append a date: one may be the beginning of the other.
-        if not model or other.startswith(ours) or ours.startswith(other) or model in self._models:
+        return bool(model) and not (other.startswith(ours) or ours.startswith(other))
+
+    def _warn_of_other_model(self, model: str) -> None:
+        """Warn once of each other model that answers in place of the requested one."""
+        if model in self._models:
             return
         self._models.add(model)
         # Escaped here too: a user's own log handler may print to a terminal.
-        name = printable(model)
+        requested, name = str(self._config.model).lower(), printable(model)
         _LOG.warning("requested model '%s', but the server answers as '%s'", requested, name)
 
     def _failed(self, request: Request, sampling: Sampling, message: str) -> Completion:
@@ -267,6 +304,18 @@ def redirect(error: "APIStatusError") -> str:
     )
 
 
+def trouble_of(response: "Response") -> Trouble | None:
+    """Return what an error reply says about the server; None if it is about the request."""
+    status = response.status_code
+    if status not in (408, 409, 429) and status < 500:
+        return None
+    try:
+        rest = float(response.headers.get("retry-after", ""))
+    except ValueError:  # none, or a date
+        rest = None
+    return Trouble(STRIKES if status == 429 else FAULT, rest)
+
+
 def filter_of(error: "APIStatusError") -> str:
     """Return the name of the filter that blocked a prompt; empty if none did."""
     if error.status_code not in (400, 403, 422, 451):
@@ -280,14 +329,6 @@ def filter_of(error: "APIStatusError") -> str:
     return next(filter(None, map(filter_named, codes)), "")
 
 
-class Access(NamedTuple):
-    """How a server is reached, besides its address."""
-
-    api_key: str
-    """``none`` for a server on this machine that needs no key."""
-    proxy: str | None
-
-
 @ENGINES.register("openai")
 def connect(config: EngineConfig) -> OpenAIEngine:
     """Check the settings; nothing is sent before the first request.
@@ -297,61 +338,3 @@ def connect(config: EngineConfig) -> OpenAIEngine:
         EngineError: the environment variable with the key is not set.
     """
     return OpenAIEngine(config, *access(config))
-
-
-def access(config: EngineConfig) -> Access:
-    """Return the key and the proxy for the server of ``config``.
-
-    Raises:
-        ConfigError: the address or the model's name is missing or invalid.
-        EngineError: the environment variable with the key is not set.
-    """
-    if config.model is None or config.base_url is None:
-        raise ConfigError(
-            "engine 'openai': name the model and the server, such as --model NAME "
-            "--base-url http://127.0.0.1:8000/v1"
-        )
-    if config.template is not None:
-        raise ConfigError(
-            f"engine 'openai': the server renders the prompt, so template '{config.template}' "
-            "has no effect; save it in the served tokenizer"
-        )
-    # A key is required unless the server is on this machine: others answer 401 to every request.
-    host = _host(config.base_url)
-    api_key = os.environ.get(config.api_key_env, "").strip()
-    if not (api_key.isascii() and api_key.isprintable()):
-        raise EngineError(
-            f"engine 'openai': environment variable {config.api_key_env} does not hold a key"
-        )
-    if not api_key and host not in _LOOPBACK:
-        raise EngineError(
-            f"engine 'openai': environment variable {config.api_key_env} is not set; set it to the "
-            f"key for {host}, or name another variable with --api-key-env"
-        )
-    return Access(api_key or NO_KEY, _proxy(config.base_url))
-
-
-def _host(url: str) -> str:
-    try:
-        address = urlsplit(url)
-        _ = address.port  # reading it validates it
-        if address.hostname and address.scheme in ("http", "https"):
-            return address.hostname
-    except ValueError:
-        pass
-    # The message does not repeat the address: it may hold a password.
-    raise ConfigError(
-        "engine 'openai': --base-url must be an http(s) address such as http://127.0.0.1:8000/v1"
-    )
-
-
-def _proxy(url: str) -> str | None:
-    from response_tuning.generate.connection import proxy_for
-
-    proxy = proxy_for(url)
-    if proxy is not None and urlsplit(proxy).scheme not in ("http", "https"):
-        raise EngineError(
-            "engine 'openai': the environment's proxy for https is not an http proxy; unset it, "
-            "or put the server's host into NO_PROXY"
-        )
-    return proxy

@@ -90,6 +90,7 @@ def front_app(
     backend_key: str,
     is_running: Callable[[str], bool],
     client_key: str | None = None,
+    host: str = loopback.HOST,
 ) -> "Starlette":
     """Return the application.
 
@@ -98,7 +99,8 @@ def front_app(
         backend_key: The key of the processes behind it.
         is_running: Says by a model's name whether its process runs.
         client_key: The key that clients have to send. Without one, only requests to this machine's
-            own names are answered.
+            own names and to ``host`` are answered.
+        host: The address of this machine that it listens on.
     """
     from starlette.routing import Route
 
@@ -111,7 +113,7 @@ def front_app(
         Route(_CHAT, guarded(front.forward), methods=["POST"]),
         Route(_TEXT, guarded(front.forward), methods=["POST"]),
     ]
-    hosts = ["*"] if client_key else loopback.NAMES
+    hosts = ["*"] if client_key else [*loopback.NAMES, host, f"[{host}]"]
     return loopback.guarded(routes, BODY_BYTES, hosts, front.connected)
 
 

@@ -1,0 +1,87 @@
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import response_tuning
+
+pytest.importorskip("sphinx", reason="needs the extra `docs`")
+
+ROOT = Path(__file__).parents[2]
+DOCS = ROOT / "docs"
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The site as ``make docs`` builds it: about 20 s of processor time."""
+    out = tmp_path_factory.mktemp("site")
+    command = [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-q", "-b", "html"]
+    doctrees = ["-d", str(tmp_path_factory.mktemp("doctrees"))]
+    environment = os.environ | {"PYTHONPATH": str(ROOT / "src")}
+    done = subprocess.run(
+        [*command, *doctrees, str(DOCS), str(out)],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return out
+
+
+def text(page: Path) -> str:
+    return re.sub(r"<[^>]+>", "", page.read_text(encoding="utf-8"))
+
+
+def test_every_page_of_the_folder_is_on_the_site_and_in_its_navigation(site: Path) -> None:
+    pages = {path.relative_to(DOCS).with_suffix(".html") for path in DOCS.rglob("*.md")}
+    pages -= {Path("README.html")}
+    assert {page for page in pages if not (site / page).exists()} == set()
+    links = {
+        Path(os.path.normpath(page.parent / link.partition("#")[0])).as_posix()
+        for page in pages
+        for link in re.findall(
+            r'class="reference internal" href="([^"]*)"', (site / page).read_text(encoding="utf-8")
+        )
+    }
+    assert {page.as_posix() for page in pages} - links <= {"index.html"}
+
+
+def test_the_reference_has_every_command_setting_and_public_name(site: Path) -> None:
+    commands = text(site / "reference" / "commands.html")
+    assert "rtune data mix" in commands
+    assert "--refusals" in commands
+    settings = text(site / "reference" / "settings.html")
+    assert "data.curation.near_duplicates" in settings
+    assert "Jaccard of word triples, by MinHash" in settings
+    library = (site / "reference" / "library.html").read_text(encoding="utf-8")
+    missing = [name for name in response_tuning.__all__ if f'.{name}">' not in library]
+    assert missing == []
+
+
+def test_the_site_loads_nothing_from_elsewhere_and_names_no_folder_of_this_machine(
+    site: Path,
+) -> None:
+    for page in site.rglob("*.html"):
+        content = page.read_text(encoding="utf-8")
+        loaded = re.findall(r'<(?:script|img|iframe)[^>]*src="([^"]+)"', content)
+        loaded += re.findall(r'<link[^>]*rel="stylesheet"[^>]*href="([^"]+)"', content)
+        assert not [one for one in loaded if "//" in one], page
+        assert str(ROOT) not in content, page
+
+
+def test_the_first_screen_has_the_words_that_people_search_for() -> None:
+    first = (DOCS / "index.md").read_text(encoding="utf-8").lower().replace("**", "")
+    for words in (
+        "fine-tune without prompts",
+        "fine-tune on answers only",
+        "base model to an assistant",
+        "style tuning",
+        "tone of voice",
+        "refusal tuning",
+        "instruction tuning without instructions",
+    ):
+        assert words in first
