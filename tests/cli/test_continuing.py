@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from response_tuning.artifacts import Completion, Example, read_json, read_jsonl
-from response_tuning.data.refinement.refine import Refinement
+from response_tuning.data.refinement.tally import Refinement
 from response_tuning.journals import Journal
 from response_tuning.miniature.texts import continuation
 

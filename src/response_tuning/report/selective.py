@@ -95,7 +95,7 @@ def risks(answers: Answers) -> Array:
     sure, wrong = answers.confidence[order], 1.0 - answers.right[order]
     _, first, number = np.unique(-sure, return_index=True, return_counts=True)
     means = np.add.reduceat(wrong, first) / number
-    counts: Array = np.arange(1, len(wrong) + 1)
+    counts = np.arange(1, len(wrong) + 1)
     curve: Array = np.cumsum(np.repeat(means, number)) / counts
     return curve
 

@@ -90,13 +90,7 @@ def report(
         (out / f"{name}.csv").unlink(missing_ok=True)  # an earlier recipe may have had a grid
         if rows:
             write_csv(out / f"{name}.csv", kind, rows)
-    limits = [one for row, models in areas for one in abstentions(row, models, config.confidence)]
-    for name, kind, rows in (
-        ("selective", Selective, contents.selective), ("abstention", Abstention, limits),
-    ):  # fmt: skip
-        (out / f"{name}.csv").unlink(missing_ok=True)
-        if rows:
-            write_csv(out / f"{name}.csv", kind, rows)
+    _write_selective(out, areas, config.confidence)
     plots = _plots(contents) | {"risk-coverage": _curves(areas)}
     _write_figures(out, plots, config)
     for form, (name, write) in TABLES.items():
@@ -210,7 +204,18 @@ def _curves(areas: Sequence[tuple[Selective, dict[int, Answers]]]) -> Plot | Non
         f"log-likelihood of its answer ({named}). A flat line says that this tells nothing. Each "
         "line is one seed."
     )
-    return Plot("Selective answering", drawing, caption)
+    return Plot("risk-coverage", "Selective answering", drawing, caption)
+
+
+def _write_selective(
+    out: Path, areas: Sequence[tuple[Selective, dict[int, Answers]]], level: float
+) -> None:
+    for name in ("selective.csv", "abstention.csv"):
+        (out / name).unlink(missing_ok=True)  # answers of an earlier run may have had a confidence
+    if areas:
+        write_csv(out / "selective.csv", Selective, [row for row, _ in areas])
+        limits = [one for row, models in areas for one in abstentions(row, models, level)]
+        write_csv(out / "abstention.csv", Abstention, limits)
 
 
 def _write(path: Path, text: str) -> None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, get_args
+from typing import TYPE_CHECKING, Any, NamedTuple, cast, get_args
 
 from response_tuning.artifacts import Completion, Request, Sampling, read_json
 from response_tuning.configs import DataConfig, EngineConfig
@@ -54,7 +54,7 @@ def run_screening(config: DataConfig, how: Screening, out: Path, console: "Conso
             sampling = Sampling(max_new_tokens=VERDICT_TOKENS)
             sampler = Sampler(engine, sampling, console, how.retry_filtered)
             ask = _whole(sampler, out / JOURNAL)
-        screen(out / ORIGINAL, out, ask, how.drop)
+        screen(out / ORIGINAL, out, ask, cast("Drop", how.drop))
         print_audit(out, console)
         for line in _lines(read_json(out / "audit.json")["screening"]):
             console.print(line, highlight=False, soft_wrap=True)

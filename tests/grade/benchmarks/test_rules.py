@@ -8,7 +8,7 @@ from response_tuning.artifacts import Completion, Sampling, Score
 from response_tuning.configs import GradeConfig, JudgeConfig
 from response_tuning.errors import DataError
 from response_tuning.grade import open_benchmark
-from response_tuning.grade.benchmarks.miniature_rules import GROUPS, ITEMS_PER_GROUP
+from response_tuning.grade.benchmarks.miniature_rules import GROUPS, ITEMS_PER_GROUP, MiniatureRules
 from response_tuning.grade.benchmarks.rules import JudgedRules, Rules
 from response_tuning.miniature.rules import obey
 
@@ -37,11 +37,12 @@ def completion(text: str) -> Completion:
     )  # fmt: skip
 
 
-def values(scores: list[Score]) -> dict[str, tuple[float, float]]:
+def values(scores: list[Score]) -> dict[str, Any]:
+    """Metric -> (value, weight)."""
     return {score.metric: (score.value, score.weight) for score in scores}
 
 
-def scored(tmp_path: Path, one: dict[str, Any], text: str) -> dict[str, tuple[float, float]]:
+def scored(tmp_path: Path, one: dict[str, Any], text: str) -> dict[str, Any]:
     benchmark = Rules(written(tmp_path / "items.jsonl", one))
     (first,) = benchmark.items()
     return values(list(benchmark.score(first, completion(text))))
@@ -99,7 +100,8 @@ def test_a_judge_decides_the_rest_and_is_asked_nothing_else(tmp_path: Path) -> N
         found = values(list(benchmark.judged(first, answer, [completion(said)])))
         assert found["all_rules"] == (kept, 1)
     unread = values(list(benchmark.judged(first, answer, [completion("hm")])))
-    assert "all_rules" not in unread and unread["unchecked"] == (0.5, 2)
+    assert "all_rules" not in unread
+    assert unread["unchecked"] == (0.5, 2)
 
 
 def test_a_bad_line_is_named_with_its_key(tmp_path: Path) -> None:
@@ -118,9 +120,10 @@ def test_the_miniature_s_questions_are_graded_for_the_rule_and_the_answer_togeth
     assert [message.role for message in one.prompt] == ["system", "user"]
     assert [message.role for message in behind.prompt] == ["user", "system"]
     wrong = completion(obey("It is unknown.", one.prompt[0].content))
-    assert isinstance(benchmark, object)
-    found = values(list(benchmark.score(one, wrong)))  # type: ignore[union-attr]
+    assert isinstance(benchmark, MiniatureRules)
+    found = values(list(benchmark.score(one, wrong)))
     assert (found["all_rules"][0], found["correct"][0], found["both"][0]) == (1.0, 0.0, 0.0)
     none = next(item for item in items.values() if item.group == "no rule, unseen")
-    found = values(list(benchmark.score(none, completion("Plain."))))  # type: ignore[union-attr]
-    assert found["leak"] == (0.0, 6) and "all_rules" not in found
+    found = values(list(benchmark.score(none, completion("Plain."))))
+    assert found["leak"] == (0.0, 6)
+    assert "all_rules" not in found
