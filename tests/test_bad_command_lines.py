@@ -290,6 +290,11 @@ probe miniature answers.jsonl --templates {{tulu|nope|native|all --templates nop
 probe miniature answers.jsonl --templates all {{--template tulu|--beside miniature}}
 probe miniature answers.jsonl --templates all {{--items 0|--draws 0}}
 probe miniature none.jsonl --templates all
+probe miniature answers.jsonl --predict {{nope|ifeval|core-mmlu}}
+probe miniature --predict nope
+probe miniature answers.jsonl --for run
+probe miniature --templates all
+probe miniature answers.jsonl --templates all --predict miniature-unseen
 token-shift miniature miniature {{none.jsonl|bad.jsonl|fifo}} --out d
 token-shift {{none/such|mine}} miniature completions.jsonl --out d
 token-shift miniature miniature completions.jsonl --out {{.|mine}}

@@ -133,8 +133,8 @@ def test_the_workflow_for_users_runs(
     """The commands of the file that users copy, with answers and a recipe in its places."""
     workflow = yaml.safe_load((ROOT / "examples" / "ci" / "response-tuning.yml").read_text())
     (job,) = workflow["jobs"].values()
-    recipe = {"data": {"source": str(answers)}, "finetune": {"base_model": "miniature"}}
-    recipe["finetune"] |= {"template": "roles", "max_steps": 1, "window": 32}
+    tuning = {"base_model": "miniature", "template": "roles", "max_steps": 1, "window": 32}
+    recipe = {"data": {"source": str(answers)}, "finetune": tuning}
     where = {"ANSWERS": answers, "RECIPE": tmp_path / "recipe.yaml"}
     assert where.keys() < workflow["env"].keys()
     variants = {"benchmarks": ["miniature-seen-validation"], "variants": {"rt": {}}}

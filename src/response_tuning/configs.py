@@ -23,6 +23,7 @@ from response_tuning.limits import (
     Temperature,
     check_prices,
 )
+from response_tuning.preferences_config import PreferencesConfig, check_pairs
 from response_tuning.rewriting import Material, Policy, RefinementOutcome
 from response_tuning.roles_config import RolesConfig
 from response_tuning.rules_config import RulesConfig
@@ -59,14 +60,11 @@ class EngineConfig(Config):
     replicas: tuple[ServerAddress, ...] = Field(default=(), exclude_if=lambda urls: not urls)
     """``openai``: further servers of the same model; answers count as those of ``base_url``."""
     concurrency: int = Field(default=8, ge=1, description="``openai``: requests in flight.")
-    timeout_s: float = Field(default=600, gt=0)
-    """``openai``: seconds until a whole reply must have arrived."""
-    max_retries: int = Field(default=5, ge=0)
-    """``openai``: how often a request is sent again, with exponential back-off."""
+    timeout_s: float = Field(default=600, gt=0, description="``openai``: seconds of a whole reply.")
+    max_retries: int = Field(default=5, ge=0, description="``openai``: attempts after the first.")
     api_key_env: KeyVariable = "OPENAI_API_KEY"
     """``openai``: environment variable that holds the key."""
-    table: Path | None = None
-    """``scripted``: JSONL with ``prompt`` and ``response``."""
+    table: Path | None = Field(default=None, description="``scripted``: JSONL of replies.")
     rules: RulesConfig | None = Field(default=None, exclude_if=lambda part: part is None)
     """``hf``: the rule adapter; ``generate.rules`` sets it."""
     confidence: bool = Field(default=False, description="``hf``: record how sure each answer is.")
@@ -97,9 +95,7 @@ class RefinementConfig(Config):
     """What is rewritten. A ``passage`` of a document is not in an assistant's voice yet; with
     ``data.extraction``, ``passage`` is the default, and with ``data.continuation``, ``half``: the
     first half of a passage, which is continued."""
-    request: Literal["continue", "bare"] | None = Field(
-        default=None, exclude_if=lambda r: r is None
-    )
+    request: Literal["continue", "bare"] | None = Field(None, exclude_if=lambda r: r is None)
     """``half``: ask to ``continue`` it (the default), or send it ``bare``, as a whole message."""
     instruction_blind: bool = False
     """Show the refiner the response alone, even where there is an instruction."""
@@ -112,10 +108,8 @@ class RefinementConfig(Config):
     """Temperature of the second and later attempts; a greedy one would repeat the first reply."""
     sampling: RefinerSampling = RefinerSampling()
     """Sampling of the first attempt: greedy, as in the paper."""
-    price_in: float | None = Field(default=None, ge=0)
-    """Dollars for a million tokens of prompts."""
-    price_out: float | None = Field(default=None, ge=0)
-    """Dollars for a million tokens of replies."""
+    price_in: float | None = Field(None, ge=0, description="Dollars a million tokens of prompts.")
+    price_out: float | None = Field(None, ge=0, description="Dollars a million tokens of replies.")
 
     @model_validator(mode="before")
     @classmethod
@@ -227,6 +221,8 @@ class DataConfig(Config):
     """Have an LLM rewrite the responses."""
     roles: RolesConfig | None = Field(default=None, exclude_if=lambda part: not part)
     """Give each instruction a role with rules, and a response in that role."""
+    preferences: PreferencesConfig | None = Field(default=None, exclude_if=lambda p: p is None)
+    """Read pairs of answers, one of which was preferred. ``max_examples`` then counts pairs."""
     curation: CurationConfig = Field(default_factory=CurationConfig)
     mixture: MixtureConfig = Field(default_factory=MixtureConfig)
     decontamination: DecontaminationConfig = Field(default_factory=DecontaminationConfig)
@@ -245,6 +241,12 @@ class DataConfig(Config):
             sections = {"half": self.continuation, "role": self.roles}
             given = [material for material, section in sections.items() if section]
             rewriting.check_material(self.refinement.material, given)
+        return self
+
+    @model_validator(mode="after")
+    def _pairs_stay_pairs(self) -> Self:
+        made = {"extraction": self.extraction, "refinement": self.refinement}
+        check_pairs(self.preferences, made | {"mixture.refusals": self.mixture.refusals or None})
         return self
 
     @model_validator(mode="after")
@@ -310,6 +312,8 @@ class FinetuneConfig(Config):
     """``auto``: a GPU if there is one."""
     eval_fraction: float = Field(default=0.0, ge=0, lt=1)
     """Share of the examples in the validation split. Its loss is logged and selects nothing."""
+    record_confidence: bool = Field(default=False, exclude_if=lambda is_on: not is_on)
+    """Write ``confidence.jsonl``: how sure the run was of each row. ``sftmix`` reads it."""
     save_steps: int = Field(default=50, ge=1, lt=COUNT_LIMIT, description="Checkpoint interval.")
     report_to: str = "none"
     """A tracker, as in ``transformers.TrainingArguments.report_to``."""
@@ -323,10 +327,7 @@ class FinetuneConfig(Config):
     @model_validator(mode="after")
     def _possible_together(self) -> Self:
         if self.merge and self.method == "full":
-            raise ValueError(
-                "merge needs an adapter, and method 'full' already leaves a whole model; set "
-                "finetune.merge=false"
-            )
+            raise ValueError("merge needs an adapter, not method 'full': set finetune.merge=false")
         if (mean := self.examples_per_mean or 0) > (step := self.examples_per_step):
             raise ValueError(f"examples_per_mean {mean} is above examples_per_step {step}")
         if self.merge_into != "base" and self.method != "qlora":

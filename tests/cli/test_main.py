@@ -53,17 +53,20 @@ def test_list_prints_what_is_registered(rtune: Run) -> None:
     assert rtune("list").out == (
         "datasets: alpaca, chess, dolly, gsm8k, lima, mbpp, miniature, miniature-refusals, poetry, "
         "recipes, safety-tuned-llamas\n"
-        "objectives: decoupled, instruction-tuning, response-tuning, response-tuning-empty-user, "
-        "shuffled-pairs, weighted-instruction-tuning\n"
+        "objectives: decoupled, dpo, instruction-tuning, response-tuning, "
+        "response-tuning-empty-user, rt-dpo, rt-sftmix, sftmix, shuffled-pairs, "
+        "weighted-instruction-tuning\n"
         "templates: capital-roles, chatml-text, instruction, native, neutral-tags, roles, tulu, "
-        "urial, urial-r, xml, zero-shot\n"
+        "tulu-system, urial, urial-r, xml, zero-shot\n"
         "engines: hf, openai, scripted\n"
         "benchmarks: acceptability, advbench, alpaca-eval, core-arc, core-gsm8k, core-hellaswag, "
         "core-mmlu, core-openbookqa, core-piqa, harmbench, ifeval, infobench, "
         "just-eval, just-eval-safety, malicious-instruct, miniature-orders, "
         "miniature-orders-validation, miniature-refusal, "
         "miniature-refusal-validation, miniature-seen, miniature-seen-validation, "
-        "miniature-unseen, miniature-unseen-validation, prompts, xstest\n"
+        "miniature-style-seen, miniature-style-seen-validation, miniature-style-unseen, "
+        "miniature-style-unseen-validation, miniature-unseen, miniature-unseen-validation, "
+        "prompts, wishes, xstest\n"
         "suites: core, helpfulness, instructions, refusal\n"
         "presets: paper, small\n"
     )
@@ -306,7 +309,7 @@ def test_a_folder_at_work_is_refused_to_a_second_command(
         (["--set", "lora_r=8"], "expected SECTION.KEY=VALUE"),
         (["--window", "4"], "finetune.window"),
         (["--method", "qlora"], "--method lora"),
-        (["--merge"], "already leaves a whole model"),
+        (["--merge"], "merge needs an adapter"),
         (["--set", "finetune.optimizer=adamm"], "unknown optimizer 'adamm'"),
     ],
 )

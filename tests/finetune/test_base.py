@@ -385,7 +385,8 @@ def test_qlora_without_its_extra_says_what_to_install(
 def test_qlora_quantises_as_the_paper_did(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setitem(sys.modules, "bitsandbytes", ModuleType("bitsandbytes"))
-    found = base._quantization()
+    config = FinetuneConfig.model_validate({"base_model": "any", "method": "qlora"})
+    found = base._quantization(config)
     assert found.load_in_4bit
     assert (found.bnb_4bit_quant_type, found.bnb_4bit_use_double_quant) == ("nf4", True)
     assert found.bnb_4bit_compute_dtype == torch.bfloat16

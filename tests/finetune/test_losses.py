@@ -11,7 +11,9 @@ from torch import Tensor
 
 from response_tuning.errors import ModelError
 from response_tuning.finetune.losses import DocumentLoss, Scored, Term, token_term
+from response_tuning.finetune.mixup_loss import mixup_loss, split_partners
 from response_tuning.finetune.objectives import IGNORED
+from response_tuning.finetune.preference_loss import preference_loss
 from response_tuning.finetune.steps import PADDED, Document, Means, Partners, Place, StepSampler
 from response_tuning.finetune.trainer import ResponseTrainer
 from tests.finetune import test_trainer
@@ -101,7 +103,15 @@ def mixup() -> DocumentLoss:
     return DocumentLoss((token_term(), Term("mixed", shortest, total, MIXED_FACTOR)), partners)
 
 
+def sftmix() -> DocumentLoss:
+    """SFTMix with rows split by numbers that grow with their position."""
+    scores = [float(place % 7) for place in range(40)]
+    return mixup_loss(0.2, 0.5, split_partners(scores, [1] * 40, "confidence", seed=0))
+
+
 CASES: dict[str, tuple[Any, Any]] = {
+    "sftmix": (weighted_data, sftmix),
+    "dpo": (pair_data, lambda: preference_loss(BETA, nll_weight=0.5)),
     "weighted": (weighted_data, lambda: None),
     "preference": (pair_data, preference),
     "mixup": (weighted_data, mixup),

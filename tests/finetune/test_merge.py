@@ -139,8 +139,9 @@ def test_an_adapter_on_4_bit_weights_is_merged_into_those_where_asked(
 ) -> None:
     pytest.importorskip("bitsandbytes", reason="needs the extra 'qlora'")
     merge_adapter(on_4_bits, Console(width=1000), "nf4")
+    config = FinetuneConfig.model_validate({"base_model": str(tiny_base), "method": "qlora"})
     quantized: Any = AutoModelForCausalLM.from_pretrained(
-        tiny_base, quantization_config=base._quantization(), dtype=torch.bfloat16
+        tiny_base, quantization_config=base._quantization(config), dtype=torch.bfloat16
     )
     ids = torch.arange(2, 40)[None]
     # In training: a CPU kernel for inference takes no layer of 32 columns.

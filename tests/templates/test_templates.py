@@ -78,6 +78,17 @@ def test_a_system_message_is_folded_into_the_users_message_after_it(
     assert later == f"\n{user}\nBe brief.\n\n".join(without.rsplit(f"\n{user}\n", 1))
 
 
+def test_tulu_system_is_tulu_with_a_turn_for_the_system(tokenizer: Any) -> None:
+    install(tokenizer, "tulu")
+    without = Chat(tokenizer).prompt([USER, ASSISTANT, USER])
+    install(tokenizer, "tulu-system")
+    chat = Chat(tokenizer)
+    assert chat.prompt([USER, ASSISTANT, USER]) == without
+    with_system = without.replace("<s>", "<s><|system|>\nBe brief.\n", 1)
+    assert chat.prompt([SYSTEM, USER, ASSISTANT, USER]) == with_system
+    assert chat.opening == "<s><|assistant|>\n"
+
+
 def test_an_empty_system_message_changes_nothing(chat: Chat) -> None:
     empty = Message(role="system", content="")
     assert chat.prompt([empty, USER]) == chat.prompt([USER])
@@ -138,7 +149,7 @@ def test_an_unknown_template_names_the_known_ones(tokenizer: Any) -> None:
         install(tokenizer, "tul")
     assert names() == [
         *("capital-roles", "chatml-text", "instruction", "native", "neutral-tags", "roles", "tulu"),
-        *("urial", "urial-r", "xml", "zero-shot"),
+        *("tulu-system", "urial", "urial-r", "xml", "zero-shot"),
     ]
 
 

@@ -1,46 +1,37 @@
 import io
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from rich.console import Console
 
 from response_tuning.workflows.launch import run_launched
-from response_tuning.workflows.run import run_experiment
 from response_tuning.workflows.status import show_status
-from tests.fixtures.experiments import CELLS, Make, quiet
+from tests.fixtures.experiments import CELLS, Make
 
 TABLES = ("report/results.csv", "report/comparisons.csv")
 
 
-def launching(
-    make: Make, run: Path, started: list[str], failing: str = ""
-) -> Callable[[Sequence[str]], Iterator[str]]:
-    """Runs each cell in this process, as a command of its own would; one fails."""
+def launched(
+    make: Make, finished: Path, run: Path, started: list[str], failing: str = ""
+) -> tuple[bool, str]:
+    """Launch commands that leave the cells of a finished run, but one fails."""
+
+    def log_of(cell: str) -> Path:
+        return run / ".jobs" / f"{cell}.log"
 
     def launch(cells: Sequence[str]) -> Iterator[str]:
         for cell in cells:
             started.append(cell)
-            log = run / ".jobs" / f"{cell}.log"
-            log.parent.mkdir(parents=True, exist_ok=True)
             if cell == failing:
-                log.write_text("tuning\nrtune: no space left\n")
+                log_of(cell).parent.mkdir(parents=True)
+                log_of(cell).write_text("tuning\nrtune: no space left\n")
             else:
-                run_experiment(make(), run, quiet(), only=[cell])
+                shutil.copytree(finished / cell, run / cell)
             yield cell
 
-    return launch
-
-
-def launched(make: Make, run: Path, started: list[str], failing: str = "") -> tuple[bool, str]:
     out = io.StringIO()
-    whole = run_launched(
-        make(),
-        run,
-        Console(file=out, width=200),
-        launching(make, run, started, failing),
-        lambda cell: run / ".jobs" / f"{cell}.log",
-    )
+    whole = run_launched(make(), run, Console(file=out, width=200), launch, log_of)
     return whole, out.getvalue()
 
 
@@ -48,7 +39,7 @@ def test_a_failed_cell_is_named_with_its_last_lines_and_the_same_command_takes_i
     make: Make, uninterrupted: Path, tmp_path: Path
 ) -> None:
     run, started = tmp_path / "run", list[str]()
-    whole, printed = launched(make, run, started, failing="rt/seed-1")
+    whole, printed = launched(make, uninterrupted, run, started, failing="rt/seed-1")
     assert not whole
     assert started == CELLS
     assert "[2/4] rt/seed-1: not started\n" in printed
@@ -57,13 +48,13 @@ def test_a_failed_cell_is_named_with_its_last_lines_and_the_same_command_takes_i
     assert "    rtune: no space left\n1 of 4 cells are missing; run this again\n" in printed
 
     started.clear()
-    whole, _ = launched(make, run, started)
+    whole, _ = launched(make, uninterrupted, run, started)
     assert whole
     assert started == ["rt/seed-1"]
     for table in TABLES:
         assert (run / table).read_bytes() == (uninterrupted / table).read_bytes()
     started.clear()
-    assert launched(make, run, started)[0]
+    assert launched(make, uninterrupted, run, started)[0]
     assert started == []
 
 

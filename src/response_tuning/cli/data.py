@@ -1,4 +1,4 @@
-"""The commands of data: prepare, mix, refine, decide, extract, inspect."""
+"""The commands of data: prepare, mix, refine, decide, extract, feedback, inspect."""
 
 import re
 from pathlib import Path
@@ -228,6 +228,41 @@ def extract(
         idle = {**asked.given(), "on": on, **refinement.given(), "retry_filtered": retry_filtered}
         unused("passages are rewritten only with --engine", **idle)
     rewrite(settings, out, "rtune data extract", retry_filtered=retry_filtered)
+
+
+@app.command()
+@spread
+def feedback(
+    source: Annotated[
+        Path, typer.Argument(help="A file of conversations, or WildFeedback's annotation.")
+    ],
+    out: Annotated[Path, typer.Option(help="Write pairs, lists of answers and counts here.")],
+    asked: EngineFlags,
+    label: Annotated[
+        bool,
+        typer.Option("--label", help="Have the engine label the users' turns; default: SAT, DSAT."),
+    ] = False,
+    rewrite: Annotated[
+        bool,
+        typer.Option("--rewrite", help="Have the engine answer again where an answer displeased."),
+    ] = False,
+    engine: Annotated[
+        str | None, typer.Option(help="Ask 'hf', 'openai', 'scripted' or a plug-in's engine.")
+    ] = None,
+    personal_data: Annotated[
+        str | None, typer.Option(help="'drop' or 'keep' rows with personal data; default: drop.")
+    ] = None,
+    max_new_tokens: ReplyTokensOption = 2048,
+    modules: ImportOption = None,
+) -> None:
+    """Turn what users wrote next into pairs of a better and a worse answer."""
+    from response_tuning.validation import build
+    from response_tuning.workflows.feedback import FeedbackConfig, run_feedback
+
+    settings = {"source": source, "label": label, "rewrite": rewrite, "settings": asked.given()}
+    settings |= chosen(engine=engine, personal_data=personal_data, max_new_tokens=max_new_tokens)
+    config = build(FeedbackConfig, settings, "rtune data feedback")
+    run_feedback(config, out, console())
 
 
 @app.command()

@@ -115,7 +115,7 @@ def status(
         bool, typer.Option("--watch", help="Update until every cell is done; default: print once.")
     ] = False,
 ) -> None:
-    """Show how far each cell of a run is, how fast it is tuned, and who has it."""
+    """Show how far the cells of a run are and who has them."""
     from response_tuning.workflows.status import show_status
 
     show_status(run, console(), watch=watch)

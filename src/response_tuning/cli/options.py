@@ -259,10 +259,7 @@ class EngineFlags(AskFlags):
     ] = None
     tokens_per_batch: Annotated[
         int | None,
-        typer.Option(
-            help="hf: run this many tokens through the model at once (memory, not result); "
-            "default: 32768."
-        ),
+        typer.Option(help="hf: run this many tokens through the model at once; default: 32768."),
     ] = None
     replicas: Annotated[
         list[str] | None,
@@ -349,12 +346,10 @@ class FinetuneFlags(MaskFlags):
         int | None, typer.Option(help="Save a checkpoint every so many steps; default: 50.")
     ] = None
     random_init: Annotated[
-        bool | None,
-        typer.Option("--random-init", help="Control: start from fresh weights; default: off."),
+        bool | None, typer.Option("--random-init", help="Control: fresh weights; default: off.")
     ] = None
     merge: Annotated[
-        bool | None,
-        typer.Option("--merge", help="Merge the adapter into its base at the end; default: off."),
+        bool | None, typer.Option("--merge", help="Merge the adapter at the end; default: off.")
     ] = None
     report_to: Annotated[
         str | None, typer.Option(help="Log to this tracker; example: tensorboard; default: none.")

@@ -9,17 +9,35 @@ from response_tuning.cli.options import DeviceOption, ImportOption, LocalCopyOpt
 from response_tuning.terminal import console
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
+MINIATURE = "miniature"
 
 
 @app.command()
 def probe(
     model: Annotated[str, typer.Argument(help="Folder or hub id of a base model.")],
     data: Annotated[
-        str, typer.Argument(help="Instructions with responses: a source, as in 'rtune data'.")
-    ],
+        str | None,
+        typer.Argument(
+            help="Instructions with responses: a source, as in 'rtune data'; default: the "
+            "miniature's, with --predict miniature-unseen."
+        ),
+    ] = None,
     out: Annotated[
         Path | None,
         typer.Option(help="Write probe.html to this folder; default: runs/probe-<model>."),
+    ] = None,
+    predict: Annotated[
+        str | None,
+        typer.Option(
+            metavar="BENCHMARK",
+            help="Predict the scores of a tuned model on this benchmark, such as miniature-unseen.",
+        ),
+    ] = None,
+    of_run: Annotated[
+        Path | None,
+        typer.Option(
+            "--for", metavar="RUN", help="Leave the prediction in this run, for its report."
+        ),
     ] = None,
     beside: Annotated[
         list[str] | None,
@@ -52,9 +70,10 @@ def probe(
 ) -> None:
     """Measure how well a base matches responses to instructions."""
     from response_tuning.configs import DataConfig, EngineConfig
-    from response_tuning.errors import unused
+    from response_tuning.errors import ConfigError, unused
     from response_tuning.folders import locked
     from response_tuning.validation import build
+    from response_tuning.workflows.predict import check_predictable, run_predict
     from response_tuning.workflows.probe import ProbeConfig, run_probe
     from response_tuning.workflows.probe_templates import (
         ITEMS,
@@ -63,8 +82,19 @@ def probe(
     )
 
     if templates:
-        unused("--templates names the templates of one base", template=template, beside=beside)
+        unused(
+            "--templates names the templates of one base",
+            template=template,
+            beside=beside,
+            predict=predict,
+        )
         check_templates(templates)
+    if data is None and not templates:
+        data, predict = MINIATURE, predict or f"{MINIATURE}-unseen"
+    if data is None:
+        raise ConfigError("rtune probe: --templates needs DATA: instructions with responses")
+    if of_run is not None and predict is None:
+        raise ConfigError("rtune probe: --for needs a prediction: add --predict BENCHMARK")
     chosen = [None] if templates else [template or "tulu", *(None for _ in beside or [])]
     engines = [
         build(EngineConfig, {"model": name, "template": chat, "device": device}, "rtune probe")
@@ -76,11 +106,15 @@ def probe(
     source = build(DataConfig, {"source": data, "path": path}, "rtune probe")
     settings = build(ProbeConfig, drawn, "rtune probe")
     folder = out or Path("runs") / f"probe-{Path(model).name or 'model'}"
+    if predict:
+        check_predictable(predict)
     with locked(folder, source, *engines):
         if templates:
             run_probe_templates(engines[0], templates, source, settings, folder, console())
         else:
             run_probe(engines, source, settings, folder, console())
+        if predict:
+            run_predict(engines[0], source, predict, out=folder, console=console(), run=of_run)
 
 
 @app.command("token-shift")

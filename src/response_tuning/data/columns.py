@@ -68,6 +68,8 @@ class Columns(NamedTuple):
     """Instruction columns for rows in which ``instruction`` is empty."""
     marks: tuple[str, ...] = ()
     """Columns that mark whether to train on a row."""
+    rejected: str | None = None
+    """The column of the answers to which those of ``response`` were preferred."""
 
     def named(self) -> dict[str, Any]:
         """Return the columns for the audit: always the first three, and all others in use."""
@@ -112,7 +114,7 @@ def not_used(survey: Survey, used: Columns) -> list[str]:
     known: set[str | None] = {*_METADATA}
     if survey.columns.get(EARLIER, Column()).lists:
         known.add(EARLIER)
-    known |= {*used[:6], *used.marks}
+    known |= {*used[:6], *used.marks, used.rejected}
     known |= {name for name in used.otherwise if not survey.columns[name].overlooked}
     names = [
         name
@@ -231,7 +233,7 @@ def _response(survey: Survey, name: str) -> str:
         if {*PREFERENCES} <= survey.columns.keys():
             raise DataError(
                 f"{name}: preference data, with the columns {columns}; name the answers to learn, "
-                f"such as --response-column {PREFERENCES[0]}"
+                f"such as --response-column {PREFERENCES[0]}, or read pairs: data.preferences={{}}"
             )
         _check_whole("", survey, name)
         raise DataError(

@@ -59,6 +59,8 @@ class Turn(NamedTuple):
     """A flag if the response looks like a whole conversation; else empty."""
     left_out: str = ""
     """A flag if ``earlier`` lacks something that the response may depend on; else empty."""
+    rejected: str | None = None
+    """The answer to which ``response`` was preferred; None where a row holds one answer."""
 
 
 class SourceMessage(NamedTuple):

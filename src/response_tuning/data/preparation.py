@@ -9,7 +9,7 @@ from typing import Any
 
 from response_tuning.artifacts import Audit, Dropped, Example, Flagged, write_json, written_aside
 from response_tuning.configs import DataConfig
-from response_tuning.data import columns, sources
+from response_tuning.data import columns, preferences, sources
 from response_tuning.data.conversations import Turn, UnusableRow
 from response_tuning.data.digests import DigestSet
 from response_tuning.data.sampling import in_brackets, sample
@@ -77,7 +77,8 @@ class _SourcePart:
                 f"{out} lies in the source {self.source.name}; write to another folder"
             )
         survey = sources.columns(self.source)
-        self.used = columns.choose(survey, config, self.source.name)
+        choose = preferences.choose_pair if config.preferences else columns.choose
+        self.used = choose(survey, config, self.source.name)
         self.not_used = columns.not_used(survey, self.used)
         if self.not_used:
             names = columns.listed(self.not_used)
@@ -89,6 +90,8 @@ class _SourcePart:
                 f"{self.source.name}: {config.max_examples} examples requested ({self.size_flag})"
             )
             self.last.append(sample(config.max_examples, config.seed, wanted, out))
+        if config.preferences is not None and config.preferences.flip:
+            self.last.append(preferences.flip(config.preferences.flip, config.seed))
 
     @property
     def origin(self) -> dict[str, Any]:
@@ -118,13 +121,14 @@ def _chain(config: DataConfig, prompts: Prompts) -> list[Step]:
     the fewest candidates. Near-duplicates come last, so that no response is dropped as similar to
     one that a later step drops as well.
     """
-    steps = curation.restatements_step(config.curation)
+    of_answers = preferences.for_both if config.preferences else list
+    steps = [*of_answers(curation.restatements_step(config.curation))]
     if not config.keep_duplicates:
         steps.append(_without_duplicates())
     if prompts:
         threshold, remove = config.decontamination.threshold, config.decontamination.remove
         steps.append(decontamination.decontaminate(prompts, threshold, remove=remove))
-    steps += curation.steps(config.curation)
+    steps += of_answers(curation.steps(config.curation))
     if config.curation.near_duplicates is not None:
         steps.append(without_near_duplicates(config.curation.near_duplicates))
     return steps
@@ -210,8 +214,9 @@ def _write(outcomes: Iterable[Candidate], out: Path) -> Audit:
                 dropped.write(_dropped(candidate).model_dump_json() + "\n")
                 reasons[candidate.dropped] += 1
             else:
-                kept.write(_example(candidate).model_dump_json() + "\n")
-                examples += 1
+                for example in _examples(candidate):
+                    kept.write(example.model_dump_json() + "\n")
+                    examples += 1
                 rows_kept += candidate.row != last_kept
                 last_kept = candidate.row
             for what, detail in candidate.flags:
@@ -230,14 +235,20 @@ def _write(outcomes: Iterable[Candidate], out: Path) -> Audit:
     )
 
 
-def _example(candidate: Candidate) -> Example:
-    return Example(
-        row=candidate.row,
-        turn=candidate.turn,
-        response=candidate.answer.response,
-        instruction=candidate.answer.instruction,
-        earlier=candidate.answer.earlier,
-    )
+def _examples(candidate: Candidate) -> Iterator[Example]:
+    """Yield the candidate's response and, if it is a pair, the rejected one after it."""
+    answer = candidate.answer
+    responses = [
+        response for response in (answer.response, answer.rejected) if response is not None
+    ]
+    for place, response in enumerate(responses):
+        yield Example(
+            row=candidate.row,
+            turn=candidate.turn + place,
+            response=response,
+            instruction=answer.instruction,
+            earlier=answer.earlier,
+        )
 
 
 def _dropped(candidate: Candidate) -> Dropped:
@@ -262,7 +273,8 @@ def _flagged(candidate: Candidate, what: str, detail: str) -> Flagged:
 
 def _parts(turn: Turn) -> list[str]:
     parts = [part for message in turn.earlier for part in (message.role, message.content)]
-    return [*parts, turn.instruction or "", turn.response]
+    rejected = [] if turn.rejected is None else [turn.rejected]
+    return [*parts, turn.instruction or "", turn.response, *rejected]
 
 
 def _is_text(turn: Turn) -> bool:

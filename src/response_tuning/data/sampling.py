@@ -75,13 +75,14 @@ def _put_aside(candidates: Iterator[Candidate], file: TextIO) -> Iterator[Candid
         outcome = (candidate.dropped, candidate.detail, candidate.flags)
         answer = Turn("") if candidate.dropped else candidate.answer  # nobody needs its text
         before = [(message.role, message.content) for message in answer.earlier]
-        texts = (answer.response, answer.instruction, before)
+        texts = (answer.response, answer.instruction, before, answer.rejected)
         file.write(json.dumps((*place, *outcome, *texts)) + "\n")
         yield candidate
 
 
 def _read(line: str) -> Candidate:
-    row, turn, where, dropped, detail, flags, response, instruction, before = json.loads(line)
+    row, turn, where, dropped, detail, flags, *texts = json.loads(line)
+    response, instruction, before, rejected = texts
     earlier = tuple(Message(role=role, content=content) for role, content in before)
-    answer = Turn(response, instruction, earlier)
+    answer = Turn(response, instruction, earlier, rejected=rejected)
     return Candidate(row, turn, where, answer, dropped, detail, tuple(map(tuple, flags)))

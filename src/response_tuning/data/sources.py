@@ -16,9 +16,10 @@ from response_tuning.configs import DataConfig
 from response_tuning.data import files, single_tasks
 from response_tuning.data.columns import Columns, row_turns
 from response_tuning.data.conversations import Turn, UnusableRow
+from response_tuning.data.preferences import pair_turn
 from response_tuning.data.survey import Survey, survey
 from response_tuning.errors import ConfigError, DataError
-from response_tuning.miniature import controls, examples, texts
+from response_tuning.miniature import controls, examples, preferences, texts
 from response_tuning.readers import Row, read, read_texts
 from response_tuning.registry import Registry, unknown
 
@@ -51,7 +52,12 @@ class Dataset:
 DATASETS: Registry[Dataset] = Registry("dataset")
 DATASETS.register("alpaca")(Dataset("yahma/alpaca-cleaned"))
 DATASETS.register("dolly")(Dataset("databricks/databricks-dolly-15k"))
-DATASETS.register("miniature")(Dataset(made=examples.tuning_rows, splits=controls.SPLITS))
+DATASETS.register("miniature")(
+    Dataset(
+        made=examples.tuning_rows,
+        splits={**controls.SPLITS, "preferences": preferences.preference_rows},
+    )
+)
 DATASETS.register("miniature-refusals")(
     Dataset(made=examples.refusal_rows, splits=examples.refusals_by_wording())
 )
@@ -178,7 +184,7 @@ def turns(source: Source, number: int, row: Row, used: Columns) -> list[Turn]:
         raise UnusableRow(row.fault)
     if source.first_rows is not None and number >= source.first_rows:
         raise UnusableRow(f"beyond the first {source.first_rows:,} rows, which the paper uses")
-    return row_turns(row.fields, used)
+    return [pair_turn(row.fields, used)] if used.rejected else row_turns(row.fields, used)
 
 
 def _made(config: DataConfig, made: Mapping[str, Callable[[], Iterator[dict[str, str]]]]) -> Source:

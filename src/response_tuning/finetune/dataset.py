@@ -16,6 +16,7 @@ from response_tuning.errors import ConfigError, DataError
 from response_tuning.finetune import base
 from response_tuning.finetune.encoding import Encoder
 from response_tuning.finetune.example_file import ExampleFile, Examples
+from response_tuning.finetune.objectives import ObjectiveConfig, build_objective
 from response_tuning.finetune.rows import EncodedRow
 from response_tuning.finetune.run_folder import TOKENS
 from response_tuning.templates import Chat
@@ -36,6 +37,8 @@ class EncodedExamples(NamedTuple):
     train: "StoredDocuments"
     held_out: "StoredDocuments"
     audit: dict[str, Any]
+    examples: Examples
+    """What they were, dropped ones included; documents know their positions."""
 
 
 def encode(config: FinetuneConfig, chat: Chat, examples: Examples, store: Path) -> EncodedExamples:
@@ -57,12 +60,33 @@ def encode(config: FinetuneConfig, chat: Chat, examples: Examples, store: Path) 
         shutil.rmtree(store)  # so that the same command counts again, and says why again
         reasons = ", ".join(f"{count} {reason}" for reason, count in counts["dropped"].items())
         raise DataError(f"no example is left to train on with '{config.objective}': {reasons}")
+    _check_partners(config, documents, examples)
     held_out = _held_out(documents, config.eval_fraction, config.seed)
     audit = counts | {"held_out": len(held_out)}
     if not held_out:
-        return EncodedExamples(documents, documents.part([]), audit)
+        return EncodedExamples(documents, documents.part([]), audit, examples)
     train = array("i", (i for i in range(len(documents)) if i not in held_out))
-    return EncodedExamples(documents.part(train), documents.part(sorted(held_out)), audit)
+    held = documents.part(sorted(held_out))
+    return EncodedExamples(documents.part(train), held, audit, examples)
+
+
+def _check_partners(
+    config: FinetuneConfig, documents: "StoredDocuments", examples: Examples
+) -> None:
+    """Refuse groups that the objective cannot train on, such as a pair with one answer.
+
+    Raises:
+        DataError: one line with the first such row.
+    """
+    objective = build_objective(config.objective, config.objective_settings)
+    wanted = objective.partners if isinstance(objective, ObjectiveConfig) else None
+    for unit in documents.units or () if wanted is not None else ():
+        if len(unit) != wanted:
+            row = examples[documents.examples[unit[0]]].row
+            raise DataError(
+                f"row {row}: '{config.objective}' learns from {wanted} answers of a row, and this "
+                f"one has {len(unit)}; read pairs with --set data.preferences={{}}"
+            )
 
 
 def store_folder(config: FinetuneConfig, chat: Chat, manifest: dict[str, Any], data: Path) -> Path:

@@ -96,11 +96,20 @@ def weights_of(dataset: Any) -> Sequence[float]:  # noqa: ANN401 - sized, with i
     return array("d", (as_document(dataset[n]).total_weight for n in range(len(dataset))))
 
 
+def examples_of(dataset: Any) -> Sequence[int]:  # noqa: ANN401 - sized, with items by position
+    """Return the position of each item's example in the data, as its document will have it."""
+    known: Sequence[int] | None = getattr(dataset, "examples", None)
+    if known is not None:
+        return known
+    found = (as_document(dataset[index]).example for index in range(len(dataset)))
+    return array("q", (n if example < 0 else example for n, example in enumerate(found)))
+
+
 def partners_of(dataset: Any, loss: "DocumentLoss | None") -> Partners | None:  # noqa: ANN401
     """Return the partners that ``loss`` draws each epoch, or those that ``dataset`` has."""
     if loss is None or loss.partners is None:
         return fixed_partners(dataset)
-    return loss.partners(getattr(dataset, "examples", range(len(dataset))))
+    return loss.partners(examples_of(dataset))
 
 
 def fixed_partners(dataset: Any) -> Partners | None:  # noqa: ANN401 - sized, with items by position

@@ -14,6 +14,8 @@ A preference loss over pairs, for instance, is one term:
 
     DocumentLoss((Term("preference", size=lambda documents: len(documents) / 2, total=total),))
 
+``preference_loss`` has DPO's, which also compares with the model before training.
+
 Whatever a term draws at random, it draws from ``Document.seed``; never from a generator that it
 shares with other micro-batches.
 """
@@ -28,7 +30,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from response_tuning.finetune.cross_entropy import cross_entropy, of_hidden
-from response_tuning.finetune.objectives import IGNORED
 from response_tuning.finetune.steps import Document, Partners
 from response_tuning.models.head import Deferred
 
@@ -44,6 +45,8 @@ class Scored:
     weights: Tensor
     """(S,): the objective's weights of these tokens."""
     documents: Sequence[Document]
+    references: Sequence[float] = ()
+    """By the position of the example: see ``reference``."""
 
     @cached_property
     def losses(self) -> Tensor:
@@ -53,10 +56,13 @@ class Scored:
     @cached_property
     def counts(self) -> list[int]:
         """Supervised positions of each document: ``torch.split`` takes them."""
-        return [
-            len(document.labels) - 1 - document.labels[1:].count(IGNORED)
-            for document in self.documents
-        ]
+        return [document.supervised for document in self.documents]
+
+    @cached_property
+    def reference(self) -> Tensor:
+        """Return (documents,): their log-probabilities under the model before training."""
+        values = [self.references[document.example] for document in self.documents]
+        return torch.tensor(values, device=self.logits.device)
 
     def of_documents(self, values: Tensor) -> Tensor:
         """Sum ``values`` of (S,) over each document: (documents,)."""
@@ -93,6 +99,8 @@ class DocumentLoss(NamedTuple):
     terms: tuple[Term, ...]
     partners: "Callable[[Sequence[int]], Partners] | None" = None
     """From the examples of the documents, draws new partners each epoch; None: fixed groups."""
+    needs_reference: bool = False
+    """Whether a term reads ``Scored.reference``."""
 
 
 @dataclass
@@ -110,6 +118,8 @@ class MicroBatchLoss:
     """Divisors of the terms in this step, over all processes."""
     values: dict[str, Tensor] = field(default_factory=dict)
     """The terms of this step so far, on this process."""
+    reference: Sequence[float] = ()
+    """Log-probability of each example under the model before training, if a term needs it."""
     head: Deferred | None = None
     """The model's head, if the logits that the model hands over are its hidden states."""
 
@@ -143,7 +153,7 @@ class MicroBatchLoss:
         if not self.documents:
             return logits.sum()  # 0, of no rows; a process without documents has a backward pass
         weights = logits.new_ones(len(targets)) if self.weights is None else self.weights
-        scored = Scored(logits, targets, weights, self.documents)
+        scored = Scored(logits, targets, weights, self.documents, self.reference)
         loss = logits.new_zeros(())
         for term, size in zip(self.terms, self.sizes, strict=True):
             value = term.total(scored) / (size or 1.0)

@@ -9,7 +9,8 @@ An objective is a function, or, if it has settings, partners or a loss term, an 
 
 import math
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from pydantic import Field
 
@@ -21,6 +22,7 @@ from response_tuning.templates import Chat
 from response_tuning.validation import build
 
 if TYPE_CHECKING:
+    from response_tuning.finetune.example_file import Examples
     from response_tuning.finetune.losses import DocumentLoss
 
 IGNORED = -100
@@ -110,6 +112,15 @@ class ObjectiveConfig(Config):
         """Return the loss; None for the weighted cross-entropy of the tokens."""
         return None
 
+    def loss_on(self, examples: "Examples", seed: int) -> "DocumentLoss | None":
+        """Return the loss for a run on ``examples``; override it if the loss needs to know them."""
+        return self.loss()
+
+    @property
+    def partners(self) -> int | None:
+        """Examples that each group must have; None if any number will do."""
+        return None
+
 
 OBJECTIVES: Registry[Objective | type[ObjectiveConfig]] = Registry("objective")
 
@@ -134,6 +145,11 @@ def build_objective(name: str, settings: Mapping[str, Any] | None = None) -> Obj
 def loss_of(objective: Objective) -> "DocumentLoss | None":
     """Return the loss that an objective brings; None for the tokens' cross-entropy."""
     return objective.loss() if isinstance(objective, ObjectiveConfig) else None
+
+
+def loss_on(objective: Objective, examples: "Examples", seed: int) -> "DocumentLoss | None":
+    """Return the loss that an objective brings to a run on ``examples``."""
+    return objective.loss_on(examples, seed) if isinstance(objective, ObjectiveConfig) else None
 
 
 @OBJECTIVES.register("instruction-tuning")
@@ -198,6 +214,107 @@ class WeightedInstructionTuning(ObjectiveConfig):
         """Return the prompt as served, at ``prompt_weight``, and the response."""
         prompt = chat.prompt(_conversation(example))
         return [Segment(prompt, self.prompt_weight, rendered=True), Segment(example.response, 1)]
+
+
+class _Preference(ObjectiveConfig):
+    """Pairs of answers, of which the first was preferred; see ``preference_loss``."""
+
+    beta: float = Field(default=0.1, gt=0)
+    """How far the model may go from what it was: a larger value keeps it nearer."""
+    nll_weight: float = Field(default=0.0, ge=0)
+    """Weight of the cross-entropy of the preferred answers, beside the preference loss."""
+
+    @property
+    def partners(self) -> int:
+        """A pair."""
+        return 2
+
+    def group(self, example: Example) -> int:
+        """Return the row, whose two answers are a pair."""
+        return example.row
+
+    def loss(self) -> "DocumentLoss":
+        """Return the preference loss with these settings."""
+        from response_tuning.finetune.preference_loss import preference_loss
+
+        return preference_loss(self.beta, self.nll_weight)
+
+
+@OBJECTIVES.register("dpo")
+class DirectPreference(_Preference):
+    """Learn which of two answers to a prompt was preferred (DPO, arXiv 2305.18290)."""
+
+    def __call__(self, example: Example, other: Another, chat: Chat) -> list[Segment]:
+        """Return the prompt as served, and the response."""
+        return instruction_tuning(example, other, chat)
+
+
+@OBJECTIVES.register("rt-dpo")
+class ResponsePreference(_Preference):
+    """Learn which of two answers was preferred, without their prompt (RT-DPO)."""
+
+    def __call__(self, example: Example, other: Another, chat: Chat) -> list[Segment]:
+        """Return the assistant's opening and the response."""
+        return response_tuning(example, other, chat)
+
+
+class _Mixup(ObjectiveConfig):
+    """Mix rows that a reference run was sure of with rows it was not; see ``mixup_loss``."""
+
+    confidence: Path | None = None
+    """``confidence.jsonl`` of a run with ``record_confidence`` on the same examples."""
+    mu: float = Field(default=0.2, ge=0)
+    """Weight of the mixtures. 0 keeps the order of the rows and mixes nothing: the baseline."""
+    alpha: float = Field(default=0.5, gt=0)
+    """Shares of a mixture are drawn from Beta(alpha, alpha)."""
+    split: Literal["confidence", "random", "length"] = "confidence"
+    """``length``: by confidence within each tenth of the lengths. ``random`` is a control."""
+    tokens_weight: float = Field(default=1.0, gt=0)
+    """Factor of the plain rows' loss: 1 + mu without mixtures is a control."""
+
+    def loss(self) -> "DocumentLoss":
+        """Return the loss without partners."""
+        from response_tuning.finetune.mixup_loss import mixup_loss
+
+        return mixup_loss(self.mu, self.alpha, None, self.tokens_weight)
+
+    def loss_on(self, examples: "Examples", seed: int) -> "DocumentLoss":
+        """Return the loss with partners from the confidence of ``examples``.
+
+        Raises:
+            ConfigError: no file of confidences is named.
+            DataError: it is of other examples.
+        """
+        from response_tuning.finetune.confidence import read_confidence
+        from response_tuning.finetune.mixup_loss import mixup_loss, split_partners
+
+        if self.confidence is None:
+            raise ConfigError(
+                "a mixture needs the confidence of a reference run: tune one with "
+                "finetune.record_confidence=true and set "
+                "finetune.objective_settings.confidence=RUN/confidence.jsonl"
+            )
+        scores, lengths = read_confidence(self.confidence, examples)
+        partners = split_partners(scores, lengths, self.split, seed)
+        return mixup_loss(self.mu, self.alpha, partners, self.tokens_weight)
+
+
+@OBJECTIVES.register("sftmix")
+class InstructionMixup(_Mixup):
+    """Instruction tuning with mixtures of responses (SFTMix, arXiv 2410.05248)."""
+
+    def __call__(self, example: Example, other: Another, chat: Chat) -> list[Segment]:
+        """Return the prompt as served, and the response."""
+        return instruction_tuning(example, other, chat)
+
+
+@OBJECTIVES.register("rt-sftmix")
+class ResponseMixup(_Mixup):
+    """Response tuning with mixtures of responses."""
+
+    def __call__(self, example: Example, other: Another, chat: Chat) -> list[Segment]:
+        """Return the assistant's opening and the response."""
+        return response_tuning(example, other, chat)
 
 
 def _conversation(example: Example) -> list[Message]:

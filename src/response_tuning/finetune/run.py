@@ -34,7 +34,7 @@ from response_tuning.finetune.manifest import (
 )
 from response_tuning.finetune.memory import load_of
 from response_tuning.finetune.model_card import model_card
-from response_tuning.finetune.objectives import build_objective, loss_of
+from response_tuning.finetune.objectives import build_objective, loss_on
 from response_tuning.finetune.processes import is_first
 from response_tuning.finetune.rows import KEPT, TRUNCATED
 from response_tuning.finetune.run_folder import (
@@ -95,6 +95,8 @@ def _train(
     config: FinetuneConfig, data: Path, out: Path, manifest: dict[str, Any], console: "Console"
 ) -> None:
     """Train, measure and write the model folder; each process of a launcher runs all of this."""
+    from response_tuning.finetune.confidence import RecordConfidence
+
     arguments = training_arguments(config, out)
     chat = Chat(base.load_tokenizer(config))
     store = store_folder(config, chat, manifest, data)
@@ -110,6 +112,11 @@ def _train(
     _print(trainer, console, [*_summary(config, trainer, encoded), fit.reason])
     if trainer.is_world_process_zero():
         write_json(out / MANIFEST, manifest)  # from here on, the same command resumes
+    if trainer.reference is not None:
+        trainer.reference.file = store.with_name(f"reference-{run_of(manifest)}.jsonl")
+    recorder = RecordConfidence(trainer, store.with_name(f"confidence-{run_of(manifest)}"))
+    if config.record_confidence:
+        trainer.add_callback(recorder)
     cost = _take_steps(trainer, manifest, out, console)
     # Before anything is written: a run that diverged in its last step leaves no model.
     check_converged(trainer.model)
@@ -119,6 +126,8 @@ def _train(
         line = f"loss on {len(encoded.held_out):,} held-out examples: {loss:.4f} a token"
         _print(trainer, console, [line])
     manifest |= {"memory": trainer.memory, "cost": cost}
+    if config.record_confidence and trainer.is_world_process_zero():
+        recorder.write(out, encoded.examples)
     _save(trainer, chat, config, out, manifest)
     if trainer.is_world_process_zero():
         tidy(out, data)
@@ -181,6 +190,8 @@ def _trainer(
     from response_tuning.finetune.trainer import ResponseTrainer
 
     callbacks = tracker(config.report_to, out)
+    objective = build_objective(config.objective, config.objective_settings)
+    loss = loss_on(objective, encoded.examples, config.seed)
     arguments.activation_checkpointing = fit.checkpointing
     with memory.explained():  # QLoRA loads onto the device
         model: Any = base.load_model(config)
@@ -196,7 +207,7 @@ def _trainer(
         eval_dataset=encoded.held_out if len(encoded.held_out) else None,
         examples_per_step=config.examples_per_step,
         tokens_per_micro_batch=fit.tokens,
-        loss=loss_of(build_objective(config.objective, config.objective_settings)),
+        loss=loss,
         callbacks=callbacks,
     )
     trainer.examples_per_mean = config.examples_per_mean

@@ -111,7 +111,7 @@ class ShardedTrainer(Trainer):
         on_cpus = self.args.use_cpu and _asks(self) and self.args.world_size > 1
         if on_cpus:
             self.args.parallelism_config = None  # accelerate 1.15 refuses it before FSDP is set
-        super().create_accelerator_and_postprocess()  # type: ignore[no-untyped-call]
+        super().create_accelerator_and_postprocess()
         state: Any = self.accelerator.state
         if on_cpus:
             # accelerate does this for every kind of device but CPUs, which then get DDP.
@@ -139,7 +139,8 @@ class ShardedTrainer(Trainer):
         """
         prepared = super()._prepare_for_training(*args, **kwargs)  # type: ignore[no-untyped-call]
         if _asks(self):
-            self.shards = count(self.model, self.args.world_size)
+            model: Any = self.model
+            self.shards = count(model, self.args.world_size)
             if not self.shards.sharded:
                 raise ConfigError(
                     f"{self.shards}, though sharding was asked for: every process would hold all "
@@ -193,7 +194,7 @@ def gathered(model: Any) -> dict[str, Tensor]:  # noqa: ANN401 - PEFT's, or tran
     options = StateDictOptions(
         full_state_dict=True, cpu_offload=True, ignore_frozen_params=hasattr(model, "peft_config")
     )
-    state: dict[str, Tensor] = get_model_state_dict(model, options=options)
+    state: dict[str, Any] = get_model_state_dict(model, options=options)
     tied = getattr(model, "all_tied_weights_keys", None) or {}
     return {name: weight for name, weight in state.items() if name not in tied}
 

@@ -62,9 +62,14 @@ class Document(NamedTuple):
         return sum(weight - 1 for label, weight in pairs if label != IGNORED)
 
     @property
+    def supervised(self) -> int:
+        """The number of its supervised tokens; nothing predicts the first one."""
+        return len(self.labels) - 1 - self.labels[1:].count(IGNORED)
+
+    @property
     def total_weight(self) -> float:
         """The sum of the weights of its supervised tokens."""
-        return len(self.labels) - 1 - self.labels[1:].count(IGNORED) + self.extra_weight
+        return self.supervised + self.extra_weight
 
     def scaled(self, factor: float) -> "Document":
         """Return it with all weights times ``factor``."""

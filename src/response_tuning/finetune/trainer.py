@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from transformers.training_args import ParallelMode
 
 from response_tuning.errors import ModelError
-from response_tuning.finetune import loader, malloc, memory
+from response_tuning.finetune import loader, malloc, memory, reference
 from response_tuning.finetune.checks import check_step
 from response_tuning.finetune.cross_entropy import in_place, is_usual
 from response_tuning.finetune.loader import StepLoader, collate, lengths_of
@@ -98,6 +98,8 @@ class ResponseTrainer(ShardedTrainer):
         if loss is not None:
             self._refuse_its_own_loss()
         self._loss = MicroBatchLoss(loss.terms if loss else ())
+        self.reference = reference.attached(self, self._loss, loss)
+        """What ``loss`` compares the model with, if it does."""
         self.layout_reason = ""
         if layout is None:
             longest, hides = loader.outline(self.train_dataset)
@@ -190,7 +192,7 @@ class ResponseTrainer(ShardedTrainer):
                 loss: Tensor = run_forward_and_backward(model, batch.inputs, divisor)
             return loss
 
-        loss = self._summed(inputs["documents"], run_micro_batch)
+        loss = self.summed(inputs["documents"], run_micro_batch)
         self.step_terms = self._gathered_terms()
         return loss
 
@@ -249,7 +251,7 @@ class ResponseTrainer(ShardedTrainer):
         was_training = model.training
         model.train(False)
         with attending(self._base, self.layout), in_place(self._base, self._loss):
-            total = self._summed(documents, measure)
+            total = self.summed(documents, measure)
         model.train(was_training)
         summed, count = self.accelerator.reduce(total).tolist()
         metrics = {f"{metric_key_prefix}_loss": summed / (count or 1)}
@@ -268,7 +270,7 @@ class ResponseTrainer(ShardedTrainer):
             "backed_off": self.backed_off,
         }
 
-    def _summed(self, documents: Sequence[Document], part: Callable[..., Tensor]) -> Tensor:
+    def summed(self, documents: Sequence[Document], part: Callable[..., Tensor]) -> Tensor:
         """Sum ``part`` over micro-batches; if memory runs out, again over smaller ones."""
         device = self.args.device
         drawn = memory.generator_states(device)

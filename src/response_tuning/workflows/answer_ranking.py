@@ -185,7 +185,7 @@ def likelihoods(
 def score_answers(
     local: "LocalModel",
     waiting: Sequence[tuple[str, str, Sequence[Pair]]],
-    append: Callable[[AnswerLikelihoods], None],
+    append: Callable[[AnswerLikelihoods], object],
     tokens_per_batch: int,
 ) -> Iterator[tuple[str, AnswerLikelihoods]]:
     """Score the answers that wait, all in one call, and keep each in the journal."""

@@ -62,6 +62,10 @@ class VariantConfig(Config):
     """Some of the recipe's seeds; None is all of them."""
     benchmarks: tuple[str, ...] | None = Field(default=None, min_length=1)
     """Some of the recipe's benchmarks; None is all of them."""
+    after: str | None = None
+    """Continue this variant: its tuned model, at the same seed, is the base of this one."""
+    confidence_of: str | None = None
+    """Objective ``sftmix``: split the rows by the confidence of this variant at the same seed."""
     reference: str | None = None
     """Pairwise benchmarks: compare with this variant or file instead of ``grade.reference``."""
 

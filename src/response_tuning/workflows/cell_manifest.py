@@ -13,6 +13,7 @@ from response_tuning.folders import STAGE_MANIFEST, folder_state
 from response_tuning.models.location import is_of_earlier_version
 from response_tuning.workflows.arms import OF_UNTUNED
 from response_tuning.workflows.cell import engine_config
+from response_tuning.workflows.continuing import LINKS
 from response_tuning.workflows.experiment import Cell, Experiment, with_reference
 
 if TYPE_CHECKING:
@@ -122,6 +123,8 @@ def base_of(cell: Cell, run: Path) -> tuple[tuple[str, str], str]:
     folder, tuning = cell.folder(run), cell.finetune
     if cell.tuned:
         named = (tuning.base_model, tuning.base_revision)
+        if cell.after is not None:
+            named = (f"{cell.after}, seed {cell.seed}", "")
         identity = _content(folder / "finetune" / STAGE_MANIFEST).get("base")
     elif cell.local:
         config = engine_config(cell, folder)
@@ -156,6 +159,7 @@ def _inputs(cell: Cell, experiment: Experiment) -> dict[str, Any]:
     return {
         "data": settings(cell.data) if cell.data else None,
         "finetune": settings(cell.finetune, **tuned),
+        **{key: value for key in LINKS if (value := getattr(cell, key)) is not None},
         "generate": settings(cell.generate, exclude={"tokens_per_batch"}),
         "benchmarks": [*cell.benchmarks],
         "grade": settings(graded, **judging),

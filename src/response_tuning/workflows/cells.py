@@ -25,6 +25,7 @@ from response_tuning.workflows.cell_manifest import (
     lacking,
     write_cell_manifest,
 )
+from response_tuning.workflows.continuing import as_continued, in_order, is_ready
 from response_tuning.workflows.data import DATA, run_data
 from response_tuning.workflows.experiment import Cell, Experiment, with_reference
 from response_tuning.workflows.followers import Followers
@@ -74,7 +75,7 @@ class Worker:
                 with free_folder(cell.folder(self.run)) as is_free:
                     if is_free:
                         self._prepare(cell)
-            for cell in self._in_turn(chosen):
+            for cell in self._in_turn(in_order(chosen, self.every)):
                 with self._taken(cell) as is_free:
                     self._print_turn(cell, chosen, is_free)
                     if is_free:
@@ -91,10 +92,10 @@ class Worker:
 
     @contextmanager
     def _taken(self, cell: Cell) -> Iterator[bool]:
-        """Lock a cell's folder unless another process has it; yield whether so."""
+        """Lock a cell's folder unless another process has it, or one it needs; yield whether so."""
         folder = cell.folder(self.run)
         with free_folder(folder) as is_free, held(folder) if is_free else nullcontext():
-            yield is_free
+            yield is_free and is_ready(cell, self.every, self.run)
 
     def _in_turn(self, chosen: Sequence[Cell]) -> Iterator[Cell]:
         """Yield cells; last those whose answers another process is getting at another seed.
@@ -131,8 +132,9 @@ class Worker:
 
     def _answer(self, cell: Cell) -> None:
         self._prepare(cell)
+        tuned = as_continued(cell, self.every, self.run)
         self._costs[cell.name] = tune_and_answer(
-            cell,
+            tuned,
             self.experiment,
             self.run,
             self.console,

@@ -37,6 +37,7 @@ from response_tuning.registry import unknown
 from response_tuning.report_config import ReportConfig
 from response_tuning.validation import build
 from response_tuning.workflows.arms import OF_UNTUNED, Arm, VariantConfig, crossed, each_once
+from response_tuning.workflows.continuing import earlier_variants
 
 
 class Experiment(Config):
@@ -150,6 +151,10 @@ class Cell:
     benchmarks: tuple[str, ...]
     place: Place = field(default_factory=dict)
     """Where the variant lies in the grid."""
+    after: str | None = None
+    """The variant whose model, at the same seed, it continues."""
+    confidence_of: str | None = None
+    """The variant whose confidence, at the same seed, splits its rows."""
 
     @property
     def name(self) -> str:
@@ -186,8 +191,9 @@ def cells(experiment: Experiment) -> list[Cell]:
     Raises:
         ConfigError: a variant's settings are impossible, or two variants have one name.
     """
+    earlier = earlier_variants(experiment.arms, experiment.places)
     every = [
-        _cell(experiment, name, arm, seed)
+        replace(_cell(experiment, name, arm, seed), **earlier.get(name, {}))
         for name, arm in experiment.arms.items()
         for seed in arm.variant.seeds or experiment.seeds
     ]
@@ -205,6 +211,7 @@ def _check_distinct(every: Sequence[Cell]) -> None:
     for cell in every:
         tuning = cell.finetune.model_dump_json(include=None if cell.tuned else OF_UNTUNED)
         parts = (cell.data, tuning, cell.generate, cell.benchmarks, cell.seed)
+        parts += (cell.after, cell.confidence_of)
         other = known.setdefault(repr(parts), cell.variant)
         if other != cell.variant:
             raise ConfigError(
@@ -309,6 +316,7 @@ def series(every: Sequence[Cell]) -> dict[str, tuple[str, int]]:
                 update={"mixture": mixture.model_copy(update={"refusals": 0})}
             )
             key = "".join(c.model_dump_json() for c in (same, cell.finetune, cell.generate))
+            key += f"{cell.after} {cell.confidence_of}"
             alike.setdefault(key, {}).setdefault(mixture.refusals, cell.variant)
     return {
         variant: (doses[min(doses)], dose)

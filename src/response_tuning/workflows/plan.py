@@ -122,7 +122,8 @@ def _described(cell: Cell) -> str:
     refiner = cell.data.refinement
     refined = f", refined by {refiner.settings.model or refiner.engine}" if refiner else ""
     fresh = " with fresh weights" if cell.finetune.random_init else ""
+    base = f"the model of '{cell.after}'" if cell.after else cell.finetune.base_model
     return (
-        f"{cell.finetune.objective} ({cell.finetune.method}) of {cell.finetune.base_model}{fresh} "
+        f"{cell.finetune.objective} ({cell.finetune.method}) of {base}{fresh} "
         f"on {size}{cell.data.source}{refined}{refusals}"
     )

@@ -14,6 +14,7 @@ from response_tuning.workflows import grade
 from response_tuning.workflows.bibliography import write_references
 from response_tuning.workflows.cell_manifest import cell_training, lacking, other_bases
 from response_tuning.workflows.experiment import Cell, Experiment, cells, series
+from response_tuning.workflows.predict import audit_sentences, checked, write_audit
 from response_tuning.workflows.provenance import provenance
 from response_tuning.workflows.published import published_beside
 from response_tuning.workflows.versions import check_one_version
@@ -96,17 +97,18 @@ def write_report(
         return []
     check_one_version(whole, run)
     judged = grade.about_judge(experiment.benchmarks, experiment.grade)
+    audit = checked(run, whole)
+    notes = (*_gap_sentences(gaps), *experiment.notes)
     unknown_rates = report(
         run,
         _with_published(_variants(experiment, every, run), experiment, every),
         experiment.report,
-        About(
-            (*_gap_sentences(gaps), *experiment.notes, *judged), provenance(manifest, whole, run)
-        ),
+        About((*notes, *judged, *audit_sentences(run, audit)), provenance(manifest, whole, run)),
         {cell.variant: [c.seed for c in whole if c.variant == cell.variant] for cell in every},
         shown_benchmarks(experiment),
     )
     write_references(whole, run / "report" / "references.bib")
+    write_audit(run, audit)
     return unknown_rates
 
 

@@ -25,6 +25,7 @@ from response_tuning.workflows.cell_manifest import (
     check_left,
 )
 from response_tuning.workflows.cells import Worker
+from response_tuning.workflows.continuing import as_continued, check_continuing
 from response_tuning.workflows.experiment import Cell, Experiment, cells, check_experiment
 from response_tuning.workflows.followers import Followers
 from response_tuning.workflows.judge import Judge, check_judge, check_retry
@@ -80,13 +81,14 @@ def run_experiment(
     every = checked(experiment)
     chosen = chosen_of(every, only)
     check_filters(experiment, chosen, retry_filtered=retry_filtered)
-    followers = Followers(chosen)
+    followers = Followers([as_continued(cell, every, out) for cell in chosen])
     if not is_first():
         followers.follow(out, console)
         return True
     read = [part for cell in every for part in (cell.data, cell.finetune, cell.generate.settings)]
     with shared(out, experiment.grade, *read):
         check_this_version(every, out)
+        check_continuing(every, chosen, out)
         check_left([cell for cell in every if cell not in chosen], experiment, out)
         judge = Judge(experiment.grade.judge, console, retry_filtered=retry_filtered)
         before = manifest_before(out)
@@ -234,6 +236,7 @@ def checked(experiment: Experiment) -> list[Cell]:
 
     every = cells(experiment)
     check_experiment(experiment, every)
+    check_continuing(every, every, Path())
     check_judge(experiment.grade.judge)
     check_effect(experiment.benchmarks, experiment.grade)
     for cell in every:

@@ -1,5 +1,6 @@
 import os
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -159,8 +160,8 @@ def test_a_preempted_job_is_requeued_and_a_cancelled_one_is_not(
 
     commands: list[list[str]] = []
     monkeypatch.setattr(slurm, "this_job", lambda: "7_1")
-    monkeypatch.setattr(slurm.signal, "pause", ended_by_slurm)
-    monkeypatch.setattr(slurm.subprocess, "run", lambda words, **_: commands.append(words))
+    monkeypatch.setattr(signal, "pause", ended_by_slurm)
+    monkeypatch.setattr(subprocess, "run", lambda words, **_: commands.append(words))
     before = signal.getsignal(signal.SIGTERM)
     told = job(tmp_path, "cell", f"kill -TERM {os.getpid()}; exit 143")
     try:

@@ -95,7 +95,8 @@ class Batches:
         return self._json(request, batch)
 
     def _end(self, batch: dict[str, Any]) -> None:
-        done, failed = [], []
+        done: list[str] = []
+        failed: list[str] = []
         for line in self.files[batch["input_file_id"]].splitlines():
             asked = json.loads(line)
             prompt = asked["body"]["messages"][-1]["content"]

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 from response_tuning.cli.launchers.job import Job
 from response_tuning.cli.launchers.resources import Resources
@@ -25,7 +26,7 @@ def launch(jobs: Sequence[Job], resources: Resources) -> Iterator[str]:
         num_gpus=resources.gpus, num_cpus=resources.cpus or 1, max_retries=-1, **memory
     )
     waiting = list(jobs)
-    running = {}
+    running: dict[Any, str] = {}
     while waiting or running:
         while waiting and len(running) < (resources.at_once or len(jobs)):
             job = waiting.pop(0)

@@ -53,6 +53,14 @@ exactly this form, in which LABEL is A or B for the more helpful answer, or tie 
 
 Verdict: LABEL"""
 
+WISHES_PROMPT = """
+
+What this person has said that they want of an answer, a wish a line; it decides before anything \
+else:
+
+"""
+"""Follows the request, if the item has wishes."""
+
 
 class Pairwise:
     """A judged benchmark: are these answers more helpful than the reference's?
@@ -74,12 +82,14 @@ class Pairwise:
         items: Sequence[Item],
         reference: Mapping[str, str | None],
         difficulties: Mapping[str, float] | None = None,
+        wishes: Mapping[str, Sequence[str]] | None = None,
     ) -> None:
         """Compare with ``reference``, which has an answer for the id of each item.
 
         An answer is None if a filter withheld it, or if it is only thoughts. ``difficulties``, also
-        by id, are a term of the length-controlled rate.
+        by id, are a term of the length-controlled rate. The judge is shown the ``wishes`` of an id.
         """
+        self._wishes = wishes or {}
         self._items = items
         self._reference = reference
         self._difficulties = difficulties
@@ -95,8 +105,16 @@ class Pairwise:
             return ()
         form = verdict_form(PAIR_LABELS)
         return (
-            ask(f"{item.item_id}:first", _prompt(item, answer, reference), form),
-            ask(f"{item.item_id}:second", _prompt(item, reference, answer), form),
+            ask(f"{item.item_id}:first", self._prompt(item, answer, reference), form),
+            ask(f"{item.item_id}:second", self._prompt(item, reference, answer), form),
+        )
+
+    def _prompt(self, item: Item, first: str, second: str) -> str:
+        request, wishes = fenced("request", _request(item)), self._wishes.get(item.item_id, ())
+        if wishes:
+            request += WISHES_PROMPT + fenced("wishes", "\n".join(wishes))
+        return PAIR_PROMPT.format(
+            request=request, first=fenced("answer", first), second=fenced("answer", second)
         )
 
     def judged(
@@ -242,14 +260,6 @@ def answers_by_id(
         withheld = parsed.thinking or completion.finish_reason == "filtered"
         answers[item.item_id] = None if withheld else parsed.text
     return answers
-
-
-def _prompt(item: Item, first: str, second: str) -> str:
-    return PAIR_PROMPT.format(
-        request=fenced("request", _request(item)),
-        first=fenced("answer", first),
-        second=fenced("answer", second),
-    )
 
 
 def _request(item: Item) -> str:

@@ -1,0 +1,256 @@
+"""Which number about an untouched base predicts what response tuning brings on it?
+
+    python benchmarks/predictor_study.py freeze recipes/questions/when-it-works.yaml --out FROZEN
+    rtune run recipes/questions/when-it-works.yaml --out RUN
+    python benchmarks/predictor_study.py fit RUN --frozen FROZEN [--write]
+
+``freeze`` computes all predictors of every base and template of the recipe's tuned cells, one file
+each, and prints one digest over all of them for the lab log. It skips what exists and bases that
+are not there yet, so that it may be called again. ``fit`` joins them with what the run reached so
+far and prints the rank correlations, the errors on unseen bases and what passes the bar; with
+``--write`` it replaces the study that the package ships. It refuses a base that was tuned before
+it was frozen.
+"""
+
+import argparse
+import csv
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from response_tuning.artifacts import Score, digest, read_json, read_jsonl, write_json
+from response_tuning.configs import DataConfig, EngineConfig
+from response_tuning.errors import DataError, ModelError, ResponseTuningError
+from response_tuning.probe import forecast
+from response_tuning.probe.forecast import OUTCOMES, Row
+from response_tuning.probe.predictors import BASELINES, DETAILS, PREDICTORS
+from response_tuning.workflows.experiment import Cell, cells, read_experiment
+from response_tuning.workflows.predictors import STRICT, PredictConfig, measure
+from response_tuning.workflows.probe import ProbeConfig, read_pairs
+
+OBJECTIVES = {"response-tuning": "rt", "instruction-tuning": "it"}
+OWN = ("base_strict", "stop_strict")
+REGISTERED = (("latent_ability", "perplexity"), ("willingness", "perplexity"))
+"""Pairs of predictors that are fitted together, chosen before any base of the study was tuned."""
+FEWEST_BASES = 4
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run one of the two commands."""
+    parser = argparse.ArgumentParser(description="Freeze predictors, and fit them to outcomes.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    freezing = commands.add_parser("freeze", help="compute all predictors")
+    freezing.add_argument("recipe", type=Path)
+    freezing.add_argument("--out", type=Path, required=True)
+    freezing.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
+    fitting = commands.add_parser("fit", help="join predictors with outcomes")
+    fitting.add_argument("run", type=Path)
+    fitting.add_argument("--frozen", type=Path, required=True)
+    fitting.add_argument("--write", action="store_true", help="replace the package's study")
+    given = parser.parse_args(arguments)
+    try:
+        if given.command == "freeze":
+            freeze(given.recipe, given.set, given.out)
+        else:
+            print("\n".join(fit(given.run, given.frozen, write=given.write)))
+    except ResponseTuningError as error:
+        raise SystemExit(f"predictor_study: {error}") from error
+
+
+def freeze(recipe: Path, settings: Sequence[str], out: Path) -> None:
+    """Write ``<base>-<template>-<benchmark>.json`` for every base of the recipe that exists."""
+    import torch
+
+    experiment = read_experiment(recipe, settings)
+    if experiment.threads:
+        torch.set_num_threads(experiment.threads)
+    out.mkdir(parents=True, exist_ok=True)
+    first = _units(cells(experiment))
+    for (base, template), cell in first.items():
+        for benchmark in cell.benchmarks:
+            path = out / f"{base}-{template}-{benchmark}.json"
+            if not path.exists():
+                _freeze(cell, base, template, benchmark, path)
+    files = sorted(out.glob("*.json"))
+    print(f"{len(files)} files, digest {digest(*(file.read_text('utf-8') for file in files))}")
+
+
+def _units(every: Sequence[Cell]) -> dict[tuple[str, str], Cell]:
+    """Return the first tuned cell of each base and template, by the names of the grid."""
+    found: dict[tuple[str, str], Cell] = {}
+    for cell in every:
+        if cell.tuned:
+            found.setdefault((cell.place["bases"], cell.place["templates"]), cell)
+    return found
+
+
+def _freeze(cell: Cell, base: str, template: str, benchmark: str, path: Path) -> None:
+    from response_tuning.models.inference import load
+
+    tuning = cell.finetune
+    assert cell.data is not None
+    config = PredictConfig(responses=cell.data.max_examples or 1000)
+    model = EngineConfig(model=tuning.base_model, template=tuning.template, device=tuning.device)
+    try:
+        local = load(tuning.base_model, tuning.template, tuning.base_revision, tuning.device)
+    except ModelError as error:
+        print(f"{base}: not measured: {error}")
+        return
+    # All rows of the source, and not the cell's subset: what is drawn does not depend on a seed.
+    source = DataConfig(**cell.data.model_dump(include={"source", "path", "split", "revision"}))
+    pairs = read_pairs(source, ProbeConfig(items=config.items + config.tuned_on))
+    probed = measure(local, model, pairs, benchmark, config)
+    content = {
+        "base": base,
+        "identity": local.identity,
+        "template": template,
+        "benchmark": benchmark,
+        "values": {name: _rounded(value) for name, value in probed.values.items()},
+        "enough": probed.enough,
+        "settings": config.model_dump(),
+    }
+    write_json(path, content)
+    print(f"{path.name}", flush=True)
+
+
+def _rounded(value: float) -> float | None:
+    """Return five digits, and null for what could not be computed: JSON has no NaN."""
+    return float(f"{value:.5g}") if math.isfinite(value) else None
+
+
+def fit(run: Path, frozen: Path, *, write: bool) -> list[str]:
+    """Return the findings of the study, and replace the shipped one if ``write`` is true."""
+    rows = joined(run, frozen)
+    lines: list[str] = []
+    adopted: dict[str, Any] = {}
+    for benchmark in dict.fromkeys(row.benchmark for row in rows):
+        found, passed = findings([row for row in rows if row.benchmark == benchmark])
+        lines += [benchmark, *found]
+        adopted[benchmark] = passed
+    if write:
+        _write(rows, adopted)
+        lines.append(f"wrote {forecast.STUDY} and {forecast.ADOPTED.name}")
+    return lines
+
+
+def joined(run: Path, frozen: Path) -> list[Row]:
+    """Return a row for each frozen base and template of which at least one arm was tuned.
+
+    Raises:
+        DataError: nothing was tuned, or a base was tuned before it was frozen.
+    """
+    from response_tuning.validation import build
+    from response_tuning.workflows.experiment import Experiment
+
+    content = read_json(run / "manifest.json", "experiment")["experiment"]
+    every = cells(build(Experiment, content, str(run / "manifest.json")))
+    rows = []
+    for path in sorted(frozen.glob("*.json")):
+        one = read_json(path, "base", "template", "benchmark", "values")
+        mine = [c for c in every if c.tuned and _is_at(c, one)]
+        reached = _reached(run, mine, one, path)
+        values = {name: value for name, value in one["values"].items() if value is not None}
+        if reached:
+            rows.append(Row(one["benchmark"], one["base"], one["template"], values, reached))
+    if not rows:
+        raise DataError(f"{run}: no base of {frozen} was tuned; run the recipe first")
+    return rows
+
+
+def _is_at(cell: Cell, one: Mapping[str, Any]) -> bool:
+    return (cell.place["bases"], cell.place["templates"]) == (one["base"], one["template"])
+
+
+def _reached(
+    run: Path, mine: Sequence[Cell], one: Mapping[str, Any], frozen: Path
+) -> dict[str, float]:
+    by_arm: dict[str, list[float]] = {}
+    for cell in mine:
+        scores = cell.folder(run) / "grade" / f"{one['benchmark']}.jsonl"
+        if not scores.exists():
+            continue
+        if scores.stat().st_mtime < frozen.stat().st_mtime:
+            raise DataError(f"{scores}: is older than {frozen}, which should come before tuning")
+        strict = [s.value for s in read_jsonl(scores, Score) if s.metric == STRICT]
+        by_arm.setdefault(OBJECTIVES[cell.finetune.objective], []).append(fmean(strict))
+    return {arm: fmean(values) for arm, values in by_arm.items()}
+
+
+def findings(rows: Sequence[Row]) -> tuple[list[str], dict[str, Any]]:
+    """Return lines on one benchmark, and what passed: outcome -> predictors and errors."""
+    lines, passed = [], {}
+    for outcome in OUTCOMES:
+        of_outcome = forecast.complete(rows, outcome)
+        bases = {row.base for row in of_outcome}
+        if len(bases) < FEWEST_BASES:
+            lines.append(f"{outcome}: {len(bases)} bases, fewer than {FEWEST_BASES}")
+            continue
+        more, passed[outcome] = _findings(of_outcome, outcome, len(bases))
+        lines += more
+    return lines, passed
+
+
+def _findings(rows: Sequence[Row], outcome: str, bases: int) -> tuple[list[str], dict[str, Any]]:
+    table = forecast.ranks(rows, outcome)
+    lines = [f"{outcome}: {len(rows)} bases x templates, {bases} bases", _HEAD]
+    lines += [_line(name, rank) for name, rank in table.items()]
+    names = forecast.usable(rows, [*PREDICTORS])
+    candidates = [(name,) for name in names]
+    candidates += [pair for pair in REGISTERED if {*pair} <= {*names, *BASELINES}]
+    errors = {one: forecast.left_out_error(rows, one, outcome) for one in candidates}
+    baselines = {(n,): table[n].error for n in BASELINES if n in table}
+    baselines[()] = forecast.left_out_error(rows, (), outcome)
+    best, beaten = min(errors, key=errors.__getitem__), min(baselines, key=baselines.__getitem__)
+    nested = forecast.nested_error(rows, candidates, outcome)
+    verdict = "passes" if nested <= forecast.BAR * baselines[beaten] else "does not pass"
+    lines += [
+        f"best: {' + '.join(best)}, error {100 * errors[best]:.1f} points; chosen without the "
+        f"unseen base: {100 * nested:.1f}",
+        f"best baseline: {' + '.join(beaten) or 'the mean'}, {100 * baselines[beaten]:.1f} points",
+        f"the bar is {100 * forecast.BAR * baselines[beaten]:.1f} points: {verdict}",
+    ]
+    for pair in REGISTERED:
+        if pair in errors:
+            lines.append(f"registered pair {' + '.join(pair)}: {100 * errors[pair]:.1f} points")
+    return lines, {
+        "predictors": [*best],
+        "error": round(errors[best], 4),
+        "nested_error": round(nested, 4),
+        "baseline": [*beaten],
+        "baseline_error": round(baselines[beaten], 4),
+        "passed": verdict == "passes",
+    }
+
+
+_HEAD = f"{'':18}{'Spearman':>9} {'95 % CI':>16} {'partial':>8} {'error':>7}"
+
+
+def _line(name: str, rank: forecast.Rank) -> str:
+    return (
+        f"{name:18}{rank.spearman:9.2f} [{rank.low:6.2f}, {rank.high:6.2f}] {rank.partial:8.2f} "
+        f"{100 * rank.error:7.1f}"
+    )
+
+
+def _write(rows: Sequence[Row], adopted: Mapping[str, Any]) -> None:
+    names = [*PREDICTORS, *DETAILS, *BASELINES, *OWN]
+    head = ["benchmark", "base", "template", *names, *OUTCOMES]
+    with forecast.STUDY.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(head)
+        writer.writerows(_fields(rows, names))
+    forecast.ADOPTED.write_text(json.dumps(adopted, indent=2) + "\n", encoding="utf-8")
+
+
+def _fields(rows: Sequence[Row], names: Sequence[str]) -> Iterator[list[object]]:
+    for row in rows:
+        values = [row.measured.get(name, "") for name in names]
+        reached = [f"{row.reached[o]:.5g}" if o in row.reached else "" for o in OUTCOMES]
+        yield [row.benchmark, row.base, row.template, *values, *reached]
+
+
+if __name__ == "__main__":
+    main()

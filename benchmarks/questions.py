@@ -1,0 +1,290 @@
+"""What the reports on recipes/questions do not say by themselves.
+
+    python benchmarks/questions.py curve RUN        a learning curve over the number of responses
+    python benchmarks/questions.py memorised RUN    what answers copy from the training responses
+    python benchmarks/questions.py drift RUN        how far tuning moved the base on general text
+
+Each prints a table of the cells of a run that are whole.
+"""
+
+import argparse
+import math
+import random
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from statistics import fmean, median
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from response_tuning.artifacts import Completion, Example, Score, read_json, read_jsonl
+from response_tuning.errors import DataError, ResponseTuningError
+from response_tuning.pairing import words
+from response_tuning.validation import build
+from response_tuning.workflows.experiment import Cell, Experiment, cells
+
+Array = npt.NDArray[np.float64]
+METRIC = "strict"
+RESAMPLES = 400
+WORTH = 0.01
+"""More responses are worth it while doubling them brings at least one point."""
+DOCUMENTS = 100
+DOCUMENT_SEED = 1000
+"""Another seed than the base's corpus: no document of it was read."""
+
+
+class Curve(NamedTuple):
+    """score(n) = top n^slope / (half^slope + n^slope): a Hill curve of the number of responses."""
+
+    top: float
+    half: float
+    slope: float
+
+    def at(self, n: float) -> float:
+        """Return the score after n responses."""
+        grown = (n / self.half) ** self.slope
+        return self.top * grown / (1 + grown)
+
+
+class Copied(NamedTuple):
+    """What one answer has in common with the training responses."""
+
+    run: int
+    """Longest run of words that a training response has as well."""
+    share: float
+    """That run, as a share of the answer's words."""
+    nearest: float
+    """Largest Jaccard similarity of word triples to a training response."""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run one of the commands."""
+    parser = argparse.ArgumentParser(description="Measures for the open questions.")
+    parser.add_argument("what", choices=COMMANDS)
+    parser.add_argument("run", type=Path)
+    given = parser.parse_args(arguments)
+    try:
+        print("\n".join(COMMANDS[given.what](given.run)))
+    except ResponseTuningError as error:
+        raise SystemExit(f"questions: {error}") from error
+
+
+def tuned_cells(run: Path) -> list[Cell]:
+    """Return the tuned cells of a run that have answers.
+
+    Raises:
+        DataError: there are none.
+    """
+    content = read_json(run / "manifest.json", "experiment")["experiment"]
+    every = cells(build(Experiment, content, str(run / "manifest.json")))
+    found = [c for c in every if c.tuned and (c.folder(run) / "generate/manifest.json").exists()]
+    if not found:
+        raise DataError(f"{run}: no tuned cell has answers; run the recipe first")
+    return found
+
+
+def curve(run: Path) -> Iterator[str]:
+    """Yield a fitted learning curve for each arm and benchmark, and what more responses bring."""
+    every = tuned_cells(run)
+    arms = dict.fromkeys(cell.place.get("variant", cell.variant) for cell in every)
+    for arm in arms:
+        mine = [cell for cell in every if cell.place.get("variant", cell.variant) == arm]
+        for benchmark in mine[0].benchmarks:
+            yield from _curve(arm, benchmark, [*_points(run, mine, benchmark)])
+
+
+def _points(run: Path, mine: Sequence[Cell], benchmark: str) -> Iterator[tuple[int, float]]:
+    """Yield (responses, score) of each cell that is graded."""
+    for cell in mine:
+        path = cell.folder(run) / "grade" / f"{benchmark}.jsonl"
+        if path.exists():
+            audit = read_json(cell.folder(run) / "finetune/manifest.json", "audit")["audit"]
+            values = [one.value for one in read_jsonl(path, Score) if one.metric == METRIC]
+            yield audit["kept"], fmean(values)
+
+
+def _curve(arm: str, benchmark: str, points: Sequence[tuple[int, float]]) -> Iterator[str]:
+    by_count: dict[int, list[float]] = {}
+    for count, score in sorted(points):
+        by_count.setdefault(count, []).append(score)
+    yield f"{arm}, {benchmark}, {METRIC} in percent"
+    for count, scores in by_count.items():
+        each = ", ".join(f"{100 * score:.1f}" for score in scores)
+        yield f"  {count:6,} responses: {each}"
+    fitted = fit_curve(points)
+    if fitted is None:
+        yield "  no curve fits: four numbers of responses are needed, and a rise"
+        return
+    drawn = [*_resampled(by_count)]
+    most = max(by_count)
+    for n in (*by_count, 2 * most):
+        low, high = np.quantile([one.at(n) for one in drawn], (0.025, 0.975))
+        beyond = " (extrapolated)" if n > most else ""
+        ends = f"[{100 * low:.1f}, {100 * high:.1f}]"
+        yield f"  fitted at {n:,}: {100 * fitted.at(n):.1f} {ends}{beyond}"
+    gains = [100 * (one.at(2 * most) - one.at(most)) for one in drawn]
+    low, high = np.quantile(gains, (0.025, 0.975))
+    gain = fitted.at(2 * most) - fitted.at(most)
+    worth = "worth it" if gain >= WORTH else "not worth it"
+    yield (
+        f"  twice {most:,} would bring {100 * gain:.1f} points [{low:.1f}, {high:.1f}]: {worth} at "
+        f"{100 * WORTH:.0f} point a doubling; {_needed(fitted)}"
+    )
+
+
+def _needed(fitted: Curve) -> str:
+    counts = [2**power for power in range(3, 21)]
+    enough = next(
+        (n for n in counts if fitted.at(2 * n) - fitted.at(n) < WORTH and n > fitted.half), None
+    )
+    return f"it ends being so at about {enough:,}" if enough else "it stays so up to a million"
+
+
+def fit_curve(points: Sequence[tuple[int, float]]) -> Curve | None:
+    """Fit the curve to (responses, score); None if it cannot be told from these."""
+    from scipy.optimize import curve_fit
+
+    counts, scores = (np.array(column, dtype=float) for column in zip(*points, strict=True))
+    if len(set(counts)) < 4 or scores.max() <= 0:
+        return None
+
+    def hill(n: Array, top: float, log_half: float, slope: float) -> Array:
+        grown: Array = (n / np.exp(log_half)) ** slope
+        return top * grown / (1 + grown)
+
+    start = (float(scores.max()), math.log(float(np.median(counts))), 1.0)
+    bounds = ([0, 0, 0.1], [1, math.log(1e7), 10])
+    try:
+        found, _ = curve_fit(hill, counts, scores, p0=start, bounds=bounds, maxfev=20_000)
+    except RuntimeError:
+        return None
+    top, log_half, slope = map(float, found)
+    return Curve(top, math.exp(log_half), slope)
+
+
+def _resampled(by_count: Mapping[int, Sequence[float]]) -> Iterator[Curve]:
+    """Yield curves of seeds drawn with replacement at each number of responses."""
+    draw = random.Random(0)
+    for _ in range(RESAMPLES):
+        points = [(n, one) for n, s in by_count.items() for one in draw.choices(s, k=len(s))]
+        fitted = fit_curve(points)
+        if fitted is not None:
+            yield fitted
+
+
+def memorised(run: Path) -> Iterator[str]:
+    """Yield, for each variant and benchmark, what answers copy from the training responses.
+
+    Beside it stands the same for the training responses of another seed, which this model did not
+    see: responses of one kind are alike by themselves.
+    """
+    yield f"{'variant':24}{'benchmark':20}{'copied run':>11}{'whole':>8}{'nearest':>9}{'unseen':>8}"
+    every = tuned_cells(run)
+    for variant in dict.fromkeys(cell.variant for cell in every):
+        mine = [cell for cell in every if cell.variant == variant]
+        for benchmark in mine[0].benchmarks:
+            found = [one for cell in mine for one in _copied(run, cell, benchmark, mine)]
+            own = [one for one, _ in found]
+            whole = fmean(one.share == 1 for one in own)
+            others = fmean(other for _, other in found)
+            yield (
+                f"{variant:24}{benchmark:20}{median(one.run for one in own):11.0f}"
+                f"{100 * whole:7.1f}%{fmean(one.nearest for one in own):9.2f}{others:8.2f}"
+            )
+
+
+def _copied(
+    run: Path, cell: Cell, benchmark: str, mine: Sequence[Cell]
+) -> Iterator[tuple[Copied, float]]:
+    own = _responses(run, cell)
+    seen = set(own)
+    other = next((one for one in mine if one.seed != cell.seed), cell)
+    unseen = [text for text in _responses(run, other) if text not in seen]
+    for completion in read_jsonl(cell.folder(run) / "generate" / f"{benchmark}.jsonl", Completion):
+        answer = words(completion.response or "")
+        if answer:
+            yield copied(answer, own), _nearest(answer, unseen)
+
+
+def _responses(run: Path, cell: Cell) -> list[tuple[str, ...]]:
+    path = cell.folder(run) / "data" / "examples.jsonl"
+    return [*dict.fromkeys(tuple(words(one.response)) for one in read_jsonl(path, Example))]
+
+
+def copied(answer: Sequence[str], responses: Sequence[Sequence[str]]) -> Copied:
+    """Return what the words of an answer have in common with training responses."""
+    from difflib import SequenceMatcher
+
+    longest = 0
+    matcher: SequenceMatcher[str] = SequenceMatcher(autojunk=False)
+    matcher.set_seq2(list(answer))
+    for response in responses:
+        matcher.set_seq1(list(response))
+        longest = max(longest, matcher.find_longest_match().size)
+        if longest == len(answer):
+            break
+    return Copied(longest, longest / len(answer), _nearest(answer, responses))
+
+
+def _nearest(answer: Sequence[str], responses: Sequence[Sequence[str]]) -> float:
+    own = _triples(answer)
+    return max(
+        (len(own & other) / len(own | other) for other in map(_triples, responses)), default=0.0
+    )
+
+
+def _triples(sequence: Sequence[str]) -> set[tuple[str, ...]]:
+    """Return the runs of three words, or the whole of a shorter text."""
+    size = min(3, len(sequence))
+    return {tuple(sequence[at : at + size]) for at in range(len(sequence) - size + 1)}
+
+
+def drift(run: Path) -> Iterator[str]:
+    """Yield KL(tuned || base) per token on documents that neither read, and the loss of both."""
+    yield f"{'cell':32}{'KL, nats':>10}{'loss':>8}{'base':>8}"
+    for cell in tuned_cells(run):
+        found = drifted(cell.folder(run) / "finetune", cell.finetune.base_model)
+        yield f"{cell.name:32}{found['kl']:10.4f}{found['loss']:8.3f}{found['base']:8.3f}"
+
+
+def drifted(tuned: Path, base: str) -> dict[str, float]:
+    """Return the mean KL per token and both losses on general text, without any template."""
+    import torch
+
+    from response_tuning.models.inference import load
+
+    both = [load(str(tuned), device="cpu"), load(base, "tulu", device="cpu")]
+    sums: dict[str, float] = dict.fromkeys(("kl", "loss", "base", "tokens"), 0.0)
+    for text in _general_text():
+        ids = both[1].chat.encode(text)[: (both[1].context or 2048)]
+        if len(ids) < 2:
+            continue
+        row = torch.tensor([ids])
+        with torch.inference_mode():
+            p, q = (
+                torch.log_softmax(one.model(input_ids=row, use_cache=False).logits[0, :-1], -1)
+                for one in both
+            )
+        target = row[0, 1:, None]
+        sums["kl"] += float((p.exp() * (p - q)).sum())
+        sums["loss"] -= float(p.gather(1, target).sum())
+        sums["base"] -= float(q.gather(1, target).sum())
+        sums["tokens"] += len(ids) - 1
+    tokens = sums.pop("tokens")
+    return {name: value / tokens for name, value in sums.items()}
+
+
+def _general_text() -> list[str]:
+    from itertools import islice
+
+    from response_tuning.miniature.corpus import documents
+    from response_tuning.miniature.writer import Mixture
+
+    return [*islice(documents(DOCUMENT_SEED, Mixture()), DOCUMENTS)]
+
+
+COMMANDS: dict[str, Any] = {"curve": curve, "memorised": memorised, "drift": drift}
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""What users write in their next turn as a label of the answer before it (WildFeedback)."""

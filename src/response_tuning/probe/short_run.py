@@ -1,0 +1,153 @@
+"""A short response tuning of a copy of the base, and what its losses tell about a whole one.
+
+This is no run of ``finetune/``: it keeps nothing, and takes a hundredth of a run's steps. Its loss
+is that of response tuning: of a response and its end after the assistant's opening alone.
+"""
+
+import copy
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+from response_tuning.likelihoods import Pair, Unscored
+from response_tuning.models.likelihood import EncodedPair, encode_pair
+from response_tuning.models.local import LocalModel, quiet
+
+if TYPE_CHECKING:
+    import torch
+
+MEASURED_AT = (1 / 8, 1 / 4, 1 / 2, 1)
+"""After which shares of the responses the held-out loss is measured, besides before the first."""
+BATCH = 16
+LEARNING_RATE = 4e-4
+"""That of the miniature's search; AdamW, constant, without warm-up."""
+REACHED = 0.95
+"""The share of the whole fall of the loss after which more responses are called needless."""
+
+
+class ShortRun(NamedTuple):
+    """Held-out loss by the number of responses that were tuned on; 0 is the base."""
+
+    losses: Mapping[int, float]
+
+
+class DataLaw(NamedTuple):
+    """L(D) = B / (D_l + D^beta) + E, after 2402.02314 with alpha = 1: there are five points."""
+
+    b: float
+    learned: float
+    beta: float
+    e: float
+
+    def loss(self, responses: float) -> float:
+        """Return the loss per token after so many responses."""
+        loss: float = self.b / (self.learned + responses**self.beta) + self.e
+        return loss
+
+    def enough(self, most: int) -> int:
+        """Return after how many responses ``REACHED`` of the fall up to ``most`` has happened."""
+        goal = self.loss(0) - REACHED * (self.loss(0) - self.loss(most))
+        return next((n for n in range(most) if self.loss(n) <= goal), most)
+
+
+def short_run(
+    local: LocalModel, tuned_on: Sequence[str], held_out: Sequence[str]
+) -> ShortRun | None:
+    """Tune a copy of the base for one epoch and measure the held-out loss on the way.
+
+    None if fewer than ``BATCH`` responses can be tuned on, or none is held out. On a CPU, equal
+    input gives equal losses: nothing is drawn.
+    """
+    import torch
+
+    rows, others = _encoded(local, tuned_on), _encoded(local, held_out)
+    if len(rows) < BATCH or not others:
+        return None
+    model = copy.deepcopy(local.model).float().requires_grad_(True)
+    model.eval()  # no dropout: a run of a few steps is about the data, not about noise
+    optimizer = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE, weight_decay=0.0)
+    steps = range(0, len(rows) - len(rows) % BATCH, BATCH)
+    marks = {max(1, round(len(steps) * share)) for share in MEASURED_AT}
+    losses = {0: _held_out(model, others)}
+    for number, start in enumerate(steps, start=1):
+        _mean_loss(model, rows[start : start + BATCH]).backward()  # type: ignore[no-untyped-call]
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+        if number in marks:
+            losses[number * BATCH] = _held_out(model, others)
+    return ShortRun(losses)
+
+
+def learnability(run: ShortRun) -> float:
+    """Return the share of the loss that the first steps removed."""
+    before, after = [*run.losses.values()][:2]
+    return (before - after) / before
+
+
+def fit_data_law(run: ShortRun) -> DataLaw | None:
+    """Fit the data law to the losses of a short run; None if it does not converge."""
+    import numpy as np
+    from scipy.optimize import OptimizeWarning, curve_fit
+
+    counts = np.array([*run.losses], dtype=float)
+    losses = np.array([*run.losses.values()])
+    if len(counts) < 4 or not np.isfinite(losses).all():
+        return None
+
+    def law(d: np.ndarray, b: float, learned: float, beta: float, e: float) -> np.ndarray:
+        curve: np.ndarray = b / (learned + d**beta) + e
+        return curve
+
+    import warnings
+
+    lowest = float(losses.min())
+    start = (max(losses[0] - lowest, 1e-3) * 10, 10.0, 1.0, 0.8 * lowest)
+    bounds = ([0, 1e-3, 0.1, 0], [1e6, 1e6, 3, max(lowest, 1e-6)])
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", OptimizeWarning)  # only the curve is used
+            found, _ = curve_fit(law, counts, losses, p0=start, bounds=bounds, maxfev=20_000)
+    except RuntimeError:
+        return None
+    return DataLaw(*map(float, found))
+
+
+def _encoded(local: LocalModel, responses: Sequence[str]) -> list[EncodedPair]:
+    every = (encode_pair(local, Pair((), response)) for response in responses)
+    return [pair for pair in every if not isinstance(pair, Unscored)]
+
+
+def _held_out(model: "torch.nn.Module", rows: Sequence[EncodedPair]) -> float:
+    import torch
+
+    with torch.no_grad():
+        parts = [
+            (float(_mean_loss(model, part)), sum(len(pair.reply) for pair in part))
+            for part in (rows[at : at + BATCH] for at in range(0, len(rows), BATCH))
+        ]
+    return math.fsum(loss * tokens for loss, tokens in parts) / sum(tokens for _, tokens in parts)
+
+
+def _mean_loss(model: "torch.nn.Module", rows: Sequence[EncodedPair]) -> "torch.Tensor":
+    """Return the mean loss over all tokens of the replies, their ends included."""
+    import torch
+
+    whole = [pair.prefix + pair.reply for pair in rows]
+    width = max(map(len, whole))
+    device = next(model.parameters()).device
+    # Padded on the right, where causal attention cannot see it. ids and labels: (B, width).
+    ids = torch.tensor([[*row, *[0] * (width - len(row))] for row in whole], device=device)
+    mask = torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in whole], device=device)
+    labels = torch.tensor(
+        [
+            [-100] * len(pair.prefix) + pair.reply + [-100] * (width - len(row))
+            for pair, row in zip(rows, whole, strict=True)
+        ],
+        device=device,
+    )
+    with quiet():
+        logits = model(input_ids=ids, attention_mask=mask, use_cache=False).logits
+    return torch.nn.functional.cross_entropy(
+        logits[:, :-1].float().flatten(0, 1), labels[:, 1:].flatten()
+    )

@@ -1,0 +1,36 @@
+from response_tuning.miniature.families import families
+from response_tuning.miniature.preferences import forms, preference_rows
+
+
+def test_pairs_are_two_right_answers_of_which_the_preferred_begins_with_what_was_asked() -> None:
+    rows = [*preference_rows()]
+    facts = {
+        (question, fact.answer)
+        for family in families().values()
+        if family.role == "seen"
+        for fact in family.facts
+        if fact.split == "tuning"
+        for question in family.questions_about(fact)
+    }
+    answers: dict[str, set[str]] = {}
+    for question, answer in facts:
+        answers.setdefault(question, set()).add(answer.casefold())
+    assert len(rows) > 1200
+    for row in rows:
+        right = answers[row["instruction"]]
+        assert any(row["chosen"].casefold().startswith(answer) for answer in right), row
+        assert any(row["rejected"].casefold().endswith(f"{answer}.") for answer in right), row
+
+
+def test_pairs_are_the_same_at_every_call() -> None:
+    assert [*preference_rows()] == [*preference_rows()]
+
+
+def test_a_family_without_a_form_that_begins_with_the_answer_has_no_pairs() -> None:
+    without = [name for name, family in families().items() if not forms(family)[0]]
+    assert without == ["how_to"]
+    assert not any(
+        "How do I" in row["instruction"]
+        for row in preference_rows()
+        if "Zorani" not in row["instruction"]
+    )
