@@ -95,7 +95,7 @@ class RefinementConfig(Config):
     """What is rewritten. A ``passage`` of a document is not in an assistant's voice yet; with
     ``data.extraction``, ``passage`` is the default, and with ``data.continuation``, ``half``: the
     first half of a passage, which is continued."""
-    request: Literal["continue", "bare"] | None = Field(None, exclude_if=lambda r: r is None)
+    request: Literal["continue", "bare"] | None = Field(default=None, exclude_if=lambda r: not r)
     """``half``: ask to ``continue`` it (the default), or send it ``bare``, as a whole message."""
     instruction_blind: bool = False
     """Show the refiner the response alone, even where there is an instruction."""
@@ -108,8 +108,8 @@ class RefinementConfig(Config):
     """Temperature of the second and later attempts; a greedy one would repeat the first reply."""
     sampling: RefinerSampling = RefinerSampling()
     """Sampling of the first attempt: greedy, as in the paper."""
-    price_in: float | None = Field(None, ge=0, description="Dollars a million tokens of prompts.")
-    price_out: float | None = Field(None, ge=0, description="Dollars a million tokens of replies.")
+    price_in: float | None = Field(default=None, ge=0, description="Dollars per 1M prompt tokens.")
+    price_out: float | None = Field(default=None, ge=0, description="Dollars per 1M reply tokens.")
 
     @model_validator(mode="before")
     @classmethod
