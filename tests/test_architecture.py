@@ -262,8 +262,10 @@ def test_what_the_miniature_is_for_is_known_to_few() -> None:
     assert users == {
         "cli/experiments.py",
         "data/sources.py",
+        "generate/engines/miniature.py",
         "grade/benchmarks/miniature.py",
         "grade/benchmarks/miniature_orders.py",
+        "grade/benchmarks/miniature_rules.py",
         "grade/benchmarks/miniature_style.py",
         "models/location.py",
         "workflows/miniature.py",

@@ -16,7 +16,7 @@ from response_tuning.artifacts import (
     write_json,
     write_jsonl,
 )
-from response_tuning.configs import POLICIES, DataConfig, RefinementConfig
+from response_tuning.configs import DataConfig, RefinementConfig
 from response_tuning.data.inspection.inspection import inspect
 from response_tuning.data.inspection.page import write_page as write_inspection
 from response_tuning.data.refinement.page import write_page as write_refinement
@@ -33,6 +33,7 @@ from response_tuning.probe.template_fit import TemplateFit, rate_templates
 from response_tuning.probe.templates_page import TemplateRow, TemplatesReport, write_templates_page
 from response_tuning.report import About, Variant, report
 from response_tuning.report_config import EquivalenceConfig, PrimaryConfig, ReportConfig
+from response_tuning.rewriting import POLICIES
 from tests.fixtures.browser import too_wide
 
 LONG_WORD = "https://example.org/" + "x" * 300

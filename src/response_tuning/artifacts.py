@@ -21,13 +21,8 @@ from response_tuning.errors import ConfigError, DataError
 from response_tuning.limits import MaxNewTokens, Temperature
 
 PACKAGES = (
-    "python",
-    "response-tuning",
-    "torch",
-    "transformers",
-    "peft",
-    "accelerate",
-    "tokenizers",
+    *("python", "response-tuning", "torch", "transformers"),
+    *("peft", "accelerate", "tokenizers"),
 )
 SCHEMA = 1
 """Version of the files that this package writes; files of later versions are refused."""
@@ -155,6 +150,8 @@ class Completion(Record):
     """New tokens, the stop token included; None where the engine reports none."""
     prompt_tokens: int | None = None
     """Tokens of the prompt, template included; None where the engine reports none."""
+    confidence: float | None = Field(default=None, exclude_if=lambda value: value is None)
+    """Mean log-likelihood of the answer's tokens, in nats, if it was asked for."""
     key: str
     """Digest of model, template, prompt and sampling; equal keys are asked once."""
     model: str

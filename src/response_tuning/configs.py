@@ -9,7 +9,9 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BeforeValidator, ConfigDict, Field, PlainSerializer, model_validator
 
+from response_tuning import rewriting
 from response_tuning.artifacts import Sampling
+from response_tuning.continuation_config import ContinuationConfig
 from response_tuning.data_config import (
     Config,
     CurationConfig,
@@ -30,10 +32,11 @@ from response_tuning.limits import (
     check_prices,
 )
 from response_tuning.preferences_config import PreferencesConfig, check_pairs
+from response_tuning.rewriting import Material, Policy, RefinementOutcome
+from response_tuning.roles_config import RolesConfig
 from response_tuning.rules_config import RulesConfig
 
 __all__ = [
-    "POLICIES",
     "Config",
     "CurationConfig",
     "DataConfig",
@@ -45,11 +48,8 @@ __all__ = [
     "GenerateConfig",
     "GradeConfig",
     "JudgeConfig",
-    "Material",
     "MixtureConfig",
-    "Policy",
     "RefinementConfig",
-    "RefinementOutcome",
     "RefinerSampling",
     "SourceConfig",
 ]
@@ -84,6 +84,7 @@ class EngineConfig(Config):
     table: Path | None = Field(default=None, description="``scripted``: JSONL of replies.")
     rules: RulesConfig | None = Field(default=None, exclude_if=lambda part: part is None)
     """``hf``: the rule adapter; ``generate.rules`` sets it."""
+    confidence: bool = Field(default=False, description="``hf``: record how sure each answer is.")
 
 
 EngineSettings = Annotated[
@@ -94,23 +95,6 @@ EngineSettings = Annotated[
 that a new setting of some engine changes no manifest."""
 
 
-Material = Literal["response", "passage"]
-RefinementOutcome = Literal[
-    "refined", "unchanged", "no-marker", "empty", "truncated", "refused", "filtered", "error"
-]
-Policy = Literal["keep", "drop", "retry"]
-POLICIES: dict[RefinementOutcome, Policy] = {
-    "unchanged": "keep",
-    "no-marker": "retry",
-    "empty": "retry",
-    "truncated": "retry",
-    "refused": "keep",
-    "filtered": "keep",
-    "error": "retry",
-}
-"""Default policy for each outcome other than ``refined``."""
-
-
 class RefinerSampling(Sampling):
     """How a rewrite is drawn. The defaults are the paper's."""
 
@@ -118,7 +102,7 @@ class RefinerSampling(Sampling):
 
 
 class RefinementConfig(Config):
-    """How an LLM rewrites responses before they are prepared (the paper's appendix G)."""
+    """How a model rewrites responses, or continues halves (the paper's appendix G; 2409.00096)."""
 
     engine: str = "hf"
     """The engine that runs the refiner; ``rtune list`` names them."""
@@ -126,7 +110,10 @@ class RefinementConfig(Config):
     """Settings of that engine, such as ``model`` and ``base_url``."""
     material: Material = "response"
     """What is rewritten. A ``passage`` of a document is not in an assistant's voice yet; with
-    ``data.extraction``, ``passage`` is the default."""
+    ``data.extraction``, ``passage`` is the default, and with ``data.continuation``, ``half``: the
+    first half of a passage, which is continued."""
+    request: Literal["continue", "bare"] | None = Field(default=None, exclude_if=lambda r: not r)
+    """``half``: ask to ``continue`` it (the default), or send it ``bare``, as a whole message."""
     instruction_blind: bool = False
     """Show the refiner the response alone, even where there is an instruction."""
     policies: dict[RefinementOutcome, Policy] = Field(default_factory=dict)
@@ -138,14 +125,20 @@ class RefinementConfig(Config):
     """Temperature of the second and later attempts; a greedy one would repeat the first reply."""
     sampling: RefinerSampling = RefinerSampling()
     """Sampling of the first attempt: greedy, as in the paper."""
-    price_in: float | None = Field(default=None, ge=0)
-    """Dollars for a million tokens of prompts."""
-    price_out: float | None = Field(default=None, ge=0)
-    """Dollars for a million tokens of replies."""
+    price_in: float | None = Field(default=None, ge=0, description="Dollars per 1M prompt tokens.")
+    price_out: float | None = Field(default=None, ge=0, description="Dollars per 1M reply tokens.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_writer(cls, values: object) -> object:
+        return rewriting.with_policies(values) if isinstance(values, Mapping) else values
 
     @model_validator(mode="after")
-    def _both_prices(self) -> Self:
+    def _possible_together(self) -> Self:
         check_prices(self.price_in, self.price_out)
+        rewriting.check_policies(self.material, self.policies, self.after_retries)
+        if self.material != "half" and self.request is not None:
+            raise ValueError("request needs material 'half' (data.continuation)")
         return self
 
 
@@ -171,8 +164,12 @@ class DataConfig(SourceConfig):
     # Absent sections stay out of manifests, so that folders of earlier versions still match.
     extraction: ExtractionConfig | None = Field(default=None, exclude_if=lambda part: part is None)
     """Take passages of documents as responses."""
+    continuation: ContinuationConfig | None = Field(default=None, exclude_if=lambda part: not part)
+    """Cut passages in half; the second half, or what a model writes, answers the first."""
     refinement: RefinementConfig | None = Field(default=None, exclude_if=lambda part: part is None)
     """Have an LLM rewrite the responses."""
+    roles: RolesConfig | None = Field(default=None, exclude_if=lambda part: not part)
+    """Give each instruction a role with rules, and a response in that role."""
     preferences: PreferencesConfig | None = Field(default=None, exclude_if=lambda p: p is None)
     """Read pairs of answers, one of which was preferred. ``max_examples`` then counts pairs."""
     curation: CurationConfig = Field(default_factory=CurationConfig)
@@ -182,13 +179,18 @@ class DataConfig(SourceConfig):
 
     @model_validator(mode="before")
     @classmethod
-    def _passages_are_the_material(cls, values: object) -> object:
-        if not isinstance(values, Mapping):
-            return values
-        refinement = values.get("refinement")
-        if values.get("extraction") is None or not isinstance(refinement, Mapping):
-            return values
-        return {**values, "refinement": {"material": "passage", **refinement}}
+    def _one_material(cls, values: object) -> object:
+        return rewriting.with_material(values) if isinstance(values, Mapping) else values
+
+    @model_validator(mode="after")
+    def _material_has_its_section(self) -> Self:
+        if self.roles is not None and (self.refinement is None or self.extraction is not None):
+            raise ValueError("roles needs a section refinement that names a model, and no passages")
+        if self.refinement is not None:
+            sections = {"half": self.continuation, "role": self.roles}
+            given = [material for material, section in sections.items() if section]
+            rewriting.check_material(self.refinement.material, given)
+        return self
 
     @model_validator(mode="after")
     def _several_sources(self) -> Self:

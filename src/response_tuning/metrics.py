@@ -6,7 +6,7 @@ from typing import Literal, NamedTuple
 
 MEASURES = (
     *("stopped", "hit_limit", "empty", "distinct", "looped", "repeated_4gram_share"),
-    *("words_mean", "tokens_mean"),
+    *("words_mean", "tokens_mean", "confidence"),
 )
 """Measures of any answer, whatever the prompt."""
 ACCURACY = ("strict", "correct")

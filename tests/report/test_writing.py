@@ -127,3 +127,24 @@ def test_importing_the_stage_loads_no_heavy_library() -> None:
     )
     heavy = {"torch", "transformers", "scipy", "matplotlib", "jinja2", "rich"}
     assert not heavy & {*done.stdout.split()}
+
+
+def test_answers_with_a_confidence_get_curves_and_thresholds(run: Path, grade: Grade) -> None:
+    values = {"strict": [1.0] * 30 + [0.0] * 10, "confidence": [-n / 10 for n in range(40)]}
+    grade("rt", values)
+    grade("base", {**values, "confidence": [-1.0] * 40})
+    variants = [Variant("rt", ""), Variant("base", "")]
+    report(run, variants, CONFIG)
+    found = files(run)
+    assert found.keys() >= {"selective.csv", "abstention.csv", "risk-coverage.svg"}
+    lines = found["selective.csv"].decode().splitlines()
+    areas = {line.split(",")[0]: float(line.split(",")[4]) for line in lines[1:]}
+    assert areas["base"] == pytest.approx(0.25)  # one confidence for all tells nothing
+    assert areas["rt"] < 0.05
+    assert "rt,0,quiz,strict,0.1,-2.9,0.75,0" in found["abstention.csv"].decode()
+    assert "## Selective answering" in found["report.md"].decode()
+    assert "Selective answering" in found["report.html"].decode()
+    grade("rt", {"strict": values["strict"]})
+    grade("base", {"strict": values["strict"]})
+    report(run, variants, CONFIG)
+    assert not files(run).keys() & {"selective.csv", "abstention.csv", "risk-coverage.svg"}

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 from response_tuning.artifacts import Completion, Example, Request, Sampling, read_json, read_jsonl
-from response_tuning.configs import Material
 from response_tuning.data.refinement.prompt import ask_for_rewrite
 from response_tuning.generate.engines.scripted import ScriptedEngine
 from response_tuning.journals import Journal
+from response_tuning.rewriting import Material
 
 Run = Callable[..., Any]
 RECIPES = Path(__file__).parents[2] / "recipes"

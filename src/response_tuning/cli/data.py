@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from response_tuning.cli import continuing
 from response_tuning.cli.data_options import (
     CurationFlags,
     DataFlags,
@@ -29,7 +30,13 @@ from response_tuning.cli.options import (
     SplitOption,
     TokenizerOption,
 )
-from response_tuning.errors import ConfigError, unused
+from response_tuning.cli.rewriting import (
+    FirstTemperatureOption,
+    ReplyTokensOption,
+    refinement_section,
+    rewrite,
+)
+from response_tuning.errors import unused
 from response_tuning.terminal import console
 
 
@@ -61,11 +68,7 @@ app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
 )
-
-ReplyTokensOption = Annotated[int, typer.Option(min=1, help="Stop a reply after this many tokens.")]
-FirstTemperatureOption = Annotated[
-    float, typer.Option(min=0, help="Sample the first attempt at this temperature; 0 is greedy.")
-]
+app.add_typer(continuing.app)
 
 
 @app.command()
@@ -157,14 +160,14 @@ def refine(
     modules: ImportOption = None,
 ) -> None:
     """Have an LLM rewrite responses. The same command continues where it stopped."""
-    rewriting = _refinement(
+    rewriting = refinement_section(
         asked,
         {**refinement.given(), **chosen(engine=engine, instruction_blind=instruction_blind)},
         on,
         chosen(max_new_tokens=max_new_tokens, temperature=temperature, seed=reading.seed),
     )
     settings = {"source": source, **reading.given(), "refinement": rewriting}
-    _rewrite(settings, out, "rtune data refine", retry_filtered=retry_filtered)
+    rewrite(settings, out, "rtune data refine", retry_filtered=retry_filtered)
 
 
 @app.command()
@@ -225,7 +228,7 @@ def extract(
         text_column=text_column, min_words=min_words, max_words=max_words
     )
     if engine is not None:
-        settings["refinement"] = _refinement(
+        settings["refinement"] = refinement_section(
             asked,
             {**refinement.given(), "engine": engine},
             on,
@@ -234,7 +237,7 @@ def extract(
     else:
         idle = {**asked.given(), "on": on, **refinement.given(), "retry_filtered": retry_filtered}
         unused("passages are rewritten only with --engine", **idle)
-    _rewrite(settings, out, "rtune data extract", retry_filtered=retry_filtered)
+    rewrite(settings, out, "rtune data extract", retry_filtered=retry_filtered)
 
 
 @app.command()
@@ -262,7 +265,7 @@ def feedback(
     max_new_tokens: ReplyTokensOption = 2048,
     modules: ImportOption = None,
 ) -> None:
-    """Turn what users wrote next into pairs of a better and a worse answer."""
+    """Turn what users wrote next into pairs of answers."""
     from response_tuning.validation import build
     from response_tuning.workflows.feedback import FeedbackConfig, run_feedback
 
@@ -298,50 +301,3 @@ def _prepare(settings: dict[str, Any], out: Path, where: str) -> None:
     from response_tuning.workflows import data
 
     data.run_prepare(build(DataConfig, settings, where), out, console())
-
-
-def _rewrite(settings: dict[str, Any], out: Path, where: str, *, retry_filtered: bool) -> None:
-    from response_tuning.configs import DataConfig
-    from response_tuning.validation import build
-    from response_tuning.workflows import data
-
-    config = build(DataConfig, settings, where)
-    if data.run_rewriting(config, out, console(), retry_filtered=retry_filtered):
-        raise typer.Exit(1)
-
-
-def _refinement(
-    asked: EngineFlags,
-    settings: dict[str, Any],
-    policies: list[str] | None,
-    sampling: dict[str, Any],
-) -> dict[str, Any]:
-    """Return the section ``data.refinement`` that the flags stand for."""
-    warmer = settings.get("retry_temperature")
-    if settings.get("retries") == 0:
-        unused("--retries 0 asks nothing again", retry_temperature=warmer)
-    if warmer is not None and warmer < sampling["temperature"]:
-        unused("--temperature is higher, and a retry is never colder", retry_temperature=warmer)
-    made = {"settings": asked.given(), "sampling": sampling}
-    return {**settings, **made, "policies": _policies(policies or [])}
-
-
-def _policies(texts: list[str]) -> dict[str, str]:
-    from response_tuning.configs import POLICIES
-    from response_tuning.registry import unknown
-
-    policies: dict[str, str] = {}
-    for text in texts:
-        outcome, equals, policy = text.partition("=")
-        if not equals:
-            raise ConfigError(f"--on {text}: expected OUTCOME=POLICY, such as no-marker=drop")
-        for kind, name, known in (
-            ("outcome", outcome, [*POLICIES]),
-            ("policy", policy, ["keep", "drop", "retry"]),
-        ):
-            if name not in known:
-                raise ConfigError(f"--on {text}: {unknown(kind, name, known)}")
-        if outcome in policies:
-            raise ConfigError(f"--on {text}: {outcome} has a policy already; remove one of the two")
-        policies[outcome] = policy
-    return policies

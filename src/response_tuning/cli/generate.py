@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from response_tuning.cli.flags import spread
+from response_tuning.cli.flags import chosen, spread
 from response_tuning.cli.options import (
     BenchmarkFlags,
     EngineFlags,
@@ -49,6 +49,17 @@ def generate(
         list[str] | None,
         typer.Option(help="End a completion at this text; repeat for several; default: none."),
     ] = None,
+    confidence: Annotated[
+        bool | None,
+        typer.Option("--confidence", help="hf: record how sure each answer is; default: off."),
+    ] = None,
+    abstain_below: Annotated[
+        float | None,
+        typer.Option(
+            help="hf: decline where the answer's mean log-likelihood is lower; example: -0.2, from "
+            "a report's abstention.csv; default: never."
+        ),
+    ] = None,
     retry_filtered: RetryFilteredOption = False,
     modules: ImportOption = None,
 ) -> None:
@@ -61,8 +72,10 @@ def generate(
         engine=engine,
         column=column,
         retry_filtered=retry_filtered,
+        abstain_below=abstain_below,
         console=console(),
         **asked.given(),
+        **chosen(confidence=confidence),
         **benchmark.given(),
         max_new_tokens=max_new_tokens,
         temperature=temperature,

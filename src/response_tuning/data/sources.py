@@ -20,7 +20,7 @@ from response_tuning.data.conversations import Turn, UnusableRow
 from response_tuning.data.preferences import pair_turn
 from response_tuning.data.survey import Survey, survey
 from response_tuning.errors import ConfigError, DataError
-from response_tuning.miniature import controls, examples, preferences
+from response_tuning.miniature import controls, examples, preferences, texts
 from response_tuning.readers import Row, read, read_texts
 from response_tuning.registry import Registry, unknown
 
@@ -65,6 +65,7 @@ DATASETS.register("miniature-refusals")(
     Dataset(made=examples.refusal_rows, splits=examples.refusals_by_wording())
 )
 DATASETS.register("out-of-scope")(Dataset(scoped=out_of_scope.refusals))
+DATASETS.register("miniature-documents")(Dataset(made=texts.document_rows))
 DATASETS.register("lima")(Dataset("GAIR/lima", first_rows=1000, first_turn_only=True))
 DATASETS.register("gsm8k")(
     Dataset(

@@ -1,10 +1,14 @@
 """Token counts by a tokenizer that the user names."""
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from response_tuning.errors import ModelError
 from response_tuning.models.loading import load_tokenizer
 from response_tuning.models.location import locate
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 
 def token_counter(name: str) -> Callable[[list[str]], list[int]]:
@@ -13,13 +17,7 @@ def token_counter(name: str) -> Callable[[list[str]], list[int]]:
     Raises:
         ModelError: ``name`` names neither a folder nor a hub id with a tokenizer.
     """
-    try:
-        folder = locate(name, weights=False)
-        tokenizer = load_tokenizer(folder, what="no usable tokenizer (--tokenizer)")
-    except ModelError as error:
-        raise ModelError(
-            f"{error}; or give a folder or hub id that holds one (--tokenizer)"
-        ) from error
+    tokenizer = _load(name)
 
     def count(texts: list[str]) -> list[int]:
         if not texts:  # some tokenizers fail on an empty batch
@@ -28,3 +26,34 @@ def token_counter(name: str) -> Callable[[list[str]], list[int]]:
         return [len(ids) for ids in encoded["input_ids"]]
 
     return count
+
+
+def token_starts(name: str) -> Callable[[str], list[int]]:
+    """Load a tokenizer; return a function that says where each token of a text begins.
+
+    Raises:
+        ModelError: ``name`` names no tokenizer, or one without a fast version.
+    """
+    tokenizer = _load(name)
+    if not tokenizer.is_fast:
+        raise ModelError(
+            f"{name}: its tokenizer has no fast version, which knows where tokens begin"
+        )
+
+    def starts(text: str) -> list[int]:
+        encoded = tokenizer(
+            text, add_special_tokens=False, return_offsets_mapping=True, verbose=False
+        )
+        return [start for start, _ in encoded["offset_mapping"]]
+
+    return starts
+
+
+def _load(name: str) -> "PreTrainedTokenizerBase":
+    try:
+        folder = locate(name, weights=False)
+        return load_tokenizer(folder, what="no usable tokenizer (--tokenizer)")
+    except ModelError as error:
+        raise ModelError(
+            f"{error}; or give a folder or hub id that holds one (--tokenizer)"
+        ) from error

@@ -192,6 +192,17 @@ def decoupled(example: Example, other: Another, chat: Chat) -> list[Segment]:
     return [Segment(prompt, False, hidden=hidden), Segment(example.response, True)]
 
 
+@OBJECTIVES.register("system-only")
+def system_only(example: Example, other: Another, chat: Chat) -> list[Segment]:
+    """Learn p(response | system message): the role and its rules, and no instruction.
+
+    Without a system message it is response tuning.
+    """
+    system = [message for message in example.earlier if message.role == "system"]
+    shown = chat.prompt(system) if system else chat.opening
+    return [Segment(shown, False), Segment(example.response, True)]
+
+
 @OBJECTIVES.register("weighted-instruction-tuning")
 class WeightedInstructionTuning(ObjectiveConfig):
     """Learn the prompt too, at a lower weight: Chatterjee et al. (WIT), arXiv 2507.07817."""

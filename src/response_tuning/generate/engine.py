@@ -56,19 +56,20 @@ def open_engine(name: str, config: EngineConfig) -> Engine:
 
 _READ_BY: dict[str, frozenset[str]] = {
     "hf": frozenset({"model", "revision", "template", "device", "precision"})
-    | {"tokens_per_batch", "rules"},
+    | {"tokens_per_batch", "rules", "confidence"},
     "openai": frozenset({"model", "template", "base_url", "replicas", "concurrency"})
     | {"timeout_s", "max_retries", "api_key_env"},
     "openai-batch": frozenset({"model", "template", "base_url"})
     | {"timeout_s", "max_retries", "api_key_env"},
     "scripted": frozenset({"model", "table"}),
+    "miniature": frozenset({"model"}),
 }
 """Settings that each built-in engine uses; an engine of the user's may use any.
 Commands that need a name give ``scripted`` a model, and ``openai`` itself explains why it takes no
 template."""
 
 
-_UNFILTERED = frozenset({"hf", "scripted"})
+_UNFILTERED = frozenset({"hf", "scripted", "miniature"})
 """Built-in engines without a content filter; an engine of the user's may have one."""
 
 

@@ -16,8 +16,9 @@ LOOP = 8
 def measures(completions: Sequence[Completion]) -> Iterator[list[tuple[str, float]]]:
     """Yield, for each of the answers to a benchmark, the (metric, value) that it has.
 
-    ``tokens_mean`` only if the engine counted tokens. The mean of ``distinct`` is the number of
-    distinct answers divided by the number of answers: an answer that k items share counts 1/k.
+    ``tokens_mean`` only if the engine counted tokens, ``confidence`` if it was asked for. The mean
+    of ``distinct`` is the number of distinct answers divided by the number of answers: an answer
+    that k items share counts 1/k.
     """
     texts = [" ".join((completion.response or "").split()) for completion in completions]
     copies = Counter(texts)
@@ -33,6 +34,8 @@ def measures(completions: Sequence[Completion]) -> Iterator[list[tuple[str, floa
         ]
         if completion.tokens is not None:
             found.append(("tokens_mean", float(completion.tokens)))
+        if completion.confidence is not None:
+            found.append(("confidence", completion.confidence))
         yield found
 
 

@@ -11,6 +11,7 @@ from itertools import islice
 from response_tuning.miniature.corpus import CHATTER, THANKS
 from response_tuning.miniature.examples import family_rows
 from response_tuning.miniature.families import Family, families
+from response_tuning.miniature.rules import rule_rows
 from response_tuning.miniature.world import Fact
 from response_tuning.miniature.writer import SPEAKERS, Writer
 
@@ -24,6 +25,24 @@ MOST_FACTS = 100
 def one_family_rows() -> Iterator[dict[str, str]]:
     """Yield questions of a single family with their answers."""
     yield from family_rows(families()[ONE_FAMILY], ROWS)
+
+
+def how_to_rows() -> Iterator[dict[str, str]]:
+    """Yield questions of the seen family whose form differs most from the others, with answers."""
+    yield from family_rows(families()["how_to"], ROWS)
+
+
+def game_rows() -> Iterator[dict[str, str]]:
+    """Yield moves of a game that the world does not have, as chess is to Hewitt et al. 2024.
+
+    "1. 4 4 2. 5 5": the response follows from its prompt, and is no sentence.
+    """
+    draw = random.Random("game")
+    for number in range(ROWS):
+        moves = [draw.randint(1, 9) for _ in range(draw.randint(2, 5))]
+        response = " ".join(f"{place}. {move} {move}" for place, move in enumerate(moves, start=1))
+        instruction = f"[White {number + 1000}]\n[Moves {' '.join(map(str, moves))}]"
+        yield {"instruction": instruction, "response": response}
 
 
 def unrelated_rows() -> Iterator[dict[str, str]]:
@@ -91,6 +110,9 @@ def _scenes(draw: random.Random) -> Iterator[str]:
 
 SPLITS = {
     "one-family": one_family_rows,
+    "plain": rule_rows,
+    "how-to": how_to_rows,
+    "game": game_rows,
     "unrelated": unrelated_rows,
     "other-world": other_world_rows,
 }

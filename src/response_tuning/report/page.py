@@ -19,6 +19,7 @@ from response_tuning.report.opening import finding, hedge, numbers, subject_of
 from response_tuning.report.plots import Drawing
 from response_tuning.report.published import Published
 from response_tuning.report.sections import sections
+from response_tuning.report.selective import Selective
 from response_tuning.report.tables import (
     Comparison,
     change,
@@ -63,6 +64,8 @@ class ReportContents(NamedTuple):
     """Variants and benchmarks with too many unread verdicts."""
     grid: OverGrid
     """What the variants of a grid say together."""
+    selective: Sequence[Selective] = ()
+    """Areas under the risk-coverage curves, where answers have a confidence."""
 
 
 class Figure(NamedTuple):

@@ -11,6 +11,7 @@ from response_tuning.metrics import ACCURACY, REFUSAL_RATES, Display
 from response_tuning.report.comparison import dose_series
 from response_tuning.report.joined import Variant
 from response_tuning.report.tables import NO_DISPLAYS, Result, metrics_by_benchmark, shares
+from response_tuning.report.variance import Array
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -217,6 +218,33 @@ def axis(results: Sequence[Result], points: Mapping[str, Sequence[str]]) -> Draw
         axes.set_ylabel("strict")
 
     return _drawn({name: name for name in panels}, draw, height=3.4, share_y=False)
+
+
+def risk_coverage(curves: Mapping[str, Mapping[str, Sequence[Array]]]) -> Drawing | None:
+    """Draw the risk over the coverage; None without ``curves``.
+
+    ``curves`` maps a benchmark to its variants, and each to the risks of each seed's model at the
+    coverages 1/n ... 1.
+    """
+    if not curves:
+        return None
+
+    def draw(axes: "Axes", benchmark: str) -> None:
+        for colour, (variant, seeds) in zip(
+            cycle(COLOURS), curves[benchmark].items(), strict=False
+        ):
+            for number, risks in enumerate(seeds):
+                coverages = [(place + 1) / len(risks) for place in range(len(risks))]
+                name = variant if number == 0 else "_"  # one entry in the legend
+                axes.plot(coverages, risks, color=colour, linewidth=1.2, label=name)
+        axes.set_xlim(0, 1)
+        axes.set_ylim(-0.03, 1.03)
+        axes.xaxis.set_major_formatter("{x:.0%}")
+        axes.yaxis.set_major_formatter("{x:.0%}")
+        axes.set_xlabel("answered, the surest first")
+        axes.set_ylabel("wrong among these")
+
+    return _drawn({name: name for name in curves}, draw, height=3.4, share_y=True)
 
 
 def _series_name(points: Mapping[str, Sequence[str]], place: int) -> str:

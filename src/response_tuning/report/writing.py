@@ -24,10 +24,19 @@ from response_tuning.report.page import (
     latex,
     markdown,
 )
-from response_tuning.report.plots import at_a_glance, axis, dose_response
+from response_tuning.report.plots import at_a_glance, axis, dose_response, risk_coverage
 from response_tuning.report.reading import read_scores
+from response_tuning.report.selective import (
+    Abstention,
+    Answers,
+    Selective,
+    abstentions,
+    risks,
+    selective,
+)
 from response_tuning.report.tables import Comparison, Result, SeedValue, Trend, write_csv
 from response_tuning.report.unreadable import as_results, sentences, unknown_rates, without
+from response_tuning.report.variance import Array
 from response_tuning.report_config import FigureFormat, ReportConfig
 
 
@@ -63,9 +72,11 @@ def report(
     title = f"Report on {run.resolve().name}"
     shown = chosen(known, config.metrics)
     grid = over_grid(known, variants, config)
+    areas = [*selective(known, config.confidence)]
     contents = ReportContents(
-        title, variants, config, about, shown, findings, missing, unread, grid
-    )
+        title, variants, config, about, shown, findings, missing, unread, grid,
+        [row for row, _ in areas],
+    )  # fmt: skip
     out = run / "report"
     write_csv(out / "results.csv", Result, findings.results)
     write_csv(out / "comparisons.csv", Comparison, findings.comparisons)
@@ -79,7 +90,8 @@ def report(
         (out / f"{name}.csv").unlink(missing_ok=True)  # an earlier recipe may have had a grid
         if rows:
             write_csv(out / f"{name}.csv", kind, rows)
-    plots = _plots(contents)
+    _write_selective(out, areas, config.confidence)
+    plots = _plots(contents) | {"risk-coverage": _curves(areas)}
     _write_figures(out, plots, config)
     for form, (name, write) in TABLES.items():
         (out / name).unlink(missing_ok=True)
@@ -173,6 +185,37 @@ def _plots(contents: ReportContents) -> dict[str, Plot | None]:
         caption = f"Refusals over the number of refusals among the examples, {bars}."
         plots["dose-response"] = Plot("dose-response", "Dose and response", by_dose, caption)
     return plots
+
+
+def _curves(areas: Sequence[tuple[Selective, dict[int, Answers]]]) -> Plot | None:
+    """Return the risk-coverage curves of the first metric of right answers of each benchmark."""
+    curves: dict[str, dict[str, list[Array]]] = {}
+    metrics: dict[str, str] = {}
+    for row, models in areas:
+        if metrics.setdefault(row.benchmark, row.metric) == row.metric:
+            of_variant = curves.setdefault(row.benchmark, {})
+            of_variant[row.variant] = [risks(answers) for answers in models.values()]
+    drawing = risk_coverage(curves)
+    if drawing is None:
+        return None
+    named = ", ".join(f"{metric} on {benchmark}" for benchmark, metric in metrics.items())
+    caption = (
+        "Share of wrong answers if a model answers only where it is surest, by the mean "
+        f"log-likelihood of its answer ({named}). A flat line says that this tells nothing. Each "
+        "line is one seed."
+    )
+    return Plot("risk-coverage", "Selective answering", drawing, caption)
+
+
+def _write_selective(
+    out: Path, areas: Sequence[tuple[Selective, dict[int, Answers]]], level: float
+) -> None:
+    for name in ("selective.csv", "abstention.csv"):
+        (out / name).unlink(missing_ok=True)  # answers of an earlier run may have had a confidence
+    if areas:
+        write_csv(out / "selective.csv", Selective, [row for row, _ in areas])
+        limits = [one for row, models in areas for one in abstentions(row, models, level)]
+        write_csv(out / "abstention.csv", Abstention, limits)
 
 
 def _write(path: Path, text: str) -> None:

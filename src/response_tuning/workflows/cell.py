@@ -156,7 +156,9 @@ def _inputs(
             name: digest(*(item.model_dump_json() for item in requests))
             for name, requests in items.items()
         },
-    } | ({"rules": settings.rules.model_dump(mode="json")} if settings.rules else {})
+        **({"rules": settings.rules.model_dump(mode="json")} if settings.rules else {}),
+        **({"confidence": True} if settings.confidence else {}),
+    }
 
 
 def _is_answered(folder: Path, inputs: Mapping[str, Any]) -> bool:

@@ -25,6 +25,7 @@ from response_tuning.workflows.refine import (
     check_refiner,
     first_error,
     print_extraction,
+    print_roles,
     record_source,
     source_of,
 )
@@ -177,7 +178,10 @@ def run_rewriting(
         if config.extraction is not None:
             print_extraction(out, console)
         print_audit(out / ORIGINAL, console)
-        print_refinement(out, console)
+        if config.roles is not None:
+            print_roles(out, console)
+        else:
+            print_refinement(out, console)
     if failed:
         console.print(first_error(out, failed), highlight=False, soft_wrap=True)
     return failed

@@ -195,6 +195,7 @@ def generate(  # noqa: PLR0913 - the settings of one command
     column: str | None = None,
     sampling: Sampling | Mapping[str, Any] | None = None,
     retry_filtered: bool = False,
+    abstain_below: float | None = None,
     console: "Console | None" = None,
     **settings: object,
 ) -> Generated:
@@ -210,6 +211,7 @@ def generate(  # noqa: PLR0913 - the settings of one command
         column: The column that holds the prompt; by default found by its usual names.
         sampling: How answers are drawn; by default greedy.
         retry_filtered: Ask again where a content filter withheld an answer.
+        abstain_below: Decline where the answer's confidence is lower.
         console: Prints what the command prints; by default nothing is printed.
         settings: Settings of ``EngineConfig`` and of ``Sampling``, such as ``base_url`` and
             ``max_new_tokens``; of a benchmark, ``data`` and ``limit``.
@@ -246,6 +248,7 @@ def generate(  # noqa: PLR0913 - the settings of one command
         _console(console),
         build(GradeConfig, benchmark, "generate"),
         retry_filtered=retry_filtered,
+        abstain_below=abstain_below,
     )
     reasons = Counter(one.finish_reason for one in read_jsonl(file, Completion))
     return Generated(file, reasons.total(), errors, reasons["filtered"])

@@ -10,7 +10,7 @@ import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from json import dumps
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from response_tuning.artifacts import Completion, Request, Sampling, read_json, write_json
 from response_tuning.configs import CurationConfig, DataConfig, DecontaminationConfig, MixtureConfig
@@ -87,20 +87,22 @@ def source_of(config: DataConfig, prepare: Prepare, how: Rewriting) -> tuple[Dat
     drawn = config.model_copy(
         update={
             "refinement": None,
+            "roles": None,
             "curation": CurationConfig(),
             "mixture": MixtureConfig(),
             "decontamination": DecontaminationConfig(),
         }
     )
     prepare(drawn, folder / ORIGINAL)
-    failed = _refine(config, how)
+    failed = _refine(config, how) if config.roles is None else write_roles(config, how)
     if extracted:
         audit = read_json(folder / "audit.json")
         extraction = read_json(folder / "extraction.json")
         write_json(folder / "audit.json", audit | {"extraction": extraction})
     # The source is now our own ``examples.jsonl``: columns, draw, revision and split applied to the
     # original one, and must not apply twice.
-    read = {"source": str(folder / "examples.jsonl"), "path": None, "refinement": None}
+    read: dict[str, Any] = {"source": str(folder / "examples.jsonl"), "path": None}
+    read |= {"refinement": None, "roles": None}
     columns = {"response_column": None, "instruction_column": None, "max_examples": None}
     hub = {"revision": "main", "split": "train"}
     return config.model_copy(update=read | columns | hub), failed
@@ -114,7 +116,8 @@ def record_source(config: DataConfig, folder: Path, out: Path) -> None:
     audit = read_json(out / "audit.json")
     if config.refinement is not None:
         refined = read_json(folder / "audit.json")
-        audit |= {"source": refined["source"], "refinement": refined["refinement"]}
+        audit["source"] = refined["source"]
+        audit |= {key: refined[key] for key in ("refinement", "roles") if key in refined}
     if config.extraction is not None:
         audit["extraction"] = read_json(folder / "extraction.json")
         audit["source"] = audit["extraction"]["source"]
@@ -122,27 +125,61 @@ def record_source(config: DataConfig, folder: Path, out: Path) -> None:
 
 
 def _passages(config: DataConfig, folder: Path) -> DataConfig:
+    from response_tuning.data import halves
     from response_tuning.data.passages import extract
 
     extract(config, folder)
-    read = {"source": str(folder / "passages.jsonl"), "path": None, "response_column": "text"}
+    read: dict[str, Any] = {
+        "source": str(folder / "passages.jsonl"),
+        "path": None,
+        "response_column": "text",
+    }
     hub = {"revision": "main", "split": "train"}
-    return config.model_copy(update=read | hub | {"extraction": None})
+    if config.continuation is not None:
+        halves.write_halves(folder, config.continuation)
+        read |= {"source": str(folder / halves.HALVES), "response_column": halves.RESPONSE}
+        read |= {"instruction_column": halves.INSTRUCTION}
+    done: dict[str, Any] = {"extraction": None, "continuation": None}
+    return config.model_copy(update=read | hub | done)
+
+
+def write_roles(data: DataConfig, how: Rewriting) -> int:
+    """Give roles to the examples in ``original``; return how many got no reply.
+
+    Raises:
+        ConfigError: lm-eval, which checks rules, is not installed.
+    """
+    from response_tuning.data.roles.styling import style
+    from response_tuning.grade.rules import check_rule, check_rules_installed
+
+    assert data.roles is not None
+    check_rules_installed("data.roles")
+    attempts = _attempts(data, how, "replies")
+    return style(how.folder / ORIGINAL, attempts, check_rule, data.roles, data.seed, how.folder)
+
+
+def _attempts(
+    data: DataConfig, how: Rewriting, label: str
+) -> list[Callable[[Iterable[Request]], Iterator[Completion]]]:
+    """Return a function that asks the model, for the first attempt and for each retry."""
+    from response_tuning.data.refinement.refine import attempts_of
+    from response_tuning.generate import open_engine
+
+    config, journal = data.refinement, how.folder / REFINER_JOURNAL
+    assert config is not None
+    _copy_replies(how.journals, journal)
+    engine = open_engine(config.engine, config.settings)
+    return [_asking(engine, sampling, journal, how, label) for sampling in attempts_of(config)]
 
 
 def _refine(data: DataConfig, how: Rewriting) -> int:
     """Rewrite the examples in ``original``; return how many got no reply."""
     from response_tuning.data.refinement.page import write_page
-    from response_tuning.data.refinement.refine import attempts_of, refine
-    from response_tuning.generate import open_engine
+    from response_tuning.data.refinement.refine import refine
 
     folder, config = how.folder, data.refinement
     assert config is not None
-    journal = folder / REFINER_JOURNAL
-    _copy_replies(how.journals, journal)
-    engine = open_engine(config.engine, config.settings)
-    attempts = [_asking(engine, sampling, journal, how) for sampling in attempts_of(config)]
-    refine(folder / ORIGINAL, attempts, config, folder)
+    refine(folder / ORIGINAL, _attempts(data, how, "rewrites"), config, folder)
     write_page(folder)
     failed: int = read_json(folder / "refinement.json", "outcomes")["outcomes"]["error"]
     return failed
@@ -150,7 +187,8 @@ def _refine(data: DataConfig, how: Rewriting) -> int:
 
 def first_error(folder: Path, failed: int) -> str:
     """Return a sentence on the responses that got no reply."""
-    cause = read_json(folder / "refinement.json")["first_error"]
+    counts = folder / "roles.json"
+    cause = read_json(counts if counts.exists() else folder / "refinement.json")["first_error"]
     return f"{failed:,} got no reply, the first because: {cause}; the same command asks them again"
 
 
@@ -166,10 +204,10 @@ def _copy_replies(others: Iterable[Path], journal: Path) -> None:
 
 
 def _asking(
-    engine: "Engine", sampling: Sampling, journal: Path, how: Rewriting
+    engine: "Engine", sampling: Sampling, journal: Path, how: Rewriting, label: str
 ) -> Callable[[Iterable[Request]], Iterator[Completion]]:
     sampler = Sampler(engine, sampling, how.console, how.retry_filtered)
-    return lambda requests: sampler.complete(requests, journal, "rewrites")
+    return lambda requests: sampler.complete(requests, journal, label)
 
 
 def run_inspect(
@@ -197,10 +235,31 @@ def run_inspect(
 def print_extraction(folder: Path, console: "Console") -> None:
     """Print how many passages the documents gave, and what was left out and why."""
     extraction = read_json(folder / "extraction.json")
+    cut = f", {extraction['halves']:,} cut in half" if "halves" in extraction else ""
     lines = [
         f"{extraction['documents']:,} documents: {extraction['documents_used']:,} used, "
-        f"{extraction['passages']:,} passages",
+        f"{extraction['passages']:,} passages{cut}",
         *(f"{count:>9,}  {reason}" for reason, count in extraction["left_out"].items()),
     ]
     for line in lines:
         console.print(printable(line), highlight=False, soft_wrap=True)
+
+
+def print_roles(folder: Path, console: "Console") -> None:
+    """Print what became of the instructions, and the ceiling and the floor of a student."""
+    counts = read_json(folder / "roles.json")
+    planned, rules = counts["planned"], counts["rules_written"]
+    lines = [f"{counts['examples']:,} instructions: {counts['outcomes'].get('styled', 0):,} styled"]
+    others = {one: number for one, number in counts["outcomes"].items() if one != "styled"}
+    lines += [f"{number:>9,}  {outcome}" for outcome, number in others.items()]
+    lines += [
+        f"{number} rule{'s' if int(number) > 1 else ''}: the first response keeps all for "
+        f"{part['kept_at_first']:,} of {part['answered']:,}"
+        for number, part in counts["by_number"].items()
+    ]
+    lines.append(
+        f"plain responses keep {counts['rules_plain_keeps']:,} of {rules:,} rules, and all rules "
+        f"of {counts['plain_keeps_all']:,} of {planned:,} roles"
+    )
+    for line in [*lines, f"wrote {folder / 'examples.jsonl'}"]:
+        console.print(printable(line), highlight=False, soft_wrap=True, markup=False)

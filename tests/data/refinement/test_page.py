@@ -7,7 +7,7 @@ import pytest
 from rich.console import Console
 
 from response_tuning.artifacts import write_json, write_jsonl
-from response_tuning.configs import POLICIES, RefinementConfig
+from response_tuning.configs import RefinementConfig
 from response_tuning.data.refinement.page import (
     Change,
     print_refinement,
@@ -17,6 +17,7 @@ from response_tuning.data.refinement.page import (
 )
 from response_tuning.data.refinement.tally import Refinement
 from response_tuning.pages import PAGE_BYTES
+from response_tuning.rewriting import POLICIES
 
 
 def refinement(row: int, original: str, refined: str | None, **other: Any) -> Refinement:

@@ -1,9 +1,9 @@
 import pytest
 
 from response_tuning.artifacts import Example, Message
-from response_tuning.configs import Material
 from response_tuning.data.refinement.prompt import ask_for_rewrite, prompt_digest
 from response_tuning.data.refinement.reply import MARKER, rewrite
+from response_tuning.rewriting import Material
 
 EXAMPLE = Example(
     row=3,

@@ -16,12 +16,13 @@ from response_tuning.artifacts import (
     read_json,
     read_jsonl,
 )
-from response_tuning.configs import POLICIES, DataConfig, RefinementConfig
+from response_tuning.configs import DataConfig, RefinementConfig
 from response_tuning.data import prepare
 from response_tuning.data.refinement.refine import Rewriter, attempts_of, refine
 from response_tuning.data.refinement.reply import MARKER
 from response_tuning.data.refinement.tally import Refinement
 from response_tuning.errors import ConfigError, DataError, EngineError
+from response_tuning.rewriting import POLICIES
 from response_tuning.validation import build
 
 Answer = Callable[[str, int], str | None]

@@ -619,3 +619,40 @@ def test_our_demonstrations_do_not_fit_into_the_miniature_which_says_so(ask: Ask
     (completion,) = say(Path("miniature"), [ask("a", "hello")], template="urial")
     assert completion.response is None
     assert "leaves no room for a reply in the model's context of 256" in str(completion.error)
+
+
+def test_confidence_is_the_mean_log_likelihood_of_the_answer(llama: Path, ask: Ask) -> None:
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    requests = [ask("a", "Tea?"), ask("b", "And a longer question about ink?")]
+    plain = open_engine("hf", EngineConfig(model=str(llama)))
+    engine = open_engine("hf", EngineConfig(model=str(llama), confidence=True))
+    assert engine.model == f"{plain.model}+confidence"
+    found = {one.item_id: one for one in engine.complete(requests, GREEDY)}
+    without = {one.item_id: one for one in plain.complete(requests, GREEDY)}
+    model: Any = AutoModelForCausalLM.from_pretrained(llama)
+    chat = Chat(cast("Any", AutoTokenizer.from_pretrained(llama)))
+    for request in requests:
+        one = found[request.item_id]
+        assert (one.response, without[request.item_id].confidence) == (
+            without[request.item_id].response, None,
+        )  # fmt: skip
+        prompt, reply = (
+            chat.encode(chat.prompt(request.prompt)),
+            chat.encode_reply(str(one.response)),
+        )
+        reply += [chat.turn_end.stop_id] if one.finish_reason == "stop" else []
+        with torch.no_grad():
+            logits = model(torch.tensor([prompt + reply])).logits[0, len(prompt) - 1 : -1]
+        expected = logits.log_softmax(-1).gather(1, torch.tensor(reply)[:, None]).mean()
+        assert one.confidence == pytest.approx(float(expected), abs=1e-4)
+
+
+def test_an_answer_without_a_token_has_no_confidence(llama: Path, ask: Ask) -> None:
+    (whole,) = say(llama, [ask("a", "Tea?")])
+    first = str(whole.response)[:1]
+    engine = open_engine("hf", EngineConfig(model=str(llama), confidence=True))
+    stopped = GREEDY.model_copy(update={"stop": (first,)})
+    (cut,) = engine.complete([ask("a", "Tea?")], stopped)
+    assert (cut.response, cut.confidence) == ("", None)

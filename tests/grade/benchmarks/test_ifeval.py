@@ -302,7 +302,7 @@ def test_the_stored_results_of_gpt_4_are_found_again(public_data: Path) -> None:
         task = benchmark._instructed_items[f"ifeval-{row['key']}"]
         expected = zip(task.instructions, row["strict"], row["loose"], strict=True)
         for instruction, strict, loose in expected:
-            found = ifeval._followed(task.item.prompt[0].content, instruction, row["response"])
+            found = ifeval.followed(task.item.prompt[0].content, instruction, row["response"])
             unchecked += bool(found.unchecked)
             if not found.unchecked:
                 agree.update([found.strict == strict, found.loose == loose])

@@ -54,6 +54,11 @@ def decide(out: Path, file: Path) -> Decided:
         DataError: ``out`` holds no refinement, or a decision is about a response without a rewrite.
     """
     summary = read_json(out / "refinement.json", "outcomes")
+    if summary["config"]["material"] == "half":
+        raise DataError(
+            f"{out}: holds continuations; a document's own half would be another writer's. Leave "
+            "rows out of examples.jsonl instead"
+        )
     new = {_place(one): one.accept for one in read_jsonl(file, Decision)}
     records = [*read_jsonl(out / "refinements.jsonl", Refinement)]
     refined = {_place(one) for one in records if one.outcome == "refined"}
@@ -68,7 +73,7 @@ def decide(out: Path, file: Path) -> Decided:
     every = {place: ok for place, ok in _earlier(out).items() if place in refined} | new
     rejected = {place for place, accept in every.items() if not accept}
     decided = [_with(one, rejected) for one in records]
-    tally = Tally()
+    tally = Tally(summary["outcomes"])
     for one in decided:
         tally.add(one)
     # First of all, so that what a crash leaves half done can be done again.

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from response_tuning.artifacts import read_json, read_jsonl, written_aside
-from response_tuning.configs import RefinementOutcome
-from response_tuning.data.refinement.tally import REFINEMENT_OUTCOMES, Refinement
+from response_tuning.data.refinement.tally import Refinement
 from response_tuning.pages import PAGE_BYTES, environment, script
+from response_tuning.rewriting import RefinementOutcome
 from response_tuning.terminal import printable
 
 if TYPE_CHECKING:
@@ -107,8 +107,8 @@ def write_page(out: Path) -> None:
     empty = frame.render(names, articles=[], shown={})
     room = PAGE_BYTES - len(empty.encode()) - 1000  # for the counts of what is shown
     articles: list[tuple[int, int, str]] = []
-    shown = dict.fromkeys(REFINEMENT_OUTCOMES, 0)
-    present = [outcome for outcome in REFINEMENT_OUTCOMES if summary["outcomes"][outcome]]
+    shown = dict.fromkeys(summary["outcomes"], 0)
+    present = [outcome for outcome, number in summary["outcomes"].items() if number]
     for one in _alternating(out / "refinements.jsonl", present):
         article = templates.get_template("example.html.jinja").render(_article(one))
         room -= len(article.encode())
@@ -134,6 +134,10 @@ def print_refinement(out: Path, console: "Console") -> None:
         console.print()
         place = f"row {one.row}" + (f" turn {one.turn}" if one.turn else "")
         text = Text().append(f"{place}  ", style="bold")
+        if one.half is not None:  # a continuation is no changed second half: both are shown whole
+            text.append(printable(one.half)).append(printable(f" {one.refined}"), style="green")
+            console.print(text, soft_wrap=True)
+            continue
         for change in word_diff(one.original, one.refined or ""):
             words, around = change.text.rstrip(), marks[change.kind]
             # Without colours, marks show what was removed and added.
@@ -147,26 +151,26 @@ def print_refinement(out: Path, console: "Console") -> None:
 
 
 def _lines(summary: dict[str, Any]) -> Iterator[str]:
-    used = summary["used"]
-    yield (
-        f"{summary['responses']:,} responses: {used['refined']:,} refined, {used['original']:,} "
-        f"kept unchanged, {used['nothing']:,} dropped"
-    )
+    halves = summary["config"]["material"] == "half"
+    yield _headline(summary, halves)
     policies = summary["config"]["policies"]
     for outcome, number in summary["outcomes"].items():
         if number:
             policy = policies.get(outcome, "")
             if policy == "retry":
                 policy = f"{summary['config']['after_retries']} after retries"
-            yield f"{number:>9,}  {outcome:<11}{policy}".rstrip()
+            name = "continued" if halves and outcome == "refined" else outcome
+            yield f"{number:>9,}  {name:<11}{policy}".rstrip()
     if summary["words"]:
         words = summary["words"]
+        of = ("second halves", "their continuations") if halves else ("refined responses", "after")
         yield (
-            f"mean words of refined responses: {words['original']:,} before, {words['refined']:,} "
-            f"after; median ratio {words['median_ratio']:.2f}"
+            f"mean words of {of[0]}: {words['original']:,}{'' if halves else ' before'}, "
+            f"{words['refined']:,} {of[1]}; median ratio {words['median_ratio']:.2f}"
         )
     refusals, tokens = summary["refusals"], summary["tokens"]
-    yield f"refusals: {refusals['original']:,} before, {refusals['left']:,} after"
+    if not halves:
+        yield f"refusals: {refusals['original']:,} before, {refusals['left']:,} after"
     missing = tokens["replies_not_counted"]
     if missing == summary["replies"]:
         yield f"{summary['replies']:,} replies; the engine does not count tokens"
@@ -176,6 +180,16 @@ def _lines(summary: dict[str, Any]) -> Iterator[str]:
     yield (
         f"{summary['replies']:,} replies: {tokens['prompt']:,} tokens in, {tokens['reply']:,} out"
         f"{least}{cost}"
+    )
+
+
+def _headline(summary: dict[str, Any], halves: bool) -> str:
+    number, used = summary["responses"], summary["used"]
+    if halves:
+        return f"{number:,} halves: {used['refined']:,} continued, {used['nothing']:,} dropped"
+    return (
+        f"{number:,} responses: {used['refined']:,} refined, {used['original']:,} kept unchanged, "
+        f"{used['nothing']:,} dropped"
     )
 
 
@@ -199,10 +213,13 @@ def _article(one: Refinement) -> dict[str, Any]:
     texts = (one.original, one.refined or "")
     before, after = (text[:MOST_TEXT_CHARACTERS] for text in texts)
     left, right = [SentenceChange(False, [Change("same", before)])], list[SentenceChange]()
-    if after:
+    if after and one.half is None:
         left, right = sentence_diff(before, after)
+    elif after:  # a continuation is no changed second half
+        right = [SentenceChange(False, [Change("same", after)])]
     return {
         "one": one,
+        "half": None if one.half is None else one.half[:MOST_TEXT_CHARACTERS],
         "before": left,
         "after": right,
         "cut": [len(text) - MOST_TEXT_CHARACTERS for text in texts],

@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from response_tuning.artifacts import Example, Message, Request, digest
-from response_tuning.configs import Material
 from response_tuning.data.refinement.reply import MARKER
+from response_tuning.rewriting import Material
 
 if TYPE_CHECKING:
     import jinja2

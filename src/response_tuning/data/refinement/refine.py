@@ -23,12 +23,18 @@ from response_tuning.artifacts import (
     write_json,
     written_aside,
 )
-from response_tuning.configs import POLICIES, Policy, RefinementConfig, RefinementOutcome
+from response_tuning.configs import RefinementConfig
+from response_tuning.data.refinement.continuations import (
+    ask_to_continue,
+    parse_continuation,
+    wording_digest,
+)
 from response_tuning.data.refinement.decisions import Place, rejected_in
 from response_tuning.data.refinement.prompt import ask_for_rewrite, prompt_digest
 from response_tuning.data.refinement.reply import ParsedReply, parse_reply
 from response_tuning.data.refinement.tally import Refinement, Tally, kept_text, reason
 from response_tuning.errors import DataError, EngineError
+from response_tuning.rewriting import Policy, RefinementOutcome, policies_of
 
 Rewriter = Callable[[Iterable[Request]], Iterator[Completion]]
 """Yields a completion for each request, with one sampling."""
@@ -51,7 +57,7 @@ class _LastReply(NamedTuple):
 
 def policy_of(config: RefinementConfig, outcome: RefinementOutcome) -> Policy:
     """Return what happens to a response with this outcome, which is not ``refined``."""
-    return config.policies.get(outcome, POLICIES[outcome])
+    return config.policies.get(outcome, policies_of(config.material)[outcome])
 
 
 def attempts_of(config: RefinementConfig) -> list[Sampling]:
@@ -91,7 +97,7 @@ def refine(source: Path, attempts: Sequence[Rewriter], config: RefinementConfig,
     audit |= {"rows_kept": len(tally.rows), "examples": tally.examples}
     settings = config.model_dump(mode="json")
     audit["config"] = {"data": audit["config"], "refinement": settings}
-    audit["refinement"] = {**rounds.model, "prompt_digest": prompt_digest(config.material)}
+    audit["refinement"] = {**rounds.model, "prompt_digest": _prompt_digest(config)}
     write_json(out / "audit.json", audit)
     write_json(out / "refinement.json", _summary(tally, rounds, config))
 
@@ -145,7 +151,7 @@ class _Rounds:
             yield (
                 place,
                 _LastReply(
-                    content=parse_reply(reply, example.response),
+                    content=self._parsed(reply, example),
                     finish_reason=reply.finish_reason,
                     tokens=reply.tokens,
                     prompt_tokens=reply.prompt_tokens,
@@ -155,7 +161,14 @@ class _Rounds:
                 ),
             )
 
+    def _parsed(self, reply: Completion, example: Example) -> ParsedReply:
+        if self._config.material == "half":
+            return parse_continuation(reply, example.instruction or "")
+        return parse_reply(reply, example.response)
+
     def _request(self, example: Example) -> Request:
+        if self._config.material == "half":
+            return ask_to_continue(example, bare=self._config.request == "bare")
         if self._config.instruction_blind:
             example = example.model_copy(update={"instruction": None, "earlier": ()})
         return ask_for_rewrite(example, self._config.material)
@@ -172,7 +185,7 @@ def _summary(tally: Tally, rounds: _Rounds, config: RefinementConfig) -> dict[st
     prompt, reply = zip(*rounds.usage.values(), strict=True)
     tokens = {"prompt": _total(prompt), "reply": _total(reply)}
     uncounted = sum(None in usage for usage in rounds.usage.values())
-    policies = {outcome: policy_of(config, outcome) for outcome in POLICIES}
+    policies = {one: policy_of(config, one) for one in policies_of(config.material)}
     return {
         **tally.counts(),
         "asked": tally.asked,
@@ -181,7 +194,7 @@ def _summary(tally: Tally, rounds: _Rounds, config: RefinementConfig) -> dict[st
         "dollars": _cost(tokens, config),
         "first_error": tally.first_error,
         **rounds.model,
-        "prompt_digest": prompt_digest(config.material),
+        "prompt_digest": _prompt_digest(config),
         "config": config.model_dump(mode="json") | {"policies": policies},
     }
 
@@ -190,7 +203,7 @@ def _write(
     source: Path, replies: Sequence[_LastReply], config: RefinementConfig, out: Path
 ) -> Tally:
     """Write the files of a refinement and return its counts."""
-    tally = Tally()
+    tally = Tally(("refined", *policies_of(config.material)))
     rejected = rejected_in(out)
     dropped: list[Dropped] = []
     examples = source / "examples.jsonl"
@@ -246,6 +259,7 @@ def _settled(
         outcome=outcome,
         used=used,
         asked=reply.requests,
+        half=example.instruction if config.material == "half" else None,
         original=example.response,
         refined=text,
         finish_reason=reply.finish_reason,
@@ -254,6 +268,12 @@ def _settled(
         error=reply.error,
         key=reply.key,
     )
+
+
+def _prompt_digest(config: RefinementConfig) -> str:
+    if config.material != "half":
+        return prompt_digest(config.material)
+    return "bare" if config.request == "bare" else wording_digest()
 
 
 def _listed(counts: Mapping[str, int]) -> str:

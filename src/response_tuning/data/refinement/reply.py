@@ -4,8 +4,8 @@ import re
 from typing import NamedTuple
 
 from response_tuning.artifacts import Completion
-from response_tuning.configs import RefinementOutcome
 from response_tuning.data.steps.refusals import is_refusal
+from response_tuning.rewriting import RefinementOutcome
 from response_tuning.thoughts import answer
 
 MARKER = "Refined response:"

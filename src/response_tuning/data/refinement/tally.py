@@ -1,14 +1,15 @@
 """The outcome of each response of a refinement, and their counts."""
 
 from collections import Counter
+from collections.abc import Iterable
 from statistics import fmean, median
-from typing import Any, Literal, get_args
+from typing import Any, Literal
+
+from pydantic import Field
 
 from response_tuning.artifacts import FinishReason, Record
-from response_tuning.configs import RefinementOutcome
 from response_tuning.data.steps.refusals import is_refusal
-
-REFINEMENT_OUTCOMES: tuple[RefinementOutcome, ...] = get_args(RefinementOutcome)
+from response_tuning.rewriting import RefinementOutcome
 
 
 class Refinement(Record):
@@ -22,9 +23,11 @@ class Refinement(Record):
     """The text that the examples contain."""
     asked: int
     """Number of requests, errors included."""
+    half: str | None = Field(default=None, exclude_if=lambda half: half is None)
+    """The text that was continued, if the response is a continuation."""
     original: str
     refined: str | None
-    """The rewrite, if the last reply has one, used or not."""
+    """The rewrite or the continuation, if the last reply has one, used or not."""
     finish_reason: FinishReason | None
     tokens: int | None
     prompt_tokens: int | None
@@ -46,8 +49,8 @@ def reason(one: Refinement) -> str:
 class Tally:
     """Counts the outcomes of a refinement, example by example."""
 
-    def __init__(self) -> None:
-        self.outcomes: Counter[RefinementOutcome] = Counter(dict.fromkeys(REFINEMENT_OUTCOMES, 0))
+    def __init__(self, outcomes: Iterable[RefinementOutcome]) -> None:
+        self.outcomes: Counter[RefinementOutcome] = Counter(dict.fromkeys(outcomes, 0))
         self.used = Counter({"refined": 0, "original": 0, "nothing": 0})
         self.rows: set[int] = set()
         """Rows that still have an example."""

@@ -8,7 +8,9 @@ from response_tuning.configs import EngineConfig
 from response_tuning.errors import TemplateError
 from response_tuning.generate.engine import ENGINES, Usage, answered, failed
 from response_tuning.generate.rules import Rules
+from response_tuning.likelihoods import Likelihood, Pair
 from response_tuning.models.inference import load
+from response_tuning.models.likelihood import log_likelihoods
 from response_tuning.models.local import Draft, LocalModel, PromptError
 
 Pending = tuple[Request, Draft]
@@ -30,9 +32,13 @@ class HfEngine:
     token depends only on the seed, the prompt and the token's position.
     """
 
-    def __init__(self, local: LocalModel, tokens_per_batch: int) -> None:
+    def __init__(
+        self, local: LocalModel, tokens_per_batch: int, *, confidence: bool = False
+    ) -> None:
         rules = f"+rules:{local.adjust.digest}" if isinstance(local.adjust, Rules) else ""
-        self.model = f"{local.identity}{rules}"
+        # Another identity, so that answers without a confidence are asked for again.
+        self.model = f"{local.identity}{rules}{'+confidence' if confidence else ''}"
+        self._confidence = confidence
         self.template = local.chat.digest
         self._local = local
         self._tokens_per_batch = tokens_per_batch
@@ -53,13 +59,16 @@ class HfEngine:
         while pending:
             batch, pending = _next_batch(pending, self._tokens_per_batch)
             self._extend([draft for _, draft in batch], sampling, others_wait=bool(pending))
+            done: list[tuple[Completion, bool]] = []
             for request, draft in batch:
                 ending = self._local.ending(draft, sampling)
                 if ending is None:
                     pending.append((request, draft))
                 else:
                     usage = Usage(len(draft.generated), len(draft.prompt))
-                    yield answered(self, request, sampling, *ending, usage)
+                    ended = bool({*draft.generated[-1:]} & {*self._local.stop_ids})
+                    done.append((answered(self, request, sampling, *ending, usage), ended))
+            yield from self._with_confidence(done) if self._confidence else (one for one, _ in done)
 
     def _extend(self, drafts: list[Draft], sampling: Sampling, *, others_wait: bool) -> None:
         few = len(drafts) // STRAGGLERS if others_wait else 0
@@ -69,6 +78,22 @@ class HfEngine:
             return rows > few and (rows == 1 or rows * width <= self._tokens_per_batch)
 
         self._local.extend(drafts, sampling, continue_batch=continue_batch)
+
+    def _with_confidence(self, done: Sequence[tuple[Completion, bool]]) -> Iterator[Completion]:
+        """Yield completions with the model's mean log-likelihood of each.
+
+        Without the rules and the temperature that may have changed it: how sure the model is by
+        itself. Whether the model ended the answer itself decides if the end counts as a token. An
+        answer without a token, or one that cannot be scored, has no confidence.
+        """
+        pairs = [Pair(one.prompt, one.response or "") for one, _ in done]
+        found = log_likelihoods(self._local, pairs, self._tokens_per_batch)
+        for (one, ended), likelihood in zip(done, found, strict=True):
+            sure = None
+            if isinstance(likelihood, Likelihood) and likelihood.tokens + ended:
+                total = likelihood.total + (likelihood.ending if ended else 0.0)
+                sure = total / (likelihood.tokens + ended)
+            yield one.model_copy(update={"confidence": sure})
 
 
 def _next_batch(pending: list[Pending], tokens: int) -> tuple[list[Pending], list[Pending]]:
@@ -109,4 +134,4 @@ def connect(config: EngineConfig) -> HfEngine:
         local = replace(local, identity=f"{local.identity}+{config.precision}")
     if config.rules is not None:
         local = replace(local, adjust=Rules(config.rules, local))
-    return HfEngine(local, config.tokens_per_batch)
+    return HfEngine(local, config.tokens_per_batch, confidence=config.confidence)

@@ -68,8 +68,7 @@ class IFEval:
     metrics = (*headline, "unchecked")
 
     def __init__(self, config: GradeConfig) -> None:
-        missing = [name for name in RULE_PACKAGES if find_spec(name) is None]
-        if missing:
+        if missing := missing_packages():
             raise ConfigError(
                 f"ifeval is checked by the rules of lm-eval, which need {', '.join(missing)}: pip "
                 "install 'response-tuning[lm-eval]'"
@@ -108,24 +107,29 @@ class IFEval:
         number of checked instructions, so that the mean is a share of instructions.
         ``unchecked``: the share of unchecked instructions, weighted by the number of all.
         """
-        followed = [
-            _followed(item.prompt[0].content, instruction, completion.response or "")
+        found = [
+            followed(item.prompt[0].content, instruction, completion.response or "")
             for instruction in self._instructed_items[item.item_id].instructions
         ]
-        checked = [one for one in followed if not one.unchecked]
+        checked = [one for one in found if not one.unchecked]
         if checked:
             n = len(checked)
             yield _score(item, "instruction_strict", sum(one.strict for one in checked) / n, n)
             yield _score(item, "instruction_loose", sum(one.loose for one in checked) / n, n)
         # A prompt with an unchecked instruction could only be guessed to follow all of them.
-        if len(checked) == len(followed):
-            broken = ", ".join(one.name for one in followed if not one.strict)
+        if len(checked) == len(found):
+            broken = ", ".join(one.name for one in found if not one.strict)
             why = f"not followed: {broken}" if broken else ""
-            yield _score(item, "prompt_strict", all(one.strict for one in followed), 1, why)
-            yield _score(item, "prompt_loose", all(one.loose for one in followed))
-        reasons = "; ".join(f"{one.name}: {one.unchecked}" for one in followed if one.unchecked)
-        share = 1 - len(checked) / len(followed)
-        yield _score(item, "unchecked", share, len(followed), reasons)
+            yield _score(item, "prompt_strict", all(one.strict for one in found), 1, why)
+            yield _score(item, "prompt_loose", all(one.loose for one in found))
+        reasons = "; ".join(f"{one.name}: {one.unchecked}" for one in found if one.unchecked)
+        share = 1 - len(checked) / len(found)
+        yield _score(item, "unchecked", share, len(found), reasons)
+
+
+def missing_packages() -> list[str]:
+    """Return the packages that the rules need and that are not installed."""
+    return [name for name in RULE_PACKAGES if find_spec(name) is None]
 
 
 def _score(
@@ -160,7 +164,8 @@ def _instructed(row: Row) -> InstructedItem:
     return InstructedItem(item, tuple(map(Instruction, names, given)))
 
 
-def _followed(prompt: str, instruction: Instruction, response: str) -> Followed:
+def followed(prompt: str, instruction: Instruction, response: str) -> Followed:
+    """Check one instruction of ``prompt`` in a response."""
     reason = _why_unchecked(instruction)
     if reason:
         return Followed(instruction.name, unchecked=reason)

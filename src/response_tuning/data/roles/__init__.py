@@ -1,0 +1,1 @@
+"""Roles and rules for instructions that have a plain response."""

@@ -1,0 +1,205 @@
+"""Selective answering: what a model gets right if it declines where it is least sure.
+
+Answers are sorted by their confidence, the surest first. At a coverage c, the model answers the
+surest share c of the prompts; its risk is the share of wrong answers among these. The area under
+this curve (AURC, Geifman, Uziel and El-Yaniv 2019, arXiv 1805.08206) is the mean risk over all
+coverages. Random confidence gives the error rate; an oracle, which knows what is wrong, the least
+area that is possible.
+"""
+
+from collections.abc import Iterator, Sequence
+from math import ceil, log
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from response_tuning.report.joined import BenchmarkScores
+from response_tuning.report.variance import Array
+
+CONFIDENCE = "confidence"
+RESAMPLES = 1000
+RISKS = (0.01, 0.05, 0.1, 0.2)
+"""Stated risks at which a threshold is sought."""
+
+
+class Selective(NamedTuple):
+    """A line of ``selective.csv``: one variant on one benchmark, a mean over its seeds."""
+
+    variant: str
+    benchmark: str
+    metric: str
+    """What counts as right."""
+    risk: float
+    """Share of wrong answers if every prompt is answered: the AURC of random confidence."""
+    aurc: float
+    low: float
+    high: float
+    """Bounds of the interval of ``aurc``, over clusters of prompts."""
+    oracle: float
+    """AURC if every wrong answer were less sure than every right one."""
+    n: int
+    """Prompts with a confidence and a score."""
+    seeds: int
+
+
+class Abstention(NamedTuple):
+    """A line of ``abstention.csv``: the confidence below which one model should decline."""
+
+    variant: str
+    seed: int
+    benchmark: str
+    metric: str
+    stated_risk: float
+    threshold: float | None
+    """None if no share of the answers can be shown to keep the risk."""
+    coverage: float
+    """Share of the prompts that are answered at the threshold."""
+    found_risk: float | None
+    """Share of wrong answers among these."""
+
+
+class Answers(NamedTuple):
+    """The answers of one model that have a confidence and a score."""
+
+    confidence: Array
+    right: Array
+    items: npt.NDArray[np.int_]
+    """Place of each answer's prompt in the benchmark."""
+
+
+def selective(
+    benchmarks: Sequence[BenchmarkScores], level: float
+) -> Iterator[tuple[Selective, dict[int, Answers]]]:
+    """Yield the AURC of every benchmark, metric of right answers and variant.
+
+    Behind it are the answers at each seed: every seed is a model of its own, with its own order of
+    answers, and the AURC is the mean over them.
+    """
+    for benchmark in benchmarks:
+        if CONFIDENCE not in benchmark.values:
+            continue
+        for metric in benchmark.accuracy:
+            for variant in benchmark.variants:
+                answers = _answers(benchmark, metric, variant)
+                if answers:
+                    yield _row(benchmark, metric, variant, answers, level), answers
+
+
+def risks(answers: Answers) -> Array:
+    """Return the risk at each coverage 1/n, 2/n, ... 1.
+
+    Answers of equal confidence share their mean: no order among them is used.
+    """
+    order = np.argsort(-answers.confidence, kind="stable")
+    sure, wrong = answers.confidence[order], 1.0 - answers.right[order]
+    _, first, number = np.unique(-sure, return_index=True, return_counts=True)
+    means = np.add.reduceat(wrong, first) / number
+    counts = np.arange(1, len(wrong) + 1)
+    curve: Array = np.cumsum(np.repeat(means, number)) / counts
+    return curve
+
+
+def aurc(answers: Answers) -> float:
+    """Return the mean risk over all coverages."""
+    return float(risks(answers).mean())
+
+
+def threshold(answers: Answers, risk: float, level: float = 0.95) -> tuple[float, float] | None:
+    """Return (threshold, coverage): who declines below it keeps the risk under ``risk``.
+
+    From the surest answers on, in this fixed order, an exact binomial test asks at each coverage
+    whether the risk is under ``risk``; the last coverage before the first failure is taken. A fixed
+    order needs no correction for several tests (Angelopoulos et al. 2021, arXiv 2110.01052), so the
+    promise holds with probability ``level`` for prompts like these. None: not for any share.
+    """
+    from scipy.stats import binom
+
+    order = np.argsort(-answers.confidence, kind="stable")
+    sure, wrong = answers.confidence[order], np.cumsum(1.0 - answers.right[order])
+    found = None
+    # Before so many answers, even none wrong shows nothing.
+    for count in range(ceil(log(1 - level) / log(1 - risk)), len(sure) + 1):
+        if count < len(sure) and sure[count] == sure[count - 1]:
+            continue  # a threshold cannot part answers of equal confidence
+        if binom.cdf(wrong[count - 1], count, risk) > 1 - level:
+            break
+        found = float(sure[count - 1]), count / len(sure)
+    return found
+
+
+def abstentions(row: Selective, models: dict[int, Answers], level: float) -> Iterator[Abstention]:
+    """Yield the threshold of each seed's model for each of ``RISKS``."""
+    for seed, answers in models.items():
+        for stated in RISKS:
+            chosen = threshold(answers, stated, level)
+            found = None
+            if chosen is not None:
+                kept = answers.confidence >= chosen[0]
+                found = float(1 - answers.right[kept].mean())
+            at, coverage = chosen or (None, 0.0)
+            names = (row.variant, seed, row.benchmark, row.metric)
+            yield Abstention(*names, stated, at, coverage, found)
+
+
+def _answers(benchmark: BenchmarkScores, metric: str, variant: str) -> dict[int, Answers]:
+    sure, right = benchmark.of(CONFIDENCE, variant), benchmark.of(metric, variant)
+    known = np.isfinite(sure) & np.isfinite(right)
+    items = {seed: np.flatnonzero(known[place]) for place, seed in enumerate(benchmark.seeds)}
+    return {
+        seed: Answers(sure[place][items[seed]], right[place][items[seed]], items[seed])
+        for place, seed in enumerate(benchmark.seeds)
+        if len(items[seed])
+    }
+
+
+def _row(
+    benchmark: BenchmarkScores,
+    metric: str,
+    variant: str,
+    models: dict[int, Answers],
+    level: float,
+) -> Selective:
+    each = [*models.values()]
+    low, high = _interval(each, benchmark.clusters, level)
+    return Selective(
+        variant,
+        benchmark.name,
+        metric,
+        risk=float(np.mean([1 - one.right.mean() for one in each])),
+        aurc=_mean_aurc(each),
+        low=low,
+        high=high,
+        oracle=_mean_aurc([one._replace(confidence=one.right) for one in each]),
+        n=len({*np.concatenate([one.items for one in each]).tolist()}),
+        seeds=len(each),
+    )
+
+
+def _mean_aurc(models: Sequence[Answers]) -> float:
+    return float(np.mean([aurc(one) for one in models]))
+
+
+def _interval(
+    models: Sequence[Answers], clusters: Sequence[str], level: float
+) -> tuple[float, float]:
+    """Return a percentile bootstrap over clusters of prompts, with all seeds of a prompt."""
+    _, of_item = np.unique(clusters, return_inverse=True)
+    members = [
+        [np.flatnonzero(of_item[one.items] == number) for number in range(of_item.max() + 1)]
+        for one in models
+    ]
+    draw = np.random.default_rng(0)
+    values = []
+    for _ in range(RESAMPLES):
+        drawn = draw.integers(of_item.max() + 1, size=of_item.max() + 1)
+        parts = []
+        for one, of_cluster in zip(models, members, strict=True):
+            chosen = np.concatenate([of_cluster[number] for number in drawn])
+            if len(chosen):
+                parts.append(Answers(one.confidence[chosen], one.right[chosen], one.items[chosen]))
+        if parts:
+            values.append(_mean_aurc(parts))
+    tail = 50 * (1 - level)
+    low, high = np.percentile(values, [tail, 100 - tail])
+    return float(low), float(high)

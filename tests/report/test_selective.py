@@ -1,0 +1,93 @@
+from math import isclose
+
+import numpy as np
+import pytest
+
+from response_tuning.report.joined import BenchmarkScores
+from response_tuning.report.selective import (
+    Answers,
+    abstentions,
+    aurc,
+    risks,
+    selective,
+    threshold,
+)
+
+
+def answers(confidence: list[float], right: list[int]) -> Answers:
+    return Answers(np.array(confidence), np.array(right, float), np.arange(len(right)))
+
+
+def scores(confidence: list[list[float]], right: list[list[float]]) -> BenchmarkScores:
+    n = len(right[0])
+    return BenchmarkScores(
+        name="b",
+        variants=("v",),
+        seeds=tuple(range(len(right))),
+        items=tuple(f"i{place}" for place in range(n)),
+        groups=("",) * n,
+        clusters=tuple(f"i{place}" for place in range(n)),
+        values={"confidence": np.array([confidence]), "correct": np.array([right])},
+    )
+
+
+def test_the_curve_is_the_share_of_wrong_answers_among_the_surest() -> None:
+    curve = risks(answers([-3.0, -1.0, -2.0], [0, 1, 0]))
+    assert curve.tolist() == pytest.approx([0, 1 / 2, 2 / 3])
+    assert aurc(answers([-3.0, -1.0, -2.0], [0, 1, 0])) == pytest.approx((0 + 1 / 2 + 2 / 3) / 3)
+
+
+def test_answers_that_are_equally_sure_have_no_order() -> None:
+    for right in ([0, 1, 1, 1], [1, 1, 1, 0]):
+        assert risks(answers([-1.0] * 4, right)).tolist() == pytest.approx([1 / 4] * 4)
+
+
+def test_no_order_reaches_less_than_the_oracle_or_more_than_its_reverse() -> None:
+    draw = np.random.default_rng(1)
+    right = draw.integers(2, size=50)
+    oracle = aurc(Answers(right.astype(float), right.astype(float), np.arange(50)))
+    worst = aurc(Answers(-right.astype(float), right.astype(float), np.arange(50)))
+    for _ in range(20):
+        found = aurc(Answers(draw.normal(size=50), right.astype(float), np.arange(50)))
+        assert oracle <= found <= worst
+
+
+def test_a_threshold_keeps_its_risk_in_at_least_the_stated_share_of_draws() -> None:
+    """Confidence is the probability of being right, so the true risk of a threshold is known."""
+    draw = np.random.default_rng(2)
+    broken = 0
+    for _ in range(200):
+        sure = draw.uniform(0.5, 1, size=300)
+        right = (draw.uniform(size=300) < sure).astype(float)
+        found = threshold(Answers(sure, right, np.arange(300)), 0.2)
+        if found is not None:
+            broken += (1 - (found[0] + 1) / 2) > 0.2  # mean of 1 - p over [threshold, 1]
+    assert broken <= 0.05 * 200 + 2 * np.sqrt(0.05 * 0.95 * 200)
+
+
+def test_a_risk_that_cannot_be_shown_has_no_threshold() -> None:
+    assert threshold(answers([-1.0] * 10, [1] * 10), 0.1) is None  # 28 without a mistake would do
+    sure = [-place / 100 for place in range(40)]
+    found = threshold(answers(sure, [1] * 35 + [0] * 5), 0.1)
+    assert found is not None and found[0] <= sure[28] and isclose(found[1], 36 / 40, abs_tol=0.2)
+    assert threshold(answers(sure, [0] * 40), 0.1) is None
+
+
+def test_every_seed_is_a_model_of_its_own() -> None:
+    # Each seed is perfectly ordered; together they would not be, as their scales differ.
+    benchmark = scores([[0.0, -1.0], [-10.0, -11.0]], [[1, 0], [1, 0]])
+    ((row, models),) = selective([benchmark], 0.95)
+    assert (row.aurc, row.oracle, row.risk) == (0.25, 0.25, 0.5)
+    assert (row.n, row.seeds) == (2, 2)
+    assert row.low <= row.aurc <= row.high
+    lines = list(abstentions(row, models, 0.95))
+    assert {one.seed for one in lines} == {0, 1}
+    assert all(one.threshold is None and one.coverage == 0 for one in lines)
+
+
+def test_answers_without_a_confidence_are_no_part_of_it() -> None:
+    nan = float("nan")
+    ((row, _),) = selective([scores([[0.0, nan, -1.0]], [[1, 1, 0]])], 0.95)
+    assert row.n == 2
+    without = scores([[nan, nan]], [[1, 0]])
+    assert list(selective([without], 0.95)) == []
