@@ -5,8 +5,8 @@ three requests in ten, one is killed on the way, and one answers as another mode
 killed too, and started again. Each server writes down every answer that it has computed, so that
 what was paid is counted at the servers.
 
-    python benchmarks/many_servers.py                # 20,000 requests, 20 minutes
-    python benchmarks/many_servers.py --requests 400 --latency 0.4
+    python benchmarks/many_servers.py                # 20,000 requests, 20 to 35 minutes
+    python benchmarks/many_servers.py --requests 1600 --latency 6 --concurrency 96
 """
 
 import argparse
@@ -27,7 +27,6 @@ from typing import NamedTuple
 SLOTS = 16
 """Requests that a server computes at once."""
 SLOW, FAULTS = 3, 0.3
-CONCURRENCY = 64
 SERVER_DIES, CLIENT_DIES = 0.2, 0.5
 """Share of the answers at which a server and the client are killed."""
 SETTLES_S = 15.0
@@ -154,16 +153,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--requests", type=int, default=20_000)
     parser.add_argument("--latency", type=float, default=2.0, help="seconds of one answer")
+    parser.add_argument("--concurrency", type=int, default=64, help="requests in flight")
     parser.add_argument("--serve", nargs=4, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.serve:
         kind, latency, paid, port = given.serve
         asyncio.run(serve(KINDS[kind], float(latency), Path(paid), int(port)))
     with tempfile.TemporaryDirectory() as scratch:
-        trial(Path(scratch), given.requests, given.latency)
+        trial(Path(scratch), given.requests, given.latency, given.concurrency)
 
 
-def trial(folder: Path, count: int, latency: float) -> None:
+def trial(folder: Path, count: int, latency: float, concurrency: int) -> None:
     """Run the servers and the client twice."""
     from response_tuning.serve.server.backend import free_port
 
@@ -176,7 +176,7 @@ def trial(folder: Path, count: int, latency: float) -> None:
     }
     journal = folder / "journal.jsonl"
     urls = [f"http://127.0.0.1:{port}/v1" for port in ports.values()]
-    command = [sys.executable, "-c", CLIENT, str(journal), str(count), str(CONCURRENCY), *urls]
+    command = [sys.executable, "-c", CLIENT, str(journal), str(count), str(concurrency), *urls]
     watch = Watch(journal)
     time.sleep(3)
     try:
@@ -200,6 +200,7 @@ def trial(folder: Path, count: int, latency: float) -> None:
             server.wait()
     _print_counts(journal, count, paid, int(output))
     alive = {kind: one.rate(latency) for kind, one in KINDS.items() if kind != "other model"}
+    print(f"in flight at the two kills: at most {2 * concurrency}")
     four, three = sum(alive.values()), sum(alive.values()) - alive["killed"]
     for what, rate, sum_ in (
         ("four servers", watch.rate(begun, server_died), four),
@@ -234,7 +235,7 @@ def _print_counts(journal: Path, count: int, paid: dict[str, Path], errors: int)
     print(f"errors {errors}; answers to another question {wrong}")
     print(f"in the journal twice: {sum(n > 1 for n in answered.values())}")
     twice = sum(n - 1 for n in computed.values() if n > 1)
-    print(f"computed twice: {twice}, in flight at the two kills: at most {2 * CONCURRENCY}")
+    print(f"computed twice: {twice}")
     print(f"answers under another model's name, refused: {other}")
 
 

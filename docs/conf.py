@@ -147,6 +147,13 @@ def _read(_: object, page: str, source: list[str]) -> None:
         source[0] += "\n" + "\n".join(GENERATED[page]())
 
 
+def _plain_attribute(_: object, what: str, *rest: Any) -> None:  # noqa: ANN401 - autodoc's
+    """Keep napoleon from reading what precedes a colon in the docstring of a field as its type."""
+    if what in {"attribute", "data", "property"}:
+        rest[-1].insert(0, "")  # it looks at the first line alone
+
+
 def setup(app: Any) -> None:  # noqa: ANN401 - Sphinx is installed with the extra `docs` only
     """Register the generated pages with Sphinx."""
     app.connect("source-read", _read)
+    app.connect("autodoc-process-docstring", _plain_attribute, priority=400)  # before napoleon

@@ -38,7 +38,7 @@ from tests.fixtures.browser import too_wide
 LONG_WORD = "https://example.org/" + "x" * 300
 PROSE = "A sentence of some words. " * 30
 HOSTILE = "</script><img src=x onerror=\"document.title='owned'\">"
-NAMES = [f"variant-{letter}-of-a-long-name" for letter in "abcdefgh"]
+NAMES = [f"variant-{letter}-of-a-long-name" for letter in "abcd"]
 METRICS = ("strict", "correct", "refusal", *(f"a_rather_long_metric_{n}" for n in range(9)))
 
 

@@ -37,9 +37,9 @@ def test_two_processes_tune_a_cell_together_and_the_first_one_answers(
     assert printed[1] == ""
     for name in ("generate/miniature-unseen-validation.jsonl", "grade"):
         assert (run / "rt/seed-0" / name).exists()
+    files = (out / "rt/seed-0/finetune/metrics.jsonl" for out in (run, uninterrupted))
     mine, theirs = (
-        [json.loads(line)["loss"] for line in (out / "rt/seed-0/finetune/metrics.jsonl").open()]
-        for out in (run, uninterrupted)
+        [json.loads(line)["loss"] for line in file.read_text().splitlines()] for file in files
     )
     assert mine == pytest.approx(theirs, abs=1e-5)
 

@@ -6,7 +6,7 @@ const PAGE = 10;
 const FINISH = { s: "(stopped)", l: "hit the limit", f: "filtered", o: "ended otherwise", e: "error", "-": "no answer" };
 const FIELDS = ["benchmark", "group", "text", "a", "b", "by", "order"];
 const ORDERS = [["", "disagreement"], ["file", "the file"]];
-const MOST_CARDS = 6; // further answers are folded
+const MOST_CARDS = 6; // with more answers, those of the variants that are not compared are folded
 const MOST_WORDS = 400; // longer answers are compared as wholes
 let page = 0;
 
@@ -168,12 +168,13 @@ function showItem(item) {
   const reference = item.texts[item.which[places[0]]];
   const cards = places.map((place, index) =>
     showAnswer(item, place, chosen, index ? reference : undefined));
+  const shown = cards.length > MOST_CARDS ? first.length : cards.length;
   const parts = [element("small", "", where), ...showPrompt(item.prompt),
-    element("div", "cards", undefined, cards.slice(0, MOST_CARDS))];
-  if (cards.length > MOST_CARDS) {
+    element("div", "cards", undefined, cards.slice(0, shown))];
+  if (cards.length > shown) {
     parts.push(element("details", "", undefined, [
-      element("summary", "", `${cards.length - MOST_CARDS} further answers`),
-      element("div", "cards", undefined, cards.slice(MOST_CARDS))]));
+      element("summary", "", `${cards.length - shown} further answers`),
+      element("div", "cards", undefined, cards.slice(shown))]));
   }
   return element("article", "", undefined, parts);
 }
