@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 
 from response_tuning.artifacts import read_json, read_jsonl
-from response_tuning.configs import DataConfig, ExtractionConfig
+from response_tuning.configs import DataConfig
 from response_tuning.data.passages import Passage, extract, passages, sentences, unfit
 from response_tuning.errors import ConfigError, DataError
+from response_tuning.extraction_config import ExtractionConfig
 from response_tuning.validation import build
 
 Extract = Callable[..., tuple[list[Passage], dict[str, Any]]]
