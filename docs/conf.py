@@ -128,6 +128,8 @@ _TO_FORGE = re.compile(r"\]\((?=(?:\.\./)+[A-Z]+\.md)")
 """A link to README.md, CONTRIBUTING.md or CHANGELOG.md, which are no pages of the site."""
 
 
+_FOLDER = re.compile(r"\[([^\]]+)\]\((?:\.\./)+[^)]+/\)")
+"""A link to a folder outside, which a forge lists and a site has no page for: its text remains."""
 _REST = re.compile(r"^\*\n(?=```)", flags=re.MULTILINE)
 """The last line of a table of contents: all other pages of the folder."""
 
@@ -142,7 +144,7 @@ def _rest(page: str, text: str) -> str:
 def _read(_: object, page: str, source: list[str]) -> None:
     """Complete the text of a page before it is parsed."""
     source[0] = _REST.sub(_rest(page, source[0]), source[0])
-    source[0] = _TO_FORGE.sub("](path:", source[0])
+    source[0] = _TO_FORGE.sub("](path:", _FOLDER.sub(r"\1", source[0]))
     if page in GENERATED:
         source[0] += "\n" + "\n".join(GENERATED[page]())
 
