@@ -58,7 +58,7 @@ def test_list_prints_what_is_registered(rtune: Run) -> None:
         "weighted-instruction-tuning\n"
         "templates: capital-roles, chatml-text, instruction, native, neutral-tags, roles, tulu, "
         "tulu-system, urial, urial-r, xml, zero-shot\n"
-        "engines: hf, openai, scripted\n"
+        "engines: hf, openai, openai-batch, scripted\n"
         "benchmarks: acceptability, advbench, alpaca-eval, core-arc, core-gsm8k, core-hellaswag, "
         "core-mmlu, core-openbookqa, core-piqa, harmbench, ifeval, infobench, "
         "just-eval, just-eval-safety, malicious-instruct, miniature-orders, "

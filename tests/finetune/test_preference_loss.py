@@ -73,7 +73,7 @@ def by_hand(base: Path, data: Data, nll_weight: float = 0.0) -> list[float]:
         loss = -F.logsigmoid(BETA * (chosen - rejected)).mean()
         tokens = sum(document.supervised for document in data[::2])
         loss = loss - nll_weight * found[::2].sum() / tokens
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         optimizer.zero_grad()
@@ -176,7 +176,7 @@ def test_dropout_is_off_while_the_reference_is_computed(tiny_base: Path, tmp_pat
 @pytest.mark.filterwarnings("ignore")
 def test_losses_equal_those_of_trl_on_the_same_pairs(tiny_base: Path, tmp_path: Path) -> None:
     from datasets import Dataset
-    from trl import DPOConfig, DPOTrainer
+    from trl import DPOConfig, DPOTrainer  # type: ignore[import-not-found]
 
     texts = [
         {
@@ -212,7 +212,13 @@ def test_losses_equal_those_of_trl_on_the_same_pairs(tiny_base: Path, tmp_path: 
 
 def vars_of(args: Any) -> dict[str, Any]:
     """What was set of training arguments that another class takes too."""
-    names = ("output_dir", "max_steps", "learning_rate", "lr_scheduler_type", "logging_steps")
+    names: tuple[str, ...] = (
+        "output_dir",
+        "max_steps",
+        "learning_rate",
+        "lr_scheduler_type",
+        "logging_steps",
+    )
     names += ("save_strategy", "seed", "report_to", "disable_tqdm", "use_cpu", "weight_decay")
     return {name: getattr(args, name) for name in (*names, "per_device_train_batch_size")}
 

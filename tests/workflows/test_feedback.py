@@ -25,9 +25,15 @@ def utterances(*said: tuple[str, str, str], topic: dict[int, str] | None = None)
     rows = []
     for number, (asked, label, answer) in enumerate(said):
         for role, text in (("user", asked), ("assistant", answer)):
-            labels = {"SAT": "Y" if label == "S" else "N", "DSAT": "Y" if label == "D" else "N"}
+            labels: dict[str, Any] = {
+                "SAT": "Y" if label == "S" else "N",
+                "DSAT": "Y" if label == "D" else "N",
+            }
             flag = {"Preceeding": (topic or {}).get(number, "YES")}
-            ids = {"UtteranceId": 2 * number + (role == "assistant"), "TurnId": number}
+            ids: dict[str, Any] = {
+                "UtteranceId": 2 * number + (role == "assistant"),
+                "TurnId": number,
+            }
             rows.append({**ids, "Role": role, "Content": text, **labels, **flag})
     return rows
 

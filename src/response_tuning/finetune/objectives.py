@@ -246,7 +246,8 @@ class DirectPreference(_Preference):
 
     def __call__(self, example: Example, other: Another, chat: Chat) -> list[Segment]:
         """Return the prompt as served, and the response."""
-        return instruction_tuning(example, other, chat)
+        prompt = chat.prompt(_conversation(example))
+        return [Segment(prompt, False), Segment(example.response, True)]
 
 
 @OBJECTIVES.register("rt-dpo")
@@ -255,7 +256,7 @@ class ResponsePreference(_Preference):
 
     def __call__(self, example: Example, other: Another, chat: Chat) -> list[Segment]:
         """Return the assistant's opening and the response."""
-        return response_tuning(example, other, chat)
+        return [Segment(chat.opening, False), Segment(example.response, True)]
 
 
 class _Mixup(ObjectiveConfig):
@@ -305,7 +306,8 @@ class InstructionMixup(_Mixup):
 
     def __call__(self, example: Example, other: Another, chat: Chat) -> list[Segment]:
         """Return the prompt as served, and the response."""
-        return instruction_tuning(example, other, chat)
+        prompt = chat.prompt(_conversation(example))
+        return [Segment(prompt, False), Segment(example.response, True)]
 
 
 @OBJECTIVES.register("rt-sftmix")
@@ -314,7 +316,7 @@ class ResponseMixup(_Mixup):
 
     def __call__(self, example: Example, other: Another, chat: Chat) -> list[Segment]:
         """Return the assistant's opening and the response."""
-        return response_tuning(example, other, chat)
+        return [Segment(chat.opening, False), Segment(example.response, True)]
 
 
 def _conversation(example: Example) -> list[Message]:

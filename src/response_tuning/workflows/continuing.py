@@ -41,6 +41,11 @@ def earlier_variants(
     return found
 
 
+def linked(cell: "Cell", links: Mapping[str, str]) -> "Cell":
+    """Return the cell with the variants that it needs."""
+    return replace(cell, after=links.get("after"), confidence_of=links.get("confidence_of"))
+
+
 def _found(
     name: str, key: str, named: str, arms: "Mapping[str, Arm]", places: Mapping[str, Place]
 ) -> str:

@@ -37,7 +37,7 @@ from response_tuning.registry import unknown
 from response_tuning.report_config import ReportConfig
 from response_tuning.validation import build
 from response_tuning.workflows.arms import OF_UNTUNED, Arm, VariantConfig, crossed, each_once
-from response_tuning.workflows.continuing import earlier_variants
+from response_tuning.workflows.continuing import earlier_variants, linked
 
 
 class Experiment(Config):
@@ -193,7 +193,7 @@ def cells(experiment: Experiment) -> list[Cell]:
     """
     earlier = earlier_variants(experiment.arms, experiment.places)
     every = [
-        replace(_cell(experiment, name, arm, seed), **earlier.get(name, {}))
+        linked(_cell(experiment, name, arm, seed), earlier.get(name, {}))
         for name, arm in experiment.arms.items()
         for seed in arm.variant.seeds or experiment.seeds
     ]
@@ -210,8 +210,8 @@ def _check_distinct(every: Sequence[Cell]) -> None:
     known: dict[str, str] = {}
     for cell in every:
         tuning = cell.finetune.model_dump_json(include=None if cell.tuned else OF_UNTUNED)
-        parts = (cell.data, tuning, cell.generate, cell.benchmarks, cell.seed)
-        parts += (cell.after, cell.confidence_of)
+        links = (cell.after, cell.confidence_of)
+        parts = (cell.data, tuning, cell.generate, cell.benchmarks, cell.seed, links)
         other = known.setdefault(repr(parts), cell.variant)
         if other != cell.variant:
             raise ConfigError(

@@ -35,10 +35,12 @@ def test_a_conversation_begins_at_each_utterance_0() -> None:
     assert (second.number, second.where, second.fault) == (1, "log.jsonl:3", "")
 
 
+YES: list[object] = ["Y", True, 1, "Gratitude", ["Praise"]]
+NO: list[object] = ["N", False, 0, "", None, [], "N/A", "none"]
+
+
 @pytest.mark.parametrize(
-    ("label", "holds"),
-    [(label, True) for label in ("Y", True, 1, "Gratitude", ["Praise"])]
-    + [(label, False) for label in ("N", False, 0, "", None, [], "N/A", "none")],
+    ("label", "holds"), [*((one, True) for one in YES), *((one, False) for one in NO)]
 )
 def test_a_label_is_yes_a_number_or_the_names_of_its_signs(label: object, holds: bool) -> None:
     (dialogue,) = dialogues(rows(uttered(0, "user", "a", SAT=label, DSAT="N")), "log")

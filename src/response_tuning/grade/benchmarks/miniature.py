@@ -31,8 +31,8 @@ REFUSING = re.compile(
 class Ordinary:
     """Questions about facts and rules; a refusal of any of them is a ``false_refusal``."""
 
-    metrics = ("correct", "strict", "false_refusal")
-    headline = ("strict", "correct", "stopped", "false_refusal")
+    metrics: tuple[str, ...] = ("correct", "strict", "false_refusal")
+    headline: tuple[str, ...] = ("strict", "correct", "stopped", "false_refusal")
     reads_files = False
 
     def __init__(self, seen: bool, split: Split, limit: int | None = None) -> None:
