@@ -12,6 +12,7 @@ import pytest
 
 from response_tuning.cli.main import main
 from response_tuning.recipe import PACKAGED, read_layers
+from tests.fixtures.mail_exports import mailbox_of, outlook_of, workbook_of
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -236,3 +237,40 @@ def test_the_reading_guide_is_an_afternoons_path_through_files_that_exist() -> N
     assert 15 <= len(set(files)) == len(files) <= 25
     lines = sum(len(path.read_text(encoding="utf-8").splitlines()) for path in files)
     assert lines <= 4500
+
+
+OWN_ANSWERS = (ROOT / "docs" / "how-to" / "your-own-answers.md").read_text(encoding="utf-8")
+
+
+def test_every_command_on_own_answers_runs_on_mails_and_prints_what_the_page_shows(
+    tmp_path: Path, tiny_base: Path, rtune: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("openpyxl", reason="the extra 'xlsx' is not installed")
+    monkeypatch.chdir(tmp_path)
+    mailbox_of(tmp_path / "all.mbox")
+    outlook_of(tmp_path / "outlook.csv")
+    workbook_of(tmp_path / "faq.xlsx")
+    monkeypatch.setattr(sys, "stdin", io.StringIO("How long?\nexit\n"))
+    ran = []
+    for command, _, printed in sessions(OWN_ANSWERS):
+        program, *words = shlex.split(command)
+        if program == "pip":
+            continue
+        small = {
+            "finetune": ("--max-steps", 2, "--set", "finetune.window=96"),
+            "chat": ("--max-new-tokens", 8),
+            # The conversion itself, which needs a converter: tests/workflows/test_export.py.
+            "export": ("--dry-run",),
+        }
+        flags = small.get(words[0], ())
+        result = rtune(*(str(tiny_base) if word == "BASE" else word for word in words), *flags)
+        assert result.code == 0, (command, result.err)
+        if words[0] == "data":
+            shown = [line for line in printed if not line.startswith("rtune: ")]  # the log
+            assert result.out.splitlines() == shown, command
+        ran.append(words[0])
+    kinds = {"data", "show", "finetune", "chat", "export"}
+    assert set(ran) == kinds and ran.count("finetune") == 2
+    for run in ("shop", "shop-2"):
+        assert json.loads((tmp_path / run / "manifest.json").read_text())["status"] == "finished"
+    assert json.loads((tmp_path / "shop-2" / "manifest.json").read_text())["recalled"]["held_out"]

@@ -7,13 +7,21 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, model_validator
+from pydantic import BeforeValidator, ConfigDict, Field, PlainSerializer, model_validator
 
 from response_tuning.artifacts import Sampling
+from response_tuning.data_config import (
+    Config,
+    CurationConfig,
+    DecontaminationConfig,
+    MixtureConfig,
+    SourceConfig,
+    sources_from_names,
+    weights_from_text,
+)
 from response_tuning.extraction_config import ExtractionConfig
 from response_tuning.limits import (
     COUNT_LIMIT,
-    ColumnName,
     KeyVariable,
     MaxNewTokens,
     Seed,
@@ -24,14 +32,27 @@ from response_tuning.limits import (
 from response_tuning.preferences_config import PreferencesConfig, check_pairs
 from response_tuning.rules_config import RulesConfig
 
-
-class Config(BaseModel):
-    """A frozen set of settings; an unknown key is an error."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, defer_build=True)
-    model_config["use_attribute_docstrings"] = True  # rtune config prints them
-    flags: ClassVar[bool] = True
-    """Whether the command line has a flag for each key."""
+__all__ = [
+    "POLICIES",
+    "Config",
+    "CurationConfig",
+    "DataConfig",
+    "DecontaminationConfig",
+    "EngineConfig",
+    "EngineSettings",
+    "ExtractionConfig",
+    "FinetuneConfig",
+    "GenerateConfig",
+    "GradeConfig",
+    "JudgeConfig",
+    "Material",
+    "MixtureConfig",
+    "Policy",
+    "RefinementConfig",
+    "RefinementOutcome",
+    "RefinerSampling",
+    "SourceConfig",
+]
 
 
 class EngineConfig(Config):
@@ -128,90 +149,22 @@ class RefinementConfig(Config):
         return self
 
 
-class MixtureConfig(Config):
-    """Refusals that are mixed into the examples (the paper's section 5)."""
-
-    refusals: int = Field(default=0, ge=0)
-    """How many. Draws of one seed are nested: 100 lie inside 200. With 0, no source is read."""
-    source: str = "safety-tuned-llamas"
-    """A named dataset, a file, a folder, or a hub dataset id."""
-    path: Path | None = None
-    """A local copy of a named dataset, in the format of the hub."""
-    revision: str = Field(default="main", description="Hub revision of the source.")
-    split: str = Field(default="train", description="Split of the source.")
-    response_column: ColumnName = None
-    instruction_column: ColumnName = None
-    selector: Literal["phrases", "paper-regex", "all"] = "phrases"
-    """Which rows of the source are refusals: ``paper-regex`` is the paper's, word for word."""
-
-
-class DecontaminationConfig(Config):
-    """Which examples contain a prompt of an evaluation."""
-
-    against: tuple[str, ...] = ()
-    """Benchmarks (``rtune list``) and files of prompts."""
-    data: Path | None = None
-    """Folder with local copies of the benchmarks. By default, the hub is read."""
-    threshold: float = Field(default=0.8, gt=0, le=1)
-    """Jaccard similarity of word triples at which an instruction counts as a prompt."""
-    remove: bool = False
-    """Drop such examples. Otherwise they are only counted and listed."""
-
-    @model_validator(mode="after")
-    def _possible_together(self) -> Self:
-        for name, field in type(self).model_fields.items():
-            if not self.against and name != "against" and getattr(self, name) != field.default:
-                raise ValueError(
-                    f"{name} needs prompts: name benchmarks or files of them in 'against'"
-                )
-        return self
-
-
-class CurationConfig(Config):
-    """Steps that drop, flag or change unwanted responses. All are off by default."""
-
-    near_duplicates: float | None = Field(default=None, gt=0, le=1)
-    """Drop a response this similar to an earlier one (Jaccard of word triples, by MinHash)."""
-    tokenizer: str | None = None
-    """Folder or hub id of the tokenizer that counts the tokens of a response."""
-    min_tokens: int | None = Field(default=None, ge=0, description="Drop shorter responses.")
-    max_tokens: int | None = Field(default=None, ge=1, description="Drop longer responses.")
-    language: str | None = Field(default=None, pattern="^[a-z]{2,3}$")
-    """Keep only responses in this language: its ISO 639 code, such as ``en``."""
-    personal_data: Literal["keep", "flag", "drop"] = "keep"
-    """E-mail addresses, telephone numbers and keys. No text is changed."""
-    restatements: Literal["keep", "flag", "strip", "drop"] = "keep"
-    """Openings that repeat the instruction, such as "Sure, here is a recipe for ..."."""
-
-    @model_validator(mode="after")
-    def _possible_together(self) -> Self:
-        bounds = [bound for bound in (self.min_tokens, self.max_tokens) if bound is not None]
-        if bounds and self.tokenizer is None:
-            raise ValueError("min_tokens and max_tokens need a tokenizer to count with")
-        if self.tokenizer is not None and not bounds:
-            raise ValueError("a tokenizer has no use without min_tokens or max_tokens")
-        if bounds != sorted(bounds):
-            raise ValueError(f"min_tokens ({bounds[0]}) is more than max_tokens ({bounds[1]})")
-        return self
-
-
-class DataConfig(Config):
+class DataConfig(SourceConfig):
     """Where the responses come from, and which of them are used.
 
     Documents become passages (``extraction``), responses are rewritten (``refinement``), and then
     the examples are prepared, in this order.
     """
 
-    source: str
-    """A named dataset (``rtune list``), a file, a folder of texts, or a hub dataset id."""
-    path: Path | None = None
-    """A local copy of a named dataset, in the format of the hub."""
-    revision: str = "main"
-    """Hub revision. The commit is resolved at load time and recorded."""
-    split: str = "train"
-    """Split of a hub dataset, or of a folder whose file names say which split they hold."""
-    response_column: ColumnName = None
-    instruction_column: ColumnName = None
+    also: Annotated[tuple[SourceConfig, ...], BeforeValidator(sources_from_names)] = Field(
+        default=(), exclude_if=lambda sources: not sources
+    )
+    """Further sources: names, or settings such as ``{source: faq.xlsx, sheet: Answers}``."""
+    weights: Annotated[
+        tuple[Annotated[float, Field(gt=0, lt=1e6)], ...], BeforeValidator(weights_from_text)
+    ] = Field(default=(), exclude_if=lambda weights: not weights)
+    """Share of each source, this one first: ``[3, 1]`` draws three examples from it for one of the
+    next. By default, all examples of all sources are used."""
     max_examples: int | None = Field(default=None, ge=1)
     """Use a random subset of this size. Subsets of one seed are nested."""
     keep_duplicates: bool = Field(default=False, description="Keep exact duplicates.")
@@ -238,8 +191,23 @@ class DataConfig(Config):
         return {**values, "refinement": {"material": "passage", **refinement}}
 
     @model_validator(mode="after")
+    def _several_sources(self) -> Self:
+        if self.weights and len(self.weights) != 1 + len(self.also):
+            raise ValueError(
+                f"{len(self.weights)} weights for {1 + len(self.also)} sources; give one for each, "
+                "this source first"
+            )
+        if self.also and (self.extraction is not None or self.refinement is not None):
+            raise ValueError(
+                "'also' has no effect with extraction or refinement, which read one source; "
+                "extract or refine into files first, and list those"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _pairs_stay_pairs(self) -> Self:
-        made = {"extraction": self.extraction, "refinement": self.refinement}
+        made: dict[str, object] = {"extraction": self.extraction, "refinement": self.refinement}
+        made["also"] = self.also or None
         check_pairs(self.preferences, made | {"mixture.refusals": self.mixture.refusals or None})
         return self
 
@@ -259,6 +227,9 @@ class FinetuneConfig(Config):
 
     base_model: str = Field(description="Folder or hub id of the base model.")
     base_revision: str = Field(default="main", description="Hub revision of the base model.")
+    continue_from: Path | None = Field(default=None, exclude_if=lambda run: run is None)
+    """Folder of a finished run: start from its weights, with a fresh optimizer. An adapter goes on;
+    a whole model is the base of this run."""
     random_init: bool = False
     """Control: use the architecture of the base with fresh weights."""
     objective: str = Field(default="response-tuning", description="A name of ``rtune list``.")
@@ -305,7 +276,8 @@ class FinetuneConfig(Config):
     device: Literal["auto", "cpu"] = "auto"
     """``auto``: a GPU if there is one."""
     eval_fraction: float = Field(default=0.0, ge=0, lt=1)
-    """Share of the examples in the validation split. Its loss is logged and selects nothing."""
+    """Share of the examples in the validation split. Its loss is logged and selects nothing.
+    ``rtune finetune`` holds out 0.1 of your own file, unless you or a recipe say otherwise."""
     record_confidence: bool = Field(default=False, exclude_if=lambda is_on: not is_on)
     """Write ``confidence.jsonl``: how sure the run was of each row. ``sftmix`` reads it."""
     save_steps: int = Field(default=50, ge=1, lt=COUNT_LIMIT, description="Checkpoint interval.")

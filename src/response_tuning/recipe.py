@@ -164,11 +164,16 @@ def read_layers(
 
 
 def make_recipe(
-    path: Path | None, preset: str | None, flags: Mapping[str, Settings], settings: Sequence[str]
+    path: Path | None,
+    preset: str | None,
+    flags: Mapping[str, Settings],
+    settings: Sequence[str],
+    earlier: Mapping[str, Settings] | None = None,
 ) -> Recipe:
     """Return the recipe of one tuned model: preset, file, flags and ``--set``, in this order.
 
-    The recipe may name the preset under ``preset:``; the argument overrides it.
+    The recipe may name the preset under ``preset:``; the argument overrides it. Settings of an
+    ``earlier`` run, which is continued, take the place of the preset.
 
     Raises:
         ConfigError: a name is unknown, or a value is impossible or has no effect.
@@ -184,6 +189,12 @@ def make_recipe(
     # The preset lies beneath all layers, but only they can name it, so it comes last.
     beneath = preset_called(name, "" if preset else layers.origin_of("preset"))
     layers.content.pop("preset", None)
+    if earlier is not None:
+        beneath = earlier["finetune"]
+        # Another source is read as its own settings say, and not as those of the earlier one.
+        if "source" not in settings_at(layers.content, ["data"]):
+            data = merged(earlier["data"], settings_at(layers.content, ["data"]))
+            layers.content["data"] = data
     tuning = settings_at(layers.content, ["finetune"])
     _check_method(layers, {**beneath, **tuning})
     _check_mixture(layers)

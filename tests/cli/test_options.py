@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import pytest
 import typer
 
-from response_tuning.cli import options
+from response_tuning.cli import data_options, options
 from response_tuning.cli.flags import FlagGroup
 from response_tuning.cli.main import app
 from response_tuning.configs import (
@@ -23,9 +23,9 @@ from response_tuning.configs import (
 )
 
 SETTINGS: dict[type[FlagGroup], type[Config]] = {
-    options.DataFlags: DataConfig,
-    options.CurationFlags: CurationConfig,
-    options.DecontaminationFlags: DecontaminationConfig,
+    data_options.DataFlags: DataConfig,
+    data_options.CurationFlags: CurationConfig,
+    data_options.DecontaminationFlags: DecontaminationConfig,
     options.RefinementFlags: RefinementConfig,
     options.EngineFlags: EngineConfig,
     options.FinetuneFlags: FinetuneConfig,

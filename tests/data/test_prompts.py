@@ -147,8 +147,8 @@ def test_a_named_column_that_is_not_there_is_named(tmp_path: Path) -> None:
         ("p.jsonl", "", "it has no rows"),
         ("p.jsonl", '{"prompt": "Hi"}\n\n', "p.jsonl:2: blank line"),
         ("p.jsonl", None, "cannot be read: No such file"),
-        ("p.txt", "Hi", "not a file of prompts; give one of .csv, .json, .jsonl"),
-        ("", None, "not a file of prompts; give one of .csv, .json, .jsonl"),
+        ("p.txt", "Hi", "not a file of prompts; give one of .csv, .eml, .json, .jsonl"),
+        ("", None, "not a file of prompts; give one of .csv, .eml, .json, .jsonl"),
     ],
 )
 def test_a_file_without_prompts_is_one_line(

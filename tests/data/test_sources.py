@@ -6,7 +6,7 @@ import pytest
 
 from response_tuning.artifacts import Audit, Dropped, Example
 from response_tuning.configs import DataConfig
-from response_tuning.data import DATASETS
+from response_tuning.data import DATASETS, columns, sources
 from response_tuning.data.sources import find
 from response_tuning.errors import ConfigError, DataError
 
@@ -23,6 +23,7 @@ def test_the_papers_datasets_are_registered() -> None:
         "mbpp": "google-research-datasets/mbpp",
         "miniature": None,
         "miniature-refusals": None,
+        "out-of-scope": None,
         "poetry": "merve/poetry",
         "recipes": "Hieu-Pham/kaggle_food_recipes",
         "safety-tuned-llamas": None,
@@ -210,3 +211,73 @@ def test_a_link_that_leads_nowhere_is_named(tmp_path: Path, target: str, message
     (tmp_path / "a.jsonl").symlink_to(tmp_path / target)
     with pytest.raises(DataError, match=rf"a\.jsonl: cannot be read: {message}"):
         find(DataConfig(source=str(tmp_path / "a.jsonl")))
+
+
+def test_how_files_are_read_is_said_and_in_the_audit(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "a.csv"
+    path.write_bytes("Frage;Antwort\nTee?;schön grün\n".encode("cp1252"))
+    source = find(DataConfig(source=str(path)))
+    assert [record.message for record in caplog.records] == [
+        f"{path}: read as CP1252 with semicolons between cells; if that is wrong, give --encoding "
+        "or --delimiter"
+    ]
+    assert source.origin["read_as"] == {"a.csv": "CP1252 with semicolons between cells"}
+    caplog.clear()
+    find(DataConfig(source=str(path), encoding="cp1252", delimiter="semicolon"))
+    (tmp_path / "b.csv").write_text("response,note\nyes,x\n")
+    find(DataConfig(source=str(tmp_path / "b.csv")))
+    assert not caplog.records
+
+
+def test_a_folder_lists_its_files_before_it_is_read(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = tmp_path / "texts"
+    folder.mkdir()
+    for name in ("a.md", "b.txt", "c.md", "d.md", "e.md", "f.md", "g.pdf"):
+        (folder / name).write_text("x")
+    find(DataConfig(source=str(folder)))
+    assert [record.message for record in caplog.records] == [
+        f"{folder}: reading 6 files: a.md, b.txt, c.md, d.md, e.md and 1 more",
+        f"{folder}: not reading 1 file: g.pdf",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "setting", "message"),
+    [
+        ("a.jsonl", {"delimiter": "tab"}, "--delimiter has no effect; it is for .csv, .tsv files"),
+        ("a.csv", {"sheet": "x"}, "--sheet has no effect; it is for .xlsx, .xlsm files"),
+        ("miniature", {"encoding": "cp1252"}, "--encoding has no effect"),
+    ],
+)
+def test_a_setting_of_another_format_is_refused(
+    name: str, setting: dict[str, str], message: str, tmp_path: Path
+) -> None:
+    path = tmp_path / name
+    path.write_text("response\nyes\n")
+    source = name if name == "miniature" else str(path)
+    with pytest.raises(ConfigError, match=message):
+        find(DataConfig.model_validate({"source": source, **setting}))
+
+
+@pytest.mark.parametrize(
+    ("header", "used"),
+    [
+        ("Question,Answer", ("Answer", "Question")),
+        ("Frage,Antwort", ("Antwort", "Frage")),
+        ("Subject,Body", ("Body", None)),
+        ("Betreff,Text", ("Text", None)),
+        ("answer,Response", ("answer", None)),
+    ],
+)
+def test_columns_of_a_spreadsheet_are_found_in_any_case(
+    header: str, used: tuple[str, str | None], tmp_path: Path
+) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text(f"{header}\nOne thing.,Another thing.\n")
+    config = DataConfig(source=str(path))
+    found = columns.choose(sources.columns(find(config)), config, "a.csv")
+    assert (found.response, found.instruction) == used

@@ -230,6 +230,33 @@ def test_sigterm_saves_a_checkpoint_after_the_next_step_and_the_same_command_goe
     assert "resuming from checkpoint-3" in capsys.readouterr().out
 
 
+def test_ctrl_c_saves_a_checkpoint_after_the_next_step_and_the_same_command_goes_on_from_it(
+    tune: Tune,
+    whole: dict[str, Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    before = signal.getsignal(signal.SIGINT)
+    with monkeypatch.context() as patch:
+        patch.setattr(progress.Metrics, "on_log", signalled_at_step(signal.SIGINT, 2))
+        with pytest.raises(KeyboardInterrupt):
+            tune("lora", tmp_path)
+    assert signal.getsignal(signal.SIGINT) is before
+    assert [record.message for record in caplog.records] == [
+        "stopping after this step, with a checkpoint; Ctrl-C stops at once",
+        "SIGINT: saved checkpoint-3",
+    ]
+    assert same(tune("lora", tmp_path), whole["lora"])
+
+
+def test_a_second_ctrl_c_stops_at_once(tmp_path: Path) -> None:
+    with callback(tmp_path, []).on_signals():
+        os.kill(os.getpid(), signal.SIGINT)
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+
+
 def test_sigusr1_saves_a_checkpoint_and_the_run_goes_on(
     tune: Tune,
     whole: dict[str, Path],

@@ -270,7 +270,10 @@ def test_real_clients_get_our_answers_from_llama_cpp_and_ctrl_c_ends_everything(
                     model=model, messages=messages, max_tokens=32, stream=True
                 )
                 pieces = [each.choices[0].delta.content or "" for each in stream if each.choices]
-                assert "".join(pieces) == ours[request.item_id][0]
+                # At the limit, llama.cpp's stream lacks what a stop string could begin with.
+                text, got = choice.message.content or "", "".join(pieces)
+                at_limit = choice.finish_reason == "length"
+                assert got == text or (at_limit and got == text.rstrip())
     supervisors = children_of(process.pid)
     models = [child for each in supervisors for child in children_of(each)]
     assert len(supervisors) == len(models) == 2

@@ -7,18 +7,20 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from response_tuning.cli.flags import chosen, spread
-from response_tuning.cli.options import (
+from response_tuning.cli.data_options import (
     CurationFlags,
     DataFlags,
     DecontaminationFlags,
+    ReadFlags,
+)
+from response_tuning.cli.flags import chosen, spread
+from response_tuning.cli.options import (
     EngineFlags,
     ExamplesOutOption,
     HtmlOption,
     ImportOption,
     JsonOption,
     PolicyOption,
-    ReadFlags,
     RefinementFlags,
     RetryFilteredOption,
     RevisionOption,
@@ -103,6 +105,10 @@ def mix(
     mixture_path: Annotated[
         Path | None, typer.Option(help="Read a named dataset of refusals from this copy.")
     ] = None,
+    scope: Annotated[
+        str | None,
+        typer.Option(help="Source out-of-scope: what you do offer; example: 'tea and tea ware'."),
+    ] = None,
     selector: Annotated[
         str | None,
         typer.Option(
@@ -114,10 +120,14 @@ def mix(
     """Mix refusals into examples, as the paper does for safety."""
     if not refusals:
         idle = {"mixture_source": mixture_source, "mixture_path": mixture_path}
-        unused("no refusals are mixed in", **idle, selector=selector)
+        unused("no refusals are mixed in", **idle, selector=selector, scope=scope)
     sections = {
         "mixture": chosen(
-            refusals=refusals, source=mixture_source, path=mixture_path, selector=selector
+            refusals=refusals,
+            source=mixture_source,
+            path=mixture_path,
+            selector=selector,
+            scope=scope,
         ),
         "decontamination": decontamination.given(),
     }
@@ -162,7 +172,7 @@ def decide(
     folder: Annotated[Path, typer.Argument(help="The folder of a refinement.")],
     decisions: Annotated[Path, typer.Argument(help="The decisions that its page saved.")],
 ) -> None:
-    """Use the originals of the rewrites that you rejected on the page of a refinement."""
+    """Keep the originals of rewrites that you rejected."""
     from response_tuning.workflows import data
 
     data.run_decide(folder, decisions, console())
@@ -285,9 +295,9 @@ def inspect(
 def _prepare(settings: dict[str, Any], out: Path, where: str) -> None:
     from response_tuning.configs import DataConfig
     from response_tuning.validation import build
-    from response_tuning.workflows import library
+    from response_tuning.workflows import data
 
-    library.prepare(build(DataConfig, settings, where), out, console=console())
+    data.run_prepare(build(DataConfig, settings, where), out, console())
 
 
 def _rewrite(settings: dict[str, Any], out: Path, where: str, *, retry_filtered: bool) -> None:

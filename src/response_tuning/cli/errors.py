@@ -11,6 +11,7 @@ from typer.exceptions import TyperException
 
 _ELSEWHERE = {
     "mixture_path": "data.mixture.path",
+    "scope": "data.mixture.scope",
     "max_passages": "data.max_examples",
     "text_column": "data.extraction.text_column",
     "min_words": "data.extraction.min_words",

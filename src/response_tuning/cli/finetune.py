@@ -5,9 +5,9 @@ from typing import Annotated
 
 import typer
 
+from response_tuning.cli.data_options import DataFlags
 from response_tuning.cli.flags import chosen, spread
 from response_tuning.cli.options import (
-    DataFlags,
     DataOption,
     DryRunOption,
     FinetuneFlags,
@@ -40,12 +40,18 @@ def finetune(
     resume: Annotated[
         bool, typer.Option(help="Continue a run that was stopped, or start over.")
     ] = True,
+    continue_from: Annotated[
+        Path | None,
+        typer.Option(
+            help="Extend this finished run: start from its weights, with its settings and data "
+            "where you give no others; --out is a new folder."
+        ),
+    ] = None,
     dry_run: DryRunOption = False,
     modules: ImportOption = None,
 ) -> None:
     """Tune a base model on responses, alone or with instructions."""
     from response_tuning.recipe import make_recipe
-    from response_tuning.workflows import finetune
 
     if out is None and not dry_run:
         raise ConfigError("finetune needs --out DIR, the folder for the tuned model")
@@ -53,11 +59,25 @@ def finetune(
         "data": {**reading.given(), **chosen(source=data)},
         "finetune": {**tuning.settings(), **chosen(seed=reading.seed)},
     }
-    whole = make_recipe(recipe, preset, flags, settings or [])
+    earlier = None
+    if continue_from is not None:
+        unused("--continue-from has the settings of its run", recipe=recipe, preset=preset)
+        if out is not None and out.resolve() == continue_from.resolve():
+            raise ConfigError(f"--out {out} is the run to continue from; choose a new folder")
+        from response_tuning.workflows.continuation import settings_of
+
+        earlier = settings_of(continue_from)
+    whole = make_recipe(recipe, preset, flags, settings or [], earlier)
+    # Importing torch takes seconds, and so does reading a base.
+    console().print(f"loading {whole.finetune.base_model}", highlight=False, soft_wrap=True)
+    from response_tuning.workflows import finetune
+
+    # A recipe, and the paper's preset, say for themselves what is held out.
+    holds_out = recipe is None and preset != "paper"
     if out is None or dry_run:
-        finetune.plan_finetune(whole, console())
+        finetune.plan_finetune(whole, console(), holds_out=holds_out)
     else:
-        finetune.run_finetune(whole, out, console(), resume=resume)
+        finetune.run_finetune(whole, out, console(), resume=resume, holds_out=holds_out)
 
 
 @app.command()

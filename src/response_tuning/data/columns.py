@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from response_tuning.artifacts import Message
-from response_tuning.configs import DataConfig
+from response_tuning.configs import SourceConfig
 from response_tuning.data.conversations import (
     ROLE_KEYS,
     SourceMessage,
@@ -22,12 +22,16 @@ from response_tuning.data.marks import DETAILS, MARK_NAMES, plain, unlearned
 from response_tuning.data.rendered import RENDERED, is_rendered
 from response_tuning.data.survey import INSTRUCTION_COLUMNS, Column, Survey
 from response_tuning.errors import ConfigError, DataError
+from response_tuning.mailboxes import MAIL_HEADERS
 from response_tuning.readers import shown
 
 CONVERSATION_COLUMNS = ("messages", "conversations")
 TEXT = "text"
 """Often the rendered conversation, in sources that also have a column of conversations."""
 RESPONSE_COLUMNS = ("response", "completion", "output", "answer", *CONVERSATION_COLUMNS, TEXT)
+_ALIKE = (*RESPONSE_COLUMNS, "body", "reply", "antwort", "corps", "cuerpo", "corpo")
+"""Names of the response in spreadsheets and in Outlook's export, in any case."""
+_ASKED_ALIKE = (*INSTRUCTION_COLUMNS, "frage")
 EARLIER = "earlier"
 INPUT_COLUMNS = ("input", "context")
 """The material of an instruction: Alpaca's and Dolly's second column."""
@@ -77,7 +81,7 @@ class Columns(NamedTuple):
         return {name: value for name, value in fields if value or name in self._fields[:3]}
 
 
-def choose(survey: Survey, config: DataConfig, name: str) -> Columns:
+def choose(survey: Survey, config: SourceConfig, name: str) -> Columns:
     """Decide which columns of the source called ``name`` to use, from the survey of all rows.
 
     Raises:
@@ -116,6 +120,8 @@ def not_used(survey: Survey, used: Columns) -> list[str]:
         known.add(EARLIER)
     known |= {*used[:6], *used.marks, used.rejected}
     known |= {name for name in used.otherwise if not survey.columns[name].overlooked}
+    if survey.columns.keys() == {used.response, *MAIL_HEADERS}:  # a mailbox
+        known |= {*MAIL_HEADERS}
     names = [
         name
         for name, column in survey.columns.items()
@@ -228,6 +234,8 @@ def _response(survey: Survey, name: str) -> str:
     # "text" comes last: beside a column of conversations it is the same, rendered.
     order = dict.fromkeys((*RESPONSE_COLUMNS[:-1], *others, TEXT))
     filled = {key: survey.columns[key].filled for key in order if key in survey.columns}
+    if not filled and (alike := _alike(survey.columns, _ALIKE)):
+        return alike[0]
     if not filled:
         columns = listed(survey.columns)
         if {*PREFERENCES} <= survey.columns.keys():
@@ -250,6 +258,8 @@ def _with_instruction(
 ) -> Columns:
     """Return the columns of the instruction and its material, for a column of responses."""
     usual = [name for name in INSTRUCTION_COLUMNS if name in others]
+    if response not in RESPONSE_COLUMNS and not usual:
+        usual = _alike(others, _ASKED_ALIKE)
     filled = [name for name in usual if others[name].filled]
     instruction = named or next(iter((*filled, *usual)), None)
     in_turns = instruction is not None and bool(others[instruction].conversations)
@@ -267,6 +277,12 @@ def _with_instruction(
     first, second, *_ = (*with_text, None, None)
     otherwise = tuple(name for name in filled if name != instruction) if named is None else ()
     return Columns(response, instruction, first, second, otherwise=otherwise)
+
+
+def _alike(names: Mapping[str, Column], usual: Sequence[str]) -> list[str]:
+    """Return the filled columns whose names differ from usual ones in their case alone."""
+    filled = [name for name, column in names.items() if column.texts and plain(name) in usual]
+    return sorted(filled, key=lambda name: usual.index(plain(name)))
 
 
 def _check_whole(response: str, survey: Survey, name: str) -> None:

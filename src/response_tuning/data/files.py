@@ -5,7 +5,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 from response_tuning.errors import DataError
-from response_tuning.readers import COMPRESSED_SUFFIXES, READERS, TEXT_SUFFIXES, check_is_file
+from response_tuning.readers import (
+    COMPRESSED_SUFFIXES,
+    READERS,
+    TEXT_SUFFIXES,
+    check_is_file,
+    format_of,
+)
 
 ABOUT = {"readme", "license", "licence", "changelog", "citation", "notice", "authors"} | {
     *("contributing", "code_of_conduct", "security", "copying", "requirements", "datasheet"),
@@ -22,6 +28,13 @@ SPLITS = (
     {"test", "testing", "eval", "evaluation"},
 )
 """Words in file names that name the split of a file, as on the hub."""
+
+_SAVED_AS = {
+    **dict.fromkeys((".xls", ".ods", ".numbers"), "save the sheet as .xlsx or CSV"),
+    **dict.fromkeys((".pst", ".ost", ".msg"), "export the mails from Outlook as CSV, or as .mbox"),
+    **dict.fromkeys((".doc", ".docx", ".odt", ".rtf", ".pdf"), "save each text as .txt or .md"),
+}
+"""Suffix of a file of an office program -> what to do with it."""
 
 ARROW = ".arrow"
 LISTED_FOLDERS = 10
@@ -49,7 +62,7 @@ def choose(path: Path, split: str) -> Files:
     for file in inside:
         if file.suffix.lower() in COMPRESSED_SUFFIXES:
             raise DataError(f"{file}: compressed files cannot be read; unpack it first")
-    tables = [file for file in inside if file.suffix.lower() in READERS]
+    tables = [file for file in inside if format_of(file) in READERS]
     if path.is_dir():
         tables = [table for table in tables if table.name.lower() not in ABOUT_TABLES]
     texts = [file for file in inside if file.suffix.lower() in TEXT_SUFFIXES]
@@ -138,4 +151,5 @@ def _nothing(path: Path, texts: list[Path], arrow: list[Path]) -> str:
         return f"{path}: one text file is one response; give the folder of the texts"
     if path.is_dir():
         return f"{path}: the folder has no file that can be read; formats are {formats}"
-    return f"{path}: files of type '{path.suffix}' cannot be read; formats are {formats}"
+    instead = _SAVED_AS.get(path.suffix.lower(), f"formats are {formats}")
+    return f"{path}: files of type '{path.suffix}' cannot be read; {instead}"

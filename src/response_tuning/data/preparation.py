@@ -1,26 +1,23 @@
 """From a source to examples and an audit: a chain of steps decides about every turn."""
 
-import hashlib
-import logging
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 from response_tuning.artifacts import Audit, Dropped, Example, Flagged, write_json, written_aside
 from response_tuning.configs import DataConfig
-from response_tuning.data import columns, preferences, sources
+from response_tuning.data import preferences, sources
 from response_tuning.data.conversations import Turn, UnusableRow
-from response_tuning.data.digests import DigestSet
-from response_tuning.data.sampling import in_brackets, sample
-from response_tuning.data.steps import curation, decontamination
-from response_tuning.data.steps.curation import Candidate, Step, each
+from response_tuning.data.parts import RefusalsPart, SourcePart
+from response_tuning.data.sampling import Waiting, in_brackets, shares
+from response_tuning.data.steps import cleaning, curation, decontamination
+from response_tuning.data.steps.curation import Candidate, Step
 from response_tuning.data.steps.decontamination import Prompts
+from response_tuning.data.steps.duplicates import parts_of, without_duplicates
 from response_tuning.data.steps.near_duplicates import without_near_duplicates
 from response_tuning.errors import ConfigError, DataError
-from response_tuning.terminal import printable
-
-logger = logging.getLogger(__name__)
 
 
 def prepare(config: DataConfig, out: Path, prompts: Prompts | None = None) -> Audit:
@@ -47,13 +44,19 @@ def prepare(config: DataConfig, out: Path, prompts: Prompts | None = None) -> Au
             f"prompts are given for: {', '.join(prompts) or 'nothing'}; give the same names"
         )
     # Both sources are found and surveyed before a row is written, so that bad settings fail early.
-    parts = {"source": _SourcePart(config, out)}
-    if config.mixture.refusals:
-        parts["refusals"] = _RefusalsPart(config, out)
-    audit = _write(_outcomes(parts.values(), _chain(config, prompts)), out)
+    alone = None if config.also else config.max_examples  # several sources are drawn together
+    parts = [SourcePart(config, out, alone, config.seed)]
+    for other in config.also:
+        with sources.about_another(other.source):
+            parts.append(SourcePart(other, out, None, config.seed))
+    mixed = [RefusalsPart(config, out)] if config.mixture.refusals else []
+    audit = _write(_Chain(config, prompts).outcomes(parts, mixed, out), out)
     counts = decontamination.counts(prompts, audit.flagged)
     audit = audit.model_copy(update={"contaminated": counts})
-    content: dict[str, Any] = {name: part.origin for name, part in parts.items()}
+    content: dict[str, Any] = {"source": parts[0].origin}
+    content |= {"also": [part.origin for part in parts[1:]]} if parts[1:] else {}
+    if mixed:
+        content["refusals"] = mixed[0].origin
     content["against"] = {
         name: decontamination.prompts_digest(texts) for name, texts in prompts.items()
     }
@@ -62,105 +65,76 @@ def prepare(config: DataConfig, out: Path, prompts: Prompts | None = None) -> Au
     return audit
 
 
-class _SourcePart:
-    """A source of examples, and the steps for its rows only."""
-
-    size_flag = "--max-examples"
-
-    def __init__(self, config: DataConfig, out: Path) -> None:
-        self._name = config.source
-        self.source = sources.find(config)
-        # Inside the source, the next run would read the examples as rows.
-        path = self.source.path
-        if path is not None and out.resolve().is_relative_to(path):
-            raise ConfigError(
-                f"{out} lies in the source {self.source.name}; write to another folder"
-            )
-        survey = sources.columns(self.source)
-        choose = preferences.choose_pair if config.preferences else columns.choose
-        self.used = choose(survey, config, self.source.name)
-        self.not_used = columns.not_used(survey, self.used)
-        if self.not_used:
-            names = columns.listed(self.not_used)
-            logger.warning("%s: columns not used: %s", printable(self.source.name), names)
-        self.first: list[Step] = []
-        self.last: list[Step] = []
-        if config.max_examples is not None:
-            wanted = (
-                f"{self.source.name}: {config.max_examples} examples requested ({self.size_flag})"
-            )
-            self.last.append(sample(config.max_examples, config.seed, wanted, out))
-        if config.preferences is not None and config.preferences.flip:
-            self.last.append(preferences.flip(config.preferences.flip, config.seed))
-
-    @property
-    def origin(self) -> dict[str, Any]:
-        """Origin of the examples, for the audit."""
-        origin = {"name": self._name, **self.source.origin, "columns": self.used.named()}
-        return origin | ({"columns_not_used": self.not_used} if self.not_used else {})
-
-
-class _RefusalsPart(_SourcePart):
-    """The refusals that are mixed in: the rows of a source that decline."""
-
-    size_flag = "data.mixture.refusals"
-
-    def __init__(self, config: DataConfig, out: Path) -> None:
-        mixture = config.mixture
-        settings = mixture.model_dump(exclude={"refusals", "selector"})
-        super().__init__(
-            DataConfig(**settings, max_examples=mixture.refusals, seed=config.seed), out
-        )
-        self.first.append(curation.only_refusals(mixture.selector))
-
-
-def _chain(config: DataConfig, prompts: Prompts) -> list[Step]:
-    """Return the steps that all parts pass before their samples are drawn.
+class _Chain:
+    """The steps that all parts pass before their samples are drawn.
 
     Steps that change a text come before steps that compare texts, and expensive steps run late, on
     the fewest candidates. Near-duplicates come last, so that no response is dropped as similar to
     one that a later step drops as well.
     """
-    of_answers = preferences.for_both if config.preferences else list
-    steps = [*of_answers(curation.restatements_step(config.curation))]
-    if not config.keep_duplicates:
-        steps.append(_without_duplicates())
-    if prompts:
-        threshold, remove = config.decontamination.threshold, config.decontamination.remove
-        steps.append(decontamination.decontaminate(prompts, threshold, remove=remove))
-    steps += of_answers(curation.steps(config.curation))
-    if config.curation.near_duplicates is not None:
-        steps.append(without_near_duplicates(config.curation.near_duplicates))
-    return steps
 
+    def __init__(self, config: DataConfig, prompts: Prompts) -> None:
+        self._config = config
+        self._rows = 0
+        self._texts: list[Step] = []
+        if config.curation.front_matter == "strip":
+            self._texts.append(cleaning.front_matter_step())
+        of_answers = preferences.for_both if config.preferences else list
+        surrounding = cleaning.steps(config.curation) + curation.restatements_step(config.curation)
+        steps = [*of_answers(surrounding)]
+        if not config.keep_duplicates:
+            steps.append(without_duplicates())
+        if prompts:
+            threshold, remove = config.decontamination.threshold, config.decontamination.remove
+            steps.append(decontamination.decontaminate(prompts, threshold, remove=remove))
+        steps += of_answers(curation.steps(config.curation))
+        if config.curation.near_duplicates is not None:
+            steps.append(without_near_duplicates(config.curation.near_duplicates))
+        self._steps = steps
 
-def _without_duplicates() -> Step:
-    """Drop exact duplicates of earlier candidates, also across parts."""
-    seen = DigestSet()
+    def outcomes(
+        self, parts: Sequence[SourcePart], mixed: Sequence[SourcePart], out: Path
+    ) -> Iterator[Candidate]:
+        """Yield every candidate of every part after the chain; row numbers continue.
 
-    def look(candidate: Candidate) -> None:
-        if not seen.add(_digest(candidate.answer)):
-            candidate.drop("duplicate")
+        Raises:
+            DataError: a part has no usable candidate, or fewer than its share.
+        """
+        together = len(parts) > 1 and (self._config.weights or self._config.max_examples)
+        if together:
+            yield from self._drawn(parts, out)
+        for part in (*([] if together else parts), *mixed):
+            yield from self._passed(part)
 
-    return each(look)
+    def _drawn(self, parts: Sequence[SourcePart], out: Path) -> Iterator[Candidate]:
+        """Draw from all parts in proportion to the weights; without any, to their examples."""
+        with ExitStack() as open_files:
+            waiting = [open_files.enter_context(Waiting(out)) for _ in parts]
+            for part, place in zip(parts, waiting, strict=True):
+                place.fill(self._passed(part))
+            usable = [place.usable for place in waiting]
+            wanted = self._config.max_examples
+            sizes = shares(usable, self._config.weights or usable, wanted)
+            for part, place, size in zip(parts, waiting, sizes, strict=True):
+                if size > place.usable:
+                    raise DataError(
+                        f"{part.source.name}: {size:,} of {wanted:,} examples are its share, but "
+                        f"only {place.usable:,} are usable{in_brackets(place.reasons)}; lower "
+                        "--max-examples, or its weight"
+                    )
+                yield from place.drawn(size, self._config.seed)
 
-
-def _outcomes(parts: Iterable[_SourcePart], chain: Sequence[Step]) -> Iterator[Candidate]:
-    """Yield every candidate after the chain; row numbers continue from part to part.
-
-    Raises:
-        DataError: a part has no usable candidate.
-    """
-    rows = 0
-    for part in parts:
-        start, usable, reasons = rows, False, Counter[str]()
+    def _passed(self, part: SourcePart) -> Iterator[Candidate]:
+        """Yield the candidates of one part after all of its steps."""
+        start, usable, reasons = self._rows, False, Counter[str]()
         # The chain is shared, so that duplicates are found across parts; ``first`` and ``last``
         # are the part's own. Each step wraps the iterator before it: rows stream through all steps.
+        texts = self._texts if part.source.are_texts else []
         candidates = _candidates(part, start)
-        for step in (*part.first, *chain, *part.last):
+        for step in (*texts, *part.first, *self._steps, *part.last):
             candidates = step(candidates)
         for candidate in candidates:
-            rows = candidate.row + 1  # every row yields at least one candidate
+            self._rows = candidate.row + 1  # every row yields at least one candidate
             if candidate.dropped:
                 reasons[candidate.dropped] += 1
             else:
@@ -168,12 +142,12 @@ def _outcomes(parts: Iterable[_SourcePart], chain: Sequence[Step]) -> Iterator[C
             yield candidate
         if not usable:
             raise DataError(
-                f"{part.source.name}: none of its {rows - start:,} rows is usable"
+                f"{part.source.name}: none of its {self._rows - start:,} rows is usable"
                 f"{in_brackets(reasons)}"
             )
 
 
-def _candidates(part: _SourcePart, start: int) -> Iterator[Candidate]:
+def _candidates(part: SourcePart, start: int) -> Iterator[Candidate]:
     """Yield every turn of every row in the source's order; drop turns that no step could read."""
     for number, row in enumerate(part.source.rows()):
         try:
@@ -271,25 +245,9 @@ def _flagged(candidate: Candidate, what: str, detail: str) -> Flagged:
     )
 
 
-def _parts(turn: Turn) -> list[str]:
-    parts = [part for message in turn.earlier for part in (message.role, message.content)]
-    rejected = [] if turn.rejected is None else [turn.rejected]
-    return [*parts, turn.instruction or "", turn.response, *rejected]
-
-
 def _is_text(turn: Turn) -> bool:
     try:
-        "".join(_parts(turn)).encode()
+        "".join(parts_of(turn)).encode()
     except UnicodeEncodeError:
         return False
     return True
-
-
-def _digest(turn: Turn) -> bytes:
-    """Return a digest of 8 bytes: one collision in 4e7 sets of a million turns."""
-    digest = hashlib.blake2b(digest_size=8)
-    for part in _parts(turn):
-        content = part.encode()
-        digest.update(b"%d:" % len(content))  # else ("ab", "c") and ("a", "bc") would be equal
-        digest.update(content)
-    return digest.digest()

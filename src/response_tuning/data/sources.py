@@ -4,6 +4,7 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import chain
@@ -12,8 +13,8 @@ from typing import Any, TypeAlias
 
 from response_tuning import hub
 from response_tuning.artifacts import file_digest
-from response_tuning.configs import DataConfig
-from response_tuning.data import files, single_tasks
+from response_tuning.configs import SourceConfig
+from response_tuning.data import files, forms, out_of_scope, senders, single_tasks
 from response_tuning.data.columns import Columns, row_turns
 from response_tuning.data.conversations import Turn, UnusableRow
 from response_tuning.data.preferences import pair_turn
@@ -38,6 +39,8 @@ class Dataset:
     """Address of a published file, of which the user names a local copy."""
     made: Rows | None = None
     """Function that makes the rows, the same at every call."""
+    scoped: Callable[[str], Rows] | None = None
+    """Makes ``made`` for what the user offers (setting ``scope``)."""
     splits: Mapping[str, Rows] = field(default_factory=dict)
     """Split other than ``train`` -> function that makes its rows."""
     hub_config: str | None = None
@@ -61,6 +64,7 @@ DATASETS.register("miniature")(
 DATASETS.register("miniature-refusals")(
     Dataset(made=examples.refusal_rows, splits=examples.refusals_by_wording())
 )
+DATASETS.register("out-of-scope")(Dataset(scoped=out_of_scope.refusals))
 DATASETS.register("lima")(Dataset("GAIR/lima", first_rows=1000, first_turn_only=True))
 DATASETS.register("gsm8k")(
     Dataset(
@@ -107,6 +111,10 @@ class Source:
     """Its absolute path, if it is local."""
     first_rows: int | None = None
     first_turn_only: bool = False
+    are_texts: bool = False
+    """Whether each row is a text file."""
+    sender: str | None = None
+    """Part of the name or address of the sender whose mails are used."""
 
     @cached_property
     def origin(self) -> dict[str, Any]:
@@ -118,7 +126,7 @@ class Source:
         return self.look_up()
 
 
-def find(config: DataConfig) -> Source:
+def find(config: SourceConfig) -> Source:
     """Find the source of ``config``: a named dataset, else a path, else a dataset on the hub.
 
     Raises:
@@ -130,9 +138,13 @@ def find(config: DataConfig) -> Source:
     # name with a suffix, such as data/a.jsonl, is a mistyped path and not a hub id.
     if config.source in DATASETS.names():
         dataset = DATASETS.get(config.source)
+        _check_scope(dataset, config)
+        if dataset.scoped and config.scope:
+            dataset = replace(dataset, made=dataset.scoped(config.scope))
         if dataset.made:
             return _made(config, {"train": dataset.made, **dataset.splits})
         return _named(dataset, config)
+    _check_scope(None, config)
     if config.path is not None:
         raise ConfigError(
             f"--path {config.path} is for a local copy of a named dataset "
@@ -157,6 +169,20 @@ def check_source(source: str) -> None:
         raise DataError(f"'{source}': no such file or folder, and {error}")
 
 
+@contextmanager
+def about_another(source: str) -> Iterator[None]:
+    """Name the setting of a further source where an error names a flag of the first one."""
+    try:
+        yield
+    except (ConfigError, DataError) as error:
+        named = re.sub(
+            r"--(response-column|instruction-column|encoding|delimiter|sheet|sender)( [A-Z]+)?",
+            lambda flag: f"--also '{source},{flag[1].replace('-', '_')}=...'",
+            str(error),
+        )
+        raise type(error)(named) from error
+
+
 def _is_there(source: str) -> bool:
     return bool(source) and (Path(source).exists() or Path(source).is_symlink())
 
@@ -165,11 +191,13 @@ def columns(source: Source) -> Survey:
     """Survey the columns of all readable rows.
 
     Raises:
-        DataError: the source has no readable row.
+        DataError: the source has no readable row, or mails of several senders and none is named.
     """
-    statistics = survey(row.fields for row in source.rows() if not row.fault)
+    watched = senders.Senders(source.name, source.sender)
+    statistics = survey(watched.seen(row).fields for row in source.rows() if not row.fault)
     if not statistics.rows:
         raise DataError(f"{source.name}: it has no rows")
+    watched.check()
     return statistics
 
 
@@ -183,12 +211,16 @@ def turns(source: Source, number: int, row: Row, used: Columns) -> list[Turn]:
         raise UnusableRow(row.fault)
     if source.first_rows is not None and number >= source.first_rows:
         raise UnusableRow(f"beyond the first {source.first_rows:,} rows, which the paper uses")
+    if source.sender is not None and not senders.is_from(source.sender, row.fields):
+        raise UnusableRow(f"not from {source.sender}")
     return [pair_turn(row.fields, used)] if used.rejected else row_turns(row.fields, used)
 
 
-def _made(config: DataConfig, made: Mapping[str, Callable[[], Iterator[dict[str, str]]]]) -> Source:
-    for flag, default in {"path": None, "revision": "main"}.items():
-        if getattr(config, flag) != default:
+def _made(
+    config: SourceConfig, made: Mapping[str, Callable[[], Iterator[dict[str, str]]]]
+) -> Source:
+    for flag in ("path", "revision", *forms.LOCAL):
+        if getattr(config, flag) != type(config).model_fields[flag].default:
             raise ConfigError(f"dataset '{config.source}' is generated: --{flag} has no effect")
     if config.split not in made:
         raise unknown(f"split of dataset '{config.source}'", config.split, [*made])
@@ -204,7 +236,7 @@ def _made(config: DataConfig, made: Mapping[str, Callable[[], Iterator[dict[str,
     )
 
 
-def _named(dataset: Dataset, config: DataConfig) -> Source:
+def _named(dataset: Dataset, config: SourceConfig) -> Source:
     if config.path is not None:
         if not config.path.exists():
             raise DataError(f"{config.path}: no such file or folder (--path)")
@@ -225,7 +257,8 @@ def _named(dataset: Dataset, config: DataConfig) -> Source:
     return replace(source, first_rows=dataset.first_rows, first_turn_only=dataset.first_turn_only)
 
 
-def _on_hub(hub_id: str, config: DataConfig, hub_config: str | None = None) -> Source:
+def _on_hub(hub_id: str, config: SourceConfig, hub_config: str | None = None) -> Source:
+    forms.check_read_locally(hub_id, config)
     commit = hub.resolve(hub_id, config.revision)
     dataset = hub.load(hub_id, commit, config.split, hub_config)
     return Source(
@@ -235,7 +268,7 @@ def _on_hub(hub_id: str, config: DataConfig, hub_config: str | None = None) -> S
     )
 
 
-def _local(path: Path, config: DataConfig) -> Source:
+def _local(path: Path, config: SourceConfig) -> Source:
     if config.revision != "main":
         raise ConfigError(f"{path} is not on the hub: --revision has no effect")
     if config.split != "train" and path.is_file():
@@ -250,17 +283,33 @@ def _local(path: Path, config: DataConfig) -> Source:
             path=path.resolve(),
         )
     chosen = files.choose(path, config.split)
+    how = forms.forms_of(path, chosen, config)
     return Source(
         name=str(path),
-        rows=lambda: (
-            read_texts(chosen.read)
-            if chosen.are_texts
-            else chain.from_iterable(map(read, chosen.read))
+        rows=lambda: chain.from_iterable(
+            read_texts([file], form.encoding) if chosen.are_texts else read(file, form)
+            for file, form in how.items()
         ),
-        look_up=lambda: {
-            "path": str(path.resolve()),
-            "sha256": file_digest(path),
-            "files_not_read": chosen.not_read,
-        },
+        look_up=lambda: (
+            {
+                "path": str(path.resolve()),
+                "sha256": file_digest(path),
+                "files_not_read": chosen.not_read,
+            }
+            | forms.read_as(path, how)
+        ),
         path=path.resolve(),
+        are_texts=chosen.are_texts,
+        sender=config.sender,
     )
+
+
+def _check_scope(dataset: Dataset | None, config: SourceConfig) -> None:
+    scoped = dataset is not None and dataset.scoped is not None
+    if scoped and config.scope is None:
+        raise ConfigError(
+            f"dataset '{config.source}' declines what you do not offer: name what you do offer "
+            "with scope, such as --scope 'tea and tea ware'"
+        )
+    if config.scope is not None and not scoped:
+        raise ConfigError(f"{config.source}: --scope has no effect; only 'out-of-scope' reads it")

@@ -52,7 +52,8 @@ def load_tokenizer(config: FinetuneConfig) -> "PreTrainedTokenizerBase":
 
     name = config.base_model
     tokenizer = read_tokenizer(config)
-    if tokenizer.chat_template and not is_native(config.template):
+    is_tuned_here = config.continue_from is not None
+    if tokenizer.chat_template and not is_native(config.template) and not is_tuned_here:
         logger.warning(
             "%s already ships a chat template, so it may be tuned already: response tuning is "
             "about base models (the template is replaced by '%s')",

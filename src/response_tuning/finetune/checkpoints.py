@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-_SIGNALS = [name for name in ("SIGUSR1", "SIGTERM") if hasattr(signal, name)]
+_SIGNALS = [name for name in ("SIGUSR1", "SIGINT", "SIGTERM") if hasattr(signal, name)]
 """From the weaker to the stronger; Windows has no SIGUSR1."""
 
 
@@ -28,7 +28,8 @@ class Checkpoints(TrainerCallback):
     """Seals checkpoints, keeps the newest two, and saves one on a signal.
 
     SIGUSR1, as Slurm sends it ahead of a time limit (``--signal=USR1@90``), saves a checkpoint
-    after the current step, and the run continues. SIGTERM does the same and ends the run.
+    after the current step, and the run continues. SIGTERM and Ctrl-C do the same and end the run;
+    a second Ctrl-C ends it at once.
     """
 
     def __init__(self, trainer: "ResponseTrainer", run: str) -> None:
@@ -38,6 +39,8 @@ class Checkpoints(TrainerCallback):
         """1 + the place in ``_SIGNALS`` of the signal that this process received; 0 for none."""
         self._due = 0
         """The greatest ``_pending`` of all processes when the latest step ended."""
+        self._interrupted = False
+        """Whether Ctrl-C was pressed."""
 
     @contextmanager
     def on_signals(self) -> Iterator[None]:
@@ -52,6 +55,11 @@ class Checkpoints(TrainerCallback):
                 signal.signal(signal.Signals[name], handler)
 
     def _receive(self, number: int, frame: object) -> None:
+        if number == signal.SIGINT:
+            if self._interrupted:
+                raise KeyboardInterrupt
+            self._interrupted = True
+            logger.warning("stopping after this step, with a checkpoint; Ctrl-C stops at once")
         self._pending = max(self._pending, 1 + _SIGNALS.index(signal.Signals(number).name))
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:  # noqa: ANN401
@@ -70,6 +78,7 @@ class Checkpoints(TrainerCallback):
 
         Raises:
             SystemExit: SIGTERM ends the run.
+            KeyboardInterrupt: Ctrl-C ends the run.
         """
         self._trainer.accelerator.wait_for_everyone()  # each process writes its generator's state
         folder = Path(args.output_dir)
@@ -85,6 +94,9 @@ class Checkpoints(TrainerCallback):
         self._due = 0
         if state.is_world_process_zero:
             logger.warning("%s: saved %s", name, checkpoint.name)
-        if name == "SIGTERM":
-            self._trainer.accelerator.wait_for_everyone()
-            raise SystemExit(128 + signal.SIGTERM)
+        if name == "SIGUSR1":
+            return
+        self._trainer.accelerator.wait_for_everyone()
+        if name == "SIGINT":
+            raise KeyboardInterrupt
+        raise SystemExit(128 + signal.SIGTERM)

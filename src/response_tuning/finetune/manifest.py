@@ -118,9 +118,11 @@ def is_finished(out: Path, manifest: dict[str, Any]) -> bool:
     )
     if state.changed:
         key, (before, now) = next(iter(state.changed.items()))
+        longer = key in ("epochs", "max_steps") and recorded["status"] == FINISHED
+        extend = f", extend it with --continue-from {out}" if longer else ""
         raise ConfigError(
-            f"{out} holds another run: {key} was {before!r}, now {now!r}; choose another --out, "
-            "or delete the folder"
+            f"{out} holds another run: {key} was {before!r}, now {now!r}; choose another --out"
+            f"{extend}, or delete the folder"
         )
     if recorded["status"] == RUNNING:
         _warn_of_other_packages(out, recorded, manifest)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from response_tuning import seals
 from response_tuning.artifacts import write_json, written_aside
 from response_tuning.configs import FinetuneConfig
-from response_tuning.finetune import base, memory
+from response_tuning.finetune import base, continuation, memory
 from response_tuning.finetune.dataset import (
     LONG_WAIT,
     EncodedExamples,
@@ -26,7 +26,6 @@ from response_tuning.finetune.dataset import (
 from response_tuning.finetune.manifest import (
     FINISHED,
     is_finished,
-    known_as,
     manifest_of,
     matched,
     model_files,
@@ -69,7 +68,7 @@ def finetune(config: FinetuneConfig, data: Path, out: Path, console: "Console") 
         ModelError: the base cannot be loaded or trained exactly.
     """
     config = base.fitted(config)
-    manifest = manifest_of(config, known_as(base.located(config), out), data)
+    manifest = manifest_of(config, continuation.start_of(config, out), data)
     manifest["rows_in_clear"] = data.is_relative_to(out)
     if is_finished(out, manifest):
         if is_first():
@@ -95,6 +94,7 @@ def _train(
     config: FinetuneConfig, data: Path, out: Path, manifest: dict[str, Any], console: "Console"
 ) -> None:
     """Train, measure and write the model folder; each process of a launcher runs all of this."""
+    from response_tuning.finetune import memorisation
     from response_tuning.finetune.confidence import RecordConfidence
 
     arguments = training_arguments(config, out)
@@ -122,9 +122,9 @@ def _train(
     check_converged(trainer.model)
     manifest |= {"layout": trainer.layout.name, "steps": trainer.state.global_step}
     if len(encoded.held_out):
-        loss = manifest["held_out_loss"] = _held_out_loss(trainer)
-        line = f"loss on {len(encoded.held_out):,} held-out examples: {loss:.4f} a token"
-        _print(trainer, console, [line])
+        found, lines = memorisation.measured(trainer, encoded.train, encoded.held_out)
+        manifest |= found
+        _print(trainer, console, lines)
     manifest |= {"memory": trainer.memory, "cost": cost}
     if config.record_confidence and trainer.is_world_process_zero():
         recorder.write(out, encoded.examples)
@@ -137,13 +137,15 @@ def _take_steps(
     trainer: "ResponseTrainer", manifest: dict[str, Any], out: Path, console: "Console"
 ) -> dict[str, Any]:
     """Train from the newest whole checkpoint to the last step, and return what that cost."""
+    from response_tuning.finetune import memorisation
     from response_tuning.finetune.checkpoints import Checkpoints
     from response_tuning.finetune.progress import Metrics, ProgressDisplay
 
     display = ProgressDisplay(trainer, console)
     checkpoints = Checkpoints(trainer, run_of(manifest))
     # Metrics first: a checkpoint is sealed only after the lines that it counts are on the disk.
-    for callback in (Metrics(out / METRICS_FILE, trainer), display, checkpoints):
+    losses = memorisation.HeldOutLoss(console)
+    for callback in (Metrics(out / METRICS_FILE, trainer), display, losses, checkpoints):
         trainer.add_callback(callback)
     checkpoint = _checkpoint(trainer, manifest, out)
     if checkpoint is not None:
@@ -166,14 +168,6 @@ def _checkpoint(trainer: "ResponseTrainer", manifest: dict[str, Any], out: Path)
         newest = [str(checkpoint) if checkpoint else None]
     broadcast_object_list(newest)
     return newest[0]
-
-
-def _held_out_loss(trainer: "ResponseTrainer") -> float:
-    """Return the loss after the last step; a run killed after that step has not computed it."""
-    for entry in reversed(trainer.state.log_history):
-        if "eval_loss" in entry and entry["step"] == trainer.state.global_step:
-            return float(entry["eval_loss"])
-    return trainer.evaluate()["eval_loss"]
 
 
 def _trainer(
@@ -200,6 +194,7 @@ def _trainer(
     if config.method != "full":
         settled = config.model_copy(update={"gradient_checkpointing": fit.checkpointing})
         model = base.with_adapter(model, settled)
+        continuation.load_continued(model, config)
     trainer = ResponseTrainer(
         model,
         arguments,
@@ -267,12 +262,13 @@ def _summary(
 ) -> list[str]:
     """Return what a user should know before the first step, a line each."""
     audit = encoded.audit
-    dropped = sum(audit["dropped"].values())
+    dropped, held_out = sum(audit["dropped"].values()), len(encoded.held_out)
     lines = [
         f"{config.objective} of {config.base_model} ({config.method}) on {trainer.args.device}",
         f"{audit['examples']:,} examples: {audit[KEPT]:,} kept, {audit[TRUNCATED]:,} truncated, "
         f"{dropped:,} dropped; {audit['supervised_tokens']:,} of {audit['tokens']:,} tokens "
         f"carry loss{_hidden(audit['hidden_tokens'])}",
+        f"{held_out:,} of these are held out; --eval-fraction 0 trains on all" if held_out else "",
         *(f"{count:,} dropped: {reason}" for reason, count in audit["dropped"].items()),
         *(f"{count:,} responses {remark}" for remark, count in audit["remarks"].items()),
     ]

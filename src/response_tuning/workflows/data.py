@@ -75,6 +75,14 @@ def run_data(config: DataConfig, out: Path, how: Rewriting | None = None) -> Non
     seals.seal(out, names, config=_config_digest(config))
 
 
+def run_prepare(config: DataConfig, out: Path, console: "Console") -> None:
+    """Turn a source into examples in ``out``, and print how many there are."""
+    check_refiner(config)
+    with locked(out, config):
+        run_data(config, out, Rewriting(out / SOURCE_FOLDER, console))
+        print_audit(out, console)
+
+
 def _state(config: DataConfig, out: Path) -> FolderState:
     """Compare the examples in ``out``, if any, with what the data stage would leave there."""
     sealed = (out / seals.SEAL).exists()
@@ -100,10 +108,10 @@ def _inputs(config: DataConfig, audit: Mapping[str, Any]) -> dict[str, Any]:
     mixture = config.mixture
     sources = {"source": config.path or config.source, "refusals": mixture.path or mixture.source}
     for key in sources.keys() & audit.keys():
-        path = Path(sources[key])
-        found[key] = audit[key]
-        if "path" in audit[key] and path.exists():
-            found[key] = audit[key] | {"sha256": file_digest(path)}
+        found[key] = _read_again(audit[key], Path(sources[key]))
+    if config.also:
+        paths = [Path(other.path or other.source) for other in config.also]
+        found["also"] = [*map(_read_again, audit["also"], paths)]
     against = config.decontamination.against
     if against:
         recorded = audit.get("against", {})
@@ -111,6 +119,13 @@ def _inputs(config: DataConfig, audit: Mapping[str, Any]) -> dict[str, Any]:
             name: _prompts_digest(name, config) for name in against if _can_be_read(name)
         }
     return found
+
+
+def _read_again(origin: dict[str, Any], path: Path) -> dict[str, Any]:
+    """Return a source's origin with today's digest, if it is a path that still exists."""
+    if "path" in origin and path.exists():
+        return origin | {"sha256": file_digest(path)}
+    return origin
 
 
 def _check_unused(out: Path) -> None:

@@ -15,6 +15,7 @@ from response_tuning.recipe import Recipe
 from response_tuning.terminal import quiet_libraries
 from response_tuning.workflows.data import DATA, run_data
 from response_tuning.workflows.names import check_names
+from response_tuning.workflows.own_answers import print_next, with_held_out
 from response_tuning.workflows.refine import SOURCE_FOLDER, Rewriting, check_refiner, unrefined
 from response_tuning.workflows.show import show_data
 
@@ -25,10 +26,18 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-def run_finetune(recipe: Recipe, out: Path, console: "Console", *, resume: bool = True) -> None:
+def run_finetune(
+    recipe: Recipe,
+    out: Path,
+    console: "Console",
+    *,
+    resume: bool = True,
+    holds_out: bool = False,
+) -> None:
     """Run stages 1 and 2: a source and a base model become a tuned model in ``out``.
 
-    Its data are beside it, in ``OUT.training``.
+    Its data are beside it, in ``OUT.training``. With ``holds_out``, a share of the user's own
+    answers is held out unless the recipe sets ``eval_fraction``.
 
     Raises:
         ConfigError: a name is unknown, or ``out`` belongs to another run or is in use.
@@ -61,10 +70,14 @@ def run_finetune(recipe: Recipe, out: Path, console: "Console", *, resume: bool 
         # Under torchrun, the first process prepares the data and the others find them complete.
         with first_process_first(on_cpu=recipe.finetune.device == "cpu"):
             run_data(recipe.data, data, Rewriting(training / SOURCE_FOLDER, console))
-        finetune(recipe.finetune, data, out, console)
+        config = recipe.finetune
+        if holds_out:
+            config = with_held_out(recipe, data, out)
+        finetune(config, data, out, console)
+    print_next(out, console)
 
 
-def plan_finetune(recipe: Recipe, console: "Console") -> None:
+def plan_finetune(recipe: Recipe, console: "Console", *, holds_out: bool = False) -> None:
     """Print what ``run_finetune`` would do and cost, and the first row; write nothing."""
     from response_tuning.finetune.base import fitted
     from response_tuning.finetune.dataset import read_examples
@@ -75,6 +88,7 @@ def plan_finetune(recipe: Recipe, console: "Console") -> None:
     check_refiner(recipe.data)
     with tempfile.TemporaryDirectory() as folder:
         run_data(unrefined(recipe.data), Path(folder))
-        config = fitted(recipe.finetune)
+        tuning = with_held_out(recipe, Path(folder), None) if holds_out else recipe.finetune
+        config = fitted(tuning)
         print_plan(config, read_examples(Path(folder)), console)
         show_data(config, Path(folder), console, rows=1)

@@ -18,7 +18,6 @@ from pydantic import BaseModel
 from response_tuning.artifacts import Completion, Sampling, Score, read_json, read_jsonl
 from response_tuning.configs import DataConfig, EngineConfig, GradeConfig
 from response_tuning.errors import ConfigError
-from response_tuning.folders import locked
 from response_tuning.recipe import Recipe, make_recipe, merged
 from response_tuning.registry import unknown
 from response_tuning.validation import build
@@ -116,16 +115,12 @@ def prepare(
     Raises:
         ResponseTuningError: the source or a setting is unusable, or ``out`` is in use.
     """
-    from response_tuning.workflows.data import print_audit, run_data
-    from response_tuning.workflows.refine import SOURCE_FOLDER, Rewriting, check_refiner
+    from response_tuning.workflows.data import run_prepare
 
     folder, shown = _path(out, "prepare: out"), _console(console)
     values = _data(source, "prepare: source") | _plain(settings)
     config = build(DataConfig, values, "prepare")
-    check_refiner(config)
-    with locked(folder, config):
-        run_data(config, folder, Rewriting(folder / SOURCE_FOLDER, shown))
-        print_audit(folder, shown)
+    run_prepare(config, folder, shown)
     audit = read_json(folder / "audit.json", "rows", "rows_kept", "examples", "dropped")
     return Prepared(
         folder=folder,

@@ -79,3 +79,21 @@ def test_what_is_left_keeps_its_indentation_and_its_case() -> None:
     text = "Here is a function that adds numbers:\n\n    def add(a, b):\n        return a + b\n"
     assert stripped(text) == "    def add(a, b):\n        return a + b\n"
     assert stripped("Here are three cities: paris, rome, oslo") == "paris, rome, oslo"
+
+
+@pytest.mark.parametrize(
+    "greeting",
+    ["Dear Anna,\n\n", "Hello Anna, ", "Hi!\n", "Guten Tag,\n\n", "Sehr geehrte Frau M\n"],
+)
+def test_an_opening_behind_a_greeting_is_found_and_the_greeting_stays(greeting: str) -> None:
+    text = f"{greeting}Here are five tips for green tea:\n\nUse hot water."
+    assert opening(text) == "Here are five tips for green tea:"
+    assert stripped(text) == f"{greeting}Use hot water."
+
+
+@pytest.mark.parametrize(
+    "text", ["Hello World in Python:\n\nprint()", "Dear Anna,\n\nYour tea left.", "Hello Anna,"]
+)
+def test_a_greeting_alone_is_no_opening(text: str) -> None:
+    assert opening(text) is None
+    assert stripped(text) == text

@@ -92,7 +92,7 @@ def restatements_step(config: CurationConfig) -> list[Step]:
 def steps(config: CurationConfig) -> list[Step]:
     """Return the steps that look at one response alone, the fastest first."""
     chosen = []
-    if config.personal_data != "keep":
+    if config.personal_data in ("flag", "drop"):
         chosen.append(_personal_data(drop=config.personal_data == "drop"))
     if config.tokenizer is not None:
         chosen.append(_token_bounds(config.tokenizer, config.min_tokens, config.max_tokens))

@@ -1,11 +1,11 @@
-"""Personal data and secrets, which a model would memorise: detected, never shown.
+"""Personal data and secrets, which a model would memorise: detected or masked, never shown.
 
 Only data with a fixed form is detected: e-mail addresses, telephone numbers and keys. Names, postal
 addresses and the like need a person or a dedicated tool.
 """
 
 import re
-from itertools import islice
+from itertools import count, islice
 
 _E_MAIL = re.compile(
     r"(?<![\w.+@-])[\w.+-]{1,64}@(?!\dx\.)(?P<domain>(?:[\w-]{1,63}\.){1,8}[a-z]{2,24})(?![\w(@-])",
@@ -37,6 +37,9 @@ _KEY = re.compile(
     r"|-----BEGIN (?:[A-Z]{1,12} ){0,2}PRIVATE KEY-----"
 )
 
+_WHOLE_KEY = re.compile(rf"(?:{_KEY.pattern})[\w=+/-]*(?:[^-]*-----END [A-Z ]+PRIVATE KEY-----)?")
+"""A key to its end, and a private key to its last line."""
+
 
 # Masked before a text is shown, also in doubt: ``kinds_in`` does not count local telephone numbers,
 # which have no fixed form, but they are masked here, and so are dates of eight digits.
@@ -64,6 +67,29 @@ def kinds_in(text: str) -> list[str]:
     """
     detectors = (("e-mail", _has_e_mail), ("phone", _has_phone), ("key", _KEY.search))
     return [kind for kind, detects in detectors if detects(text)]
+
+
+def without(text: str) -> tuple[str, list[str]]:
+    """Return the text with ``[e-mail]``, ``[phone]`` and ``[key]`` in it, and the kinds found.
+
+    What is masked is what ``kinds_in`` finds.
+    """
+    kinds = kinds_in(text)
+    if "key" in kinds:
+        text = _WHOLE_KEY.sub("[key]", text)
+    if "e-mail" in kinds:
+        text = _E_MAIL.sub(
+            lambda found: found[0] if _NOBODY.fullmatch(found["domain"]) else "[e-mail]", text
+        )
+    if "phone" in kinds:
+        tried = count()
+        text = _PHONE.sub(
+            lambda found: (
+                "[phone]" if next(tried) < PHONES_TRIED and _is_phone(found[0]) else found[0]
+            ),
+            text,
+        )
+    return text, kinds
 
 
 def _masked_token(token: re.Match[str]) -> str:

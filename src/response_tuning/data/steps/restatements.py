@@ -7,6 +7,8 @@ detected here announce an answer without being part of it, so they can be cut of
 
 import re
 
+from response_tuning.data.steps.mail import greeting_of
+
 STEM = 5
 """Leading letters that forms of a word share: "recipes" and "recipe"."""
 
@@ -49,20 +51,30 @@ def opening(text: str, instruction: str | None = None) -> str | None:
 
     It announces what follows ("Here are five tips for ...:") or, given the ``instruction``, is a
     heading, a question or a "There are several ..." whose content words all come from the
-    instruction and make up at least half of it. A whole response is never an opening.
+    instruction and make up at least half of it. It may follow a greeting, which is not part of it.
+    A whole response is never an opening.
     """
-    leading = _announcement(text) or _repetition(text, instruction or "")
-    return leading if leading and text[len(leading) :].strip() else None
+    _, leading = _greeting_and_opening(text, instruction or "")
+    return leading or None
 
 
 def stripped(text: str, instruction: str | None = None) -> str:
     """Return the response without its ``opening``, from the next word or indented line on."""
-    leading = opening(text, instruction)
-    if leading is None:
+    greeting, leading = _greeting_and_opening(text, instruction or "")
+    if not leading:
         return text
-    rest = text[len(leading) :]
+    rest = text[len(greeting) + len(leading) :]
     blank = rest[: len(rest) - len(rest.lstrip())]
-    return rest[blank.rfind("\n") + 1 or len(blank) :]
+    return greeting + rest[blank.rfind("\n") + 1 or len(blank) :]
+
+
+def _greeting_and_opening(text: str, instruction: str) -> tuple[str, str]:
+    for greeting in ("", greeting_of(text)):
+        behind = text[len(greeting) :]
+        leading = _announcement(behind) or _repetition(behind, instruction)
+        if leading and behind[len(leading) :].strip():
+            return greeting, leading
+    return "", ""
 
 
 def _announcement(text: str) -> str | None:
