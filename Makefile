@@ -59,7 +59,7 @@ docs: setup
 	@echo "build/docs/index.html"
 
 # Builds sdist and wheel, checks them, and runs the demo from the wheel in an empty environment.
-# RELEASE_DEMO="--set seeds=[0]" cuts the demo down.
+# RELEASE_DEMO="--set seeds=[0] --set grade.limit=4" cuts the demo down.
 release: setup
 	PYTHON=$(BIN)/python TORCH="$(TORCH)" TORCH_INDEX="$(TORCH_INDEX)" REPOSITORY="$(REPOSITORY)" \
 		DOI="$(DOI)" .ci/release $(RELEASE_DEMO)

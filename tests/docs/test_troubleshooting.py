@@ -51,7 +51,7 @@ def test_a_message_that_changed_is_noticed() -> None:
 
 
 def test_an_error_reads_as_the_page_quotes_it(rtune: Callable[..., Any], tmp_path: Path) -> None:
-    (tmp_path / "odd.jsonl").write_text('{"question": "a", "reply": "b"}\n')
+    (tmp_path / "odd.jsonl").write_text('{"question": "a", "remark": 1}\n')
     result = rtune("data", "inspect", tmp_path / "odd.jsonl")
     assert result.code == 2
     assert any(holds(result.err, quoted) for quoted in QUOTED)
