@@ -20,7 +20,7 @@ MEASURED_AT = (1 / 8, 1 / 4, 1 / 2, 1)
 """After which shares of the responses the held-out loss is measured, besides before the first."""
 BATCH = 16
 LEARNING_RATE = 4e-4
-"""That of the miniature's search; AdamW, constant, without warm-up."""
+"""The miniature's search found it; AdamW, constant, without warm-up."""
 REACHED = 0.95
 """The share of the whole fall of the loss after which more responses are called needless."""
 

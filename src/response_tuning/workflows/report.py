@@ -88,7 +88,7 @@ def write_report(
 ) -> list[str]:
     """Write the report of the cells without ``gaps``; return a sentence per unknown rate.
 
-    ``manifest`` is that of the run, which the report names its origin from.
+    ``manifest`` belongs to the run: the report names its origin from it.
     """
     from response_tuning.report import About, report
 
