@@ -225,12 +225,14 @@ def test_a_signal_at_any_file_operation_is_answered_in_a_line_and_changes_no_byt
 ) -> None:
     expected, operations = whole("full")
     wrong: dict[int, object] = {}
+    # Ctrl-C is answered at once too: what follows takes a step.
+    most = 3 if signal == "SIGINT" else 2
     for at in points.of("full", operations, slice(1, -1, 2)):
         shutil.rmtree(tmp_path / "out", ignore_errors=True)
         stopped = commands(tmp_path / "out", arguments["full"], signal, at)
         said = [line for line in stopped.said if line.startswith(("rtune:", "Traceback"))]
         told = [line for line in said if line.endswith("run the same command to continue")]
-        if stopped.code != code or len(told) != (code != 0) or not said or len(said) > 2:
+        if stopped.code != code or len(told) != (code != 0) or not 0 < len(said) <= most:
             wrong[at] = stopped.said[-5:]
             continue
         ended = commands(tmp_path / "out", arguments["full"])

@@ -100,6 +100,8 @@ def test_every_page_is_made_in_the_one_environment() -> None:
         for path in SOURCE.rglob("*.py")
         if "jinja2.Environment(" in path.read_text(encoding="utf-8")
     }
-    # The others make a prompt and model cards, in plain text.
-    plain = {"data/refinement/prompt.py", "finetune/model_card.py", "serve/export/card.py"}
+    # The others make prompts and model cards, in plain text.
+    prompts = ("refinement/prompt", "refinement/continuations", "refinement/screening")
+    plain = {f"data/{name}.py" for name in (*prompts, "roles/requests")}
+    plain |= {"finetune/model_card.py", "serve/export/card.py"}
     assert makers == {*plain, "pages.py"}

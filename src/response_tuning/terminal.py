@@ -31,9 +31,14 @@ _REORDERING = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\
 _COMMAND: ContextVar[str] = ContextVar("command", default="")
 
 
-def note_command(words: Sequence[str]) -> None:
+@contextmanager
+def noted_command(words: Sequence[str]) -> Iterator[None]:
     """Record the command line that runs, without secrets; ``words`` begin with its name."""
-    _COMMAND.set(redacted(shlex.join(words)))
+    before = _COMMAND.set(redacted(shlex.join(words)))
+    try:
+        yield
+    finally:
+        _COMMAND.reset(before)
 
 
 def command() -> str:

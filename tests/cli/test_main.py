@@ -176,7 +176,7 @@ def test_other_data_in_the_same_folder_is_refused_and_changes_nothing(
     ("content", "said"),
     [
         ('{"response": "a"}\n{"response": \n', "answers.jsonl:2: not JSON"),
-        ('{"reply": "a"}\n', "--response-column NAME"),
+        ('{"weather": "a"}\n', "--response-column NAME"),
         ("", "no rows"),
         (b'{"response": "\xff"}\n', "save the file as UTF-8"),
         ('{"response": " "}\n', "none of its 1 rows is usable"),

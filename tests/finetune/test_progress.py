@@ -13,7 +13,9 @@ from response_tuning.errors import ConfigError, ModelError
 from response_tuning.finetune import progress
 from response_tuning.finetune.progress import Metrics, ProgressDisplay, check_tracker
 
-TRAINER: Any = SimpleNamespace(step_tokens=100, step_supervised=60, step_terms={}, backed_off=[])
+TRAINER: Any = SimpleNamespace(
+    step_tokens=100, step_supervised=60, step_terms={}, backed_off=[], shards=None
+)
 LOGS = {"loss": 2.5, "grad_norm": 1.0, "learning_rate": 0.1, "epoch": 0.25}
 
 

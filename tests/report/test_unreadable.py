@@ -54,7 +54,7 @@ def test_rates_that_too_many_unread_verdicts_hide_are_no_numbers(
     assert (
         f'<span class="unread">n/a</span><small class="unread">{lost} of 20 unread</small>' in page
     )
-    assert f'<p class="unread">{said[0]}</li>' in page
+    assert f'<p class="unread">{said[0]}</p>' in page
     text = (run / "report" / "report.md").read_text(encoding="utf-8")
     assert f"| n/a | {lost} of 20 unread |  | 20 | 20 |" in text
     assert f"**{said[0]}**" in text

@@ -270,7 +270,8 @@ def test_the_page_about_the_library_runs(
 
 def test_errors_name_keywords_and_not_flags(tiny_base: Path) -> None:
     rt.finetune(data="answers.jsonl", base_model=tiny_base, out="t", **SMALL)
-    with pytest.raises(rt.ResponseTuningError, match="choose another 'out', or delete") as error:
+    advice = "choose another 'out', extend it with 'continue_from' t, or delete"
+    with pytest.raises(rt.ResponseTuningError, match=advice) as error:
         rt.finetune(data="answers.jsonl", base_model=tiny_base, out="t", **SMALL | {"max_steps": 3})
     assert "--" not in str(error.value)
     with pytest.raises(rt.ResponseTuningError, match="t: holds a tuned model, not a run"):

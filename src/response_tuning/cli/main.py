@@ -23,7 +23,7 @@ from response_tuning.cli.interrupts import ending_well
 from response_tuning.cli.options import ImportOption
 from response_tuning.errors import ResponseTuningError
 from response_tuning.redaction import redacted
-from response_tuning.terminal import log_to_stderr, note_command, prepare_streams, printable
+from response_tuning.terminal import log_to_stderr, noted_command, prepare_streams, printable
 
 # Plain help: the decorated kind alone would add a fifth of a second to every start.
 app = typer.Typer(
@@ -72,8 +72,8 @@ def main() -> None:
     try:
         prepare_streams()
         log_to_stderr()
-        note_command(["rtune", *sys.argv[1:]])
-        code = app(standalone_mode=False, prog_name="rtune")
+        with noted_command(["rtune", *sys.argv[1:]]):
+            code = app(standalone_mode=False, prog_name="rtune")
     except typer.Abort:
         sys.exit(130)
     except TyperException as error:

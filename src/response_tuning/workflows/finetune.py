@@ -74,7 +74,8 @@ def run_finetune(
         if holds_out:
             config = with_held_out(recipe, data, out)
         finetune(config, data, out, console)
-    print_next(out, console)
+    if is_first():
+        print_next(out, console)
 
 
 def plan_finetune(recipe: Recipe, console: "Console", *, holds_out: bool = False) -> None:
