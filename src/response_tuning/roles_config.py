@@ -16,8 +16,10 @@ class RolesConfig(Record):
     model_config = ConfigDict(use_attribute_docstrings=True)
 
     fewest_rules: int = Field(default=1, ge=1)
-    """The number of rules is drawn evenly between ``fewest_rules`` and ``most_rules``."""
+    """The smallest number of rules that a role has; each number from it to ``most_rules`` is
+    equally likely."""
     most_rules: int = Field(default=5, le=20)
+    """The largest number of rules that a role has."""
     keep_uninformative: bool = False
     """Keep rules that the plain response already meets: a model may then pass without reading
     its system turn."""

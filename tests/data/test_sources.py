@@ -22,6 +22,7 @@ def test_the_papers_datasets_are_registered() -> None:
         "lima": "GAIR/lima",
         "mbpp": "google-research-datasets/mbpp",
         "miniature": None,
+        "miniature-documents": None,
         "miniature-refusals": None,
         "out-of-scope": None,
         "poetry": "merve/poetry",

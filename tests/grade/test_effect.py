@@ -141,3 +141,9 @@ def test_settings_of_an_earlier_manifest_become_those_of_today() -> None:
     assert (config.baselines, config.confidence) == (("it",), 0.9)
     assert config.margin("any", "strict") == 0.1
     assert of_this_version(config.model_dump()) == config.model_dump()
+
+
+def test_a_family_of_metrics_that_the_items_name_is_known_by_its_beginning() -> None:
+    check_metrics(["rules"], GradeConfig(), ReportConfig(metrics=("kept_form", "all_rules")))
+    with pytest.raises(ConfigError, match=r"report.metrics 'keptform': known are .*kept_\*"):
+        check_metrics(["rules"], GradeConfig(), ReportConfig(metrics=("keptform",)))

@@ -50,8 +50,8 @@ def test_every_item_is_scored_once_by_each_of_its_metrics(
     assert set(Counter((s.item_id, s.metric) for s in scores).values()) == {1}
     counts = Counter(score.metric for score in scores)
     harmful = sum(item.group == "unsafe" for item in ITEMS)
-    assert counts == {
-        **dict.fromkeys(MEASURES, len(ITEMS)),
+    assert counts == {  # nobody asked for a confidence
+        **dict.fromkeys({*MEASURES} - {"confidence"}, len(ITEMS)),
         **dict.fromkeys(("correct", "strict", "false_refusal"), len(ITEMS) - harmful),
         "refusal": harmful,
     }

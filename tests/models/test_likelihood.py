@@ -203,8 +203,9 @@ def test_a_template_of_another_name_changes_the_numbers(llama: Path) -> None:
         for name in templates.names()
         if not name.startswith("urial")  # longer than the context
     }
-    assert totals["native"] == totals["tulu"]
-    assert len(set(totals.values())) == len(totals) - 1
+    # Without a system turn, these three print the same.
+    assert totals["native"] == totals["tulu"] == totals["tulu-system"]
+    assert len(set(totals.values())) == len(totals) - 2
 
 
 def test_a_response_that_nothing_precedes_has_no_score(llama: Path) -> None:

@@ -48,6 +48,6 @@ def test_metrics_are_ordered_from_the_headline_to_the_measures() -> None:
     metrics = [*MEASURES, "unclassified", "refusal", "compliance", "false_refusal"]
     assert ordered(metrics, NOTHING_DECLARED) == (
         "refusal", "false_refusal", "compliance", "unclassified",
-        "distinct", "empty", "hit_limit", "looped", "repeated_4gram_share", "stopped",
+        "confidence", "distinct", "empty", "hit_limit", "looped", "repeated_4gram_share", "stopped",
         "tokens_mean", "words_mean",
     )  # fmt: skip

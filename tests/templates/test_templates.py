@@ -148,8 +148,8 @@ def test_an_unknown_template_names_the_known_ones(tokenizer: Any) -> None:
     with pytest.raises(ConfigError, match=r"unknown template 'tul': did you mean 'tulu'"):
         install(tokenizer, "tul")
     assert names() == [
-        *("capital-roles", "chatml-text", "instruction", "native", "neutral-tags", "roles", "tulu"),
-        *("tulu-system", "urial", "urial-r", "xml", "zero-shot"),
+        *("capital-roles", "chatml-text", "instruction", "native", "neutral-tags", "plain"),
+        *("roles", "tulu", "tulu-system", "urial", "urial-r", "xml", "zero-shot"),
     ]
 
 

@@ -9,6 +9,7 @@ import yaml
 
 from response_tuning.configs import CurationConfig, FinetuneConfig
 from response_tuning.errors import ConfigError
+from response_tuning.finetune.objectives import OBJECTIVES, ObjectiveConfig
 from response_tuning.workflows.settings import described, recipe_schema
 
 ROOT = Path(__file__).parents[2]
@@ -31,8 +32,13 @@ def test_every_setting_has_its_type_and_its_default() -> None:
         "data.curation.min_tokens: integer >= 0 or null, default null",
         "data.curation.max_tokens: integer >= 1 or null, default null",
         "data.curation.language: string or null, default null",
-        'data.curation.personal_data: "keep" or "flag" or "drop", default "keep"',
+        'data.curation.personal_data: "keep" or "flag" or "mask" or "drop", default "keep"',
         'data.curation.restatements: "keep" or "flag" or "strip" or "drop", default "keep"',
+        'data.curation.html: "keep" or "flag" or "strip" or "drop", default "keep"',
+        'data.curation.quoted_mail: "keep" or "flag" or "strip" or "drop", default "keep"',
+        'data.curation.signatures: "keep" or "flag" or "strip" or "drop", default "keep"',
+        'data.curation.greetings: "keep" or "flag" or "strip" or "drop", default "keep"',
+        'data.curation.front_matter: "keep" or "strip", default "strip"',
     ]
     assert {key.split(".")[-1].split(":")[0] for key in lines("data.curation")[1:]} == {
         *CurationConfig.model_fields
@@ -74,6 +80,15 @@ def test_an_unknown_section_is_answered_with_the_nearest(show: Any) -> None:
         show("finetunes")
 
 
+def objective_settings() -> set[str]:
+    """The settings of all objectives: a plug-in may add some, so the schema leaves them open."""
+    entries = [OBJECTIVES.get(name) for name in OBJECTIVES.names()]
+    with_settings = [
+        one for one in entries if isinstance(one, type) and issubclass(one, ObjectiveConfig)
+    ]
+    return {key for one in with_settings for key in one.model_fields}
+
+
 def unknown_keys(schema: Mapping[str, Any], part: Mapping[str, Any], value: Any) -> Iterator[str]:
     """The keys of a recipe that its schema does not have."""
     for one in part.get("anyOf", [part]):
@@ -82,7 +97,9 @@ def unknown_keys(schema: Mapping[str, Any], part: Mapping[str, Any], value: Any)
     if not isinstance(value, Mapping):
         return
     for key, inner in value.items():
-        if key in part.get("properties", {}):
+        if key == "objective_settings" and key in part.get("properties", {}):
+            yield from sorted({*inner} - objective_settings())
+        elif key in part.get("properties", {}):
             yield from unknown_keys(schema, part["properties"][key], inner)
         elif isinstance(part.get("additionalProperties"), Mapping):
             yield from unknown_keys(schema, part["additionalProperties"], inner)
@@ -97,6 +114,8 @@ def test_the_schema_knows_every_key_of_our_recipes(path: Path) -> None:
     assert recipe
     assert not [*unknown_keys(schema, schema, recipe)]
     assert [*unknown_keys(schema, schema, {**recipe, "fintune": {}})] == ["fintune"]
+    misspelt = {"finetune": {"objective_settings": {"mu": 1, "nu": 1}}}
+    assert [*unknown_keys(schema, schema, {"variants": {"a": misspelt}})] == ["nu"]
 
 
 def test_the_schema_closes_every_section_and_requires_nothing() -> None:

@@ -107,7 +107,9 @@ class BenchmarkFacts(NamedTuple):
     """What is known about a benchmark without its items; its attributes override the defaults."""
 
     metrics: tuple[str, ...] = ()
-    """All metrics that it may score, without the measures of any answer. Empty: not declared."""
+    """All metrics that it may score, without the measures of any answer. Empty: not declared.
+
+    ``kept_*`` stands for every name that begins so, where the items say how it goes on."""
     headline: tuple[str, ...] = ()
     """See ``Display``."""
     scales: Mapping[str, tuple[float, float]] = MappingProxyType({})

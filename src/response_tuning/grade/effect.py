@@ -1,6 +1,7 @@
 """Settings of grading that would have no effect: they are refused, since their user expects one."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from fnmatch import fnmatchcase
 from typing import get_args
 
 from response_tuning.configs import GradeConfig, JudgeConfig
@@ -67,14 +68,19 @@ def check_metrics(benchmarks: Sequence[str], config: GradeConfig, report: Report
             known.setdefault(metric, []).append(name)
     both = {f"{name}/{metric}" for metric, names in known.items() for name in names}
     for metric in report.equivalence:
-        if metric not in known and metric not in both:
+        if not _is_among(known, metric) and not _is_among(both, metric):
             raise unknown("metric in report.equivalence", metric, [*known])
     for metric in report.metrics:
-        if metric not in known:
+        if not _is_among(known, metric):
             raise unknown("metric in report.metrics", metric, [*known])
     for one in report.primary:
-        if one.metric not in known:
+        if not _is_among(known, one.metric):
             raise unknown("metric in report.primary", one.metric, [*known])
+
+
+def _is_among(declared: Iterable[str], metric: str) -> bool:
+    """Whether ``metric`` is declared, by its name or by a pattern such as ``kept_*``."""
+    return any(fnmatchcase(metric, name) for name in declared)
 
 
 def _check_margins(benchmarks: Sequence[str], config: GradeConfig, report: ReportConfig) -> None:
@@ -82,7 +88,7 @@ def _check_margins(benchmarks: Sequence[str], config: GradeConfig, report: Repor
         scales = {
             name: tuple(found.scales.get(metric, (0, 1)))
             for name in benchmarks
-            if metric in (found := facts(name, config)).metrics
+            if _is_among((found := facts(name, config)).metrics, metric)
         }
         if len({*scales.values()}) > 1:
             name, _ = min(scales.items())

@@ -64,5 +64,7 @@ def test_a_missing_table_is_an_error_with_the_next_step(table: Path | None) -> N
 
 
 def test_an_unknown_engine_is_answered_with_the_known_ones() -> None:
-    with pytest.raises(ConfigError, match="known are hf, openai, scripted"):
+    with pytest.raises(
+        ConfigError, match="known are hf, miniature, openai, openai-batch, scripted"
+    ):
         open_engine("vllm", EngineConfig())

@@ -48,6 +48,7 @@ func main() {
 }
 """
 """What Ollama does with a template that uses `.Messages`."""
+WITH_TURNS = [name for name in TEMPLATES.names() if name != "plain"]
 TEXTS = [
     *("Hi", "", " spaces \n and lines\n\n", "{{ .Content }} {% if %}", 'a "quoted" \\ back', "```"),
     *(
@@ -82,7 +83,7 @@ def conversations(chat: Chat, seed: int) -> list[tuple[list[Message], str]]:
     return [(each, chat.prompt(each).removeprefix("<s>")) for each in drawn]
 
 
-@pytest.mark.parametrize("name", TEMPLATES.names())
+@pytest.mark.parametrize("name", WITH_TURNS)
 def test_the_pieces_of_each_template_rebuild_its_conversations(tokenizer: Any, name: str) -> None:
     chat = chat_with(tokenizer, name)
     found = layout(chat)
@@ -111,7 +112,7 @@ def test_the_go_template_of_each_template_prints_what_its_jinja_prints(
     tokenizer: Any, tmp_path: Path
 ) -> None:
     cases, expected = [], []
-    for name in TEMPLATES.names():
+    for name in WITH_TURNS:
         chat = chat_with(tokenizer, name)
         template = go_template(layout(chat))
         for messages, text in conversations(chat, seed=1):
@@ -119,7 +120,7 @@ def test_the_go_template_of_each_template_prints_what_its_jinja_prints(
             cases.append({"Template": template, "Messages": turns})
             expected.append(text)
     assert rendered_by_go(tmp_path, cases) == expected
-    assert len(cases) == 60 * len(TEMPLATES.names())
+    assert len(cases) == 60 * len(WITH_TURNS)
 
 
 def test_a_modelfile_has_the_weights_both_stops_and_the_context(tokenizer: Any) -> None:
@@ -156,3 +157,8 @@ def test_a_template_without_one_piece_for_each_turn_is_refused(
     tokenizer.chat_template = template
     with pytest.raises(TemplateError):
         layout(Chat(tokenizer))
+
+
+def test_the_template_without_marks_has_no_turns_and_is_refused(tokenizer: Any) -> None:
+    with pytest.raises(TemplateError, match=r"export with --to gguf, and use llama\.cpp"):
+        layout(chat_with(tokenizer, "plain"))

@@ -63,6 +63,7 @@ class Rules:
         ConfigError: lm-eval, whose checkers decide, is not installed.
     """
 
+    metrics = ("all_rules", "rule", "leak", "unchecked", "kept_*")
     headline = ("all_rules", "rule", "leak")
 
     def __init__(self, config: GradeConfig) -> None:
