@@ -132,6 +132,19 @@ def test_a_dry_run_lists_each_file_and_writes_none(
     assert len(listed) == len(set(listed))
 
 
+def test_a_dry_run_finds_that_the_base_of_an_adapter_is_gone(
+    rtune: Rtune, adapter: Path, tmp_path: Path
+) -> None:
+    moved = tmp_path / "moved"
+    shutil.copytree(adapter, moved)
+    settings = json.loads((moved / "adapter_config.json").read_text())
+    settings["base_model_name_or_path"] = "gone/base.gguf"
+    (moved / "adapter_config.json").write_text(json.dumps(settings))
+    result = rtune("export", moved, "--to", "safetensors", "--out", tmp_path / "out", "--dry-run")
+    assert result.code == 2
+    assert "gone/base.gguf: no such file" in result.err
+
+
 @pytest.fixture
 def cell(tuned: Path, tmp_path: Path) -> Path:
     """A cell of a run that was reported on."""

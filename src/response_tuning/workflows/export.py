@@ -80,6 +80,7 @@ def run_export(asked: Export, console: "Console", *, dry_run: bool = False) -> N
             "the base of this adapter is known by a path, which nobody else has: give its hub id "
             "(--base OWNER/NAME), or leave --adapter out"
         )
+    _check_tools(asked, run)
     if dry_run:
         for line in _planned(asked, run):
             console.print(line, highlight=False, soft_wrap=True)
@@ -87,8 +88,6 @@ def run_export(asked: Export, console: "Console", *, dry_run: bool = False) -> N
     if asked.install_converter:
         console.print(f"the converter is in {converter.install()}", highlight=False, soft_wrap=True)
     tool = converter.find(asked.converter) if asked.is_gguf else None
-    if asked.is_gguf and asked.proof:
-        llama.check_installed()
     with locked(asked.out, run.model.path, asked.prompts):
         _check_empty(asked.out)
         partial = asked.out / _PARTIAL
@@ -128,6 +127,18 @@ def _check(asked: Export) -> None:
         )
     if asked.repository is not None:
         hub.check_repository(asked.repository)
+
+
+def _check_tools(asked: Export, run: TunedModel) -> None:
+    """Refuse a model that cannot be loaded, and an export without its tools."""
+    from response_tuning.models import inference
+
+    if not asked.adapter:
+        inference.check_loadable(str(run.model.path))
+    if asked.is_gguf and not asked.install_converter:
+        converter.find(asked.converter)
+    if asked.is_gguf and asked.proof:
+        llama.check_installed()
 
 
 def _check_empty(out: Path) -> None:
