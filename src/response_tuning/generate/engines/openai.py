@@ -5,8 +5,9 @@ vLLM, Ollama, llama.cpp, ``transformers serve`` or a hosted judge; the server re
 
 import logging
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from itertools import islice
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from threading import Thread
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
 _LOG = logging.getLogger(__name__)
 _CONNECT_S = 10.0
+_LOOK_UP_S = 0.5
 _WHOLE_REPLY = (200, 201)
 """HTTP statuses of a whole reply; 206 and its like carry a part, or nothing."""
 
@@ -81,7 +83,7 @@ class OpenAIEngine:
             in_flight = _send(waiting, workers, tasks)
             unreached = 0  # in a row
             while in_flight:
-                outcome = arrived.get()
+                outcome = _next(arrived)
                 if outcome is None:
                     raise RuntimeError("a request failed unexpectedly: see the traceback above")
                 # The caller saves the answer before the next request is sent: after a crash, no
@@ -289,6 +291,16 @@ def _outcome(reply: ChatReply, sampling: Sampling, refused: frozenset[str]) -> d
         "reasoning": reply.reasoning,
         **reply.usage._asdict(),
     }
+
+
+def _next(arrived: "SimpleQueue[_Outcome | None]") -> _Outcome | None:
+    """Return what arrives next.
+
+    Without a timeout, a Ctrl-C that comes just before the wait is noticed after it.
+    """
+    while True:
+        with suppress(Empty):
+            return arrived.get(timeout=_LOOK_UP_S)
 
 
 def redirect(error: "APIStatusError") -> str:
