@@ -23,7 +23,7 @@ language = "en"
 
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 source_suffix = {".md": "markdown"}
-# The index that a forge shows; index.md is that of the site.
+# A forge shows README.md as the index; the site has index.md.
 exclude_patterns = ["README.md"]
 
 myst_enable_extensions = ["colon_fence", "deflist"]

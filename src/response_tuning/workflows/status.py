@@ -108,7 +108,7 @@ def _training(cell: Cell, folder: Path, holder: Holder | None) -> tuple[str, str
     if holder is None:
         return progress, ""
     written = (folder / "finetune" / "metrics.jsonl").stat().st_mtime
-    # Each start of the tuning writes its manifest anew.
+    # Each start of the tuning writes its manifest again.
     seconds = written - (folder / "finetune" / STAGE_MANIFEST).stat().st_mtime
     tokens = sum(step.get("tokens", 0) for step in steps[holder.steps :])
     return progress, f"{tokens / seconds:,.0f} tokens/s" if seconds > 0 else ""
