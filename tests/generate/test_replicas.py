@@ -71,6 +71,18 @@ def test_a_slow_server_has_no_more_in_flight_than_the_others(pool: Replicas) -> 
     assert by_url(pool, "a").in_flight == 3
 
 
+def test_a_request_that_failed_goes_to_another_server_if_one_is_ready(
+    pool: Replicas, clock: Clock
+) -> None:
+    for _ in range(4):
+        by_url(pool, "c").in_flight += 1
+    first = pool.take(["a", "b"])
+    assert first is by_url(pool, "c")
+    fail(pool, "c", Trouble(FAULT, 30.0))  # it rests
+    second = pool.take(["a", "b"])
+    assert second is by_url(pool, "a")
+
+
 def test_a_server_that_is_gone_rests_longer_each_time_and_one_request_tries_it(
     pool: Replicas, clock: Clock
 ) -> None:

@@ -3,7 +3,7 @@
 import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -56,8 +56,12 @@ class Replicas:
         """Whether there is a choice."""
         return len(self.all) > 1
 
-    def take(self) -> Replica | None:
-        """Return the server for a request, as soon as one is ready; None if all are refused."""
+    def take(self, failed: Collection[str] = ()) -> Replica | None:
+        """Return the server for a request, as soon as one is ready; None if all are refused.
+
+        One of the addresses ``failed``, where the request failed before, gets it only if no other
+        server is ready.
+        """
         with self._changed:
             while True:
                 usable = [replica for replica in self.all if not replica.refused]
@@ -71,7 +75,7 @@ class Replicas:
                     if replica.resume_at <= now and not (replica.rests and replica.in_flight)
                 ]
                 if ready:
-                    chosen = min(ready, key=lambda replica: replica.in_flight)
+                    chosen = min(ready, key=lambda one: (one.url in failed, one.in_flight))
                     chosen.in_flight += 1
                     return chosen
                 later = [replica.resume_at - now for replica in usable if replica.resume_at > now]

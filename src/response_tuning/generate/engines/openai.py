@@ -113,9 +113,9 @@ class OpenAIEngine:
 
     def _answered(self, client: "OpenAI", request: Request, sampling: Sampling) -> _Outcome:
         """Ask servers until one answers, or the request has failed too often."""
-        failures = 0
+        failed: list[str] = []  # addresses
         while True:
-            server = self._servers.take()
+            server = self._servers.take(failed)
             if server is None:
                 message = f"no server is left: {self._servers.why_none()}"
                 return _Outcome(self._failed(request, sampling, message), reached=False)
@@ -124,8 +124,9 @@ class OpenAIEngine:
             self._servers.give_back(server, trouble)
             if trouble is None:
                 return outcome
-            failures += not trouble.refused
-            if failures > self._config.max_retries:
+            if not trouble.refused:
+                failed.append(server.url)
+            if len(failed) > self._config.max_retries:
                 return outcome
 
     def _client(self) -> "OpenAI":
