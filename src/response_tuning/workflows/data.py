@@ -41,7 +41,9 @@ DATA = "data"
 _FILES = ("examples.jsonl", "dropped.jsonl", "flagged.jsonl", "audit.json")
 
 
-def run_data(config: DataConfig, out: Path, how: Rewriting | None = None) -> None:
+def run_data(
+    config: DataConfig, out: Path, how: Rewriting | None = None, processes: int = 1
+) -> None:
     """Turn a source into examples, unless ``out`` already holds exactly these.
 
     Extraction and refinement come first, and leave their files in the folder of ``how``, by default
@@ -68,7 +70,7 @@ def run_data(config: DataConfig, out: Path, how: Rewriting | None = None) -> Non
     left, failed = source_of(config, run_data, how)
     if failed:
         raise EngineError(f"{how.folder}: of the responses, {first_error(how.folder, failed)}")
-    prepare(left, out, prompts)
+    prepare(left, out, prompts, processes)
     if left is not config:
         record_source(config, how.folder, out)
     # The seal comes last: only a whole folder has one.
@@ -76,11 +78,20 @@ def run_data(config: DataConfig, out: Path, how: Rewriting | None = None) -> Non
     seals.seal(out, names, config=_config_digest(config))
 
 
-def run_prepare(config: DataConfig, out: Path, console: "Console") -> None:
-    """Turn a source into examples in ``out``, and print how many there are."""
+def run_prepare(config: DataConfig, out: Path, console: "Console", processes: int = 1) -> None:
+    """Turn a source into examples in ``out``, and print how many there are.
+
+    Raises:
+        ConfigError: ``processes`` is negative; 0 means all processors.
+    """
+    from response_tuning.data import available
+
+    if processes < 0:
+        raise ConfigError(f"--processes {processes}: give 1 or more, or 0 for all processors")
     check_refiner(config)
     with locked(out, config):
-        run_data(config, out, Rewriting(out / SOURCE_FOLDER, console))
+        how = Rewriting(out / SOURCE_FOLDER, console)
+        run_data(config, out, how, processes or available())
         print_audit(out, console)
 
 
