@@ -10,7 +10,7 @@ import pytest
 
 from response_tuning.artifacts import read_json
 from response_tuning.configs import DataConfig
-from response_tuning.data import piecewise, pieces, prepare, sources
+from response_tuning.data import pieces, piecewise, prepare, sources
 from response_tuning.errors import DataError
 
 TOKENIZER = Path(__file__).parents[1] / "assets" / "tiny_tokenizer"
@@ -34,7 +34,7 @@ EVERYTHING: dict[str, Any] = {
 def answers(count: int) -> Iterator[dict[str, Any]]:
     """Rows with everything that steps look for: duplicates near and far, long ones, empty ones."""
     draw = random.Random(0)
-    words = "green black white old cold warm leaves water pot cup steep pour wait serve".split()
+    words = ["green", "black", "white", "old", "cold", "warm", "leaves", "water", "pot", "cup"]
     texts = []
     for number in range(count):
         text = " ".join(draw.choices(words, k=draw.randint(3, 30))) + f"\u2028 {number}\n"

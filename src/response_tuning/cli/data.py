@@ -75,7 +75,13 @@ app.add_typer(continuing.app)
 @spread
 def prepare(
     source: SourceArgument,
-    out: ExamplesOutOption,
+    out: Annotated[
+        str,
+        typer.Option(
+            help="Write the examples and the audit to this folder, or to an address such as "
+            "s3://bucket/tea."
+        ),
+    ],
     reading: DataFlags,
     curation: CurationFlags,
     decontamination: DecontaminationFlags,
@@ -141,7 +147,7 @@ def mix(
         ),
         "decontamination": decontamination.given(),
     }
-    _prepare({"source": source, **reading.given(), **sections}, out, "rtune data mix")
+    _prepare({"source": source, **reading.given(), **sections}, str(out), "rtune data mix")
 
 
 @app.command()
@@ -302,7 +308,7 @@ def inspect(
     refine.run_inspect(config, tokenizer, html, console(), json=json)
 
 
-def _prepare(settings: dict[str, Any], out: Path, where: str, processes: int = 1) -> None:
+def _prepare(settings: dict[str, Any], out: str, where: str, processes: int = 1) -> None:
     from response_tuning.configs import DataConfig
     from response_tuning.validation import build
     from response_tuning.workflows import data

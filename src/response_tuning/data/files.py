@@ -1,7 +1,7 @@
 """Which files of a path to read: one data file, the data files of a folder, or its texts."""
 
 import re
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import NamedTuple
 
 from response_tuning.errors import DataError
@@ -107,7 +107,7 @@ def _visible_files(folder: Path) -> list[Path]:
     return [visible[name] for name in sorted(visible)]
 
 
-def may_hold(name: Path, split: str) -> bool:
+def may_hold(name: PurePath, split: str) -> bool:
     """Whether a file is of a split: its path names that split, or none."""
     words = set(re.split(r"[^a-z]+", name.as_posix().lower()))
     named = [spellings for spellings in SPLITS if spellings & words]

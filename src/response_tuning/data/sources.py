@@ -12,15 +12,24 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from response_tuning import hub
+from response_tuning.addresses import is_address
 from response_tuning.artifacts import file_digest
 from response_tuning.configs import SourceConfig
-from response_tuning.data import files, forms, out_of_scope, pieces, senders, single_tasks
+from response_tuning.data import (
+    files,
+    forms,
+    out_of_scope,
+    pieces,
+    remote,
+    senders,
+    single_tasks,
+)
 from response_tuning.data.columns import Columns, row_turns
 from response_tuning.data.conversations import Turn, UnusableRow
 from response_tuning.data.pieces import Piece
 from response_tuning.data.preferences import pair_turn
 from response_tuning.data.survey import Survey
-from response_tuning.data.workers import Apply
+from response_tuning.data.workers import Apply, here
 from response_tuning.errors import ConfigError, DataError
 from response_tuning.miniature import controls, examples, preferences, texts
 from response_tuning.readers import Row, read, read_texts
@@ -169,6 +178,8 @@ def find(config: SourceConfig) -> Source:
             f"({', '.join(DATASETS.names())}), and '{config.source}' is not one of them; give the "
             "path itself as the source"
         )
+    if is_address(config.source):
+        return _remote(config.source, config)
     check_source(config.source)
     if _is_there(config.source):
         return _local(Path(config.source), config)
@@ -181,6 +192,8 @@ def check_source(source: str) -> None:
     Raises:
         DataError: one line, with the most similar name.
     """
+    if is_address(source):
+        return
     hub_id = re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", source) and not files.is_file_name(source)
     if not (source in DATASETS.names() or _is_there(source) or hub_id):
         error = unknown("dataset", source, DATASETS.names())
@@ -211,7 +224,7 @@ def columns(source: Source) -> Survey:
     Raises:
         DataError: the source has no readable row, or mails of several senders and none is named.
     """
-    return survey_pieces(source, map)[0]
+    return survey_pieces(source, here)[0]
 
 
 def survey_pieces(source: Source, apply: Apply) -> tuple[Survey, list[int]]:
@@ -223,7 +236,7 @@ def survey_pieces(source: Source, apply: Apply) -> tuple[Survey, list[int]]:
     statistics, rows = Survey(), []
     watched = senders.Senders(source.name, source.sender)
     look = partial(_survey, source.name, source.sender)
-    found_in = apply(look, source.pieces) if source.pieces else map(look, [source.rows])
+    found_in = apply(look, source.pieces) if source.pieces else here(look, [source.rows])
     for found, seen, count in found_in:
         statistics.merge(found)
         watched.merge(seen)
@@ -310,6 +323,17 @@ def _on_hub(hub_id: str, config: SourceConfig, hub_config: str | None = None) ->
         rows=lambda: hub.rows(dataset, hub_id),
         look_up=lambda: {"hub_id": hub_id, "commit": commit},
     )
+
+
+def _remote(address: str, config: SourceConfig) -> Source:
+    forms.check_read_locally(address, config)
+    if config.revision != "main":
+        raise ConfigError(
+            f"{address}: --revision has no effect; on the hub, an address names it: "
+            "hf://datasets/OWNER/NAME@REVISION/..."
+        )
+    found = remote.RemoteFiles.find(address, config.split)
+    return Source(name=address, rows=found.rows, look_up=found.origin, cut=found.pieces)
 
 
 def _local(path: Path, config: SourceConfig) -> Source:

@@ -22,6 +22,11 @@ class Apply(Protocol):
         """Call a function with each item; yield the results in the order of the items."""
 
 
+def here(function: Callable[..., T], /, *items: Iterable[Any]) -> Iterator[T]:
+    """Call a function with each item in this process."""
+    return map(function, *items)
+
+
 def available() -> int:
     """Return how many processors this process may use."""
     if hasattr(os, "sched_getaffinity"):
@@ -40,7 +45,7 @@ def workers(processes: int) -> Iterator[Apply]:
         DataError: a process was killed; raised inside the block.
     """
     if processes == 1:
-        yield map
+        yield here
         return
     pool = ProcessPoolExecutor(processes, multiprocessing.get_context("spawn"), _begin)
 
