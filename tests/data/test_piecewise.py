@@ -1,6 +1,7 @@
 import json
 import random
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -35,7 +36,7 @@ def answers(count: int) -> Iterator[dict[str, Any]]:
     """Rows with everything that steps look for: duplicates near and far, long ones, empty ones."""
     draw = random.Random(0)
     words = ["green", "black", "white", "old", "cold", "warm", "leaves", "water", "pot", "cup"]
-    texts = []
+    texts: list[str] = []
     for number in range(count):
         text = " ".join(draw.choices(words, k=draw.randint(3, 30))) + f"\u2028 {number}\n"
         again = draw.choice(texts) if texts and draw.random() < 0.2 else None
@@ -159,7 +160,7 @@ def test_a_killed_command_goes_on_with_the_pieces_that_it_had(
     def no_survey(*_: object) -> NoReturn:
         raise AssertionError("the source is surveyed again")
 
-    monkeypatch.setattr(sources, "survey_pieces", lambda source, apply: surveyed(source, _plain))
+    monkeypatch.setattr(sources, "survey_pieces", lambda source, _: surveyed(source, _plain))
     with pytest.raises(KeyboardInterrupt):
         prepare(config, tmp_path / "out")
     monkeypatch.setattr(sources, "survey_pieces", no_survey)
@@ -209,9 +210,9 @@ def test_a_damaged_line_is_named_by_its_number(
         prepare(DataConfig(source=str(path)), tmp_path / "out", processes=processes)
 
 
-def _plain(look: Any, parts: list[Any]) -> Iterator[Any]:
+def _plain(look: Any, /, *items: Any) -> Iterator[Any]:
     """Survey the pieces without the reader that a test replaces."""
-    return map(look, [pieces.partial(_REAL, *part.args) for part in parts])
+    return map(look, [partial(_REAL, *piece.args) for piece in items[0]])
 
 
 _REAL = pieces.read_lines

@@ -32,7 +32,7 @@ class Aside(Candidate):
             self.late, self.dropped = (self.dropped, self.detail), ""
 
     @property
-    def answer(self) -> Turn:  # type: ignore[override] # an attribute there
+    def answer(self) -> Turn:
         """The response and its context; empty if it was dropped before it was written."""
         if self._answer is None:
             examples = [Example.model_validate_json(line) for line in self._lines]
