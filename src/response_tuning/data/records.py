@@ -72,14 +72,15 @@ def lines(candidate: Candidate) -> list[str]:
         return written
     answer = candidate.answer
     responses = [answer.response] + ([] if answer.rejected is None else [answer.rejected])
-    # The texts were checked; validating them again would cost as much as writing them.
+    # Written as pydantic writes an ``Example``, in half the time.
+    earlier = [{"role": message.role, "content": message.content} for message in answer.earlier]
+    about = {"instruction": answer.instruction, "earlier": earlier}
     return [
-        Example.model_construct(
-            row=candidate.row,
-            turn=candidate.turn + place,
-            response=response,
-            instruction=answer.instruction,
-            earlier=answer.earlier,
-        ).model_dump_json()
+        _ENCODE(
+            {"row": candidate.row, "turn": candidate.turn + place, "response": response} | about
+        )
         for place, response in enumerate(responses)
     ]
+
+
+_ENCODE = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
