@@ -53,8 +53,8 @@ def command(source: str, out: Path, tokenizer: str | None, processes: int) -> li
     return [sys.executable, "-m", "response_tuning", *words]
 
 
-def ran(words: list[str], out: Path, kill_after: float | None = None) -> Took:
-    """Run a command, killed with its workers' parent after ``kill_after`` seconds if given."""
+def ran(words: list[str], out: Path, kill_at: int | None = None) -> Took:
+    """Run a command; with ``kill_at``, kill its first process once so many pieces are done."""
     began = time.perf_counter()
     environment = os.environ | {
         "RAYON_NUM_THREADS": "1",
@@ -69,11 +69,11 @@ def ran(words: list[str], out: Path, kill_after: float | None = None) -> Took:
         if ended:
             break
         together = max(together, sum(resident(pid) for pid in family(process.pid)))
-        if kill_after is not None and time.perf_counter() - began > kill_after:
+        if kill_at is not None and len(list(out.glob(".pieces/*/*/*.tsv"))) >= kill_at:
             os.kill(process.pid, signal.SIGKILL)
         time.sleep(ASK_S)
     process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode and kill_after is None:
+    if process.returncode and kill_at is None:
         raise SystemExit(f"{' '.join(words)}: exit code {process.returncode}")
     seconds = time.perf_counter() - began
     cpu = usage.ru_utime + usage.ru_stime
@@ -178,10 +178,11 @@ def measure(
     folder: Path, rows: int, tokenizer: str | None, processes: int, chosen: Sequence[str]
 ) -> Iterator[str]:
     """Yield the lines of the table, one command each."""
+    from response_tuning.data.pieces import PIECE_BYTES
+
     source = str(folder / "input.jsonl")
     out = folder / "one"
-    one = ran(command(source, out, tokenizer, 1), out)
-    yield line("1 process", rows, one)
+    yield line("1 process", rows, ran(command(source, out, tokenizer, 1), out))
     if "several" in chosen:
         out = folder / "several"
         took = ran(command(source, out, tokenizer, processes), out)
@@ -189,9 +190,9 @@ def measure(
     if "killed" in chosen:
         out = folder / "killed"
         words = command(source, out, tokenizer, processes)
-        half = one.seconds / processes / 2
-        took = ran(words, out, kill_after=half)
-        yield line(f"{processes} processes, killed after {took.seconds:,.0f} s", rows, took)
+        half = (folder / "input.jsonl").stat().st_size // PIECE_BYTES // 2
+        took = ran(words, out, kill_at=half)
+        yield line(f"{processes} processes, killed with {half} pieces done", rows, took)
         yield line("the same command again", rows, ran(words, out))
     if "shards" in chosen:
         out = folder / "remote"
