@@ -64,3 +64,12 @@ def test_a_failed_upload_says_where_the_files_are(
     with pytest.raises(DataError, match=f"Access Denied; .*; the files are in {folder}$"):
         upload(folder, "memory://jar", ["seal", "a", "b"])
     assert not storage.exists("/jar/seal")
+
+
+@pytest.mark.parametrize(
+    "address", ["s3://me:hunter2@host/tea", "https://host/tea.parquet?signature=hunter2"]
+)
+def test_an_address_with_a_key_is_refused_and_the_key_is_not_repeated(address: str) -> None:
+    with pytest.raises(ConfigError, match="may hold a key") as raised:
+        filesystem(address)
+    assert "hunter2" not in str(raised.value)

@@ -11,6 +11,7 @@ from response_tuning.rows import one_line
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
 
+_WITH_PASSWORD = re.compile(r"[^/]*://[^/]*@")
 _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 
 
@@ -23,14 +24,22 @@ def filesystem(address: str) -> "tuple[AbstractFileSystem, str]":
     """Return the file system of an address, and the path in it.
 
     Raises:
-        ConfigError: fsspec does not know the protocol, or its package is not installed.
+        ConfigError: fsspec does not know the protocol, its package is not installed, or the address
+            may hold a key.
     """
     from fsspec.core import url_to_fs
 
+    protocol = address.partition("://")[0]
+    # Addresses are kept in audits and printed. The value is not repeated here.
+    if _WITH_PASSWORD.match(address) or (protocol.startswith("http") and "?" in address):
+        raise ConfigError(
+            f"the {protocol} address may hold a key (user:password@, or a query), and the audit "
+            "would keep it; give an address without, and the key as the storage's package reads it, "
+            "such as AWS_SECRET_ACCESS_KEY"
+        )
     try:
         system, path = url_to_fs(address)
     except (ImportError, ValueError) as error:
-        protocol = address.partition("://")[0]
         raise ConfigError(
             f"{address}: '{protocol}' cannot be opened: {one_line(error)}; for S3, install s3fs; "
             "for Google Cloud Storage, gcsfs"
