@@ -34,8 +34,8 @@ def filesystem(address: str) -> "tuple[AbstractFileSystem, str]":
     if _WITH_PASSWORD.match(address) or (protocol.startswith("http") and "?" in address):
         raise ConfigError(
             f"the {protocol} address may hold a key (user:password@, or a query), and the audit "
-            "would keep it; give an address without, and the key as the storage's package reads it, "
-            "such as AWS_SECRET_ACCESS_KEY"
+            "would keep it; leave it out, and give the key as the storage's package reads it, such "
+            "as AWS_SECRET_ACCESS_KEY"
         )
     try:
         system, path = url_to_fs(address)
