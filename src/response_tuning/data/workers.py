@@ -76,4 +76,4 @@ def _begin() -> None:
 
 def _end_with(first: Any) -> None:  # noqa: ANN401 - multiprocessing has no public class for it
     first.join()
-    os._exit(1)
+    os.kill(os.getpid(), signal.SIGTERM)
