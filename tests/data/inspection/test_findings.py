@@ -31,7 +31,7 @@ def mixed(tmp_path: Path) -> Inspection:
 def test_findings_come_by_severity_and_each_names_what_changes_it(mixed: Inspection) -> None:
     found = [(one.severity, one.responses, one.fix) for one in findings(mixed)]
     assert found[:3] == [
-        ("high", 2, "--personal-data drop"),
+        ("high", 2, "--personal-data mask"),
         ("high", 1, "--response-column NAME"),
         ("medium", 1, "no flag: remove them, or mix in a known number with rtune data mix"),
     ]
@@ -53,7 +53,7 @@ def test_the_page_shows_findings_before_any_table(mixed: Inspection, tmp_path: P
     page = (tmp_path / "page.html").read_text(encoding="utf-8")
     places = [page.index(text) for text in ("Findings", ">High: ", ">Medium: ", ">Low: ", "<table")]
     assert places == sorted(places)
-    assert "<code>--personal-data drop</code>" in page
+    assert "<code>--personal-data mask</code>" in page
     assert "anna.smith" not in page
 
 

@@ -40,7 +40,7 @@ def _all(inspection: Inspection) -> Iterator[Finding]:
         "high",
         inspection.with_personal_data,
         f"hold personal data ({kinds}), which a model can repeat to anybody",
-        "--personal-data drop",
+        "--personal-data mask",
     )
     yield Finding(
         "high",
