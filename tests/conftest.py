@@ -2,6 +2,7 @@
 
 import gc
 import json
+import math
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -15,6 +16,7 @@ os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
 import pytest
 
+from response_tuning import terminal
 from response_tuning.artifacts import Audit, Dropped, Example, read_jsonl
 from response_tuning.cli.main import main
 from response_tuning.configs import DataConfig
@@ -27,6 +29,9 @@ pytest_plugins = [
     "fixtures.gguf_files",
     "fixtures.language_models",
 ]
+
+# On a busy machine, commands print no more lines of progress than on an idle one.
+terminal.PLAIN_EVERY_S = math.inf
 
 Prepared = tuple[Audit, list[Example], list[Dropped]]
 
