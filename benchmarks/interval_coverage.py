@@ -6,7 +6,8 @@ Simulated runs compare two variants of equal or unequal quality, and estimate on
 Every number goes through the report's own code. An answer to a prompt is right if a threshold of
 the prompt is below the quality of the model, so that its mean is that quality. For half of the
 clusters, both variants and all seeds share the threshold; for a quarter, the seeds of a variant
-share it; for the rest, it is drawn for every answer. The quality of a trained model has a beta distribution.
+share it; for the rest, it is drawn for every answer. The quality of a trained model has a beta
+distribution.
 
 With one seed, the true difference belongs to the two trained models; with several, to all seeds.
 """
