@@ -10,7 +10,7 @@ import sys
 import tomllib
 import venv
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from importlib.metadata import packages_distributions, requires
 from pathlib import Path
 from typing import Any
@@ -248,3 +248,152 @@ def _constraints(folder: Path) -> Path:
     path = folder / "constraints.txt"
     path.write_text(pins)
     return path
+
+
+KUBERNETES = {
+    "Service": {
+        "": {"apiVersion", "kind", "metadata", "spec"},
+        "metadata": {"name"},
+        "spec": {"clusterIP", "publishNotReadyAddresses", "selector"},
+    },
+    "Job": {
+        "": {"apiVersion", "kind", "metadata", "spec"},
+        "metadata": {"name"},
+        "spec": {"completions", "parallelism", "completionMode", "backoffLimit", "template"},
+        "spec.template": {"spec"},
+        "spec.template.spec": {"subdomain", "restartPolicy", "terminationGracePeriodSeconds"}
+        | {"containers", "volumes"},
+        "spec.template.spec.containers": {"name", "image", "command", "args", "resources"}
+        | {"volumeMounts"},
+        "spec.template.spec.containers.resources": {"limits", "requests"},
+        "spec.template.spec.containers.volumeMounts": {"name", "mountPath"},
+        "spec.template.spec.volumes": {"name", "persistentVolumeClaim", "emptyDir"},
+        "spec.template.spec.volumes.persistentVolumeClaim": {"claimName"},
+        "spec.template.spec.volumes.emptyDir": {"medium"},
+    },
+}
+"""Kind -> path of an object -> the keys that the API knows there, of those that are in use."""
+SKYPILOT = {"name", "num_nodes", "resources", "envs", "secrets", "volumes", "setup", "run"}
+CLUSTER = ROOT / "examples" / "cluster"
+
+
+def objects(value: Any, path: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield every object of a document with its path; lists add nothing to it."""
+    if isinstance(value, dict):
+        yield path, value
+        for key, child in value.items():
+            yield from objects(child, f"{path}.{key}".strip("."))
+    elif isinstance(value, list):
+        for child in value:
+            yield from objects(child, path)
+
+
+@pytest.mark.parametrize("name", ["kubernetes-shard", "kubernetes-grid"])
+def test_the_files_for_kubernetes_have_only_keys_that_it_knows(name: str) -> None:
+    documents = list(yaml.safe_load_all((CLUSTER / f"{name}.yaml").read_text()))
+    for document in documents:
+        known = KUBERNETES[document["kind"]]
+        for path, found in objects(document):
+            if path in known:
+                assert found.keys() <= known[path], path
+            else:
+                assert path.endswith(("selector", "limits")), path
+    job = documents[-1]
+    pod = job["spec"]["template"]["spec"]
+    assert job["apiVersion"] == "batch/v1"
+    assert pod["restartPolicy"] in ("OnFailure", "Never")  # a Job takes no other
+    volumes = {volume["name"] for volume in pod["volumes"]}
+    (container,) = pod["containers"]
+    assert {mount["name"] for mount in container["volumeMounts"]} == volumes
+    for service in documents[:-1]:
+        assert service["spec"]["selector"] == {"job-name": job["metadata"]["name"]}
+        assert service["metadata"]["name"] == pod["subdomain"]
+        first = f"{job['metadata']['name']}-0.{pod['subdomain']}"
+        assert first in container["args"][0], "the first pod is where the others meet"
+
+
+@pytest.mark.parametrize("name", ["skypilot-shard", "skypilot-grid"])
+def test_the_files_for_skypilot_have_only_keys_that_it_knows(name: str) -> None:
+    task = yaml.safe_load((CLUSTER / f"{name}.yaml").read_text())
+    assert task.keys() <= SKYPILOT
+    assert task["resources"].keys() <= {"accelerators", "disk_size", "memory", "cpus", "infra"}
+    assert re.fullmatch(r"[A-Z0-9]+:\d+", task["resources"]["accelerators"])
+    for script in (task["setup"], task["run"]):
+        run("bash", "-nc", script)
+
+
+def test_the_files_for_clusters_call_command_lines_that_exist() -> None:
+    lines = []
+    for file in sorted(CLUSTER.glob("*.yaml")):
+        for document in yaml.safe_load_all(file.read_text()):
+            if document["kind" if "kind" in document else "name"] == "Service":
+                continue
+            if "run" in document:
+                lines.append(document["run"])
+            else:
+                (container,) = document["spec"]["template"]["spec"]["containers"]
+                in_shell = "command" in container
+                lines.append(
+                    container["args"][0] if in_shell else shlex.join(["rtune", *container["args"]])
+                )
+    found = []
+    for line in lines:
+        words = shlex.split(line.replace("\\\n", " "), comments=True)
+        start = words.index("response_tuning" if "torchrun" in words else "rtune") + 1
+        found.append((words[start], "torchrun" in words))
+        parse(words[start:])
+    assert sorted(found) == [*[("finetune", True)] * 2, *[("run", False)] * 2]
+
+
+def parse(words: list[str]) -> None:
+    """Parse a command line of ``rtune`` and do not run it."""
+    from typer.main import get_command
+
+    from response_tuning.cli.main import app
+
+    group: Any = get_command(app)
+    with group.make_context("rtune", [words[0], "--help"], resilient_parsing=True) as context:
+        command = group.get_command(context, words[0])
+        assert command is not None, words[0]
+        with command.make_context(words[0], list(words[1:]), parent=context) as parsed:
+            assert parsed.params
+
+
+@pytest.mark.parametrize("wrong", [["run", "a.yaml", "--launchr", "local"], ["rnu", "a.yaml"]])
+def test_a_command_line_that_does_not_exist_would_be_found(wrong: list[str]) -> None:
+    with pytest.raises(Exception, match=r"launchr|rnu"):
+        parse(wrong)
+
+
+INSTRUCTIONS = ("FROM", "ARG", "RUN", "COPY", "USER", "ENV", "WORKDIR", "ENTRYPOINT", "CMD")
+
+
+def test_the_dockerfile_builds_for_cpus_and_for_cuda() -> None:
+    """A linter's rules, where Docker is not run."""
+    text = (ROOT / "Dockerfile").read_text(encoding="utf-8")
+    joined = text.replace("\\\n", " ").splitlines()
+    parts = [line.split(maxsplit=1) for line in joined if line and not line.startswith("#")]
+    names = [name for name, _ in parts]
+    assert {*names} <= {*INSTRUCTIONS}
+    assert names[0] == "FROM"
+    assert names.index("USER") < names.index("ENTRYPOINT"), "it would run as root"
+    assert re.fullmatch(r"\w+:[\w.-]*\d[\w.-]*", parts[0][1]), "the base image has no version"
+    for name, rest in parts:
+        if name in ("ENTRYPOINT", "CMD"):
+            assert isinstance(json.loads(rest), list), "a shell would swallow SIGTERM"
+        if name == "RUN":
+            run("bash", "-nc", rest)
+            assert "pip install" not in rest or "--no-cache-dir" in rest
+    defaults = dict(rest.split("=", 1) for name, rest in parts if name == "ARG")
+    pins = (ROOT / "requirements.txt").read_text().splitlines()
+    assert defaults["TORCH"] in pins
+    used = {*re.findall(r"\$\{?([A-Z_]+)\}?", "\n".join(rest for _, rest in parts))}
+    assert {*defaults} <= used | {"TORCH"}
+    comment = " ".join(line.lstrip("# \\") for line in text.splitlines() if line.startswith("#"))
+    cuda = dict(re.findall(r"--build-arg (\w+)=(\S+)", comment.replace("\\ ", "")))
+    assert cuda.keys() <= defaults.keys()
+    assert cuda["TORCH_INDEX"] != defaults["TORCH_INDEX"]
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    for extras in (defaults["EXTRAS"], cuda["EXTRAS"]):
+        assert {*extras.split(",")} <= project["optional-dependencies"].keys()
+    assert f"TORCH_INDEX={cuda['TORCH_INDEX']}" in (ROOT / "docs/reference/install.md").read_text()

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from response_tuning.errors import DataError
-from response_tuning.text_lines import encoding_of, lines
+from response_tuning.text_lines import can_be_cut, encoding_of, extents, lines, utf_8_lines
 
 GERMAN = "Für Grüße aus München zahlen Sie 5 €, „schön“ verpackt \u2013 öfter."
 FRENCH = (
@@ -88,3 +88,39 @@ def test_lines_that_are_not_read_to_their_end_leave_no_file_open(tmp_path: Path)
     content = lines(written(tmp_path / "a.csv", "a\nb\n".encode("utf-16")))
     assert next(content) == "a\n"
     content.close()  # warnings are errors here
+
+
+@pytest.mark.parametrize("size", [1, 2, 7, 20, 1000])
+def test_parts_of_a_file_are_its_lines_with_their_numbers(tmp_path: Path, size: int) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_bytes("\ufeffone\r\n\n\u2028 zwölf\nthree\n\nno line end".encode())
+    found = extents(path, size)
+    with path.open("rb") as content:
+        parts = [list(utf_8_lines(content, path, extent)) for extent in found]
+    assert [line for part in parts for line in part] == list(lines(path))
+    assert [extent.line for extent in found] == [
+        1 + sum(map(len, parts[:number])) for number in range(len(parts))
+    ]
+    assert (len(found) == 1) == (size == 1000)
+    assert all(found[n].stop == found[n + 1].start for n in range(len(found) - 1))
+    assert extents(tmp_path / "a.jsonl", size)[-1].stop == path.stat().st_size
+
+
+def test_a_bad_byte_in_a_part_has_its_place_in_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(b"one\ntwo\nth\xffree\n")
+    last = extents(path, 4)[-1]
+    with path.open("rb") as content, pytest.raises(DataError) as raised:
+        list(utf_8_lines(content, path, last))
+    assert f"{path}:3: byte 10 of the file is 0xff" in str(raised.value)
+
+
+def test_only_utf_8_is_cut(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text("tea", encoding="utf-8")
+    assert can_be_cut(path, None)
+    assert can_be_cut(path, "UTF8")
+    assert not can_be_cut(path, "cp1252")
+    for content in ("tea".encode("utf-16"), b"PAR1 and so on"):
+        path.write_bytes(content)
+        assert not can_be_cut(path, None)

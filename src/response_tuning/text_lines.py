@@ -9,7 +9,7 @@ same bytes as different, plausible texts, it does not choose. Of ten short files
 import codecs
 import io
 from codecs import BOM_UTF16_BE, BOM_UTF16_LE
-from collections.abc import Generator
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -88,20 +88,75 @@ def lines(
             _check_is_text(content.peek(4), path)
             marked = content.peek(2)[:2] in _UTF_16_MARKS
             named = encoding or ("utf-16" if marked else UTF_8)
-            is_utf_8 = codecs.lookup(named).name in (UTF_8, "utf-8-sig")
             most = limit or LINE_LIMIT
             with closing(
-                _utf_8(content, path, most) if is_utf_8 else _decoded(content, path, most, named)
+                _utf_8(content, path, most)
+                if is_utf_8(named)
+                else _decoded(content, path, most, named)
             ) as decoded:
-                for number, text in enumerate(decoded, start=1):
-                    if "\0" in text:
-                        raise DataError(
-                            f"{path}:{number}: a NUL byte, which is not text; save the file as "
-                            "UTF-8"
-                        )
-                    yield text
+                yield from _without_nul(decoded, path, 1)
     except OSError as error:
         raise unreadable(path, error) from error
+
+
+def is_utf_8(encoding: str) -> bool:
+    """Whether this is a name of UTF-8, with or without a byte-order mark."""
+    return codecs.lookup(encoding).name in (UTF_8, "utf-8-sig")
+
+
+def can_be_cut(path: Path, encoding: str | None) -> bool:
+    """Whether ``extents`` may cut a file: its lines are UTF-8, as far as its first bytes say."""
+    with path.open("rb") as content:
+        start = content.read(4)
+    marked = start[:2] in _UTF_16_MARKS or any(map(start.startswith, _OTHER_FORMATS))
+    return not marked and is_utf_8(encoding or UTF_8)
+
+
+class Extent(NamedTuple):
+    """Whole lines of a file."""
+
+    start: int = 0
+    """Place of the first byte."""
+    stop: int | None = None
+    """Place after the last byte; None: the end of the file."""
+    line: int = 1
+    """Number of the first line."""
+
+
+WHOLE = Extent()
+
+
+def extents(path: Path, size: int) -> list[Extent]:
+    """Cut a file at line ends into parts of at least ``size`` bytes, the last one excepted."""
+    found: list[Extent] = []
+    start, line = 0, 1
+    with path.open("rb") as content:
+        while block := content.read(size) + content.readline(LINE_LIMIT):
+            found.append(Extent(start, start + len(block), line))
+            start += len(block)
+            line += block.count(b"\n")
+    return found
+
+
+def utf_8_lines(
+    content: BinaryIO, path: object, extent: Extent = WHOLE
+) -> Generator[str, None, None]:
+    """Yield the lines of a part of a UTF-8 file that is open; ``path`` is its name in errors.
+
+    Raises:
+        DataError: as ``lines``.
+    """
+    content.seek(extent.start)
+    yield from _without_nul(_utf_8(content, path, LINE_LIMIT, extent), path, extent.line)
+
+
+def _without_nul(decoded: Iterable[str], path: object, first: int) -> Iterator[str]:
+    for number, text in enumerate(decoded, start=first):
+        if "\0" in text:
+            raise DataError(
+                f"{path}:{number}: a NUL byte, which is not text; save the file as UTF-8"
+            )
+        yield text
 
 
 def encoding_of(path: Path) -> str:
@@ -240,9 +295,11 @@ def _decoded(
         text.detach()  # the caller closes the file
 
 
-def _utf_8(content: BinaryIO, path: Path, limit: int) -> Generator[str, None, None]:
-    start = 0
-    for number, line in enumerate(iter(partial(content.readline, limit + 1), b""), start=1):
+def _utf_8(
+    content: BinaryIO, path: object, limit: int, extent: Extent = WHOLE
+) -> Generator[str, None, None]:
+    start, stop, first = extent
+    for number, line in enumerate(iter(partial(content.readline, limit + 1), b""), start=first):
         _check_length(line, limit, path, number)
         try:
             text = line.decode()
@@ -254,9 +311,11 @@ def _utf_8(content: BinaryIO, path: Path, limit: int) -> Generator[str, None, No
             ) from error
         start += len(line)
         yield text.removeprefix("\ufeff") if number == 1 else text
+        if start == stop:
+            return
 
 
-def _check_length(line: bytes | str, limit: int, path: Path, number: int) -> None:
+def _check_length(line: bytes | str, limit: int, path: object, number: int) -> None:
     if len(line) > limit:
         raise DataError(
             f"{path}:{number}: a line of more than {limit >> 20:,} MiB; write one row a line"

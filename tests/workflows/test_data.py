@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import fsspec
 import pytest
 
 from response_tuning.artifacts import Completion, Example, Request, Sampling, read_json, read_jsonl
@@ -230,3 +231,39 @@ def test_a_refiner_that_cannot_be_asked_is_refused_in_a_dry_run(
     assert result.code == 2
     assert message in result.err
     assert result.err.count("\n") == 1
+
+
+def test_examples_go_to_an_address_and_come_from_one(
+    rtune: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RESPONSE_TUNING_CACHE", str(tmp_path / "cache"))
+    storage = fsspec.filesystem("memory")
+    try:
+        done = rtune("data", "prepare", "rows.jsonl", "--out", "memory://kettle/data")
+        assert done.code == 0, done.err
+        assert done.out.splitlines()[-1] == "uploaded to memory://kettle/data"
+        assert rtune("data", "prepare", "rows.jsonl", "--out", "local").code == 0
+        names = ("examples.jsonl", "dropped.jsonl", "audit.json", "complete")
+        for name in names:
+            assert storage.cat_file(f"/kettle/data/{name}") == Path("local", name).read_bytes()
+        assert not any(path.name == "examples.jsonl" for path in Path("memory:").rglob("*"))
+        again = rtune("data", "prepare", "memory://kettle/data/examples.jsonl", "--out", "again")
+        assert again.code == 0, again.err
+        examples = Path("again", "examples.jsonl").read_bytes()
+        assert examples == Path("local", "examples.jsonl").read_bytes()
+        # Another file at the address is another source, and the same one is not.
+        sealed = Path("again", "complete").stat().st_mtime_ns
+        rtune("data", "prepare", "memory://kettle/data/examples.jsonl", "--out", "again")
+        assert Path("again", "complete").stat().st_mtime_ns == sealed
+        storage.pipe_file("/kettle/data/examples.jsonl", b'{"response": "new"}\n')
+        rtune("data", "prepare", "memory://kettle/data/examples.jsonl", "--out", "again")
+        assert json.loads(Path("again", "examples.jsonl").read_text())["response"] == "new"
+    finally:
+        storage.rm("/kettle", recursive=True)
+
+
+def test_a_number_of_processes_that_cannot_be_is_refused(rtune: Run) -> None:
+    done = rtune("data", "prepare", "rows.jsonl", "--out", "out", "--processes", "-1")
+    assert done.code == 2
+    assert done.err == "rtune: --processes -1: give 1 or more, or 0 for all processors\n"
+    assert not Path("out").exists()

@@ -75,15 +75,28 @@ app.add_typer(continuing.app)
 @spread
 def prepare(
     source: SourceArgument,
-    out: ExamplesOutOption,
+    out: Annotated[
+        str,
+        typer.Option(
+            help="Write the examples and the audit to this folder, or to an address such as "
+            "s3://bucket/tea."
+        ),
+    ],
     reading: DataFlags,
     curation: CurationFlags,
     decontamination: DecontaminationFlags,
+    processes: Annotated[
+        int,
+        typer.Option(
+            help="Prepare a large source with this many processes; 0: one for each processor."
+        ),
+    ] = 1,
     modules: ImportOption = None,
 ) -> None:
     """Turn a source into training examples; count what is dropped."""
     sections = {"curation": curation.given(), "decontamination": decontamination.given()}
-    _prepare({"source": source, **reading.given(), **sections}, out, "rtune data prepare")
+    settings = {"source": source, **reading.given(), **sections}
+    _prepare(settings, out, "rtune data prepare", processes)
 
 
 @app.command()
@@ -134,7 +147,7 @@ def mix(
         ),
         "decontamination": decontamination.given(),
     }
-    _prepare({"source": source, **reading.given(), **sections}, out, "rtune data mix")
+    _prepare({"source": source, **reading.given(), **sections}, str(out), "rtune data mix")
 
 
 @app.command()
@@ -295,9 +308,9 @@ def inspect(
     refine.run_inspect(config, tokenizer, html, console(), json=json)
 
 
-def _prepare(settings: dict[str, Any], out: Path, where: str) -> None:
+def _prepare(settings: dict[str, Any], out: str, where: str, processes: int = 1) -> None:
     from response_tuning.configs import DataConfig
     from response_tuning.validation import build
     from response_tuning.workflows import data
 
-    data.run_prepare(build(DataConfig, settings, where), out, console())
+    data.run_prepare(build(DataConfig, settings, where), out, console(), processes)

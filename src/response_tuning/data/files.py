@@ -1,7 +1,7 @@
 """Which files of a path to read: one data file, the data files of a folder, or its texts."""
 
 import re
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import NamedTuple
 
 from response_tuning.errors import DataError
@@ -78,7 +78,7 @@ def choose(path: Path, split: str) -> Files:
             f"{path}: holds data files ({tables[0].name}) and texts ({responses[0].name}); "
             "give one of the two"
         )
-    read = [table for table in tables if _may_hold(table.relative_to(path), split)]
+    read = [table for table in tables if may_hold(table.relative_to(path), split)]
     if not read:
         raise DataError(f"{path}: no file for the split '{split}' (--split) among its data files")
     _check_one_configuration(path, read, split)
@@ -107,7 +107,8 @@ def _visible_files(folder: Path) -> list[Path]:
     return [visible[name] for name in sorted(visible)]
 
 
-def _may_hold(name: Path, split: str) -> bool:
+def may_hold(name: PurePath, split: str) -> bool:
+    """Whether a file is of a split: its path names that split, or none."""
     words = set(re.split(r"[^a-z]+", name.as_posix().lower()))
     named = [spellings for spellings in SPLITS if spellings & words]
     return not named or any(split in spellings for spellings in named)

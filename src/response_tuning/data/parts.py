@@ -2,17 +2,28 @@
 
 import logging
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from response_tuning.configs import DataConfig, SourceConfig
-from response_tuning.data import columns, preferences, sources
+from response_tuning.data import columns, piecewise, preferences, sources
 from response_tuning.data.sampling import sample
-from response_tuning.data.steps import curation
 from response_tuning.data.steps.curation import Step
+from response_tuning.data.survey import Survey
+from response_tuning.data.workers import Apply
 from response_tuning.errors import ConfigError
 from response_tuning.terminal import printable
 
 logger = logging.getLogger(__name__)
+
+
+class Places(NamedTuple):
+    """Where the examples of a part are made."""
+
+    out: Path
+    """The folder of the examples."""
+    work: Path
+    """The folder of the part's pieces."""
+    apply: Apply
 
 
 class SourcePart:
@@ -20,7 +31,8 @@ class SourcePart:
 
     size_flag = "--max-examples"
 
-    def __init__(self, config: SourceConfig, out: Path, size: int | None, seed: int) -> None:
+    def __init__(self, config: SourceConfig, size: int | None, seed: int, where: Places) -> None:
+        out, work, apply = where
         self._name = config.source
         self.source = sources.find(config)
         # Inside the source, the next run would read the examples as rows.
@@ -29,21 +41,31 @@ class SourcePart:
             raise ConfigError(
                 f"{out} lies in the source {self.source.name}; write to another folder"
             )
-        survey = sources.columns(self.source)
-        pairs = config.preferences if isinstance(config, DataConfig) else None
-        choose: Any = preferences.choose_pair if pairs else columns.choose
-        self.used = choose(survey, config, self.source.name)
-        self.not_used = columns.not_used(survey, self.used)
+        self.folder = piecewise.Folder(work, self.source) if self.source.pieces else None
+        plan = self.folder.plan() if self.folder else None
+        if plan is None:
+            survey, rows = sources.survey_pieces(self.source, apply)
+            plan = self._plan(survey, rows, config)
+            if self.folder:
+                self.folder.keep(plan)
+        self.used, self.not_used, self.rows = plan
         if self.not_used:
             names = columns.listed(self.not_used)
             logger.warning("%s: columns not used: %s", printable(self.source.name), names)
-        self.first: list[Step] = []
+        self.selector: str | None = None
         self.last: list[Step] = []
         if size is not None:
             wanted = f"{self.source.name}: {size} examples requested ({self.size_flag})"
             self.last.append(sample(size, seed, wanted, out))
+        pairs = config.preferences if isinstance(config, DataConfig) else None
         if pairs is not None and pairs.flip:
             self.last.append(preferences.flip(pairs.flip, seed))
+
+    def _plan(self, survey: Survey, rows: list[int], config: SourceConfig) -> piecewise.Plan:
+        pairs = isinstance(config, DataConfig) and config.preferences
+        choose: Any = preferences.choose_pair if pairs else columns.choose
+        used = choose(survey, config, self.source.name)
+        return piecewise.Plan(used, columns.not_used(survey, used), rows)
 
     @property
     def origin(self) -> dict[str, Any]:
@@ -57,7 +79,7 @@ class RefusalsPart(SourcePart):
 
     size_flag = "data.mixture.refusals"
 
-    def __init__(self, config: DataConfig, out: Path) -> None:
+    def __init__(self, config: DataConfig, where: Places) -> None:
         mixture = config.mixture
-        super().__init__(mixture, out, mixture.refusals, config.seed)
-        self.first.append(curation.only_refusals(mixture.selector))
+        super().__init__(mixture, mixture.refusals, config.seed, where)
+        self.selector = mixture.selector

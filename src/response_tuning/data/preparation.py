@@ -1,37 +1,43 @@
 """From a source to examples and an audit: a chain of steps decides about every turn."""
 
+import shutil
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from response_tuning.artifacts import Audit, Dropped, Example, Flagged, write_json, written_aside
+from response_tuning.artifacts import Audit, Dropped, Flagged, digest, write_json, written_aside
 from response_tuning.configs import DataConfig
-from response_tuning.data import preferences, sources
-from response_tuning.data.conversations import Turn, UnusableRow
-from response_tuning.data.parts import RefusalsPart, SourcePart
+from response_tuning.data import chain, piecewise, sources
+from response_tuning.data.parts import Places, RefusalsPart, SourcePart
+from response_tuning.data.records import late_drops, lines
 from response_tuning.data.sampling import Waiting, in_brackets, shares
-from response_tuning.data.steps import cleaning, curation, decontamination
-from response_tuning.data.steps.curation import Candidate, Step
+from response_tuning.data.steps import curation, decontamination
+from response_tuning.data.steps.curation import Candidate
 from response_tuning.data.steps.decontamination import Prompts
-from response_tuning.data.steps.duplicates import parts_of, without_duplicates
+from response_tuning.data.steps.duplicates import without_duplicates
 from response_tuning.data.steps.near_duplicates import without_near_duplicates
+from response_tuning.data.workers import Apply, workers
 from response_tuning.errors import ConfigError, DataError
 
 
-def prepare(config: DataConfig, out: Path, prompts: Prompts | None = None) -> Audit:
+def prepare(
+    config: DataConfig, out: Path, prompts: Prompts | None = None, processes: int = 1
+) -> Audit:
     """Write the examples of a source to ``out``, with an account of the rest; return the audit.
 
     Writes ``examples.jsonl`` and ``dropped.jsonl``, and ``flagged.jsonl`` if anything is flagged,
     in the order of the source with refusals last. ``audit.json`` comes last and also names the
     source. Rows are streamed, except from a JSON array. Memory holds a digest of each example,
-    to find duplicates, and the index of the step for near-duplicates.
+    to find duplicates, and the index of the step for near-duplicates. The pieces of a large source
+    wait in ``out``, where the same call finds them after a kill.
 
     Args:
         config: The source, and the steps that its rows pass.
         out: The folder; it may exist.
         prompts: Name in ``config.decontamination.against`` -> id -> text of a prompt.
+        processes: How many prepare the pieces of a large source. No byte depends on it.
 
     Raises:
         ConfigError: the settings contradict each other, the source or the prompts.
@@ -43,54 +49,57 @@ def prepare(config: DataConfig, out: Path, prompts: Prompts | None = None) -> Au
             f"decontamination.against: {', '.join(config.decontamination.against) or 'nothing'}; "
             f"prompts are given for: {', '.join(prompts) or 'nothing'}; give the same names"
         )
+    against = {name: decontamination.prompts_digest(texts) for name, texts in prompts.items()}
+    job = piecewise.Job(digest(config.model_dump_json(), *against.values()), config, prompts)
+    for folder in (out / piecewise.FOLDER).glob("*"):
+        if folder.name != job.key:  # of other settings
+            shutil.rmtree(folder)
+    try:
+        with workers(processes) as apply:
+            return _prepare(job, out, against, apply)
+    finally:
+        piecewise.steps_of.cache_clear()  # a model may be trained next, and needs the memory
+
+
+def _prepare(job: piecewise.Job, out: Path, against: dict[str, str], apply: Apply) -> Audit:
+    config, work = job.config, out / piecewise.FOLDER / job.key
     # Both sources are found and surveyed before a row is written, so that bad settings fail early.
     alone = None if config.also else config.max_examples  # several sources are drawn together
-    parts = [SourcePart(config, out, alone, config.seed)]
-    for other in config.also:
+    parts = [SourcePart(config, alone, config.seed, Places(out, work / "0", apply))]
+    for number, other in enumerate(config.also, start=1):
         with sources.about_another(other.source):
-            parts.append(SourcePart(other, out, None, config.seed))
-    mixed = [RefusalsPart(config, out)] if config.mixture.refusals else []
-    audit = _write(_Chain(config, prompts).outcomes(parts, mixed, out), out)
-    counts = decontamination.counts(prompts, audit.flagged)
+            where = Places(out, work / str(number), apply)
+            parts.append(SourcePart(other, None, config.seed, where))
+    mixed = []
+    if config.mixture.refusals:
+        mixed.append(RefusalsPart(config, Places(out, work / "refusals", apply)))
+    audit = _write(_Chain(job, apply).outcomes(parts, mixed, out), out)
+    counts = decontamination.counts(job.prompts, audit.flagged)
     audit = audit.model_copy(update={"contaminated": counts})
     content: dict[str, Any] = {"source": parts[0].origin}
     content |= {"also": [part.origin for part in parts[1:]]} if parts[1:] else {}
     if mixed:
         content["refusals"] = mixed[0].origin
-    content["against"] = {
-        name: decontamination.prompts_digest(texts) for name, texts in prompts.items()
-    }
+    content["against"] = against
     content["config"] = config.model_dump(mode="json")
     write_json(out / "audit.json", audit.model_dump() | content)
+    shutil.rmtree(out / piecewise.FOLDER, ignore_errors=True)
     return audit
 
 
 class _Chain:
-    """The steps that all parts pass before their samples are drawn.
+    """The steps that all parts pass before their samples are drawn; see ``chain``."""
 
-    Steps that change a text come before steps that compare texts, and expensive steps run late, on
-    the fewest candidates. Near-duplicates come last, so that no response is dropped as similar to
-    one that a later step drops as well.
-    """
-
-    def __init__(self, config: DataConfig, prompts: Prompts) -> None:
-        self._config = config
+    def __init__(self, job: piecewise.Job, apply: Apply) -> None:
+        config = self._config = job.config
+        self._job = job
+        self._apply = apply
         self._rows = 0
-        self._texts: list[Step] = []
-        if config.curation.front_matter == "strip":
-            self._texts.append(cleaning.front_matter_step())
-        of_answers = preferences.for_both if config.preferences else list
-        surrounding = cleaning.steps(config.curation) + curation.restatements_step(config.curation)
-        steps = [*of_answers(surrounding)]
-        if not config.keep_duplicates:
-            steps.append(without_duplicates())
-        if prompts:
-            threshold, remove = config.decontamination.threshold, config.decontamination.remove
-            steps.append(decontamination.decontaminate(prompts, threshold, remove=remove))
-        steps += of_answers(curation.steps(config.curation))
-        if config.curation.near_duplicates is not None:
-            steps.append(without_near_duplicates(config.curation.near_duplicates))
-        self._steps = steps
+        piecewise.steps_of(job)  # a tokenizer that cannot be loaded ends the command here
+        # Shared, so that duplicates are found across parts.
+        self._duplicates = [] if config.keep_duplicates else [without_duplicates()]
+        threshold = config.curation.near_duplicates
+        self._near = [] if threshold is None else [without_near_duplicates(threshold)]
 
     def outcomes(
         self, parts: Sequence[SourcePart], mixed: Sequence[SourcePart], out: Path
@@ -127,11 +136,8 @@ class _Chain:
     def _passed(self, part: SourcePart) -> Iterator[Candidate]:
         """Yield the candidates of one part after all of its steps."""
         start, usable, reasons = self._rows, False, Counter[str]()
-        # The chain is shared, so that duplicates are found across parts; ``first`` and ``last``
-        # are the part's own. Each step wraps the iterator before it: rows stream through all steps.
-        texts = self._texts if part.source.are_texts else []
-        candidates = _candidates(part, start)
-        for step in (*texts, *part.first, *self._steps, *part.last):
+        candidates = self._in_pieces(part) if part.folder else self._at_once(part)
+        for step in (*self._near, *part.last):
             candidates = step(candidates)
         for candidate in candidates:
             self._rows = candidate.row + 1  # every row yields at least one candidate
@@ -146,30 +152,25 @@ class _Chain:
                 f"{in_brackets(reasons)}"
             )
 
+    def _at_once(self, part: SourcePart) -> Iterator[Candidate]:
+        """Return the candidates of a small source after all steps but the last ones."""
+        steps = piecewise.steps_of(self._job)
+        rows = part.source.rows()
+        found = chain.candidates(part.source, part.used, rows, 0, self._rows)
+        first = steps.texts if part.source.are_texts else []
+        chosen = [curation.only_refusals(part.selector)] if part.selector else []
+        chosen += [*steps.before, *self._duplicates, *steps.after]
+        return chain.passed(found, [*first, *chosen])
 
-def _candidates(part: SourcePart, start: int) -> Iterator[Candidate]:
-    """Yield every turn of every row in the source's order; drop turns that no step could read."""
-    for number, row in enumerate(part.source.rows()):
-        try:
-            turns = sources.turns(part.source, number, row, part.used)
-        except UnusableRow as reason:
-            yield Candidate(start + number, 0, row.where, Turn(""), str(reason))
-            continue
-        for place, turn in enumerate(turns):
-            # The first reason counts: what the source marks, then what no step could read.
-            candidate = Candidate(start + number, place, row.where, turn)
-            if place and part.source.first_turn_only:
-                candidate.drop("after the first turn, which alone the paper uses")
-            elif turn.unfit:
-                candidate.drop(turn.unfit)
-            elif not turn.response or turn.response.isspace():
-                candidate.drop("empty response")
-            elif not _is_text(turn):
-                candidate.drop("half a surrogate pair, which is not text")
-            else:
-                for flag in filter(None, (turn.rendered, turn.left_out)):
-                    candidate.flag(flag)
-            yield candidate
+    def _in_pieces(self, part: SourcePart) -> Iterator[Candidate]:
+        """Return the same candidates of a source that is read in pieces."""
+        assert part.folder is not None
+        task = piecewise.Task(
+            self._job, part.source.without_rows(), part.used, part.selector, self._rows
+        )
+        pieces = part.source.pieces
+        found = piecewise.candidates(task, pieces, part.rows, part.folder, self._apply)
+        return chain.passed(found, [*self._duplicates, late_drops])
 
 
 def _write(outcomes: Iterable[Candidate], out: Path) -> Audit:
@@ -188,8 +189,8 @@ def _write(outcomes: Iterable[Candidate], out: Path) -> Audit:
                 dropped.write(_dropped(candidate).model_dump_json() + "\n")
                 reasons[candidate.dropped] += 1
             else:
-                for example in _examples(candidate):
-                    kept.write(example.model_dump_json() + "\n")
+                for example in lines(candidate):
+                    kept.write(example + "\n")
                     examples += 1
                 rows_kept += candidate.row != last_kept
                 last_kept = candidate.row
@@ -207,22 +208,6 @@ def _write(outcomes: Iterable[Candidate], out: Path) -> Audit:
         dropped=dict(reasons),
         flagged=dict(flags),
     )
-
-
-def _examples(candidate: Candidate) -> Iterator[Example]:
-    """Yield the candidate's response and, if it is a pair, the rejected one after it."""
-    answer = candidate.answer
-    responses = [
-        response for response in (answer.response, answer.rejected) if response is not None
-    ]
-    for place, response in enumerate(responses):
-        yield Example(
-            row=candidate.row,
-            turn=candidate.turn + place,
-            response=response,
-            instruction=answer.instruction,
-            earlier=answer.earlier,
-        )
 
 
 def _dropped(candidate: Candidate) -> Dropped:
@@ -243,11 +228,3 @@ def _flagged(candidate: Candidate, what: str, detail: str) -> Flagged:
         what=what,
         detail=detail,
     )
-
-
-def _is_text(turn: Turn) -> bool:
-    try:
-        "".join(parts_of(turn)).encode()
-    except UnicodeEncodeError:
-        return False
-    return True

@@ -19,7 +19,6 @@ _SIDES = [
     )
 ]
 """Markers of the user and of the assistant in common templates."""
-_STARTS = ("##", "<|", "<start_of_turn>", "[INST]")
 
 
 def is_rendered(text: str) -> bool:
@@ -27,7 +26,9 @@ def is_rendered(text: str) -> bool:
     # Most texts have no marker at all, and substring search rules them out much faster than the
     # regular expressions.
     begins = text[:20].lstrip()[:6].lower().startswith(("human:", "user:"))
-    if not begins and not any(start in text for start in _STARTS):
+    if not (
+        begins or "##" in text or "<|" in text or "<start_of_turn>" in text or "[INST]" in text
+    ):
         return False
     for asks, answers in _SIDES:
         first = asks.search(text)

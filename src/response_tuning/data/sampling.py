@@ -1,7 +1,6 @@
 """A random sample of the candidates that pass the chain, drawn in one pass over the source."""
 
 import heapq
-import json
 import math
 import random
 import tempfile
@@ -11,8 +10,7 @@ from itertools import count, islice
 from pathlib import Path
 from typing import Self, TextIO
 
-from response_tuning.artifacts import Message
-from response_tuning.data.conversations import Turn
+from response_tuning.data.records import Aside, line
 from response_tuning.data.steps.curation import Candidate, Step
 from response_tuning.errors import DataError
 
@@ -22,7 +20,9 @@ class Waiting:
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        self._file = tempfile.TemporaryFile("w+", encoding="ascii", dir=folder)  # noqa: SIM115
+        self._file = tempfile.TemporaryFile(  # noqa: SIM115
+            "w+", encoding="utf-8", newline="\n", dir=folder
+        )
         self.reasons: Counter[str] = Counter()
         """Why candidates were dropped before they came here."""
         self.usable = 0
@@ -51,7 +51,7 @@ class Waiting:
         threshold = winners[-1] if winners else (0.0, 0)
         self._file.seek(0)
         numbers = _drawn(seed)  # the same numbers again, in the same order
-        for candidate in map(_read, self._file):
+        for candidate in map(Aside, self._file):
             if not candidate.dropped and next(numbers) > threshold:
                 candidate.drop("not sampled")
             yield candidate
@@ -108,18 +108,5 @@ def _drawn(seed: int) -> Iterator[tuple[float, int]]:
 
 def _put_aside(candidates: Iterator[Candidate], file: TextIO) -> Iterator[Candidate]:
     for candidate in candidates:
-        place = (candidate.row, candidate.turn, candidate.where)
-        outcome = (candidate.dropped, candidate.detail, candidate.flags)
-        answer = Turn("") if candidate.dropped else candidate.answer  # nobody needs its text
-        before = [(message.role, message.content) for message in answer.earlier]
-        texts = (answer.response, answer.instruction, before, answer.rejected)
-        file.write(json.dumps((*place, *outcome, *texts)) + "\n")
+        file.write(line(candidate))
         yield candidate
-
-
-def _read(line: str) -> Candidate:
-    row, turn, where, dropped, detail, flags, *texts = json.loads(line)
-    response, instruction, before, rejected = texts
-    earlier = tuple(Message(role=role, content=content) for role, content in before)
-    answer = Turn(response, instruction, earlier, rejected=rejected)
-    return Candidate(row, turn, where, answer, dropped, detail, tuple(map(tuple, flags)))

@@ -38,6 +38,11 @@ class Senders:
             self._found += is_from(self._wanted, row.fields)
         return row
 
+    def merge(self, other: "Senders") -> None:
+        """Add what was seen in later rows."""
+        self._counts.update(other._counts)
+        self._found += other._found
+
     def check(self) -> None:
         """Refuse mails of several senders: training would learn what others wrote.
 

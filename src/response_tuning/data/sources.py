@@ -6,19 +6,30 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import chain
 from pathlib import Path
 from typing import Any, TypeAlias
 
 from response_tuning import hub
+from response_tuning.addresses import is_address
 from response_tuning.artifacts import file_digest
 from response_tuning.configs import SourceConfig
-from response_tuning.data import files, forms, out_of_scope, senders, single_tasks
+from response_tuning.data import (
+    files,
+    forms,
+    out_of_scope,
+    pieces,
+    remote,
+    senders,
+    single_tasks,
+)
 from response_tuning.data.columns import Columns, row_turns
 from response_tuning.data.conversations import Turn, UnusableRow
+from response_tuning.data.pieces import Piece
 from response_tuning.data.preferences import pair_turn
-from response_tuning.data.survey import Survey, survey
+from response_tuning.data.survey import Survey
+from response_tuning.data.workers import Apply, here
 from response_tuning.errors import ConfigError, DataError
 from response_tuning.miniature import controls, examples, preferences, texts
 from response_tuning.readers import Row, read, read_texts
@@ -116,6 +127,17 @@ class Source:
     """Whether each row is a text file."""
     sender: str | None = None
     """Part of the name or address of the sender whose mails are used."""
+    cut: Callable[[], list[Piece]] = list
+    """Computes ``pieces``."""
+
+    @cached_property
+    def pieces(self) -> list[Piece]:
+        """The rows again, in pieces that can be read apart; empty if it is small."""
+        return self.cut()
+
+    def without_rows(self) -> "Source":
+        """Return a copy that can be sent to another process."""
+        return replace(self, rows=_no_rows, look_up=dict, cut=list)
 
     @cached_property
     def origin(self) -> dict[str, Any]:
@@ -125,6 +147,10 @@ class Source:
         fail before it.
         """
         return self.look_up()
+
+
+def _no_rows() -> Iterator[Row]:
+    return iter(())
 
 
 def find(config: SourceConfig) -> Source:
@@ -152,6 +178,8 @@ def find(config: SourceConfig) -> Source:
             f"({', '.join(DATASETS.names())}), and '{config.source}' is not one of them; give the "
             "path itself as the source"
         )
+    if is_address(config.source):
+        return _remote(config.source, config)
     check_source(config.source)
     if _is_there(config.source):
         return _local(Path(config.source), config)
@@ -164,6 +192,8 @@ def check_source(source: str) -> None:
     Raises:
         DataError: one line, with the most similar name.
     """
+    if is_address(source):
+        return
     hub_id = re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", source) and not files.is_file_name(source)
     if not (source in DATASETS.names() or _is_there(source) or hub_id):
         error = unknown("dataset", source, DATASETS.names())
@@ -194,12 +224,36 @@ def columns(source: Source) -> Survey:
     Raises:
         DataError: the source has no readable row, or mails of several senders and none is named.
     """
+    return survey_pieces(source, here)[0]
+
+
+def survey_pieces(source: Source, apply: Apply) -> tuple[Survey, list[int]]:
+    """Survey the columns of all readable rows, and count the rows of each piece.
+
+    Raises:
+        DataError: as ``columns``.
+    """
+    statistics, rows = Survey(), []
     watched = senders.Senders(source.name, source.sender)
-    statistics = survey(watched.seen(row).fields for row in source.rows() if not row.fault)
+    look = partial(_survey, source.name, source.sender)
+    found_in = apply(look, source.pieces) if source.pieces else here(look, [source.rows])
+    for found, seen, count in found_in:
+        statistics.merge(found)
+        watched.merge(seen)
+        rows.append(count)
     if not statistics.rows:
         raise DataError(f"{source.name}: it has no rows")
     watched.check()
-    return statistics
+    return statistics, rows
+
+
+def _survey(name: str, sender: str | None, piece: Piece) -> tuple[Survey, senders.Senders, int]:
+    watched, statistics, count = senders.Senders(name, sender), Survey(), 0
+    for row in piece():
+        count += 1
+        if not row.fault:
+            statistics.add(watched.seen(row).fields)
+    return statistics, watched, count
 
 
 def turns(source: Source, number: int, row: Row, used: Columns) -> list[Turn]:
@@ -253,7 +307,9 @@ def _named(dataset: Dataset, config: SourceConfig) -> Source:
     if (render := dataset.render) is not None:
         read_rows = source.rows
         source = replace(
-            source, rows=lambda: (single_tasks.rendered(row, render) for row in read_rows())
+            source,
+            rows=lambda: (single_tasks.rendered(row, render) for row in read_rows()),
+            cut=list,
         )
     return replace(source, first_rows=dataset.first_rows, first_turn_only=dataset.first_turn_only)
 
@@ -267,6 +323,17 @@ def _on_hub(hub_id: str, config: SourceConfig, hub_config: str | None = None) ->
         rows=lambda: hub.rows(dataset, hub_id),
         look_up=lambda: {"hub_id": hub_id, "commit": commit},
     )
+
+
+def _remote(address: str, config: SourceConfig) -> Source:
+    forms.check_read_locally(address, config)
+    if config.revision != "main":
+        raise ConfigError(
+            f"{address}: --revision has no effect; on the hub, an address names it: "
+            "hf://datasets/OWNER/NAME@REVISION/..."
+        )
+    found = remote.RemoteFiles.find(address, config.split)
+    return Source(name=address, rows=found.rows, look_up=found.origin, cut=found.pieces)
 
 
 def _local(path: Path, config: SourceConfig) -> Source:
@@ -302,6 +369,7 @@ def _local(path: Path, config: SourceConfig) -> Source:
         path=path.resolve(),
         are_texts=chosen.are_texts,
         sender=config.sender,
+        cut=partial(pieces.of_files, how, are_texts=chosen.are_texts),
     )
 
 

@@ -57,10 +57,26 @@ class Column:
     overlooked: int = 0
     """Rows whose instruction comes from another column."""
 
+    def merge(self, other: "Column") -> None:
+        """Add the statistics of later rows."""
+        for name in _COUNTS:
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+        self.has_words = self.has_words or other.has_words
+        self.speakers |= other.speakers
+        for key, is_flag in other.message_flags.items():
+            self.message_flags[key] = self.message_flags.get(key, True) and is_flag
+
     @property
     def names_speakers(self) -> bool:
         """Whether it names a role in most of the rows that have it."""
         return 2 * self.spoken > self.filled
+
+
+_COUNTS = (
+    *("filled", "texts", "conversations", "lists", "flags", "lists_of_flags", "rendered"),
+    *("spoken", "overlooked"),
+)
+"""What is added up when two statistics of a column become one."""
 
 
 @dataclass(slots=True)
@@ -84,6 +100,15 @@ class Survey:
         for name in [name for name in INSTRUCTION_COLUMNS if fields.get(name)][1:]:
             if name in self.columns:
                 self.columns[name].overlooked += 1
+
+    def merge(self, other: "Survey") -> None:
+        """Add the statistics of later rows."""
+        self.rows += other.rows
+        for name, column in other.columns.items():
+            if name in self.columns:
+                self.columns[name].merge(column)
+            elif len(self.columns) < MOST_COLUMNS:
+                self.columns[name] = column
 
 
 def survey(rows: Iterable[Mapping[str, Any]]) -> Survey:

@@ -18,6 +18,14 @@ def token_counter(name: str) -> Callable[[list[str]], list[int]]:
         ModelError: ``name`` names neither a folder nor a hub id with a tokenizer.
     """
     tokenizer = _load(name)
+    if tokenizer.is_fast:
+        # The backend itself: lists of ids and masks, which nobody needs, take a fifth of the time.
+        backend = tokenizer.backend_tokenizer
+        backend.no_padding()
+        backend.no_truncation()
+        return lambda texts: [
+            len(encoded) for encoded in backend.encode_batch_fast(texts, add_special_tokens=False)
+        ]
 
     def count(texts: list[str]) -> list[int]:
         if not texts:  # some tokenizers fail on an empty batch

@@ -2,20 +2,23 @@
 
 import logging
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from response_tuning import seals, terminal
+from response_tuning.addresses import filesystem, is_address, upload
 from response_tuning.artifacts import (
     Request,
     digest,
     file_digest,
     read_json,
 )
-from response_tuning.configs import DataConfig, GradeConfig
-from response_tuning.errors import ConfigError, EngineError
+from response_tuning.configs import DataConfig, GradeConfig, SourceConfig
+from response_tuning.errors import ConfigError, DataError, EngineError
 from response_tuning.folders import FolderState, folder_state, locked
+from response_tuning.models.files import cache_folder
 from response_tuning.registry import unknown
 from response_tuning.terminal import printable
 from response_tuning.workflows.refine import (
@@ -41,7 +44,9 @@ DATA = "data"
 _FILES = ("examples.jsonl", "dropped.jsonl", "flagged.jsonl", "audit.json")
 
 
-def run_data(config: DataConfig, out: Path, how: Rewriting | None = None) -> None:
+def run_data(
+    config: DataConfig, out: Path, how: Rewriting | None = None, processes: int = 1
+) -> None:
     """Turn a source into examples, unless ``out`` already holds exactly these.
 
     Extraction and refinement come first, and leave their files in the folder of ``how``, by default
@@ -68,7 +73,7 @@ def run_data(config: DataConfig, out: Path, how: Rewriting | None = None) -> Non
     left, failed = source_of(config, run_data, how)
     if failed:
         raise EngineError(f"{how.folder}: of the responses, {first_error(how.folder, failed)}")
-    prepare(left, out, prompts)
+    prepare(left, out, prompts, processes)
     if left is not config:
         record_source(config, how.folder, out)
     # The seal comes last: only a whole folder has one.
@@ -76,12 +81,34 @@ def run_data(config: DataConfig, out: Path, how: Rewriting | None = None) -> Non
     seals.seal(out, names, config=_config_digest(config))
 
 
-def run_prepare(config: DataConfig, out: Path, console: "Console") -> None:
-    """Turn a source into examples in ``out``, and print how many there are."""
+def run_prepare(config: DataConfig, out: str, console: "Console", processes: int = 1) -> None:
+    """Turn a source into examples in ``out``, and print how many there are.
+
+    ``out`` is a folder or an address. For an address, the examples are made in the cache of this
+    machine, where they stay, and are then uploaded, the seal last.
+
+    Raises:
+        ConfigError: ``processes`` is negative; 0 means all processors.
+        DataError: the address cannot be written to.
+    """
+    from response_tuning.data import available
+
+    if processes < 0:
+        raise ConfigError(f"--processes {processes}: give 1 or more, or 0 for all processors")
     check_refiner(config)
-    with locked(out, config):
-        run_data(config, out, Rewriting(out / SOURCE_FOLDER, console))
-        print_audit(out, console)
+    at_address = is_address(out)
+    folder = cache_folder() / "prepared" / digest(out) if at_address else Path(out)
+    if at_address:
+        filesystem(out)  # before any work
+    with locked(folder, config):
+        how = Rewriting(folder / SOURCE_FOLDER, console)
+        run_data(config, folder, how, processes or available())
+        print_audit(folder, console)
+        if at_address:
+            upload(
+                folder, out, [seals.SEAL, *(name for name in _FILES if (folder / name).exists())]
+            )
+            console.print(printable(f"uploaded to {out}"), highlight=False, soft_wrap=True)
 
 
 def _state(config: DataConfig, out: Path) -> FolderState:
@@ -107,12 +134,11 @@ def _inputs(config: DataConfig, audit: Mapping[str, Any]) -> dict[str, Any]:
     if audit.get("config") != found["config"]:
         return found  # without hashing sources, which may be large
     mixture = config.mixture
-    sources = {"source": config.path or config.source, "refusals": mixture.path or mixture.source}
+    sources: dict[str, SourceConfig] = {"source": config, "refusals": mixture}
     for key in sources.keys() & audit.keys():
-        found[key] = _read_again(audit[key], Path(sources[key]))
+        found[key] = _read_again(audit[key], sources[key])
     if config.also:
-        paths = [Path(other.path or other.source) for other in config.also]
-        found["also"] = [*map(_read_again, audit["also"], paths)]
+        found["also"] = [*map(_read_again, audit["also"], config.also)]
     against = config.decontamination.against
     if against:
         recorded = audit.get("against", {})
@@ -122,10 +148,16 @@ def _inputs(config: DataConfig, audit: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
-def _read_again(origin: dict[str, Any], path: Path) -> dict[str, Any]:
-    """Return a source's origin with today's digest, if it is a path that still exists."""
+def _read_again(origin: dict[str, Any], config: SourceConfig) -> dict[str, Any]:
+    """Return a source's origin with today's digest, if its path or address still exists."""
+    from response_tuning.data import origin_at
+
+    path = Path(config.path or config.source)
     if "path" in origin and path.exists():
         return origin | {"sha256": file_digest(path)}
+    if "address" in origin:
+        with suppress(DataError):
+            return origin | origin_at(config.source, config.split)
     return origin
 
 

@@ -120,7 +120,7 @@ def prepare(
     folder, shown = _path(out, "prepare: out"), _console(console)
     values = _data(source, "prepare: source") | _plain(settings)
     config = build(DataConfig, values, "prepare")
-    run_prepare(config, folder, shown)
+    run_prepare(config, str(folder), shown)
     audit = read_json(folder / "audit.json", "rows", "rows_kept", "examples", "dropped")
     return Prepared(
         folder=folder,

@@ -33,6 +33,8 @@ class Candidate:
     """A detail of the reason, such as the row of the near-duplicate."""
     flags: tuple[tuple[str, str], ...] = ()
     """(what, detail) of every finding that did not drop it."""
+    digest: bytes = b""
+    """The digest of its texts that tells duplicates, where it is known already."""
 
     def drop(self, reason: str, detail: str = "") -> None:
         """Drop the candidate and its flags, which only matter in examples."""

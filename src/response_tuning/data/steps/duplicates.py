@@ -12,8 +12,17 @@ def without_duplicates() -> Step:
     seen = DigestSet()
 
     def look(candidate: Candidate) -> None:
-        if not seen.add(_digest(candidate.answer)):
+        if not seen.add(candidate.digest or _digest(candidate.answer)):
             candidate.drop("duplicate")
+
+    return each(look)
+
+
+def with_digests() -> Step:
+    """Compute the digests that ``without_duplicates`` compares."""
+
+    def look(candidate: Candidate) -> None:
+        candidate.digest = _digest(candidate.answer)
 
     return each(look)
 
