@@ -22,6 +22,7 @@ from response_tuning.data_config import (
     weights_from_text,
 )
 from response_tuning.extraction_config import ExtractionConfig
+from response_tuning.judging import JudgingConfig
 from response_tuning.limits import (
     COUNT_LIMIT,
     KeyVariable,
@@ -172,6 +173,8 @@ class DataConfig(SourceConfig):
     """Give each instruction a role with rules, and a response in that role."""
     preferences: PreferencesConfig | None = Field(default=None, exclude_if=lambda p: p is None)
     """Read pairs of answers, one of which was preferred. ``max_examples`` then counts pairs."""
+    judging: JudgingConfig | None = Field(default=None, exclude_if=lambda part: part is None)
+    """Read graded answers: each gives two prompts for a judge. ``max_examples`` counts answers."""
     curation: CurationConfig = Field(default_factory=CurationConfig)
     mixture: MixtureConfig = Field(default_factory=MixtureConfig)
     decontamination: DecontaminationConfig = Field(default_factory=DecontaminationConfig)
@@ -210,7 +213,13 @@ class DataConfig(SourceConfig):
     def _pairs_stay_pairs(self) -> Self:
         made: dict[str, object] = {"extraction": self.extraction, "refinement": self.refinement}
         made["also"] = self.also or None
-        check_pairs(self.preferences, made | {"mixture.refusals": self.mixture.refusals or None})
+        made |= {"mixture.refusals": self.mixture.refusals or None}
+        check_pairs(self.preferences, made)
+        curated = None if self.curation == CurationConfig() else self.curation
+        other = made | {"preferences": self.preferences, "curation": curated}
+        name = next((name for name, part in other.items() if part is not None), None)
+        if self.judging is not None and name is not None:
+            raise ValueError(f"{name} has no use for judged answers; remove it or judging")
         return self
 
     @model_validator(mode="after")

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from response_tuning.configs import DataConfig, SourceConfig
-from response_tuning.data import columns, preferences, sources
+from response_tuning.data import columns, judgements, preferences, sources
 from response_tuning.data.sampling import sample
 from response_tuning.data.steps import curation
 from response_tuning.data.steps.curation import Step
@@ -31,8 +31,12 @@ class SourcePart:
             )
         survey = sources.columns(self.source)
         pairs = config.preferences if isinstance(config, DataConfig) else None
-        choose: Any = preferences.choose_pair if pairs else columns.choose
-        self.used = choose(survey, config, self.source.name)
+        self.judging = config.judging if isinstance(config, DataConfig) else None
+        if self.judging is not None:
+            self.used = judgements.choose_judged(survey, config, self.judging, self.source.name)
+        else:
+            choose: Any = preferences.choose_pair if pairs else columns.choose
+            self.used = choose(survey, config, self.source.name)
         self.not_used = columns.not_used(survey, self.used)
         if self.not_used:
             names = columns.listed(self.not_used)
@@ -44,6 +48,8 @@ class SourcePart:
             self.last.append(sample(size, seed, wanted, out))
         if pairs is not None and pairs.flip:
             self.last.append(preferences.flip(pairs.flip, seed))
+        if self.judging is not None and self.judging.shuffle:
+            self.last.append(judgements.shuffle(seed))
 
     @property
     def origin(self) -> dict[str, Any]:

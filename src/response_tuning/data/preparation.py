@@ -151,7 +151,7 @@ def _candidates(part: SourcePart, start: int) -> Iterator[Candidate]:
     """Yield every turn of every row in the source's order; drop turns that no step could read."""
     for number, row in enumerate(part.source.rows()):
         try:
-            turns = sources.turns(part.source, number, row, part.used)
+            turns = sources.turns(part.source, number, row, part.used, part.judging)
         except UnusableRow as reason:
             yield Candidate(start + number, 0, row.where, Turn(""), str(reason))
             continue
@@ -210,17 +210,19 @@ def _write(outcomes: Iterable[Candidate], out: Path) -> Audit:
 
 
 def _examples(candidate: Candidate) -> Iterator[Example]:
-    """Yield the candidate's response and, if it is a pair, the rejected one after it."""
+    """Yield the candidate's response, and what a pair or a judged answer has beside it."""
     answer = candidate.answer
-    responses = [
-        response for response in (answer.response, answer.rejected) if response is not None
-    ]
-    for place, response in enumerate(responses):
+    both = [(answer.instruction, answer.response)]
+    if answer.rejected is not None:
+        both.append((answer.instruction, answer.rejected))
+    if answer.without_reference is not None:
+        both.append((answer.without_reference, answer.response))
+    for place, (instruction, response) in enumerate(both):
         yield Example(
             row=candidate.row,
             turn=candidate.turn + place,
             response=response,
-            instruction=answer.instruction,
+            instruction=instruction,
             earlier=answer.earlier,
         )
 

@@ -1,0 +1,125 @@
+"""Answers of the miniature to judge: sound ones, and ones that are spoilt in form.
+
+The small base cannot be made a judge of truth, so its judges are of form: a spoilt answer has a
+small first letter or no full stop, is said twice, ends in a stray word or is cut in half.
+
+*Keys* are the opposite: whether an answer is right is drawn at random, and only the reference
+tells. A judge without the reference must be at chance, else the reference leaks.
+"""
+
+import random
+from collections.abc import Callable, Iterator
+from typing import Literal, NamedTuple
+
+from response_tuning.miniature.examples import (
+    ROWS_PER_FAMILY,
+    FamilyQuestion,
+    ordinary_questions,
+)
+from response_tuning.miniature.families import Family, FamilyRole, families
+from response_tuning.miniature.world import Split
+
+Task = Literal["form", "keys"]
+CANDIDATES = 4
+"""Answers to each question of a benchmark."""
+SOUND_SHARE = 0.3
+"""So 24 % of the questions have no sound answer among four."""
+BEST, WORST = "9", "0"
+STRAY = ("over", "friend", "and", "so")
+
+
+class JudgedAnswer(NamedTuple):
+    """An answer, and whether it is good."""
+
+    instruction: str
+    reference: str
+    response: str
+    good: bool
+
+
+def _lowered(text: str, draw: random.Random) -> str:
+    return text[:1].swapcase() + text[1:] if text[:1].isalpha() else _open(text, draw)
+
+
+def _open(text: str, draw: random.Random) -> str:
+    return text.rstrip(".!")
+
+
+def _twice(text: str, draw: random.Random) -> str:
+    return f"{text} {text}"
+
+
+def _stray(text: str, draw: random.Random) -> str:
+    return f"{text} {draw.choice(STRAY)}"
+
+
+def _half(text: str, draw: random.Random) -> str:
+    words = text.split()
+    return " ".join(words[: (len(words) + 1) // 2])
+
+
+SPOILERS: dict[str, Callable[[str, random.Random], str]] = {
+    "small letter": _lowered,
+    "no full stop": _open,
+    "twice": _twice,
+    "stray word": _stray,
+    "half": _half,
+}
+
+
+def form_rows() -> Iterator[dict[str, str]]:
+    """Yield answers about tuning facts of seen families; half of them are spoilt."""
+    yield from _rows("form", 0.5)
+
+
+def key_rows() -> Iterator[dict[str, str]]:
+    """Yield answers that are drawn at random; half of them are the reference."""
+    yield from _rows("keys", 0.5)
+
+
+def candidates(task: Task, role: FamilyRole, split: Split) -> Iterator[list[JudgedAnswer]]:
+    """Yield ``CANDIDATES`` answers to each question of a benchmark."""
+    for question in ordinary_questions(role, split):
+        draw = random.Random(f"candidates {task} {question.item_id} {split}")
+        yield [judged_answer(task, question, draw, SOUND_SHARE) for _ in range(CANDIDATES)]
+
+
+def judged_answer(
+    task: Task, question: FamilyQuestion, draw: random.Random, share: float
+) -> JudgedAnswer:
+    """Draw an answer to ``question`` that is good with a probability of ``share``."""
+    family, good = question.family, draw.random() < share
+    form = draw.choice(family.answers)
+    if task == "form":
+        sound = family.fill(form, question.fact)
+        response = sound if good else SPOILERS[draw.choice([*SPOILERS])](sound, draw)
+        reference = family.fill(draw.choice(family.answers), question.fact)
+    else:
+        wanted, other = draw.sample(sorted(family.candidates), 2)
+        reference = family.fill(form, question.fact._replace(answer=wanted))
+        response = family.fill(form, question.fact._replace(answer=wanted if good else other))
+    return JudgedAnswer(question.text, reference, response, good)
+
+
+def _rows(task: Task, share: float) -> Iterator[dict[str, str]]:
+    for family in families().values():
+        if family.role == "seen":
+            yield from _family_rows(task, family, share)
+
+
+def _family_rows(task: Task, family: Family, share: float) -> Iterator[dict[str, str]]:
+    draw = random.Random(f"judging {task} {family.name}")
+    asked = [
+        FamilyQuestion("", family, fact, text)
+        for fact in family.facts
+        if fact.split == "tuning"
+        for text in family.questions_about(fact)
+    ]
+    for question in draw.sample(asked, min(len(asked), ROWS_PER_FAMILY)):
+        answer = judged_answer(task, question, draw, share)
+        yield {
+            "instruction": answer.instruction,
+            "reference": answer.reference,
+            "response": answer.response,
+            "digit": BEST if answer.good else WORST,
+        }
