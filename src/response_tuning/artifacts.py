@@ -152,6 +152,8 @@ class Completion(Record):
     """Tokens of the prompt, template included; None where the engine reports none."""
     confidence: float | None = Field(default=None, exclude_if=lambda value: value is None)
     """Mean log-likelihood of the answer's tokens, in nats, if it was asked for."""
+    expected_digit: float | None = Field(default=None, exclude_if=lambda value: value is None)
+    """Mean of the digits 0 to 9 under their probabilities, if a digit was asked for."""
     key: str
     """Digest of model, template, prompt and sampling; equal keys are asked once."""
     model: str

@@ -86,6 +86,14 @@ class EngineConfig(Config):
     rules: RulesConfig | None = Field(default=None, exclude_if=lambda part: part is None)
     """``hf``: the rule adapter; ``generate.rules`` sets it."""
     confidence: bool = Field(default=False, description="``hf``: record how sure each answer is.")
+    digits: bool = Field(default=False, exclude_if=lambda is_on: not is_on)
+    """``hf``: answer with the most probable digit, and record the mean one: a judge's grade."""
+
+    @model_validator(mode="after")
+    def _digits_alone(self) -> Self:
+        if self.digits and (self.confidence or self.rules is not None):
+            raise ValueError("digits is one token without rules or a confidence; remove these")
+        return self
 
 
 EngineSettings = Annotated[

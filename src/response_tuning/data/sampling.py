@@ -112,14 +112,16 @@ def _put_aside(candidates: Iterator[Candidate], file: TextIO) -> Iterator[Candid
         outcome = (candidate.dropped, candidate.detail, candidate.flags)
         answer = Turn("") if candidate.dropped else candidate.answer  # nobody needs its text
         before = [(message.role, message.content) for message in answer.earlier]
-        texts = (answer.response, answer.instruction, before, answer.rejected)
+        beside = (answer.rejected, answer.without_reference)
+        texts = (answer.response, answer.instruction, before, *beside)
         file.write(json.dumps((*place, *outcome, *texts)) + "\n")
         yield candidate
 
 
 def _read(line: str) -> Candidate:
     row, turn, where, dropped, detail, flags, *texts = json.loads(line)
-    response, instruction, before, rejected = texts
+    response, instruction, before, rejected, without_reference = texts
     earlier = tuple(Message(role=role, content=content) for role, content in before)
-    answer = Turn(response, instruction, earlier, rejected=rejected)
+    beside = {"rejected": rejected, "without_reference": without_reference}
+    answer = Turn(response, instruction, earlier, **beside)
     return Candidate(row, turn, where, answer, dropped, detail, tuple(map(tuple, flags)))

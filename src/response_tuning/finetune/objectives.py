@@ -122,6 +122,11 @@ class ObjectiveConfig(Config):
         """Examples that each group must have; None if any number will do."""
         return None
 
+    @property
+    def section(self) -> str | None:
+        """The section of ``data`` that makes such groups, for an error to name."""
+        return None
+
 
 OBJECTIVES: Registry[Objective | type[ObjectiveConfig]] = Registry("objective")
 
@@ -230,6 +235,11 @@ class _Preference(ObjectiveConfig):
         """A pair."""
         return 2
 
+    @property
+    def section(self) -> str:
+        """The section that reads pairs."""
+        return "preferences"
+
     def group(self, example: Example) -> int:
         """Return the row, whose two answers are a pair."""
         return example.row
@@ -335,6 +345,11 @@ class SelfJudge(ObjectiveConfig):
     def partners(self) -> int:
         """A prompt with the reference and one without."""
         return 2
+
+    @property
+    def section(self) -> str:
+        """The section that makes both prompts."""
+        return "judging"
 
     def group(self, example: Example) -> int:
         """Return the row, whose two prompts are partners."""
