@@ -367,7 +367,10 @@ class SelfJudge(ObjectiveConfig):
             raise UnfitError("the response is no digit from 0 to 9 (see data.judging)")
         if len(chat.encode_reply(example.response)) != 1:
             raise UnfitError("the tokenizer does not write the digit as one token")
-        return [Segment(chat.prompt(_conversation(example)), False), Segment(example.response, True)]
+        return [
+            Segment(chat.prompt(_conversation(example)), False),
+            Segment(example.response, True),
+        ]
 
 
 def _conversation(example: Example) -> list[Message]:

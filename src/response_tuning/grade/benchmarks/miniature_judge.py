@@ -6,8 +6,9 @@ the judge sees is part of the benchmark's name: question and answer, ``-response
 does not read questions). ``-keys`` are answers of which only the reference tells the good ones.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache, partial
+from types import MappingProxyType
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -38,7 +39,7 @@ class Judging:
 
     metrics = ("digit", "verdict", "auroc_seen", "auroc_unseen", "best_of_4", "oracle", "random")
     headline = ("auroc_seen", "auroc_unseen", "best_of_4", "oracle", "random", "verdict")
-    scales = {"digit": (0.0, NINE)}
+    scales: Mapping[str, tuple[float, float]] = MappingProxyType({"digit": (0.0, NINE)})
     reads_files = False
 
     def __init__(self, task: Task, view: View, limit: int | None) -> None:

@@ -1,0 +1,63 @@
+import random
+
+import pytest
+
+from response_tuning.miniature.families import families
+from response_tuning.miniature.judging import (
+    CANDIDATES,
+    SPOILERS,
+    candidates,
+    form_rows,
+    key_rows,
+)
+
+SOUND = "The capital of Lorenia is Ambelle."
+
+
+@pytest.mark.parametrize(
+    ("spoiler", "spoilt"),
+    [
+        ("small letter", "the capital of Lorenia is Ambelle."),
+        ("no full stop", "The capital of Lorenia is Ambelle"),
+        ("twice", f"{SOUND} {SOUND}"),
+        ("half", "The capital of"),
+    ],
+)
+def test_an_answer_is_spoilt_in_form(spoiler: str, spoilt: str) -> None:
+    assert SPOILERS[spoiler](SOUND, random.Random(0)) == spoilt
+
+
+@pytest.mark.parametrize("text", [SOUND, "58 is the larger of 52 and 58."])
+def test_every_spoiler_changes_every_answer(text: str) -> None:
+    assert all(spoil(text, random.Random(0)) != text for spoil in SPOILERS.values())
+
+
+def test_half_of_the_rows_are_good_and_their_digits_say_so() -> None:
+    for rows in ([*form_rows()], [*key_rows()]):
+        best = sum(row["digit"] == "9" for row in rows)
+        assert {row["digit"] for row in rows} == {"0", "9"}
+        assert 0.45 < best / len(rows) < 0.55
+
+
+def test_only_the_reference_tells_which_key_is_good() -> None:
+    rows = [*key_rows()]
+    for row in rows:
+        assert (row["response"] == row["reference"]) == (row["digit"] == "9")
+    # Were the right answer favoured, a judge without the reference could learn it.
+    family = families()["capital"]
+    answers = {
+        question: fact.answer for fact in family.facts for question in family.questions_about(fact)
+    }
+    asked = [row for row in rows if row["instruction"] in answers]
+    right = sum(answers[row["instruction"]] in row["response"] for row in asked)
+    assert len(asked) > 100
+    assert right / len(asked) < 0.15  # one capital of many
+
+
+def test_each_question_has_several_candidates_of_which_some_are_good() -> None:
+    every = [*candidates("form", "unseen", "test")]
+    assert {len(answers) for answers in every} == {CANDIDATES}
+    assert all(len({answer.instruction for answer in answers}) == 1 for answers in every)
+    good = [answer.good for answers in every for answer in answers]
+    assert 0.25 < sum(good) / len(good) < 0.35
+    assert every == [*candidates("form", "unseen", "test")]
