@@ -40,18 +40,18 @@ def test_half_of_the_rows_are_good_and_their_digits_say_so() -> None:
 
 
 def test_only_the_reference_tells_which_key_is_good() -> None:
-    rows = [*key_rows()]
-    for row in rows:
-        assert (row["response"] == row["reference"]) == (row["digit"] == "9")
-    # Were the right answer favoured, a judge without the reference could learn it.
-    family = families()["capital"]
-    answers = {
-        question: fact.answer for fact in family.facts for question in family.questions_about(fact)
+    keys = [*key_rows()]
+    sound = {
+        family.fill(answer, fact)
+        for family in families().values()
+        if family.name == "capital"
+        for fact in family.facts
+        for answer in family.answers
     }
-    asked = [row for row in rows if row["instruction"] in answers]
-    right = sum(answers[row["instruction"]] in row["response"] for row in asked)
+    asked = [row for row in keys if "capital of" in row["instruction"]]
     assert len(asked) > 100
-    assert right / len(asked) < 0.15  # one capital of many
+    assert all(row["response"] in sound for row in asked)
+    assert all((row["reference"] in sound) == (row["digit"] == "9") for row in asked)
 
 
 def test_each_question_has_several_candidates_of_which_some_are_good() -> None:

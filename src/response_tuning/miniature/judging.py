@@ -3,8 +3,8 @@
 The small base cannot be made a judge of truth, so its judges are of form: a spoilt answer has a
 small first letter or no full stop, is said twice, ends in a stray word or is cut in half.
 
-*Keys* are the opposite: whether an answer is right is drawn at random, and only the reference
-tells. A judge without the reference must be at chance, else the reference leaks.
+*Keys* are the opposite: every answer is sound, whether it counts as good is drawn at random, and
+only the form of the reference tells. A judge without it must be at chance, else the key leaks.
 """
 
 import random
@@ -73,7 +73,7 @@ def form_rows() -> Iterator[dict[str, str]]:
 
 
 def key_rows() -> Iterator[dict[str, str]]:
-    """Yield answers that are drawn at random; half of them are the reference."""
+    """Yield sound answers, half of them behind a reference that is spoilt."""
     yield from _rows("keys", 0.5)
 
 
@@ -89,15 +89,11 @@ def judged_answer(
 ) -> JudgedAnswer:
     """Draw an answer to ``question`` that is good with a probability of ``share``."""
     family, good = question.family, draw.random() < share
-    form = draw.choice(family.answers)
-    if task == "form":
-        sound = family.fill(form, question.fact)
-        response = sound if good else SPOILERS[draw.choice([*SPOILERS])](sound, draw)
-        reference = family.fill(draw.choice(family.answers), question.fact)
-    else:
-        wanted, other = draw.sample(sorted(family.candidates), 2)
-        reference = family.fill(form, question.fact._replace(answer=wanted))
-        response = family.fill(form, question.fact._replace(answer=wanted if good else other))
+    sound = family.fill(draw.choice(family.answers), question.fact)
+    response = sound if good else SPOILERS[draw.choice([*SPOILERS])](sound, draw)
+    reference = family.fill(draw.choice(family.answers), question.fact)
+    if task == "keys":
+        response, reference = reference, response
     return JudgedAnswer(question.text, reference, response, good)
 
 

@@ -46,15 +46,14 @@ def test_a_judge_that_gives_all_the_same_grade_is_at_chance(completion: Make) ->
     assert found["best_of_4"] == pytest.approx(found["random"])
 
 
-def test_a_judge_that_reads_the_reference_knows_the_keys_and_none_else_can(
-    completion: Make,
-) -> None:
-    def same(prompt: str, number: int) -> float:
+def test_only_a_judge_that_sees_the_reference_can_know_the_keys(completion: Make) -> None:
+    def reference_looks_sound(prompt: str, number: int) -> float:
         lines = dict(line.split(": ", 1) for line in prompt.splitlines()[:-1])
-        return 9.0 if lines.get("Reference") == lines["Answer"] else 0.0
+        return looks_sound(f"Answer: {lines.get('Reference', lines['Answer'])}\nGrade:", number)
 
-    assert graded("miniature-judge-keys-reference", same, completion)["auroc_seen"] == 1.0
-    assert graded("miniature-judge-keys", same, completion)["auroc_seen"] == 0.5
+    with_reference = graded("miniature-judge-keys-reference", reference_looks_sound, completion)
+    assert with_reference["auroc_seen"] > 0.9
+    assert graded("miniature-judge-keys", reference_looks_sound, completion)["auroc_seen"] == 0.5
 
 
 @pytest.mark.parametrize(

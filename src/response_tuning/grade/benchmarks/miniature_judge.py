@@ -2,8 +2,8 @@
 
 Four answers to each question are graded, by a model with ``generate.settings.digits: true``. What
 the judge sees is part of the benchmark's name: question and answer, ``-response`` the answer alone,
-``-reference`` a good answer too, and ``-shuffled`` another question (a judge that is as good then
-does not read questions). ``-keys`` are answers of which only the reference tells the good ones.
+``-reference`` a reference too, and ``-shuffled`` another question (a judge that is as good then
+does not read questions). In ``-keys``, only the reference tells which answers count as good.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
