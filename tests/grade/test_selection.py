@@ -5,10 +5,11 @@ import pytest
 
 from response_tuning.grade.selection import (
     Scored,
+    area,
     at_random,
     auroc,
     best_of,
-    estimate,
+    mean,
     oracle,
 )
 
@@ -32,9 +33,9 @@ def test_auroc_is_unknown_where_all_answers_are_alike() -> None:
 
 
 def test_the_best_of_each_question_lies_between_chance_and_the_oracle() -> None:
-    assert best_of(TWO) == 0.5
-    assert oracle(TWO) == 1.0
-    assert at_random(TWO) == pytest.approx(1 / 3)
+    assert best_of(TWO).tolist() == [1, 0]
+    assert oracle(TWO).tolist() == [1, 1]
+    assert at_random(TWO).tolist() == pytest.approx([1 / 3, 1 / 3])
 
 
 def test_answers_that_share_the_highest_score_share_the_place() -> None:
@@ -43,7 +44,7 @@ def test_answers_that_share_the_highest_score_share_the_place() -> None:
 
 
 def test_questions_count_once_however_many_answers_they_have() -> None:
-    assert at_random(answers([0, 0, 0, 1], [0, 0, 0, 0], [0, 0, 0, 1])) == 0.5
+    assert mean(at_random(answers([0, 0, 0, 1], [0, 0, 0, 0], [0, 0, 0, 1]))).value == 0.5
 
 
 def test_an_interval_covers_the_value_and_narrows_with_more_questions() -> None:
@@ -55,7 +56,7 @@ def test_an_interval_covers_the_value_and_narrows_with_more_questions() -> None:
             np.repeat(np.arange(count), 2), good + draw.normal(size=2 * count), good * 1.0
         )
 
-    few, many = (estimate(of(count), auroc) for count in (20, 200))
+    few, many = (area(of(count)) for count in (20, 200))
     for found in (few, many):
         assert found.low < found.value < found.high
     assert many.high - many.low < few.high - few.low

@@ -4,7 +4,6 @@ The best of N is always shown beside two bounds: the oracle, which knows which a
 and a random choice. Answers of equal score share the place: no order among them is used.
 """
 
-from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -48,36 +47,43 @@ def auroc(answers: Scored) -> float:
     return float((ranks - number * (number + 1) / 2) / (number * others))
 
 
-def best_of(answers: Scored) -> float:
-    """Return how good the answer with the highest score is, as a mean over questions."""
+def best_of(answers: Scored) -> Array:
+    """Return (questions,): how good the answer with the highest score is."""
     return _chosen(answers, answers.scores)
 
 
-def oracle(answers: Scored) -> float:
-    """Return how good the best answer is, as a mean over questions."""
+def oracle(answers: Scored) -> Array:
+    """Return (questions,): how good the best answer is."""
     return _chosen(answers, answers.good)
 
 
-def at_random(answers: Scored) -> float:
-    """Return how good a random answer is, as a mean over questions."""
+def at_random(answers: Scored) -> Array:
+    """Return (questions,): how good a random answer is."""
     return _chosen(answers, np.zeros(len(answers.scores)))
 
 
-def estimate(answers: Scored, statistic: Callable[[Scored], float]) -> Estimate:
-    """Return a statistic with a percentile bootstrap over questions."""
+def mean(of_questions: Array) -> Estimate:
+    """Return the mean over questions, with a percentile bootstrap over them."""
+    count = len(of_questions)
+    drawn = np.random.default_rng(0).integers(count, size=(RESAMPLES, count))
+    return _estimate(float(of_questions.mean()), of_questions[drawn].mean(axis=1))
+
+
+def area(answers: Scored) -> Estimate:
+    """Return ``auroc`` with a percentile bootstrap over questions."""
     _, of_answer = np.unique(answers.questions, return_inverse=True)
     count = int(of_answer.max()) + 1
     members = [np.flatnonzero(of_answer == number) for number in range(count)]
     draw = np.random.default_rng(0)
     values = []
     for _ in range(RESAMPLES):
-        drawn = draw.integers(count, size=count)
-        rows = np.concatenate([members[number] for number in drawn])
-        # A question that is drawn twice counts as two.
-        names = np.repeat(np.arange(count), [len(members[number]) for number in drawn])
-        values.append(statistic(Scored(names, answers.scores[rows], answers.good[rows])))
-    known = np.array(values)[~np.isnan(values)]
-    value = statistic(answers)
+        rows = np.concatenate([members[number] for number in draw.integers(count, size=count)])
+        values.append(auroc(Scored(of_answer, answers.scores[rows], answers.good[rows])))
+    return _estimate(auroc(answers), np.array(values))
+
+
+def _estimate(value: float, resampled: Array) -> Estimate:
+    known = resampled[~np.isnan(resampled)]
     if not len(known):
         return Estimate(value, value, value)
     tail = 50 * (1 - LEVEL)
@@ -85,12 +91,12 @@ def estimate(answers: Scored, statistic: Callable[[Scored], float]) -> Estimate:
     return Estimate(value, float(low), float(high))
 
 
-def _chosen(answers: Scored, by: Sequence[float] | Array) -> float:
-    """Return the mean, over questions, of the mean goodness of the answers with the highest."""
-    by = np.asarray(by, dtype=float)
+def _chosen(answers: Scored, by: Array) -> Array:
+    """Return (questions,): the mean goodness of the answers with the highest value of ``by``."""
     _, of_answer = np.unique(answers.questions, return_inverse=True)
     highest = np.full(int(of_answer.max()) + 1, -np.inf)
     np.maximum.at(highest, of_answer, by)
     first = by == highest[of_answer]
     number = np.bincount(of_answer, weights=first)
-    return float((np.bincount(of_answer, weights=answers.good * first) / number).mean())
+    found: Array = np.bincount(of_answer, weights=answers.good * first) / number
+    return found

@@ -77,11 +77,14 @@ def key_rows() -> Iterator[dict[str, str]]:
     yield from _rows("keys", 0.5)
 
 
-def candidates(task: Task, role: FamilyRole, split: Split) -> Iterator[list[JudgedAnswer]]:
-    """Yield ``CANDIDATES`` answers to each question of a benchmark."""
+def candidates(
+    task: Task, role: FamilyRole, split: Split
+) -> Iterator[tuple[str, list[JudgedAnswer]]]:
+    """Yield the id of each question of a benchmark, with ``CANDIDATES`` answers to it."""
     for question in ordinary_questions(role, split):
         draw = random.Random(f"candidates {task} {question.item_id} {split}")
-        yield [judged_answer(task, question, draw, SOUND_SHARE) for _ in range(CANDIDATES)]
+        answers = [judged_answer(task, question, draw, SOUND_SHARE) for _ in range(CANDIDATES)]
+        yield question.item_id, answers
 
 
 def judged_answer(

@@ -151,10 +151,10 @@ def _table(
 
     from response_tuning.grade.selection import (
         Scored,
+        area,
         at_random,
-        auroc,
         best_of,
-        estimate,
+        mean,
         oracle,
     )
 
@@ -162,13 +162,11 @@ def _table(
     lines: list[dict[str, Any]] = []
     for name, values in names.items():
         scored = Scored(questions, np.array(values), np.array(good))
-        chosen, area = estimate(scored, best_of), estimate(scored, auroc)
-        known = not np.isnan(area.value)
-        lines.append(
-            {"choice": name, **chosen._asdict(), "auroc": area._asdict() if known else None}
-        )
-    for name, statistic in {"oracle": oracle, "random": at_random}.items():
-        lines.append({"choice": name, **estimate(scored, statistic)._asdict(), "auroc": None})
+        ranked = area(scored)
+        known = None if np.isnan(ranked.value) else ranked._asdict()
+        lines.append({"choice": name, **mean(best_of(scored))._asdict(), "auroc": known})
+    for name, choose in {"oracle": oracle, "random": at_random}.items():
+        lines.append({"choice": name, **mean(choose(scored))._asdict(), "auroc": None})
     return lines
 
 

@@ -18,10 +18,10 @@ from response_tuning.configs import GradeConfig
 from response_tuning.errors import DataError
 from response_tuning.grade import selection
 from response_tuning.grade.benchmark import BENCHMARKS, Item
-from response_tuning.grade.selection import Estimate, Scored, estimate
+from response_tuning.grade.selection import Estimate, Scored
 from response_tuning.grade.sources import spread
 from response_tuning.judging import judging_prompt
-from response_tuning.miniature.examples import ordinary_questions
+from response_tuning.miniature.families import FamilyRole
 from response_tuning.miniature.judging import JudgedAnswer, Task, candidates
 
 View = Literal["both", "response", "reference", "shuffled"]
@@ -78,17 +78,17 @@ class Judging:
         for group in ("seen", "unseen"):
             some = [score for score in digits if score.group == group]
             if some:
-                found = estimate(self._scored(some), selection.auroc)
+                found = selection.area(self._scored(some))
                 if not np.isnan(found.value):
                     yield _total(f"auroc_{group}", found, len(some))
         every = self._scored(digits)
-        statistics = {
+        choices = {
             "best_of_4": selection.best_of,
             "oracle": selection.oracle,
             "random": selection.at_random,
         }
-        for name, statistic in statistics.items():
-            yield _total(name, estimate(every, statistic), len(digits))
+        for name, choose in choices.items():
+            yield _total(name, selection.mean(choose(every)), len(digits))
 
     def _scored(self, digits: Sequence[Score]) -> Scored:
         asked = self._asked()
@@ -105,16 +105,21 @@ def _total(metric: str, found: Estimate, n: int) -> Total:
 
 
 @cache
+def _candidates(task: Task, group: FamilyRole) -> list[tuple[str, list[JudgedAnswer]]]:
+    return [*candidates(task, group, "test")]
+
+
+@cache
 def _items(task: Task, view: View) -> dict[str, _Asked]:
     asked = {}
-    for group in ("seen", "unseen"):
-        questions = ordinary_questions(group, "test")
-        every = [*candidates(task, group, "test")]
-        for place, (question, answers) in enumerate(zip(questions, every, strict=True)):
-            shown = every[(place + 1) % len(every)][0] if view == "shuffled" else answers[0]
+    groups: tuple[FamilyRole, ...] = ("seen", "unseen")
+    for group in groups:
+        every = _candidates(task, group)
+        for place, (asked_as, answers) in enumerate(every):
+            shown = every[(place + 1) % len(every)][1][0] if view == "shuffled" else answers[0]
             for number, answer in enumerate(answers):
                 prompt = (Message(role="user", content=_prompt(view, answer, shown)),)
-                name, cluster = f"{question.item_id}-{number}", question.item_id
+                name, cluster = f"{asked_as}-{number}", asked_as
                 item = Item(item_id=name, prompt=prompt, group=group, cluster=cluster)
                 asked[name] = _Asked(item, answer.good)
     return asked
