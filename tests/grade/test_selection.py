@@ -51,10 +51,9 @@ def test_an_interval_covers_the_value_and_narrows_with_more_questions() -> None:
     draw = np.random.default_rng(1)
 
     def of(count: int) -> Scored:
-        good = draw.random(2 * count) < 0.5
-        return Scored(
-            np.repeat(np.arange(count), 2), good + draw.normal(size=2 * count), good * 1.0
-        )
+        good = np.asarray(draw.random(2 * count) < 0.5, dtype=np.float64)
+        noisy = good + draw.normal(size=2 * count)
+        return Scored(np.repeat(np.arange(count), 2), noisy, good)
 
     few, many = (area(of(count)) for count in (20, 200))
     for found in (few, many):

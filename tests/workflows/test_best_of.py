@@ -9,6 +9,7 @@ from response_tuning.artifacts import Message, read_json
 from response_tuning.configs import EngineConfig
 from response_tuning.errors import ConfigError, DataError
 from response_tuning.judging import judging_prompt
+from response_tuning.likelihoods import Unscored
 from response_tuning.miniature import BASE
 from response_tuning.models.inference import load
 from response_tuning.models.labels import expected, label_probabilities
@@ -60,7 +61,7 @@ def test_the_grade_is_the_mean_digit_behind_the_judges_prompt(judged: Path) -> N
         for row in ROWS
     ]
     shares = label_probabilities(local, prompts, 10_000)
-    by_hand = [expected(one) for one in shares if isinstance(one, tuple)]
+    by_hand = [expected(one) for one in shares if not isinstance(one, Unscored)]
     found = rows_of(judged / "judged.jsonl")
     assert [row["grade"] for row in found] == pytest.approx(by_hand, abs=1e-4)
     assert [row["id"] for row in found] == [row["id"] for row in ROWS]

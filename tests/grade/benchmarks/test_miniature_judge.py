@@ -2,7 +2,7 @@ from collections.abc import Callable
 
 import pytest
 
-from response_tuning.artifacts import Completion
+from response_tuning.artifacts import Completion, Score
 from response_tuning.configs import GradeConfig
 from response_tuning.errors import DataError
 from response_tuning.grade import Benchmark, open_benchmark
@@ -17,7 +17,7 @@ def graded(name: str, grade: Callable[[str, int], float], make: Make) -> dict[st
     rule = open_benchmark(name, CONFIG)
     assert isinstance(rule, Benchmark)
     assert isinstance(rule, Totalled)
-    scores = []
+    scores: list[Score] = []
     for number, item in enumerate(rule.items()):
         value = grade(item.prompt[0].content, number)
         reply = make(item, "5").model_copy(update={"expected_digit": value})
