@@ -34,7 +34,7 @@ from response_tuning.probe.templates_page import TemplateRow, TemplatesReport, w
 from response_tuning.report import About, Variant, report
 from response_tuning.report_config import EquivalenceConfig, PrimaryConfig, ReportConfig
 from response_tuning.rewriting import POLICIES
-from tests.fixtures.browser import too_wide
+from tests.fixtures.browser import too_wide, violations
 
 LONG_WORD = "https://example.org/" + "x" * 300
 PROSE = "A sentence of some words. " * 30
@@ -220,6 +220,15 @@ def test_no_page_is_wider_than_a_desk_or_a_phone(opened: Open, name: str, width:
     page.evaluate("document.querySelectorAll('details').forEach((one) => { one.open = true; })")
     assert too_wide(page) == []
     assert page.title() != "owned"
+
+
+@pytest.mark.parametrize(("scheme", "width"), [("light", 390), ("dark", 1280)])
+@pytest.mark.parametrize("name", MAKERS)
+def test_axe_finds_nothing(opened: Open, axe: str, name: str, scheme: str, width: int) -> None:
+    page = opened(name, width, color_scheme=scheme, bypass_csp=True)
+    assert violations(page, axe) == []
+    page.evaluate("document.querySelectorAll('details').forEach((one) => { one.open = true; })")
+    assert violations(page, axe) == []
 
 
 def test_the_report_s_answers_come_sorted_by_disagreement_with_their_reasons(opened: Open) -> None:

@@ -2,7 +2,7 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
@@ -31,6 +31,24 @@ def adapter(llama: Path, tmp_path: Path) -> Path:
     folder = tmp_path / "adapter"
     get_peft_model(base, LoraConfig(r=2, target_modules=["q_proj"])).save_pretrained(str(folder))
     return folder
+
+
+def strides_of_head_inputs(model: Path, precision: Literal["float32", "bfloat16"]) -> list[bool]:
+    """Return for each use of the head, while a model answers two prompts, if it had no gaps."""
+    local = load(str(model), device="cpu", precision=precision)
+    contiguous: list[bool] = []
+    local.model.get_output_embeddings().register_forward_hook(
+        lambda _, inputs, __: contiguous.append(inputs[0].is_contiguous())
+    )
+    sampling = Sampling(max_new_tokens=2)
+    asked = [[Message(role="user", content=text)] for text in ("Hi", "How are you today?")]
+    local.extend([local.draft(prompt, sampling) for prompt in asked], sampling)
+    return contiguous
+
+
+def test_the_head_reads_its_weights_once_for_all_prompts_in_bfloat16(llama: Path) -> None:
+    inputs = strides_of_head_inputs(llama, "bfloat16")
+    assert len(inputs) > 1 and all(inputs)
 
 
 def opened(model: Path, **settings: Any) -> str:

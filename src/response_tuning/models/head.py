@@ -59,6 +59,18 @@ class _Returned(tuple[Tensor]):
         """Caches, attentions, the logits of routers: none."""
 
 
+def copy_strided_inputs(model: Any) -> None:  # noqa: ANN401 - a PreTrainedModel, or a PeftModel
+    """Have the head compute on a contiguous input of (B, T, D).
+
+    Generation takes the last position of each row, a view with gaps. For such a view of bfloat16,
+    torch 2.13 repeats the weights on a CPU for each row, (B, V, D): 10 GB and two minutes for 30
+    rows of a model with a vocabulary of 262,144, against 0.1 s.
+    """
+    head = model.get_output_embeddings()
+    if isinstance(head, nn.Module):
+        head.register_forward_pre_hook(lambda _, inputs: (inputs[0].contiguous(), *inputs[1:]))
+
+
 @contextmanager
 def deferred(model: Any) -> Iterator[Deferred]:  # noqa: ANN401 - a PreTrainedModel
     """Inside the block, the model's logits are the hidden states that its head would be given.

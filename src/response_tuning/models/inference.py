@@ -181,14 +181,19 @@ def _load_weights(
 ) -> Weights:
     import torch
 
+    from response_tuning.models.head import copy_strided_inputs
+
     on_gpu = device == "auto" and torch.cuda.is_available()
     if precision == "auto":
         precision = "bfloat16" if on_gpu and torch.cuda.is_bf16_supported() else "float32"
-    return loading.load_weights(
+    weights = loading.load_weights(
         base,
         dtype=torch.bfloat16 if precision == "bfloat16" else torch.float32,
         device_map="cuda" if on_gpu else "cpu",
     )
+    if precision == "bfloat16":
+        copy_strided_inputs(weights)
+    return weights
 
 
 def _check_template_tokens(chat: Chat, rows: int, name: str) -> None:

@@ -1,6 +1,5 @@
 """The page in a browser: which model answered, what it was sent, and who can use it."""
 
-import os
 import threading
 from collections.abc import Callable
 from dataclasses import replace
@@ -13,6 +12,7 @@ from response_tuning.artifacts import Message, Request, Sampling
 from response_tuning.models.inference import load
 from response_tuning.models.location import identity
 from response_tuning.serve.playground.records import Ask, Listener, Reply
+from tests.fixtures.browser import violations
 from tests.fixtures.playground_page import (
     HOSTILE,
     Saying,
@@ -306,11 +306,6 @@ def test_nothing_is_wider_than_the_screen(
         assert page.evaluate("document.documentElement.scrollWidth") <= width
 
 
-def violations(page: Any) -> list[tuple[str, str]]:
-    found = page.evaluate("axe.run(document, {resultTypes: ['violations']})")
-    return [(one["id"], one["nodes"][0]["html"]) for one in found["violations"]]
-
-
 @pytest.mark.parametrize(
     ("scheme", "width"),
     [
@@ -319,24 +314,20 @@ def violations(page: Any) -> list[tuple[str, str]]:
     ],
 )  # fmt: skip
 def test_axe_finds_nothing(
-    serve: Serve, chromium: Any, llama: Path, adapter: Path, scheme: str, width: int
+    serve: Serve, chromium: Any, axe: str, llama: Path, adapter: Path, scheme: str, width: int
 ) -> None:
-    script = os.environ.get("AXE_CORE")
-    if not script:
-        pytest.skip("AXE_CORE does not name axe-core's script, axe.min.js")
     # Tall, so that nothing overlaps; axe is injected, which the page's own policy does not allow.
     context = chromium.new_context(
         viewport={"width": width, "height": 4000}, color_scheme=scheme, bypass_csp=True
     )
     page = context.new_page()
     open_everything(page, serve(("one", llama), ("two", adapter), Saying("three", LONG)))
-    page.evaluate(Path(script).read_text(encoding="utf-8"))
-    assert violations(page) == []
+    assert violations(page, axe) == []
     page.get_by_role("button", name="New conversation").click()
     page.get_by_role("button", name="Blind vote").click()
     send(page, "Hi.")
     page.locator(".ballot").wait_for()
-    assert violations(page) == []
+    assert violations(page, axe) == []
     context.close()
 
 
