@@ -159,14 +159,15 @@ def _table(
     )
 
     _, questions = np.unique([str(one.instruction) for one in answers], return_inverse=True)
+    scores = {name: Scored(questions, np.array(of), np.array(good)) for name, of in names.items()}
     lines: list[dict[str, Any]] = []
-    for name, values in names.items():
-        scored = Scored(questions, np.array(values), np.array(good))
+    for name, scored in scores.items():
         ranked = area(scored)
         known = None if np.isnan(ranked.value) else ranked._asdict()
         lines.append({"choice": name, **mean(best_of(scored))._asdict(), "auroc": known})
     for name, choose in {"oracle": oracle, "random": at_random}.items():
-        lines.append({"choice": name, **mean(choose(scored))._asdict(), "auroc": None})
+        bound = mean(choose(scores["judge"]))  # whichever: it depends on no score
+        lines.append({"choice": name, **bound._asdict(), "auroc": None})
     return lines
 
 
