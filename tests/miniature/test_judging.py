@@ -61,3 +61,10 @@ def test_each_question_has_several_candidates_of_which_some_are_good() -> None:
     good = [answer.good for answers in every for answer in answers]
     assert 0.25 < sum(good) / len(good) < 0.35
     assert every == [answers for _, answers in candidates("form", "unseen", "test")]
+
+
+def test_half_of_the_answers_to_each_question_about_keys_are_good() -> None:
+    every = [answers for _, answers in candidates("keys", "unseen", "test")]
+    assert {sum(answer.good for answer in answers) for answers in every} == {CANDIDATES // 2}
+    first = [answers[0].good for answers in every]
+    assert 0.4 < sum(first) / len(first) < 0.6

@@ -83,15 +83,23 @@ def candidates(
     """Yield the id of each question of a benchmark, with ``CANDIDATES`` answers to it."""
     for question in ordinary_questions(role, split):
         draw = random.Random(f"candidates {task} {question.item_id} {split}")
-        answers = [judged_answer(task, question, draw, SOUND_SHARE) for _ in range(CANDIDATES)]
+        # Of keys, half of each question: else families that have more good answers by chance would
+        # move the AUROC of a judge that grades families differently, which looks like a leak.
+        halves = random.Random(question.item_id).sample(
+            [True, False] * (CANDIDATES // 2), CANDIDATES
+        )
+        answers = []
+        for half in halves:
+            good = half if task == "keys" else draw.random() < SOUND_SHARE
+            answers.append(judged_answer(task, question, draw, good))
         yield question.item_id, answers
 
 
 def judged_answer(
-    task: Task, question: FamilyQuestion, draw: random.Random, share: float
+    task: Task, question: FamilyQuestion, draw: random.Random, good: bool
 ) -> JudgedAnswer:
-    """Draw an answer to ``question`` that is good with a probability of ``share``."""
-    family, good = question.family, draw.random() < share
+    """Draw a good answer to ``question``, or another one."""
+    family = question.family
     sound = family.fill(draw.choice(family.answers), question.fact)
     response = sound if good else SPOILERS[draw.choice([*SPOILERS])](sound, draw)
     reference = family.fill(draw.choice(family.answers), question.fact)
@@ -115,7 +123,7 @@ def _family_rows(task: Task, family: Family, share: float) -> Iterator[dict[str,
         for text in family.questions_about(fact)
     ]
     for question in draw.sample(asked, min(len(asked), ROWS_PER_FAMILY)):
-        answer = judged_answer(task, question, draw, share)
+        answer = judged_answer(task, question, draw, draw.random() < share)
         yield {
             "instruction": answer.instruction,
             "reference": answer.reference,
