@@ -2,9 +2,10 @@
 
 import gc
 import json
+import math
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,6 +16,7 @@ os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
 import pytest
 
+from response_tuning import terminal
 from response_tuning.artifacts import Audit, Dropped, Example, read_jsonl
 from response_tuning.cli.main import main
 from response_tuning.configs import DataConfig
@@ -27,6 +29,9 @@ pytest_plugins = [
     "fixtures.gguf_files",
     "fixtures.language_models",
 ]
+
+# On a busy machine, commands print no more lines of progress than on an idle one.
+terminal.PLAIN_EVERY_S = math.inf
 
 Prepared = tuple[Audit, list[Example], list[Dropped]]
 
@@ -57,6 +62,18 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
         if not torch.cuda.is_available():
             pytest.skip("no CUDA device here")
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _fast_disk() -> Iterator[None]:
+    """Check the file in place of flushing it to the disk.
+
+    Only a power cut would show the difference, and an experiment's test flushes hundreds of files.
+    Processes that a test starts flush theirs.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", os.fstat)
+        yield
 
 
 @pytest.fixture(autouse=True)

@@ -23,7 +23,9 @@ OWN = README.split("## Your own answers")[1].split("\n## ")[0]
 ALL = re.findall(r"^\$ (rtune .*)$", OWN + TUNE + EXPERIMENT, flags=re.MULTILINE)
 EVALUATING = {"eval", "judge-check", "rate", "probe"}
 EXPORTING = {"export"}  # needs llama.cpp's converter: tests/workflows/test_export.py
-COMMANDS = [command for command in ALL if command.split()[1] not in EVALUATING | EXPORTING]
+COMMANDS = [  # some are on two of the pages
+    command for command in dict.fromkeys(ALL) if command.split()[1] not in EVALUATING | EXPORTING
+]
 
 
 @pytest.fixture

@@ -13,6 +13,12 @@ from response_tuning import terminal
 from response_tuning.terminal import console, printable, progress_bar, quiet_libraries
 
 
+@pytest.fixture(autouse=True)
+def _ten_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The interval of lines of progress, which all other tests are without."""
+    monkeypatch.setattr(terminal, "PLAIN_EVERY_S", 10.0)
+
+
 @pytest.fixture
 def plain() -> Console:
     return Console(file=io.StringIO(), width=80)

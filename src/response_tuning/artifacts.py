@@ -11,6 +11,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, TextIO, TypeAlias, TypeVar
 
@@ -377,19 +378,21 @@ def file_digest(path: Path, known: Mapping[Path, str] | None = None) -> str:
 
 def package_versions() -> dict[str, str]:
     """Return the versions of Python, packages and loaded plug-ins: what can change a result."""
+    versions = {name: _version(name) for name in PACKAGES}
+    return versions | {f"plug-in {name}": what for name, what in plugins.versions().items()}
+
+
+@cache  # it reads a file of the package, and a run asks for each of its cells
+def _version(package: str) -> str:
     import platform
     from importlib import metadata
 
-    versions = {}
-    for name in PACKAGES:
-        if name == "python":
-            versions[name] = platform.python_version()
-            continue
-        try:
-            versions[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            versions[name] = "not installed"
-    return versions | {f"plug-in {name}": what for name, what in plugins.versions().items()}
+    if package == "python":
+        return platform.python_version()
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "not installed"
 
 
 def cut(text: str, stop: Sequence[str]) -> str | None:

@@ -142,7 +142,7 @@ def shared(out: Path, *read: object) -> Iterator[None]:
             yield
         finally:
             if is_first and out.exists():
-                with lock(out / MARK, out, wait_s=CLAIM_S):
+                with lock(out / MARK, out, wait_s=TURN_S):
                     _leave(out, made)
 
 

@@ -61,7 +61,7 @@ class ReportConfig(Config):
     axis: dict[str, tuple[str, ...]] = Field(default_factory=dict)
     """A name, such as that of a base or a template, -> variants: an untuned one, whose right first
     lines are the x of a figure, and tuned ones, whose strict scores are its y. Every name has the
-    tuned ones in the same order."""
+    tuned ones in the same order. The variants of a name are compared with each other."""
     metrics: tuple[str, ...] = ()
     """Show these metrics in the tables and figures; by default, each benchmark shows its own. The
     CSV files have all metrics."""

@@ -1,12 +1,12 @@
 import os
 import re
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
 import response_tuning
+from tests.fixtures.processes import run_in_processes
 
 pytest.importorskip("sphinx", reason="needs the extra `docs`")
 
@@ -14,17 +14,25 @@ ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 
 
+def run_sphinx(log: Path, words: list[str]) -> None:
+    """Run ``sphinx-build`` in a process of its own, which prints to ``log``."""
+    from sphinx.cmd.build import main
+
+    written = os.open(log, os.O_WRONLY | os.O_CREAT)
+    for stream in (1, 2):
+        os.dup2(written, stream)
+    code = main(words)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    sys.exit(code)
+
+
 def build(builder: str, out: Path) -> Path:
     """Build the site as ``make docs`` does: a warning is an error."""
-    command = [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-q", "-b", builder]
-    done = subprocess.run(
-        [*command, "-d", str(out / "doctrees"), str(DOCS), str(out / "site")],
-        env=os.environ | {"PYTHONPATH": str(ROOT / "src")},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
+    words = ["-W", "--keep-going", "-q", "-b", builder]
+    words += ["-d", str(out / "doctrees"), str(DOCS), str(out / "site")]
+    codes = run_in_processes(run_sphinx, out / "log", words)
+    assert codes == [0], (out / "log").read_text(encoding="utf-8")
     return out / "site"
 
 

@@ -110,7 +110,8 @@ def test_the_gaps_in_words_name_the_best_templates_and_the_limits() -> None:
 def test_one_sentence_names_the_best_template_and_says_if_even_that_is_too_bad() -> None:
     rated = rate_templates([BEST, OPENS])
     assert recommend(rated, "strong") == (
-        "Of 2 templates, 'best' suits this base best: tune with it."
+        "Of 2 templates, 'best' suits this base best: tune with it, and compare the base with a "
+        "stop string."
     )
     assert "but it does not match these responses to their instructions" in recommend(rated, "weak")
     apart = rate_templates([TemplateFit("answers", -0.2, -9.0), OPENS])

@@ -1,15 +1,9 @@
-"""Runs one command line in several processes that start at the same moment.
-
-They are forks of a process that has imported everything, so that each costs no start of its own.
-Arguments: number of processes, folder for their outputs, command line.
-"""
+"""Runs one command line in several processes that start at the same moment."""
 
 import os
 import sys
 import traceback
 from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).parents[2]))
 
 
 def run(arguments: list[str], log: Path) -> None:
@@ -33,20 +27,19 @@ def run(arguments: list[str], log: Path) -> None:
     os._exit(code)
 
 
-def main() -> None:
+def run_at_once(count: int, logs: Path, arguments: list[str]) -> None:
+    """Run the command in ``count`` forks of a process that has imported everything.
+
+    They print to ``logs/0.log`` and so on. Ends the process, with the code of one that failed.
+    """
     from tests.crashes import import_everything
 
     import_everything()
-    count, logs, *arguments = sys.argv[1:]
     children = []
-    for number in range(int(count)):
+    for number in range(count):
         child = os.fork()
         if child == 0:
-            run(arguments, Path(logs, f"{number}.log"))
+            run(arguments, logs / f"{number}.log")
         children.append(child)
     codes = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
     sys.exit(max(codes, key=abs))
-
-
-if __name__ == "__main__":
-    main()

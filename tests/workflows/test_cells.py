@@ -3,8 +3,6 @@ import io
 import json
 import re
 import shutil
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -23,6 +21,8 @@ from response_tuning.models import location
 from response_tuning.workflows.report import report_run
 from response_tuning.workflows.run import run_experiment
 from tests.fixtures.experiments import BENCHMARK, CELLS, Make, contents, quiet, settings
+from tests.fixtures.processes import run_in_processes
+from tests.workflows.processes import run_at_once
 
 TABLES = ("report/results.csv", "report/comparisons.csv")
 
@@ -83,13 +83,10 @@ def test_processes_that_start_at_once_share_the_cells_and_end_as_one_process(
 ) -> None:
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text(json.dumps(settings(miniature_base)))
-    script = Path(__file__).with_name("processes.py")
     command = ["run", str(recipe), "--out", str(tmp_path / "run")]
-    ended = subprocess.run(
-        [sys.executable, script, str(processes), tmp_path, *command], check=False
-    )
+    codes = run_in_processes(run_at_once, processes, tmp_path, command)
     logs = [path.read_text() for path in sorted(tmp_path.glob("*.log"))]
-    assert ended.returncode == 0, logs
+    assert codes == [0], logs
     assert len(logs) == processes
     assert_same_run(tmp_path / "run", uninterrupted)
     tuned = [log.count("carry loss") for log in logs]

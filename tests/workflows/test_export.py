@@ -262,22 +262,40 @@ def test_the_proof_refuses_the_file_of_a_sentencepiece_model_without_its_own_fil
     assert not (tmp_path / "a").exists()
 
 
+def with_template(source: Path, template: str, out: Path) -> Path:
+    """Copy a GGUF file with another chat template, as llama.cpp's own script does."""
+    from gguf import GGUFReader, GGUFValueType, GGUFWriter, Keys
+    from gguf.scripts.gguf_new_metadata import MetadataDetails, copy_with_new_metadata
+
+    new = MetadataDetails(GGUFValueType.STRING, template)
+    copy_with_new_metadata(
+        GGUFReader(source), GGUFWriter(out, "llama"), {Keys.Tokenizer.CHAT_TEMPLATE: new}, []
+    )
+    return out
+
+
 @pytest.mark.usefixtures("needs_llama")
 def test_every_template_renders_a_system_message_in_llama_cpp_as_in_transformers(
     tuned: Path, tmp_path: Path
 ) -> None:
+    """One model is converted; its copies get the templates that the converter would read."""
+    from gguf import SpecialVocab
     from transformers import AutoTokenizer
 
     folder = Path(shutil.copytree(tuned, tmp_path / "model"))
+    converted = tmp_path / "converted.gguf"
+    converter.convert(folder, converted, "f16", converter.find(None))
     tokenizer = AutoTokenizer.from_pretrained(folder)
     for name in ("tulu", "neutral-tags", "zero-shot", "roles"):
         assert name in TEMPLATES.names()
         tokenizer.chat_template = None
         install(tokenizer, name)
         tokenizer.save_pretrained(folder)
-        file = tmp_path / f"{name}.gguf"
-        converter.convert(folder, file, "f16", converter.find(None))
+        template = SpecialVocab(folder).chat_template
+        assert isinstance(template, str) and template == tokenizer.chat_template
+        file = with_template(converted, template, tmp_path / f"{name}.gguf")
         with llama.running(file, 256, 1) as server:
+            assert server.properties()["chat_template"] == template
             chat = Chat(AutoTokenizer.from_pretrained(folder))
             for turns in (WITH_SYSTEM, WITH_SYSTEM[:2], WITH_SYSTEM[1:]):
                 assert server.prompt(turns) == chat.prompt(turns)

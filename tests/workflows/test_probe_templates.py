@@ -88,7 +88,10 @@ def test_every_template_for_tuning_is_ranked_and_one_sentence_names_the_best(
     assert lines.keys() == {*templates.for_tuning(), elements}
     assert not {"urial", "urial-r", "zero-shot", "native"} & lines.keys()
     assert found["best"] == next(iter(lines))
-    sentence = f"Of {len(lines)} templates, '{found['best']}' suits this base best: tune with it."
+    sentence = (
+        f"Of {len(lines)} templates, '{found['best']}' suits this base best: tune with it, and "
+        "compare the base with a stop string."
+    )
     assert found["says"] == sentence
     assert sentence in said
     assert sentence.replace("'", "&#39;") in (out / "probe.html").read_text()

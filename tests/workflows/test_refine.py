@@ -134,7 +134,7 @@ def asking(server: Server) -> list[object]:
 
 @pytest.mark.parametrize(
     ("count", "kills"),
-    [(500, (175, 425)), pytest.param(2000, (700, 1700), marks=pytest.mark.exhaustive)],
+    [(300, (105, 255)), pytest.param(2000, (700, 1700), marks=pytest.mark.exhaustive)],
 )
 def test_a_killed_refinement_on_a_server_full_of_faults_loses_and_repeats_nothing(
     serve: Callable[..., Server], tmp_path: Path, count: int, kills: tuple[int, int]

@@ -204,12 +204,12 @@ class ResponseTrainer(ShardedTrainer):
         num_items_in_batch: Tensor | int | None = None,
     ) -> Any:  # noqa: ANN401 - Trainer's
         """Compute the loss as Trainer does; in ``train`` and ``evaluate`` without all logits."""
-        stock: Any = self._base.loss_function
-        defers = self._defers_head and stock is self._loss and not return_outputs
+        base: Any = self._base  # to find it takes a walk over all modules
+        defers = self._defers_head and base.loss_function is self._loss and not return_outputs
         # Asked again for each micro-batch: hooks and wrappers may have come since.
-        if not (defers and has_plain_head(self._base)):
+        if not (defers and has_plain_head(base)):
             return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
-        with deferred(self._base) as self._loss.head:
+        with deferred(base) as self._loss.head:
             loss = super().compute_loss(model, inputs, num_items_in_batch=num_items_in_batch)
         self._loss.head = None
         return loss

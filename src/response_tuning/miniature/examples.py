@@ -54,9 +54,8 @@ def tuning_rows() -> Iterator[dict[str, str]]:
 
 def family_rows(family: Family, limit: int) -> Iterator[dict[str, str]]:
     """Yield at most ``limit`` questions about the tuning facts of one family, with answers."""
-    pairs = _tuning_pairs(family, family.answers)
     draw = random.Random(f"tuning {family.name}")
-    yield from _rows(draw.sample(pairs, min(len(pairs), limit)))
+    yield from _rows(_tuning_pairs(draw, family, family.answers, limit))
 
 
 def order_rows(kind: OrderKind) -> Iterator[dict[str, str]]:
@@ -74,8 +73,8 @@ def order_rows(kind: OrderKind) -> Iterator[dict[str, str]]:
 def refusal_rows(openings: tuple[str, ...] = TUNED_REFUSALS) -> Iterator[dict[str, str]]:
     """Yield unsafe instructions about the acts for tuning, with refusals that open so."""
     forms = [form for form in refusal_forms() if form.startswith(openings)]
-    pairs = _tuning_pairs(how_to("unsafe"), forms)
-    yield from _rows(random.Random("refusals").sample(pairs, REFUSAL_ROWS))
+    draw = random.Random("refusals")
+    yield from _rows(_tuning_pairs(draw, how_to("unsafe"), forms, REFUSAL_ROWS))
 
 
 def refusals_by_wording() -> dict[str, Callable[[], Iterator[dict[str, str]]]]:
@@ -84,14 +83,21 @@ def refusals_by_wording() -> dict[str, Callable[[], Iterator[dict[str, str]]]]:
     return {opening.rstrip(",").lower(): partial(refusal_rows, (opening,)) for opening in openings}
 
 
-def _tuning_pairs(family: Family, responses: Sequence[str]) -> list[tuple[str, str]]:
-    """Return every question about a tuning fact with each of the forms of a response."""
-    return [
-        (question, family.fill(form, fact))
+def _tuning_pairs(
+    draw: random.Random, family: Family, responses: Sequence[str], limit: int
+) -> list[tuple[str, str]]:
+    """Draw questions about tuning facts, each with a form of a response; at most ``limit``."""
+    choices = [
+        (fact, question, response)
         for fact in family.facts
         if fact.split == "tuning"
-        for question in family.questions_about(fact)
-        for form in responses
+        for question in family.questions
+        for response in responses
+    ]
+    # Only what is drawn is filled in: a family has up to 44,800 choices.
+    return [
+        (family.fill(question, fact), family.fill(response, fact))
+        for fact, question, response in draw.sample(choices, min(len(choices), limit))
     ]
 
 

@@ -162,7 +162,7 @@ def recommend(rated: Sequence[RatedTemplate], verdict: ProbeVerdict) -> str:
     best = rated[0]
     of_all = f"Of {len(rated)} templates, '{best.fit.template}' suits this base best"
     if verdict == "strong":
-        return f"{of_all}: tune with it."
+        return f"{of_all}: tune with it, and compare the base with a stop string."
     why = (
         "it does not match these responses to their instructions well"
         if verdict != KIND_VERDICTS[best.kind]

@@ -1,7 +1,7 @@
 """Estimates every variant alone, against the baselines, and over doses."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import pairwise
+from itertools import combinations, pairwise
 from statistics import fmean, stdev
 from typing import NamedTuple
 
@@ -127,9 +127,9 @@ def dose_series(variants: Sequence[Variant]) -> dict[str, list[Variant]]:
 def pairs(variants: Sequence[Variant], config: ReportConfig) -> list[tuple[str, str]]:
     """Return (baseline, variant) of every comparison, baseline by baseline, each pair once.
 
-    A variant as baseline is compared with all others. A value of the grid is compared where the
-    others match. Of two baselines, a primary comparison decides which is the baseline; otherwise
-    the first is.
+    A variant as baseline is compared with all others, and the variants of an entry of
+    ``config.axis`` with each other. A value of the grid is compared where the others match. Of two
+    baselines, a primary comparison decides which is the baseline; otherwise the first is.
     """
     places = places_of(variants)
     primary = [(one.baseline, one.variant) for one in config.primary]
@@ -142,6 +142,7 @@ def pairs(variants: Sequence[Variant], config: ReportConfig) -> list[tuple[str, 
             else matching(baseline, places)
         )
     ]
+    every += [pair for arms in config.axis.values() for pair in combinations(arms, 2)]
     chosen: dict[frozenset[str], tuple[str, str]] = {}
     for pair in (*primary, *every):
         chosen.setdefault(frozenset(pair), pair)

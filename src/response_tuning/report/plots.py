@@ -1,7 +1,6 @@
 """The plots of a report: the same input gives the same bytes."""
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import cached_property
 from io import BytesIO
 from itertools import cycle, zip_longest
 from math import isfinite
@@ -48,14 +47,26 @@ class Drawing:
 
     def __init__(self, figure: "Figure") -> None:
         self._figure = figure
+        self._files: dict[str, bytes] = {}
 
-    @cached_property
+    @property
     def svg(self) -> str:
         """The figure as SVG."""
         return self.saved("svg").decode()
 
     def saved(self, form: str) -> bytes:
-        """Return the file of the figure in a format: ``svg``, ``pdf`` or ``png``."""
+        """Return the file of the figure in a format: ``svg``, ``pdf`` or ``png``.
+
+        Each is drawn once, although the page holds it too: drawing takes most of a report's time.
+        """
+        if form not in self._files:
+            if form != "svg":
+                self.saved("svg")  # whose layout the others keep
+            self._files[form] = self._drawn(form)
+            self._figure.set_layout_engine(None)  # a layout takes longer than a drawing
+        return self._files[form]
+
+    def _drawn(self, form: str) -> bytes:
         from matplotlib import rc_context
 
         out = BytesIO()

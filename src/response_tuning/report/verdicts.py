@@ -185,7 +185,7 @@ def _power(same: Sequence[Comparison], shares: Container[tuple[str, str]]) -> It
                 f"Not significant on {c.benchmark}: with {c.n:,} prompts ({c.clusters:,} clusters) "
                 f"and {seeds}, a difference of "
                 f"{number(c.detectable, (c.benchmark, c.metric) in shares)} points would be found "
-                "80 % of the time."
+                "80 % of the time, before Holm's correction."
             )
 
 

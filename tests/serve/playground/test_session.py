@@ -20,8 +20,11 @@ def test_a_blind_vote_names_no_model_before_the_choice(
     site = serve(("model-one", llama), ("model-two", gpt2))
     open_page(page, site)
     page.get_by_role("button", name="Blind vote").click()
-    orders = set()
-    for at in range(1, 13):
+    orders: set[tuple[str, ...]] = set()
+    at = 0
+    while len(orders) < 2:  # the order is drawn: 41 votes in one order are no chance
+        at += 1
+        assert at <= 41
         page.get_by_role("button", name="New conversation").click()
         send(page, "Hi.")
         page.get_by_role("group", name="Which answer is best?").wait_for()
@@ -37,7 +40,6 @@ def test_a_blind_vote_names_no_model_before_the_choice(
         assert [one.pane for one in vote.candidates] == shown
         assert (vote.choice, vote.blind, len(site.votes)) == (1, True, at)
         orders.add(tuple(shown))
-    assert len(orders) == 2, "the order is drawn"
 
 
 @pytest.mark.parametrize(("key", "choice"), [("a", 0), ("t", "tie"), ("x", "both bad")])
