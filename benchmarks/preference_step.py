@@ -9,6 +9,10 @@ thread. Systems take turns, so that a change of the machine's speed meets all of
 - ``sftmix``: cross-entropy and mixtures;
 - ``trl``: TRL's ``DPOTrainer`` on the same token ids, its reference precomputed; without TRL, left
   out.
+
+Judges have documents of their own, 32 prompts that each end in a digit and the stop token:
+``plain-judge`` is the cross-entropy of these, and what ``self-judge``, the loss with two branches,
+is divided by.
 """
 
 import argparse
@@ -28,9 +32,11 @@ def main() -> None:
     """Measure every system in turns, and print its fastest step."""
     parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
     parser.add_argument("--rounds", type=int, default=ROUNDS)
+    parser.add_argument("--only", nargs="+", choices=SYSTEMS, help="Measure these alone.")
     given = parser.parse_args()
     torch.set_num_threads(1)
-    names = ["plain", "dpo", "sftmix", *(["trl"] if importlib.util.find_spec("trl") else [])]
+    every = [name for name in SYSTEMS if name != "trl" or importlib.util.find_spec("trl")]
+    names = given.only or every
     fastest = dict.fromkeys(names, float("inf"))
     passes = float("inf")
     for _ in range(given.rounds):
@@ -39,15 +45,21 @@ def main() -> None:
             fastest[name] = min(fastest[name], seconds)
             if name == "dpo":
                 passes = min(passes, before)
-    tokens = sum(len(document.input_ids) for document in documents())
-    print(f"{PAIRS} pairs, {tokens:,} tokens; CPU seconds of the fastest step, over plain")
+    print("CPU seconds of the fastest step, over plain")
     for name, seconds in fastest.items():
-        print(f"{name:>8}  {seconds:.3f}  {seconds / fastest['plain']:.2f}")
-    print(f"the reference, once a run: {passes:.3f}  {passes / fastest['plain']:.2f}")
+        of_judges = name.endswith("judge")
+        tokens = sum(len(document.input_ids) for document in documents(of_judges))
+        plain = fastest.get("plain-judge" if of_judges else "plain", float("nan"))
+        print(f"{name:>11}  {tokens:,} tokens  {seconds:.3f}  {seconds / plain:.2f}")
+    if "dpo" in fastest:
+        print(f"the reference, once a run: {passes:.3f}")
 
 
-def documents() -> Any:  # noqa: ANN401 - a list of documents that knows its pairs
-    """Return the documents, pair after pair, with prompts of 5 to 40 tokens."""
+def documents(of_judges: bool = False) -> Any:  # noqa: ANN401 - a list that knows its pairs
+    """Return the documents, pair after pair: prompts of 5 to 40 tokens, and long answers.
+
+    Those ``of_judges`` have prompts of 30 to 80 tokens, a digit and a stop token.
+    """
     from response_tuning.finetune.objectives import IGNORED
     from response_tuning.finetune.steps import Document
 
@@ -58,9 +70,11 @@ def documents() -> Any:  # noqa: ANN401 - a list of documents that knows its pai
     draw = random.Random(0)
     found = Pairs()
     for _ in range(PAIRS):
-        prompt = [draw.randrange(3, VOCABULARY) for _ in range(draw.randrange(5, 40))]
+        asked = draw.randrange(30, 80) if of_judges else draw.randrange(5, 40)
+        prompt = [draw.randrange(3, VOCABULARY) for _ in range(asked)]
         for _ in range(2):
-            answer = [draw.randrange(3, VOCABULARY) for _ in range(draw.randrange(20, 160))]
+            length = 2 if of_judges else draw.randrange(20, 160)
+            answer = [draw.randrange(3, VOCABULARY) for _ in range(length)]
             found.append(Document(prompt + answer, [IGNORED] * len(prompt) + answer))
     return found
 
@@ -112,13 +126,18 @@ def arguments(folder: str) -> dict[str, Any]:
     }
 
 
-def ours(model: Any, folder: str, loss: Any = None) -> Any:  # noqa: ANN401
+def ours(
+    model: Any,  # noqa: ANN401
+    folder: str,
+    loss: Any = None,  # noqa: ANN401
+    of_judges: bool = False,
+) -> Any:  # noqa: ANN401
     """Return this package's trainer; without a loss, of the tokens' cross-entropy."""
     from transformers import TrainingArguments
 
     from response_tuning import ResponseTrainer
 
-    data = documents()
+    data = documents(of_judges)
     return ResponseTrainer(
         model,
         TrainingArguments(**arguments(folder)),
@@ -143,6 +162,18 @@ def sftmix(model: Any, folder: str) -> Any:  # noqa: ANN401
     count = 2 * PAIRS
     partners = split_partners([float(n) for n in range(count)], [1] * count, "confidence", 0)
     return ours(model, folder, mixup_loss(0.2, 0.5, partners))
+
+
+def plain_judge(model: Any, folder: str) -> Any:  # noqa: ANN401
+    """Return our trainer of digits, with cross-entropy alone."""
+    return ours(model, folder, of_judges=True)
+
+
+def self_judge(model: Any, folder: str) -> Any:  # noqa: ANN401
+    """Return our trainer with the loss of judges."""
+    from response_tuning.finetune.judge_loss import judge_loss
+
+    return ours(model, folder, judge_loss(1.0, 0.3, 2.0), of_judges=True)
 
 
 def trl(model: Any, folder: str) -> Any:  # noqa: ANN401
@@ -183,7 +214,14 @@ def trl(model: Any, folder: str) -> Any:  # noqa: ANN401
     )
 
 
-SYSTEMS = {"plain": ours, "dpo": dpo, "sftmix": sftmix, "trl": trl}
+SYSTEMS = {
+    "plain": ours,
+    "dpo": dpo,
+    "sftmix": sftmix,
+    "trl": trl,
+    "plain-judge": plain_judge,
+    "self-judge": self_judge,
+}
 
 if __name__ == "__main__":
     main()

@@ -264,6 +264,7 @@ def test_what_the_miniature_is_for_is_known_to_few() -> None:
         "data/sources.py",
         "generate/engines/miniature.py",
         "grade/benchmarks/miniature.py",
+        "grade/benchmarks/miniature_judge.py",
         "grade/benchmarks/miniature_orders.py",
         "grade/benchmarks/miniature_rules.py",
         "grade/benchmarks/miniature_style.py",

@@ -21,10 +21,8 @@ from response_tuning import plugins
 from response_tuning.errors import ConfigError, DataError
 from response_tuning.limits import MaxNewTokens, Temperature
 
-PACKAGES = (
-    *("python", "response-tuning", "torch", "transformers"),
-    *("peft", "accelerate", "tokenizers"),
-)
+_LIBRARIES = ("torch", "transformers", "peft", "accelerate", "tokenizers")
+PACKAGES = ("python", "response-tuning", *_LIBRARIES)
 SCHEMA = 1
 """Version of the files that this package writes; files of later versions are refused."""
 
@@ -153,6 +151,8 @@ class Completion(Record):
     """Tokens of the prompt, template included; None where the engine reports none."""
     confidence: float | None = Field(default=None, exclude_if=lambda value: value is None)
     """Mean log-likelihood of the answer's tokens, in nats, if it was asked for."""
+    expected_digit: float | None = Field(default=None, exclude_if=lambda value: value is None)
+    """Mean of the digits 0 to 9 under their probabilities, if a digit was asked for."""
     key: str
     """Digest of model, template, prompt and sampling; equal keys are asked once."""
     model: str

@@ -22,6 +22,7 @@ from response_tuning.data_config import (
     weights_from_text,
 )
 from response_tuning.extraction_config import ExtractionConfig
+from response_tuning.judging import JudgingConfig
 from response_tuning.limits import (
     COUNT_LIMIT,
     KeyVariable,
@@ -85,6 +86,14 @@ class EngineConfig(Config):
     rules: RulesConfig | None = Field(default=None, exclude_if=lambda part: part is None)
     """``hf``: the rule adapter; ``generate.rules`` sets it."""
     confidence: bool = Field(default=False, description="``hf``: record how sure each answer is.")
+    digits: bool = Field(default=False, exclude_if=lambda is_on: not is_on)
+    """``hf``: answer with the most probable digit, and record the mean one: a judge's grade."""
+
+    @model_validator(mode="after")
+    def _digits_alone(self) -> Self:
+        if self.digits and (self.confidence or self.rules is not None):
+            raise ValueError("digits is one token without rules or a confidence; remove these")
+        return self
 
 
 EngineSettings = Annotated[
@@ -172,6 +181,8 @@ class DataConfig(SourceConfig):
     """Give each instruction a role with rules, and a response in that role."""
     preferences: PreferencesConfig | None = Field(default=None, exclude_if=lambda p: p is None)
     """Read pairs of answers, one of which was preferred. ``max_examples`` then counts pairs."""
+    judging: JudgingConfig | None = Field(default=None, exclude_if=lambda part: part is None)
+    """Read graded answers: each gives two prompts for a judge. ``max_examples`` counts answers."""
     curation: CurationConfig = Field(default_factory=CurationConfig)
     mixture: MixtureConfig = Field(default_factory=MixtureConfig)
     decontamination: DecontaminationConfig = Field(default_factory=DecontaminationConfig)
@@ -210,7 +221,13 @@ class DataConfig(SourceConfig):
     def _pairs_stay_pairs(self) -> Self:
         made: dict[str, object] = {"extraction": self.extraction, "refinement": self.refinement}
         made["also"] = self.also or None
-        check_pairs(self.preferences, made | {"mixture.refusals": self.mixture.refusals or None})
+        made |= {"mixture.refusals": self.mixture.refusals or None}
+        check_pairs(self.preferences, made)
+        curated = None if self.curation == CurationConfig() else self.curation
+        other = made | {"preferences": self.preferences, "curation": curated}
+        name = next((name for name, part in other.items() if part is not None), None)
+        if self.judging is not None and name is not None:
+            raise ValueError(f"{name} has no use for judged answers; remove it or judging")
         return self
 
     @model_validator(mode="after")

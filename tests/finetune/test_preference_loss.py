@@ -295,7 +295,7 @@ def test_a_row_with_one_answer_is_one_line_before_the_model_is_loaded(
 ) -> None:
     data = written(tmp_path / "data", range(3), answers=1)
     monkeypatch.setattr("response_tuning.finetune.base.load_model", lambda _: pytest.fail("loaded"))
-    with pytest.raises(DataError, match=r"row 0: 'dpo' learns from 2 answers of a row, .* has 1"):
+    with pytest.raises(DataError, match=r"row 0: 'dpo' learns from 2 examples of a row, .* has 1"):
         finetune(
             configured(tiny_base, objective="dpo"), data, tmp_path / "out", Console(quiet=True)
         )

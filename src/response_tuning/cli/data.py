@@ -16,6 +16,7 @@ from response_tuning.cli.data_options import (
 )
 from response_tuning.cli.flags import chosen, spread
 from response_tuning.cli.options import (
+    DeviceOption,
     EngineFlags,
     ExamplesOutOption,
     HtmlOption,
@@ -286,6 +287,35 @@ def feedback(
     settings |= chosen(engine=engine, personal_data=personal_data, max_new_tokens=max_new_tokens)
     config = build(FeedbackConfig, settings, "rtune data feedback")
     run_feedback(config, out, console())
+
+
+@app.command()
+@spread
+def grades(
+    source: Annotated[
+        Path,
+        typer.Argument(help="A file with instruction, response and reference in each row."),
+    ],
+    model: Annotated[
+        str, typer.Option(help="The model that rates the answers: the one that wrote them.")
+    ],
+    out: Annotated[Path, typer.Option(help="Write the graded answers and counts here.")],
+    form: Annotated[
+        str | None,
+        typer.Option(help="Prompt of the rating: 'full', or 'brief' for a base; default: full."),
+    ] = None,
+    template: Annotated[
+        str | None, typer.Option(help="Chat template of the model; default: its own.")
+    ] = None,
+    device: DeviceOption = "auto",
+) -> None:
+    """Give answers grades from 0 to 9, for a judge to learn."""
+    from response_tuning.validation import build
+    from response_tuning.workflows.grade_answers import GradesConfig, run_grades
+
+    engine = {"model": model, "device": device, **chosen(template=template)}
+    settings = {"source": source, "settings": engine, **chosen(form=form)}
+    run_grades(build(GradesConfig, settings, "rtune data grades"), out, console())
 
 
 @app.command()

@@ -7,10 +7,11 @@ from typing import Annotated
 
 import typer
 
-from response_tuning.cli.flags import spread
+from response_tuning.cli.flags import chosen, spread
 from response_tuning.cli.grading import grade_config
 from response_tuning.cli.options import (
     BenchmarkFlags,
+    DeviceOption,
     ImportOption,
     JsonOption,
     JudgeFlags,
@@ -92,6 +93,56 @@ def judge_check(
         to.print(sentence, style="red", highlight=False, soft_wrap=True)
     if too_many:
         raise typer.Exit(1)
+
+
+@app.command("best-of")
+@spread
+def best_of(
+    source: Annotated[
+        Path,
+        typer.Argument(
+            help="A file of answers: instruction and response in each row, several per instruction."
+        ),
+    ],
+    model: Annotated[str, typer.Option(help="The judge: a run, a folder or a hub id.")],
+    out: Annotated[Path, typer.Option(help="Write grades, the best answers and a table here.")],
+    sees: Annotated[
+        str | None,
+        typer.Option(help="Show the judge 'both', or the 'response' alone; default: both."),
+    ] = None,
+    form: Annotated[
+        str | None,
+        typer.Option(help="Prompt of the judge, as it was trained: full, brief; default: full."),
+    ] = None,
+    keep: Annotated[
+        float | None,
+        typer.Option(help="Also write this share of all answers, by grade; example: 0.3."),
+    ] = None,
+    likelihood: Annotated[
+        str | None,
+        typer.Option(help="Model of the likelihood, beside the judge; default: the judge."),
+    ] = None,
+    template: Annotated[
+        str | None, typer.Option(help="Chat template of the judge; default: its own.")
+    ] = None,
+    likelihood_template: Annotated[
+        str | None, typer.Option(help="Chat template of --likelihood; default: its own.")
+    ] = None,
+    device: DeviceOption = "auto",
+) -> None:
+    """Grade answers with a tuned judge, and choose the best of each instruction."""
+    from response_tuning.validation import build
+    from response_tuning.workflows.best_of import BestOfConfig, run_best_of
+
+    if likelihood is None:
+        unused("no model is named with --likelihood", likelihood_template=likelihood_template)
+    settings = chosen(sees=sees, form=form, keep=keep)
+    settings["source"] = source
+    settings["settings"] = {"model": model, "device": device, **chosen(template=template)}
+    if likelihood is not None:
+        own = chosen(template=likelihood_template)
+        settings["likelihood"] = {"model": likelihood, "device": device, **own}
+    run_best_of(build(BestOfConfig, settings, "rtune best-of"), out, console())
 
 
 @app.command()

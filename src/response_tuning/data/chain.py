@@ -17,6 +17,7 @@ from response_tuning.data.steps import cleaning, curation, decontamination
 from response_tuning.data.steps.curation import Candidate, Step
 from response_tuning.data.steps.decontamination import Prompts
 from response_tuning.data.steps.duplicates import parts_of
+from response_tuning.judging import JudgingConfig
 from response_tuning.rows import Row
 
 
@@ -53,7 +54,12 @@ def passed(candidates: Iterator[Candidate], chosen: list[Step]) -> Iterator[Cand
 
 
 def candidates(
-    source: Source, used: Columns, rows: Iterator[Row], first: int, before: int
+    source: Source,
+    used: Columns,
+    rows: Iterator[Row],
+    first: int,
+    before: int,
+    judging: JudgingConfig | None = None,
 ) -> Iterator[Candidate]:
     """Yield every turn of every row in order; drop turns that no step could read.
 
@@ -63,10 +69,11 @@ def candidates(
         rows: Consecutive rows of the source.
         first: 0-based position in the source of the first one.
         before: Number of rows of the sources before this one.
+        judging: How a row with a grade becomes a judge's prompts.
     """
     for number, row in enumerate(rows, start=first):
         try:
-            turns = sources.turns(source, number, row, used)
+            turns = sources.turns(source, number, row, used, judging)
         except UnusableRow as reason:
             yield Candidate(before + number, 0, row.where, Turn(""), str(reason))
             continue

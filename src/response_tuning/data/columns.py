@@ -74,6 +74,10 @@ class Columns(NamedTuple):
     """Columns that mark whether to train on a row."""
     rejected: str | None = None
     """The column of the answers to which those of ``response`` were preferred."""
+    digit: str | None = None
+    """The column of the grades of the answers in ``response``."""
+    reference: str | None = None
+    """The column of good answers, beside ``digit``."""
 
     def named(self) -> dict[str, Any]:
         """Return the columns for the audit: always the first three, and all others in use."""
@@ -118,7 +122,7 @@ def not_used(survey: Survey, used: Columns) -> list[str]:
     known: set[str | None] = {*_METADATA}
     if survey.columns.get(EARLIER, Column()).lists:
         known.add(EARLIER)
-    known |= {*used[:6], *used.marks, used.rejected}
+    known |= {*used[:6], *used.marks, used.rejected, used.digit, used.reference}
     known |= {name for name in used.otherwise if not survey.columns[name].overlooked}
     if survey.columns.keys() == {used.response, *MAIL_HEADERS}:  # a mailbox
         known |= {*MAIL_HEADERS}

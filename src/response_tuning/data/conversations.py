@@ -61,6 +61,8 @@ class Turn(NamedTuple):
     """A flag if ``earlier`` lacks something that the response may depend on; else empty."""
     rejected: str | None = None
     """The answer to which ``response`` was preferred; None where a row holds one answer."""
+    without_reference: str | None = None
+    """Of a judged answer, the prompt that does not show the reference; else None."""
 
 
 class SourceMessage(NamedTuple):

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from response_tuning.configs import DataConfig, SourceConfig
-from response_tuning.data import columns, piecewise, preferences, sources
+from response_tuning.data import columns, judgements, piecewise, preferences, sources
 from response_tuning.data.sampling import sample
 from response_tuning.data.steps.curation import Step
 from response_tuning.data.survey import Survey
@@ -41,6 +41,7 @@ class SourcePart:
             raise ConfigError(
                 f"{out} lies in the source {self.source.name}; write to another folder"
             )
+        self.judging = config.judging if isinstance(config, DataConfig) else None
         self.folder = piecewise.Folder(work, self.source) if self.source.pieces else None
         plan = self.folder.plan() if self.folder else None
         if plan is None:
@@ -60,11 +61,16 @@ class SourcePart:
         pairs = config.preferences if isinstance(config, DataConfig) else None
         if pairs is not None and pairs.flip:
             self.last.append(preferences.flip(pairs.flip, seed))
+        if self.judging is not None and self.judging.shuffle:
+            self.last.append(judgements.shuffle(seed))
 
     def _plan(self, survey: Survey, rows: list[int], config: SourceConfig) -> piecewise.Plan:
         pairs = isinstance(config, DataConfig) and config.preferences
-        choose: Any = preferences.choose_pair if pairs else columns.choose
-        used = choose(survey, config, self.source.name)
+        if self.judging is not None:
+            used = judgements.choose_judged(survey, config, self.judging, self.source.name)
+        else:
+            choose: Any = preferences.choose_pair if pairs else columns.choose
+            used = choose(survey, config, self.source.name)
         return piecewise.Plan(used, columns.not_used(survey, used), rows)
 
     @property

@@ -25,6 +25,7 @@ from response_tuning.data.steps.curation import Candidate
 from response_tuning.data.steps.decontamination import Prompts
 from response_tuning.data.steps.duplicates import with_digests
 from response_tuning.data.workers import Apply
+from response_tuning.judging import JudgingConfig
 
 FOLDER = ".pieces"
 """Where the pieces wait for the last step, inside the folder of the examples."""
@@ -97,6 +98,8 @@ class Task(NamedTuple):
     """Which rows are refusals, if nothing else is used."""
     before: int
     """Number of rows of the sources before this one."""
+    judging: JudgingConfig | None = None
+    """How a row with a grade becomes a judge's prompts."""
 
 
 def candidates(
@@ -126,7 +129,7 @@ def prepare_piece(task: Task, piece: Piece, first: int, path: Path) -> Path:
     chosen += steps.before
     if not task.job.config.keep_duplicates:
         chosen.append(with_digests())
-    found = chain.candidates(task.source, task.used, piece(), first, task.before)
+    found = chain.candidates(task.source, task.used, piece(), first, task.before, task.judging)
     with written_aside(path) as out:
         out.writelines(map(line, chain.passed(found, [*chosen, *steps.after])))
     return path

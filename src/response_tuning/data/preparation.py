@@ -156,7 +156,7 @@ class _Chain:
         """Return the candidates of a small source after all steps but the last ones."""
         steps = piecewise.steps_of(self._job)
         rows = part.source.rows()
-        found = chain.candidates(part.source, part.used, rows, 0, self._rows)
+        found = chain.candidates(part.source, part.used, rows, 0, self._rows, part.judging)
         first = steps.texts if part.source.are_texts else []
         chosen = [curation.only_refusals(part.selector)] if part.selector else []
         chosen += [*steps.before, *self._duplicates, *steps.after]
@@ -166,7 +166,12 @@ class _Chain:
         """Return the same candidates of a source that is read in pieces."""
         assert part.folder is not None
         task = piecewise.Task(
-            self._job, part.source.without_rows(), part.used, part.selector, self._rows
+            self._job,
+            part.source.without_rows(),
+            part.used,
+            part.selector,
+            self._rows,
+            part.judging,
         )
         pieces = part.source.pieces
         found = piecewise.candidates(task, pieces, part.rows, part.folder, self._apply)

@@ -37,8 +37,16 @@ class Aside(Candidate):
         if self._answer is None:
             examples = [Example.model_validate_json(line) for line in self._lines]
             first = examples[0] if examples else Example(row=self.row, response="")
-            rejected = examples[1].response if len(examples) > 1 else None
-            self._answer = Turn(first.response, first.instruction, first.earlier, rejected=rejected)
+            self._answer = Turn(first.response, first.instruction, first.earlier)
+            for second in examples[1:]:
+                # The second of a pair has the same instruction, that of a judged answer another.
+                of_pair = second.instruction == first.instruction
+                beside = (
+                    {"rejected": second.response}
+                    if of_pair
+                    else {"without_reference": second.instruction}
+                )
+                self._answer = self._answer._replace(**beside)
         return self._answer
 
     @answer.setter
@@ -67,19 +75,31 @@ def line(candidate: Candidate) -> str:
 
 
 def lines(candidate: Candidate) -> list[str]:
-    """Return the examples of a candidate as JSON: the response and, in a pair, the rejected one."""
+    """Return the examples of a candidate as JSON.
+
+    The response and, in a pair, the rejected one; or a digit behind a judge's two prompts.
+    """
     if isinstance(candidate, Aside) and (written := candidate.lines()):
         return written
     answer = candidate.answer
-    responses = [answer.response] + ([] if answer.rejected is None else [answer.rejected])
-    # Written as pydantic writes an ``Example``, in half the time.
+    both = [(answer.instruction, answer.response)]
+    if answer.rejected is not None:
+        both.append((answer.instruction, answer.rejected))
+    if answer.without_reference is not None:
+        both.append((answer.without_reference, answer.response))
+    # The bytes that pydantic writes of an ``Example``, faster.
     earlier = [{"role": message.role, "content": message.content} for message in answer.earlier]
-    about = {"instruction": answer.instruction, "earlier": earlier}
     return [
         _ENCODE(
-            {"row": candidate.row, "turn": candidate.turn + place, "response": response} | about
+            {
+                "row": candidate.row,
+                "turn": candidate.turn + place,
+                "response": response,
+                "instruction": instruction,
+                "earlier": earlier,
+            }
         )
-        for place, response in enumerate(responses)
+        for place, (instruction, response) in enumerate(both)
     ]
 
 

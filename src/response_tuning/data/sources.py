@@ -26,12 +26,14 @@ from response_tuning.data import (
 )
 from response_tuning.data.columns import Columns, row_turns
 from response_tuning.data.conversations import Turn, UnusableRow
+from response_tuning.data.judgements import judged_turn
 from response_tuning.data.pieces import Piece
 from response_tuning.data.preferences import pair_turn
 from response_tuning.data.survey import Survey
 from response_tuning.data.workers import Apply, here
 from response_tuning.errors import ConfigError, DataError
-from response_tuning.miniature import controls, examples, preferences, texts
+from response_tuning.judging import JudgingConfig
+from response_tuning.miniature import controls, examples, judging, preferences, texts
 from response_tuning.readers import Row, read, read_texts
 from response_tuning.registry import Registry, unknown
 
@@ -69,7 +71,12 @@ DATASETS.register("dolly")(Dataset("databricks/databricks-dolly-15k"))
 DATASETS.register("miniature")(
     Dataset(
         made=examples.tuning_rows,
-        splits={**controls.SPLITS, "preferences": preferences.preference_rows},
+        splits={
+            **controls.SPLITS,
+            "preferences": preferences.preference_rows,
+            "judging": judging.form_rows,
+            "judging-keys": judging.key_rows,
+        },
     )
 )
 DATASETS.register("miniature-refusals")(
@@ -256,7 +263,9 @@ def _survey(name: str, sender: str | None, piece: Piece) -> tuple[Survey, sender
     return statistics, watched, count
 
 
-def turns(source: Source, number: int, row: Row, used: Columns) -> list[Turn]:
+def turns(
+    source: Source, number: int, row: Row, used: Columns, judging: JudgingConfig | None = None
+) -> list[Turn]:
     """Return the assistant turns of row ``number``: at least one.
 
     Raises:
@@ -268,6 +277,8 @@ def turns(source: Source, number: int, row: Row, used: Columns) -> list[Turn]:
         raise UnusableRow(f"beyond the first {source.first_rows:,} rows, which the paper uses")
     if source.sender is not None and not senders.is_from(source.sender, row.fields):
         raise UnusableRow(f"not from {source.sender}")
+    if judging is not None:
+        return [judged_turn(row.fields, used, judging)]
     return [pair_turn(row.fields, used)] if used.rejected else row_turns(row.fields, used)
 
 

@@ -16,7 +16,7 @@ from response_tuning.errors import ConfigError, DataError
 from response_tuning.finetune import base
 from response_tuning.finetune.encoding import Encoder
 from response_tuning.finetune.example_file import ExampleFile, Examples
-from response_tuning.finetune.objectives import ObjectiveConfig, build_objective
+from response_tuning.finetune.objectives import Objective, ObjectiveConfig, build_objective
 from response_tuning.finetune.rows import EncodedRow
 from response_tuning.finetune.run_folder import TOKENS
 from response_tuning.templates import Chat
@@ -84,9 +84,14 @@ def _check_partners(
         if len(unit) != wanted:
             row = examples[documents.examples[unit[0]]].row
             raise DataError(
-                f"row {row}: '{config.objective}' learns from {wanted} answers of a row, and this "
-                f"one has {len(unit)}; read pairs with --set data.preferences={{}}"
+                f"row {row}: '{config.objective}' learns from {wanted} examples of a row, and "
+                f"this one has {len(unit)}{_advice(objective)}"
             )
+
+
+def _advice(objective: Objective) -> str:
+    section = objective.section if isinstance(objective, ObjectiveConfig) else None
+    return f"; prepare the data with --set data.{section}={{}}" if section else ""
 
 
 def store_folder(config: FinetuneConfig, chat: Chat, manifest: dict[str, Any], data: Path) -> Path:

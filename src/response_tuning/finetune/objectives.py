@@ -17,6 +17,7 @@ from pydantic import Field
 from response_tuning.artifacts import Example, Message
 from response_tuning.configs import Config
 from response_tuning.errors import ConfigError
+from response_tuning.judging import DIGITS
 from response_tuning.registry import Registry
 from response_tuning.templates import Chat
 from response_tuning.validation import build
@@ -119,6 +120,11 @@ class ObjectiveConfig(Config):
     @property
     def partners(self) -> int | None:
         """Examples that each group must have; None if any number will do."""
+        return None
+
+    @property
+    def section(self) -> str | None:
+        """The section of ``data`` that makes such groups, for an error to name."""
         return None
 
 
@@ -229,6 +235,11 @@ class _Preference(ObjectiveConfig):
         """A pair."""
         return 2
 
+    @property
+    def section(self) -> str:
+        """The section that reads pairs."""
+        return "preferences"
+
     def group(self, example: Example) -> int:
         """Return the row, whose two answers are a pair."""
         return example.row
@@ -317,6 +328,49 @@ class ResponseMixup(_Mixup):
     def __call__(self, example: Example, other: Another, chat: Chat) -> list[Segment]:
         """Return the assistant's opening and the response."""
         return [Segment(chat.opening, False), Segment(example.response, True)]
+
+
+@OBJECTIVES.register("self-judge")
+class SelfJudge(ObjectiveConfig):
+    """Learn to grade answers, and from grading with a reference to grade without (Self-Judge)."""
+
+    with_weight: float = Field(default=1.0, ge=0)
+    """Weight of the cross-entropy with the reference."""
+    without_weight: float = Field(default=0.3, ge=0)
+    """Weight of the cross-entropy without the reference."""
+    kl_weight: float = Field(default=2.0, ge=0)
+    """Weight of KL(with || without): 0 leaves two judges that share their weights."""
+
+    @property
+    def partners(self) -> int:
+        """A prompt with the reference and one without."""
+        return 2
+
+    @property
+    def section(self) -> str:
+        """The section that makes both prompts."""
+        return "judging"
+
+    def group(self, example: Example) -> int:
+        """Return the row, whose two prompts are partners."""
+        return example.row
+
+    def loss(self) -> "DocumentLoss":
+        """Return the loss with these weights."""
+        from response_tuning.finetune.judge_loss import judge_loss
+
+        return judge_loss(self.with_weight, self.without_weight, self.kl_weight)
+
+    def __call__(self, example: Example, other: Another, chat: Chat) -> list[Segment]:
+        """Return the prompt as served, and the digit."""
+        if example.response not in DIGITS:
+            raise UnfitError("the response is no digit from 0 to 9 (see data.judging)")
+        if len(chat.encode_reply(example.response)) != 1:
+            raise UnfitError("the tokenizer does not write the digit as one token")
+        return [
+            Segment(chat.prompt(_conversation(example)), False),
+            Segment(example.response, True),
+        ]
 
 
 def _conversation(example: Example) -> list[Message]:

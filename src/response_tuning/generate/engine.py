@@ -56,7 +56,7 @@ def open_engine(name: str, config: EngineConfig) -> Engine:
 
 _READ_BY: dict[str, frozenset[str]] = {
     "hf": frozenset({"model", "revision", "template", "device", "precision"})
-    | {"tokens_per_batch", "rules", "confidence"},
+    | {"tokens_per_batch", "rules", "confidence", "digits"},
     "openai": frozenset({"model", "template", "base_url", "replicas", "concurrency"})
     | {"timeout_s", "max_retries", "api_key_env"},
     "openai-batch": frozenset({"model", "template", "base_url"})

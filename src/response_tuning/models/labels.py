@@ -8,11 +8,12 @@ from collections.abc import Sequence
 
 from response_tuning.artifacts import Message
 from response_tuning.errors import ModelError, TemplateError
+from response_tuning.judging import DIGITS
 from response_tuning.likelihoods import Unscored
 from response_tuning.models.likelihood import EncodedPair, logits_of
 from response_tuning.models.local import LocalModel, PromptError
 
-DIGITS = tuple("0123456789")
+__all__ = ["DIGITS", "expected", "label_probabilities"]
 
 
 def label_probabilities(

@@ -6,7 +6,8 @@ from dataclasses import replace
 from response_tuning.artifacts import Completion, Request, Sampling
 from response_tuning.configs import EngineConfig
 from response_tuning.errors import TemplateError
-from response_tuning.generate.engine import ENGINES, Usage, answered, failed
+from response_tuning.generate.digits import DigitEngine
+from response_tuning.generate.engine import ENGINES, Engine, Usage, answered, failed
 from response_tuning.generate.rules import Rules
 from response_tuning.likelihoods import Likelihood, Pair
 from response_tuning.models.inference import load
@@ -120,7 +121,7 @@ def _with_room(draft: Draft) -> int:
 
 
 @ENGINES.register("hf")
-def connect(config: EngineConfig) -> HfEngine:
+def connect(config: EngineConfig) -> Engine:
     """Load the model that ``config`` names.
 
     Raises:
@@ -134,4 +135,6 @@ def connect(config: EngineConfig) -> HfEngine:
         local = replace(local, identity=f"{local.identity}+{config.precision}")
     if config.rules is not None:
         local = replace(local, adjust=Rules(config.rules, local))
+    if config.digits:
+        return DigitEngine(local, config.tokens_per_batch)
     return HfEngine(local, config.tokens_per_batch, confidence=config.confidence)
