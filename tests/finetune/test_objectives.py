@@ -35,9 +35,10 @@ def text(name: str, chat: Chat, example: Example = SKY, other: Example = BREAD) 
 def test_every_objective_supervises_exactly_the_response_as_text_to_write(
     name: str, chat: Chat
 ) -> None:
-    segments = build_objective(name)(SKY, lambda: BREAD, chat)
+    example = SKY.model_copy(update={"response": "7"}) if name == "self-judge" else SKY
+    segments = build_objective(name)(example, lambda: BREAD, chat)
     learned = [each.text for each in segments if each.weight and not each.rendered]
-    assert learned == [SKY.response]
+    assert learned == [example.response]
 
 
 def test_response_tuning_never_shows_the_instruction(chat: Chat) -> None:

@@ -344,8 +344,15 @@ def test_the_arms_of_the_demo_differ_in_what_they_are_there_to_show_alone(
 ) -> None:
     def changed(name: str) -> dict[str, Any]:
         mine, plain = (demo[n].finetune.model_dump() for n in (name, "rt"))
+        twins = {
+            "response-tuning": ("instruction-tuning",),
+            "instruction-tuning": ("response-tuning",),
+        }
+        assert mine.pop("twins") in ((), twins.get(mine["objective"], ()))
         return {key: value for key, value in mine.items() if value != plain[key]}
 
+    assert demo["rt"].finetune.twins == ("instruction-tuning",)
+    assert demo["it"].finetune.twins == ("response-tuning",)
     main = [name for name in demo if not name.endswith(FORMATS)]
     assert {name: changed(name) for name in main if name != "rt"} == {
         "base": {},

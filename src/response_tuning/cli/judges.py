@@ -130,7 +130,7 @@ def best_of(
     ] = None,
     device: DeviceOption = "auto",
 ) -> None:
-    """Grade answers with a tuned judge, and choose the best of each instruction."""
+    """Grade answers with a judge, and choose the best ones."""
     from response_tuning.validation import build
     from response_tuning.workflows.best_of import BestOfConfig, run_best_of
 

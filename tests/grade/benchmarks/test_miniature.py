@@ -61,7 +61,9 @@ ONE_QUESTION = [name for name in MINIATURE if "orders" not in name]
 @pytest.mark.parametrize("benchmark", ONE_QUESTION)
 def test_an_item_has_an_id_and_a_prompt_of_its_own_and_stays_what_it_is(benchmark: str) -> None:
     items = open_benchmark(benchmark).items()
-    assert len({one.item_id for one in items}) == len(set(prompts(benchmark))) == len(items)
+    assert len({one.item_id for one in items}) == len(items)
+    if "judge" not in benchmark:  # two answers to a question may be the same
+        assert len(set(prompts(benchmark))) == len(items)
     assert list(open_benchmark(benchmark).items()) == list(items)
     with_rules = {("user",), ("system", "user"), ("user", "system")}
     roles = with_rules if "rules" in benchmark else {("user",)}
