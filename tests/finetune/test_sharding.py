@@ -14,6 +14,7 @@ from response_tuning.errors import ConfigError
 from response_tuning.finetune import base, sharding
 from response_tuning.finetune.run import finetune
 from tests.finetune import sharded_processes
+from tests.finetune.test_preference_loss import written
 from tests.finetune.test_run import configured
 from tests.fixtures.processes import run_in_processes
 
@@ -85,6 +86,15 @@ def test_each_process_holds_its_share_and_the_steps_and_the_model_are_those_of_o
     line = f"sharded over {among} processes{f', in each of {nodes} nodes' if nodes > 1 else ''}: "
     printed = (tmp_path / "sharded.printed").read_text()
     assert f"{line}{len(held)} of {len(held)} parameters\n" in printed
+    check_same(one, out)
+
+
+def test_two_processes_learn_preferences_as_one_does(tied_base: Path, tmp_path: Path) -> None:
+    config = configured(tied_base, max_steps=2, learning_rate=1e-4, objective="dpo")
+    pairs, out = written(tmp_path / "pairs", range(12)), tmp_path / "sharded"
+    one = finetune(config, pairs, tmp_path / "one", Console())
+    assert run_sharded(config, pairs, out, 2) == [0, 0]
+    assert "sharded over 2 processes: " in (tmp_path / "sharded.printed").read_text()
     check_same(one, out)
 
 
