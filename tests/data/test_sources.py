@@ -44,6 +44,13 @@ def test_a_missing_file_is_not_looked_for_on_the_hub(source: str) -> None:
         find(DataConfig(source=source))
 
 
+def test_a_folder_of_prepared_examples_is_not_read_with_what_was_dropped(tmp_path: Path) -> None:
+    for name in ("examples.jsonl", "dropped.jsonl", "audit.json"):
+        (tmp_path / name).write_text("")
+    with pytest.raises(DataError, match=f"wrote this folder; give {tmp_path}/examples.jsonl$"):
+        find(DataConfig(source=str(tmp_path)))
+
+
 def test_a_path_is_for_named_datasets_only(tmp_path: Path) -> None:
     with pytest.raises(
         ConfigError, match=r"local copy of a named dataset \(alpaca, chess, dolly, "

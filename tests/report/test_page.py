@@ -201,6 +201,7 @@ def test_markdown_has_the_tables_and_no_broken_rows(graded: Path) -> None:
     report(graded, VARIANTS, CONFIG, About(["One\nnote."]))
     text = (graded / "report" / "report.md").read_text(encoding="utf-8")
     assert "- One note." in text
+    assert "By strict, **rt** is " in text
     assert r"| it | a \| &lt;i>label&lt;/i> |" in text
     assert "| it | quiz | strict | 75.0 | [55.1, 88.0] |  | 24 | 24 | 1 |" in text
     assert re.search(

@@ -197,14 +197,17 @@ def check_source(source: str) -> None:
     """Refuse a source that is no named dataset, no path and no hub id; reads nothing.
 
     Raises:
-        DataError: one line, with the most similar name.
+        DataError: one line, with the most similar name, or with the file of a prepared folder.
     """
-    if is_address(source):
+    if is_address(source) or source in DATASETS.names():
         return
     hub_id = re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", source) and not files.is_file_name(source)
-    if not (source in DATASETS.names() or _is_there(source) or hub_id):
+    if not (_is_there(source) or hub_id):
         error = unknown("dataset", source, DATASETS.names())
         raise DataError(f"'{source}': no such file or folder, and {error}")
+    made = Path(source) / "examples.jsonl"
+    if made.is_file() and made.with_name("audit.json").is_file():
+        raise DataError(f"{source}: 'rtune data prepare' wrote this folder; give {made}")
 
 
 @contextmanager
