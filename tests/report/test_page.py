@@ -332,7 +332,7 @@ def test_the_headline_covers_all_benchmarks_and_names_those_that_lack_scores(
         "- Why this margin: More would be seen.",
         "- One seed: no information on how much training varies; intervals cover the choice of "
         "prompts alone.",
-        "- rt and it are no twins: neither is tuned.",
+        "- rt and it are no twins: neither has a tuned model here.",
     ):
         assert f"{sentence}\n" in text
         assert sentence.removeprefix("- ") in Elements(page(run)).text

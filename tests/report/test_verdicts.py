@@ -60,7 +60,8 @@ def test_arms_that_were_tuned_on_other_things_are_no_twins() -> None:
     )
     other = replace(RT, training=(ONE._replace(examples="def"),))
     assert twins(other, IT) == "rt and it are no twins: they are tuned on different examples."
-    assert twins(RT, Variant("base", "")) == "rt and base are no twins: base is not tuned."
+    alone = "rt and base are no twins: base has no tuned model here."
+    assert twins(RT, Variant("base", "")) == alone
 
 
 def test_one_seed_that_differs_is_enough_to_be_no_twins() -> None:

@@ -453,7 +453,7 @@ def test_the_report_says_from_the_manifests_whether_two_arms_are_twins(run: Path
     (run / "manifest.json").write_text(json.dumps(manifest))
     report_run(run, quiet())
     text = (run / "report" / "report.md").read_text(encoding="utf-8")
-    assert "- rt and base are no twins: base is not tuned." in text
+    assert "- rt and base are no twins: base has no tuned model here." in text
     assert "- Two seeds: no information on how much training varies" in text
 
 

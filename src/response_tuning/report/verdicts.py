@@ -91,8 +91,8 @@ def twins(one: Variant, other: Variant) -> str:
     untuned = [variant.name for variant in (one, other) if not variant.training]
     pair = f"{one.name} and {other.name}"
     if untuned:
-        which = "neither is tuned" if len(untuned) == 2 else f"{untuned[0]} is not tuned"
-        return f"{pair} are no twins: {which}."
+        which = "neither has a" if len(untuned) == 2 else f"{untuned[0]} has no"
+        return f"{pair} are no twins: {which} tuned model here."
     both = [*zip(one.training, other.training, strict=False)]
     if any(a.examples != b.examples for a, b in both):
         return f"{pair} are no twins: they are tuned on different examples."
