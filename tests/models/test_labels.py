@@ -6,9 +6,10 @@ import torch
 
 from response_tuning.artifacts import Message
 from response_tuning.errors import ModelError
+from response_tuning.judging import DIGITS
 from response_tuning.likelihoods import Likelihood, Pair, Unscored
 from response_tuning.models.inference import load
-from response_tuning.models.labels import DIGITS, expected, label_probabilities
+from response_tuning.models.labels import expected, label_probabilities
 from response_tuning.models.likelihood import log_likelihoods
 
 PROMPTS = [

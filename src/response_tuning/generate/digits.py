@@ -4,8 +4,9 @@ from collections.abc import Iterator, Sequence
 
 from response_tuning.artifacts import Completion, Request, Sampling
 from response_tuning.generate.engine import answered, failed
+from response_tuning.judging import DIGITS
 from response_tuning.likelihoods import Unscored
-from response_tuning.models.labels import DIGITS, expected, label_probabilities
+from response_tuning.models.labels import expected, label_probabilities
 from response_tuning.models.local import LocalModel
 
 AT_ONCE = 256

@@ -1,7 +1,7 @@
 """Answers of the miniature to judge: sound ones, and ones that are spoilt in form.
 
 The small base cannot be made a judge of truth, so its judges are of form: a spoilt answer has a
-small first letter or no full stop, is said twice, ends in a stray word or is cut in half.
+small first letter or no full stop, comes twice, ends in a stray word, or lacks its second half.
 
 *Keys* are the opposite: every answer is sound, whether it counts as good is drawn at random, and
 only the form of the reference tells. A judge without it must be at chance, else the key leaks.

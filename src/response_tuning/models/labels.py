@@ -13,8 +13,6 @@ from response_tuning.likelihoods import Unscored
 from response_tuning.models.likelihood import EncodedPair, logits_of
 from response_tuning.models.local import LocalModel, PromptError
 
-__all__ = ["DIGITS", "expected", "label_probabilities"]
-
 
 def label_probabilities(
     local: LocalModel,
