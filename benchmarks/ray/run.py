@@ -19,10 +19,10 @@ from typing import Any
 from ray.cluster_utils import Cluster
 
 RECIPE = Path(__file__).parents[1] / "slurm" / "grid.yaml"
-WORKERS = 2
-"""Nodes beside the head, one cell at a time on each of the three."""
-NODE = {"num_cpus": 1, "node_ip_address": "127.0.0.1", "object_store_memory": 100 * 2**20}
-"""A node; the object store is as small as Ray allows, since cells put nothing into it."""
+NODE = {"num_cpus": 1, "object_store_memory": 100 * 2**20}
+"""A node; the object store is small, since cells put nothing into it."""
+ADDRESSES = ["127.0.0.2", "127.0.0.3", "127.0.0.4"]
+"""The first one is the head's. Ray replaces 127.0.0.1 with the machine's address in the network."""
 
 
 def main() -> None:
@@ -34,11 +34,12 @@ def main() -> None:
         local, run = Path(scratch, "local"), Path(scratch, "run")
         Command(local).end()
         print(f"[{time.monotonic() - began:.0f} s] 8 cells on this machine")
-        cluster = Cluster(initialize_head=True, head_node_args=NODE | {"include_dashboard": False})
+        head, *others = [NODE | {"node_ip_address": address} for address in ADDRESSES]
+        cluster = Cluster(initialize_head=True, head_node_args=head | {"include_dashboard": False})
         try:
-            nodes = [cluster.add_node(**NODE) for _ in range(WORKERS)]
+            nodes = [cluster.add_node(**node) for node in others]
             cluster.wait_for_nodes()
-            print(f"[{time.monotonic() - began:.0f} s] {1 + WORKERS} nodes at {cluster.address}")
+            print(f"[{time.monotonic() - began:.0f} s] {len(ADDRESSES)} nodes, {ADDRESSES}")
             command = Command(run, cluster.address)
             cell, node = _tuning(run, nodes, command)
             cluster.remove_node(node, allow_graceful=False)

@@ -4,6 +4,7 @@ vLLM, Ollama, llama.cpp, ``transformers serve`` or a hosted judge; the server re
 """
 
 import logging
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from itertools import islice
@@ -49,8 +50,8 @@ class OpenAIEngine:
 
     The SDK retries after a dropped connection, a timeout and HTTP 408, 409, 429 and 5xx. It waits
     0.5 s, doubled up to 8 s, or as long as ``Retry-After`` says (at most two minutes). Of several
-    servers, a request goes to the one with the fewest in flight, and after a failure to another:
-    see ``generate.replicas``.
+    servers, a request goes to the one with the least to do, and after a failure to another: see
+    ``generate.replicas``.
     """
 
     template = "server"
@@ -119,9 +120,11 @@ class OpenAIEngine:
             if server is None:
                 message = f"no server is left: {self._servers.why_none()}"
                 return _Outcome(self._failed(request, sampling, message), reached=False)
+            began = time.monotonic()
             outcome = self._answer(client.with_options(base_url=server.url), request, sampling)
+            seconds = time.monotonic() - began if outcome.completion.error is None else None
             trouble = outcome.trouble if self._servers.several else None
-            self._servers.give_back(server, trouble)
+            self._servers.give_back(server, trouble, seconds)
             if trouble is None:
                 return outcome
             if not trouble.refused:
