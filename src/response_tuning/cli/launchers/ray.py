@@ -21,7 +21,7 @@ def launch(jobs: Sequence[Job], resources: Resources) -> Iterator[str]:
         ray.init(
             os.environ.get("RAY_ADDRESS", "auto"), log_to_driver=False, logging_level="WARNING"
         )
-    except ConnectionError as error:
+    except (ConnectionError, ValueError) as error:
         raise ConfigError(f"--launcher ray: {error}; start it with 'ray start --head'") from error
     memory = {"memory": int(resources.memory_gb * 1e9)} if resources.memory_gb else {}
     task = ray.remote(Job.run).options(
