@@ -65,7 +65,14 @@ def test_a_job_whose_node_is_killed_runs_on_another_one_and_the_launcher_ends(
     assert printed == ["begun\nbegun\ndone\n", "begun\ndone\n", "broken\n"]
 
 
-def test_without_a_cluster_the_line_says_how_to_start_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("RAY_ADDRESS", "nonsense")
-    with pytest.raises(ConfigError, match=r"--launcher ray: .*start it with 'ray start --head'"):
+@pytest.mark.parametrize("address", ["nonsense", "127.0.0.2:1", "127.0.0.2:port"])
+def test_an_address_without_a_cluster_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, address: str
+) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", address)
+    with pytest.raises(ConfigError) as raised:
         next(launcher.launch([], Resources()))
+    line = str(raised.value)
+    assert line.startswith(f"--launcher ray: RAY_ADDRESS={address}: ")
+    assert line.endswith("; start a cluster with 'ray start --head'")
+    assert "\n" not in line

@@ -1,12 +1,15 @@
 """``--launcher ray``: cells are tasks of a Ray cluster; a task whose node dies runs elsewhere."""
 
 import os
+import socket
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 from response_tuning.cli.launchers.job import Job
 from response_tuning.cli.launchers.resources import Resources
 from response_tuning.errors import ConfigError
+
+_CONNECT_S = 10.0
 
 
 def launch(jobs: Sequence[Job], resources: Resources) -> Iterator[str]:
@@ -35,3 +38,10 @@ def launch(jobs: Sequence[Job], resources: Resources) -> Iterator[str]:
             running[task.remote(job)] = job.cell
         (ended,), _ = ray.wait([*running])
         yield running.pop(ended)
+
+
+def _check(address: str) -> None:
+    """Connect to ``HOST:PORT``: Ray itself would try for minutes."""
+    host, colon, port = address.rpartition(":")
+    if colon and "//" not in address:
+        socket.create_connection((host, int(port)), _CONNECT_S).close()
