@@ -9,7 +9,7 @@ from typing import NoReturn
 
 import pytest
 
-from response_tuning.cli.launchers import launcher, local, log_of, slurm
+from response_tuning.cli.launchers import launcher, local, log_of, ray, slurm
 from response_tuning.cli.launchers.job import Job
 from response_tuning.cli.launchers.queue import meeting, queue, this_job
 from response_tuning.cli.launchers.resources import Resources, read_resources
@@ -232,3 +232,19 @@ def test_each_node_of_a_job_meets_the_others_and_has_a_log_of_its_own(
         signal.signal(signal.SIGTERM, before)
     monkeypatch.setenv("SLURM_NNODES", "1")
     assert meeting() == {}
+
+
+@pytest.mark.parametrize(
+    ("alive", "wanted", "expected"),
+    [
+        (True, {"CPU": 2, "GPU": 0}, True),
+        (True, {"CPU": 1, "GPU": 1}, False),
+        (True, {"CPU": 1, "memory": 5e9}, False),
+        (False, {"CPU": 1}, False),
+    ],
+)
+def test_what_no_node_of_a_ray_cluster_has_is_known_before_cells_wait_for_it(
+    alive: bool, wanted: dict[str, float], expected: bool
+) -> None:
+    node = {"Alive": alive, "Resources": {"CPU": 2.0, "memory": 4e9}}  # as ``ray.nodes`` lists it
+    assert ray.has(node, wanted) is expected

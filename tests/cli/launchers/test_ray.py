@@ -54,6 +54,8 @@ def test_a_job_whose_node_is_killed_runs_on_another_one_and_the_launcher_ends(
         while len([*begun.iterdir()]) < 2:
             time.sleep(0.05)
         cluster.remove_node(node, allow_graceful=False)
+        while all(Path("/proc", one.name).exists() for one in begun.iterdir()):
+            time.sleep(0.05)  # a job ends with its node
         (tmp_path / "go").touch()
 
     killer = threading.Thread(target=kill)
