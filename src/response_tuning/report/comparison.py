@@ -107,7 +107,8 @@ def _check_axis(names: Sequence[str], config: ReportConfig) -> None:
     for name, arms in config.axis.items():
         for arm in arms:
             if arm not in names:
-                raise unknown(f"variant in report.axis.{name}", arm, names)
+                error = unknown(f"variant in report.axis.{name}", arm, names)
+                raise ConfigError(f"{error}; 'report.axis.{name}: null' leaves the entry out")
         if len(arms) < 2 or len(sizes) > 1:
             raise ConfigError(
                 f"report.axis.{name}: expected an untuned variant and tuned ones, as many as "
