@@ -17,7 +17,6 @@ from response_tuning.metrics import Display
 from response_tuning.report.joined import BenchmarkScores
 from response_tuning.report.variance import Array
 
-
 MOST_NAMES = 4
 """Most variants that a sentence on missing scores names."""
 
