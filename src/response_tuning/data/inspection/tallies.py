@@ -325,6 +325,7 @@ def is_cut(text: str) -> bool:
     sentence, with a signature and without. Of responses cut at random after 20 words or more, this
     detects 34 % (LIMA, with its short paragraphs) to 67 % (Alpaca); of whole ones, it suspects
     0.1 % (Alpaca) to 1.7 % (Dolly).
+    0.1 % (Alpaca) to 1.7 % (Dolly).
     """
     return _stops_short(text) and _stops_short(mail.without_signature(text))
 
