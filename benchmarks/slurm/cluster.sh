@@ -31,6 +31,7 @@ SelectTypeParameters=CR_Core
 MpiDefault=none
 ReturnToService=2
 KillWait=30
+MessageTimeout=100
 SchedulerParameters=batch_sched_delay=1,sched_interval=2,requeue_delay=1
 NodeName=n[1-2] NodeHostname=$host NodeAddr=127.0.0.1 Port=26818-26819 CPUs=1 State=UNKNOWN
 PartitionName=main Nodes=n[1-2] Default=YES MaxTime=INFINITE State=UP
@@ -53,3 +54,18 @@ for _ in $(seq 60); do
     sleep 1
 done
 sinfo --Node --format "%N %T"
+
+# The job and the process of a cell that is being tuned and has saved a checkpoint, and its folder.
+tuning() {
+    for file in "$work"/run/*/seed-*/.holder.json; do
+        cell=${file%/.holder.json}
+        [ "$cell" != "${1:-}" ] && compgen -G "$cell/finetune/checkpoints/*/complete" >/dev/null || continue
+        tr -d '\n' < "$file" | sed -E "s|.*\"pid\": ([0-9]+).*\"job\": \"([^\"]*)\".*|\2 \1 $cell|"
+        echo && return
+    done
+}
+wait_for_tuning() { for _ in $(seq 1800); do tuning "${1:-}" | grep . && return; sleep 0.5; done; return 1; }
+preempt() {  # a job: as Slurm does before it takes the nodes away
+    scancel --signal TERM "$1"
+    scancel --signal USR2 "$1" 2>/dev/null || true  # submitit's warning; it may be requeued by now
+}

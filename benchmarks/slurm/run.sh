@@ -16,20 +16,9 @@ rtune run "$here/grid.yaml" --out "$work/run" --launcher slurm --resources time=
     > "$work/slurm.txt" 2>&1 &
 launcher=$!
 
-# The job and the process of a cell that is being tuned and has saved a checkpoint, and its folder.
-tuning() {
-    for file in "$work"/run/*/seed-*/.holder.json; do
-        cell=${file%/.holder.json}
-        [ "$cell" != "${1:-}" ] && compgen -G "$cell/finetune/checkpoints/*/complete" >/dev/null || continue
-        tr -d '\n' < "$file" | sed -E "s|.*\"pid\": ([0-9]+).*\"job\": \"([^\"]*)\".*|\2 \1 $cell|"
-        echo && return
-    done
-}
-wait_for_tuning() { for _ in $(seq 1800); do tuning "${1:-}" | grep . && return; sleep 0.5; done; return 1; }
-
 read -r job pid first <<< "$(wait_for_tuning)"
 say "preempted: SIGTERM, then submitit's warning, to job $job (${first#$work/run/})"
-scancel --signal TERM "$job"; scancel --signal USR2 "$job" 2>/dev/null || true  # it may be requeued by now
+preempt "$job"
 read -r job pid second <<< "$(wait_for_tuning "$first")"
 say "killed: SIGKILL to process $pid of job $job (${second#$work/run/})"
 kill -KILL "$pid"

@@ -1,6 +1,6 @@
 #!/bin/bash
-# One training over two nodes of a real Slurm (cluster.sh), data-parallel and sharded. Losses and
-# weights must be those of one process on this machine, to 1e-5.
+# One training over two nodes of a real Slurm (cluster.sh), data-parallel and sharded; each is preempted
+# once. Losses and weights must be those of one process on this machine, to 1e-5.
 #
 #   benchmarks/slurm/two_nodes.sh [PYTHON]     # exit code 77: Slurm is not installed here
 set -euo pipefail
@@ -15,10 +15,13 @@ say "two nodes, one process on each"
 rtune run "$here/two_nodes.yaml" --out "$work/run" --launcher slurm \
     --resources nodes=2,time=1:00:00 > "$work/slurm.txt" 2>&1 &
 launcher=$!
-while kill -0 $launcher 2>/dev/null; do  # what Slurm says of the jobs while they run
-    squeue --noheader --states R --format "job %i: %D nodes, %N" || true
-    sleep 2
-done | uniq
+first=
+for _ in 1 2; do
+    read -r job pid first <<< "$(wait_for_tuning "$first")"
+    squeue --noheader --states R --format "job %i: %D nodes, %N"
+    say "preempted: job $job (${first#$work/run/})"
+    preempt "$job"
+done
 code=0; wait $launcher || code=$?
 cat "$work/slurm.txt"
 for log in "$work"/run/.jobs/*/*.log; do echo "== ${log#$work/run/.jobs/}"; cat "$log"; done
