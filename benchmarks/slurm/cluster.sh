@@ -58,6 +58,7 @@ sinfo --Node --format "%N %T"
 # The job and the process of a cell that is being tuned and has saved a checkpoint, and its folder.
 tuning() {
     for file in "$work"/run/*/seed-*/.holder.json; do
+        [ -e "$file" ] || continue  # nobody is at work, or no longer
         cell=${file%/.holder.json}
         [ "$cell" != "${1:-}" ] && compgen -G "$cell/finetune/checkpoints/*/complete" >/dev/null || continue
         tr -d '\n' < "$file" | sed -E "s|.*\"pid\": ([0-9]+).*\"job\": \"([^\"]*)\".*|\2 \1 $cell|"
