@@ -5,8 +5,12 @@ three requests in ten, one is killed on the way, and one answers as another mode
 killed too, and started again. Each server writes down every answer that it has computed, so that
 what was paid is counted at the servers.
 
-    python benchmarks/many_servers.py                # 20,000 requests, 20 to 35 minutes
-    python benchmarks/many_servers.py --requests 1600 --latency 6 --concurrency 96
+A server computes an answer by sleeping, so many at once. The sum of what the servers can give is
+arithmetic, and the processor's time is not the limit. How busy each one was is counted where it
+computes; ``server_balance.py`` has the same in virtual time.
+
+    python benchmarks/many_servers.py                    # 20,000 requests, 15 to 20 minutes
+    python benchmarks/many_servers.py --requests 6000    # 5 minutes
 """
 
 import argparse
@@ -24,8 +28,8 @@ from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
 
-SLOTS = 16
-"""Requests that a server computes at once."""
+SLOTS, LARGE = 16, 32
+"""Requests that a server computes at once, and those of a larger one."""
 SLOW, FAULTS = 3, 0.3
 SERVER_DIES, CLIENT_DIES = 0.2, 0.5
 """Share of the answers at which a server and the client are killed."""
@@ -36,24 +40,25 @@ SETTLES_S = 15.0
 class Kind(NamedTuple):
     """How a server behaves."""
 
+    slots: int = SLOTS
     slowness: int = 1
     faults: float = 0.0
     name: str = "judge"
 
     def rate(self, latency: float) -> float:
         """Return the answers a second that it can give."""
-        return SLOTS * (1 - self.faults) / (latency * self.slowness)
+        return self.slots * (1 - self.faults) / (latency * self.slowness)
 
 
 KINDS = {
-    "sound": Kind(),
+    "sound": Kind(slots=LARGE),
     "slow": Kind(slowness=SLOW),
     "faulty": Kind(faults=FAULTS),
     "killed": Kind(),
     "other model": Kind(name="other"),
 }
 CLIENT = """
-import json, sys
+import json, sys, time
 from pathlib import Path
 from response_tuning.artifacts import Message, Request, Sampling
 from response_tuning.generate import EngineConfig, generate, open_engine
@@ -63,14 +68,20 @@ engine = open_engine("openai", EngineConfig(model="judge", base_url=first, repli
 asked = (Request(item_id=str(n), prompt=(Message(role="user", content=f"question {n}"),))
          for n in range(int(count)))
 done = generate(engine, asked, Path(journal), Sampling(max_new_tokens=64))
-print(json.dumps(sum(one.error is not None for one in done)))
+seconds = time.process_time()
+print(json.dumps([sum(one.error is not None for one in done), seconds]))
 """
 
 
 async def serve(kind: Kind, latency: float, paid: Path, port: int) -> None:
-    """Answer chat completions as ``kind`` does, and write down each answer that was computed."""
-    slots, draw = asyncio.Semaphore(SLOTS), random.Random(0)
+    """Answer chat completions as ``kind`` does.
+
+    Each answer that was computed is a line of ``paid``, and so is, beside it, the time at which
+    each computation ended.
+    """
+    slots, draw = asyncio.Semaphore(kind.slots), random.Random(0)
     ledger = paid.open("ab", buffering=0)
+    ends = paid.with_suffix(".ends").open("ab", buffering=0)
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -79,6 +90,7 @@ async def serve(kind: Kind, latency: float, paid: Path, port: int) -> None:
             prompt = json.loads(await reader.readexactly(length))["messages"][-1]["content"]
             async with slots:
                 await asyncio.sleep(latency * kind.slowness)
+                ends.write(f"{time.monotonic()}\n".encode())
                 if draw.random() < kind.faults:
                     fault = draw.choice([b"HTTP/1.1 500 X", b"HTTP/1.1 503 X", b""])
                     writer.write(fault + b"\r\nContent-Length: 0\r\n\r\n" if fault else b"")
@@ -153,7 +165,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--requests", type=int, default=20_000)
     parser.add_argument("--latency", type=float, default=2.0, help="seconds of one answer")
-    parser.add_argument("--concurrency", type=int, default=64, help="requests in flight")
+    parser.add_argument("--concurrency", type=int, default=128, help="requests in flight")
     parser.add_argument("--serve", nargs=4, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.serve:
@@ -188,31 +200,60 @@ def trial(folder: Path, count: int, latency: float, concurrency: int) -> None:
         client_died = watch.wait_for(round(count * CLIENT_DIES), client)
         client.send_signal(signal.SIGKILL)
         client.wait()
-        again = time.monotonic()
+        again, before = time.monotonic(), watch.seen[-1][1]
         client = subprocess.Popen(command, text=True, stdout=subprocess.PIPE)
         watch.pid = client.pid
         nearly = watch.wait_for(round(count * 0.98), client)
-        output = client.communicate()[0]
+        errors, seconds = json.loads(client.communicate()[0])
         ended = time.monotonic()
     finally:
         for server in servers.values():
             server.kill()
             server.wait()
-    _print_counts(journal, count, paid, int(output))
-    alive = {kind: one.rate(latency) for kind, one in KINDS.items() if kind != "other model"}
+    _print_counts(journal, count, paid, errors)
+    each = seconds / (count - before)
+    print(f"processor time of the client, its start included: {each * 1000:.1f} ms an answer")
     print(f"in flight at the two kills: at most {2 * concurrency}")
-    four, three = sum(alive.values()), sum(alive.values()) - alive["killed"]
-    for what, rate, sum_ in (
-        ("four servers", watch.rate(begun, server_died), four),
-        ("three servers", watch.rate(server_died, client_died), three),
-        ("three servers, after the restart", watch.rate(again, nearly), three),
-    ):
-        print(f"{what}: {rate:.2f} answers a second of {sum_:.2f}: {rate / sum_:.1%}")
+    _print_rates(
+        watch,
+        latency,
+        paid,
+        {
+            "four servers": (begun, server_died),
+            "three servers": (server_died, client_died),
+            "three servers, after the restart": (again, nearly),
+        },
+    )
     print(f"seconds in all: {ended - begun:.0f}; load of the machine: {os.getloadavg()[1]:.1f}")
     for share in (0.1, 0.3, 0.6, 0.97):
         seen = next((one for one in watch.seen if one[1] >= count * share), None)
         if seen:
             print(f"memory of the client at {seen[1]:,} answers: {seen[2] / 1024:.0f} MiB")
+
+
+def _print_rates(
+    watch: Watch, latency: float, paid: dict[str, Path], times: dict[str, tuple[float, float]]
+) -> None:
+    """Print what was answered between times, of what the servers can give, and who was busy."""
+    for what, (begin, end) in times.items():
+        kinds = [kind for kind in KINDS if kind != "other model"]
+        if what != "four servers":
+            kinds.remove("killed")
+        sum_, rate = sum(KINDS[kind].rate(latency) for kind in kinds), watch.rate(begin, end)
+        print(
+            f"{what}: {rate:.2f} answers a second of {sum_:.2f}: {rate / sum_:.1%}; busy:", end=""
+        )
+        for kind in kinds:
+            print(f" {kind} {_busy(KINDS[kind], latency, paid[kind], begin, end):.1%}", end="")
+        print()
+
+
+def _busy(kind: Kind, latency: float, paid: Path, begin: float, end: float) -> float:
+    """Return the share of a server's slots that computed between two times."""
+    begin += SETTLES_S
+    ends = map(float, paid.with_suffix(".ends").read_text().split())
+    seconds = sum(begin < one <= end for one in ends) * latency * kind.slowness
+    return seconds / (kind.slots * (end - begin))
 
 
 def _print_counts(journal: Path, count: int, paid: dict[str, Path], errors: int) -> None:

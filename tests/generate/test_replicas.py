@@ -71,6 +71,39 @@ def test_a_slow_server_has_no_more_in_flight_than_the_others(pool: Replicas) -> 
     assert by_url(pool, "a").in_flight == 3
 
 
+def test_what_a_server_has_to_do_is_its_requests_times_the_seconds_of_its_answers(
+    pool: Replicas,
+) -> None:
+    for url, seconds in (("a", 1.0), ("b", 1.0), ("c", 3.0)):
+        replica = by_url(pool, url)
+        replica.in_flight += 1
+        pool.give_back(replica, None, seconds)
+    for _ in range(14):
+        taken(pool)
+    assert [replica.in_flight for replica in pool.all] == [6, 6, 2]
+
+
+def test_the_seconds_of_a_server_follow_its_latest_answers_and_no_error(pool: Replicas) -> None:
+    replica = by_url(pool, "a")
+    replica.in_flight += 103
+    for seconds in [2.0] * 2 + [4.0] * 100:
+        pool.give_back(replica, None, seconds)
+    assert replica.seconds == pytest.approx(4.0, abs=0.02)
+    pool.give_back(replica, FAILED)
+    pool.give_back(taken(pool), None)  # an error of the request's own
+    assert replica.seconds == pytest.approx(4.0, abs=0.02)
+
+
+def test_a_server_without_an_answer_yet_is_taken_for_the_fastest(pool: Replicas) -> None:
+    for url, seconds in (("a", 2.0), ("b", 4.0)):
+        replica = by_url(pool, url)
+        replica.in_flight += 1
+        pool.give_back(replica, None, seconds)
+    for _ in range(10):
+        taken(pool)
+    assert [replica.in_flight for replica in pool.all] == [4, 2, 4]
+
+
 def test_a_request_that_failed_goes_to_another_server_if_one_is_ready(
     pool: Replicas, clock: Clock
 ) -> None:

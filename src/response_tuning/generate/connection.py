@@ -9,6 +9,7 @@
 """
 
 import asyncio
+import ssl
 import zlib
 from urllib.request import getproxies, proxy_bypass
 
@@ -22,12 +23,15 @@ _TRANSPORT_HEADERS = ("content-encoding", "content-length", "transfer-encoding")
 
 
 class WholeReplies(httpx2.BaseTransport):
-    """Sends requests one by one; each thread needs its own."""
+    """Sends requests one by one; each thread needs its own, and all may share ``certificates``."""
 
-    def __init__(self, seconds: float, proxy: str | None) -> None:
+    def __init__(self, seconds: float, proxy: str | None, certificates: ssl.SSLContext) -> None:
         self._seconds = seconds
         self._wire = httpx2.AsyncHTTPTransport(
-            proxy=proxy, trust_env=True, limits=httpx2.Limits(max_keepalive_connections=0)
+            verify=certificates,
+            proxy=proxy,
+            trust_env=True,
+            limits=httpx2.Limits(max_keepalive_connections=0),
         )
         # asyncio bounds the whole exchange wherever it hangs; a socket's timeout is per read.
         self._loop = asyncio.Runner()

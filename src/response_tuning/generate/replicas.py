@@ -17,6 +17,8 @@ LOST, FAULT = 3, 1
 """Strikes of a connection that failed, and of an error reply such as HTTP 500."""
 _FIRST_REST_S, _LONGEST_REST_S = 0.5, 8.0
 _LONGEST_ASKED_S = 120.0
+_SHARE = 0.05
+"""Share of the newest answer in the mean seconds of a server's answers: about the last twenty."""
 
 
 class Trouble(NamedTuple):
@@ -35,6 +37,8 @@ class Replica:
 
     url: str
     in_flight: int = 0
+    seconds: float = 0.0
+    """Exponentially weighted mean of what its answers took; 0 before the first one."""
     strikes: int = 0
     """Since its last answer."""
     rests: int = 0
@@ -44,7 +48,12 @@ class Replica:
 
 
 class Replicas:
-    """Gives each request to the server with the fewest in flight; threads may share it."""
+    """Gives each request to the server with the least to do; threads may share it.
+
+    What a server has to do is the requests in flight times the mean seconds of its answers (peak
+    EWMA, as Finagle and Linkerd balance). By requests alone, a small server would hold as many as a
+    large one, which would wait; by seconds alone, a slow server would get nothing.
+    """
 
     def __init__(self, urls: Sequence[str], clock: Callable[[], float] = time.monotonic) -> None:
         self.all = [Replica(url) for url in dict.fromkeys(urls)]
@@ -75,16 +84,28 @@ class Replicas:
                     if replica.resume_at <= now and not (replica.rests and replica.in_flight)
                 ]
                 if ready:
-                    chosen = min(ready, key=lambda one: (one.url in failed, one.in_flight))
+                    chosen = min(ready, key=lambda one: (one.url in failed, self._load(one)))
                     chosen.in_flight += 1
                     return chosen
                 later = [replica.resume_at - now for replica in usable if replica.resume_at > now]
                 self._changed.wait(min(later, default=None))
 
-    def give_back(self, replica: Replica, trouble: Trouble | None) -> None:
-        """Take note of how a request to ``replica`` ended; ``trouble`` is None if it answered."""
+    def _load(self, replica: Replica) -> float:
+        """Return what ``replica`` would have to do with one request more."""
+        known = [one.seconds for one in self.all if one.seconds]
+        return (replica.in_flight + 1) * (replica.seconds or min(known, default=1.0))
+
+    def give_back(
+        self, replica: Replica, trouble: Trouble | None, seconds: float | None = None
+    ) -> None:
+        """Take note of how a request to ``replica`` ended; ``trouble`` is None if it answered.
+
+        ``seconds`` is what an answer took, and None for an error, which may come at once.
+        """
         with self._changed:
             replica.in_flight -= 1
+            if seconds is not None:
+                replica.seconds += (seconds - replica.seconds) * (_SHARE if replica.seconds else 1)
             if trouble is None:
                 replica.strikes = replica.rests = 0
                 replica.resume_at = 0.0

@@ -9,9 +9,9 @@ from typing import NoReturn
 
 import pytest
 
-from response_tuning.cli.launchers import launcher, local, log_of, slurm
+from response_tuning.cli.launchers import launcher, local, log_of, ray, slurm
 from response_tuning.cli.launchers.job import Job
-from response_tuning.cli.launchers.queue import queue, this_job
+from response_tuning.cli.launchers.queue import meeting, queue, this_job
 from response_tuning.cli.launchers.resources import Resources, read_resources
 from response_tuning.errors import ConfigError
 
@@ -34,6 +34,7 @@ def test_a_launcher_fits_on_a_screen(name: str) -> None:
         ("local", "gpu=1", "unknown resource 'gpu': did you mean 'gpus'?"),
         ("local", "gpus=many", "--resources"),
         ("local", "partition=a100", "partition: has no effect with --launcher local"),
+        ("ray", "nodes=2", "nodes: has no effect with --launcher ray"),
         ("slurm", "gpus=1", "--launcher slurm needs a limit: --resources time=4:00:00"),
         ("slurm", "time=4h", "time=4h: write it as 4:00:00 or 2-00:00:00"),
     ],
@@ -49,6 +50,8 @@ def test_resources_are_what_submitit_calls_them() -> None:
     texts = ["partition=a100,gpus=8,time=1-02:00:30", "at-once=16"]
     assert read_resources("slurm", texts).of_submitit == {
         "timeout_min": 26 * 60 + 1,
+        "nodes": 1,
+        "tasks_per_node": 1,
         "gpus_per_node": 8,
         "slurm_array_parallelism": 16,
         "slurm_partition": "a100",
@@ -77,9 +80,27 @@ def test_an_unknown_launcher_and_slurm_without_its_commands_are_one_line(
         launcher("slurm", (), (), tmp_path)
 
 
-@pytest.mark.parametrize(("resources", "torchrun"), [((), False), (("processes=2",), True)])
+TORCHRUN = ("torch.distributed.run",)
+
+
+@pytest.mark.parametrize(
+    ("name", "resources", "several"),
+    [
+        ("local", "cpus=1", ()),
+        ("local", "processes=2", (*TORCHRUN, "--standalone", "--nproc-per-node", "2", "-m")),
+        (
+            "slurm",
+            "nodes=4,gpus=8,time=1:00:00",
+            (*TORCHRUN, "--nnodes", "4", "--nproc-per-node", "8", "-m"),
+        ),
+    ],
+)
 def test_the_job_of_a_cell_is_the_shell_line_and_torchrun_is_in_front_of_several_processes(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, resources: tuple[str, ...], torchrun: bool
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    resources: str,
+    several: tuple[str, ...],
 ) -> None:
     started: list[tuple[str, ...]] = []
 
@@ -87,12 +108,13 @@ def test_the_job_of_a_cell_is_the_shell_line_and_torchrun_is_in_front_of_several
         started.extend(one.line for one in jobs)
         return [one.cell for one in jobs]
 
-    monkeypatch.setattr(local, "launch", start)
+    monkeypatch.setattr({"local": local, "slurm": slurm}[name], "launch", start)
+    monkeypatch.setattr("shutil.which", lambda _: "sbatch")
+    monkeypatch.setattr("response_tuning.cli.launchers.find_spec", lambda _: object())
     command = ("run", "recipe.yaml", "--out", "run")
-    launch = launcher("local", command, resources, tmp_path)
+    launch = launcher(name, command, [resources], tmp_path)
     assert list(launch(["rt/seed-0"])) == ["rt/seed-0"]
-    several = ("torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m")
-    front = (sys.executable, "-m", *(several if torchrun else ()))
+    front = (sys.executable, "-m", *several)
     assert started == [(*front, "response_tuning", *command, "--only", "rt/seed-0")]
 
 
@@ -189,3 +211,40 @@ def test_the_queue_is_what_squeue_prints_and_nothing_while_slurm_does_not_answer
     monkeypatch.setenv("SLURM_ARRAY_JOB_ID", "7")
     monkeypatch.setenv("SLURM_ARRAY_TASK_ID", "1")
     assert this_job() == "7_1"
+
+
+def test_each_node_of_a_job_meets_the_others_and_has_a_log_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The variables are those that ``srun`` of Slurm 22.05 set on two nodes."""
+    shell = "echo $PET_MASTER_ADDR $PET_MASTER_PORT $PET_NODE_RANK"
+    before = signal.getsignal(signal.SIGTERM)
+    monkeypatch.setenv("SLURM_NNODES", "2")
+    monkeypatch.setenv("SLURM_LAUNCH_NODE_IPADDR", "10.0.0.1")
+    monkeypatch.setenv("SLURM_JOB_ID", "12345")
+    try:
+        for node, log in enumerate(["seed-0.log", "seed-0.node-1.log"]):
+            monkeypatch.setenv("SLURM_NODEID", str(node))
+            assert slurm.Line(job(tmp_path, "rt/seed-0", shell))() == 0
+            printed = (log_of(tmp_path, "rt/seed-0").parent / log).read_text()
+            assert printed == f"10.0.0.1 20345 {node}\n"
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    monkeypatch.setenv("SLURM_NNODES", "1")
+    assert meeting() == {}
+
+
+@pytest.mark.parametrize(
+    ("alive", "wanted", "expected"),
+    [
+        (True, {"CPU": 2, "GPU": 0}, True),
+        (True, {"CPU": 1, "GPU": 1}, False),
+        (True, {"CPU": 1, "memory": 5e9}, False),
+        (False, {"CPU": 1}, False),
+    ],
+)
+def test_what_no_node_of_a_ray_cluster_has_is_known_before_cells_wait_for_it(
+    alive: bool, wanted: dict[str, float], expected: bool
+) -> None:
+    node = {"Alive": alive, "Resources": {"CPU": 2.0, "memory": 4e9}}  # as ``ray.nodes`` lists it
+    assert ray.has(node, wanted) is expected

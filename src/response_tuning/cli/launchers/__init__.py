@@ -39,8 +39,7 @@ def launcher(
     start = _launch(name)
     resources = read_resources(name, texts)
     line = [sys.executable, "-m"]
-    if resources.processes_of_cell > 1:
-        several = ["--standalone", "--nproc-per-node", str(resources.processes_of_cell)]
+    if several := resources.of_torchrun:
         line += ["torch.distributed.run", *several, "-m"]
 
     def launch(cells: Sequence[str]) -> Iterator[str]:

@@ -38,9 +38,9 @@ class Job:
             )
         return self.process
 
-    def run(self) -> int:
+    def run(self, environment: Mapping[str, str] | None = None) -> int:
         """Run the line to its end, and return its exit code."""
-        return self.start().wait()
+        return self.start(environment).wait()
 
     def stop(self) -> None:
         """Have the line save what it has, and end."""

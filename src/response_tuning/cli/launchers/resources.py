@@ -12,18 +12,19 @@ from response_tuning.registry import unknown
 from response_tuning.validation import build
 
 _TIME = re.compile(r"(?:(\d+)-)?(\d+):([0-5]\d):([0-5]\d)")
-_SLURM = ("partition", "account", "qos", "constraint", "time", "signal_s")
+_SLURM = ("nodes", "partition", "account", "qos", "constraint", "time", "signal_s")
 
 
 class Resources(Config):
-    """Of one cell, except ``at_once``."""
+    """Of one cell, and of each of its nodes; ``at_once`` counts cells."""
 
     flags: ClassVar[bool] = False
-    gpus: int = Field(default=0, ge=0, description="GPUs of a cell.")
-    cpus: int | None = Field(default=None, ge=1, description="CPU cores of a cell.")
-    memory_gb: float | None = Field(default=None, gt=0, description="Memory of a cell, in GB.")
+    nodes: int = Field(default=1, ge=1, description="``slurm``: nodes that tune a cell together.")
+    gpus: int = Field(default=0, ge=0, description="GPUs of a node.")
+    cpus: int | None = Field(default=None, ge=1, description="CPU cores of a node.")
+    memory_gb: float | None = Field(default=None, gt=0, description="Memory of a node, in GB.")
     processes: int | None = Field(default=None, ge=1)
-    """Processes that tune a cell, started by torchrun; by default one for each GPU."""
+    """Processes of a node, started by torchrun; by default one for each GPU."""
     at_once: int | None = Field(default=None, ge=1)
     """Cells that run at a time; ``local``: 1, or as many as the GPUs allow."""
     partition: str | None = Field(default=None, description="``slurm``: partition.")
@@ -35,9 +36,14 @@ class Resources(Config):
     """``slurm``: seconds before the limit at which a cell saves a checkpoint and is requeued."""
 
     @property
-    def processes_of_cell(self) -> int:
-        """Processes that torchrun starts; with 1, it is not used."""
-        return self.processes or max(self.gpus, 1)
+    def of_torchrun(self) -> list[str]:
+        """The flags of torchrun; empty where a cell is one process, which needs no torchrun."""
+        each = self.processes or max(self.gpus, 1)
+        if self.nodes * each == 1:
+            return []
+        # Which node is the first, and which is this one, is known on the node: see ``queue``.
+        where = ["--nnodes", str(self.nodes)] if self.nodes > 1 else ["--standalone"]
+        return [*where, "--nproc-per-node", str(each)]
 
     @property
     def minutes(self) -> int | None:
@@ -58,6 +64,8 @@ class Resources(Config):
         """The parameters of a submitit executor."""
         given = {
             "timeout_min": self.minutes,
+            "nodes": self.nodes,
+            "tasks_per_node": 1,
             "mem_gb": self.memory_gb,
             "cpus_per_task": self.cpus,
             "gpus_per_node": self.gpus or None,

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from response_tuning.cli.launchers.job import Job
-from response_tuning.cli.launchers.queue import is_running, queue, this_job
+from response_tuning.cli.launchers.queue import is_running, meeting, queue, this_job, this_node
 from response_tuning.cli.launchers.resources import Resources
 
 ASK_AGAIN_S = 5.0
@@ -23,7 +23,9 @@ class Line:
         """Run the line; if Slurm preempts it by SIGTERM, requeue it without leaving a result."""
         told: list[int] = []
         signal.signal(signal.SIGTERM, lambda number, _: told.append(number))
-        code = self.job.run()
+        if node := this_node():  # two machines cannot append to one file of a network disk
+            self.job.log = self.job.log.with_suffix(f".node-{node}.log")
+        code = self.job.run(meeting())
         if told and is_running(name := this_job()):  # and not cancelled, or out of time
             subprocess.run(["scontrol", "requeue", name], check=False)
             while True:  # until Slurm ends it; its signals wake this process
