@@ -100,8 +100,10 @@ def _train(
     arguments = training_arguments(config, out)
     chat = Chat(base.load_tokenizer(config))
     store = store_folder(config, chat, manifest, data)
-    with arguments.main_process_first(local=False):  # the others wait, and then read the store
-        if not store.exists() and manifest["data"]["examples"] >= LONG_WAIT:
+    # The others wait, and then read the store. Tokens at an address are fetched once on each node.
+    with arguments.main_process_first(local=config.tokens is not None):
+        is_long = manifest["data"]["examples"] >= LONG_WAIT
+        if is_long and config.tokens is None and not store.exists():
             console.print(f"encoding {manifest['data']['examples']:,} examples", highlight=False)
         encoded = encode(config, chat, read_examples(data), store)
     manifest |= {"template": chat.digest, "audit": encoded.audit}
@@ -272,6 +274,8 @@ def _summary(
         *(f"{count:,} dropped: {reason}" for reason, count in audit["dropped"].items()),
         *(f"{count:,} responses {remark}" for remark, count in audit["remarks"].items()),
     ]
+    if config.tokens is not None:
+        lines.append(f"tokens made ahead: {config.tokens}")
     if config.method == "qlora" and config.shard:
         lines.append("4-bit weights are stored as bfloat16 numbers, which FSDP2 can share out")
     # Padding costs time, so the reason for it is worth a line.
