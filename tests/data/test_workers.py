@@ -59,7 +59,7 @@ def fail() -> None:
 
 
 def test_what_cannot_be_loaded_is_the_error_of_the_first_call() -> None:
-    with pytest.raises(DataError, match="^no such tokenizer$"), workers(2, fail) as apply:
+    with pytest.raises(DataError, match=r"^no such tokenizer$"), workers(2, fail) as apply:
         list(apply(divmod, [7], [2]))
 
 

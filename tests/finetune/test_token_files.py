@@ -223,7 +223,7 @@ def test_what_is_damaged_at_an_address_is_not_used(
         opened(config, data)
     assert not any((tmp_path / "cache").rglob("ids.bin"))
     storage.rm("/kettle/tokens/ids.bin")
-    with pytest.raises(DataError, match="'ids.bin' cannot be read: there is no such file"):
+    with pytest.raises(DataError, match=r"'ids.bin' cannot be read: there is no such file"):
         opened(config, data)
     storage.rm("/kettle/tokens/complete")
     with pytest.raises(DataError, match="not whole yet"):

@@ -6,7 +6,8 @@ from typing import Any, NoReturn
 import fsspec
 import pytest
 
-from response_tuning.finetune import dataset, store
+from response_tuning.artifacts import read_json
+from response_tuning.finetune import store
 from response_tuning.finetune.rows import EncodedRow
 
 Run = Callable[..., Any]
@@ -48,7 +49,9 @@ def test_tokens_are_made_counted_and_trained_on_at_an_address(
         assert done.code == 0, done.err
         lines = done.out.splitlines()
         assert "        1  duplicate" in lines
-        assert "20 examples: 18 kept, 2 truncated, 0 dropped; 1,018 of 1,098 tokens" in done.out
+        counts = json.loads(storage.cat_file("/pot/tokens/counts.json"))
+        assert f"20 examples: {counts['kept']} kept, {counts['truncated']} truncated" in done.out
+        assert f"{counts['supervised_tokens']:,} of {counts['tokens']:,} tokens" in done.out
         assert lines[-2] == "uploaded to memory://pot/tokens"
         assert lines[-1].endswith("--tokens memory://pot/tokens")
         assert tokenize().code == 0
@@ -57,13 +60,17 @@ def test_tokens_are_made_counted_and_trained_on_at_an_address(
         }
         tuning = ("--base-model", tiny_base, "--data", "rows.jsonl", "--window", 96)
         tuning = ("finetune", *tuning, "--method", "full", "--max-steps", 1)
-        own = rtune(*tuning, "--out", "own")
-        assert own.code == 0, own.err
-        far = rtune(*tuning, "--tokens", "memory://pot/tokens", "--out", "far")
-        assert far.code == 0, far.err
-        assert "tokens made ahead: memory://pot/tokens" in far.out
+        assert rtune(*tuning, "--out", "own").code == 0
+        done = rtune(*tuning, "--tokens", "memory://pot/tokens", "--out", "far")
+        assert done.code == 0, done.err
+        assert "tokens made ahead: memory://pot/tokens" in done.out
         weights = Path("own", "model.safetensors").read_bytes()
         assert Path("far", "model.safetensors").read_bytes() == weights
+        own, far = (read_json(Path(run, "manifest.json"))["audit"] for run in ("own", "far"))
+        assert own == far
+        assert {name: own[name] for name in counts if name != "schema"} == {
+            name: count for name, count in counts.items() if name != "schema"
+        }
     finally:
         storage.rm("/pot", recursive=True)
 
@@ -93,7 +100,9 @@ def test_the_same_command_again_makes_nothing_and_another_is_refused(
     assert content("tokens") == before
 
 
-def test_other_tokens_at_an_address_are_not_replaced(tokenize: Run) -> None:
+def test_other_tokens_at_an_address_are_not_replaced(
+    tokenize: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
     storage = fsspec.filesystem("memory")
     try:
         assert tokenize(out="memory://pot/tokens").code == 0
@@ -102,8 +111,11 @@ def test_other_tokens_at_an_address_are_not_replaced(tokenize: Run) -> None:
         assert refused.code == 2
         assert "memory://pot/tokens: holds other tokens" in refused.err
         Path("other.jsonl").write_text('{"response": "Something else."}\n')
-        refused = tokenize(source="other.jsonl", out="memory://pot/tokens")
-        assert refused.code == 2
+        for cache in ("cache", "cache-of-another-machine"):
+            monkeypatch.setenv("RESPONSE_TUNING_CACHE", cache)
+            refused = tokenize(source="other.jsonl", out="memory://pot/tokens")
+            assert refused.code == 2
+            assert "holds the tokens of other data" in refused.err
         assert storage.cat_file("/pot/tokens/complete") == seal
     finally:
         storage.rm("/pot", recursive=True)
@@ -176,4 +188,3 @@ def test_wrong_tokens_are_refused_before_the_data_are_prepared(
     assert "tokens: they were made with window 96, and this run has 256" in refused.err
     assert refused.err.count("\n") == 1
     assert not Path("tuned").exists()
-    assert not dataset.PARTIAL.startswith("tokens")

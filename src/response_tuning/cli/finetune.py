@@ -156,6 +156,4 @@ def check_shown(settings: list[str], why: str) -> None:
     for text in settings:
         section, _, name = text.partition("=")[0].partition(".")
         if section == "finetune" and name in FinetuneConfig.model_fields.keys() - _SHOWN:
-            raise ConfigError(
-                f"--set finetune.{name} has no effect: {why}; remove it"
-            )
+            raise ConfigError(f"--set finetune.{name} has no effect: {why}; remove it")

@@ -259,9 +259,7 @@ class FinetuneFlags(MaskFlags):
     ] = None
     tokens: Annotated[
         str | None,
-        typer.Option(
-            help="Read the tokens that 'rtune data tokenize' left in this folder or at this address."
-        ),
+        typer.Option(help="Read tokens that 'rtune data tokenize' made: a folder or an address."),
     ] = None
     save_steps: Annotated[
         int | None, typer.Option(help="Save a checkpoint every so many steps; default: 50.")

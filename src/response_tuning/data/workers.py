@@ -120,7 +120,7 @@ def _serve(channel: Connection, processes: int, load: Callable[[], object]) -> N
         try:
             load()
             gc.freeze()  # a collection would write to memory that workers share until then
-            pool.submit(_nothing).result()  # starts them all: from here on, this process has threads
+            pool.submit(_nothing).result()  # starts all; from here on, this process has threads
             Thread(target=_end_with_parent, daemon=True).start()
             while True:
                 function, items = channel.recv()
@@ -131,7 +131,7 @@ def _serve(channel: Connection, processes: int, load: Callable[[], object]) -> N
             raise
         except BrokenProcessPool:
             channel.send((False, DataError(_KILLED)))
-        except Exception as error:  # raised again in the first process
+        except Exception as error:  # noqa: BLE001 - raised again in the first process
             if not isinstance(error, ResponseTuningError):
                 error.add_note(traceback.format_exc())
             channel.send((False, error))

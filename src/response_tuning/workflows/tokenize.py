@@ -1,4 +1,4 @@
-"""``rtune data tokenize SOURCE``: the tokens of a source, made once for the runs that train on them.
+"""``rtune data tokenize SOURCE``: the tokens of a source, made once for many runs.
 
 The data stage comes first, with the settings that the runs have: its examples and theirs are then
 the same bytes.
@@ -63,8 +63,10 @@ def run_tokenize(recipe: Recipe, out: str, console: "Console", processes: int = 
     folder = folder_of(out, "tokenized")
     config = base.fitted(config)
     chat = Chat(base.load_tokenizer(config))
-    if is_address(out) and holds(out, seals.SEAL):
-        _check_same(out, token_files.seal_of(out), config, chat)
+    at_address = is_address(out) and holds(out, seals.SEAL)
+    there = token_files.seal_of(out) if at_address else {}
+    if there:
+        _check_same(out, there, config, chat)
     with locked(folder, data, config):
         if _are_whole(folder, data, config, chat):
             console.print(f"{folder}: already tokenized", highlight=False, soft_wrap=True)
@@ -74,6 +76,9 @@ def run_tokenize(recipe: Recipe, out: str, console: "Console", processes: int = 
             run_data(data, examples, Rewriting(folder / SOURCE_FOLDER, console), processes)
             counts = tokenize(config, chat, examples, folder)
             shutil.rmtree(examples)
+        made = seals.read_seal(folder)[1]["examples"]
+        if there.get("examples", made) != made:
+            raise _of_other_data(out)
         print_audit(folder, console)
         for line in _summary(counts):
             console.print(printable(line), highlight=False, soft_wrap=True)
@@ -94,7 +99,7 @@ def _are_whole(folder: Path, data: DataConfig, config: FinetuneConfig, chat: "Ch
     if about:
         _check_same(str(folder), about, config, chat)
     if not flaw and not is_prepared_from(read_json(folder / "audit.json"), data):
-        raise ConfigError(f"{folder}: holds the tokens of other data; choose another --out")
+        raise _of_other_data(folder)
     if flaw:
         logger.warning("%s/%s; the tokens are made again", folder, flaw)
     return not flaw
@@ -105,6 +110,10 @@ def _check_same(where: str, about: dict[str, Any], config: FinetuneConfig, chat:
 
     if found := token_files.difference(about, token_files.identity(config, chat)):
         raise ConfigError(f"{where}: holds other tokens: {found}; choose another --out")
+
+
+def _of_other_data(where: object) -> ConfigError:
+    return ConfigError(f"{where}: holds the tokens of other data; choose another --out")
 
 
 def _summary(counts: dict[str, Any]) -> Iterator[str]:
