@@ -8,6 +8,8 @@ from response_tuning.errors import ConfigError
 from response_tuning.redaction import redacted
 from response_tuning.registry import NAMES_LISTED, Registry, suggestion, unknown
 
+YOURS = "one of your own needs --import MODULE"
+
 
 @pytest.fixture
 def things() -> Registry[str]:
@@ -66,9 +68,9 @@ def test_a_name_is_given_once(things: Registry[str]) -> None:
     ("asked", "said"),
     [
         ("frist", "unknown thing 'frist': did you mean 'first'? known are first, second"),
-        ("other", "unknown thing 'other': known are first, second"),
+        ("other", f"unknown thing 'other': known are first, second; {YOURS}"),
         ("FIRST", "unknown thing 'FIRST': did you mean 'first'? known are first, second"),
-        ("sk-planted0123456789", "unknown thing '[key]': known are first, second"),
+        ("sk-planted0123456789", f"unknown thing '[key]': known are first, second; {YOURS}"),
     ],
 )
 def test_an_unknown_name_is_answered_with_the_nearest_and_all(

@@ -65,6 +65,9 @@ PACKAGED = {"demo": Path(__file__).parent / "miniature" / "demo.yaml"}
 
 Built = TypeVar("Built", bound=BaseModel)
 
+_REMOVABLE = (["variants"], ["report"], ["report", "axis"], ["report", "equivalence"])
+"""Sections whose entries a layer removes by setting them to null."""
+
 
 class Layers:
     """Settings laid over each other, and where each of them comes from."""
@@ -318,19 +321,20 @@ def _beneath(path: Path, named: object, above: Sequence[Path]) -> Path:
 
 
 def _without_removed(before: Settings, after: Settings) -> Settings:
-    """Return ``after`` without the variants of ``before`` that a layer sets to null.
+    """Return ``after`` without the variants and report settings that a layer sets to null.
 
-    Null for a variant that is not there stays, and is refused: it may be a misspelt name.
+    Null for one that is not in ``before`` stays, and is refused: it may be a misspelt name.
     """
-    variants, known = after.get("variants"), settings_at(before, ["variants"])
-    if not isinstance(variants, Mapping):
-        return after
-    kept = {
-        name: variant
-        for name, variant in variants.items()
-        if variant is not None or known.get(name) is None
-    }
-    return {**after, "variants": kept}
+    for path in _REMOVABLE:
+        section, known = settings_at(after, path), settings_at(before, path)
+        kept = {
+            name: value
+            for name, value in section.items()
+            if value is not None or known.get(name) is None
+        }
+        if len(kept) < len(section):
+            after = _replaced(after, path, kept)
+    return after
 
 
 def _replaced(

@@ -45,7 +45,10 @@ class Registry(Generic[Entry]):
         """
         self._fill()
         if name not in self._entries:
-            raise unknown(self.kind, name, self.names())
+            error = unknown(self.kind, name, self.names())
+            if suggestion(name, self.names()):
+                raise error
+            raise ConfigError(f"{error}; one of your own needs --import MODULE")
         return self._entries[name]
 
     def names(self) -> list[str]:

@@ -121,6 +121,18 @@ def test_show_is_plain_text_away_from_a_terminal(
     assert "6 rows, 6 rows or turns accounted for:" in out
 
 
+@pytest.mark.parametrize("depth", [".", "rt"])
+def test_show_of_a_run_with_several_models_names_one(
+    rtune: Run, tmp_path: Path, depth: str
+) -> None:
+    model = tmp_path / "rt" / "seed-0" / "finetune"
+    model.mkdir(parents=True)
+    (model / "manifest.json").write_text("{}")
+    result = rtune("show", tmp_path / depth)
+    assert (result.code, result.out) == (2, "")
+    assert f"give one of its cells, such as {tmp_path / 'rt' / 'seed-0'}" in result.err
+
+
 def test_show_of_a_file_needs_a_tokenizer(rtune: Run, answers: Path) -> None:
     result = rtune("show", answers)
     assert (result.code, result.out) == (2, "")

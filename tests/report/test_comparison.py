@@ -210,7 +210,7 @@ def test_what_only_one_of_a_pair_has_is_left_out_and_counted(run: Path, grade: G
     found = findings(run)
     assert {(c.delta, c.n, c.seeds) for c in found.comparisons} == {(-0.5, 2, 1)}
     assert found.unjoined == [
-        "quiz, rt against it: 6 scores of one have no partner of the same prompt and seed in the "
+        "quiz, rt against it: 2 scores of one have no partner of the same prompt and seed in the "
         "other (correct, stopped)."
     ]
 

@@ -29,8 +29,13 @@ def compared(benchmark: str, delta: float, verdict: str, **other: Any) -> Compar
     return Comparison(benchmark=benchmark, delta=delta, verdict=verdict, **values | other)
 
 
-def headline(*comparisons: Comparison, baseline: str = "it", lacking: tuple[str, ...] = ()) -> Any:
-    return Headline("rt", baseline, "strict", [*comparisons], [], [*lacking])
+def headline(
+    *comparisons: Comparison,
+    baseline: str = "it",
+    lacking: tuple[str, ...] = (),
+    outside: tuple[str, ...] = (),
+) -> Any:
+    return Headline("rt", baseline, "strict", [*comparisons], [], [*lacking], [*outside])
 
 
 def said(*found: Headline) -> list[str]:
@@ -65,6 +70,11 @@ def test_every_benchmark_is_covered_also_one_that_cannot_be_compared() -> None:
         "b (by 20.0 points), not shown to differ from it on c (\N{MINUS SIGN}4.0 points), and not "
         "compared with it on d."
     ]
+
+
+def test_where_a_benchmark_lacks_the_metric_the_others_are_named() -> None:
+    both = headline(compared("a", 0.2, "higher"), compared("b", 0.3, "higher"), outside=("mine",))
+    assert said(both) == ["By strict, rt is higher than it on a and b (by 20.0 to 30.0 points)."]
 
 
 def test_a_difference_within_the_margin_says_both() -> None:

@@ -57,9 +57,26 @@ def test_what_is_missing_is_said(run: Path, grade: Grade) -> None:
     (run / "base" / "seed-0").mkdir(parents=True)
     _, missing = read_scores(run, ["rt", "it", "base"])
     assert missing == [
-        "base has no scores, so it is in no table.",
+        "base has no scores, so no table names it.",
         "left-over has scores, but is not a variant of this report; it was left out.",
         "quiz, it, seed 0: 2 of 3 prompts have no score by strict, correct.",
+    ]
+
+
+def test_cells_that_were_not_run_are_said_in_one_sentence_a_benchmark(
+    run: Path, grade: Grade
+) -> None:
+    for seed in range(3):
+        grade("rt", {"correct": [1, 0], "stopped": [1, 1]}, seed=seed)
+    for number in range(6):
+        grade(f"rt-{number}", {"correct": [1, 0], "stopped": [1, 1]}, seed=1)
+    grade("it", {"correct": [1, 0]}, benchmark="other")
+    names = ["rt", *(f"rt-{number}" for number in range(6)), "it", "base", "base-stop"]
+    assert read_scores(run, names)[1] == [
+        "base, base-stop have no scores, so no table names them.",
+        "other: rt, rt-0, rt-1, rt-2 and 3 other variants have no scores.",
+        "quiz: rt-0, rt-1, rt-2, rt-3 and 2 other variants have no scores with seeds 0, 2.",
+        "quiz: it has no scores.",
     ]
 
 

@@ -1,8 +1,10 @@
 from dataclasses import replace
 
-from response_tuning.report.joined import Training, Variant
+import numpy as np
+
+from response_tuning.report.joined import BenchmarkScores, Training, Variant
 from response_tuning.report.tables import Comparison
-from response_tuning.report.verdicts import decided, twins
+from response_tuning.report.verdicts import decided, headlines, twins
 from response_tuning.report_config import PrimaryConfig, ReportConfig
 
 ONE = Training("response-tuning", ("instruction-tuning",), "abc", 1000, 11_094, 32)
@@ -18,6 +20,22 @@ def compared(benchmark: str, p_value: float, *, equivalent: bool | None = None) 
         "it", "rt", benchmark, "strict", -0.01, -0.02, 0.01, p_value, 100, 1, "tango",
         0.03, 0.5, equivalent, 100, None, (-0.01,), 0.02,
     )  # fmt: skip
+
+
+def test_a_benchmark_without_the_metric_is_named() -> None:
+    class Reported:
+        config = CONFIG
+        variants = (RT, IT)
+        benchmarks = tuple(
+            BenchmarkScores(
+                name, ("rt", "it"), (0,), ("x",), ("",), ("x",), {metric: np.ones((2, 1, 1))}
+            )
+            for name, metric in (("a", "strict"), ("mine", "right"), ("yours", "right"))
+        )
+
+    (found,) = headlines([compared("a", 0.5)], Reported(), {})
+    assert found.outside == ["mine", "yours"]
+    assert "This leaves out mine and yours, which have no strict." in found.sentences
 
 
 def test_a_primary_comparison_needs_more_than_one_p_value_of_several() -> None:

@@ -16,7 +16,7 @@ from response_tuning.terminal import printable
 
 SaveModel = Callable[..., Path]
 SHORT = Sampling(max_new_tokens=12)
-CUT = "\n[cut after 12 tokens: the limit]\n"
+CUT = "\n[it did not stop by itself; cut after 12 tokens: the limit]\n"
 
 
 @pytest.fixture(scope="session")
@@ -71,6 +71,25 @@ def test_clear_forgets_the_turns_before_it(local: LocalModel, llama: Path) -> No
 
 def test_exit_leaves_and_empty_lines_are_passed_over(local: LocalModel) -> None:
     assert talk(local, ["", "  \n", " exit \n", "hello"]) == []
+
+
+def test_an_interrupt_stops_a_reply_and_the_conversation_goes_on(
+    local: LocalModel, llama: Path
+) -> None:
+    said: list[str] = []
+
+    def write(text: str) -> None:
+        said.append(text)
+        if len(said) == 3:
+            raise KeyboardInterrupt
+
+    chat(local, ["Tell me a story.", "hello"], write, SHORT, only_the_reply=True)
+    notice = said.index("\n[stopped; this question and its reply are forgotten]\n")
+    assert engine_says(llama, "Tell me a story.").startswith("".join(said[:notice]))
+    assert "".join(said[notice + 1 :]) == engine_says(llama, "hello") + CUT
+    with pytest.raises(KeyboardInterrupt):  # piped lines: the command ends
+        said.clear()
+        chat(local, ["Tell me a story.", "hello"], write, SHORT)
 
 
 def test_a_line_that_is_no_unicode_is_said_and_not_asked(local: LocalModel, llama: Path) -> None:

@@ -284,6 +284,15 @@ def test_null_removes_a_variant_of_the_extended_recipe(tmp_path: Path, where: st
     assert names == [name for name in every if name != "rt-refusals"]
 
 
+def test_null_removes_settings_of_the_report() -> None:
+    axis = read_experiment(DEMO, ["report.axis.xml=null"]).report.axis
+    assert [*axis] == ["roles", "instruction", "capital-roles", "chatml-text"]
+    bare = read_experiment(DEMO, ["report.axis=null", "report.equivalence.strict=null"]).report
+    assert (bare.axis, bare.equivalence) == ({}, {})
+    with pytest.raises(ConfigError, match=r"report\.axis\.xm1: "):
+        read_experiment(DEMO, ["report.axis.xm1=null"])
+
+
 def test_a_removed_variant_can_come_back(tmp_path: Path) -> None:
     (tmp_path / "low.yaml").write_text("extends: demo\nvariants: {rt: null}\n")
     (tmp_path / "top.yaml").write_text("extends: low.yaml\nvariants: {rt: {label: new}}\n")

@@ -132,6 +132,15 @@ def test_a_dry_run_lists_each_file_and_writes_none(
     assert len(listed) == len(set(listed))
 
 
+def test_a_dry_run_lists_the_files_before_it_says_what_to_install(
+    rtune: Rtune, tuned: Path, tmp_path: Path
+) -> None:
+    missing = tmp_path / "convert_hf_to_gguf.py"
+    result = rtune("export", tuned, "--to", "ollama", "--converter", missing, "--dry-run")
+    assert result.code == 2 and str(missing) in result.err
+    assert result.out.splitlines()[1:3] == ["Modelfile", "README.md"]
+
+
 def test_a_dry_run_finds_that_the_base_of_an_adapter_is_gone(
     rtune: Rtune, adapter: Path, tmp_path: Path
 ) -> None:

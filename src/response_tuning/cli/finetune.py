@@ -104,9 +104,9 @@ def show(
 
     if html is not None:
         unused("--jsonl prints every row and writes no page", html=html if jsonl else None)
-    if (Path(what) / "manifest.json").exists():
+    if (run := show.model_folder(what)) is not None:
         _refuse_settings(mask, reading, tokenizer, preset, settings)
-        show.show_run(Path(what), console(), rows=rows, html=html, jsonl=jsonl)
+        show.show_run(run, console(), rows=rows, html=html, jsonl=jsonl)
         return
     if mask.base_model is not None:
         unused("--base-model has a tokenizer", tokenizer=tokenizer)

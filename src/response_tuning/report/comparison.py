@@ -107,7 +107,8 @@ def _check_axis(names: Sequence[str], config: ReportConfig) -> None:
     for name, arms in config.axis.items():
         for arm in arms:
             if arm not in names:
-                raise unknown(f"variant in report.axis.{name}", arm, names)
+                error = unknown(f"variant in report.axis.{name}", arm, names)
+                raise ConfigError(f"{error}; 'report.axis.{name}: null' leaves the entry out")
         if len(arms) < 2 or len(sizes) > 1:
             raise ConfigError(
                 f"report.axis.{name}: expected an untuned variant and tuned ones, as many as "
@@ -333,11 +334,16 @@ def _scored(benchmark: BenchmarkScores, metric: str, members: Sequence[Variant])
 
 
 def _unjoined(benchmark: BenchmarkScores, differences: Sequence[Contrast]) -> Iterator[str]:
-    """Yield a sentence for each pair of variants with scores that only one of them has."""
+    """Yield a sentence for each pair of variants with scores that only one of them has.
+
+    Seeds that only one of them was graded with are no news: ``reading`` names them.
+    """
+    graded = dict(zip(benchmark.variants, benchmark.graded, strict=True))
     alone: dict[tuple[str, str, int], list[str]] = {}
     for metric, (variant, baseline), _ in differences:
         known = dict(zip(benchmark.variants, benchmark.known(metric), strict=True))
-        if count := int((known[variant] ^ known[baseline]).sum()):
+        both = graded[variant] & graded[baseline]
+        if count := int((known[variant] ^ known[baseline])[both].sum()):
             alone.setdefault((variant, baseline, count), []).append(metric)
     for (variant, baseline, count), metrics in alone.items():
         yield (

@@ -149,6 +149,14 @@ class BenchmarkScores:
         parts[:, ~self.known(metric)[place]] = np.nan
         return parts
 
+    @cached_property
+    def graded(self) -> npt.NDArray[np.bool_]:
+        """Mask (variants, seeds): whether there is a score by any metric."""
+        mask = np.zeros((len(self.variants), len(self.seeds)), dtype=bool)
+        for metric in self.metrics:
+            mask |= self.known(metric).any(axis=2)
+        return mask
+
     def known(self, metric: str) -> ScoreMask:
         """Return a mask (variants, seeds, items): scored or, for a ratio, known not to count."""
         scored = np.isfinite(self.values[metric])

@@ -176,7 +176,7 @@ def _compared(one: Headline, shares: Shares) -> Iterator[Sentence]:
     for c in one.comparisons:
         by_verdict.setdefault(c.verdict, []).append(c)
     for verdict, same in by_verdict.items():
-        everywhere = len(same) == len(one.comparisons) and not one.lacking
+        everywhere = len(same) == len(one.comparisons) and not (one.lacking or one.outside)
         yield (
             *_verdict(verdict, one.baseline, same, shares),
             Words(f" {_places(same, everywhere=everywhere)}"),

@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
@@ -16,6 +16,9 @@ from response_tuning.errors import DataError
 from response_tuning.metrics import Display
 from response_tuning.report.joined import BenchmarkScores
 from response_tuning.report.variance import Array
+
+MOST_NAMES = 4
+"""Most variants that a sentence on missing scores names."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +89,7 @@ def read_scores(
     joined.sort(key=lambda one: order.index(one.name) if order else not one.accuracy)
     missing = [*_ungraded(run, variants, files)]
     for benchmark in joined:
-        missing += _gaps(benchmark)
+        missing += [*_unscored(benchmark, {file.variant for file in files}), *_gaps(benchmark)]
     return joined, missing
 
 
@@ -180,18 +183,44 @@ def _total_file(path: Path) -> _TotalFile:
 
 def _ungraded(run: Path, variants: Sequence[str], files: Sequence[_File]) -> Iterator[str]:
     graded = {file.variant for file in files}
-    for variant in variants:
-        if variant not in graded:
-            yield f"{variant} has no scores, so it is in no table."
+    if without := [variant for variant in variants if variant not in graded]:
+        yield f"{_have_no_scores(without)}, so no table names {'them' if without[1:] else 'it'}."
     with_scores = {path.parents[2].name for path in run.glob("*/seed-*/grade/*.jsonl")}
     for other in sorted(with_scores - set(variants)):
         yield f"{other} has scores, but is not a variant of this report; it was left out."
 
 
+def _have_no_scores(variants: Sequence[str]) -> str:
+    """Return the beginning of a sentence on variants without scores; most names are cut off."""
+    names = ", ".join(variants[:MOST_NAMES])
+    if len(variants) > MOST_NAMES:
+        names += f" and {len(variants) - MOST_NAMES} other variants"
+    return f"{names} {'have' if variants[1:] else 'has'} no scores"
+
+
+def _unscored(benchmark: BenchmarkScores, graded: Container[str]) -> Iterator[str]:
+    """Yield a sentence for the seeds without any scores that other variants were graded with.
+
+    One sentence names all variants that lack the same seeds. A variant that is not in ``graded``
+    has no scores anywhere, which is said once.
+    """
+    lacking: dict[tuple[int, ...], list[str]] = {}
+    for variant, by_seed in zip(benchmark.variants, benchmark.graded, strict=True):
+        seeds = tuple(seed for seed, has in zip(benchmark.seeds, by_seed, strict=True) if not has)
+        if variant in graded and seeds and benchmark.metrics:
+            lacking.setdefault(seeds, []).append(variant)
+    for seeds, variants in lacking.items():
+        of_seeds = f" with seed{'s'[: len(seeds) - 1]} {', '.join(map(str, seeds))}"
+        where = "" if seeds == benchmark.seeds else of_seeds
+        yield f"{benchmark.name}: {_have_no_scores(variants)}{where}."
+
+
 def _gaps(benchmark: BenchmarkScores) -> Iterator[str]:
-    """Yield a sentence for each variant and seed without scores that another one has."""
+    """Yield a sentence for each variant and seed that lacks some of the scores of others."""
     for place, variant in enumerate(benchmark.variants):
         for row, seed in enumerate(benchmark.seeds):
+            if not benchmark.graded[place, row]:
+                continue
             gaps: dict[str, list[str]] = {}
             for metric in benchmark.metrics:
                 # A ratio has no score where the answer does not count; that is not a gap.

@@ -25,6 +25,8 @@ class Headline(NamedTuple):
     sentences: list[str]
     lacking: list[str]
     """Benchmarks with the metric on which the two cannot be compared."""
+    outside: list[str]
+    """Benchmarks without the metric."""
 
 
 def decided(comparisons: Sequence[Comparison], config: ReportConfig) -> list[Comparison]:
@@ -75,15 +77,24 @@ def headlines(
             for benchmark in reported.benchmarks
             if one.metric in benchmark.values and benchmark.name not in compared
         ]
+        outside = [b.name for b in reported.benchmarks if one.metric not in b.values]
         sentences = [
             *_said(same, lacking),
+            *_not_covered(outside, one.metric),
             *_equivalence(same, lacking, reported.config, shares),
             *_power(same, shares),
             *_training(same, shares),
             twins(by_name[one.variant], by_name[one.baseline]),
         ]
-        found.append(Headline(one.variant, one.baseline, one.metric, same, sentences, lacking))
+        names = one.variant, one.baseline, one.metric
+        found.append(Headline(*names, same, sentences, lacking, outside))
     return found
+
+
+def _not_covered(outside: Sequence[str], metric: str) -> Iterator[str]:
+    if outside:
+        has = "has" if len(outside) == 1 else "have"
+        yield f"This leaves out {listed(outside)}, which {has} no {metric.replace('_', ' ')}."
 
 
 def twins(one: Variant, other: Variant) -> str:

@@ -8,7 +8,7 @@ from response_tuning.models.inference import load
 from response_tuning.models.local import LocalModel, PromptError
 from response_tuning.serve.streaming import Write, stream_reply
 
-HELP = "Type 'clear' to forget the conversation, 'exit' to leave.\n"
+HELP = "Type 'clear' to forget the conversation, 'exit' to leave; Ctrl-C stops a reply.\n"
 
 
 def run_chat(
@@ -21,7 +21,8 @@ def run_chat(
 ) -> None:
     """Chat with ``model`` about ``lines`` until ``exit``, their end or Ctrl-C.
 
-    Replies go to standard output; ``explain`` prints first how to leave.
+    Replies go to standard output. With ``explain``, for a person at a terminal, it is said first
+    how to leave, and Ctrl-C during a reply stops only that.
 
     Raises:
         ModelError: the model cannot be loaded.
@@ -31,13 +32,23 @@ def run_chat(
     if explain:
         terminal.write(HELP)
     try:
-        chat(local, lines, terminal.write, sampling)
+        chat(local, lines, terminal.write, sampling, only_the_reply=explain)
     except KeyboardInterrupt:
         terminal.write("\n")
 
 
-def chat(local: LocalModel, lines: Iterable[str], write: Write, sampling: Sampling) -> None:
-    """Answer each of ``lines``, with the lines and replies before it as context."""
+def chat(
+    local: LocalModel,
+    lines: Iterable[str],
+    write: Write,
+    sampling: Sampling,
+    *,
+    only_the_reply: bool = False,
+) -> None:
+    """Answer each of ``lines``, with the lines and replies before it as context.
+
+    With ``only_the_reply``, Ctrl-C during a reply stops it, and both turns are forgotten.
+    """
     turns: list[Message] = []
     for line in lines:
         text = line.strip()
@@ -49,7 +60,12 @@ def chat(local: LocalModel, lines: Iterable[str], write: Write, sampling: Sampli
         elif not _is_unicode(text):
             write("[that is not UTF-8, so the model cannot read it]\n")
         elif text:
-            turns += _exchange(local, turns, text, write, sampling)
+            try:
+                turns += _exchange(local, turns, text, write, sampling)
+            except KeyboardInterrupt:
+                if not only_the_reply:
+                    raise
+                write("\n[stopped; this question and its reply are forgotten]\n")
 
 
 def _exchange(
@@ -71,7 +87,7 @@ def _exchange(
         why = (
             "the context is full; type 'clear' to forget the conversation" if full else "the limit"
         )
-        write(f"[cut after {draft.limit} tokens: {why}]\n")
+        write(f"[it did not stop by itself; cut after {draft.limit:,} tokens: {why}]\n")
     return [question, Message(role="assistant", content=reply.text)]
 
 

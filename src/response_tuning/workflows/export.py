@@ -80,10 +80,11 @@ def run_export(asked: Export, console: "Console", *, dry_run: bool = False) -> N
             "the base of this adapter is known by a path, which nobody else has: give its hub id "
             "(--base OWNER/NAME), or leave --adapter out"
         )
-    _check_tools(asked, run)
-    if dry_run:
+    if dry_run:  # the files first: what is missing here says nothing about them
         for line in _planned(asked, run):
             console.print(line, highlight=False, soft_wrap=True)
+    _check_tools(asked, run)
+    if dry_run:
         return
     if asked.install_converter:
         console.print(f"the converter is in {converter.install()}", highlight=False, soft_wrap=True)

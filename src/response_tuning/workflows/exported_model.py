@@ -40,6 +40,25 @@ class TunedModel:
         return str(self.manifest.get("settings", {}).get("base_model", ""))
 
 
+def cell_of(path: Path) -> Path | None:
+    """Return the cell that ``path`` is, or whose model it is; None: it is no cell.
+
+    Raises:
+        ConfigError: it is the folder of a run of a recipe, or of a variant, which has several.
+    """
+    if (path / "finetune" / "manifest.json").is_file():
+        return path
+    if path.name == "finetune" and path.parent.name.startswith("seed-"):
+        return path.parent
+    for pattern in ("seed-*", "*/seed-*"):
+        if cells := sorted(path.glob(f"{pattern}/finetune/manifest.json")):
+            raise ConfigError(
+                f"{path}: holds a run of a recipe; give one of its cells, such as "
+                f"{cells[0].parents[1]}"
+            )
+    return None
+
+
 def located(name: str) -> TunedModel:
     """Find the model that ``name`` means.
 
@@ -47,16 +66,8 @@ def located(name: str) -> TunedModel:
         ConfigError: it is the folder of a run of a recipe, which has several.
     """
     path = Path(name)
-    manifest = path / "manifest.json"
-    cell = path if (path / "finetune" / "manifest.json").is_file() else None
-    if cell is None and path.name == "finetune" and path.parent.name.startswith("seed-"):
-        cell = path.parent
-    if cell is not None:
-        path = cell / "finetune"
-    elif manifest.is_file() and "experiment" in read_json(manifest):
-        cells = sorted(path.glob("*/seed-*/finetune/manifest.json"))
-        such = f", such as {cells[0].parents[1]}" if cells else ""
-        raise ConfigError(f"{name}: holds a run of a recipe; give one of its cells{such}")
+    cell = cell_of(path)
+    path = cell / "finetune" if cell else path
     model = locate(str(path) if cell else name)
     own = model.path / "manifest.json"
     found = read_json(own) if own.is_file() else {}

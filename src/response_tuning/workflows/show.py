@@ -12,6 +12,7 @@ from response_tuning.folders import page_at
 from response_tuning.terminal import quiet_libraries
 from response_tuning.validation import build
 from response_tuning.workflows.data import DATA, run_data
+from response_tuning.workflows.exported_model import cell_of
 from response_tuning.workflows.refine import unrefined
 
 if TYPE_CHECKING:
@@ -76,6 +77,17 @@ def show_file(
     ):
         run_data(unrefined(data), Path(folder))
         show_data(config, Path(folder), console, **how)  # type: ignore[arg-type]
+
+
+def model_folder(what: str) -> Path | None:
+    """Return the folder of the tuned model that ``what`` names; None: it is a source of data.
+
+    Raises:
+        ConfigError: it holds the models of a recipe, which are several.
+    """
+    cell = cell_of(Path(what))
+    run = cell / "finetune" if cell else Path(what)
+    return run if (run / "manifest.json").exists() else None
 
 
 def show_run(run: Path, console: "Console", **how: "int | Path | bool | None") -> None:

@@ -177,6 +177,8 @@ def test_a_text_that_stops_within_a_sentence_is_cut(text: str) -> None:
         "Steps. All of them:\n- eggs\n- flour",
         "1. Take eggs. Then flour",
         "It rains. Write to us.\n\nYours, Eva",
+        "It rains. Write to us. Kind regards, Eva",
+        "It rains.\n\nBest regards\nEva\nTea Ltd. Berlin Office 12",
         "What a day. We won! #happy",
         "Use this. It works:\n```\nls",
         "",

@@ -62,6 +62,8 @@ def test_what_quotes_no_mail_stays(text: str) -> None:
         "Best regards from Berlin,\nAnna",
         "Best,\nAnna",
         "Thanks,\nAnna",
+        "Best, Anna",
+        "Thank you, Anna Smith\nTea House Ltd\n+44 20 7946 0000",
         "Mit freundlichen Grüßen\n\nAnna Müller\nTeehaus GmbH\nHRB 12345",
         "Viele Grüße aus München\nAnna",
         "Mit freundlichen Gruessen\nAnna",
@@ -98,6 +100,9 @@ def test_a_postscript_behind_the_signature_stays() -> None:
         ANSWER,
         "Thanks\nfor the tea, it was good.",
         "Best\nserved cold.",
+        "Thanks, Anna\n\nThe tea left today.",
+        "Hello,\nThanks, Anna\n\nwe send it today,\ntoo",
+        "Best, with a little milk",
         "We send it with kind regards to your family.\nIt is blue.",
         "Green tea\n--- \nMint tea",
         "Kind regards\n" + "\n".join(f"This is line {n} of the mail." for n in range(40)),
@@ -108,7 +113,9 @@ def test_what_is_no_signature_stays(text: str) -> None:
 
 
 @pytest.mark.parametrize("clean", [without_quotes, without_signature])
-@pytest.mark.parametrize("text", ["On 2026 " * 20_000, "From: a\n" * 20_000, "Best\n" * 5_000])
+@pytest.mark.parametrize(
+    "text", ["On 2026 " * 20_000, "From: a\n" * 20_000, "Best\n" * 5_000, "Best, A\n" * 5_000]
+)
 def test_a_long_text_takes_little_time(clean: object, text: str) -> None:
     assert callable(clean)
     clean(text)  # a pattern that backtracks would not come back

@@ -52,14 +52,18 @@ _CLOSINGS = (
 _CLOSING = rf"(?:{'|'.join(_CLOSINGS)})"
 _WEAK = r"(?:best|thanks|thank you|many thanks|danke|vielen dank|merci|gracias)"
 """Closings that also begin sentences: they need a comma, or a name on the next line."""
+_WEAK_AND_NAME = re.compile(rf"{_WEAK}[ \t]*[,!][ \t]*(?P<name>[^\n.!?]{{1,40}})", re.IGNORECASE)
+"""The same with a name behind it; "Thanks, Anna" opens mails too, so no sentence may follow."""
 _NAME = r"[ \t]*(?:(?:from|aus|vom|von|de)\b[^\n]{0,40}|[^\n.!?]{0,40})"
 _SIGNED = re.compile(
-    rf"^[ \t]*(?:{_CLOSING}\b[ \t]*[,.!]?{_NAME}[,.!]?|{_WEAK}[ \t]*[,!]?)[ \t]*$",
+    rf"^[ \t]*(?:{_CLOSING}\b[ \t]*[,.!]?{_NAME}[,.!]?|{_WEAK}[ \t]*[,!]?"
+    rf"|{_WEAK_AND_NAME.pattern})[ \t]*$",
     re.MULTILINE | re.IGNORECASE,
 )
 _IN_LINE = re.compile(
     rf"(?<=[.!?])[ \t]+{_CLOSING}\b[,.!]?[ \t]*(?:\S+[ \t]*){{0,5}}\Z", re.IGNORECASE
 )
+_SENTENCE = re.compile(r"[.!?:,;][ \t]*$", re.MULTILINE)
 _DASHES = re.compile(r"^--[ \t]*$", re.MULTILINE)
 _DEVICE = re.compile(
     r"^[ \t]*(?:Sent from my \w[^\n]{0,40}|Sent from (?:Mail|Outlook|Yahoo)[^\n]{0,40}"
@@ -131,6 +135,9 @@ def _last_closing(text: str) -> re.Match[str] | None:
     for closing in _SIGNED.finditer(text, _last_lines(text)):
         behind = text[closing.end() :].strip()
         is_weak = re.fullmatch(_WEAK, closing.group().strip(" \t,!"), re.IGNORECASE)
+        named = _WEAK_AND_NAME.fullmatch(closing.group().strip())
+        if named and (_SENTENCE.search(behind[: _start_of(behind)]) or not _is_name(named["name"])):
+            continue
         ends_in_comma = closing.group().rstrip().endswith((",", "!"))
         if is_weak and not (behind and (ends_in_comma or _is_name(behind.split("\n")[0]))):
             continue
