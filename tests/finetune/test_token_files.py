@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 
 from response_tuning import seals
-from response_tuning.artifacts import Example, read_json, write_jsonl
+from response_tuning.artifacts import Example, package_versions, read_json, write_jsonl
 from response_tuning.configs import FinetuneConfig
 from response_tuning.errors import DataError
 from response_tuning.finetune import base, dataset, token_files
@@ -270,7 +270,7 @@ def test_other_packages_are_a_warning(
     tokens = make()
     opened(configured(tiny_base, tokens=str(tokens)), data)
     assert "packages" not in caplog.text
-    versions = token_files.package_versions() | {"tokenizers": "99"}
+    versions = package_versions() | {"tokenizers": "99"}
     monkeypatch.setattr(token_files, "package_versions", lambda: versions)
     opened(configured(tiny_base, tokens=str(tokens)), data)
     assert "made with other packages" in caplog.text

@@ -58,10 +58,10 @@ def test_tokens_are_made_counted_and_trained_on_at_an_address(
         assert content("tokens") == {
             name: storage.cat_file(f"/pot/tokens/{name}") for name in FILES
         }
-        tuning = ("--base-model", tiny_base, "--data", "rows.jsonl", "--window", 96)
-        tuning = ("finetune", *tuning, "--method", "full", "--max-steps", 1)
-        assert rtune(*tuning, "--out", "own").code == 0
-        done = rtune(*tuning, "--tokens", "memory://pot/tokens", "--out", "far")
+        tuning = ("finetune", "--base-model", tiny_base, "--data", "rows.jsonl", "--window", 96)
+        one_step = ("--method", "full", "--max-steps", 1)
+        assert rtune(*tuning, *one_step, "--out", "own").code == 0
+        done = rtune(*tuning, *one_step, "--tokens", "memory://pot/tokens", "--out", "far")
         assert done.code == 0, done.err
         assert "tokens made ahead: memory://pot/tokens" in done.out
         weights = Path("own", "model.safetensors").read_bytes()
