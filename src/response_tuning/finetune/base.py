@@ -216,8 +216,7 @@ def tokenizer_digest(config: FinetuneConfig, chat: Chat) -> str:
     embedded = architecture(config).get_text_config().vocab_size
     tokenizer: Any = chat.tokenizer
     return digest(
-        chat.continuation.to_str(),  # of responses; refuses a tokenizer without a fast version
-        tokenizer.backend_tokenizer.to_str(),  # of prompts
+        tokenizer.backend_tokenizer.to_str(),  # an encoder has refused a tokenizer without one
         json.dumps(tokenizer.special_tokens_map, sort_keys=True, default=str),
         json.dumps(sorted(checks.tokens_without_row(tokenizer, embedded))),
     )

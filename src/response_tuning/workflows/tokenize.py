@@ -52,7 +52,7 @@ def run_tokenize(recipe: Recipe, out: str, console: "Console", processes: int = 
         ModelError: the base has no usable tokenizer.
     """
     from response_tuning.finetune import base, token_files
-    from response_tuning.finetune.dataset import tokenize
+    from response_tuning.finetune.dataset import rows, tokenize
     from response_tuning.templates import Chat
 
     quiet_libraries()
@@ -63,6 +63,7 @@ def run_tokenize(recipe: Recipe, out: str, console: "Console", processes: int = 
     folder = folder_of(out, "tokenized")
     config = base.fitted(config)
     chat = Chat(base.load_tokenizer(config))
+    rows(config, chat, [])  # an encoder checks what every row has in common
     at_address = is_address(out) and holds(out, seals.SEAL)
     there = token_files.seal_of(out) if at_address else {}
     if there:
