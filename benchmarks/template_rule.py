@@ -3,7 +3,7 @@
     python benchmarks/template_rule.py write FOLDER
     python benchmarks/template_rule.py check FOLDER/probe --run FOLDER/run
 
-``write`` leaves 30 chat templates in FOLDER and a recipe that tunes the miniature under each of
+``write`` leaves 28 chat templates in FOLDER and a recipe that tunes the miniature under each of
 them, with response and with instruction tuning; it prints the two commands that probe and tune.
 ``check`` compares what was probed with what was reached: a line for each template, the outcomes of
 each kind (``OUTCOMES`` in ``probe/template_fit.py``), how well the limits in the package and limits

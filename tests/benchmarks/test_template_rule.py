@@ -141,5 +141,5 @@ def test_templates_and_a_recipe_are_written_for_every_format(tmp_path: Path) -> 
     recipe = yaml.safe_load((tmp_path / "run.yaml").read_text(encoding="utf-8"))
     for variant in recipe["variants"].values():
         assert [Path(path).stem for path in variant["templates"]] == [*formats]
-    assert len(formats) == 30
+    assert len(formats) == 28
     assert templates.jinja(str(tmp_path / "tulu.jinja")).count("<|user|>") == 1

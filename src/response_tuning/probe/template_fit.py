@@ -23,9 +23,10 @@ GIVEN, ALONE = "log_p_per_token", "log_p_per_token_alone"
 GIVEN_LIMIT = 0.6
 """Nats per token below the best template by *given*."""
 ALONE_LIMIT = 0.5
-"""Nats per token below the best template by *alone*. Both limits and ``OUTCOMES`` are fitted to
-30 templates on the miniature that was shipped until 2026-11-28; see
-docs/benchmarks/response-ranking.md. ``benchmarks/template_rule.py`` repeats that, on any base."""
+"""Nats per token below the best template by *alone*. Both limits are fitted to 30 templates on the
+miniature that was shipped until 2026-11-28, and ``OUTCOMES`` is what 28 of them reached on the
+present one, which the limits had not seen; see docs/benchmarks/response-ranking.md.
+``benchmarks/template_rule.py`` repeats that, on any base."""
 REFERENCES = ("instruction", "roles", "tulu")
 """Plain templates that a single template is compared with."""
 REFERENCE_ITEMS = 200
@@ -50,20 +51,20 @@ class Outcome(NamedTuple):
     high: float
 
 
-MEASURED = "on the miniature (one seed, 376 questions, 2026-11-28)"
+MEASURED = "on the miniature (three seeds, 376 questions, 2026-11-29)"
 OUTCOMES: Mapping[TemplateKind, Outcome] = {
-    "conversation": Outcome(14, 0.43, 0.89, 0.97),
-    "no-opening": Outcome(6, 0.01, 0.15, 0.60),
-    "no-answer": Outcome(4, 0.07, 0.09, 0.59),
-    "neither": Outcome(6, 0.03, 0.16, 0.66),
+    "conversation": Outcome(13, 0.62, 0.91, 0.97),
+    "no-opening": Outcome(3, 0.08, 0.68, 0.75),
+    "no-answer": Outcome(6, 0.10, 0.33, 0.53),
+    "neither": Outcome(6, 0.00, 0.07, 0.44),
 }
 """Strict score of response tuning at 4e-4 for one epoch: ``benchmarks/template_rule.py``."""
 KIND_SENTENCES: Mapping[TemplateKind, str] = {
     "conversation": "The base takes this template for a conversation",
-    "no-opening": "To the base, the assistant's opening alone does not begin an answer, so expect "
-    "answers that do not end",
+    "no-opening": "To the base, the assistant's opening alone does not begin an answer, so answers "
+    "may not end",
     "no-answer": "The base does not answer under this template as it does under the best one, so "
-    "expect answers that ignore the instruction",
+    "answers may ignore the instruction",
     "neither": "The base does not take this template for a conversation",
 }
 

@@ -22,7 +22,7 @@ from response_tuning.artifacts import Completion, Message, Request, write_jsonl
 from response_tuning.errors import ConfigError
 from response_tuning.grade.raters.page import rating_app, serve_rating
 from response_tuning.grade.raters.study import Session, TaskRating, make_study
-from tests.fixtures.browser import too_wide
+from tests.fixtures.browser import too_wide, violations
 
 VARIANTS = ("variant-of-instructions", "variant-of-responses")
 HOSTILE = (
@@ -560,4 +560,14 @@ def test_the_page_fits_a_desk_and_a_phone(
     page = chromium.new_page(viewport={"width": width, "height": 900})
     page.goto(f"{site.address}/1")
     assert too_wide(page) == []
+    page.close()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing(serve: Serve, chromium: Any, axe: str, scheme: str) -> None:
+    site = serve(("One.",), ("Two.",), prompt=asking("Which?"))
+    page = chromium.new_page(viewport={"width": 1280, "height": 900}, color_scheme=scheme)
+    for path in ("", "/1"):
+        page.goto(f"{site.address}{path}")
+        assert violations(page, axe) == [], path
     page.close()
