@@ -222,6 +222,19 @@ def test_no_page_is_wider_than_a_desk_or_a_phone(opened: Open, name: str, width:
     assert page.title() != "owned"
 
 
+A4 = 718
+"""Width of a sheet in CSS pixels, without margins of 1 cm."""
+
+
+@pytest.mark.parametrize("name", MAKERS)
+def test_on_paper_nothing_is_cut_and_text_is_dark(opened: Open, name: str) -> None:
+    page = opened(name, A4, color_scheme="dark")
+    page.emulate_media(media="print")
+    assert too_wide(page, boxes=True) == []
+    ink = page.evaluate("getComputedStyle(document.querySelector('h1')).color")
+    assert max(map(int, re.findall(r"\d+", ink)[:3])) < 128
+
+
 @pytest.mark.parametrize(("scheme", "width"), [("light", 390), ("dark", 1280)])
 @pytest.mark.parametrize("name", MAKERS)
 def test_axe_finds_nothing(opened: Open, axe: str, name: str, scheme: str, width: int) -> None:

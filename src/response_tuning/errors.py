@@ -12,6 +12,9 @@ ResponseTuningError
 class ResponseTuningError(Exception):
     """Base of all errors that the command line shows as one line, with exit code 2."""
 
+    in_flags: str = ""
+    """The message for the command line, where the error's own one names keywords."""
+
 
 class ConfigError(ResponseTuningError, ValueError):
     """A flag or a recipe asks for something impossible."""

@@ -133,6 +133,14 @@ def test_show_of_a_run_with_several_models_names_one(
     assert f"give one of its cells, such as {tmp_path / 'rt' / 'seed-0'}" in result.err
 
 
+def test_generate_names_the_flags_that_are_missing(rtune: Run, tmp_path: Path) -> None:
+    prompts, out = tmp_path / "p.jsonl", tmp_path / "o.jsonl"
+    prompts.write_text('{"prompt": "hi"}')
+    result = rtune("generate", prompts, "--engine", "openai", "--out", out)
+    assert result.code == 2
+    assert "such as --model NAME --base-url http://127.0.0.1:8000/v1" in result.err
+
+
 def test_show_of_a_file_needs_a_tokenizer(rtune: Run, answers: Path) -> None:
     result = rtune("show", answers)
     assert (result.code, result.out) == (2, "")

@@ -9,6 +9,8 @@ import typer
 from typer.core import TyperGroup
 from typer.exceptions import TyperException
 
+from response_tuning.errors import ResponseTuningError
+
 _ELSEWHERE = {
     "mixture_path": "data.mixture.path",
     "scope": "data.mixture.scope",
@@ -66,13 +68,13 @@ def system(error: OSError) -> str:
     return f"rtune: {where}{error.strerror}; {hint}"
 
 
-def ours(error: Exception, app: typer.Typer, arguments: Sequence[str]) -> str:
+def ours(error: ResponseTuningError, app: typer.Typer, arguments: Sequence[str]) -> str:
     """Return an error of this package, with flags that the command has.
 
     Code that several commands share names the flags of one of them. If the command that ran lacks
     such a flag, the line names the ``--set`` for the same setting, or else the flag's command.
     """
-    line = " ".join(str(error).split()).removeprefix("rtune ")
+    line = " ".join((error.in_flags or str(error)).split()).removeprefix("rtune ")
     if _FLAG.search(line):
         commands = dict(_commands(typer.main.get_command(app)))
         ran = commands.get(_name(arguments, commands), set())
