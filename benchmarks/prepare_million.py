@@ -14,7 +14,6 @@ import argparse
 import hashlib
 import json
 import os
-import resource
 import signal
 import subprocess
 import sys
@@ -29,8 +28,8 @@ from table import hardware
 
 MOST_TOKENS = 512
 SHARD_ROWS, GROUP_ROWS = 100_000, 1_000
-ASK_S = 0.2
-LINES = ("several", "killed", "shards", "raw")
+ASK_S = 0.5
+LINES = ("one", "several", "killed", "shards", "raw")
 OUTPUTS = ("examples.jsonl", "dropped.jsonl")
 
 
@@ -42,7 +41,8 @@ class Took(NamedTuple):
     peak: float
     """MiB of its largest process."""
     together: float
-    """MiB of all its processes at once, shared memory counted once for each; asked often."""
+    """MiB of all its processes at once: the sum of their proportional set sizes (PSS), in which
+    memory that several share counts once; asked twice a second."""
     digest: str
 
 
@@ -68,7 +68,7 @@ def ran(words: list[str], out: Path, kill_at: int | None = None) -> Took:
         ended, status, usage = os.wait4(process.pid, os.WNOHANG)
         if ended:
             break
-        together = max(together, sum(resident(pid) for pid in family(process.pid)))
+        together = max(together, sum(map(proportional, family(process.pid))))
         if kill_at is not None and len(list(out.glob(".pieces/*/*/*.tsv"))) >= kill_at:
             os.kill(process.pid, signal.SIGKILL)
         time.sleep(ASK_S)
@@ -91,13 +91,13 @@ def family(pid: int) -> Iterator[int]:
         yield from family(int(child))
 
 
-def resident(pid: int) -> float:
-    """Return the MiB of memory that a process holds now; 0 if it has ended."""
+def proportional(pid: int) -> float:
+    """Return the MiB of memory that a process holds now, its share of shared memory; 0 if ended."""
     try:
-        pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
     except OSError:
         return 0.0
-    return pages * resource.getpagesize() / 2**20
+    return sum(int(line.split()[1]) for line in lines if line.startswith("Pss:")) / 2**10
 
 
 def digest(out: Path) -> str:
@@ -181,8 +181,9 @@ def measure(
     from response_tuning.data.pieces import PIECE_BYTES
 
     source = str(folder / "input.jsonl")
-    out = folder / "one"
-    yield line("1 process", rows, ran(command(source, out, tokenizer, 1), out))
+    if "one" in chosen:
+        out = folder / "one"
+        yield line("1 process", rows, ran(command(source, out, tokenizer, 1), out))
     if "several" in chosen:
         out = folder / "several"
         took = ran(command(source, out, tokenizer, processes), out)
@@ -220,7 +221,7 @@ def main() -> None:
             folder.mkdir(parents=True, exist_ok=True)
             build(folder, arguments.rows, arguments)
         print(f"{time.strftime('%Y-%m-%d')}, {hardware()}; {arguments.rows:,} rows\n")
-        print("| command | seconds | CPU seconds | rows/CPU s | peak MiB | all MiB | output |")
+        print("| command | seconds | CPU seconds | rows/CPU s | peak MiB | all, PSS MiB | output |")
         print("|---|--:|--:|--:|--:|--:|---|")
         rows, processes = arguments.rows, arguments.processes
         for each in measure(folder, rows, arguments.tokenizer, processes, arguments.only):

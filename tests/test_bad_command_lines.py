@@ -37,7 +37,7 @@ config nope --json-schema
 {{finetune|show|generate|chat|run|report|grade|eval|rate|probe|token-shift|answer-ranking}} --nope
 {{show|generate|chat|run|report|grade|eval|rate|probe|token-shift|answer-ranking}}
 {{data prepare|data mix|data refine|data extract|data inspect|miniature build}} --nope
-{{data prepare|data mix|data refine|data extract}} answers.jsonl
+{{data prepare|data tokenize|data mix|data refine|data extract}} answers.jsonl
 miniature nope
 
 {GENERATE} --temperature {{nan|inf|-1|x|1e-300}}
@@ -111,6 +111,10 @@ finetune --data answers.jsonl --out run
 {TUNE} --out run --recipe {{list.yaml|section.yaml|unknown.yaml|deep.yaml|latin.yaml|imports.yaml}}
 {TUNE} --out run --report-to {{nope|all}}
 {TUNE} --out run --merge
+data tokenize answers.jsonl --out d
+data tokenize answers.jsonl --base-model miniature --out {{mine|answers.jsonl|nowhere://d}}
+data tokenize {{none.jsonl|empty.jsonl}} --base-model miniature --out d
+{TUNE} --out run --tokens {{''|none|answers.jsonl|nowhere://t|memory://none}}
 {TUNE} --out run --path answers.jsonl
 {TUNE} --out run --revision v1
 {TUNE} --out run --response-column nope

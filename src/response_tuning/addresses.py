@@ -1,7 +1,8 @@
 """Addresses of object storage, the hub or a web server, which fsspec opens: ``s3://bucket/a``."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -45,6 +46,42 @@ def filesystem(address: str) -> "tuple[AbstractFileSystem, str]":
             "for Google Cloud Storage, gcsfs"
         ) from error
     return system, str(path)
+
+
+def download(address: str, folder: Path, names: Sequence[str]) -> None:
+    """Copy files at an address into a folder.
+
+    Raises:
+        DataError: there is no such file, or the address cannot be read.
+    """
+    system, path = filesystem(address)
+    for name in names:
+        with _explained(f"{address}: '{name}'"):
+            system.get_file(f"{path.rstrip('/')}/{name}", str(folder / name))
+
+
+def holds(address: str, name: str) -> bool:
+    """Whether a file of this name is at an address.
+
+    Raises:
+        DataError: the address cannot be read.
+    """
+    system, path = filesystem(address)
+    with _explained(address):
+        return bool(system.exists(f"{path.rstrip('/')}/{name}"))
+
+
+@contextmanager
+def _explained(what: str) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:  # each storage has errors of its own
+        why = one_line(error) or type(error).__name__
+        if isinstance(error, FileNotFoundError):
+            why = "there is no such file"
+        raise DataError(
+            f"{what} cannot be read: {why}; check the address and the access to it"
+        ) from error
 
 
 def upload(folder: Path, address: str, names: Sequence[str]) -> None:

@@ -299,6 +299,8 @@ class FinetuneConfig(Config):
     ``rtune finetune`` holds out 0.1 of your own file, unless you or a recipe say otherwise."""
     record_confidence: bool = Field(default=False, exclude_if=lambda is_on: not is_on)
     """Write ``confidence.jsonl``: how sure the run was of each row. ``sftmix`` reads it."""
+    tokens: str | None = Field(default=None, min_length=1, exclude_if=lambda place: place is None)
+    """Folder or address of tokens that ``rtune data tokenize`` made of the same examples."""
     save_steps: int = Field(default=50, ge=1, lt=COUNT_LIMIT, description="Checkpoint interval.")
     report_to: str = "none"
     """A tracker, as in ``transformers.TrainingArguments.report_to``."""

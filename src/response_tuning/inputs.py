@@ -10,7 +10,7 @@ from response_tuning.errors import ConfigError
 _PATHS = frozenset(
     [
         *("source", "path", "base_model", "model", "template", "table", "tokenizer", "data"),
-        *("paths", "reference", "difficulties", "against", "checked", "labels"),
+        *("paths", "reference", "difficulties", "against", "checked", "labels", "tokens"),
     ]
 )
 """Settings that may name a file or a folder; ``main`` and ``train`` are no paths elsewhere."""

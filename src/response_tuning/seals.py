@@ -73,13 +73,19 @@ def flaw(folder: Path, recorded: Sums) -> str:
 
 def flaw_of_sealed(folder: Path) -> tuple[str, dict[str, Any]]:
     """Return what is wrong with a sealed folder, empty if nothing is, and its seal's content."""
+    wrong, content = read_seal(folder)
+    return wrong or flaw(folder, content["files"]), content
+
+
+def read_seal(folder: Path) -> tuple[str, dict[str, Any]]:
+    """Return what is wrong with a seal, empty if nothing is, and its content; no other file."""
     try:
         content = read_json(folder / SEAL)
     except DataError:
         return f"{SEAL} is not a seal: damaged, or of an older version", {}
     if content.pop("digest", None) != _digest(content):
         return f"{SEAL} is no longer what was written", {}
-    return flaw(folder, content["files"]), content
+    return "", content
 
 
 def discard(folder: Path) -> None:

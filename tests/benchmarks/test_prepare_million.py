@@ -2,6 +2,7 @@ import argparse
 import json
 import os
 import runpy
+import signal
 import sys
 from pathlib import Path
 from typing import Any
@@ -56,8 +57,22 @@ def test_the_table_has_a_line_for_each_command(
     assert len(lines) == 5
 
 
-@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="reads /proc")
-def test_memory_is_that_of_the_process_and_all_below_it(script: dict[str, Any]) -> None:
-    assert next(script["family"](os.getpid())) == os.getpid()
-    assert script["resident"](os.getpid()) > 10
-    assert script["resident"](2**22 + 1) == 0
+@pytest.mark.skipif(not Path("/proc/self/smaps_rollup").exists(), reason="reads /proc")
+def test_memory_that_processes_share_counts_once(script: dict[str, Any]) -> None:
+    family, proportional = script["family"], script["proportional"]
+    assert next(iter(family(os.getpid()))) == os.getpid()
+    alone, held = proportional(os.getpid()), bytearray(b"1" * 2**26)
+    with_memory = proportional(os.getpid())
+    assert with_memory > alone + 60
+    child = os.fork()
+    if child == 0:
+        signal.pause()
+    try:
+        assert child in family(os.getpid())
+        together = sum(map(proportional, (os.getpid(), child)))
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+    assert len(held) == 2**26
+    assert together < with_memory + 40, "not 64 MiB more: the child holds the same memory"
+    assert proportional(2**22 + 1) == 0, "no such process"

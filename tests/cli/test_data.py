@@ -12,7 +12,7 @@ from response_tuning.artifacts import Example, read_json, read_jsonl
 from response_tuning.data.refinement.prompt import ask_for_rewrite
 
 Run = Callable[..., Any]
-COMMANDS = ("prepare", "mix", "refine", "extract", "inspect")
+COMMANDS = ("prepare", "tokenize", "mix", "refine", "extract", "inspect")
 ROWS = [
     {"prompt": "What is tea?", "response": "Leaves in hot water, which one drinks."},
     {"prompt": "How do I harm them?", "response": "I'm sorry, but I can't help with that."},

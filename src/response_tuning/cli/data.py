@@ -1,4 +1,4 @@
-"""The commands of data: prepare, mix, refine, decide, extract, feedback, inspect."""
+"""The commands of data: prepare, mix, refine, decide, extract, feedback, grades, inspect."""
 
 import re
 from pathlib import Path
@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from response_tuning.cli import continuing
+from response_tuning.cli import continuing, tokens
 from response_tuning.cli.data_options import (
     CurationFlags,
     DataFlags,
@@ -23,6 +23,7 @@ from response_tuning.cli.options import (
     ImportOption,
     JsonOption,
     PolicyOption,
+    ProcessesOption,
     RefinementFlags,
     RetryFilteredOption,
     RevisionOption,
@@ -70,6 +71,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 app.add_typer(continuing.app)
+app.add_typer(tokens.app)
 
 
 @app.command()
@@ -86,12 +88,7 @@ def prepare(
     reading: DataFlags,
     curation: CurationFlags,
     decontamination: DecontaminationFlags,
-    processes: Annotated[
-        int,
-        typer.Option(
-            help="Prepare a large source with this many processes; 0: one for each processor."
-        ),
-    ] = 1,
+    processes: ProcessesOption = 1,
     modules: ImportOption = None,
 ) -> None:
     """Turn a source into training examples; count what is dropped."""

@@ -112,7 +112,7 @@ def show(
         unused("--base-model has a tokenizer", tokenizer=tokenizer)
     if mask.base_model is None and tokenizer is None:
         raise ConfigError("show needs --base-model or --tokenizer to know the tokens of a file")
-    _check_shown(settings or [])
+    check_shown(settings or [], "show trains nothing")
     base = mask.base_model or tokenizer
     layers = {
         "data": {**reading.given(), "source": what},
@@ -144,18 +144,16 @@ def _refuse_settings(
 
 _SHOWN = frozenset(
     {"base_model", "base_revision", "objective", "twins", "template", "window", "seed"}
-    | {"train_on_final_newline"}
+    | {"train_on_final_newline", "objective_settings"}
 )
 """Settings of ``finetune`` that decide which tokens carry loss."""
 
 
-def _check_shown(settings: list[str]) -> None:
-    """Refuse settings of training that change nothing of what ``show`` prints."""
+def check_shown(settings: list[str], why: str) -> None:
+    """Refuse settings of training that change no token and no loss."""
     from response_tuning.configs import FinetuneConfig
 
     for text in settings:
         section, _, name = text.partition("=")[0].partition(".")
         if section == "finetune" and name in FinetuneConfig.model_fields.keys() - _SHOWN:
-            raise ConfigError(
-                f"--set finetune.{name} has no effect: show trains nothing; remove it"
-            )
+            raise ConfigError(f"--set finetune.{name} has no effect: {why}; remove it")

@@ -65,6 +65,12 @@ ReferenceOption = Annotated[
     str | None,
     typer.Option(help="Pairwise benchmarks: compare with the answers in this file."),
 ]
+ProcessesOption = Annotated[
+    int,
+    typer.Option(
+        help="Prepare a large source with this many processes; 0: one for each processor."
+    ),
+]
 DryRunOption = Annotated[
     bool, typer.Option("--dry-run", help="Check everything, print the plan and stop.")
 ]
@@ -250,6 +256,10 @@ class FinetuneFlags(MaskFlags):
     eval_fraction: Annotated[
         float | None,
         typer.Option(help="Hold out this share and log its loss; example: 0.05; default: 0."),
+    ] = None
+    tokens: Annotated[
+        str | None,
+        typer.Option(help="Read tokens that 'rtune data tokenize' made: a folder or an address."),
     ] = None
     save_steps: Annotated[
         int | None, typer.Option(help="Save a checkpoint every so many steps; default: 50.")

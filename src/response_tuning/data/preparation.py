@@ -4,6 +4,7 @@ import shutil
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from response_tuning.data.steps.curation import Candidate
 from response_tuning.data.steps.decontamination import Prompts
 from response_tuning.data.steps.duplicates import without_duplicates
 from response_tuning.data.steps.near_duplicates import without_near_duplicates
-from response_tuning.data.workers import Apply, workers
+from response_tuning.data.workers import Apply, here, workers
 from response_tuning.errors import ConfigError, DataError
 
 
@@ -55,7 +56,7 @@ def prepare(
         if folder.name != job.key:  # of other settings
             shutil.rmtree(folder)
     try:
-        with workers(processes) as apply:
+        with workers(processes, partial(piecewise.steps_of, job)) as apply:
             return _prepare(job, out, against, apply)
     finally:
         piecewise.steps_of.cache_clear()  # a model may be trained next, and needs the memory
@@ -73,6 +74,8 @@ def _prepare(job: piecewise.Job, out: Path, against: dict[str, str], apply: Appl
     mixed = []
     if config.mixture.refusals:
         mixed.append(RefusalsPart(config, Places(out, work / "refusals", apply)))
+    if apply is here or not all(part.folder for part in (*parts, *mixed)):
+        piecewise.steps_of(job)  # a tokenizer that cannot be loaded ends the command here
     audit = _write(_Chain(job, apply).outcomes(parts, mixed, out), out)
     counts = decontamination.counts(job.prompts, audit.flagged)
     audit = audit.model_copy(update={"contaminated": counts})
@@ -95,7 +98,6 @@ class _Chain:
         self._job = job
         self._apply = apply
         self._rows = 0
-        piecewise.steps_of(job)  # a tokenizer that cannot be loaded ends the command here
         # Shared, so that duplicates are found across parts.
         self._duplicates = [] if config.keep_duplicates else [without_duplicates()]
         threshold = config.curation.near_duplicates

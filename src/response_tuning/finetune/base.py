@@ -1,11 +1,13 @@
 """The base model as it is tuned: its tokenizer with the template saved inside, its weights."""
 
+import json
 import logging
 import shutil
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from response_tuning.artifacts import digest
 from response_tuning.configs import FinetuneConfig
 from response_tuning.errors import ConfigError, ModelError
 from response_tuning.finetune.generation import carried_over
@@ -48,9 +50,6 @@ def load_tokenizer(config: FinetuneConfig) -> "PreTrainedTokenizerBase":
         ModelError: it cannot be loaded, or has no EOS token.
         TemplateError: the template is ``native`` and the tokenizer has none.
     """
-    from transformers import AutoTokenizer
-
-    name = config.base_model
     tokenizer = read_tokenizer(config)
     is_tuned_here = config.continue_from is not None
     if tokenizer.chat_template and not is_native(config.template) and not is_tuned_here:
@@ -61,8 +60,21 @@ def load_tokenizer(config: FinetuneConfig) -> "PreTrainedTokenizerBase":
             config.template,
         )
     install(tokenizer, config.template)
-    # Saving can change a tokenizer, so training uses the one that was read back.
-    with tempfile.TemporaryDirectory() as folder, loading.explained(name, "no usable tokenizer"):
+    return read_back(tokenizer, config)
+
+
+def read_back(
+    tokenizer: "PreTrainedTokenizerBase", config: FinetuneConfig
+) -> "PreTrainedTokenizerBase":
+    """Return a tokenizer saved and read again, because saving can change it.
+
+    Raises:
+        ModelError: it cannot be loaded again.
+    """
+    from transformers import AutoTokenizer
+
+    what = "no usable tokenizer"
+    with tempfile.TemporaryDirectory() as folder, loading.explained(config.base_model, what):
         tokenizer.save_pretrained(folder)
         return AutoTokenizer.from_pretrained(folder)
 
@@ -177,16 +189,37 @@ def fitted(config: FinetuneConfig) -> FinetuneConfig:
     Raises:
         ModelError: the base has no configuration that can be used.
     """
-    positions = getattr(architecture(config).get_text_config(), "max_position_embeddings", None)
-    if positions is None or config.window <= positions:
+    window = fitted_window(config)
+    if window == config.window:
         return config
     logger.warning(
         "the window of %d tokens is cut to the %d positions of %s",
         config.window,
-        positions,
+        window,
         config.base_model,
     )
-    return config.model_copy(update={"window": positions})
+    return config.model_copy(update={"window": window})
+
+
+def fitted_window(config: FinetuneConfig) -> int:
+    """Return the window, or the number of the model's positions if there are fewer."""
+    positions = getattr(architecture(config).get_text_config(), "max_position_embeddings", None)
+    return config.window if positions is None else min(config.window, positions)
+
+
+def tokenizer_digest(config: FinetuneConfig, chat: Chat) -> str:
+    """Return a digest of all that decides ids and stop tokens, but for the template.
+
+    The model has a part in it: tokens that its embedding has no row for are refused. Models of one
+    family have equal digests, whatever their size.
+    """
+    embedded = architecture(config).get_text_config().vocab_size
+    tokenizer: Any = chat.tokenizer
+    return digest(
+        tokenizer.backend_tokenizer.to_str(),  # an encoder has refused a tokenizer without one
+        json.dumps(tokenizer.special_tokens_map, sort_keys=True, default=str),
+        json.dumps(sorted(checks.tokens_without_row(tokenizer, embedded))),
+    )
 
 
 def _fresh_model(config: FinetuneConfig) -> "PreTrainedModel":

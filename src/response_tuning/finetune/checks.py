@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from response_tuning.configs import FinetuneConfig
 from response_tuning.errors import ConfigError
-from response_tuning.finetune import base
+from response_tuning.finetune import base, token_files
 from response_tuning.finetune.objectives import build_objective, loss_of
 from response_tuning.finetune.processes import check_launcher, world_size
 from response_tuning.finetune.progress import check_tracker
@@ -23,6 +23,7 @@ def check(config: FinetuneConfig, out: Path) -> None:
 
     Raises:
         ConfigError: a setting is impossible here.
+        DataError: ``config.tokens`` were made with other settings, or are not there.
         ModelError: the base has no configuration or no tokenizer that can be used.
         TemplateError: its tokenizer and the template do not go together.
     """
@@ -40,6 +41,8 @@ def check(config: FinetuneConfig, out: Path) -> None:
     tokenizer = base.read_tokenizer(config)
     install(tokenizer, config.template)
     rows(config, Chat(tokenizer), [])  # an encoder checks what every row has in common
+    if config.tokens is not None:
+        token_files.check(config.tokens, config, Chat(base.read_back(tokenizer, config)))
     _check_installed(training_arguments(config, out))
 
 

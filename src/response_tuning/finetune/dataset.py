@@ -10,15 +10,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from response_tuning import seals
-from response_tuning.artifacts import digest
+from response_tuning.artifacts import Example, digest, read_json
 from response_tuning.configs import FinetuneConfig
 from response_tuning.errors import ConfigError, DataError
-from response_tuning.finetune import base
+from response_tuning.finetune import base, token_files
 from response_tuning.finetune.encoding import Encoder
 from response_tuning.finetune.example_file import ExampleFile, Examples
 from response_tuning.finetune.objectives import Objective, ObjectiveConfig, build_objective
-from response_tuning.finetune.rows import EncodedRow
-from response_tuning.finetune.run_folder import TOKENS
+from response_tuning.finetune.rows import KEPT, TRUNCATED, EncodedRow
+from response_tuning.finetune.run_folder import PARTIAL, TOKENS, move_into
 from response_tuning.templates import Chat
 
 if TYPE_CHECKING:
@@ -44,22 +44,22 @@ class EncodedExamples(NamedTuple):
 def encode(config: FinetuneConfig, chat: Chat, examples: Examples, store: Path) -> EncodedExamples:
     """Encode ``examples`` under the objective into ``store`` if needed, and hold some out.
 
-    Raises:
-        DataError: no row is left to train on.
-    """
-    from response_tuning.finetune.store import read, write
+    Tokens that were made ahead are read where they are, and nothing is encoded.
 
-    # A store outlives a killed run, and a disk may have damaged it meanwhile: verify its seal.
-    if store.exists() and (flaw := seals.flaw_of_sealed(store)[0]):
-        logger.warning("%s: %s; the examples are encoded again", store, flaw)
-        seals.discard(store)
-    if not store.exists():
-        write(base.with_known_ids(config, chat, rows(config, chat, examples)), store)
-    documents, counts = read(store)
-    if len(documents) == 0:
-        shutil.rmtree(store)  # so that the same command counts again, and says why again
-        reasons = ", ".join(f"{count} {reason}" for reason, count in counts["dropped"].items())
-        raise DataError(f"no example is left to train on with '{config.objective}': {reasons}")
+    Raises:
+        DataError: no row is left to train on, or tokens made ahead are of another run or damaged.
+    """
+    from response_tuning.finetune.store import read
+
+    if config.tokens is not None:
+        assert isinstance(examples, ExampleFile)
+        documents, counts = read(token_files.opened(config.tokens, config, chat, examples))
+    else:
+        _encode_once(config, chat, examples, store)
+        documents, counts = read(store)
+        if len(documents) == 0:
+            shutil.rmtree(store)  # so that the same command counts again, and says why again
+    _refuse_nothing(config, counts)
     _check_partners(config, documents, examples)
     held_out = _held_out(documents, config.eval_fraction, config.seed)
     audit = counts | {"held_out": len(held_out)}
@@ -68,6 +68,62 @@ def encode(config: FinetuneConfig, chat: Chat, examples: Examples, store: Path) 
     train = array("i", (i for i in range(len(documents)) if i not in held_out))
     held = documents.part(sorted(held_out))
     return EncodedExamples(documents.part(train), held, audit, examples)
+
+
+def _encode_once(config: FinetuneConfig, chat: Chat, examples: Examples, store: Path) -> None:
+    from response_tuning.finetune.store import write
+
+    # A store outlives a killed run, and a disk may have damaged it meanwhile: verify its seal.
+    if store.exists() and (flaw := seals.flaw_of_sealed(store)[0]):
+        logger.warning("%s: %s; the examples are encoded again", store, flaw)
+        seals.discard(store)
+    if not store.exists():
+        write(base.with_known_ids(config, chat, rows(config, chat, examples)), store)
+
+
+def tokenize(config: FinetuneConfig, chat: Chat, data: Path, out: Path) -> dict[str, Any]:
+    """Encode ``data/examples.jsonl`` into ``out`` for the runs to come; return the counts.
+
+    The seal comes last, and says what decided the tokens; see ``token_files``.
+
+    Raises:
+        DataError: no row is left to train on.
+    """
+    from response_tuning.finetune import store
+
+    (out / seals.SEAL).unlink(missing_ok=True)
+    examples = _WatchedFile(data / "examples.jsonl")
+    partial = out / PARTIAL
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir()
+    with seals.saving(partial):
+        encoded = base.with_known_ids(config, chat, rows(config, chat, examples))
+        store.fill(partial, encoded)
+        counts = read_json(partial / store.COUNTS_FILE)
+        _refuse_nothing(config, counts)
+        shutil.copyfile(data / token_files.AUDIT_FILE, partial / token_files.AUDIT_FILE)
+        move_into(partial, out)
+    about = token_files.identity(config, chat) | {"examples": examples.sha256}
+    if not examples.drawn:
+        about["seed"] = token_files.ANY_SEED
+    seals.seal(out, token_files.names(), **about)
+    return counts
+
+
+class _WatchedFile(ExampleFile):
+    """Knows whether an objective took another example: only these are read by their position."""
+
+    drawn = False
+
+    def __getitem__(self, position: int) -> Example:
+        self.drawn = True
+        return super().__getitem__(position)
+
+
+def _refuse_nothing(config: FinetuneConfig, counts: dict[str, Any]) -> None:
+    if counts[KEPT] + counts[TRUNCATED] == 0:
+        reasons = ", ".join(f"{count} {reason}" for reason, count in counts["dropped"].items())
+        raise DataError(f"no example is left to train on with '{config.objective}': {reasons}")
 
 
 def _check_partners(

@@ -11,7 +11,7 @@ from typing import Protocol
 
 from pydantic import ValidationError
 
-from response_tuning.artifacts import Example, read_jsonl
+from response_tuning.artifacts import Example, file_digest, read_jsonl
 from response_tuning.errors import DataError
 
 
@@ -47,6 +47,11 @@ class ExampleFile:
             return Example.model_validate_json(line)
         except ValidationError as error:
             raise DataError(f"{self._path}:{position + 1}: not an Example") from error
+
+    @cached_property
+    def sha256(self) -> str:
+        """The digest of the file, as in the manifest of a run."""
+        return file_digest(self._path)
 
     @cached_property
     def _starts(self) -> "array[int]":

@@ -23,7 +23,7 @@ RUNNING, FINISHED, MERGING = "running", "finished", "merging"
 # Settings that change neither the examples, nor the steps, nor the weights that come out (but for
 # rounding, and for what dropout draws, where other tokens go through the model together).
 FREE = {"save_steps", "report_to", "merge", "merge_into"}
-FREE |= {"tokens_per_micro_batch", "gradient_checkpointing", "shard"}
+FREE |= {"tokens_per_micro_batch", "gradient_checkpointing", "shard", "tokens"}
 _KEYS = {"status": str, "settings": dict, "base": str, "examples_sha256": str}
 
 

@@ -35,7 +35,6 @@ from response_tuning.finetune.memory import load_of
 from response_tuning.finetune.model_card import model_card
 from response_tuning.finetune.objectives import build_objective, loss_on
 from response_tuning.finetune.processes import is_first
-from response_tuning.finetune.rows import KEPT, TRUNCATED
 from response_tuning.finetune.run_folder import (
     CARD,
     CHECKPOINTS,
@@ -46,6 +45,7 @@ from response_tuning.finetune.run_folder import (
     remove_other_weights,
     tidy,
 )
+from response_tuning.finetune.summary import summary
 from response_tuning.models.checks import check_converged
 from response_tuning.templates import Chat
 
@@ -100,8 +100,10 @@ def _train(
     arguments = training_arguments(config, out)
     chat = Chat(base.load_tokenizer(config))
     store = store_folder(config, chat, manifest, data)
-    with arguments.main_process_first(local=False):  # the others wait, and then read the store
-        if not store.exists() and manifest["data"]["examples"] >= LONG_WAIT:
+    # The others wait, and then read the store. Tokens at an address are fetched once on each node.
+    with arguments.main_process_first(local=config.tokens is not None):
+        is_long = manifest["data"]["examples"] >= LONG_WAIT
+        if is_long and config.tokens is None and not store.exists():
             console.print(f"encoding {manifest['data']['examples']:,} examples", highlight=False)
         encoded = encode(config, chat, read_examples(data), store)
     manifest |= {"template": chat.digest, "audit": encoded.audit}
@@ -109,7 +111,7 @@ def _train(
     # Before the weights are loaded: the estimate divides the memory that is free now.
     fit = memory.fit(config, load_of(config, encoded), memory.free_memory(arguments))
     trainer = _trainer(config, fit, encoded, arguments, chat, out)
-    _print(trainer, console, [*_summary(config, trainer, encoded), fit.reason])
+    _print(trainer, console, [*summary(config, trainer, encoded), fit.reason])
     if trainer.is_world_process_zero():
         write_json(out / MANIFEST, manifest)  # from here on, the same command resumes
     if trainer.reference is not None:
@@ -255,36 +257,6 @@ def training_arguments(config: FinetuneConfig, out: Path) -> "TrainingArguments"
         ddp_find_unused_parameters=False,
         **sharding.training_arguments(config),
     )
-
-
-def _summary(
-    config: FinetuneConfig, trainer: "ResponseTrainer", encoded: EncodedExamples
-) -> list[str]:
-    """Return what a user should know before the first step, a line each."""
-    audit = encoded.audit
-    dropped, held_out = sum(audit["dropped"].values()), len(encoded.held_out)
-    lines = [
-        f"{config.objective} of {config.base_model} ({config.method}) on {trainer.args.device}",
-        f"{audit['examples']:,} examples: {audit[KEPT]:,} kept, {audit[TRUNCATED]:,} truncated, "
-        f"{dropped:,} dropped; {audit['supervised_tokens']:,} of {audit['tokens']:,} tokens "
-        f"carry loss{_hidden(audit['hidden_tokens'])}",
-        f"{held_out:,} of these are held out; --eval-fraction 0 trains on all" if held_out else "",
-        *(f"{count:,} dropped: {reason}" for reason, count in audit["dropped"].items()),
-        *(f"{count:,} responses {remark}" for remark, count in audit["remarks"].items()),
-    ]
-    if config.method == "qlora" and config.shard:
-        lines.append("4-bit weights are stored as bfloat16 numbers, which FSDP2 can share out")
-    # Padding costs time, so the reason for it is worth a line.
-    if trainer.layout_reason:
-        lines.append(
-            "training on padded micro-batches with the model's own attention, because it does not "
-            f"compute flattened ones exactly: {trainer.layout_reason}"
-        )
-    return lines
-
-
-def _hidden(tokens: int) -> str:
-    return f"; {tokens:,} more are hidden from attention" if tokens else ""
 
 
 def _print(trainer: "ResponseTrainer", console: "Console", lines: Iterable[str]) -> None:

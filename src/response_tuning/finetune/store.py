@@ -104,7 +104,7 @@ def write(rows: Iterable[EncodedRow], folder: Path) -> None:
     partial = Path(tempfile.mkdtemp(".partial", f"{folder.name}.", folder.parent))
     try:
         with seals.saving(partial):
-            _write(rows, partial)
+            fill(partial, rows)
             seals.seal(partial)
         try:
             partial.replace(folder)
@@ -117,7 +117,8 @@ def write(rows: Iterable[EncodedRow], folder: Path) -> None:
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def _write(rows: Iterable[EncodedRow], folder: Path) -> None:
+def fill(folder: Path, rows: Iterable[EncodedRow]) -> None:
+    """Write the files of a store into an existing folder; nothing there is sealed yet."""
     statuses: Counter[str] = Counter()
     remarks: Counter[str] = Counter()
     shapes = array("i")

@@ -1,7 +1,7 @@
 """``rtune data SOURCE``: a source becomes examples and an audit, once."""
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -91,24 +91,54 @@ def run_prepare(config: DataConfig, out: str, console: "Console", processes: int
         ConfigError: ``processes`` is negative; 0 means all processors.
         DataError: the address cannot be written to.
     """
+    processes = checked_processes(processes)
+    check_refiner(config)
+    folder = folder_of(out, "prepared")
+    with locked(folder, config):
+        run_data(config, folder, Rewriting(folder / SOURCE_FOLDER, console), processes)
+        print_audit(folder, console)
+        deliver(folder, out, [name for name in _FILES if (folder / name).exists()], console)
+
+
+def checked_processes(processes: int) -> int:
+    """Return how many processes to use; 0 means all processors.
+
+    Raises:
+        ConfigError: ``processes`` is negative.
+    """
     from response_tuning.data import available
 
     if processes < 0:
         raise ConfigError(f"--processes {processes}: give 1 or more, or 0 for all processors")
-    check_refiner(config)
-    at_address = is_address(out)
-    folder = cache_folder() / "prepared" / digest(out) if at_address else Path(out)
-    if at_address:
-        filesystem(out)  # before any work
-    with locked(folder, config):
-        how = Rewriting(folder / SOURCE_FOLDER, console)
-        run_data(config, folder, how, processes or available())
-        print_audit(folder, console)
-        if at_address:
-            upload(
-                folder, out, [seals.SEAL, *(name for name in _FILES if (folder / name).exists())]
-            )
-            console.print(printable(f"uploaded to {out}"), highlight=False, soft_wrap=True)
+    return processes or available()
+
+
+def folder_of(out: str, kind: str) -> Path:
+    """Return the folder where a command works: ``out``, or one in the cache for an address.
+
+    Raises:
+        ConfigError: the address cannot be opened.
+    """
+    if not is_address(out):
+        return Path(out)
+    filesystem(out)  # before any work
+    return cache_folder() / kind / digest(out)
+
+
+def deliver(folder: Path, out: str, names: Sequence[str], console: "Console") -> None:
+    """Upload sealed files if ``out`` is an address, the seal last.
+
+    Raises:
+        DataError: the address cannot be written to.
+    """
+    if is_address(out):
+        upload(folder, out, [seals.SEAL, *names])
+        console.print(printable(f"uploaded to {out}"), highlight=False, soft_wrap=True)
+
+
+def is_prepared_from(audit: Mapping[str, Any], config: DataConfig) -> bool:
+    """Whether an audit is that of data that ``config`` would give now."""
+    return all(audit.get(name) == value for name, value in _inputs(config, audit).items())
 
 
 def _state(config: DataConfig, out: Path) -> FolderState:
