@@ -302,6 +302,8 @@ def test_the_page_of_each_kind_works_from_a_package_outside_the_tree(
         '{"response": "Rinse the pot with hot water."}\n{"response": "Wait."}\n'
     )
     Path("prompts.jsonl").write_text('{"prompt": "How long?"}\n{"prompt": "Is it hot?"}\n')
+    _, _, questions = page.partition("```json\n")
+    Path("questions.jsonl").write_text(questions.partition("```")[0])
     for command, lines in shown_commands(page):
         words = command.replace("BASE", str(tiny_base)).replace("MODEL", "miniature")
         small = {"finetune": "--method full --max-steps 1", "eval": "--limit 1 --template tulu"}

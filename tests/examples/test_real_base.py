@@ -42,7 +42,7 @@ def test_what_it_writes_is_a_recipe_of_twins_and_controls(
     run(script, monkeypatch, "--base", "miniature", "--data", rows)
     experiment = read_experiment(Path("build/real/first.yaml"))
     every = {cell.variant: cell for cell in cells(experiment)}
-    assert [*every] == ["base", "rt", "it", "it-shuffled"]
+    assert [*every] == ["base", "base-stop", "rt", "it", "it-shuffled"]
     assert not every["base"].tuned
     assert {cell.finetune.base_model for cell in every.values()} == {"miniature"}
     assert every["rt"].data is not None and every["rt"].data.source == str(rows)
@@ -58,7 +58,7 @@ def test_the_copies_of_a_folder_are_used(
     run(script, monkeypatch, "--base", "miniature", "--data", public_data)
     experiment = read_experiment(Path("build/real/first.yaml"))
     assert experiment.benchmarks == ("prompts", "ifeval")
-    (_, cell, *_) = cells(experiment)
+    cell = next(cell for cell in cells(experiment) if cell.tuned)
     assert cell.data is not None and cell.data.path == public_data / "alpaca/alpaca_random_9k.json"
 
 

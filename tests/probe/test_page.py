@@ -125,7 +125,7 @@ def test_a_foreign_template_makes_a_strong_ranking_no_sign_and_says_what_to_do()
 
 
 def test_what_others_reached_is_said_only_of_a_base_that_knows_the_subject() -> None:
-    assert "response tuning reached 43 to 97 %" in sentence(report(ranking="strong"))
+    assert "response tuning reached 62 to 97 %" in sentence(report(ranking="strong"))
     assert "response tuning reached" not in sentence(report(ranking="weak"))
 
 

@@ -68,5 +68,5 @@ def test_what_others_reached_is_shown_only_where_the_template_decides(tmp_path: 
     known = report()
     unknown = known._replace(rows=[row._replace(verdict="weak") for row in known.rows])
     assert "response tuning reached" not in " ".join(lines(unknown))
-    assert "43 to 97 %" in page(tmp_path, known)
-    assert "43 to 97 %" not in page(tmp_path, unknown)
+    assert "62 to 97 %" in page(tmp_path, known)
+    assert "62 to 97 %" not in page(tmp_path, unknown)
