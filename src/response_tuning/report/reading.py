@@ -202,7 +202,7 @@ def _unscored(benchmark: BenchmarkScores, graded: Container[str]) -> Iterator[st
     """Yield a sentence for the seeds without any scores that other variants were graded with.
 
     One sentence names all variants that lack the same seeds. A variant that is not in ``graded``
-    has no scores anywhere, which is said once.
+    has no scores anywhere, which another sentence says.
     """
     lacking: dict[tuple[int, ...], list[str]] = {}
     for variant, by_seed in zip(benchmark.variants, benchmark.graded, strict=True):

@@ -21,7 +21,7 @@ def run_chat(
 ) -> None:
     """Chat with ``model`` about ``lines`` until ``exit``, their end or Ctrl-C.
 
-    Replies go to standard output. With ``explain``, for a person at a terminal, it is said first
+    Replies go to standard output. With ``explain``, for a person at a terminal, the first line says
     how to leave, and Ctrl-C during a reply stops only that.
 
     Raises:
