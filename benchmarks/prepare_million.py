@@ -4,7 +4,7 @@
 
 Rows are those of ``data_size.py``. Every line of the table is a command of its own, all with the
 same settings: exact duplicates are dropped and, with ``--tokenizer``, so are responses of more than
-512 tokens: so every response is tokenized. Processor time is that of the command and its workers;
+512 tokens: so every response is tokenized. Processor time counts the command and its workers;
 of a killed command, without its workers. The yardstick is ``Tokenizer.encode_batch_fast`` on the
 same texts: in the last line, each batch is first given to a tokenizer of the yardstick's own, whose
 time is subtracted.
