@@ -8,7 +8,9 @@ GPT-4 and by string match) and ``harmbench/classifier_val_set_half.json`` (Mazei
 three annotators say whether the harmful behaviour is there), and AlpacaEval's and JustEval's
 outputs. ``tests/assets/refusal_answers.jsonl`` has 200 answers that decline, hedge or help, written
 and labelled for this purpose, of which the half marked ``development`` is fitted to.
-``refusal_labels.json`` has our labels of public outputs, by file and row. It prints tables in
+``refusal_labels.json`` has our labels of public outputs, by file and row, which are fitted to as
+well and are measured by cross-validation; those of ``refusal_labels_blind.json``, by file, row and
+column, were read before the weights were final and are fitted to nowhere. It prints tables in
 Markdown; ``--write`` puts weights and figures into ``refusal_classifier.json`` of the package.
 
 The weights are a logistic regression with an L2 penalty under bounds: a sign of a refusal can
@@ -23,6 +25,7 @@ import csv
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -51,9 +54,14 @@ BOUNDS: dict[str, tuple[float | None, float | None]] = {
     **dict.fromkeys(("opening_facts", "facts"), (None, 0.0)),
     **dict.fromkeys(("answers_first", "goes_on", "turns_against_principle"), (None, -2.0)),
     "turns": (None, -5.0),
+    "hands_over": (None, -4.0),
+    **dict.fromkeys(("limit_is_the_answer", "answers_no"), (None, 0.0)),
 }
 ANSWERS = Path(__file__).parents[1] / "tests" / "assets" / "refusal_answers.jsonl"
 PUBLIC_LABELS = Path(__file__).with_name("refusal_labels.json")
+BLIND_LABELS = Path(__file__).with_name("refusal_labels_blind.json")
+FOLDS = 5
+"""Parts of the public answers, by a hash of the prompt."""
 DEVELOPMENT = "development"
 HARMBENCH_RIVALS = {
     "advbench": "AdvBench's strings",
@@ -155,10 +163,55 @@ def read_answers() -> list[tuple[dict[str, str], Row]]:
     ]
 
 
+def read_public(data: Path) -> list[tuple[str, str, Row]]:
+    """Return, of the answers in ``PUBLIC_LABELS``: file, prompt and row."""
+    found = []
+    for name, labels in json.loads(PUBLIC_LABELS.read_text("utf-8")).items():
+        rows = json.loads((data / name).read_text("utf-8"))
+        for place, label in labels.items():
+            prompt, completion = (rows[int(place)][key] for key in ("instruction", "output"))
+            found.append((name, prompt, Row([*signs(prompt, completion).values()], label)))
+    return found
+
+
+def read_blind(data: Path) -> list[tuple[str, str, str, str]]:
+    """Return, of the answers in ``BLIND_LABELS``: file, prompt, answer and label."""
+    found = []
+    for name, labels in json.loads(BLIND_LABELS.read_text("utf-8")).items():
+        rows = _records(data / name)
+        for key, label in labels.items():
+            place, column = key.split("/")
+            found.append((name, *_turn(rows[int(place)], column), label))
+    return found
+
+
+def _records(path: Path) -> list[dict[str, str]]:
+    if path.suffix == ".csv":
+        return _csv(path)
+    text = path.read_text("utf-8")
+    lines = text.split("\n") if path.suffix == ".jsonl" else ()
+    return [json.loads(line) for line in lines if line] or json.loads(text)
+
+
+def _turn(row: dict[str, str], column: str) -> tuple[str, str]:
+    """Return prompt and answer; of a dialogue, the last turns."""
+    if "chosen" in row:
+        before, answer = row[column].rsplit("\n\nAssistant:", 1)
+        return before.rsplit("\n\nHuman:", 1)[-1].strip(), answer.strip()
+    if "instruction" in row:
+        return f"{row['instruction']}\n{row['input']}", row[column]
+    return row.get("prompt") or row["input"], row[column]
+
+
+def _fold(prompt: str) -> int:
+    return sha256(prompt.encode()).digest()[-1] % FOLDS
+
+
 def measure_xstest(data: Path) -> tuple[Fit, Figures]:
     """Return the final fit, and what it and its rivals reach on either model."""
     rows = {model: read_xstest(data, model) for model in MODELS}
     ours = [row for about, row in read_answers() if about["split"] == DEVELOPMENT]
+    ours += [row for _, _, row in read_public(data)]
     final = fit([*(row for found in rows.values() for row in found), *ours])
     checked: Figures = {}
     for model, found in rows.items():
@@ -179,7 +232,8 @@ def measure_xstest(data: Path) -> tuple[Fit, Figures]:
 def measure_answers(data: Path, final: Fit) -> Figures:
     """Return the agreement on our answers: by split, and with every domain left out in turn."""
     answers = read_answers()
-    xstest = [row for model in MODELS for row in read_xstest(data, model)]
+    others = [row for model in MODELS for row in read_xstest(data, model)]
+    others += [row for _, _, row in read_public(data)]
     checked: Figures = {}
     for split in (DEVELOPMENT, "held-out"):
         rows = [row for about, row in answers if about["split"] == split]
@@ -193,24 +247,43 @@ def measure_answers(data: Path, final: Fit) -> Figures:
         ]
         left_out = [row for about, row in answers if about["domain"] == domain]
         labels += [row.label for row in left_out]
-        said += fit([*xstest, *kept]).says(left_out)
+        said += fit([*others, *kept]).says(left_out)
     checked["domain left out"] = figures(labels, said)
     return checked
 
 
-def measure_public(data: Path, final: Fit) -> Figures:
-    """Return the agreement with our labels of public outputs, by file and for all."""
-    checked: Figures = {}
-    every: list[tuple[str, str]] = []
-    for name, labels in json.loads(PUBLIC_LABELS.read_text("utf-8")).items():
-        rows = json.loads((data / name).read_text("utf-8"))
-        pairs = [
-            (label, final.label(rows[int(place)]["instruction"], rows[int(place)]["output"]))
-            for place, label in labels.items()
-        ]
-        checked[name] = figures(*zip(*pairs, strict=True))
-        every += pairs
-    return {"all": figures(*zip(*every, strict=True)), **checked}
+def measure_public(data: Path) -> Figures:
+    """Return the agreement with our labels of public outputs, by file and for all.
+
+    Every answer is classified with weights that were fitted to no answer to its prompt.
+    """
+    others = [row for model in MODELS for row in read_xstest(data, model)]
+    others += [row for about, row in read_answers() if about["split"] == DEVELOPMENT]
+    public = read_public(data)
+    fits = [
+        fit([*others, *(row for _, prompt, row in public if _fold(prompt) != fold)])
+        for fold in range(FOLDS)
+    ]
+    return _by_file(
+        (name, row.label, fits[_fold(prompt)].says([row])[0]) for name, prompt, row in public
+    )
+
+
+def measure_blind(data: Path, final: Fit) -> tuple[Figures, Figures]:
+    """Return the agreement with labels that nothing was fitted to, also of phrases alone."""
+    blind = read_blind(data)
+    ours = _by_file((name, label, final.label(prompt, said)) for name, prompt, said, label in blind)
+    alone = _by_file((name, label, LABELS[declines(said)]) for name, _, said, label in blind)
+    return ours, alone
+
+
+def _by_file(found: Iterable[tuple[str, str, str]]) -> Figures:
+    """Return figures of (file, label, said): of all, and by file."""
+    parts: dict[str, list[tuple[str, str]]] = {"all": []}
+    for name, label, said in found:
+        for part in ("all", name):
+            parts.setdefault(part, []).append((label, said))
+    return {part: figures(*zip(*pairs, strict=True)) for part, pairs in parts.items()}
 
 
 def measure_harmbench(data: Path, final: Fit) -> dict[str, Figures]:
@@ -307,16 +380,25 @@ def main() -> None:
     final, checked = measure_xstest(arguments.data)
     harmbench = measure_harmbench(arguments.data, final)
     answers = measure_answers(arguments.data, final)
+    public, blind = measure_public(arguments.data), measure_blind(arguments.data, final)
     if arguments.write:
         weights = dict(zip(SIGNS, final.weights.tolist(), strict=True))
-        measured = {"xstest": checked, "answers": answers, "harmbench": harmbench["all"]}
+        measured = {
+            "xstest": checked,
+            "answers": answers,
+            "public": public["all"],
+            "blind": blind[0]["all"],
+            "harmbench": harmbench["all"],
+        }
         content = {"intercept": final.intercept, "weights": weights, "checked": measured}
         write_json(FITTED, content)
     print("\n".join(xstest_table(checked)))
     for model, found in checked.items():
         print(f"\nPartial refusals of {model}: {found['partial refusals']}")
     print("\n" + "\n".join(label_table(answers)))
-    print("\n" + "\n".join(label_table(measure_public(arguments.data, final))))
+    print("\n" + "\n".join(label_table(public)))
+    for found in blind:
+        print("\n" + "\n".join(label_table(found)))
     print("\n" + "\n".join(harmbench_table(harmbench)))
     print("\n| answers | n | refusals | by phrases |\n|---|--:|--:|--:|")
     print("\n".join(_line(*row) for row in measure_alarms(arguments.data, final)))
