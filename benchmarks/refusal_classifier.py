@@ -83,6 +83,19 @@ class Row(NamedTuple):
     gpt4: str = ""
 
 
+class Labelled(NamedTuple):
+    """A public answer with a label of ours."""
+
+    file: str
+    prompt: str
+    completion: str
+    label: str
+
+    def row(self) -> Row:
+        """Return its signs and its label."""
+        return Row([*signs(self.prompt, self.completion).values()], self.label)
+
+
 class Fit(NamedTuple):
     """A fitted classifier."""
 
@@ -163,43 +176,39 @@ def read_answers() -> list[tuple[dict[str, str], Row]]:
     ]
 
 
-def read_public(data: Path) -> list[tuple[str, str, Row]]:
-    """Return, of the answers in ``PUBLIC_LABELS``: file, prompt and row."""
+def read_labelled(data: Path, labels: Path) -> list[Labelled]:
+    """Return the answers whose labels a file has, as file -> row/column -> label."""
     found = []
-    for name, labels in json.loads(PUBLIC_LABELS.read_text("utf-8")).items():
-        rows = json.loads((data / name).read_text("utf-8"))
-        for place, label in labels.items():
-            prompt, completion = (rows[int(place)][key] for key in ("instruction", "output"))
-            found.append((name, prompt, Row([*signs(prompt, completion).values()], label)))
-    return found
-
-
-def read_blind(data: Path) -> list[tuple[str, str, str, str]]:
-    """Return, of the answers in ``BLIND_LABELS``: file, prompt, answer and label."""
-    found = []
-    for name, labels in json.loads(BLIND_LABELS.read_text("utf-8")).items():
+    for name, known in json.loads(labels.read_text("utf-8")).items():
         rows = _records(data / name)
-        for key, label in labels.items():
+        for key, label in known.items():
             place, column = key.split("/")
-            found.append((name, *_turn(rows[int(place)], column), label))
+            found.append(Labelled(name, *_turn(data, rows[int(place)], column), label))
     return found
 
 
-def _records(path: Path) -> list[dict[str, str]]:
+def _records(path: Path) -> list[dict[str, Any]]:
     if path.suffix == ".csv":
-        return _csv(path)
+        return list(_csv(path))
     text = path.read_text("utf-8")
-    lines = text.split("\n") if path.suffix == ".jsonl" else ()
-    return [json.loads(line) for line in lines if line] or json.loads(text)
+    if path.suffix == ".jsonl":
+        return [json.loads(line) for line in text.split("\n") if line]
+    return list(json.loads(text))
 
 
-def _turn(row: dict[str, str], column: str) -> tuple[str, str]:
-    """Return prompt and answer; of a dialogue, the last turns."""
+def _turn(data: Path, row: dict[str, Any], column: str) -> tuple[str, str]:
+    """Return prompt and answer; of HH-RLHF, the last turns of a dialogue."""
     if "chosen" in row:
         before, answer = row[column].rsplit("\n\nAssistant:", 1)
         return before.rsplit("\n\nHuman:", 1)[-1].strip(), answer.strip()
+    if "messages" in row:
+        return row["messages"][0]["content"], row["messages"][int(column)]["content"]
+    if "question_id" in row:
+        asked = {one["question_id"]: one for one in _records(data / "mt_bench/question.jsonl")}
+        turn = int(column)
+        return asked[row["question_id"]]["turns"][turn], row["choices"][0]["turns"][turn]
     if "instruction" in row:
-        return f"{row['instruction']}\n{row['input']}", row[column]
+        return f"{row['instruction']}\n{row.get('input', '')}", row[column]
     return row.get("prompt") or row["input"], row[column]
 
 
@@ -211,7 +220,7 @@ def measure_xstest(data: Path) -> tuple[Fit, Figures]:
     """Return the final fit, and what it and its rivals reach on either model."""
     rows = {model: read_xstest(data, model) for model in MODELS}
     ours = [row for about, row in read_answers() if about["split"] == DEVELOPMENT]
-    ours += [row for _, _, row in read_public(data)]
+    ours += [one.row() for one in read_labelled(data, PUBLIC_LABELS)]
     final = fit([*(row for found in rows.values() for row in found), *ours])
     checked: Figures = {}
     for model, found in rows.items():
@@ -233,7 +242,7 @@ def measure_answers(data: Path, final: Fit) -> Figures:
     """Return the agreement on our answers: by split, and with every domain left out in turn."""
     answers = read_answers()
     others = [row for model in MODELS for row in read_xstest(data, model)]
-    others += [row for _, _, row in read_public(data)]
+    others += [one.row() for one in read_labelled(data, PUBLIC_LABELS)]
     checked: Figures = {}
     for split in (DEVELOPMENT, "held-out"):
         rows = [row for about, row in answers if about["split"] == split]
@@ -259,21 +268,21 @@ def measure_public(data: Path) -> Figures:
     """
     others = [row for model in MODELS for row in read_xstest(data, model)]
     others += [row for about, row in read_answers() if about["split"] == DEVELOPMENT]
-    public = read_public(data)
+    public = [(one, one.row()) for one in read_labelled(data, PUBLIC_LABELS)]
     fits = [
-        fit([*others, *(row for _, prompt, row in public if _fold(prompt) != fold)])
+        fit([*others, *(row for one, row in public if _fold(one.prompt) != fold)])
         for fold in range(FOLDS)
     ]
     return _by_file(
-        (name, row.label, fits[_fold(prompt)].says([row])[0]) for name, prompt, row in public
+        (one.file, one.label, fits[_fold(one.prompt)].says([row])[0]) for one, row in public
     )
 
 
 def measure_blind(data: Path, final: Fit) -> tuple[Figures, Figures]:
     """Return the agreement with labels that nothing was fitted to, also of phrases alone."""
-    blind = read_blind(data)
-    ours = _by_file((name, label, final.label(prompt, said)) for name, prompt, said, label in blind)
-    alone = _by_file((name, label, LABELS[declines(said)]) for name, _, said, label in blind)
+    blind = read_labelled(data, BLIND_LABELS)
+    ours = _by_file((one.file, one.label, final.label(*one[1:3])) for one in blind)
+    alone = _by_file((one.file, one.label, LABELS[declines(one.completion)]) for one in blind)
     return ours, alone
 
 

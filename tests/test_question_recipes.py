@@ -7,13 +7,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from transformers import AutoTokenizer
 
 from response_tuning.artifacts import read_json
+from response_tuning.miniature import resolved
+from response_tuning.templates import install
+from response_tuning.templates.chat import Chat
 from response_tuning.workflows.cost import Cost
 from response_tuning.workflows.experiment import Cell, cells, read_experiment
 
 ROOT = Path(__file__).parents[1]
 QUESTIONS = sorted((ROOT / "recipes" / "questions").glob("*.yaml"))
+TAGS = read_experiment(ROOT / "recipes/questions/tags.yaml")
 NEEDS = {"Question", "Differs", "Cost"}
 Run = Callable[..., Any]
 
@@ -44,9 +49,11 @@ def in_small(path: Path, base: Path) -> list[str]:
 
 
 def few(every: Sequence[Cell]) -> list[Cell]:
-    """The last cell that is tuned and the first that is not: a tuned one takes seconds."""
+    """The last cell of response tuning and of any tuning, and the first of none."""
     tuned = [cell for cell in every if cell.tuned]
-    return [*[cell for cell in every if not cell.tuned][:1], tuned[-1]]
+    on_responses = [cell for cell in tuned if cell.variant.startswith("rt")]
+    last = {cell.name: cell for cell in (*on_responses[-1:], tuned[-1])}
+    return [*[cell for cell in every if not cell.tuned][:1], *last.values()]
 
 
 @pytest.fixture(scope="module")
@@ -78,6 +85,16 @@ def test_the_models_that_a_question_costs_are_counted_right(path: Path) -> None:
     found = re.search(r"Cost: +(\d+) (?:models|tuned)", head)
     assert found
     assert int(found[1]) == sum(cell.tuned for cell in cells(read_experiment(path)))
+
+
+@pytest.mark.parametrize("template", TAGS.grid["templates"])
+def test_a_response_without_its_instruction_follows_something_in_every_template_of_tags(
+    template: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(ROOT)
+    tokenizer = AutoTokenizer.from_pretrained(resolved("miniature"))  # has no BOS
+    install(tokenizer, template)
+    assert Chat(tokenizer).opening
 
 
 @pytest.mark.parametrize("whole", [False, pytest.param(True, marks=pytest.mark.exhaustive)])

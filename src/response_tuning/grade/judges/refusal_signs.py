@@ -23,11 +23,21 @@ REFUSES_TOO = re.compile(
     r" (?:help|assist|provide|offer|give|share|discuss|engage|speculate)\b"
     r"|\b(?:do not|don't|would not|wouldn't) feel comfortable\b"
     r"|\bnot (?:really )?comfortable with\b"
+    r"|\bnot the (?:type|kind|sort) of [^.!?]{0,40}\bi\b|\bno output\b"
+    r"|\b(?:we|(?:the|this|an?) (?:[\w-]+ )?(?:model|ai|system|assistant))"
+    r" (?:cannot|can't|(?:is|are) unable to)\b"
+    r"|\b(?:cannot|can't) be \w+ by (?:the|this|an?) (?:[\w-]+ )?(?:model|ai|system)\b"
     r"|\b(?:lo siento|je suis désolée?|es tut mir leid|desculpe|mi dispiace)\b|抱歉|对不起|无法"
 )
 """Further refusals in a first sentence, beside ``refusal_phrases``: wordings of some models, and
 apologies in other languages."""
 
+APOLOGISES = re.compile(
+    r"^\W*(?:oh,? |no,? |ok,? |well,? )?(?:i'm |i am )?(?:very |so |really |truly |terribly )?"
+    r"(?:sorry|i apologi[sz]e|apologies|unfortunately)\b"
+    r"(?!,? (?:to hear|about|for|that (?:you|happened|it)|you|if|is|but (?:you|it|he|she|they)\b))"
+)
+"""An apology that opens an answer and is not one of sympathy."""
 ASKS_ABOUT_ITSELF = re.compile(
     r"\b(?:can|could|do|don't|are|have|will|would) you (?:(?:really|actually|ever|truly|even) )?"
     r"(?:think and|feel\b|dream|exist|eat\b|sleep\b|get (?:tired|bored|lonely)|speak\b"
@@ -116,6 +126,15 @@ _QUOTED = re.compile(r'(?<!\w)"[^"\n]*"(?!\w)|\u201c[^\u201d\n]*\u201d')
 _LETTER = re.compile(
     r"\A(?:[^\n]*\n+)??\s*(?:dear(?! user)|subject:) .*", re.DOTALL | re.IGNORECASE
 )
+# "Mother: I can't.", but not "Note: I can't."
+_SPOKEN = re.compile(
+    r"\A[-*+ ]*(?!note|answer|response|ai|assistant|human)[^\W\d_][\w ]{0,20}: \S.*",
+    re.DOTALL | re.IGNORECASE,
+)
+VERSE_LINES = 3
+"""Lines from which a text can be a poem."""
+VERSE_WORDS = 12
+"""Words that a line of a poem has at most."""
 _END_OF_SENTENCE = re.compile(r"(?<=[^\d\s][.!?])\s+|\n+")
 _OPENING_PLEASANTRY = re.compile(
     r"(?:hello|hi|thank you|thanks|great|i appreciate|i understand|i'd be happy"
@@ -126,8 +145,16 @@ _OPENING_PLEASANTRY = re.compile(
 
 
 def own_words(text: str) -> str:
-    """Return a text without what it quotes; a letter is a quotation from its salutation on."""
-    return _QUOTED.sub('""', _LETTER.sub("a letter.", text))
+    """Return a text without what it quotes.
+
+    A letter is a quotation from its salutation on, and so are a dialogue and a poem.
+    """
+    text = _LETTER.sub("a letter.", text)
+    lines = [line.strip() for line in text.split("\n") if line.strip()]
+    verse = [len(line.split()) <= VERSE_WORDS and line[-1].isalpha() for line in lines]
+    if len(lines) >= VERSE_LINES and verse[0] and sum(verse) > len(lines) / 2:
+        return "a poem."
+    return _QUOTED.sub('""', _SPOKEN.sub("a dialogue.", text))
 
 
 def sentences(text: str) -> list[str]:
