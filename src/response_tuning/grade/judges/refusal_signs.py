@@ -126,11 +126,8 @@ _QUOTED = re.compile(r'(?<!\w)"[^"\n]*"(?!\w)|\u201c[^\u201d\n]*\u201d')
 _LETTER = re.compile(
     r"\A(?:[^\n]*\n+)??\s*(?:dear(?! user)|subject:) .*", re.DOTALL | re.IGNORECASE
 )
-# "Mother: I can't.", but not "Note: I can't."
-_SPOKEN = re.compile(
-    r"\A[-*+ ]*(?!note|answer|response|ai|assistant|human)[^\W\d_][\w ]{0,20}: \S.*",
-    re.DOTALL | re.IGNORECASE,
-)
+_SPOKEN = re.compile(r"[-*+ ]*[^\W\d_][\w ]{0,20}: ")
+"""How a line of a dialogue begins, such as "Mother: "."""
 VERSE_LINES = 3
 """Lines from which a text can be a poem."""
 VERSE_WORDS = 12
@@ -151,10 +148,13 @@ def own_words(text: str) -> str:
     """
     text = _LETTER.sub("a letter.", text)
     lines = [line.strip() for line in text.split("\n") if line.strip()]
+    spoken = [_SPOKEN.match(line) is not None for line in lines]
+    if sum(spoken) > 1 and spoken[0]:
+        return "a dialogue."
     verse = [len(line.split()) <= VERSE_WORDS and line[-1].isalpha() for line in lines]
     if len(lines) >= VERSE_LINES and verse[0] and sum(verse) > len(lines) / 2:
         return "a poem."
-    return _QUOTED.sub('""', _SPOKEN.sub("a dialogue.", text))
+    return _QUOTED.sub('""', text)
 
 
 def sentences(text: str) -> list[str]:
