@@ -1,6 +1,6 @@
 """What the reports on recipes/questions do not say by themselves.
 
-    python benchmarks/questions.py curve RUN        a learning curve over the number of responses
+    python benchmarks/questions.py curve RUN [--svg FILE]    a learning curve over the responses
     python benchmarks/questions.py memorised RUN    what answers copy from the training responses
     python benchmarks/questions.py drift RUN        how far tuning moved the base on general text
 
@@ -21,6 +21,7 @@ import numpy.typing as npt
 from response_tuning.artifacts import Completion, Example, Score, read_json, read_jsonl
 from response_tuning.errors import DataError, ResponseTuningError
 from response_tuning.pairing import words
+from response_tuning.report.plots import COLOURS, STYLE, Drawing
 from response_tuning.validation import build
 from response_tuning.workflows.experiment import Cell, Experiment, cells
 
@@ -63,9 +64,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description="Measures for the open questions.")
     parser.add_argument("what", choices=COMMANDS)
     parser.add_argument("run", type=Path)
+    parser.add_argument("--svg", type=Path, help="draw the learning curves into this file")
     given = parser.parse_args(arguments)
     try:
         print("\n".join(COMMANDS[given.what](given.run)))
+        if given.svg is not None and given.what == "curve":
+            given.svg.write_text(drawn(given.run).svg, encoding="utf-8")
     except ResponseTuningError as error:
         raise SystemExit(f"questions: {error}") from error
 
@@ -86,12 +90,42 @@ def tuned_cells(run: Path) -> list[Cell]:
 
 def curve(run: Path) -> Iterator[str]:
     """Yield a fitted learning curve for each arm and benchmark, and what more responses bring."""
-    every = tuned_cells(run)
-    arms = dict.fromkeys(cell.place.get("variant", cell.variant) for cell in every)
-    for arm in arms:
-        mine = [cell for cell in every if cell.place.get("variant", cell.variant) == arm]
+    for arm, mine in _arms(run).items():
         for benchmark in mine[0].benchmarks:
             yield from _curve(arm, benchmark, [*_points(run, mine, benchmark)])
+
+
+def _arms(run: Path) -> dict[str, list[Cell]]:
+    arms: dict[str, list[Cell]] = {}
+    for cell in tuned_cells(run):
+        arms.setdefault(cell.place.get("variant", cell.variant), []).append(cell)
+    return arms
+
+
+def drawn(run: Path) -> Drawing:
+    """Draw the scores of each arm over the number of responses, with the fitted curves."""
+    from matplotlib import rc_context
+    from matplotlib.figure import Figure
+
+    arms = _arms(run)
+    benchmarks = next(iter(arms.values()))[0].benchmarks
+    with rc_context(STYLE):
+        figure = Figure(figsize=(1.4 + 3.2 * len(benchmarks), 3.6), layout="constrained")
+        grid = figure.subplots(1, len(benchmarks), sharey=True, squeeze=False)[0]
+        for axes, benchmark in zip(grid, benchmarks, strict=True):
+            for colour, (arm, mine) in zip(COLOURS, arms.items(), strict=False):
+                points = [*_points(run, mine, benchmark)]
+                axes.scatter(*zip(*points, strict=True), s=14, color=colour, alpha=0.6, label=arm)
+                fitted = fit_curve(points)
+                if fitted is not None:
+                    counts = np.geomspace(min(n for n, _ in points), max(n for n, _ in points))
+                    axes.plot(counts, [fitted.at(n) for n in counts], color=colour)
+            axes.set(xscale="log", ylim=(0, 1.03), title=benchmark, xlabel="responses")
+            axes.set_xticks([8, 32, 125, 500], ["8", "32", "125", "500"], minor=False)
+            axes.yaxis.set_major_formatter("{x:.0%}")
+        grid[0].set_ylabel(METRIC)
+        grid[0].legend(loc="lower right")
+    return Drawing(figure)
 
 
 def _points(run: Path, mine: Sequence[Cell], benchmark: str) -> Iterator[tuple[int, float]]:
