@@ -46,7 +46,7 @@ def study(tmp_path: Path) -> tuple[Path, Path]:
     for n, base in enumerate(BASES):
         for template in ("roles", "tulu"):
             values = {name: float((3 * n) % 5) for name in (*PREDICTORS, *BASELINES)}
-            values |= {"willingness": n / 5, "base_strict": 0.0, "h_score": None}  # type: ignore[dict-item]
+            values |= {"willingness": n / 5, "stop_strict": 0.0, "h_score": None}  # type: ignore[dict-item]
             content = {"base": base, "template": template, "benchmark": BENCHMARK, "values": values}
             write_json(frozen / f"{base}-{template}.json", content)
     for cell in cells(experiment):

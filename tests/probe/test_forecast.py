@@ -15,7 +15,7 @@ def sigmoid(value: float) -> float:
 
 
 def row(base: str, template: str, skill: float, score: float, **more: float) -> Row:
-    measured = {"willingness": skill, "perplexity": 1.0, "base_strict": 0.0, **more}
+    measured = {"willingness": skill, "perplexity": 1.0, "stop_strict": 0.0, **more}
     return Row("test", base, template, measured, {"rt": score})
 
 
@@ -69,7 +69,7 @@ def test_the_partial_correlation_takes_out_what_the_base_scores_itself(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(forecast, "RESAMPLES", 2)
-    rows = [row(f"b{n}", "a", float(n), n / 10, base_strict=n / 10) for n in range(6)]
+    rows = [row(f"b{n}", "a", float(n), n / 10, stop_strict=n / 10) for n in range(6)]
     assert math.isnan(forecast.ranks(rows, "rt")["willingness"].partial), "nothing is left"
 
 

@@ -29,6 +29,8 @@ ADOPTED = Path(__file__).with_name("study.json")
 """Benchmark -> the predictors that passed the bar, and their errors; none if nothing passed."""
 BAR = 0.5
 """A model of predictors passes if its error is at most this share of the best baseline's."""
+OWN_SCORE = "stop_strict"
+"""What the base reaches by itself: with a newline as stop string, as few bases stop without."""
 LEVEL = 0.9
 RESAMPLES = 2000
 
@@ -52,7 +54,7 @@ class Rank(NamedTuple):
     low: float
     high: float
     partial: float
-    """The rank correlation that is left once the base's own score is partialled out."""
+    """The rank correlation that is left once ``OWN_SCORE`` is partialled out."""
     error: float
     """Mean absolute error on a base that was left out."""
 
@@ -147,10 +149,12 @@ def usable(rows: Sequence[Row], names: Sequence[str]) -> list[str]:
 
 
 def ranks(rows: Sequence[Row], outcome: Outcome, seed: int = 0) -> dict[str, Rank]:
-    """Return how each predictor and baseline that all rows have orders the outcomes."""
-    return {
-        name: _rank(rows, name, outcome, seed) for name in usable(rows, [*PREDICTORS, *BASELINES])
-    }
+    """Return how each predictor and baseline that all rows have orders the outcomes.
+
+    ``OWN_SCORE`` stands beside them.
+    """
+    names = usable(rows, [*PREDICTORS, *BASELINES, OWN_SCORE])
+    return {name: _rank(rows, name, outcome, seed) for name in names}
 
 
 def _rank(rows: Sequence[Row], name: str, outcome: Outcome, seed: int) -> Rank:
@@ -189,10 +193,10 @@ def _bootstrapped(
 
 
 def _partial(rows: Sequence[Row], name: str, outcome: Outcome) -> float:
-    """Return the partial rank correlation, given the base's own strict score."""
+    """Return the partial rank correlation, given ``OWN_SCORE``."""
     from scipy.stats import pearsonr, rankdata
 
-    given = rankdata([row.measured.get("base_strict", 0.0) for row in rows])
+    given = rankdata([row.measured.get(OWN_SCORE, 0.0) for row in rows])
     design = np.column_stack([np.ones(len(rows)), given])
 
     def residual(values: Sequence[float]) -> Array:
