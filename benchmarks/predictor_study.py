@@ -27,6 +27,7 @@ from response_tuning.errors import DataError, ModelError, ResponseTuningError
 from response_tuning.probe import forecast
 from response_tuning.probe.forecast import OUTCOMES, Row
 from response_tuning.probe.predictors import BASELINES, DETAILS, PREDICTORS
+from response_tuning.report.plots import COLOURS, STYLE, Drawing
 from response_tuning.workflows.experiment import Cell, cells, read_experiment
 from response_tuning.workflows.predictors import STRICT, PredictConfig, measure
 from response_tuning.workflows.probe import ProbeConfig, read_pairs
@@ -36,6 +37,7 @@ OWN = ("base_strict", "stop_strict")
 REGISTERED = (("latent_ability", "perplexity"), ("willingness", "perplexity"))
 """Pairs of predictors that are fitted together, chosen before any base of the study was tuned."""
 FEWEST_BASES = 4
+DRAWN = ("token_rank", "perplexity", "stop_strict")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -50,12 +52,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     fitting.add_argument("run", type=Path)
     fitting.add_argument("--frozen", type=Path, required=True)
     fitting.add_argument("--write", action="store_true", help="replace the package's study")
+    fitting.add_argument("--svg", type=Path, help="draw the outcomes over two predictors")
     given = parser.parse_args(arguments)
     try:
         if given.command == "freeze":
             freeze(given.recipe, given.set, given.out)
         else:
             print("\n".join(fit(given.run, given.frozen, write=given.write)))
+            if given.svg is not None:
+                given.svg.write_text(drawn(joined(given.run, given.frozen)).svg, encoding="utf-8")
     except ResponseTuningError as error:
         raise SystemExit(f"predictor_study: {error}") from error
 
@@ -134,6 +139,27 @@ def fit(run: Path, frozen: Path, *, write: bool) -> list[str]:
         _write(rows, adopted)
         lines.append(f"wrote {forecast.STUDY} and {forecast.ADOPTED.name}")
     return lines
+
+
+def drawn(rows: Sequence[Row]) -> Drawing:
+    """Draw what both arms reach over ``DRAWN``, a dot for each base and template."""
+    from matplotlib import rc_context
+    from matplotlib.figure import Figure
+
+    with rc_context(STYLE):
+        figure = Figure(figsize=(1.4 + 3.2 * len(DRAWN), 3.6), layout="constrained")
+        grid = figure.subplots(1, len(DRAWN), sharey=True, squeeze=False)[0]
+        for axes, name in zip(grid, DRAWN, strict=True):
+            for colour, outcome in zip(COLOURS, OUTCOMES, strict=False):
+                of_outcome = forecast.complete(rows, outcome)
+                places = [row.measured[name] for row in of_outcome]
+                scores = [row.reached[outcome] for row in of_outcome]
+                axes.scatter(places, scores, s=18, color=colour, alpha=0.7, label=outcome)
+            axes.set(ylim=(-0.03, 1.03), xlabel=name)
+            axes.yaxis.set_major_formatter("{x:.0%}")
+        grid[0].set_ylabel(f"{rows[0].benchmark}, strict")
+        grid[0].legend(loc="upper left")
+    return Drawing(figure)
 
 
 def joined(run: Path, frozen: Path) -> list[Row]:
