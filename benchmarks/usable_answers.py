@@ -5,7 +5,8 @@
 An answer is *usable* if the model ended it, it is not empty, no 8-gram of words occurs twice in it,
 no 8 words in a row are its prompt's, no other prompt has the same answer, it is no echo of its
 prompt, holds no tag, and is no question (docs/log.md, 2026-11-28: both rules on a real base).
-Nothing here says whether it is right.
+Nothing here says whether it is right. Where a benchmark is graded by ``prompt_strict``, the line
+says how many answers keep all rules of their prompt, and how many of these are echoes.
 """
 
 import argparse
@@ -17,6 +18,7 @@ from typing import Any
 from response_tuning.grade.answer_ranking import ECHO, copied_share
 
 GRAM = 8
+STRICT = ("prompt_strict", 1.0)
 
 
 def grams(text: str) -> list[tuple[str, ...]]:
@@ -42,6 +44,20 @@ def faults(row: dict[str, Any], times: int) -> list[str]:
     return [name for name, is_so in found.items() if is_so]
 
 
+def kept(file: Path, rows: list[dict[str, Any]]) -> str:
+    """Return how many answers are strictly right and how many of them are echoes, if graded."""
+    grades = file.parents[1] / "grade" / file.name
+    if not grades.exists():
+        return ""
+    scores = [json.loads(line) for line in grades.read_text("utf-8").split("\n") if line]
+    strict = {score["item_id"] for score in scores if (score["metric"], score["value"]) == STRICT}
+    right = [row for row in rows if row["item_id"] in strict]
+    echoes = sum(
+        copied_share(row["response"] or "", row["prompt"][-1]["content"]) > ECHO for row in right
+    )
+    return f"; {len(right)} strict, {echoes} of them echoes"
+
+
 def main() -> None:
     """Print a line for each variant and seed."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
@@ -56,7 +72,7 @@ def main() -> None:
         variant, seed = file.parts[-4], file.parts[-3]
         usable = sum(not names for names in found)
         reasons = ", ".join(f"{count} {name}" for name, count in counts.most_common())
-        print(f"{variant:20} {seed}  {usable:3} of {len(rows)} usable; {reasons}")
+        print(f"{variant:20} {seed}  {usable:3} of {len(rows)} usable; {reasons}{kept(file, rows)}")
 
 
 if __name__ == "__main__":
