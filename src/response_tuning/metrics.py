@@ -29,14 +29,15 @@ WITHOUT_VERDICT = frozenset(
 GOOD_IF_1 = frozenset(
     (
         *(*ACCURACY, "stopped", "refusal", "acceptable", "excellent", "order_consistent"),
-        *("prompt_strict", "prompt_loose", "instruction_strict", "instruction_loose"),
+        *("prompt_strict", "prompt_strict_own", "prompt_loose"),
+        *("instruction_strict", "instruction_loose"),
         *("acc", "exact_match_strict", "exact_match_flexible", "behaviour_accuracy"),
     )
 )
 """Metrics of 0 or 1 whose 1 is what one wants; a refusal counts where it is the right answer."""
 BAD_IF_1 = frozenset(
     (
-        *("false_refusal", "compliance", "both_bad", "hit_limit", "empty", "looped"),
+        *("false_refusal", "compliance", "both_bad", "hit_limit", "empty", "looped", "echo"),
         *(*UNREAD_OR_UNCHECKED, FILTERED),
     )
 )

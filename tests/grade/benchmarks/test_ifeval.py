@@ -103,6 +103,8 @@ def test_a_response_is_checked_by_the_rule_of_its_instruction(
         scores = followed(response, (name, arguments))
         assert {metric: score.value for metric, score in scores.items()} == {
             "prompt_strict": expected,
+            "prompt_strict_own": expected,
+            "echo": 0,
             "prompt_loose": expected,
             "instruction_strict": expected,
             "instruction_loose": expected,
@@ -120,6 +122,14 @@ def test_a_prompt_needs_all_its_instructions_and_an_instruction_counts_by_itself
     assert {score.group for score in scores.values()} == {"punctuation"}
 
 
+def test_an_echo_may_keep_all_rules_and_says_nothing_of_its_own(followed: Scored) -> None:
+    found = followed("Do it. Do it.", NO_COMMA)
+    names = ("echo", "prompt_strict", "prompt_strict_own")
+    assert [found[name].value for name in names] == [1, 1, 0]
+    found = followed("I do. It is done", NO_COMMA)
+    assert [found[name].value for name in names] == [0, 1, 1]
+
+
 def test_the_loose_rule_forgives_a_first_line_and_emphasis(followed: Scored) -> None:
     scores = followed('Sure, here it is:\n*"No comma in it"*', NO_COMMA, ("startend:quotation", {}))
     assert scores["prompt_strict"].value == scores["instruction_strict"].value == 0
@@ -132,12 +142,12 @@ def test_without_the_data_of_nltk_what_needs_it_is_unchecked_and_not_failed(
 ) -> None:
     for response in ("SOME. WORDS. HERE.", ""):
         scores = followed(response, WORDS, NO_COMMA, instruction)
-        assert scores.keys() == {"instruction_strict", "instruction_loose", "unchecked"}
+        assert scores.keys() == {"instruction_strict", "instruction_loose", "unchecked", "echo"}
         assert scores["instruction_strict"].weight == 2
         assert scores["unchecked"].value == pytest.approx(1 / 3)
         assert scores["unchecked"].weight == 3
         assert "python -m nltk.downloader punkt_tab" in scores["unchecked"].explanation
-    assert followed("Yes.", instruction).keys() == {"unchecked"}
+    assert followed("Yes.", instruction).keys() == {"unchecked", "echo"}
 
 
 def test_the_rules_that_need_the_data_of_nltk_are_known(public_data: Path) -> None:
@@ -183,7 +193,7 @@ def test_what_the_rule_would_check_for_a_random_letter_instead_is_unchecked(
 ) -> None:
     arguments = {"letter": letter, "let_frequency": 1, "let_relation": "at least"}
     scores = followed("###!!!", ("keywords:letter_frequency", arguments))
-    assert scores.keys() == {"unchecked"}
+    assert scores.keys() == {"unchecked", "echo"}
     assert "drawn at random" in scores["unchecked"].explanation
 
 

@@ -15,8 +15,10 @@ from typing import Any, NamedTuple
 from response_tuning.artifacts import Completion, Message, Score
 from response_tuning.configs import GradeConfig
 from response_tuning.errors import ConfigError, DataError
+from response_tuning.grade.answer_ranking import ECHO
 from response_tuning.grade.benchmark import BENCHMARKS, Item
 from response_tuning.grade.sources import BenchmarkSource, SourceRows, cell, read_source, spread
+from response_tuning.pairing import copied_share
 from response_tuning.readers import Row, shown
 
 SOURCE = BenchmarkSource(
@@ -64,8 +66,8 @@ class IFEval:
     """
 
     suite = "instructions"
-    headline = ("prompt_strict", "instruction_strict", "prompt_loose", "instruction_loose")
-    metrics = (*headline, "unchecked")
+    headline = ("prompt_strict", "prompt_strict_own", "instruction_strict", "prompt_loose", "echo")
+    metrics = (*headline, "instruction_loose", "unchecked")
 
     def __init__(self, config: GradeConfig) -> None:
         if missing := missing_packages():
@@ -100,17 +102,20 @@ class IFEval:
         return [one.item for one in self._instructed_items.values()]
 
     def score(self, item: Item, completion: Completion) -> Iterator[Score]:
-        """Yield ``prompt_*`` and ``instruction_*``, strict and loose, and ``unchecked``.
+        """Yield ``prompt_*`` and ``instruction_*``, strict and loose, ``echo`` and ``unchecked``.
 
         ``prompt_*``: all instructions are followed; without a score if one is unchecked.
         ``instruction_*``: the share of the checked instructions that are followed, weighted by the
         number of checked instructions, so that the mean is a share of instructions.
+        ``echo``: most of the response's words are copied from the prompt. A base model that repeats
+        the prompt keeps many of its rules: ``prompt_strict_own`` is strict, and no echo.
         ``unchecked``: the share of unchecked instructions, weighted by the number of all.
         """
-        found = [
-            followed(item.prompt[0].content, instruction, completion.response or "")
-            for instruction in self._instructed_items[item.item_id].instructions
-        ]
+        prompt, response = item.prompt[0].content, completion.response or ""
+        instructions = self._instructed_items[item.item_id].instructions
+        found = [followed(prompt, instruction, response) for instruction in instructions]
+        echo = copied_share(response, prompt) > ECHO
+        yield _score(item, "echo", echo)
         checked = [one for one in found if not one.unchecked]
         if checked:
             n = len(checked)
@@ -120,7 +125,9 @@ class IFEval:
         if len(checked) == len(found):
             broken = ", ".join(one.name for one in found if not one.strict)
             why = f"not followed: {broken}" if broken else ""
-            yield _score(item, "prompt_strict", all(one.strict for one in found), 1, why)
+            strict = all(one.strict for one in found)
+            yield _score(item, "prompt_strict", strict, 1, why)
+            yield _score(item, "prompt_strict_own", strict and not echo)
             yield _score(item, "prompt_loose", all(one.loose for one in found))
         reasons = "; ".join(f"{one.name}: {one.unchecked}" for one in found if one.unchecked)
         share = 1 - len(checked) / len(found)
