@@ -116,3 +116,13 @@ def test_what_is_frozen_is_not_measured_again_and_a_missing_base_is_named(
     assert line in capsys.readouterr().out
     one = json.loads(files[f"tiny-roles-{BENCHMARK}.json"])
     assert {*PREDICTORS} <= {*one["values"]}
+
+
+def test_the_drawing_has_a_panel_for_each_of_its_numbers() -> None:
+    values = {"token_rank": 0.5, "perplexity": 1.0, "stop_strict": 0.0}
+    rows = [
+        forecast.Row("test", name, "a", values, {"rt": 0.4, "it": 0.6}) for name in ("one", "two")
+    ]
+    drawn = STUDY["drawn"](rows).svg
+    assert all(f">{name}<" in drawn for name in values)
+    assert "test, strict" in drawn
