@@ -126,8 +126,12 @@ _QUOTED = re.compile(r'(?<!\w)"[^"\n]*"(?!\w)|\u201c[^\u201d\n]*\u201d')
 _LETTER = re.compile(
     r"\A(?:[^\n]*\n+)??\s*(?:dear(?! user)|subject:) .*", re.DOTALL | re.IGNORECASE
 )
-_SPOKEN = re.compile(r"[-*+ ]*[^\W\d_][\w ]{0,20}: ")
-"""How a line of a dialogue begins, such as "Mother: "."""
+_SPOKEN = re.compile(
+    r"[-*+ ]*(?!(?:a|q|ai|answer|assistant|disclaimer|explanation|human|note|question|reason"
+    r"|response|system|user|warning):)[^\W\d_][\w ]{0,20}: ",
+    re.IGNORECASE,
+)
+"""How a line of a dialogue begins: "Mother: ". A model that names its own turn speaks itself."""
 VERSE_LINES = 3
 """Lines from which a text can be a poem."""
 VERSE_WORDS = 12
