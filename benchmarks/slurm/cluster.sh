@@ -67,6 +67,8 @@ tuning() {
 }
 wait_for_tuning() { for _ in $(seq 1800); do tuning "${1:-}" | grep . && return; sleep 0.5; done; return 1; }
 preempt() {  # a job: as Slurm does before it takes the nodes away
-    scancel --signal TERM "$1"
-    scancel --signal USR2 "$1" 2>/dev/null || true  # submitit's warning; it may be requeued by now
+    # It may say that the job cannot be altered now, after the signal has reached the job's step, and
+    # try again for minutes, until it meets the job that was requeued.
+    timeout 5 scancel --signal TERM "$1" || true
+    timeout 5 scancel --signal USR2 "$1" 2>/dev/null || true  # submitit's warning
 }

@@ -214,10 +214,10 @@ def running(mini_gguf: Path, tmp_path: Path) -> Iterator[tuple[subprocess.Popen[
         env=os.environ | {"OMP_NUM_THREADS": "1"},
     ) as process:
         assert process.stdout is not None
-        printed = [process.stdout.readline() for _ in range(3)]
-        assert printed[:2] == ["loading one (llama.cpp) ...\n", "loading two (llama.cpp) ...\n"]
-        assert printed[2].endswith("v1 (models: one, two; Ctrl-C ends)\n"), process.stderr
-        yield process, printed[2].split()[0]
+        printed = [process.stdout.readline() for _ in range(4)]
+        assert printed[1:3] == ["loading one (llama.cpp) ...\n", "loading two (llama.cpp) ...\n"]
+        assert printed[3].endswith("v1 (models: one, two; Ctrl-C ends)\n"), process.stderr
+        yield process, printed[3].split()[0]
         process.kill()
 
 

@@ -78,10 +78,12 @@ def export(
     modules: ImportOption = None,
 ) -> None:
     """Export a tuned model, and prove that it is the same."""
-    from response_tuning.workflows.export import Export, run_export
-
     if out is None and not dry_run:
         raise ConfigError("export needs --out DIR, a new folder for the export")
+    if not dry_run:  # whose output is the list of files
+        console().print(f"loading {run}", highlight=False, soft_wrap=True)
+    from response_tuning.workflows.export import Export, run_export
+
     asked = Export(
         model=run,
         to=to,

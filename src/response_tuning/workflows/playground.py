@@ -70,23 +70,22 @@ def run_playground(settings: PlaygroundSettings, console: "Console") -> None:
     Raises:
         ResponseTuningError: a model cannot be loaded, two have one name, or the port is taken.
     """
+    sources = pane_sources(settings.models, settings.template)
+    for source in sources:  # before the libraries, which take seconds
+        console.print(f"loading {source.name}: {source.model} ...", highlight=False)
     from response_tuning import loopback
     from response_tuning.models.inference import check_loadable
     from response_tuning.serve.playground.app import playground_app
     from response_tuning.serve.playground.local import Models
     from response_tuning.serve.playground.session import Playground
 
-    sources = pane_sources(settings.models, settings.template)
     for source in sources:  # all, before the first is loaded
         if source.url is None:
             check_loadable(source.model)
     quiet_libraries()
     loaded, out = Models(), settings.out
     with locked(out):
-        panes: list[Pane] = []
-        for source in sources:
-            console.print(f"loading {source.name}: {source.model} ...", highlight=False)
-            panes.append(_opened(source, settings.key_variable, loaded))
+        panes = [_opened(source, settings.key_variable, loaded) for source in sources]
         playground = Playground(
             panes,
             out,

@@ -75,11 +75,13 @@ def run_experiment(
             were made with other settings.
         EngineError: some prompts got no answer; the same command asks them again.
     """
+    every = checked(experiment)
+    chosen = chosen_of(every, only)
+    # Before the libraries, which take seconds.
+    console.print(f"{len(chosen)} of {len(every)} cells, in {out}", highlight=False, soft_wrap=True)
     from response_tuning.finetune.processes import is_first
 
     quiet_libraries()
-    every = checked(experiment)
-    chosen = chosen_of(every, only)
     check_filters(experiment, chosen, retry_filtered=retry_filtered)
     followers = Followers([as_continued(cell, every, out) for cell in chosen])
     if not is_first():

@@ -78,10 +78,12 @@ def run_serve(settings: ServeSettings, console: "Console") -> None:
     Raises:
         ResponseTuningError: a model or a setting cannot be used, or the port is taken.
     """
-    from response_tuning.serve.server import backend, front
-
     client_key = _client_key(settings)
     _check(settings)
+    # Before the libraries, which take seconds.
+    console.print(f"checking {', '.join(settings.models)} ...", highlight=False)
+    from response_tuning.serve.server import backend, front
+
     sources = _sources(settings)
     with tempfile.TemporaryDirectory(prefix="rtune-serve-") as scratch:
         folder = Path(scratch)

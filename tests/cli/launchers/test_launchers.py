@@ -174,6 +174,21 @@ def test_a_warned_job_saves_what_it_has_and_its_pickle_holds_no_process(tmp_path
     assert one.__getstate__()["process"] is None
 
 
+def test_a_warning_while_the_line_is_waited_for_ends_both(tmp_path: Path) -> None:
+    # In a process of its own: what this is about is a deadlock.
+    code = f"""
+import signal, sys
+from pathlib import Path
+from response_tuning.cli.launchers.job import Job
+one = Job("rt", ("sleep", "60"), Path({str(tmp_path / "log")!r}))
+signal.signal(signal.SIGALRM, lambda number, frame: one.stop())
+signal.setitimer(signal.ITIMER_REAL, 0.5)
+sys.exit(one.run() + 20)
+"""
+    ended = subprocess.run([sys.executable, "-c", code], timeout=30, check=False)
+    assert ended.returncode == 20 - signal.SIGTERM
+
+
 def test_a_preempted_job_is_requeued_and_a_cancelled_one_is_not(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

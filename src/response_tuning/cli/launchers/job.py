@@ -1,5 +1,6 @@
 """A job: one cell's shell line, and where it prints to."""
 
+import contextlib
 import ctypes
 import os
 import signal
@@ -43,10 +44,14 @@ class Job:
         return self.start(environment).wait()
 
     def stop(self) -> None:
-        """Have the line save what it has, and end."""
-        if self.process is not None and self.process.poll() is None:
-            self.process.terminate()
-            self.process.wait()
+        """Have the line save what it has, and end; a signal's handler may call this."""
+        if self.process is None or self.process.poll() is not None:
+            return
+        self.process.terminate()
+        # Not ``wait``: its lock is not reentrant, and `run` holds it while a handler interrupts it.
+        with contextlib.suppress(ChildProcessError):  # it is collected already
+            os.waitid(os.P_PID, self.process.pid, os.WEXITED | os.WNOWAIT)
+        self.process.poll()
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave the process behind: another machine starts its own."""
