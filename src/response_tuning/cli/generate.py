@@ -64,6 +64,8 @@ def generate(
     modules: ImportOption = None,
 ) -> None:
     """Have a model answer a file of prompts. The same command continues where it stopped."""
+    if engine == "hf" and asked.model:
+        console().print(f"loading {asked.model}", highlight=False, soft_wrap=True)
     from response_tuning.workflows import library
 
     generated = library.generate(
@@ -99,13 +101,15 @@ def chat(
     modules: ImportOption = None,
 ) -> None:
     """Talk with a model. Type 'clear' to forget the conversation and 'exit' to leave."""
+    # Piped input gets no prompt and no help, so that the output holds replies only.
+    at_terminal = sys.stdin.isatty()
+    if at_terminal:
+        console().print(f"loading {model}", highlight=False, soft_wrap=True)
     from response_tuning.artifacts import Sampling
     from response_tuning.validation import build
     from response_tuning.workflows.serve import run_chat
 
     sampling = {"max_new_tokens": max_new_tokens, "temperature": temperature}
-    # Piped input gets no prompt and no help, so that the output holds replies only.
-    at_terminal = sys.stdin.isatty()
     lines = _typed() if at_terminal else sys.stdin
     run_chat(model, template, build(Sampling, sampling, "rtune chat"), lines, explain=at_terminal)
 
