@@ -72,7 +72,7 @@ def run_playground(settings: PlaygroundSettings, console: "Console") -> None:
     """
     sources = pane_sources(settings.models, settings.template)
     for source in sources:  # before the libraries, which take seconds
-        console.print(f"loading {source.name}: {source.model} ...", highlight=False)
+        console.print(f"loading {source.name}: {source.model} ...", highlight=False, soft_wrap=True)
     from response_tuning import loopback
     from response_tuning.models.inference import check_loadable
     from response_tuning.serve.playground.app import playground_app

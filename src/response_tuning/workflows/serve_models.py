@@ -81,7 +81,7 @@ def run_serve(settings: ServeSettings, console: "Console") -> None:
     client_key = _client_key(settings)
     _check(settings)
     # Before the libraries, which take seconds.
-    console.print(f"checking {', '.join(settings.models)} ...", highlight=False)
+    console.print(f"checking {', '.join(settings.models)} ...", highlight=False, soft_wrap=True)
     from response_tuning.serve.server import backend, front
 
     sources = _sources(settings)

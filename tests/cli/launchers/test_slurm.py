@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-SCRIPT = Path(__file__).parents[2] / "benchmarks" / "slurm" / "run.sh"
+SCRIPT = Path(__file__).parents[3] / "benchmarks" / "slurm" / "run.sh"
 
 
 @pytest.mark.exhaustive  # minutes, and two daemons of a Slurm of its own
