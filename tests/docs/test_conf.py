@@ -4,6 +4,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 import response_tuning
 from tests.fixtures.processes import run_in_processes
@@ -103,3 +104,15 @@ def test_the_first_screen_has_the_words_that_people_search_for() -> None:
         "instruction tuning without instructions",
     ):
         assert words in first
+
+
+@pytest.mark.parametrize(
+    "page",
+    [*sorted(DOCS.rglob("*.md")), ROOT / "README.md"],
+    ids=lambda page: str(page.relative_to(ROOT)),
+)
+def test_recipes_on_a_page_are_yaml(page: Path) -> None:
+    for block in re.findall(
+        r"^```yaml\n(.*?)^```", page.read_text("utf-8"), re.DOTALL | re.MULTILINE
+    ):
+        yaml.safe_load(block)  # or it raises
