@@ -36,7 +36,7 @@ def test_every_text_whose_prompt_ended_becomes_a_pair(
         (" ", "stop"),
         (" And 4?\n", "stop"),
     ]
-    replies += [("Five?", "stop"), ("Six?", "other")]
+    replies += [("Tea number 5 needs how long?", "stop"), ("Six?", "other")]
     for one, (response, reason) in zip(written, replies, strict=True):
         one |= {"response": response, "finish_reason": reason}
 
@@ -48,6 +48,17 @@ def test_every_text_whose_prompt_ended_becomes_a_pair(
     assert rows(pairs) == [
         {"instruction": "What about 1?", "response": texts[0]},
         {"instruction": "And 4?", "response": texts[3]},
-        {"instruction": "Five?", "response": texts[4]},
     ]
-    assert f"3 of 6 texts have a prompt: {pairs}" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert f"2 of 6 texts have a prompt, 1 begin as their text does: {pairs}" in out
+
+
+def test_the_request_to_a_tuned_writer_is_the_text_alone(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    answers, pairs = tmp_path / "answers.jsonl", tmp_path / "pairs.jsonl"
+    text = "Tea {of 3} needs minutes."
+    answers.write_text(json.dumps({"response": text}) + "\n")
+    run(monkeypatch, answers, pairs, "--model", "miniature", "--template", "roles",
+        "--request", "{response}")  # fmt: skip
+    assert rows(tmp_path / "pairs.written.jsonl")[0]["prompt"][0]["content"] == text
