@@ -88,8 +88,8 @@ class Layers:
         if (key := _hidden(self.content, values)) is not None:
             raise ConfigError(f"{self.origin_of(key)}: {key}: expected settings, found a value")
         self._layers.append(values)
-        self.content = _without_removed(self.content, merged(self.content, values))
         self._origins |= dict.fromkeys(_keys(values), origin)
+        self._replace(merged(self.content, values))
 
     def add_setting(self, text: str, expected: str) -> None:
         """Set one ``KEY.KEY=VALUE`` of the command line; a section as a value replaces the section.
@@ -112,11 +112,22 @@ class Layers:
             if not isinstance(inner, Mapping):
                 raise ConfigError(f"{name}: '{section}' is a value and holds no settings")
         parsed = yaml_text.parse(value, name)
-        replaced = _replaced(self.content, [*sections, last], parsed)
-        self.content = _without_removed(self.content, replaced)
         layer = _replaced({}, [*sections, last], parsed)
         self._layers.append(layer)
         self._origins |= dict.fromkeys(_keys(layer), "--set")
+        self._replace(_replaced(self.content, [*sections, last], parsed))
+
+    def _replace(self, content: Settings) -> None:
+        known = settings_at(self.content, ["variants"])
+        self.content = _without_removed(self.content, content)
+        for name, value in settings_at(self.content, ["variants"]).items():
+            if value is None:
+                key = f"variants.{name}"
+                hint = suggestion(str(name), map(str, known))
+                raise ConfigError(
+                    f"{self.origin_of(key)}: {key}: null removes a variant, and there is none of "
+                    f"this name; {hint + ' ' if hint else ''}known are {', '.join(known) or 'none'}"
+                )
 
     def build(self, kind: type[Built], section: Sequence[str] = ()) -> Built:
         """Validate the settings, or one section of them, as a ``kind``.

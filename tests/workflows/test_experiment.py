@@ -301,8 +301,17 @@ def test_a_removed_variant_can_come_back(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("setting", ["variants.rt-refusal=null", "variants.rt=null"])
 def test_null_for_no_variant_is_refused(setting: str) -> None:
-    with pytest.raises(ConfigError, match=r"^--set: variants\.rt(-refusal)?: expected settings"):
+    said = (
+        r"^--set: variants\.rt(-refusal)?: null removes a variant, and there is none of this name; "
+        "known are it$"
+    )
+    with pytest.raises(ConfigError, match=said):
         read_experiment(DEMO, ["variants={it: {}}", setting])
+
+
+def test_null_for_a_variant_that_templates_multiply_names_its_entry() -> None:
+    with pytest.raises(ConfigError, match=r"did you mean 'it-in'\? known are base, "):
+        read_experiment(DEMO, ["variants.it-in-xml=null"])
 
 
 def test_a_recipe_that_is_missing_is_named(tmp_path: Path) -> None:
