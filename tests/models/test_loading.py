@@ -1,5 +1,8 @@
 import json
+import platform
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -484,3 +487,50 @@ def test_threads_can_load_models_at_the_same_time(tiny_base: Path) -> None:
         loaded = list(threads.map(lambda _: load_weights(model), range(8)))
     sums = {sum(float(one.detach().sum()) for one in model.parameters()) for model in loaded}
     assert len(sums) == 1
+
+
+# In a process of its own: the limits are read at the first product in bfloat16.
+STEPS = """
+import ctypes
+import torch
+import response_tuning.models.loading
+from transformers import LlamaConfig, LlamaForCausalLM
+
+class Heap(ctypes.Structure):
+    names = "arena ordblks smblks hblks hblkhd usmblks fsmblks uordblks fordblks keepcost"
+    _fields_ = [(name, ctypes.c_size_t) for name in names.split()]
+
+libc = ctypes.CDLL(None)
+libc.mallinfo2.restype = Heap
+
+def step(length):
+    ids = torch.zeros(1, length, dtype=torch.long)
+    with torch.autocast("cpu", torch.bfloat16):
+        loss = model(input_ids=ids, labels=ids).loss
+    loss.backward()
+    model.zero_grad()
+
+def used():
+    heap = libc.mallinfo2()
+    return (heap.uordblks + heap.hblkhd) // 2**20
+
+model = LlamaForCausalLM(LlamaConfig(
+    vocab_size=20_000, hidden_size=128, intermediate_size=256, num_hidden_layers=1,
+    num_attention_heads=2, num_key_value_heads=1,
+))
+for length in range(200, 212):
+    step(length)
+before = used()
+for length in range(212, 232):
+    step(length)
+print(used() - before)
+"""
+
+
+@pytest.mark.skipif(
+    platform.libc_ver()[0] != "glibc" or not torch.backends.mkldnn.is_available(),  # type: ignore[no-untyped-call]
+    reason="oneDNN, and the C library of Linux, which says how much is in use",
+)
+def test_steps_of_ever_new_lengths_in_bfloat16_leave_no_memory_behind() -> None:
+    done = subprocess.run([sys.executable, "-c", STEPS], check=True, capture_output=True, text=True)
+    assert int(done.stdout) < 50  # MiB; 225 without a limit

@@ -6,6 +6,7 @@ cannot read a file, the error is one line that names the model.
 """
 
 import logging
+import os
 import re
 import threading
 from collections.abc import Iterator, Mapping
@@ -25,6 +26,12 @@ if TYPE_CHECKING:
 
 
 logger = logging.getLogger(__name__)
+
+# oneDNN keeps a kernel, with its working memory, for each shape of a product, 1,024 of them, and
+# torch's layer above it as many again. Steps differ in length, so a step in bfloat16 left up to 1
+# GB behind. A step has some 30 to 70 shapes. Both read their limit at the first such product.
+for _limit in ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY"):
+    os.environ.setdefault(_limit, "128")
 
 _LOADING = threading.Lock()
 """Held while weights load: transformers switches parts of torch off meanwhile, for every thread."""
