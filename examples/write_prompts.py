@@ -47,6 +47,8 @@ parser.add_argument("--base-url", help="address of a server")
 parser.add_argument("--request", default=REQUEST, help="what is asked, with {response} in it")
 parser.add_argument("--template", help="of a model without a chat template; example: tulu")
 given = parser.parse_args()
+if "{response}" not in given.request:
+    parser.error("--request: put {response} where the text belongs")
 
 prepared = rt.prepare(given.answers, given.pairs.with_suffix(".prepared"))
 responses = [one["response"] for one in lines(prepared.file)]

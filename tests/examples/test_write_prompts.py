@@ -62,3 +62,13 @@ def test_the_request_to_a_tuned_writer_is_the_text_alone(
     run(monkeypatch, answers, pairs, "--model", "miniature", "--template", "roles",
         "--request", "{response}")  # fmt: skip
     assert rows(tmp_path / "pairs.written.jsonl")[0]["prompt"][0]["content"] == text
+
+
+def test_a_request_without_a_place_for_the_text_is_refused(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        run(monkeypatch, tmp_path / "a.jsonl", tmp_path / "p.jsonl", "--model", "m",
+            "--request", "Why?")  # fmt: skip
+    assert stopped.value.code == 2
+    assert "put {response} where the text belongs" in capsys.readouterr().err

@@ -376,7 +376,7 @@ def test_an_interrupted_refinement_goes_on_where_it_stopped(
     while not third.wait(0.05):
         assert process.poll() is None
     process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=60)
+    _, said = process.communicate(timeout=300)  # on a busy machine, ending takes long
     hold.set()
     assert process.returncode not in (0, 2)
     assert b"Traceback" not in said
