@@ -3,13 +3,15 @@
     python benchmarks/predictor_study.py freeze recipes/questions/when-it-works.yaml --out FROZEN
     rtune run recipes/questions/when-it-works.yaml --out RUN
     python benchmarks/predictor_study.py fit RUN --frozen FROZEN [--write]
+    python benchmarks/predictor_study.py check RUN --frozen FROZEN
 
 ``freeze`` computes all predictors of every base and template of the recipe's tuned cells, one file
 each, and prints one digest over all of them for the lab log. It skips what exists and bases that
 are not there yet, so that it may be called again. ``fit`` joins them with what the run reached so
 far and prints the rank correlations, the errors on unseen bases and what passes the bar; with
-``--write`` it replaces the study that the package ships. It refuses a base that was tuned before
-it was frozen.
+``--write`` it replaces the study that the package ships. ``check`` prints what each fit on the
+shipped study expects of these bases, beside what they reached. Both refuse a base that was tuned
+before it was frozen.
 """
 
 import argparse
@@ -29,7 +31,7 @@ from response_tuning.probe.forecast import OUTCOMES, Row
 from response_tuning.probe.predictors import BASELINES, DETAILS, PREDICTORS
 from response_tuning.report.plots import COLOURS, STYLE, Drawing
 from response_tuning.workflows.experiment import Cell, cells, read_experiment
-from response_tuning.workflows.predictors import STRICT, PredictConfig, measure
+from response_tuning.workflows.predictors import STRICT, PredictConfig, Questions, measure
 from response_tuning.workflows.probe import ProbeConfig, read_pairs
 
 OBJECTIVES = {"response-tuning": "rt", "instruction-tuning": "it"}
@@ -41,7 +43,7 @@ DRAWN = ("token_rank", "perplexity", "stop_strict")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run one of the two commands."""
+    """Run one of the commands."""
     parser = argparse.ArgumentParser(description="Freeze predictors, and fit them to outcomes.")
     commands = parser.add_subparsers(dest="command", required=True)
     freezing = commands.add_parser("freeze", help="compute all predictors")
@@ -53,10 +55,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     fitting.add_argument("--frozen", type=Path, required=True)
     fitting.add_argument("--write", action="store_true", help="replace the package's study")
     fitting.add_argument("--svg", type=Path, help="draw the outcomes over two predictors")
+    checking = commands.add_parser("check", help="compare the shipped study's fits with outcomes")
+    checking.add_argument("run", type=Path)
+    checking.add_argument("--frozen", type=Path, required=True)
     given = parser.parse_args(arguments)
     try:
         if given.command == "freeze":
             freeze(given.recipe, given.set, given.out)
+        elif given.command == "check":
+            print("\n".join(check(forecast.read_study(), joined(given.run, given.frozen))))
         else:
             print("\n".join(fit(given.run, given.frozen, write=given.write)))
             if given.svg is not None:
@@ -78,7 +85,7 @@ def freeze(recipe: Path, settings: Sequence[str], out: Path) -> None:
         for benchmark in cell.benchmarks:
             path = out / f"{base}-{template}-{benchmark}.json"
             if not path.exists():
-                _freeze(cell, base, template, benchmark, path)
+                _freeze(cell, Questions(benchmark, experiment.grade), path)
     files = sorted(out.glob("*.json"))
     print(f"{len(files)} files, digest {digest(*(file.read_text('utf-8') for file in files))}")
 
@@ -88,14 +95,21 @@ def _units(every: Sequence[Cell]) -> dict[tuple[str, str], Cell]:
     found: dict[tuple[str, str], Cell] = {}
     for cell in every:
         if cell.tuned:
-            found.setdefault((cell.place["bases"], cell.place["templates"]), cell)
+            found.setdefault(_of(cell), cell)
     return found
 
 
-def _freeze(cell: Cell, base: str, template: str, benchmark: str, path: Path) -> None:
+def _of(cell: Cell) -> tuple[str, str]:
+    """Return the names of a cell's base and template: those in the grid, if it has such axes."""
+    tuning = cell.finetune
+    base = cell.place.get("bases", Path(tuning.base_model).stem)
+    return base, cell.place.get("templates", tuning.template)
+
+
+def _freeze(cell: Cell, questions: Questions, path: Path) -> None:
     from response_tuning.models.inference import load
 
-    tuning = cell.finetune
+    tuning, (base, template) = cell.finetune, _of(cell)
     assert cell.data is not None
     config = PredictConfig(responses=cell.data.max_examples or 1000)
     model = EngineConfig(model=tuning.base_model, template=tuning.template, device=tuning.device)
@@ -107,12 +121,12 @@ def _freeze(cell: Cell, base: str, template: str, benchmark: str, path: Path) ->
     # All rows of the source, and not the cell's subset: what is drawn does not depend on a seed.
     source = DataConfig(**cell.data.model_dump(include={"source", "path", "split", "revision"}))
     pairs = read_pairs(source, ProbeConfig(items=config.items + config.tuned_on))
-    probed = measure(local, model, pairs, benchmark, config)
+    probed = measure(local, model, pairs, questions, config)
     content = {
         "base": base,
         "identity": local.identity,
         "template": template,
-        "benchmark": benchmark,
+        "benchmark": questions.benchmark,
         "values": {name: _rounded(value) for name, value in probed.values.items()},
         "enough": probed.enough,
         "settings": config.model_dump(),
@@ -139,6 +153,33 @@ def fit(run: Path, frozen: Path, *, write: bool) -> list[str]:
         _write(rows, adopted)
         lines.append(f"wrote {forecast.STUDY} and {forecast.ADOPTED.name}")
     return lines
+
+
+def check(study: Sequence[Row], new: Sequence[Row]) -> list[str]:
+    """Return what fits of single predictors expect of bases outside a study, and what came.
+
+    Scores are in percent. The bases may have answered another benchmark than those of the study.
+    """
+    lines = []
+    for outcome in OUTCOMES:
+        known, later = forecast.complete(study, outcome), forecast.complete(new, outcome)
+        names = forecast.usable([*known, *later], [*PREDICTORS, *BASELINES, forecast.OWN_SCORE])
+        reached = [row.reached[outcome] for row in later]
+        lines += [
+            outcome,
+            _cells("", [row.template for row in later], "error"),
+            _cells("reached", [f"{100 * score:.1f}" for score in reached], ""),
+        ]
+        for name in ((), *((name,) for name in names)):
+            expected = [forecast.predicted(known, name, outcome, row) for row in later]
+            error = fmean(abs(a - b) for a, b in zip(expected, reached, strict=True))
+            shown = [f"{100 * score:.1f}" for score in expected]
+            lines.append(_cells(*(name or ("the mean",)), shown, f"{100 * error:.1f}"))
+    return lines
+
+
+def _cells(name: str, values: Sequence[str], error: str) -> str:
+    return f"{name:18}{''.join(f'{value:>14}' for value in values)}{error:>8}".rstrip()
 
 
 def drawn(rows: Sequence[Row]) -> Drawing:
@@ -187,7 +228,7 @@ def joined(run: Path, frozen: Path) -> list[Row]:
 
 
 def _is_at(cell: Cell, one: Mapping[str, Any]) -> bool:
-    return (cell.place["bases"], cell.place["templates"]) == (one["base"], one["template"])
+    return _of(cell) == (one["base"], one["template"])
 
 
 def _reached(

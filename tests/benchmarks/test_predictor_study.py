@@ -126,3 +126,31 @@ def test_the_drawing_has_a_panel_for_each_of_its_numbers() -> None:
     drawn = STUDY["drawn"](rows).svg
     assert all(f">{name}<" in drawn for name in values)
     assert "test, strict" in drawn
+
+
+def test_a_study_is_checked_on_another_base(study: tuple[Path, Path]) -> None:
+    rows = STUDY["joined"](*study)
+    new = [row for row in rows if row.base == "b2"]
+    lines = STUDY["check"]([row for row in rows if row.base != "b2"], new)
+    errors = {
+        line.split()[0]: float(line.split()[-1]) for line in lines[3:] if len(line.split()) > 3
+    }
+    assert lines[0] == "rt" and lines[1].split() == ["roles", "tulu", "error"]
+    assert lines[2].split() == ["reached", "40.0", "40.0"]
+    expected = {
+        name: 100 * forecast.predicted(rows[:4] + rows[6:], [name], "rt", new[0])
+        for name in ("willingness", "perplexity")
+    }
+    assert errors == pytest.approx(
+        errors | {name: abs(value - 40) for name, value in expected.items()}, abs=0.051
+    )
+
+
+def test_a_recipe_with_one_base_takes_its_name_from_the_models(
+    tiny_base: Path, tmp_path: Path
+) -> None:
+    path = recipe(tmp_path, {"tiny": str(tiny_base), "none": "no/such"})
+    content = path.read_text().replace("base_model: miniature", f"base_model: {tiny_base}")
+    path.write_text("\n".join(line for line in content.splitlines() if "bases:" not in line))
+    units = STUDY["_units"](cells(read_experiment(path)))
+    assert {*units} == {(tiny_base.stem, "roles"), (tiny_base.stem, "tulu")}

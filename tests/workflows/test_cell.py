@@ -217,6 +217,32 @@ def test_core_capabilities_need_a_model_that_is_loaded_here(
     assert "core-arc: needs the probabilities of a model that is loaded here" in result.err
 
 
+def test_a_base_without_a_chat_template_is_asked_core_tasks_in_plain_text(
+    rtune: Run, copies: Path, tiny_base: Path
+) -> None:
+    piqa = copies / "piqa" / "piqa_validation_half.jsonl"
+    piqa.parent.mkdir()
+    row = {"goal": "Cut bread.", "sol1": "Use a knife.", "sol2": "Use a cup.", "label": 0}
+    piqa.write_text(json.dumps(row) + "\n", encoding="utf-8")
+    command = ("eval", tiny_base, "--suite", "core-piqa", "--data", copies, "--out", "run")
+
+    assert rtune(*command, "--dry-run").code == 0
+    assert rtune(*command, "--set", "finetune.device=cpu").code == 0
+    grades = json.loads(Path("run/model/seed-0/grade/manifest.json").read_text(encoding="utf-8"))
+    assert grades["core-piqa"]["template"] is None
+
+
+@pytest.mark.parametrize("dry_run", [("--dry-run",), ()])
+def test_a_base_without_a_chat_template_needs_one_for_answers(
+    rtune: Run, copies: Path, tiny_base: Path, dry_run: tuple[str, ...]
+) -> None:
+    result = rtune(
+        *("eval", tiny_base, "--suite", "advbench", "--data", copies, "--out", "run"), *dry_run
+    )
+    assert result.code == 2
+    assert "this tokenizer has no chat template; use --template tulu" in result.err
+
+
 def refusing(copies: Path) -> list[object]:
     """Grade two answers to AdvBench, which a table gives."""
     table = Path("table.jsonl")

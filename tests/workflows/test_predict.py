@@ -10,8 +10,8 @@ import pytest
 from rich.console import Console
 
 from response_tuning.artifacts import Score, read_json, write_json, write_jsonl
-from response_tuning.configs import DataConfig, EngineConfig
-from response_tuning.errors import DataError
+from response_tuning.configs import DataConfig, EngineConfig, GradeConfig
+from response_tuning.errors import ConfigError, DataError
 from response_tuning.probe import forecast
 from response_tuning.probe.predictors import BASELINES, DETAILS, PREDICTORS
 from response_tuning.workflows import predict
@@ -21,13 +21,15 @@ from response_tuning.workflows.predict import (
     Prediction,
     Range,
     audit_sentences,
+    check_predictable,
     checked,
     run_predict,
     sentence,
 )
-from response_tuning.workflows.predictors import PredictConfig
+from response_tuning.workflows.predictors import PredictConfig, Questions
 
 BENCHMARK = "miniature-unseen"
+UNSEEN = Questions(BENCHMARK, GradeConfig())
 FEW = PredictConfig(
     items=4, draws=1, questions=3, sampled=2, samples=2, max_new_tokens=4, tuned_on=64
 )
@@ -69,12 +71,19 @@ def ship(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]
     return replace
 
 
-def predicted(base: Path, out: Path, monkeypatch: pytest.MonkeyPatch, **more: Any) -> str:
+def predicted(
+    base: Path | str,
+    out: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    questions: Questions = UNSEEN,
+    **more: Any,
+) -> str:
     monkeypatch.setattr(predict, "PredictConfig", lambda: FEW)
     said = io.StringIO()
     engine = EngineConfig(model=str(base), template="roles", device="cpu")
     data = DataConfig(source="miniature")
-    run_predict(engine, data, BENCHMARK, out, Console(file=said, width=1000), **more)
+    run_predict(engine, data, questions, out, Console(file=said, width=1000), **more)
     return said.getvalue()
 
 
@@ -112,6 +121,27 @@ def test_every_predictor_of_a_base_is_measured_and_written(
     assert said.startswith(f"Predicted for {BENCHMARK}, strict, after 1,000 responses: response")
     (left,) = (tmp_path / "run" / PREDICTIONS).glob("*.json")
     assert left.read_bytes() == (tmp_path / "probe/prediction.json").read_bytes()
+
+
+def test_own_questions_with_expected_words_are_asked_of_the_base(
+    tmp_path: Path, ship: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ship(passed=True)
+    questions = tmp_path / "questions.jsonl"
+    rows = ({"prompt": f"Is {n} a number?", "expected": "e"} for n in range(5))
+    questions.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    grade = GradeConfig(paths={"prompts": questions})
+    own = Questions("prompts", grade)
+    said = predicted("miniature", tmp_path, monkeypatch, questions=own)
+    assert said.startswith("No prediction for prompts")
+    assert f"the study of predictors covers other benchmarks ({BENCHMARK})" in said
+    values = read_json(tmp_path / "prediction.json")["values"]
+    assert values["willingness"] is not None
+
+    with pytest.raises(ConfigError, match="name your file"):
+        check_predictable(Questions("prompts", GradeConfig()))
+    with pytest.raises(ConfigError, match="limit has no effect"):
+        check_predictable(Questions("prompts", GradeConfig(limit=3)))
 
 
 def test_no_number_is_printed_if_no_predictor_passed_the_bar(ship: Any) -> None:

@@ -22,11 +22,21 @@ def grade_config(
     Raises:
         ConfigError: a setting is unknown or impossible, or of another section.
     """
+    return grade_settings(settings, grade_flags(copies, judging, reference))
+
+
+def grade_settings(
+    settings: Sequence[str] | None, flags: dict[str, Any] | None = None
+) -> "GradeConfig":
+    """Return the settings of grading that ``--set grade...`` makes over those of flags.
+
+    Raises:
+        ConfigError: a setting is unknown or impossible, or of another section.
+    """
     from response_tuning.configs import GradeConfig
     from response_tuning.recipe import read_layers
 
-    flags = {"grade": grade_flags(copies, judging, reference)}
-    layers = read_layers(None, flags, settings or [])
+    layers = read_layers(None, {"grade": flags or {}}, settings or [])
     if others := layers.content.keys() - {"grade"}:
         raise ConfigError(f"--set {min(others)}...: expected grade.KEY=VALUE")
     return layers.build(GradeConfig, ["grade"])

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from response_tuning.cli.grading import grade_settings
 from response_tuning.cli.options import DeviceOption, ImportOption, LocalCopyOption
 from response_tuning.terminal import console
 
@@ -66,6 +67,14 @@ def probe(
     seed: Annotated[int, typer.Option(help="Seed both draws with this.")] = 0,
     path: LocalCopyOption = None,
     device: DeviceOption = "auto",
+    settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="grade.KEY=VALUE",
+            help="Where the benchmark of --predict is; example: grade.paths.prompts=FILE.",
+        ),
+    ] = None,
     modules: ImportOption = None,
 ) -> None:
     """Measure how well a base matches responses to instructions."""
@@ -74,6 +83,7 @@ def probe(
     from response_tuning.folders import locked
     from response_tuning.validation import build
     from response_tuning.workflows.predict import check_predictable, run_predict
+    from response_tuning.workflows.predictors import Questions
     from response_tuning.workflows.probe import ProbeConfig, run_probe
     from response_tuning.workflows.probe_templates import (
         ITEMS,
@@ -104,17 +114,20 @@ def probe(
     if items is not None or templates:
         drawn["items"] = ITEMS if items is None else items
     source = build(DataConfig, {"source": data, "path": path}, "rtune probe")
-    settings = build(ProbeConfig, drawn, "rtune probe")
+    config = build(ProbeConfig, drawn, "rtune probe")
     folder = out or Path("runs") / f"probe-{Path(model).name or 'model'}"
-    if predict:
-        check_predictable(predict)
+    if settings and predict is None:
+        raise ConfigError("rtune probe: --set needs a prediction: add --predict BENCHMARK")
+    questions = Questions(predict, grade_settings(settings)) if predict else None
+    if questions:
+        check_predictable(questions)
     with locked(folder, source, *engines):
         if templates:
-            run_probe_templates(engines[0], templates, source, settings, folder, console())
+            run_probe_templates(engines[0], templates, source, config, folder, console())
         else:
-            run_probe(engines, source, settings, folder, console())
-        if predict:
-            run_predict(engines[0], source, predict, out=folder, console=console(), run=of_run)
+            run_probe(engines, source, config, folder, console())
+        if questions:
+            run_predict(engines[0], source, questions, folder, console(), of_run)
 
 
 @app.command("token-shift")

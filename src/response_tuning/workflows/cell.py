@@ -224,7 +224,7 @@ def measure_core(
     """Have lm-eval measure its tasks among ``benchmarks``.
 
     A tuned model, or one with a chat template of its own, gets prompts in that template. A base
-    model, which borrows a template for the other benchmarks, gets plain text, as in the paper.
+    model, which has none or borrows one for the other benchmarks, gets plain text, as in the paper.
 
     Raises:
         ConfigError: the model is behind a server, or lm-eval is not installed.
@@ -240,8 +240,32 @@ def measure_core(
             f"{wanted[0]}: needs the probabilities of a model that is loaded here: engine 'hf', "
             f"not '{cell.generate.engine}'"
         )
-    chat = cell.tuned or templates.is_native(cell.generate.template or cell.finetune.template)
+    chat = cell.tuned or _has_own_template(cell)
     run_core(engine_config(cell, folder), wanted, config, folder, console, chat=chat)
+
+
+def _has_own_template(cell: Cell) -> bool:
+    from response_tuning.models.inference import has_native_template
+
+    template = cell.generate.template or cell.finetune.template
+    if template != templates.NATIVE:  # `native:NAME` is refused later where there is no such one
+        return templates.is_native(template)
+    return has_native_template(cell.finetune.base_model, cell.finetune.base_revision)
+
+
+def check_template(cell: Cell) -> None:
+    """Refuse a model without a chat template, unless lm-eval alone asks it.
+
+    Raises:
+        TemplateError: the model has no template of its own, and ``template`` is ``native``.
+    """
+    from response_tuning.grade import open_lm_eval
+    from response_tuning.models.inference import load_chat
+
+    template = cell.generate.template or cell.finetune.template
+    asked = any(open_lm_eval(name) is None for name in cell.benchmarks)
+    if asked and templates.is_native(template):
+        load_chat(cell.finetune.base_model, template, cell.finetune.base_revision)
 
 
 def engine_config(cell: Cell, folder: Path) -> "EngineConfig":

@@ -4,6 +4,9 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from response_tuning.configs import JudgeConfig
+from response_tuning.models.location import is_here
+from response_tuning.terminal import quiet_libraries
+from response_tuning.workflows.cell import check_template
 from response_tuning.workflows.cost import Cost, cost_of
 from response_tuning.workflows.experiment import Cell, Experiment
 from response_tuning.workflows.names import check_sources
@@ -27,9 +30,13 @@ def plan_experiment(
         ConfigError: as ``run_experiment``.
         DataError: a source of data cannot be found.
     """
+    quiet_libraries()
     planned = chosen_of(checked(experiment), only)
     check_filters(experiment, planned, retry_filtered=retry_filtered)
     check_sources(planned)
+    for cell in planned:
+        if not cell.tuned and cell.local and is_here(cell.finetune.base_model):
+            check_template(cell)
     for line in (*_variant_lines(planned), *_count_lines(planned, experiment)):
         console.print(line, highlight=False, soft_wrap=True)
     cost, left_out = cost_of(planned, experiment)

@@ -17,12 +17,12 @@ from response_tuning.artifacts import (
     read_jsonl,
     write_json,
 )
-from response_tuning.configs import GradeConfig
-from response_tuning.errors import DataError
+from response_tuning.errors import ConfigError, DataError
 from response_tuning.folders import STAGE_MANIFEST, shared, turn
 from response_tuning.workflows.predictors import (
     STRICT,
     PredictConfig,
+    Questions,
     graded_by_rule,
     measure,
 )
@@ -97,7 +97,7 @@ class Checked(NamedTuple):
 def run_predict(
     model: "EngineConfig",
     data: "DataConfig",
-    benchmark: str,
+    questions: Questions,
     out: Path,
     console: "Console",
     run: Path | None = None,
@@ -112,10 +112,11 @@ def run_predict(
     from response_tuning.models.inference import load
 
     settings = PredictConfig()  # those of the study: other numbers would not fit it
-    check_predictable(benchmark)
+    check_predictable(questions)
+    benchmark = questions.benchmark
     pairs = read_pairs(data, ProbeConfig(items=settings.items + settings.tuned_on))
     local = load(str(model.model), model.template, model.revision, model.device)
-    probed = measure(local, model, pairs, benchmark, settings)
+    probed = measure(local, model, pairs, questions, settings)
     reached, reason, study = forecasts(benchmark, probed.values)
     found = Prediction(
         base=local.identity,
@@ -142,9 +143,11 @@ def run_predict(
     print_lines(console, [sentence(found), *(f"wrote {path}" for path in written)])
 
 
-def check_predictable(benchmark: str) -> None:
+def check_predictable(questions: Questions) -> None:
     """Refuse a benchmark that no prediction can be made on; see ``graded_by_rule``."""
-    graded_by_rule(benchmark, GradeConfig(limit=1))
+    if questions.grade.limit is not None:
+        raise ConfigError("grade.limit has no effect on a prediction; remove it")
+    graded_by_rule(questions).items()
 
 
 def forecasts(benchmark: str, values: Mapping[str, float]) -> tuple[dict[str, Range], str, str]:

@@ -64,8 +64,16 @@ class Probed(NamedTuple):
     """Responses that bring most of the fall of the loss; None if that is not known."""
 
 
-def graded_by_rule(benchmark: str, grade: GradeConfig) -> "Benchmark":
-    """Open a benchmark on which a prediction can be made.
+class Questions(NamedTuple):
+    """A benchmark that a prediction is about."""
+
+    benchmark: str
+    grade: GradeConfig
+    """Where its questions are, such as ``paths``."""
+
+
+def graded_by_rule(questions: Questions, limit: int | None = None) -> "Benchmark":
+    """Open a benchmark on which a prediction can be made, with ``limit`` of its questions.
 
     Raises:
         ConfigError: it is unknown, or scores no ``correct`` and ``strict`` by rule.
@@ -73,7 +81,9 @@ def graded_by_rule(benchmark: str, grade: GradeConfig) -> "Benchmark":
     from response_tuning.grade import open_benchmark, open_lm_eval
     from response_tuning.grade.benchmark import Benchmark
 
-    rule = None if open_lm_eval(benchmark) else open_benchmark(benchmark, grade)
+    benchmark, grade = questions
+    config = grade.model_copy(update={"limit": limit})
+    rule = None if open_lm_eval(benchmark) else open_benchmark(benchmark, config)
     metrics = getattr(rule, "metrics", ())
     if not (isinstance(rule, Benchmark) and {RIGHT, STRICT} <= {*metrics}):
         raise ConfigError(
@@ -87,7 +97,7 @@ def measure(
     local: "LocalModel",
     model: "EngineConfig",
     pairs: "Pairs",
-    benchmark: str,
+    questions: Questions,
     config: PredictConfig,
 ) -> Probed:
     """Compute every predictor of a loaded base; one that cannot be computed is NaN.
@@ -97,7 +107,7 @@ def measure(
         model: Its settings.
         pairs: Instructions with responses: ``config.items`` of them are scored, the others are for
             the short run.
-        benchmark: A benchmark that ``graded_by_rule`` opens.
+        questions: A benchmark that ``graded_by_rule`` opens.
         config: How much is measured.
 
     Raises:
@@ -114,7 +124,8 @@ def measure(
     responses = {name: pairs.responses[name] for name in scored}
     values = _from_pairs(local, model, prompts, responses, scorer, config)
     shown = [pairs.responses[name] for name in (rest or scored)]
-    values |= _from_answers(local, model, benchmark, shown, config)
+    asked = _Asked(questions, config, model.tokens_per_batch)
+    values |= _from_answers(local, asked, shown, config)
     parameters = sum(weight.numel() for weight in local.model.parameters())
     values["log_parameters"] = math.log(parameters)
     tuned_on = [pairs.responses[name] for name in rest[: config.tuned_on]]
@@ -146,15 +157,10 @@ def _from_pairs(
 
 
 def _from_answers(
-    local: "LocalModel",
-    model: "EngineConfig",
-    benchmark: str,
-    responses: Sequence[str],
-    config: PredictConfig,
+    local: "LocalModel", asked: "_Asked", responses: Sequence[str], config: PredictConfig
 ) -> dict[str, float]:
     from response_tuning.generate.rules import Rules
 
-    asked = _Asked(benchmark, config, model.tokens_per_batch)
     plain = asked.answers(local)
     lengths = [len(local.chat.encode_reply(text)) for text in responses]
     # The adapter's published span fits answers as long as LIMA's; this one, those of the data.
@@ -177,12 +183,12 @@ def _from_answers(
 class _Asked:
     """The questions of a benchmark, and how their answers score."""
 
-    def __init__(self, benchmark: str, config: PredictConfig, tokens_per_batch: int) -> None:
+    def __init__(self, questions: Questions, config: PredictConfig, tokens_per_batch: int) -> None:
         self._config = config
         self._tokens_per_batch = tokens_per_batch
-        self._rule = graded_by_rule(benchmark, GradeConfig(limit=config.questions))
+        self._rule = graded_by_rule(questions, config.questions)
         self._all = self._rule.items()
-        self._few = graded_by_rule(benchmark, GradeConfig(limit=config.sampled)).items()
+        self._few = graded_by_rule(questions, config.sampled).items()
         self._items = {item.item_id: item for item in (*self._all, *self._few)}
 
     def answers(self, local: "LocalModel", before: Sequence[Message] = ()) -> "list[Completion]":

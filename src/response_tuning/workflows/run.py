@@ -19,7 +19,7 @@ from response_tuning.errors import ConfigError
 from response_tuning.folders import shared, turn
 from response_tuning.registry import unknown
 from response_tuning.terminal import command, quiet_libraries
-from response_tuning.workflows.cell import check_answering
+from response_tuning.workflows.cell import check_answering, check_template
 from response_tuning.workflows.cell_manifest import (
     cell_cost,
     check_left,
@@ -201,6 +201,7 @@ def _check_models(chosen: Sequence[Cell], out: Path) -> None:
             check(cell.finetune, cell.folder(out))
         elif cell.local:
             check_loadable(cell.finetune.base_model, cell.finetune.base_revision)
+            check_template(cell)
 
 
 def manifest_before(out: Path) -> dict[str, Any]:
