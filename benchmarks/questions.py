@@ -2,12 +2,14 @@
 
     python benchmarks/questions.py curve RUN [--svg FILE]    a learning curve over the responses
     python benchmarks/questions.py memorised RUN    what answers copy from the training responses
-    python benchmarks/questions.py drift RUN        how far tuning moved the base on general text
+    python benchmarks/questions.py drift RUN [--texts FILE]    how far tuning moved the base on general
+                                                    text: the miniature's, or the rows of a JSONL
 
 Each prints a table of the cells of a run that are whole.
 """
 
 import argparse
+import json
 import math
 import random
 from collections.abc import Iterator, Mapping, Sequence
@@ -31,6 +33,8 @@ RESAMPLES = 400
 WORTH = 0.01
 """More responses are worth it while doubling them brings at least one point."""
 DOCUMENTS = 100
+TOKENS = 256
+"""Longest part of a document; those of the miniature are shorter."""
 DOCUMENT_SEED = 1000
 """Another seed than the base's corpus: no document of it was read."""
 
@@ -65,9 +69,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("what", choices=COMMANDS)
     parser.add_argument("run", type=Path)
     parser.add_argument("--svg", type=Path, help="draw the learning curves into this file")
+    parser.add_argument("--texts", type=Path, help="drift on the column 'text' of this JSONL file")
     given = parser.parse_args(arguments)
     try:
-        print("\n".join(COMMANDS[given.what](given.run)))
+        more = {"texts": given.texts} if given.what == "drift" else {}
+        for line in COMMANDS[given.what](given.run, **more):
+            print(line, flush=True)
         if given.svg is not None and given.what == "curve":
             given.svg.write_text(drawn(given.run).svg, encoding="utf-8")
     except ResponseTuningError as error:
@@ -274,15 +281,16 @@ def _triples(sequence: Sequence[str]) -> set[tuple[str, ...]]:
     return {tuple(sequence[at : at + size]) for at in range(len(sequence) - size + 1)}
 
 
-def drift(run: Path) -> Iterator[str]:
+def drift(run: Path, texts: Path | None = None) -> Iterator[str]:
     """Yield KL(tuned || base) per token on documents that neither read, and the loss of both."""
+    shown = _general_text() if texts is None else _texts(texts)
     yield f"{'cell':32}{'KL, nats':>10}{'loss':>8}{'base':>8}"
     for cell in tuned_cells(run):
-        found = drifted(cell.folder(run) / "finetune", cell.finetune.base_model)
+        found = drifted(cell.folder(run) / "finetune", cell.finetune.base_model, shown)
         yield f"{cell.name:32}{found['kl']:10.4f}{found['loss']:8.3f}{found['base']:8.3f}"
 
 
-def drifted(tuned: Path, base: str) -> dict[str, float]:
+def drifted(tuned: Path, base: str, texts: Sequence[str]) -> dict[str, float]:
     """Return the mean KL per token and both losses on general text, without any template."""
     import torch
 
@@ -290,8 +298,9 @@ def drifted(tuned: Path, base: str) -> dict[str, float]:
 
     both = [load(str(tuned), device="cpu"), load(base, "tulu", device="cpu")]
     sums: dict[str, float] = dict.fromkeys(("kl", "loss", "base", "tokens"), 0.0)
-    for text in _general_text():
-        ids = both[1].chat.encode(text)[: (both[1].context or 2048)]
+    longest = min(both[1].context or TOKENS, TOKENS)
+    for text in texts:
+        ids = both[1].chat.encode(text)[:longest]
         if len(ids) < 2:
             continue
         row = torch.tensor([ids])
@@ -316,6 +325,12 @@ def _general_text() -> list[str]:
     from response_tuning.miniature.writer import Mixture
 
     return [*islice(documents(DOCUMENT_SEED, Mixture()), DOCUMENTS)]
+
+
+def _texts(path: Path) -> list[str]:
+    """Return the first documents of a JSONL file."""
+    rows = path.read_text("utf-8").splitlines()[:DOCUMENTS]
+    return [json.loads(row)["text"] for row in rows]
 
 
 COMMANDS: dict[str, Any] = {"curve": curve, "memorised": memorised, "drift": drift}

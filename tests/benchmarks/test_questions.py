@@ -1,3 +1,4 @@
+import json
 import runpy
 from pathlib import Path
 
@@ -45,17 +46,20 @@ def test_what_an_answer_copies_is_its_longest_run_and_its_nearest_response() -> 
     assert copied(("no",), responses) == (0, 0.0, 0.0)
 
 
-def test_general_text_drifts_by_nothing_if_nothing_was_tuned(tiny_base: Path) -> None:
+def test_general_text_drifts_by_nothing_if_nothing_was_tuned(
+    tiny_base: Path, tmp_path: Path
+) -> None:
     import shutil
 
-    drifted = QUESTIONS["drifted"]
-    drifted.__globals__["DOCUMENTS"] = 3
+    texts = tmp_path / "texts.jsonl"
+    rows = ({"text": f"The sun rose at {n} and the birds sang."} for n in range(3))
+    texts.write_text("".join(json.dumps(row) + "\n" for row in rows))
     folder = tiny_base.parent / "same"
     shutil.copytree(tiny_base, folder, dirs_exist_ok=True)
     (folder / "chat_template.jinja").write_text(
         Path("src/response_tuning/templates/tulu.jinja").read_text()
     )
-    found = drifted(folder, str(tiny_base))
+    found = QUESTIONS["drifted"](folder, str(tiny_base), QUESTIONS["_texts"](texts))
     assert found["kl"] == pytest.approx(0, abs=1e-6)
     assert found["loss"] == pytest.approx(found["base"])
 
