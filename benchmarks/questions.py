@@ -2,8 +2,8 @@
 
     python benchmarks/questions.py curve RUN [--svg FILE]    a learning curve over the responses
     python benchmarks/questions.py memorised RUN    what answers copy from the training responses
-    python benchmarks/questions.py drift RUN [--texts FILE]    how far tuning moved the base on general
-                                                    text: the miniature's, or the rows of a JSONL
+    python benchmarks/questions.py drift RUN [--texts JSONL]
+                                                    how far tuning moved the base on general text
 
 Each prints a table of the cells of a run that are whole.
 """
