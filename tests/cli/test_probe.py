@@ -14,6 +14,9 @@ Run = Callable[..., Any]
         (("--predict", "prompts"), "prompts: name your file"),
         (("--predict", "prompts", "--set", "grade.paths.prompts=q.jsonl"), "q.jsonl: no such file"),
         (("--predict", "prompts", "--set", "grade.limit=3"), "grade.limit has no effect"),
+        (("--predict", "miniature-seen", "--set", "grade.paths.prompts=q"), "of this run in grade"),
+        (("--predict", "miniature-seen", "--set", "grade.judge.engine=openai"), "grade.judge"),
+        (("--predict", "ifeval"), "or 'prompts' with expected words"),
         (("--predict", "prompts", "--set", "data.path=q"), "expected grade.KEY=VALUE"),
     ],
 )

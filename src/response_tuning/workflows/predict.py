@@ -144,10 +144,19 @@ def run_predict(
 
 
 def check_predictable(questions: Questions) -> None:
-    """Refuse a benchmark that no prediction can be made on; see ``graded_by_rule``."""
+    """Refuse a benchmark that no prediction can be made on, and settings without effect on it.
+
+    Raises:
+        ConfigError: see ``graded_by_rule``; or a setting has no effect.
+        DataError: its questions cannot be read.
+    """
+    from response_tuning.grade import check_effect
+
     if questions.grade.limit is not None:
         raise ConfigError("grade.limit has no effect on a prediction; remove it")
-    graded_by_rule(questions).items()
+    rule = graded_by_rule(questions)
+    check_effect([questions.benchmark], questions.grade)
+    rule.items()
 
 
 def forecasts(benchmark: str, values: Mapping[str, float]) -> tuple[dict[str, Range], str, str]:

@@ -88,7 +88,7 @@ def graded_by_rule(questions: Questions, limit: int | None = None) -> "Benchmark
     if not (isinstance(rule, Benchmark) and {RIGHT, STRICT} <= {*metrics}):
         raise ConfigError(
             f"{benchmark}: a prediction needs right and ended answers that rules score; name a "
-            "benchmark of the miniature, such as miniature-unseen"
+            "benchmark of the miniature, such as miniature-unseen, or 'prompts' with expected words"
         )
     return rule
 
