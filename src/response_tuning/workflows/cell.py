@@ -31,6 +31,7 @@ from response_tuning.workflows.data import DATA
 from response_tuning.workflows.experiment import Cell, Experiment
 from response_tuning.workflows.generate import Sampler, copy_completions, filtered_sentence
 from response_tuning.workflows.judge import check_engine
+from response_tuning.workflows.names import has_own_template
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -240,32 +241,8 @@ def measure_core(
             f"{wanted[0]}: needs the probabilities of a model that is loaded here: engine 'hf', "
             f"not '{cell.generate.engine}'"
         )
-    chat = cell.tuned or _has_own_template(cell)
+    chat = cell.tuned or has_own_template(cell)
     run_core(engine_config(cell, folder), wanted, config, folder, console, chat=chat)
-
-
-def _has_own_template(cell: Cell) -> bool:
-    from response_tuning.models.inference import has_native_template
-
-    template = cell.generate.template or cell.finetune.template
-    if template != templates.NATIVE:  # `native:NAME` is refused later where there is no such one
-        return templates.is_native(template)
-    return has_native_template(cell.finetune.base_model, cell.finetune.base_revision)
-
-
-def check_template(cell: Cell) -> None:
-    """Refuse a model without a chat template, unless lm-eval alone asks it.
-
-    Raises:
-        TemplateError: the model has no template of its own, and ``template`` is ``native``.
-    """
-    from response_tuning.grade import open_lm_eval
-    from response_tuning.models.inference import load_chat
-
-    template = cell.generate.template or cell.finetune.template
-    asked = any(open_lm_eval(name) is None for name in cell.benchmarks)
-    if asked and templates.is_native(template):
-        load_chat(cell.finetune.base_model, template, cell.finetune.base_revision)
 
 
 def engine_config(cell: Cell, folder: Path) -> "EngineConfig":

@@ -76,6 +76,33 @@ def check_cell(cell: Cell) -> None:
         check_trainer(cell.finetune)
 
 
+def has_own_template(cell: Cell) -> bool:
+    """Whether a base is asked in a chat template of its own."""
+    from response_tuning import templates
+    from response_tuning.models.inference import has_native_template
+
+    template = cell.generate.template or cell.finetune.template
+    if template != templates.NATIVE:  # `native:NAME` is refused later where there is no such one
+        return templates.is_native(template)
+    return has_native_template(cell.finetune.base_model, cell.finetune.base_revision)
+
+
+def check_template(cell: Cell) -> None:
+    """Refuse a base without a chat template, unless lm-eval alone asks it.
+
+    Raises:
+        TemplateError: the base has no template of its own, and ``template`` is ``native``.
+    """
+    from response_tuning import templates
+    from response_tuning.grade import open_lm_eval
+    from response_tuning.models.inference import load_chat
+
+    template = cell.generate.template or cell.finetune.template
+    asked = any(open_lm_eval(name) is None for name in cell.benchmarks)
+    if asked and templates.is_native(template):
+        load_chat(cell.finetune.base_model, template, cell.finetune.base_revision)
+
+
 def check_sources(cells: Iterable[Cell]) -> None:
     """Refuse sources of data that cannot be found, without reading them or asking the hub.
 

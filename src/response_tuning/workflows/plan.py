@@ -6,10 +6,9 @@ from typing import TYPE_CHECKING
 from response_tuning.configs import JudgeConfig
 from response_tuning.models.location import is_here
 from response_tuning.terminal import quiet_libraries
-from response_tuning.workflows.cell import check_template
 from response_tuning.workflows.cost import Cost, cost_of
 from response_tuning.workflows.experiment import Cell, Experiment
-from response_tuning.workflows.names import check_sources
+from response_tuning.workflows.names import check_sources, check_template
 from response_tuning.workflows.report import shown_benchmarks
 from response_tuning.workflows.run import check_filters, checked, chosen_of, device_of
 

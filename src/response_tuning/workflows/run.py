@@ -19,7 +19,7 @@ from response_tuning.errors import ConfigError
 from response_tuning.folders import shared, turn
 from response_tuning.registry import unknown
 from response_tuning.terminal import command, quiet_libraries
-from response_tuning.workflows.cell import check_answering, check_template
+from response_tuning.workflows.cell import check_answering
 from response_tuning.workflows.cell_manifest import (
     cell_cost,
     check_left,
@@ -29,7 +29,7 @@ from response_tuning.workflows.continuing import as_continued, check_continuing
 from response_tuning.workflows.experiment import Cell, Experiment, cells, check_experiment
 from response_tuning.workflows.followers import Followers
 from response_tuning.workflows.judge import Judge, check_judge, check_retry
-from response_tuning.workflows.names import check_cell, check_names
+from response_tuning.workflows.names import check_cell, check_names, check_template
 from response_tuning.workflows.refine import check_refiner
 from response_tuning.workflows.report import (
     RUN_MANIFEST,
