@@ -207,7 +207,7 @@ def extract(
         int | None, typer.Option(help="Drop passages of fewer words; default: 50.")
     ] = None,
     max_words: Annotated[
-        int | None, typer.Option(help="Drop passages of more words; default: 250.")
+        int | None, typer.Option(help="Split passages of more words; default: 250.")
     ] = None,
     max_passages: Annotated[
         int | None, typer.Option(help="Draw this many passages at random; default: all.")

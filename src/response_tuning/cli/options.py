@@ -125,7 +125,10 @@ class RefinementFlags(FlagGroup):
     ] = None
     after_retries: Annotated[
         str | None,
-        typer.Option(help="After the last retry, keep or drop the response; default: keep."),
+        typer.Option(
+            help="After the last retry, keep or drop the response; default: keep. "
+            "'data continue' has nothing to keep."
+        ),
     ] = None
     price_in: Annotated[
         float | None, typer.Option(help="Dollars per million prompt tokens, to print the cost.")
