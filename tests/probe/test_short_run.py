@@ -1,8 +1,11 @@
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
+from response_tuning import probe
 from response_tuning.models.inference import load
+from response_tuning.models.likelihood import EncodedPair
 from response_tuning.models.local import LocalModel
 from response_tuning.probe.short_run import (
     BATCH,
@@ -44,6 +47,27 @@ def test_the_loss_of_no_steps_is_that_of_the_probe(local: LocalModel) -> None:
     assert run is not None
     expected = -(found.total + found.ending) / (found.tokens + len(local.chat.closing))
     assert run.losses[0] == pytest.approx(expected, rel=1e-4)
+
+
+def test_a_step_with_many_logits_goes_through_the_model_in_parts(
+    local: LocalModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    responses = [f"It is {'so ' * (n % 7)}{n % 5}." for n in range(2 * BATCH)]
+    whole = short_run(local, responses, responses[:20])
+    assert whole is not None
+    monkeypatch.setattr("response_tuning.probe.short_run.logits_per_batch", lambda _: 40)
+    sizes: list[int] = []
+    mean_loss = probe.short_run._mean_loss
+
+    def heard(model: object, rows: Sequence[EncodedPair]) -> object:
+        sizes.append(len(rows) * max(len(row.prefix + row.reply) for row in rows))
+        return mean_loss(model, rows)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(probe.short_run, "_mean_loss", heard)
+    parted = short_run(local, responses, responses[:20])
+    assert parted is not None
+    assert max(sizes) <= 40 and len(sizes) > 20
+    assert [*parted.losses.values()] == pytest.approx([*whole.losses.values()], rel=1e-4)
 
 
 def test_too_few_responses_are_no_run(local: LocalModel) -> None:

@@ -6,11 +6,11 @@ is that of response tuning: of a response and its end after the assistant's open
 
 import copy
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from response_tuning.likelihoods import Pair, Unscored
-from response_tuning.models.likelihood import EncodedPair, encode_pair
+from response_tuning.models.likelihood import EncodedPair, encode_pair, logits_per_batch
 from response_tuning.models.local import LocalModel, quiet
 
 if TYPE_CHECKING:
@@ -68,14 +68,16 @@ def short_run(
     optimizer = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE, weight_decay=0.0)
     steps = range(0, len(rows) - len(rows) % BATCH, BATCH)
     marks = {max(1, round(len(steps) * share)) for share in MEASURED_AT}
-    losses = {0: _held_out(model, others)}
+    positions = logits_per_batch(local)
+    losses = {0: _held_out(model, others, positions)}
     for number, start in enumerate(steps, start=1):
-        _mean_loss(model, rows[start : start + BATCH]).backward()  # type: ignore[no-untyped-call]
+        for loss, share in _losses(model, rows[start : start + BATCH], positions):
+            (loss * share).backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         optimizer.zero_grad()
         if number in marks:
-            losses[number * BATCH] = _held_out(model, others)
+            losses[number * BATCH] = _held_out(model, others, positions)
     return ShortRun(losses)
 
 
@@ -118,15 +120,42 @@ def _encoded(local: LocalModel, responses: Sequence[str]) -> list[EncodedPair]:
     return [pair for pair in every if not isinstance(pair, Unscored)]
 
 
-def _held_out(model: "torch.nn.Module", rows: Sequence[EncodedPair]) -> float:
+def _held_out(model: "torch.nn.Module", rows: Sequence[EncodedPair], positions: int) -> float:
     import torch
 
+    sums, tokens = [], 0
     with torch.no_grad():
-        parts = [
-            (float(_mean_loss(model, part)), sum(len(pair.reply) for pair in part))
-            for part in (rows[at : at + BATCH] for at in range(0, len(rows), BATCH))
-        ]
-    return math.fsum(loss * tokens for loss, tokens in parts) / sum(tokens for _, tokens in parts)
+        for part in (rows[at : at + BATCH] for at in range(0, len(rows), BATCH)):
+            mean = math.fsum(float(loss) * share for loss, share in _losses(model, part, positions))
+            sums.append(mean * _tokens(part))
+            tokens += _tokens(part)
+    return math.fsum(sums) / tokens
+
+
+def _losses(
+    model: "torch.nn.Module", rows: Sequence[EncodedPair], positions: int
+) -> "Iterator[tuple[torch.Tensor, float]]":
+    """Yield the mean loss of a part of the rows after the other, and its share of their tokens.
+
+    A part has logits at ``positions`` positions at most, or is one row. With a vocabulary of
+    262,144, sixteen rows of 300 tokens have 5 GB of logits, and twice as much while they are
+    differentiated.
+    """
+    left = [*rows]
+    while left:
+        count = len(left)
+        while count > 1 and count * max(map(_length, left[:count])) > positions:
+            count -= 1
+        part, left = left[:count], left[count:]
+        yield _mean_loss(model, part), _tokens(part) / _tokens(rows)
+
+
+def _length(pair: EncodedPair) -> int:
+    return len(pair.prefix) + len(pair.reply)
+
+
+def _tokens(rows: Sequence[EncodedPair]) -> int:
+    return sum(len(pair.reply) for pair in rows)
 
 
 def _mean_loss(model: "torch.nn.Module", rows: Sequence[EncodedPair]) -> "torch.Tensor":
