@@ -33,7 +33,7 @@ RESPONSES, IFEVAL = "alpaca/alpaca_random_9k.json", "ifeval/input_data.jsonl"
 
 
 def main() -> None:
-    """Write the recipe, and print what it will take."""
+    """Write the recipe."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--base", default="", help="another base than Gemma 3 270M")
     parser.add_argument("--data", type=Path, help="folder of public copies, or a file of your own")
@@ -58,11 +58,12 @@ def prepared(base: str, data: Path | None) -> dict[str, Any]:
     model = base or str(put_together(PACKAGES, GGUF))
     check_name(model)
     print(f"base: {model}; responses: {answers.get('path', answers['source'])}")
-    print(cost(base))
     computing = {"precision": precision()}
+    # The recipe's 256 tokens at once are for Gemma's 262,144 logits a token.
+    at_once = {"tokens_per_micro_batch": "auto"} if base else {}
     return {
         "extends": str(Path("../..") / RECIPE),
-        "finetune": {"base_model": model, **computing},
+        "finetune": {"base_model": model, **computing, **at_once},
         "generate": {"settings": computing},
         "data": answers,
         "benchmarks": benchmarks,
@@ -158,16 +159,6 @@ def precision() -> str:
     # torch names no public way to ask; oneDNN's matrix products use these instructions.
     multiplies = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
     return "bfloat16" if multiplies and not torch.cuda.is_available() else "auto"
-
-
-def cost(base: str) -> str:
-    """Return what the run takes, where that was measured."""
-    if base:
-        return "what this base takes was not measured: 'rtune finetune --dry-run' estimates it"
-    return (
-        "this takes about 30 minutes on two idle cores (estimated from a tenth of the run), up to "
-        "8 GB of memory and 1.6 GB of disk; stop it at any time, and the same command goes on"
-    )
 
 
 if __name__ == "__main__":

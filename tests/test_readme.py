@@ -99,6 +99,36 @@ def test_the_library_of_the_readme_runs(
     assert capsys.readouterr().out.startswith("96 ")
 
 
+def table(text: str, header: str) -> dict[str, list[str]]:
+    """The rows of the table whose header starts so: first cell -> the other cells."""
+    lines = text.split(f"\n| {header}")[1].split("\n\n")[0].splitlines()[2:]
+    rows = (re.split(r"\s*\|\s*", line.strip("| ")) for line in lines)
+    return {first.strip("*"): others for first, *others in rows}
+
+
+def test_the_controls_of_the_readme_have_the_scores_of_the_page_on_the_miniature() -> None:
+    arms = {
+        "the base with a stop string": "**base-stop**",
+        "response tuning": "**rt**",
+        "instruction tuning": "it:",
+        "instructions paired at random": "it-shuffled",
+        "response tuning of fresh weights": "rt-random-init",
+    }
+    page = (ROOT / "docs" / "results" / "miniature.md").read_text(encoding="utf-8")
+    shown = table(README, "1,000 examples")
+    assert list(shown) == list(arms)
+    for arm, name in arms.items():
+        row = next(line for line in page.splitlines() if line.startswith(f"| {name}"))
+        seen, unseen, orders, _, alike = re.split(r"\s*\|\s*", row.strip("| "))[1:]
+        scores = [cell.replace("*", "").split()[0] for cell in (seen, unseen, orders, alike)]
+        assert [cell.split()[0] for cell in shown[arm]] == scores
+
+
+def test_the_bases_of_the_readme_are_those_of_the_page_for_practitioners() -> None:
+    page = (ROOT / "docs" / "how-to" / "your-own-answers.md").read_text(encoding="utf-8")
+    assert table(README, "base | memory") == table(page, "base | memory")
+
+
 def test_the_pages_on_tuning_and_experiments_show_the_commands_of_a_practitioner() -> None:
     shown = {command.split()[1] for command in COMMANDS}
     assert shown == {"show", "finetune", "chat", "generate", "data", "run", "miniature"}
