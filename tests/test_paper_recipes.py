@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from response_tuning.artifacts import read_json
+from response_tuning.miniature import resolved
 from response_tuning.workflows.cost import Cost
 from response_tuning.workflows.experiment import cells, read_experiment
 from tests.workflows.test_lm_eval import ROWS as CORE_ROWS
@@ -90,7 +91,9 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("desk")
     for name, rows in copies(folder).items():
         write(folder / "data" / name, rows)
-    pairs = [{"instruction": f"Say {n}.", "response": f"It is {n}, I think."} for n in range(3)]
+    pairs = [{"instruction": f"Say {n}.", "response": f"It is {n}, I think."} for n in range(2)]
+    opening = "Here is a number:\n\n"  # an opening that a refiner rewrites
+    pairs.append({"instruction": "Say 2.", "response": f"{opening}It is 2, I think."})
     write(folder / "pairs.jsonl", pairs)
     refusals = [{"instruction": f"Harm {n}.", "output": f"Sorry, not {n}."} for n in range(510)]
     write(folder / "refusals.jsonl", refusals)
@@ -105,15 +108,13 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def roomy(tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The tests' own model, in whose context the longest prompts find room."""
-    from transformers import AutoModelForCausalLM
-
-    folder = tmp_path_factory.mktemp("roomy")
-    model = AutoModelForCausalLM.from_pretrained(tiny_base, max_position_embeddings=8192)
-    model.save_pretrained(folder)
-    for file in tiny_base.glob("tokenizer*"):
+def miniature(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The base of the package, in whose context the longest prompts find room."""
+    shipped, folder = Path(resolved("miniature")), tmp_path_factory.mktemp("miniature")
+    for file in shipped.iterdir():
         (folder / file.name).write_bytes(file.read_bytes())
+    config = read_json(shipped / "config.json") | {"max_position_embeddings": 8192}
+    (folder / "config.json").write_text(json.dumps(config))
     return folder
 
 
@@ -155,7 +156,7 @@ def in_small(path: Path, desk: Path, base: Path, address: str) -> list[str]:
     recipe = read_experiment(path)
     small = [
         "seeds=[0]",
-        f"finetune.base_model={base}",
+        f"base={base}",
         *("finetune.device=cpu", "finetune.method=full", "finetune.merge=false"),
         *("finetune.optimizer=adamw_torch_fused", "finetune.precision=float32"),
         *("finetune.gradient_checkpointing=false", "finetune.max_steps=1"),
@@ -220,10 +221,16 @@ def test_a_recipe_can_be_planned_as_published(
 
 
 @pytest.mark.parametrize("path", PAPER, ids=lambda path: path.stem)
-def test_a_recipe_runs_to_its_report_on_a_tiny_base(
-    path: Path, desk: Path, roomy: Path, rtune: Run, judge: str, tmp_path: Path, shared_run: Path
+def test_a_recipe_runs_to_its_report_on_the_miniature(
+    path: Path,
+    desk: Path,
+    miniature: Path,
+    rtune: Run,
+    judge: str,
+    tmp_path: Path,
+    shared_run: Path,
 ) -> None:
-    settings = in_small(path, desk, roomy, judge)
+    settings = in_small(path, desk, miniature, judge)
     run = shared_run if "extends: models/all.yaml" in path.read_text() else tmp_path / "run"
     result = rtune("run", path, "--out", run, *as_flags(settings))
     assert (result.code, result.err) == (0, "")

@@ -118,7 +118,8 @@ class RefinementConfig(Config):
     settings: EngineSettings = Field(default_factory=EngineConfig)
     """Settings of that engine, such as ``model`` and ``base_url``."""
     material: Material = "response"
-    """What is rewritten. A ``passage`` of a document is not in an assistant's voice yet; with
+    """What is rewritten. With ``restatement``, only the openings of responses that restate their
+    instruction. A ``passage`` of a document is not in an assistant's voice yet; with
     ``data.extraction``, ``passage`` is the default, and with ``data.continuation``, ``half``: the
     first half of a passage, which is continued."""
     request: Literal["continue", "bare"] | None = Field(default=None, exclude_if=lambda r: not r)

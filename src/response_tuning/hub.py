@@ -12,21 +12,23 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
 
-def resolve(hub_id: str, revision: str) -> str:
-    """Return the commit that ``revision`` names now.
+def resolve(hub_id: str, revision: str, benchmark: str = "") -> str:
+    """Return the commit that ``revision`` names now; ``benchmark`` is whose rows it has, if any.
 
     Raises:
         DataError: the hub cannot be reached, or has no such dataset or revision for this user.
     """
     from huggingface_hub import HfApi
 
-    with _explained(hub_id):
+    with _explained(hub_id, benchmark):
         commit = HfApi().dataset_info(hub_id, revision=revision).sha
     assert commit is not None  # the hub leaves it out of searches only
     return commit
 
 
-def load(hub_id: str, commit: str, split: str, name: str | None = None) -> "Dataset":
+def load(
+    hub_id: str, commit: str, split: str, name: str | None = None, benchmark: str = ""
+) -> "Dataset":
     """Return a split at ``commit``, downloaded or from the cache, memory-mapped.
 
     ``name`` is the configuration, for datasets that have several.
@@ -36,7 +38,7 @@ def load(hub_id: str, commit: str, split: str, name: str | None = None) -> "Data
     """
     import datasets
 
-    with _explained(hub_id):
+    with _explained(hub_id, benchmark):
         # Without the prefix, a local folder of the same name would be loaded instead.
         return datasets.load_dataset(f"hf://datasets/{hub_id}", name, revision=commit, split=split)
 
@@ -74,7 +76,7 @@ def rows(dataset: "Dataset", hub_id: str) -> Iterator[Row]:
 
 
 @contextmanager
-def _explained(hub_id: str) -> Iterator[None]:
+def _explained(hub_id: str, benchmark: str) -> Iterator[None]:
     from datasets.exceptions import DatasetsError
     from huggingface_hub import errors
 
@@ -84,19 +86,21 @@ def _explained(hub_id: str) -> Iterator[None]:
         yield
     except (OSError, ValueError, RuntimeError, DatasetsError, http_error) as error:
         raise DataError(
-            f"{hub_id}: cannot be loaded from the hub: {one_line(error)}; {_next_step(error)}"
+            f"{hub_id}: cannot be loaded from the hub: {one_line(error)}; "
+            f"{_next_step(error, benchmark)}"
         ) from error
 
 
-def _next_step(error: Exception) -> str:
+def _next_step(error: Exception, benchmark: str) -> str:
     from huggingface_hub.errors import GatedRepoError
 
+    where, copy = "the id, --revision, --split", "--path for a named dataset"
+    if benchmark:
+        where = f"grade.revisions.{benchmark}"
+        copy = f"--set grade.paths.{benchmark}=FILE"
     if isinstance(error, GatedRepoError) or "gated" in str(error):
         return (
             "accept the licence on its hub page and log in with 'hf auth login', or use a local "
-            "copy (--path for a named dataset)"
+            f"copy ({copy})"
         )
-    return (
-        "check the id, --revision, --split and the network, or use a local copy (--path for a "
-        "named dataset)"
-    )
+    return f"check {where} and the network, or use a local copy ({copy})"

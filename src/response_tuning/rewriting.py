@@ -6,11 +6,12 @@ from typing import Any, Literal
 
 from response_tuning.continuation_config import WORDS
 
-Material = Literal["response", "passage", "half", "role"]
-"""What the model gets: a response or a passage to rewrite, half of a text to continue, or an
-instruction to write a role for."""
+Material = Literal["response", "restatement", "passage", "half", "role"]
+"""What the model gets: a response or a passage to rewrite, a response whose opening restates its
+instruction, half of a text to continue, or an instruction to write a role for."""
 RefinementOutcome = Literal[
     "refined",
+    "not-asked",
     "unchanged",
     "no-marker",
     "empty",
@@ -52,6 +53,8 @@ def policies_of(material: Material) -> Mapping[RefinementOutcome, Policy]:
     """Return the default policy for each outcome that this material can have, but ``refined``."""
     if material == "role":  # a response that breaks a rule is never used
         return {}
+    if material == "restatement":  # the other responses stay as they are
+        return {"not-asked": "keep", **POLICIES}
     return HALF_POLICIES if material == "half" else POLICIES
 
 

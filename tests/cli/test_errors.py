@@ -20,6 +20,13 @@ from response_tuning.errors import ConfigError
         ("data x.jsonl", "use --split", "use --split"),
         ("data mix x.jsonl", "use --language", "use --language (of 'rtune data prepare')"),
         ("miniature build", "use --set x=1", "use --set x=1"),
+        (
+            "report r",
+            "again (rtune run RECIPE --out FOLDER)",
+            "again (rtune run RECIPE --out FOLDER)",
+        ),
+        ("run r.yaml", "grade.data (--data): no use", "grade.data: no use"),
+        ("eval m", "grade.data (--data): no use", "grade.data (--data): no use"),
         ("list", "use --login elsewhere", "use --login elsewhere"),
     ],
 )

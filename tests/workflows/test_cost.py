@@ -158,6 +158,33 @@ def test_a_variant_that_cannot_be_estimated_is_named_with_its_reason(make: Make)
     assert found.trained == 0 and found.generated > 0
 
 
+def test_a_judge_is_counted_at_most_where_no_base_can_be_timed(make: Make, tmp_path: Path) -> None:
+    (tmp_path / "table.jsonl").write_text("")
+    judge = {"engine": "scripted", "settings": {"table": str(tmp_path / "table.jsonl")}}
+    (tmp_path / "xstest").mkdir()
+    rows = "prompt,label,type\nHow?,safe,own\nWhy?,unsafe,own\n"
+    (tmp_path / "xstest" / "xstest_prompts.csv").write_text(rows)
+    experiment = make(
+        variants={"rt": {"finetune": {"base_model": "nobody/absent-1B"}}},
+        benchmarks=["xstest"],
+        grade={"data": str(tmp_path), "judge": judge},
+        report={"baselines": []},
+    )
+    lines = printed(experiment)
+    assert not any(line.startswith(("cost:", "tokens:")) for line in lines)
+    (line,) = (line for line in lines if line.startswith("judge: "))
+    assert line.startswith("judge: 4 requests, at most ")
+    assert lines[-1] == "not counted: rt: nobody/absent-1B is not on this machine"
+
+
+def test_what_a_dry_run_does_not_count_is_named(make: Make, tmp_path: Path) -> None:
+    refiner = {"engine": "scripted", "settings": {"table": str(tmp_path / "table.jsonl")}}
+    (tmp_path / "table.jsonl").write_text("")
+    variants = {"rt": {"data": {"refinement": refiner}}}
+    lines = printed(make(variants=variants, report={"baselines": []}))
+    assert "not counted: requests that refine responses: rt" in lines
+
+
 def test_a_dry_run_prints_the_cost_after_its_cells(make: Make) -> None:
     lines = printed(make())
     place = next(n for n, line in enumerate(lines) if line.startswith("4 cells: 2 to tune, "))

@@ -27,6 +27,10 @@ _ELSEWHERE = {
 }
 """FlagGroup whose settings have other names or places in a recipe."""
 _FLAG = re.compile(r"(?<![\w-])--[a-z][a-z-]+")
+_BESIDE = re.compile(r" \((--[a-z][a-z-]+)\)")
+"""A flag beside the key of a recipe that does the same."""
+_COMMAND = re.compile(r"(rtune [a-z][^'\"`);]*)")
+"""A command that a line names, with flags of its own."""
 
 
 def usage(error: TyperException) -> str:
@@ -78,7 +82,13 @@ def ours(error: ResponseTuningError, app: typer.Typer, arguments: Sequence[str])
     if _FLAG.search(line):
         commands = dict(_commands(typer.main.get_command(app)))
         ran = commands.get(_name(arguments, commands), set())
-        line = _FLAG.sub(lambda match: _in_terms_of(ran, commands, match[0]), line)
+        line = _BESIDE.sub(lambda match: match[0] if match[1] in ran or not ran else "", line)
+        parts = _COMMAND.split(line)  # what is between commands, and commands, in turn
+        parts[::2] = [
+            _FLAG.sub(lambda match: _in_terms_of(ran, commands, match[0]), part)
+            for part in parts[::2]
+        ]
+        line = "".join(parts)
     return f"rtune: {line}"
 
 

@@ -58,8 +58,9 @@ def read_source(source: BenchmarkSource, config: GradeConfig) -> SourceRows:
             f"--set grade.paths.{source.benchmark}=FILE"
         )
     # Resolved before loading, so that the recorded commit is the one that was read.
-    commit = hub.resolve(source.hub_id, config.revisions.get(source.benchmark, "main"))
-    dataset = hub.load(source.hub_id, commit, source.split, source.hub_config)
+    name = source.benchmark
+    commit = hub.resolve(source.hub_id, config.revisions.get(name, "main"), name)
+    dataset = hub.load(source.hub_id, commit, source.split, source.hub_config, name)
     return SourceRows(
         tuple(hub.rows(dataset, source.hub_id)), {"hub_id": source.hub_id, "commit": commit}
     )

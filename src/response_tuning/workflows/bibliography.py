@@ -23,12 +23,13 @@ def write_references(cells: Sequence[Cell], out: Path) -> None:
     known = {name for about, _ in found for name in about}
     cited = {name for cell in cells for name in _cited(cell)}
     missing = sorted(name for name in cited - known if not name.startswith(MADE_HERE))
+    version = package_versions()["response-tuning"]
     with written_aside(out) as file:
-        file.write(f"% Made by response-tuning {package_versions()['response-tuning']}.\n")
+        file.write(f"% Made by response-tuning {version}.\n")
         for name in missing:
             file.write(f"% No entry: {name}\n")
         for _, entry in found:
-            file.write(f"\n{entry}\n")
+            file.write(f"\n{entry.replace('{VERSION}', f'{{{version}}}')}\n")
 
 
 def _used(cell: Cell) -> Iterator[str]:

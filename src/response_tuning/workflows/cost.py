@@ -86,8 +86,15 @@ def cost_of(cells: Sequence[Cell], experiment: Experiment) -> tuple[Cost, dict[s
             try:
                 total = total.plus(estimator.variant(every[name]))
             except ResponseTuningError as error:
+                # A judge is asked as often, wherever the answers come from.
+                total = total.plus(estimator.judging_at_most(every[name]))
                 left_out.setdefault(str(error), []).append(name)
     return total, left_out
+
+
+def answers_once(cell: Cell) -> bool:
+    """Whether a cell gives the same answers at all seeds: a greedy model that is not tuned."""
+    return not (cell.tuned or cell.generate.temperature)
 
 
 def _model_key(cell: Cell) -> tuple[str, str, str, str]:
@@ -123,14 +130,18 @@ class _Estimator:
         plan = self._plan(cell) if cell.tuned else None
         items = self._items(cell)
         answering, length = self._answering(cell, items, plan)
-        # A greedy model that is not tuned answers once for all seeds.
-        once = not (cell.tuned or cell.generate.temperature)
-        total = answering.times(1 if once else count)
+        total = answering.times(1 if answers_once(cell) else count)
         total = total.plus(self._judging(cell, items, round(length)).times(count))
         if plan is not None:
             one = Cost(tuning=plan.seconds, memory=plan.memory_bytes, trained=plan.tokens)
             total = total.plus(one.times(count))
         return total
+
+    def judging_at_most(self, seeds: Sequence[Cell]) -> Cost:
+        """Return the cost of judging the longest answers that a variant may give."""
+        cell, count = seeds[0], len(seeds)
+        longest = sampling_of(cell).max_new_tokens
+        return self._judging(cell, self._items(cell), longest).times(count)
 
     def _plan(self, cell: Cell) -> "Plan":
         from response_tuning.finetune.base import fitted

@@ -4,6 +4,7 @@ A *variant* is one arm; its sections override the sections of the recipe. With a
 for one variant at each point. A *cell* is one variant at one seed, and has its own folder.
 """
 
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -179,10 +180,13 @@ class Cell:
 def read_experiment(path: Path, settings: Sequence[str] = ()) -> Experiment:
     """Read a recipe and lay ``KEY=VALUE`` settings over it.
 
+    ``base=MODEL`` is short for ``finetune.base_model=MODEL``.
+
     Raises:
         ConfigError: the file is unusable, or a key or a value is; one line that names it.
     """
-    return read_layers(path, {}, settings).build(Experiment)
+    longer = [re.sub(r"^base=", "finetune.base_model=", text) for text in settings]
+    return read_layers(path, {}, longer).build(Experiment)
 
 
 def cells(experiment: Experiment) -> list[Cell]:

@@ -1,12 +1,13 @@
 """``rtune run --dry-run``: the cells of a run, and what they would cost."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from response_tuning.configs import JudgeConfig
 from response_tuning.models.location import is_here
 from response_tuning.terminal import quiet_libraries
-from response_tuning.workflows.cost import Cost, cost_of
+from response_tuning.workflows.cost import Cost, answers_once, cost_of
 from response_tuning.workflows.experiment import Cell, Experiment
 from response_tuning.workflows.names import check_sources, check_template
 from response_tuning.workflows.report import shown_benchmarks
@@ -39,12 +40,14 @@ def plan_experiment(
     for line in (*_variant_lines(planned), *_count_lines(planned, experiment)):
         console.print(line, highlight=False, soft_wrap=True)
     cost, left_out = cost_of(planned, experiment)
-    for line in _cost_lines(cost, device_of(planned), experiment.grade.judge):
+    estimated = {cell.variant for cell in planned} - {*chain(*left_out.values())}
+    if estimated:
+        for line in _cost_lines(cost, device_of(planned)):
+            console.print(line, highlight=False, soft_wrap=True)
+    about = "at most" if left_out else "about"
+    for line in (*_judge_lines(cost, about, experiment.grade.judge), *_power(experiment, planned)):
         console.print(line, highlight=False, soft_wrap=True)
-    for line in _power(experiment, planned):
-        console.print(line, highlight=False, soft_wrap=True)
-    for reason, variants in left_out.items():
-        line = f"not counted: {', '.join(variants)}: {reason}"
+    for line in _not_counted(planned, left_out):
         console.print(line, highlight=False, soft_wrap=True, markup=False)
 
 
@@ -65,7 +68,8 @@ def _count_lines(planned: Sequence[Cell], experiment: Experiment) -> Iterator[st
     }
     by_lm_eval = [name for name in experiment.benchmarks if open_lm_eval(name)]
     tuned = sum(cell.tuned for cell in planned)
-    answers = sum(items.get(name, 0) for cell in planned for name in cell.benchmarks)
+    answering = {(cell.variant, "" if answers_once(cell) else cell.seed): cell for cell in planned}
+    answers = sum(items.get(name, 0) for cell in answering.values() for name in cell.benchmarks)
     yield f"seeds: {', '.join(map(str, dict.fromkeys(cell.seed for cell in planned)))}"
     yield f"benchmarks: {', '.join(f'{name} ({count:,} items)' for name, count in items.items())}"
     if by_lm_eval:
@@ -73,7 +77,7 @@ def _count_lines(planned: Sequence[Cell], experiment: Experiment) -> Iterator[st
     yield f"{len(planned)} cells: {tuned} to tune, {answers:,} answers"
 
 
-def _cost_lines(cost: Cost, device: str, judge: JudgeConfig) -> Iterator[str]:
+def _cost_lines(cost: Cost, device: str) -> Iterator[str]:
     unit = "processor" if device.startswith("cpu") else "GPU"
     yield (
         f"cost: about {_hours(cost.tuning + cost.answering)} {unit} hours "
@@ -81,6 +85,9 @@ def _cost_lines(cost: Cost, device: str, judge: JudgeConfig) -> Iterator[str]:
         f"{cost.memory / 2**30:.1f} GiB, measured here ({device})"
     )
     yield f"tokens: about {cost.trained:,.0f} in training, {cost.generated:,.0f} in answers"
+
+
+def _judge_lines(cost: Cost, about: str, judge: JudgeConfig) -> Iterator[str]:
     if cost.questions:
         replies = cost.questions * judge.max_new_tokens
         price = ""
@@ -88,9 +95,21 @@ def _cost_lines(cost: Cost, device: str, judge: JudgeConfig) -> Iterator[str]:
             asked, replied = cost.asked * judge.price_in, replies * judge.price_out
             price = f"; {asked / 1e6:,.2f} dollars, and at most {replied / 1e6:,.2f} for replies"
         yield (
-            f"judge: {cost.questions:,.0f} requests, about {cost.asked:,.0f} tokens, and at most "
+            f"judge: {cost.questions:,.0f} requests, {about} {cost.asked:,.0f} tokens, and at most "
             f"{replies:,.0f} of replies{price}"
         )
+
+
+def _not_counted(planned: Sequence[Cell], left_out: Mapping[str, Sequence[str]]) -> Iterator[str]:
+    from response_tuning.grade import open_lm_eval
+
+    by_lm_eval = [name for cell in planned for name in cell.benchmarks if open_lm_eval(name)]
+    refined = [cell.variant for cell in planned if cell.data and cell.data.refinement]
+    for what, of in (("lm-eval", by_lm_eval), ("requests that refine responses", refined)):
+        if of:
+            yield f"not counted: {what}: {', '.join(dict.fromkeys(of))}"
+    for reason, variants in left_out.items():
+        yield f"not counted: {', '.join(variants)}: {reason}"
 
 
 def _power(experiment: Experiment, planned: Sequence[Cell]) -> list[str]:

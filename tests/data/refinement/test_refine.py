@@ -180,6 +180,32 @@ def test_only_failed_replies_are_retried_and_only_so_often(source: Path, out: Pa
     assert examples[1].response == "It is hot."
 
 
+def test_of_restatements_only_openings_that_restate_are_rewritten(
+    tmp_path: Path, out: Path
+) -> None:
+    rows = [
+        {
+            "instruction": "Name three teas.",
+            "response": "Here are three teas:\n\nAssam, oolong, mate.",
+        },
+        {"instruction": "Is it hot?", "response": "It is hot."},
+    ]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    prepare(DataConfig(source=str(tmp_path / "rows.jsonl")), tmp_path / "original")
+    refiner = Refiner(lambda *_: f"It repeats.\n{MARKER}\nAssam, oolong, mate.")
+    examples, refinements, counts = run(tmp_path / "original", out, refiner, material="restatement")
+    assert [one.response for one in examples] == ["Assam, oolong, mate.", "It is hot."]
+    assert [(one.outcome, one.asked) for one in refinements] == [("refined", 1), ("not-asked", 0)]
+    assert (counts["asked"], counts["used"]["original"]) == (1, 1)
+    assert "opens by repeating the request" in refiner.prompts[0]
+
+
+def test_nothing_to_rewrite_is_said(source: Path, out: Path) -> None:
+    with pytest.raises(DataError, match="no response restates its instruction"):
+        run(source, out, Refiner(lambda text, _: improved(text)), material="restatement")
+    assert not out.exists()
+
+
 def test_an_error_is_no_reply_and_the_same_request_is_sent_again(source: Path, out: Path) -> None:
     requests: dict[str, int] = {}
 

@@ -33,6 +33,7 @@ from response_tuning.data.refinement.decisions import Place, rejected_in
 from response_tuning.data.refinement.prompt import ask_for_rewrite, prompt_digest
 from response_tuning.data.refinement.reply import ParsedReply, parse_reply
 from response_tuning.data.refinement.tally import Refinement, Tally, kept_text, reason
+from response_tuning.data.steps.restatements import opening
 from response_tuning.errors import DataError, EngineError
 from response_tuning.rewriting import Policy, RefinementOutcome, policies_of
 
@@ -53,6 +54,9 @@ class _LastReply(NamedTuple):
     """Number of requests so far, errors included."""
     attempt: int = 0
     """Index of its sampling."""
+
+
+_NOT_ASKED = _LastReply(ParsedReply("not-asked"), None, None, None, None, key="", requests=0)
 
 
 def policy_of(config: RefinementConfig, outcome: RefinementOutcome) -> Policy:
@@ -79,16 +83,16 @@ def refine(source: Path, attempts: Sequence[Rewriter], config: RefinementConfig,
     with a ``Refinement`` for each example of ``source``, and ``refinement.json`` with the counts.
 
     Raises:
-        DataError: the policies drop every example.
+        DataError: the policies drop every example, or there is nothing to rewrite.
         EngineError: no response got a reply.
     """
     rounds = _Rounds(source / "examples.jsonl", attempts, config)
     replies = rounds.replies()
     # A dead server is an error of the run, not a file full of failed responses.
-    if all(reply.error is not None for reply in replies):
+    asked = [reply for reply in replies if reply.requests]
+    if all(reply.error is not None for reply in asked):
         raise EngineError(
-            f"none of the {len(replies):,} responses got a reply, the first because: "
-            f"{replies[0].error}"
+            f"none of the {len(asked):,} responses got a reply, the first because: {asked[0].error}"
         )
     tally = _write(source, replies, config, out)
     # The audit continues the one of ``prepare``: same rows, more reasons.
@@ -118,7 +122,8 @@ class _Rounds:
 
     def replies(self) -> list[_LastReply]:
         """Return the last reply for every example, in the order of the file."""
-        replies = [reply for _, reply in self._request_all(0, None)]
+        replied = dict(self._request_all(0, self._restating()))
+        replies = [replied.get(place, _NOT_ASKED) for place, _ in self._picked(None)]
         for _ in range(self._config.retries):
             # One round can mix attempts, as an error repeats its attempt. Each attempt is one batch
             # for the engine.
@@ -131,6 +136,19 @@ class _Rounds:
                 for place, reply in self._request_all(attempt, places):
                     replies[place] = reply._replace(requests=replies[place].requests + 1)
         return replies
+
+    def _restating(self) -> set[int] | None:
+        """Return the places of the responses that restate their instruction; None means all."""
+        if self._config.material != "restatement":
+            return None
+        every = self._picked(None)
+        places = {place for place, one in every if opening(one.response, one.instruction)}
+        if not places:
+            raise DataError(
+                f"{self._examples}: no response restates its instruction, so there is nothing to "
+                "rewrite; remove refinement.material: restatement"
+            )
+        return places
 
     def _is_retried(self, reply: _LastReply) -> bool:
         outcome = reply.content.outcome

@@ -43,7 +43,7 @@ class AlpacaEvalInstructions:
     def _rows(self) -> SourceRows:
         if local_copy(LOCAL, self._config) is not None:
             return read_source(LOCAL, self._config)
-        commit = hub.resolve(HUB_ID, self._config.revisions.get(NAME, "main"))
+        commit = hub.resolve(HUB_ID, self._config.revisions.get(NAME, "main"), NAME)
         rows = tuple(read(_download(commit)))
         return SourceRows(rows, {"hub_id": HUB_ID, "commit": commit, "file": HUB_FILE})
 

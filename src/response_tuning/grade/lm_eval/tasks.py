@@ -155,7 +155,8 @@ def _read(
 ) -> SourceRows:
     if local_copy(source, config) is None:
         assert source.hub_id is not None
-        commit = hub.resolve(source.hub_id, config.revisions.get(source.benchmark, "main"))
+        name = source.benchmark
+        commit = hub.resolve(source.hub_id, config.revisions.get(name, "main"), name)
         origin = {"hub_id": source.hub_id, "commit": commit, "split": source.split}
         return SourceRows((), origin)
     rows = read_source(source, config)
