@@ -190,6 +190,22 @@ def test_a_scripted_refiner_needs_no_model(
     assert "4 replies; the engine does not count tokens" in result.out
 
 
+def test_only_restatements_are_rewritten_if_told_so(rtune: Run, out: Path, tmp_path: Path) -> None:
+    rows = [
+        {"instruction": "Name two teas.", "response": "Here are two teas:\n\nAssam, mate."},
+        {"instruction": "Is it hot?", "response": "It is hot."},
+    ]
+    asked = ask_for_rewrite(Example(row=0, **rows[0]), "restatement").prompt[0].content
+    reply = {"prompt": asked, "response": "So.\nRefined response:\nAssam, mate."}
+    source = write_rows(tmp_path / "two.jsonl", rows)
+    table = write_rows(tmp_path / "table.jsonl", [reply])
+    engine = ("--engine", "scripted", "--table", table)
+    result = rtune("data", "refine", source, "--out", out, *engine, "--restatements-only")
+    assert (result.code, result.err) == (0, "")
+    assert responses(out) == ["Assam, mate.", "It is hot."]
+    assert "1  not-asked  keep" in result.out
+
+
 SCRIPTED = ("--engine", "scripted", "--table", "table.jsonl")
 
 

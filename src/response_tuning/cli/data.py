@@ -164,6 +164,12 @@ def refine(
     instruction_blind: Annotated[
         bool | None, typer.Option("--instruction-blind", help="Hide instructions from the refiner.")
     ] = None,
+    restatements_only: Annotated[
+        bool,
+        typer.Option(
+            "--restatements-only", help="Rewrite only openings that restate the instruction."
+        ),
+    ] = False,
     on: PolicyOption = None,
     max_new_tokens: ReplyTokensOption = 8192,
     temperature: FirstTemperatureOption = 0.0,
@@ -173,7 +179,11 @@ def refine(
     """Have an LLM rewrite responses. The same command continues where it stopped."""
     rewriting = refinement_section(
         asked,
-        {**refinement.given(), **chosen(engine=engine, instruction_blind=instruction_blind)},
+        {
+            **refinement.given(),
+            **chosen(engine=engine, instruction_blind=instruction_blind),
+            **({"material": "restatement"} if restatements_only else {}),
+        },
         on,
         chosen(max_new_tokens=max_new_tokens, temperature=temperature, seed=reading.seed),
     )
