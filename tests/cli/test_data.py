@@ -195,7 +195,8 @@ def test_only_restatements_are_rewritten_if_told_so(rtune: Run, out: Path, tmp_p
         {"instruction": "Name two teas.", "response": "Here are two teas:\n\nAssam, mate."},
         {"instruction": "Is it hot?", "response": "It is hot."},
     ]
-    asked = ask_for_rewrite(Example(row=0, **rows[0]), "restatement").prompt[0].content
+    example = Example(row=0, instruction=rows[0]["instruction"], response=rows[0]["response"])
+    asked = ask_for_rewrite(example, "restatement").prompt[0].content
     reply = {"prompt": asked, "response": "So.\nRefined response:\nAssam, mate."}
     source = write_rows(tmp_path / "two.jsonl", rows)
     table = write_rows(tmp_path / "table.jsonl", [reply])
