@@ -141,7 +141,7 @@ def test_the_plan_of_the_demo_writes_nothing(rtune: Run, tmp_path: Path) -> None
     lines = result.out.splitlines()
     assert lines[0] == "base: miniature, as it is"
     assert "rt: response-tuning (full) of miniature on 1,000 of miniature" in lines
-    assert "39 cells: 26 to tune, 61,878 answers" in lines
+    assert "39 cells: 26 to tune, 49,578 answers" in lines
     assert lines[-1] == "power counts prompts alone, not how much training varies (3 seeds)"
     assert list(tmp_path.iterdir()) == []
 
@@ -150,7 +150,7 @@ def test_the_plan_of_the_demo_writes_nothing(rtune: Run, tmp_path: Path) -> None
 def test_the_demo_takes_settings_too(rtune: Run) -> None:
     result = rtune("demo", "--dry-run", "--set", "seeds=[0, 1]")
     assert "seeds: 0, 1\n" in result.out
-    assert "30 cells: 20 to tune, 43,428 answers\n" in result.out
+    assert "30 cells: 20 to tune, 37,278 answers\n" in result.out
 
 
 @pytest.mark.parametrize(

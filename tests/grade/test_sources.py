@@ -67,7 +67,9 @@ def test_a_configuration_of_a_hub_dataset_is_asked_for(monkeypatch: pytest.Monke
         return datasets.Dataset.from_list([{"prompt": "p"}])
 
     monkeypatch.setattr(datasets, "load_dataset", load)
-    monkeypatch.setattr("response_tuning.hub.resolve", lambda hub_id, revision: f"{revision}!")
+    monkeypatch.setattr(
+        "response_tuning.hub.resolve", lambda hub_id, revision, benchmark: f"{revision}!"
+    )
     source = BenchmarkSource(
         benchmark="b", local="", hub_id="org/name", split="test", hub_config="standard"
     )

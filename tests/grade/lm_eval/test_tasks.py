@@ -130,7 +130,7 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> None:
         rows = on_the_hub(path, name) or [{"question": "?", "choices": [*"abcd"], "answer": 0}]
         return dict.fromkeys(("train", "dev", "validation", "test"), Dataset.from_list(rows))
 
-    monkeypatch.setattr("response_tuning.hub.resolve", lambda hub_id, revision: "c0ffee")
+    monkeypatch.setattr("response_tuning.hub.resolve", lambda hub_id, revision, benchmark: "c0ffee")
     monkeypatch.setattr("lm_eval.api.task.datasets.load_dataset", load)
 
 
