@@ -46,8 +46,8 @@ real: real-cost setup $(if $(BASE),,$(REAL)/.ready)
 	$(BIN)/rtune run $(REAL)/first.yaml --out $(REAL_RUN) $(REAL_FLAGS)
 
 real-cost:
-	@echo "make real: set-up, $(if $(BASE),a measurement of $(BASE),a download of 238 MB), then five models answer 108 prompts each"
-	@echo "$(if $(BASE),The measurement says what that takes.,That takes about 30 minutes of one core with bfloat16 and 60 without; 6 GB of memory; 1.6 GB of disk.)"
+	@echo "make real: set-up, $(if $(BASE),a dry run,a download of 238 MB), then five models answer up to 108 prompts each"
+	@echo "$(if $(BASE),The dry run says what that takes if $(BASE) is on this machine.,That takes about 30 minutes of one core with bfloat16 and 60 without; 6 GB of memory; 1.6 GB of disk.)"
 	@echo "Stop it at any time: the same command goes on."
 
 # mypy takes one core for a minute; beside the tests, neither core is idle.

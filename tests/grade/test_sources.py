@@ -1,5 +1,5 @@
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 
@@ -77,6 +77,21 @@ def test_a_configuration_of_a_hub_dataset_is_asked_for(monkeypatch: pytest.Monke
     assert asked == [("hf://datasets/org/name", "standard", "v2!", "test")]
     assert [row.fields for row in found.rows] == [{"prompt": "p"}]
     assert found.origin == {"hub_id": "org/name", "commit": "v2!"}
+
+
+def test_a_hub_that_cannot_be_reached_names_the_settings_of_the_benchmark(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import OfflineModeIsEnabled
+
+    def refuse(*_: object, **__: object) -> NoReturn:
+        raise OfflineModeIsEnabled("offline")
+
+    monkeypatch.setattr(HfApi, "dataset_info", refuse)
+    source = BenchmarkSource(benchmark="b", local="", hub_id="org/name")
+    with pytest.raises(DataError, match=r"grade\.revisions\.b .*--set grade\.paths\.b=FILE\)$"):
+        read_source(source, GradeConfig())
 
 
 @pytest.mark.parametrize(
