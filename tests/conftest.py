@@ -4,6 +4,7 @@ import gc
 import json
 import math
 import os
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -45,6 +46,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="store_true",
         help="tests/test_crashes.py: fail at every file operation, not at a sample of them",
     )
+
+
+def pytest_configure() -> None:
+    """Have Ctrl-C act: a shell without job control starts background processes that ignore it."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_finish() -> None:
