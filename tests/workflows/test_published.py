@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from response_tuning import yaml_text
+from response_tuning.probe.page import REFERENCE_RANKINGS
 from response_tuning.report import PUBLISHED_FOLDER, Training, asked
 from response_tuning.report.published import names
 from response_tuning.workflows.experiment import Cell, Experiment, cells, read_experiment
@@ -207,3 +208,9 @@ def test_every_table_has_a_protocol() -> None:
     for name, facts in tables.items():
         benchmarks = {row.benchmark for row in asked(name)} - {"refusal-suite", "core-average"}
         assert benchmarks == {key.partition("/")[0] for key in facts["prompts"]}, name
+
+
+def test_the_probes_page_shows_the_published_rankings_of_bases_and_tuned_models() -> None:
+    shown = [row.per_token for row in REFERENCE_RANKINGS if not row.words]
+    rows = asked("hewitt-ranking")
+    assert sorted(shown) == sorted(f"{row.value:.1%}".replace("%", " %") for row in rows)

@@ -68,7 +68,9 @@ REFERENCE_RANKINGS = (
     ReferenceRanking("stories260k, 0.3 M", "miniature", "54.2 %", "57.4 %", "84.0 %", "99.7 %"),
     ReferenceRanking("miniature, 2.2 M", "miniature", "99.8 %", "99.8 %", "99.8 %", "99.7 %"),
     ReferenceRanking("OLMo-7B (Hewitt et al. 2024)", "Alpaca", "", "74.5 %", "", ""),
+    ReferenceRanking("the same, instruction-tuned", "Alpaca", "", "74.3 %", "", ""),
     ReferenceRanking("Llama-2-7B (Hewitt et al. 2024)", "Alpaca", "", "80.4 %", "", ""),
+    ReferenceRanking("the same, instruction-tuned", "Alpaca", "", "77.4 %", "", ""),
 )
 
 
