@@ -73,6 +73,10 @@ def test_the_wheel_holds_the_package_and_works_away_from_its_source(
         path.relative_to(SOURCE).as_posix()
         for path in (SOURCE / "response_tuning").rglob("*")
         if path.is_file() and "__pycache__" not in path.parts
+    } | {
+        f"response_tuning/{path.relative_to(ROOT).as_posix()}"
+        for path in (ROOT / "recipes").rglob("*")
+        if path.is_file()
     }
     names = set(zipfile.ZipFile(wheel).namelist())
     assert {name for name in names if ".dist-info/" not in name} == expected
@@ -87,6 +91,8 @@ def test_the_wheel_holds_the_package_and_works_away_from_its_source(
     command = tuning(tiny_base, answers, out)
     run(installed / "bin" / "rtune", *command, path=installed, cwd=tmp_path)
     assert json.loads((out / "manifest.json").read_text())["status"] == "finished"
+    recipe = ("run", "recipes/questions/tags.yaml", "--dry-run", "--only", "rt-no-tags/seed-0")
+    assert "1 cell" in run(installed / "bin" / "rtune", *recipe, path=installed, cwd=tmp_path)
 
 
 def test_every_library_that_the_package_imports_is_declared() -> None:

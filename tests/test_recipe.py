@@ -3,9 +3,18 @@ from typing import Any
 
 import pytest
 
+from response_tuning import recipe
 from response_tuning.configs import DataConfig, FinetuneConfig, MixtureConfig
 from response_tuning.errors import ConfigError
-from response_tuning.recipe import PRESETS, Recipe, make_recipe, merged, read_layers, read_recipe
+from response_tuning.recipe import (
+    PRESETS,
+    Recipe,
+    make_recipe,
+    merged,
+    read_layers,
+    read_recipe,
+    shipped,
+)
 
 FLAGS: dict[str, dict[str, Any]] = {
     "data": {"source": "answers.jsonl"},
@@ -384,3 +393,37 @@ def test_set_replaces_the_section_that_it_names(tmp_path: Path) -> None:
 def test_the_value_of_a_setting_is_never_repeated(text: str) -> None:
     message = refusal(None, None, text)
     assert "planted" not in message
+
+
+@pytest.fixture
+def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A package that was installed from a wheel, with one recipe, and a folder without any."""
+    package, here = tmp_path / "package", tmp_path / "here"
+    for folder in (package / "recipes", here):
+        folder.mkdir(parents=True)
+    (package / "recipes/ours.yaml").write_text("finetune: {epochs: 5}")
+    monkeypatch.setattr(recipe, "_PACKAGE", package)
+    monkeypatch.chdir(here)
+    return package
+
+
+def test_a_recipe_that_is_not_in_this_folder_is_the_installed_one(installed: Path) -> None:
+    ours = Path("recipes/ours.yaml")
+    assert read_layers(ours, {}).content == {"finetune": {"epochs": 5}}
+    assert shipped(ours) == installed / ours
+    ours.parent.mkdir()
+    ours.write_text("finetune: {epochs: 7}")
+    assert read_layers(ours, {}).content == {"finetune": {"epochs": 7}}
+
+
+def test_a_recipe_extends_an_installed_one(installed: Path) -> None:
+    own = Path("own.yaml")
+    own.write_text("extends: recipes/ours.yaml\nfinetune: {window: 64}")
+    assert read_layers(own, {}).content == {"finetune": {"epochs": 5, "window": 64}}
+
+
+@pytest.mark.usefixtures("installed")
+@pytest.mark.parametrize("name", ["ours.yaml", "recipes/other.yaml"])
+def test_other_names_mean_this_folder(name: str) -> None:
+    with pytest.raises(ConfigError, match=f"^{name}: cannot be read: No such file"):
+        read_layers(Path(name), {})

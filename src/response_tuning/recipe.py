@@ -60,8 +60,12 @@ PAPER: Settings = {
 
 PRESETS: dict[str, Settings] = {"paper": PAPER, "small": {}}
 
-PACKAGED = {"demo": Path(__file__).parent / "miniature" / "demo.yaml"}
+_PACKAGE = Path(__file__).parent
+PACKAGED = {"demo": _PACKAGE / "miniature" / "demo.yaml"}
 """Recipes inside the package, which ``extends`` takes by name."""
+
+OURS = "recipes"
+"""The repository's folder of recipes, which a wheel holds inside the package."""
 
 Built = TypeVar("Built", bound=BaseModel)
 
@@ -152,6 +156,13 @@ class Layers:
         return reduce(merged, parts[first:], {})
 
 
+def shipped(path: Path) -> Path:
+    """Return ``path``, or the installed copy where ``recipes/...`` is no file in this folder."""
+    installed = _PACKAGE / path
+    ours = path.parts[:1] == (OURS,) and not path.exists() and installed.is_file()
+    return installed if ours else path
+
+
 def read_layers(
     path: Path | None,
     flags: Settings,
@@ -168,7 +179,7 @@ def read_layers(
         ConfigError: a file cannot be used, or a setting is not ``KEY=VALUE``.
     """
     layers = Layers(str(path) if path else where)
-    for file, content in _extended(path, ()) if path else ():
+    for file, content in _extended(shipped(path), ()) if path else ():
         plugins.import_named(content, str(file))
         layers.add(str(file), content)
     layers.add("", flags)
@@ -318,6 +329,8 @@ def _beneath(path: Path, named: object, above: Sequence[Path]) -> Path:
             f"{path}: extends: expected one recipe, such as 'other.yaml', found {named!r}"
         )
     other = PACKAGED.get(named, path.parent / named)
+    if not other.exists() and (installed := shipped(Path(named))) != Path(named):
+        other = installed
     if not other.exists():
         beside = sorted(file.name for file in path.parent.glob("*.yaml") if file.name != path.name)
         hint = suggestion(named, [*PACKAGED, *beside])

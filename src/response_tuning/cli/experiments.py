@@ -89,8 +89,10 @@ def run(
 
     experiment = read_experiment(recipe, settings or [])
     if launcher is not None and not dry_run:
+        from response_tuning.recipe import shipped
+
         unused("--launcher starts the cells", jobs=jobs if jobs > 1 else None)
-        command = ["run", str(recipe.absolute()), "--out", str(folder.absolute())]
+        command = ["run", str(shipped(recipe).absolute()), "--out", str(folder.absolute())]
         command += [word for text in settings or () for word in ("--set", text)]
         command += [word for name in modules or () for word in ("--import", name)]
         command += ["--retry-filtered"] if retry_filtered else []

@@ -10,6 +10,7 @@ from response_tuning.artifacts import file_digest
 from response_tuning.configs import GradeConfig
 from response_tuning.errors import DataError
 from response_tuning.readers import BLANK, READERS, TEXT_SUFFIXES, Row, read, read_texts, shown
+from response_tuning.recipe import shipped
 
 Element = TypeVar("Element")
 
@@ -75,7 +76,7 @@ def local_copy(source: BenchmarkSource, config: GradeConfig) -> Path | None:
     # A path of this benchmark is more specific than the folder of all copies, so it wins.
     named = config.paths.get(source.benchmark)
     if named is not None:
-        path = named / Path(source.local).name if named.is_dir() else named
+        path = named / Path(source.local).name if named.is_dir() else shipped(named)
     elif config.data is not None:
         path = config.data / source.local
     else:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from response_tuning.artifacts import digest
 from response_tuning.errors import TemplateError
+from response_tuning.recipe import shipped
 from response_tuning.registry import Registry, unknown
 from response_tuning.templates import frame
 from response_tuning.templates.chat import UNPREDICTED, Chat, TurnEnd, adds_bos, front, stop_strings
@@ -110,7 +111,7 @@ def jinja(name: str) -> str:
         ConfigError: there is no such template, or its settings are impossible.
         TemplateError: its file cannot be used.
     """
-    path = Path(name)
+    path = shipped(Path(name))
     # Names before files, so that a file called `tulu` in the working folder changes nothing.
     if name in TEMPLATES.names():
         text = TEMPLATES.get(name)()
