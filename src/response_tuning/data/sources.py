@@ -83,7 +83,9 @@ DATASETS.register("miniature-refusals")(
     Dataset(made=examples.refusal_rows, splits=examples.refusals_by_wording())
 )
 DATASETS.register("out-of-scope")(Dataset(scoped=out_of_scope.refusals))
-DATASETS.register("miniature-documents")(Dataset(made=texts.document_rows))
+DATASETS.register("miniature-documents")(
+    Dataset(made=texts.document_rows, splits={"statements": texts.statement_rows})
+)
 DATASETS.register("lima")(Dataset("GAIR/lima", first_rows=1000, first_turn_only=True))
 DATASETS.register("gsm8k")(
     Dataset(

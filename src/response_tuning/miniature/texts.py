@@ -14,16 +14,28 @@ from response_tuning.miniature.controls import MOST_FACTS
 from response_tuning.miniature.corpus import documents
 from response_tuning.miniature.families import Family, families
 from response_tuning.miniature.world import Fact
-from response_tuning.miniature.writer import Mixture
+from response_tuning.miniature.writer import Mixture, Registers
 
 SEED = 2409
 """Seed of the documents; the corpus of the base has another."""
 DOCUMENTS = 4000
+WITHOUT_REQUESTS = {"reference", "ethics", "manual", "office"}
+"""Registers in prose in which nobody asks for anything, as hardly anybody does on web pages."""
 
 
 def document_rows() -> Iterator[dict[str, str]]:
     """Yield documents of every register, as the base has read them."""
-    return ({"text": text} for text in islice(documents(SEED, Mixture()), DOCUMENTS))
+    return _rows(Mixture())
+
+
+def statement_rows() -> Iterator[dict[str, str]]:
+    """Yield documents of the registers without requests, in the shares of the corpus."""
+    shares = {name: share if name in WITHOUT_REQUESTS else 0 for name, share in Registers()}
+    return _rows(Mixture(registers=Registers(**shares)))
+
+
+def _rows(mixture: Mixture) -> Iterator[dict[str, str]]:
+    return ({"text": text} for text in islice(documents(SEED, mixture), DOCUMENTS))
 
 
 def continuation(half: str) -> str:
