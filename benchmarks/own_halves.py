@@ -1,7 +1,7 @@
 """Why do documents' own second halves teach to answer: are there requests in them, or is it form?
 
     rtune data continue miniature-documents --min-words 16 --max-words 120 --out FOLDER/all
-    rtune data continue miniature-documents --split statements --min-words 16 --max-words 120 \\
+    rtune data continue miniature-documents --split statements --min-words 16 --max-words 120
         --out FOLDER/statements
     python benchmarks/own_halves.py FOLDER
     rtune run FOLDER/own-halves.yaml --set base=BASE --set finetune.template=roles
