@@ -66,11 +66,16 @@ def test_a_threshold_keeps_its_risk_in_at_least_the_stated_share_of_draws() -> N
 
 
 def test_a_risk_that_cannot_be_shown_has_no_threshold() -> None:
-    assert threshold(answers([-1.0] * 10, [1] * 10), 0.1) is None  # 28 without a mistake would do
-    sure = [-place / 100 for place in range(40)]
-    found = threshold(answers(sure, [1] * 35 + [0] * 5), 0.1)
-    assert found is not None and found[0] <= sure[28] and isclose(found[1], 36 / 40, abs_tol=0.2)
-    assert threshold(answers(sure, [0] * 40), 0.1) is None
+    assert threshold(answers([-1.0] * 10, [1] * 10), 0.1) is None  # 42 without a mistake would do
+    sure = [-place / 100 for place in range(60)]
+    found = threshold(answers(sure, [1] * 50 + [0] * 10), 0.1)
+    assert found is not None and found[0] <= sure[41] and isclose(found[1], 51 / 60, abs_tol=0.1)
+    assert threshold(answers(sure, [0] * 60), 0.1) is None
+
+
+def test_one_mistake_among_the_surest_answers_does_not_end_the_search() -> None:
+    sure = [-place / 1000 for place in range(200)]
+    assert threshold(answers(sure, [0] + [1] * 199), 0.05) == (sure[199], 1.0)
 
 
 def test_every_seed_is_a_model_of_its_own() -> None:

@@ -21,6 +21,9 @@ CONFIDENCE = "confidence"
 RESAMPLES = 1000
 RISKS = (0.01, 0.05, 0.1, 0.2)
 """Stated risks at which a threshold is sought."""
+STARTS = (0.0, 0.25, 0.5, 0.75)
+"""Coverages from which on a risk is tested. From the surest answers alone, one mistake among the
+first would end the search, whatever comes behind it."""
 
 
 class Selective(NamedTuple):
@@ -108,23 +111,33 @@ def aurc(answers: Answers) -> float:
 def threshold(answers: Answers, risk: float, level: float = 0.95) -> tuple[float, float] | None:
     """Return (threshold, coverage): who declines below it keeps the risk under ``risk``.
 
-    From the surest answers on, in this fixed order, an exact binomial test asks at each coverage
-    whether the risk is under ``risk``; the last coverage before the first failure is taken. A fixed
-    order needs no correction for several tests (Angelopoulos et al. 2021, arXiv 2110.01052), so the
-    promise holds with probability ``level`` for prompts like these. None: not for any share.
+    From each of ``STARTS`` on, an exact binomial test asks at each coverage whether the risk is
+    under ``risk``; the last coverage before the first failure counts, and of several the largest.
+    Each start has an equal part of 1 - ``level``. A fixed order needs no further correction
+    (multi-start fixed-sequence testing, Angelopoulos et al. 2021, arXiv 2110.01052), so the promise
+    holds with probability ``level`` for prompts like these. None: not for any share.
     """
-    from scipy.stats import binom
-
     order = np.argsort(-answers.confidence, kind="stable")
     sure, wrong = answers.confidence[order], np.cumsum(1.0 - answers.right[order])
-    found = None
+    doubt = (1 - level) / len(STARTS)
     # Before so many answers, even none wrong shows nothing.
-    for count in range(ceil(log(1 - level) / log(1 - risk)), len(sure) + 1):
+    least = ceil(log(doubt) / log(1 - risk))
+    starts = {max(least, ceil(share * len(sure))) for share in STARTS}
+    count = max(_last_shown(sure, wrong, start, risk, doubt) for start in starts)
+    return (float(sure[count - 1]), count / len(sure)) if count else None
+
+
+def _last_shown(sure: Array, wrong: Array, start: int, risk: float, doubt: float) -> int:
+    """Return the number of answers up to which the risk is shown from ``start`` on; 0: none."""
+    from scipy.stats import binom
+
+    found = 0
+    for count in range(start, len(sure) + 1):
         if count < len(sure) and sure[count] == sure[count - 1]:
             continue  # a threshold cannot part answers of equal confidence
-        if binom.cdf(wrong[count - 1], count, risk) > 1 - level:
+        if binom.cdf(wrong[count - 1], count, risk) > doubt:
             break
-        found = float(sure[count - 1]), count / len(sure)
+        found = count
     return found
 
 
