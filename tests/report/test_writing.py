@@ -141,7 +141,7 @@ def test_answers_with_a_confidence_get_curves_and_thresholds(run: Path, grade: G
     areas = {line.split(",")[0]: float(line.split(",")[4]) for line in lines[1:]}
     assert areas["base"] == pytest.approx(0.25)  # one confidence for all tells nothing
     assert areas["rt"] < 0.05
-    assert "rt,0,quiz,strict,0.1,-2.9,0.75,0" in found["abstention.csv"].decode()
+    assert "rt,0,quiz,strict,0.2,-3,0.775,0.0322581" in found["abstention.csv"].decode()
     assert "## Selective answering" in found["report.md"].decode()
     assert "Selective answering" in found["report.html"].decode()
     grade("rt", {"strict": values["strict"]})
