@@ -8,7 +8,7 @@ from response_tuning.miniature.world import entities
 
 Rows = Callable[[], Iterator[dict[str, str]]]
 EVERY: tuple[Rows, ...] = (
-    controls.one_family_rows,
+    controls.SPLITS["one-family"],
     controls.unrelated_rows,
     controls.other_world_rows,
 )
@@ -22,15 +22,20 @@ def test_a_control_has_as_many_different_rows_as_the_demo_takes(rows: Rows) -> N
     assert [(row["instruction"], row["response"]) for row in rows()] == every
 
 
-def test_one_family_answers_questions_about_its_own_tuning_facts() -> None:
-    family = families()[controls.ONE_FAMILY]
+@pytest.mark.parametrize(
+    ("split", "name"),
+    [("one-family", "sum"), ("capital", "capital"), ("last", "last"), ("how-to", "how_to")],
+)
+def test_one_family_answers_questions_about_its_own_tuning_facts(split: str, name: str) -> None:
+    family = families()[name]
     answers = {
         family.fill(form, fact)
         for fact in family.facts
         if fact.split == "tuning"
         for form in family.answers
     }
-    assert {row["response"] for row in controls.one_family_rows()} <= answers
+    found = [row["response"] for row in controls.SPLITS[split]()]
+    assert len(found) >= 150 and {*found} <= answers
 
 
 @pytest.mark.parametrize("rows", [controls.unrelated_rows, controls.other_world_rows])

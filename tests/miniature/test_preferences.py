@@ -1,5 +1,5 @@
 from response_tuning.miniature.families import families
-from response_tuning.miniature.preferences import forms, preference_rows
+from response_tuning.miniature.preferences import either_rows, forms, preference_rows
 
 
 def test_pairs_are_two_right_answers_of_which_the_preferred_begins_with_what_was_asked() -> None:
@@ -34,3 +34,14 @@ def test_a_family_without_a_form_that_begins_with_the_answer_has_no_pairs() -> N
         for row in preference_rows()
         if "Zorani" not in row["instruction"]
     )
+
+
+def test_a_drawn_answer_is_one_of_the_pair_and_each_is_drawn_about_half_the_time() -> None:
+    pairs, drawn = [*preference_rows()], [*either_rows()]
+    for pair, row in zip(pairs, drawn, strict=True):
+        assert row["instruction"] == pair["instruction"]
+        assert row["response"] in (pair["chosen"], pair["rejected"])
+    pleasing = sum(
+        row["response"] == pair["chosen"] for pair, row in zip(pairs, drawn, strict=True)
+    )
+    assert 0.47 < pleasing / len(pairs) < 0.53

@@ -74,6 +74,7 @@ DATASETS.register("miniature")(
         splits={
             **controls.SPLITS,
             "preferences": preferences.preference_rows,
+            "preferences-either": preferences.either_rows,
             "judging": judging.form_rows,
             "judging-keys": judging.key_rows,
         },

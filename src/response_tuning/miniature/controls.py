@@ -5,7 +5,7 @@ None tells anything that a benchmark asks about.
 
 import random
 from collections.abc import Iterator
-from functools import cache
+from functools import cache, partial
 from itertools import islice
 
 from response_tuning.miniature.corpus import CHATTER, THANKS
@@ -16,20 +16,13 @@ from response_tuning.miniature.world import Fact
 from response_tuning.miniature.writer import SPEAKERS, Writer
 
 ROWS = 1000
-ONE_FAMILY = "sum"
-"""A seen family with that many different rows about facts that are learnt by heart."""
 MOST_FACTS = 100
 """Families with more facts follow a rule, which invented words cannot break."""
 
 
-def one_family_rows() -> Iterator[dict[str, str]]:
-    """Yield questions of a single family with their answers."""
-    yield from family_rows(families()[ONE_FAMILY], ROWS)
-
-
-def how_to_rows() -> Iterator[dict[str, str]]:
-    """Yield questions of the seen family whose form differs most from the others, with answers."""
-    yield from family_rows(families()["how_to"], ROWS)
+def rows_of(family: str) -> Iterator[dict[str, str]]:
+    """Yield questions of a single seen family with their answers."""
+    yield from family_rows(families()[family], ROWS)
 
 
 def game_rows() -> Iterator[dict[str, str]]:
@@ -109,9 +102,11 @@ def _scenes(draw: random.Random) -> Iterator[str]:
 
 
 SPLITS = {
-    "one-family": one_family_rows,
+    "one-family": partial(rows_of, "sum"),
+    "capital": partial(rows_of, "capital"),
+    "last": partial(rows_of, "last"),
+    "how-to": partial(rows_of, "how_to"),  # its form differs most from the others'
     "plain": rule_rows,
-    "how-to": how_to_rows,
     "game": game_rows,
     "unrelated": unrelated_rows,
     "other-world": other_world_rows,

@@ -39,3 +39,14 @@ def preference_rows() -> Iterator[dict[str, str]]:
                 "chosen": family.fill(draw.choice(first), fact),
                 "rejected": family.fill(draw.choice(last), fact),
             }
+
+
+def either_rows() -> Iterator[dict[str, str]]:
+    """Yield the same instructions, each with one of its two answers, drawn.
+
+    Control: as many answers of the same lengths, of which as many displease as please.
+    """
+    draw = random.Random("either")
+    for row in preference_rows():
+        answer = draw.choice((row["chosen"], row["rejected"]))
+        yield {"instruction": row["instruction"], "response": answer}
