@@ -1,3 +1,4 @@
+from collections.abc import Sequence
 from math import isclose
 
 import numpy as np
@@ -14,8 +15,12 @@ from response_tuning.report.selective import (
 )
 
 
-def answers(confidence: list[float], right: list[int]) -> Answers:
-    return Answers(np.array(confidence), np.array(right, float), np.arange(len(right)))
+def answers(
+    confidence: Sequence[float], right: Sequence[float], clusters: Sequence[int] | None = None
+) -> Answers:
+    every = np.arange(len(right))
+    of_item = every if clusters is None else np.array(clusters)
+    return Answers(np.array(confidence), np.array(right, float), every, of_item)
 
 
 def scores(confidence: list[list[float]], right: list[list[float]]) -> BenchmarkScores:
@@ -44,11 +49,10 @@ def test_answers_that_are_equally_sure_have_no_order() -> None:
 
 def test_no_order_reaches_less_than_the_oracle_or_more_than_its_reverse() -> None:
     draw = np.random.default_rng(1)
-    right = draw.integers(2, size=50)
-    oracle = aurc(Answers(right.astype(float), right.astype(float), np.arange(50)))
-    worst = aurc(Answers(-right.astype(float), right.astype(float), np.arange(50)))
+    right = draw.integers(2, size=50).astype(float)
+    oracle, worst = aurc(answers(right, right)), aurc(answers(-right, right))
     for _ in range(20):
-        found = aurc(Answers(draw.normal(size=50), right.astype(float), np.arange(50)))
+        found = aurc(answers(draw.normal(size=50), right))
         assert oracle <= found <= worst
 
 
@@ -59,7 +63,7 @@ def test_a_threshold_keeps_its_risk_in_at_least_the_stated_share_of_draws() -> N
     for _ in range(200):
         sure = draw.uniform(0.5, 1, size=300)
         right = (draw.uniform(size=300) < sure).astype(float)
-        found = threshold(Answers(sure, right, np.arange(300)), 0.2)
+        found = threshold(answers(sure, right), 0.2)
         if found is not None:
             broken += (1 - (found[0] + 1) / 2) > 0.2  # mean of 1 - p over [threshold, 1]
     assert broken <= 0.05 * 200 + 2 * np.sqrt(0.05 * 0.95 * 200)
@@ -76,6 +80,27 @@ def test_a_risk_that_cannot_be_shown_has_no_threshold() -> None:
 def test_one_mistake_among_the_surest_answers_does_not_end_the_search() -> None:
     sure = [-place / 1000 for place in range(200)]
     assert threshold(answers(sure, [0] + [1] * 199), 0.05) == (sure[199], 1.0)
+
+
+def test_a_threshold_keeps_its_risk_where_several_prompts_ask_about_one_fact() -> None:
+    """All five answers about a fact are right, or none is, so 60 facts are all there is to see."""
+    draw = np.random.default_rng(3)
+    broken = 0
+    for _ in range(200):
+        of_fact = draw.uniform(0.5, 1, size=60)
+        right = np.repeat(draw.uniform(size=60) < of_fact, 5).astype(float)
+        found = threshold(answers(np.repeat(of_fact, 5), right, np.repeat(range(60), 5)), 0.2)
+        if found is not None:
+            broken += (1 - (found[0] + 1) / 2) > 0.2
+    assert broken <= 0.05 * 200 + 2 * np.sqrt(0.05 * 0.95 * 200)
+
+
+def test_answers_count_by_how_much_those_about_one_fact_agree() -> None:
+    pairs = [0, 0, 1, 1, 2, 2, 3, 3]
+    agreeing = answers([0.0] * 8, [1, 1, 0, 0, 1, 1, 0, 0], pairs)
+    assert agreeing.design_effect() == pytest.approx(2 * 4 / 3)  # two a fact, and 3 of 4 degrees
+    assert answers([0.0] * 8, [1, 0, 1, 0, 1, 0, 1, 0], pairs).design_effect() == 1
+    assert answers([0.0] * 8, [1] * 8, pairs).design_effect() == 2
 
 
 def test_every_seed_is_a_model_of_its_own() -> None:

@@ -2,7 +2,7 @@ from pathlib import Path
 
 from response_tuning.artifacts import Completion, Message, Sampling
 from response_tuning.journals import Journal
-from response_tuning.workflows.generate import ABSTENTION, abstaining, copy_completions
+from response_tuning.workflows.generate import copy_completions
 
 
 def completion(key: str, response: str) -> Completion:
@@ -30,27 +30,3 @@ def test_completions_are_copied_once_and_the_last_of_a_key_counts(tmp_path: Path
     copy_completions(sources, own, wanted={"a", "b"})
     kept = [(one.key, one.response) for one in Journal(own, Completion)]
     assert kept == [("a", "mine"), ("b", "2")]
-
-
-def answer(confidence: float | None, error: str | None = None) -> Completion:
-    return Completion(
-        item_id="x", prompt=(), response=None if error else "Thorpe.", error=error, key="k",
-        finish_reason=None if error else "stop", model="m", template="t", sampling=Sampling(),
-        confidence=confidence,
-    )  # fmt: skip
-
-
-def test_an_answer_that_is_sure_enough_stays_as_it_is() -> None:
-    for sure in (answer(-0.1), answer(-0.2)):
-        assert abstaining(sure, -0.2) == sure
-
-
-def test_any_other_answer_is_replaced_and_says_why() -> None:
-    for sure, said in ((-0.21, "-0.210"), (None, "unknown")):
-        declined = abstaining(answer(sure), -0.2)
-        assert declined.response == ABSTENTION
-        assert declined.detail == f"abstained: confidence {said}, threshold -0.2"
-
-
-def test_an_error_is_no_abstention() -> None:
-    assert abstaining(answer(None, "500"), -0.2).error == "500"

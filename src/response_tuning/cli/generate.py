@@ -60,6 +60,20 @@ def generate(
             "a report's abstention.csv; default: never."
         ),
     ] = None,
+    abstain_risk: Annotated[
+        float | None,
+        typer.Option(
+            help="hf: decline so that at most this share of the given answers is wrong, which "
+            "--graded must show (95 %); example: 0.1; default: never."
+        ),
+    ] = None,
+    graded: Annotated[
+        Path | None,
+        typer.Option(
+            help="With --abstain-risk: scores of this model's answers to a benchmark; example: "
+            "RUN/rt/seed-0/grade/miniature-seen.jsonl."
+        ),
+    ] = None,
     retry_filtered: RetryFilteredOption = False,
     modules: ImportOption = None,
 ) -> None:
@@ -75,6 +89,8 @@ def generate(
         column=column,
         retry_filtered=retry_filtered,
         abstain_below=abstain_below,
+        abstain_risk=abstain_risk,
+        graded=graded,
         console=console(),
         **asked.given(),
         **chosen(confidence=confidence),

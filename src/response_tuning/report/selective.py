@@ -8,6 +8,7 @@ area that is possible.
 """
 
 from collections.abc import Iterator, Sequence
+from itertools import takewhile
 from math import ceil, log
 from typing import NamedTuple
 
@@ -15,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from response_tuning.report.joined import BenchmarkScores
-from response_tuning.report.variance import Array
+from response_tuning.report.variance import TINY, Array, Labels, variance
 
 CONFIDENCE = "confidence"
 RESAMPLES = 1000
@@ -69,6 +70,20 @@ class Answers(NamedTuple):
     right: Array
     items: npt.NDArray[np.int_]
     """Place of each answer's prompt in the benchmark."""
+    clusters: Labels
+    """What each prompt asks about, numbered from 0: several may ask about one fact."""
+
+    def design_effect(self) -> float:
+        """Return how many answers count as one independent one (Kish 1965, section 8.2).
+
+        The variance of the error rate over clusters of prompts, by that of as many independent
+        answers; at least 1. If all answers are right, or none, each cluster counts once.
+        """
+        count, rate = len(self.right), float(self.right.mean())
+        if rate in (0.0, 1.0):
+            return count / (int(self.clusters.max()) + 1)
+        found = variance((self.right - rate)[None] / count, self.clusters)
+        return max(1.0, found.value / (rate * (1 - rate) / count))
 
 
 def selective(
@@ -87,6 +102,13 @@ def selective(
                 answers = _answers(benchmark, metric, variant)
                 if answers:
                     yield _row(benchmark, metric, variant, answers, level), answers
+
+
+def answers_of(
+    confidence: Array, right: Array, clusters: npt.NDArray[np.str_], items: npt.NDArray[np.int_]
+) -> Answers:
+    """Return answers with their clusters by number."""
+    return Answers(confidence, right, items, np.unique(clusters, return_inverse=True)[1])
 
 
 def risks(answers: Answers) -> Array:
@@ -111,34 +133,38 @@ def aurc(answers: Answers) -> float:
 def threshold(answers: Answers, risk: float, level: float = 0.95) -> tuple[float, float] | None:
     """Return (threshold, coverage): who declines below it keeps the risk under ``risk``.
 
-    From each of ``STARTS`` on, an exact binomial test asks at each coverage whether the risk is
-    under ``risk``; the last coverage before the first failure counts, and of several the largest.
-    Each start has an equal part of 1 - ``level``. A fixed order needs no further correction
-    (multi-start fixed-sequence testing, Angelopoulos et al. 2021, arXiv 2110.01052), so the promise
-    holds with probability ``level`` for prompts like these. None: not for any share.
+    From each of ``STARTS`` on, a binomial test asks at each coverage whether the risk is under
+    ``risk``; the last coverage before the first failure counts, and of several the largest. Answers
+    count by the design effect of their clusters. Each start has an equal part of 1 - ``level``. A
+    fixed order needs no further correction (multi-start fixed-sequence testing, Angelopoulos et al.
+    2021, arXiv 2110.01052), so the promise holds with probability ``level`` for prompts like these.
+    None: not for any share.
     """
     order = np.argsort(-answers.confidence, kind="stable")
     sure, wrong = answers.confidence[order], np.cumsum(1.0 - answers.right[order])
-    doubt = (1 - level) / len(STARTS)
+    doubt, effect = (1 - level) / len(STARTS), answers.design_effect()
+    shown = _doubts(wrong / effect, np.arange(1, len(sure) + 1) / effect, risk) <= doubt
+    # A threshold cannot part answers of equal confidence.
+    testable = np.flatnonzero(np.append(sure[1:] != sure[:-1], True)) + 1
     # Before so many answers, even none wrong shows nothing.
-    least = ceil(log(doubt) / log(1 - risk))
-    starts = {max(least, ceil(share * len(sure))) for share in STARTS}
-    count = max(_last_shown(sure, wrong, start, risk, doubt) for start in starts)
-    return (float(sure[count - 1]), count / len(sure)) if count else None
+    least = ceil(effect * log(doubt) / log(1 - risk))
+    last = 0
+    for share in STARTS:
+        counts = testable[testable >= max(least, ceil(share * len(sure)))]
+        last = max([last, *takewhile(lambda count: shown[count - 1], counts.tolist())])
+    return (float(sure[last - 1]), last / len(sure)) if last else None
 
 
-def _last_shown(sure: Array, wrong: Array, start: int, risk: float, doubt: float) -> int:
-    """Return the number of answers up to which the risk is shown from ``start`` on; 0: none."""
-    from scipy.stats import binom
+def _doubts(wrong: Array, counts: Array, risk: float) -> Array:
+    """Return P(at most ``wrong`` of ``counts`` | ``risk``), the binomial tail for any real numbers.
 
-    found = 0
-    for count in range(start, len(sure) + 1):
-        if count < len(sure) and sure[count] == sure[count - 1]:
-            continue  # a threshold cannot part answers of equal confidence
-        if binom.cdf(wrong[count - 1], count, risk) > doubt:
-            break
-        found = count
-    return found
+    By the incomplete beta function, which equals the sum at whole numbers (DLMF 8.17.5).
+    """
+    from scipy.special import betainc
+
+    right = counts - wrong
+    tail: Array = np.where(right > 0, betainc(np.maximum(right, TINY), wrong + 1, 1 - risk), 1.0)
+    return tail
 
 
 def abstentions(row: Selective, models: dict[int, Answers], level: float) -> Iterator[Abstention]:
@@ -158,12 +184,13 @@ def abstentions(row: Selective, models: dict[int, Answers], level: float) -> Ite
 def _answers(benchmark: BenchmarkScores, metric: str, variant: str) -> dict[int, Answers]:
     sure, right = benchmark.of(CONFIDENCE, variant), benchmark.of(metric, variant)
     known = np.isfinite(sure) & np.isfinite(right)
-    items = {seed: np.flatnonzero(known[place]) for place, seed in enumerate(benchmark.seeds)}
-    return {
-        seed: Answers(sure[place][items[seed]], right[place][items[seed]], items[seed])
-        for place, seed in enumerate(benchmark.seeds)
-        if len(items[seed])
-    }
+    of_item = np.array(benchmark.clusters)
+    found = {}
+    for place, seed in enumerate(benchmark.seeds):
+        items = np.flatnonzero(known[place])
+        if len(items):
+            found[seed] = answers_of(sure[place][items], right[place][items], of_item[items], items)
+    return found
 
 
 def _row(
@@ -210,7 +237,7 @@ def _interval(
         for one, of_cluster in zip(models, members, strict=True):
             chosen = np.concatenate([of_cluster[number] for number in drawn])
             if len(chosen):
-                parts.append(Answers(one.confidence[chosen], one.right[chosen], one.items[chosen]))
+                parts.append(Answers(*(column[chosen] for column in one)))
         if parts:
             values.append(_mean_aurc(parts))
     tail = 50 * (1 - level)

@@ -22,17 +22,13 @@ from response_tuning.folders import locked_file
 from response_tuning.journals import Journal
 from response_tuning.registry import unknown
 from response_tuning.terminal import printable, progress_bar
+from response_tuning.workflows.abstention import ABSTAINED, Abstaining, abstaining, check_model
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from response_tuning.configs import EngineConfig
     from response_tuning.generate import Engine
-
-
-ABSTENTION = "I am not sure enough to answer that."
-ABSTAINED = "abstained:"
-"""Beginning of the detail of an answer that ``ABSTENTION`` replaces."""
 
 
 @dataclass(frozen=True)
@@ -124,14 +120,14 @@ def run_generate(  # noqa: PLR0913 - the settings of one command
     grading: GradeConfig | None = None,
     *,
     retry_filtered: bool = False,
-    abstain_below: float | None = None,
+    abstain: Abstaining = Abstaining(),  # noqa: B008 - immutable
 ) -> int:
     """Have a model answer a file of prompts, or a benchmark; return how many got no answer.
 
     Completions are appended to ``<out>.journal`` as they arrive, and ``out`` is written whole at
     the end: the same command again asks only for what the journal lacks. An answer that a content
     filter withheld counts as one, and is asked for again with ``retry_filtered``. In ``out``, an
-    answer whose confidence is under ``abstain_below`` is replaced by ``ABSTENTION``.
+    answer that is not sure enough by ``abstain`` is replaced by ``ABSTENTION``.
 
     Raises:
         ConfigError: ``out`` is a folder, or a setting has no effect.
@@ -146,12 +142,10 @@ def run_generate(  # noqa: PLR0913 - the settings of one command
         error = unknown("benchmark", prompts, BENCHMARKS.names())
         raise ConfigError(f"'{prompts}': no such file, and {error}")
     check_retry([engine], retry_filtered=retry_filtered)
-    if abstain_below is not None:
-        if engine != "hf":
-            raise ConfigError(
-                f"--abstain-below: engine '{engine}' does not tell how sure an answer is; use 'hf'"
-            )
+    threshold = None
+    if abstain.check(engine):
         config = config.model_copy(update={"confidence": True})
+        threshold = abstain.threshold(console)
     grading = grading or GradeConfig()
     _check_settings(prompts, column, sampling, grading)
     read = None if prompts in BENCHMARKS.names() else Path(prompts)
@@ -159,31 +153,17 @@ def run_generate(  # noqa: PLR0913 - the settings of one command
     with locked_file(out, config, grading, read) as journal:
         requests = _requests(prompts, column, grading)
         sampler = Sampler(open_engine(engine, config), sampling, console, retry_filtered)
+        if abstain.graded is not None:
+            check_model(abstain.graded, sampler.engine.model)
         completions = list(sampler.complete(requests, journal, "completions"))
-        if abstain_below is not None:
-            completions = [abstaining(one, abstain_below) for one in completions]
+        if threshold is not None:
+            completions = [abstaining(one, threshold) for one in completions]
         write_jsonl(out, completions)
-    if abstain_below is not None:
+    if threshold is not None:
         declined = sum(one.detail.startswith(ABSTAINED) for one in completions)
         line = f"{declined:,} of {len(completions):,} prompts declined: not sure enough"
         console.print(line, highlight=False, soft_wrap=True)
     return print_answers(out, completions, console)
-
-
-def abstaining(completion: Completion, threshold: float) -> Completion:
-    """Return a completion, or the abstention in its place if it is not sure enough.
-
-    An answer without a confidence, such as one beyond the model's context, is not sure enough.
-    """
-    if completion.error is not None:
-        return completion
-    sure = completion.confidence
-    if sure is not None and sure >= threshold:
-        return completion
-    said = "unknown" if sure is None else f"{sure:.3f}"
-    why = f"{ABSTAINED} confidence {said}, threshold {threshold:g}"
-    changes = {"response": ABSTENTION, "finish_reason": "stop", "detail": why}
-    return completion.model_copy(update=changes)
 
 
 def _check_settings(

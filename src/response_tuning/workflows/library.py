@@ -196,6 +196,8 @@ def generate(  # noqa: PLR0913 - the settings of one command
     sampling: Sampling | Mapping[str, Any] | None = None,
     retry_filtered: bool = False,
     abstain_below: float | None = None,
+    abstain_risk: float | None = None,
+    graded: str | Path | None = None,
     console: "Console | None" = None,
     **settings: object,
 ) -> Generated:
@@ -212,6 +214,8 @@ def generate(  # noqa: PLR0913 - the settings of one command
         sampling: How answers are drawn; by default greedy.
         retry_filtered: Ask again where a content filter withheld an answer.
         abstain_below: Decline where the answer's confidence is lower.
+        abstain_risk: Decline so that at most this share of the given answers is wrong.
+        graded: Scores of the same model's answers to a benchmark, which ``abstain_risk`` needs.
         console: Prints what the command prints; by default nothing is printed.
         settings: Settings of ``EngineConfig`` and of ``Sampling``, such as ``base_url`` and
             ``max_new_tokens``; of a benchmark, ``data`` and ``limit``.
@@ -219,6 +223,7 @@ def generate(  # noqa: PLR0913 - the settings of one command
     Raises:
         ResponseTuningError: a setting, the prompts or the model is unusable, or ``out`` is in use.
     """
+    from response_tuning.workflows.abstention import Abstaining
     from response_tuning.workflows.generate import run_generate
 
     file = _path(out, "generate: out")
@@ -248,7 +253,7 @@ def generate(  # noqa: PLR0913 - the settings of one command
         _console(console),
         build(GradeConfig, benchmark, "generate"),
         retry_filtered=retry_filtered,
-        abstain_below=abstain_below,
+        abstain=Abstaining(abstain_below, abstain_risk, Path(graded) if graded else None),
     )
     reasons = Counter(one.finish_reason for one in read_jsonl(file, Completion))
     return Generated(file, reasons.total(), errors, reasons["filtered"])
