@@ -1,0 +1,31 @@
+import runpy
+from pathlib import Path
+
+import pytest
+
+from response_tuning.configs import GradeConfig
+from response_tuning.grade.benchmark import BENCHMARKS
+from response_tuning.judging import judging_prompt
+
+SCRIPT = runpy.run_path(str(Path(__file__).parents[2] / "benchmarks/judge_likelihood.py"))
+
+
+def test_the_answers_are_those_that_the_benchmark_has_judged() -> None:
+    items = BENCHMARKS.get("miniature-judge")(GradeConfig(limit=60)).items()
+    prompts = [
+        judging_prompt(one.response, one.instruction, reference=None, form="brief")
+        for _, answers, _ in SCRIPT["questions"]()
+        for one in answers
+    ]
+    assert prompts == [item.prompt[0].content for item in items]
+
+
+def test_the_table_has_a_row_for_what_stands_before_the_answer(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(SCRIPT["main"].__globals__, "questions", lambda: SCRIPT["questions"](8))
+    SCRIPT["main"]()
+    lines = capsys.readouterr().out.splitlines()
+    assert [line[:16].strip() for line in lines] == ["question", "another question", "nothing"]
+    areas = [float(line[18:23]) for line in lines]
+    assert areas[0] > 0.6 and len({*areas}) == 3
