@@ -15,7 +15,7 @@ BASE ?=
 BIN := .venv/bin
 # To compile all 24,000 files takes one core 80 s. Python compiles what it imports, a small part.
 INSTALL := $(BIN)/pip install --quiet --no-compile
-# Outside .venv, so that no test can import what only benchmarks need.
+# Outside .venv, so that nothing finds TRL but benchmarks, and the test that compares losses with it.
 PEERS := build/bench
 LATEST := benchmarks/results/latest.csv
 TOKENIZER = $(DATA)/tokenizers/gpt_neox_20b
@@ -54,7 +54,7 @@ real-cost:
 test: lint
 	$(MAKE) --no-print-directory -j 2 types tests
 
-tests: setup $(CACHE)/.ready
+tests: setup $(CACHE)/.ready $(PEERS)/.ready
 	RESPONSE_TUNING_CACHE=$(CACHE) $(BIN)/pytest -n $(WORKERS) --dist worksteal -m "not gpu and not network and not exhaustive"
 
 # A crash at every file operation, 3,000 faulty requests, the wheel in an empty environment (which

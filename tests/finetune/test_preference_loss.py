@@ -1,7 +1,7 @@
-import importlib.util
 import json
 import math
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,8 @@ from tests.finetune.test_run import configured, in_a_process, metrics, weights
 from tests.finetune.test_trainer import arguments, furthest, load, losses
 
 PAIRS, STEPS = 8, 4
+PEERS = Path(__file__).parents[2] / "build" / "bench"
+"""Where `make test` installs TRL, beside the environment: nothing else may find it."""
 LOGGED = ("margin", "chosen_log_ratio", "rejected_log_ratio")
 TERMS = {f"term_{name}" for name in ("preference", "accuracy", *LOGGED)}
 
@@ -172,11 +174,21 @@ def test_dropout_is_off_while_the_reference_is_computed(tiny_base: Path, tmp_pat
     assert reference_with(0.5) == reference_with(0.0)
 
 
-@pytest.mark.skipif(not importlib.util.find_spec("trl"), reason="trl is not installed")
+@pytest.fixture
+def trl(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """TRL, which is gone afterwards."""
+    if PEERS.is_dir():
+        monkeypatch.syspath_prepend(PEERS)
+    yield pytest.importorskip("trl", reason="TRL is not installed; make test installs it")
+    for name in [name for name in sys.modules if name.partition(".")[0] == "trl"]:
+        del sys.modules[name]
+
+
 @pytest.mark.filterwarnings("ignore")
-def test_losses_equal_those_of_trl_on_the_same_pairs(tiny_base: Path, tmp_path: Path) -> None:
+def test_losses_equal_those_of_trl_on_the_same_pairs(
+    trl: Any, tiny_base: Path, tmp_path: Path
+) -> None:
     from datasets import Dataset
-    from trl import DPOConfig, DPOTrainer  # type: ignore[import-not-found]
 
     texts = [
         {
@@ -187,10 +199,10 @@ def test_losses_equal_those_of_trl_on_the_same_pairs(tiny_base: Path, tmp_path: 
         for number in range(PAIRS)
     ]
     common = {"max_steps": STEPS, "learning_rate": 1e-3, "weight_decay": 0.0}
-    peer = DPOTrainer(
+    peer = trl.DPOTrainer(
         load(tiny_base),
         ref_model=load(tiny_base),
-        args=DPOConfig(
+        args=trl.DPOConfig(
             **vars_of(arguments(tmp_path / "trl", per_device_train_batch_size=PAIRS, **common)),
             beta=BETA,
             max_length=None,
