@@ -11,7 +11,6 @@ Each prints a table of the cells of a run that are whole.
 import argparse
 import json
 import math
-import random
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean, median
@@ -50,6 +49,20 @@ class Curve(NamedTuple):
         """Return the score after n responses."""
         grown = (n / self.half) ** self.slope
         return self.top * grown / (1 + grown)
+
+
+class Point(NamedTuple):
+    """The score of one model, tuned on so many responses."""
+
+    count: int
+    sums: Array
+    """(clusters,): sums of the scores of the prompts that ask about one thing."""
+    prompts: Array
+    """(clusters,): how many prompts these are; the same for all models."""
+
+    def score(self, weights: Array | float = 1.0) -> float:
+        """Return the mean over prompts whose clusters have these weights."""
+        return float((weights * self.sums).sum() / (weights * self.prompts).sum())
 
 
 class Copied(NamedTuple):
@@ -121,7 +134,7 @@ def drawn(run: Path) -> Drawing:
         grid = figure.subplots(1, len(benchmarks), sharey=True, squeeze=False)[0]
         for axes, benchmark in zip(grid, benchmarks, strict=True):
             for colour, (arm, mine) in zip(COLOURS, arms.items(), strict=False):
-                points = [*_points(run, mine, benchmark)]
+                points = [(one.count, one.score()) for one in _points(run, mine, benchmark)]
                 axes.scatter(*zip(*points, strict=True), s=14, color=colour, alpha=0.6, label=arm)
                 fitted = fit_curve(points)
                 if fitted is not None:
@@ -135,25 +148,28 @@ def drawn(run: Path) -> Drawing:
     return Drawing(figure)
 
 
-def _points(run: Path, mine: Sequence[Cell], benchmark: str) -> Iterator[tuple[int, float]]:
-    """Yield (responses, score) of each cell that is graded."""
+def _points(run: Path, mine: Sequence[Cell], benchmark: str) -> Iterator[Point]:
+    """Yield the scores of each cell that is graded."""
     for cell in mine:
         path = cell.folder(run) / "grade" / f"{benchmark}.jsonl"
         if path.exists():
             audit = read_json(cell.folder(run) / "finetune/manifest.json", "audit")["audit"]
-            values = [one.value for one in read_jsonl(path, Score) if one.metric == METRIC]
-            yield audit["kept"], fmean(values)
+            scores = [one for one in read_jsonl(path, Score) if one.metric == METRIC]
+            names = [one.cluster or one.item_id for one in scores]
+            _, of_prompt = np.unique(names, return_inverse=True)
+            sums = np.bincount(of_prompt, [one.value for one in scores])
+            yield Point(audit["kept"], sums, np.bincount(of_prompt).astype(float))
 
 
-def _curve(arm: str, benchmark: str, points: Sequence[tuple[int, float]]) -> Iterator[str]:
-    by_count: dict[int, list[float]] = {}
-    for count, score in sorted(points):
-        by_count.setdefault(count, []).append(score)
+def _curve(arm: str, benchmark: str, points: Sequence[Point]) -> Iterator[str]:
+    by_count: dict[int, list[Point]] = {}
+    for one in sorted(points, key=lambda one: (one.count, one.score())):
+        by_count.setdefault(one.count, []).append(one)
     yield f"{arm}, {benchmark}, {METRIC} in percent"
-    for count, scores in by_count.items():
-        each = ", ".join(f"{100 * score:.1f}" for score in scores)
+    for count, models in by_count.items():
+        each = ", ".join(f"{100 * one.score():.1f}" for one in models)
         yield f"  {count:6,} responses: {each}"
-    fitted = fit_curve(points)
+    fitted = fit_curve([(one.count, one.score()) for one in points])
     if fitted is None:
         yield "  no curve fits: four numbers of responses are needed, and a rise"
         return
@@ -168,18 +184,23 @@ def _curve(arm: str, benchmark: str, points: Sequence[tuple[int, float]]) -> Ite
     low, high = np.quantile(gains, (0.025, 0.975))
     gain = fitted.at(2 * most) - fitted.at(most)
     worth = "worth it" if gain >= WORTH else "not worth it"
+    ends_of = np.quantile([_enough(one) for one in drawn], (0.025, 0.975), method="nearest")
     yield (
         f"  twice {most:,} would bring {100 * gain:.1f} points [{low:.1f}, {high:.1f}]: {worth} at "
-        f"{100 * WORTH:.0f} point a doubling; {_needed(fitted)}"
+        f"{100 * WORTH:.0f} point a doubling; it ends being so at about {_shown(_enough(fitted))} "
+        f"[{', '.join(map(_shown, ends_of))}]"
     )
 
 
-def _needed(fitted: Curve) -> str:
-    counts = [2**power for power in range(3, 21)]
-    enough = next(
-        (n for n in counts if fitted.at(2 * n) - fitted.at(n) < WORTH and n > fitted.half), None
-    )
-    return f"it ends being so at about {enough:,}" if enough else "it stays so up to a million"
+def _enough(fitted: Curve) -> float:
+    """Return the number of responses, a power of 2, from which on a doubling is not worth it."""
+    counts = (float(2**power) for power in range(3, 21))
+    worth = (n for n in counts if n > fitted.half and fitted.at(2 * n) - fitted.at(n) < WORTH)
+    return next(worth, math.inf)
+
+
+def _shown(count: float) -> str:
+    return "over a million" if math.isinf(count) else f"{count:,.0f}"
 
 
 def fit_curve(points: Sequence[tuple[int, float]]) -> Curve | None:
@@ -204,11 +225,17 @@ def fit_curve(points: Sequence[tuple[int, float]]) -> Curve | None:
     return Curve(top, math.exp(log_half), slope)
 
 
-def _resampled(by_count: Mapping[int, Sequence[float]]) -> Iterator[Curve]:
-    """Yield curves of seeds drawn with replacement at each number of responses."""
-    draw = random.Random(0)
+def _resampled(by_count: Mapping[int, Sequence[Point]]) -> Iterator[Curve]:
+    """Yield curves of resampled clusters of prompts, and seeds resampled at each number."""
+    draw = np.random.default_rng(0)
+    clusters = len(next(iter(by_count.values()))[0].sums)
     for _ in range(RESAMPLES):
-        points = [(n, one) for n, s in by_count.items() for one in draw.choices(s, k=len(s))]
+        weights = np.bincount(draw.integers(clusters, size=clusters), minlength=clusters)
+        points = [
+            (count, models[place].score(weights))
+            for count, models in by_count.items()
+            for place in draw.integers(len(models), size=len(models))
+        ]
         fitted = fit_curve(points)
         if fitted is not None:
             yield fitted

@@ -1,7 +1,9 @@
 import json
 import runpy
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
 from response_tuning.errors import DataError
@@ -10,6 +12,13 @@ SCRIPT = Path(__file__).parents[2] / "benchmarks/questions.py"
 QUESTIONS = runpy.run_path(str(SCRIPT))
 Curve, fit_curve, copied = (QUESTIONS[name] for name in ("Curve", "fit_curve", "copied"))
 COUNTS = (8, 16, 32, 64, 125, 250, 500, 1000)
+
+
+def point(count: int, score: float, clusters: int = 1) -> Any:
+    """Scores of 100 prompts about that many things, of which the model knows a share."""
+    each = 100 / clusters
+    known = np.clip(score * clusters - np.arange(clusters), 0, 1)
+    return QUESTIONS["Point"](count, each * known, np.full(clusters, each))
 
 
 def test_a_learning_curve_is_found_again() -> None:
@@ -26,7 +35,7 @@ def test_no_curve_is_fitted_to_three_counts_or_to_nothing() -> None:
 
 def test_a_curve_has_each_seed_an_interval_and_what_more_would_bring() -> None:
     true = Curve(0.85, 50, 1.5)
-    points = [(n, true.at(n) + shift) for n in COUNTS for shift in (-0.01, 0.0, 0.01)]
+    points = [point(n, true.at(n) + shift) for n in COUNTS for shift in (-0.01, 0.0, 0.01)]
     QUESTIONS["_curve"].__globals__["RESAMPLES"] = 40
     lines = [*QUESTIONS["_curve"]("rt", "test", points)]
     assert lines[1].count(",") == 2, "three seeds"
@@ -34,6 +43,20 @@ def test_a_curve_has_each_seed_an_interval_and_what_more_would_bring() -> None:
     assert "fitted at 2,000: 84" in beyond
     assert "twice 1,000 would bring 0." in lines[-1]
     assert "not worth it" in lines[-1]
+    assert lines[-1].endswith("it ends being so at about 1,024 [1,024, 1,024]")
+
+
+def test_the_interval_of_a_curve_is_wider_where_prompts_ask_about_few_things() -> None:
+    true = Curve(0.85, 50, 1.5)
+
+    def width(clusters: int) -> float:
+        points = [point(n, true.at(n), clusters) for n in COUNTS for _ in range(3)]
+        (line,) = (one for one in QUESTIONS["_curve"]("rt", "t", points) if "at 1,000:" in one)
+        low, high = line.partition("[")[2].rstrip("]").split(", ")
+        return float(high) - float(low)
+
+    QUESTIONS["_curve"].__globals__["RESAMPLES"] = 40
+    assert width(10) > 1.5 * width(100) > 1
 
 
 def test_what_an_answer_copies_is_its_longest_run_and_its_nearest_response() -> None:
