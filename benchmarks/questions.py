@@ -76,6 +76,39 @@ class Copied(NamedTuple):
     """Largest Jaccard similarity of word triples to a training response."""
 
 
+class Drift(NamedTuple):
+    """How far a tuned model is from its base on documents."""
+
+    sums: Array
+    """(documents, 4): sums of KL(tuned || base), of both losses (tuned, base), and tokens."""
+
+    @property
+    def kl(self) -> float:
+        """KL(tuned || base) in nats a token."""
+        return self._a_token(0)
+
+    @property
+    def base(self) -> float:
+        """The base's loss in nats a token."""
+        return self._a_token(2)
+
+    @property
+    def more(self) -> float:
+        """How much higher the tuned model's loss is."""
+        return self._a_token(1) - self.base
+
+    def interval(self) -> tuple[float, float]:
+        """Return the 95 % percentile interval of ``more`` over documents."""
+        draw = np.random.default_rng(0)
+        count = len(self.sums)
+        drawn = (Drift(self.sums[draw.integers(count, size=count)]) for _ in range(RESAMPLES))
+        low, high = np.quantile([one.more for one in drawn], (0.025, 0.975))
+        return float(low), float(high)
+
+    def _a_token(self, column: int) -> float:
+        return float(self.sums[:, column].sum() / self.sums[:, 3].sum())
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run one of the commands."""
     parser = argparse.ArgumentParser(description="Measures for the open questions.")
@@ -309,22 +342,31 @@ def _triples(sequence: Sequence[str]) -> set[tuple[str, ...]]:
 
 
 def drift(run: Path, texts: Path | None = None) -> Iterator[str]:
-    """Yield KL(tuned || base) per token on documents that neither read, and the loss of both."""
-    shown = _general_text() if texts is None else _texts(texts)
-    yield f"{'cell':32}{'KL, nats':>10}{'loss':>8}{'base':>8}"
+    """Yield how far tuning moved the base, and what it forgot, on documents that neither read.
+
+    Of the corpus: on its own mixture, and on each of its registers, to see what is forgotten.
+    """
+    kinds = {"texts": _texts(texts)} if texts is not None else _of_the_corpus()
+    yield f"{'cell':32}{'text':14}{'KL, nats':>10}{'base':>8}{'loss, more':>12}"
     for cell in tuned_cells(run):
-        found = drifted(cell.folder(run) / "finetune", cell.finetune.base_model, shown)
-        yield f"{cell.name:32}{found['kl']:10.4f}{found['loss']:8.3f}{found['base']:8.3f}"
+        for kind, shown in kinds.items():
+            found = drifted(cell.folder(run) / "finetune", cell.finetune.base_model, shown)
+            yield f"{cell.name:32}{kind:14}{found.kl:10.4f}{found.base:8.3f}{_more(found)}"
 
 
-def drifted(tuned: Path, base: str, texts: Sequence[str]) -> dict[str, float]:
-    """Return the mean KL per token and both losses on general text, without any template."""
+def _more(found: Drift) -> str:
+    low, high = found.interval()
+    return f"{found.more:8.3f} [{low:.3f}, {high:.3f}]"
+
+
+def drifted(tuned: Path, base: str, texts: Sequence[str]) -> Drift:
+    """Return how far a tuned model is from its base on texts, without any template."""
     import torch
 
     from response_tuning.models.inference import load
 
     both = [load(str(tuned), device="cpu"), load(base, "tulu", device="cpu")]
-    sums: dict[str, float] = dict.fromkeys(("kl", "loss", "base", "tokens"), 0.0)
+    sums = []
     longest = min(both[1].context or TOKENS, TOKENS)
     for text in texts:
         ids = both[1].chat.encode(text)[:longest]
@@ -337,21 +379,28 @@ def drifted(tuned: Path, base: str, texts: Sequence[str]) -> dict[str, float]:
                 for one in both
             )
         target = row[0, 1:, None]
-        sums["kl"] += float((p.exp() * (p - q)).sum())
-        sums["loss"] -= float(p.gather(1, target).sum())
-        sums["base"] -= float(q.gather(1, target).sum())
-        sums["tokens"] += len(ids) - 1
-    tokens = sums.pop("tokens")
-    return {name: value / tokens for name, value in sums.items()}
+        losses = [-float(one.gather(1, target).sum()) for one in (p, q)]
+        sums.append([float((p.exp() * (p - q)).sum()), *losses, len(ids) - 1])
+    return Drift(np.array(sums))
 
 
-def _general_text() -> list[str]:
+def _of_the_corpus() -> dict[str, list[str]]:
     from itertools import islice
 
     from response_tuning.miniature.corpus import documents
-    from response_tuning.miniature.writer import Mixture
+    from response_tuning.miniature.writer import Mixture, Registers
 
-    return [*islice(documents(DOCUMENT_SEED, Mixture()), DOCUMENTS)]
+    alone = {
+        name: Mixture(
+            registers=Registers(**{other: float(other == name) for other, _ in Registers()})
+        )
+        for name, _ in Registers()
+    }
+    mixtures = {"all": Mixture(), **alone}
+    return {
+        name: [*islice(documents(DOCUMENT_SEED, mixture), DOCUMENTS)]
+        for name, mixture in mixtures.items()
+    }
 
 
 def _texts(path: Path) -> list[str]:

@@ -83,8 +83,15 @@ def test_general_text_drifts_by_nothing_if_nothing_was_tuned(
         Path("src/response_tuning/templates/tulu.jinja").read_text()
     )
     found = QUESTIONS["drifted"](folder, str(tiny_base), QUESTIONS["_texts"](texts))
-    assert found["kl"] == pytest.approx(0, abs=1e-6)
-    assert found["loss"] == pytest.approx(found["base"])
+    assert found.kl == pytest.approx(0, abs=1e-6)
+    assert (found.more, *found.interval()) == pytest.approx((0, 0, 0), abs=1e-6)
+    assert found.base > 1
+
+
+def test_what_is_forgotten_is_asked_of_every_register_of_the_corpus() -> None:
+    texts = QUESTIONS["_of_the_corpus"]()
+    assert {"all", "transcript", "manual", "office"} <= {*texts}
+    assert len({tuple(every) for every in texts.values()}) == len(texts)
 
 
 def test_a_folder_without_tuned_cells_is_one_line(tmp_path: Path) -> None:
