@@ -96,3 +96,19 @@ def test_the_first_1000_rows_of_gsm8k_are_used_in_order(
         (row["question"], row["answer"]) for row in first
     ]
     assert len(dropped) == 7473 - 1000
+
+
+def test_other_rows_than_the_published_ones_are_told(
+    tmp_path: Path, prepare_source: Prepare, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "poems.jsonl"
+
+    def prepared(poems: int, **settings: Any) -> str:
+        caplog.clear()
+        rows = ({"poem name": f"Night {n}", "content": f"Dark {n}"} for n in range(poems))
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        prepare_source("poetry", path=path, **settings)
+        return caplog.text
+
+    assert "poetry: 570 usable examples, where Hewitt et al. have 571" in prepared(570)
+    assert "usable examples" not in prepared(571) + prepared(571, max_examples=8)

@@ -1,5 +1,6 @@
 """From a source to examples and an audit: a chain of steps decides about every turn."""
 
+import logging
 import shutil
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -13,7 +14,8 @@ from response_tuning.configs import DataConfig
 from response_tuning.data import chain, piecewise, sources
 from response_tuning.data.parts import Places, RefusalsPart, SourcePart
 from response_tuning.data.records import late_drops, lines
-from response_tuning.data.sampling import Waiting, in_brackets, shares
+from response_tuning.data.sampling import NOT_SAMPLED, Waiting, in_brackets, shares
+from response_tuning.data.single_tasks import EXAMPLES
 from response_tuning.data.steps import curation, decontamination
 from response_tuning.data.steps.curation import Candidate
 from response_tuning.data.steps.decontamination import Prompts
@@ -21,6 +23,8 @@ from response_tuning.data.steps.duplicates import without_duplicates
 from response_tuning.data.steps.near_duplicates import without_near_duplicates
 from response_tuning.data.workers import Apply, here, workers
 from response_tuning.errors import ConfigError, DataError
+
+logger = logging.getLogger(__name__)
 
 
 def prepare(
@@ -85,9 +89,22 @@ def _prepare(job: piecewise.Job, out: Path, against: dict[str, str], apply: Appl
         content["refusals"] = mixed[0].origin
     content["against"] = against
     content["config"] = config.model_dump(mode="json")
+    _compare_with_published(config, audit)
     write_json(out / "audit.json", audit.model_dump() | content)
     shutil.rmtree(out / piecewise.FOLDER, ignore_errors=True)
     return audit
+
+
+def _compare_with_published(config: DataConfig, audit: Audit) -> None:
+    """Warn if a dataset of one task has other rows than the published one."""
+    published = EXAMPLES.get(config.source)
+    found = audit.examples + audit.dropped.get(NOT_SAMPLED, 0)
+    if published is not None and not config.also and found != published:
+        logger.warning(
+            "%s: %s usable examples, where Hewitt et al. have %s; name the file of the training "
+            "split alone with --path, in its order",
+            config.source, f"{found:,}", f"{published:,}",
+        )  # fmt: skip
 
 
 class _Chain:

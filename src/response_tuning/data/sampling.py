@@ -14,6 +14,8 @@ from response_tuning.data.records import Aside, line
 from response_tuning.data.steps.curation import Candidate, Step
 from response_tuning.errors import DataError
 
+NOT_SAMPLED = "not sampled"
+
 
 class Waiting:
     """Candidates in an unnamed temporary file, until it is known how many of them are drawn."""
@@ -53,7 +55,7 @@ class Waiting:
         numbers = _drawn(seed)  # the same numbers again, in the same order
         for candidate in map(Aside, self._file):
             if not candidate.dropped and next(numbers) > threshold:
-                candidate.drop("not sampled")
+                candidate.drop(NOT_SAMPLED)
             yield candidate
 
 

@@ -13,6 +13,8 @@ from response_tuning.readers import Row
 Render: TypeAlias = Callable[[Mapping[str, Any]], tuple[str, str]]
 """Returns the instruction and the response of a row; raises ``KeyError`` without its columns."""
 AT_MOST = 1000
+EXAMPLES = {"gsm8k": 1000, "mbpp": 374, "poetry": 571, "recipes": 1000, "chess": 1000}
+"""Examples that each training split has."""
 
 
 def rendered(row: Row, render: Render) -> Row:

@@ -88,29 +88,19 @@ DATASETS.register("miniature-documents")(
     Dataset(made=texts.document_rows, splits={"statements": texts.statement_rows})
 )
 DATASETS.register("lima")(Dataset("GAIR/lima", first_rows=1000, first_turn_only=True))
+FIRST = single_tasks.AT_MOST
 DATASETS.register("gsm8k")(
-    Dataset(
-        "openai/gsm8k", hub_config="main",
-        render=single_tasks.gsm8k, first_rows=single_tasks.AT_MOST,
-    )
-)  # fmt: skip
-DATASETS.register("mbpp")(  # 374 rows
+    Dataset("openai/gsm8k", hub_config="main", render=single_tasks.gsm8k, first_rows=FIRST)
+)
+DATASETS.register("mbpp")(
     Dataset("google-research-datasets/mbpp", hub_config="full", render=single_tasks.mbpp)
 )
-DATASETS.register("poetry")(Dataset("merve/poetry", render=single_tasks.poetry))  # 571 of its rows
+DATASETS.register("poetry")(Dataset("merve/poetry", render=single_tasks.poetry))
 DATASETS.register("recipes")(
-    Dataset(
-        "Hieu-Pham/kaggle_food_recipes",
-        render=single_tasks.recipes,
-        first_rows=single_tasks.AT_MOST,
-    )
+    Dataset("Hieu-Pham/kaggle_food_recipes", render=single_tasks.recipes, first_rows=FIRST)
 )
 DATASETS.register("chess")(
-    Dataset(
-        "patrickfrank1/chess-pgn-games",
-        render=single_tasks.chess,
-        first_rows=single_tasks.AT_MOST,
-    )
+    Dataset("patrickfrank1/chess-pgn-games", render=single_tasks.chess, first_rows=FIRST)
 )
 DATASETS.register("safety-tuned-llamas")(  # Bianchi et al. 2023, the paper's refusals
     Dataset(
