@@ -5,10 +5,10 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from response_tuning.artifacts import Example, read_jsonl
+from response_tuning.artifacts import Completion, Example, Request, Sampling, read_jsonl
 from response_tuning.configs import DataConfig
 from response_tuning.data import prepare
-from response_tuning.data.feedback.labels import answers
+from response_tuning.data.feedback.labels import Answer, answers
 from response_tuning.data.feedback.log import dialogues
 from response_tuning.data.feedback.requests import (
     answer_request,
@@ -17,6 +17,7 @@ from response_tuning.data.feedback.requests import (
 )
 from response_tuning.errors import ConfigError, DataError, EngineError
 from response_tuning.readers import read
+from response_tuning.workflows import feedback
 from response_tuning.workflows.feedback import FeedbackConfig, run_feedback
 
 
@@ -124,6 +125,19 @@ def conversations(tmp_path: Path) -> Path:
     return write(tmp_path / "plain.jsonl", rows)
 
 
+def displeased(source: Path) -> Answer:
+    first, _ = dialogues(read(source), "plain")
+    (answer,) = answers(first)
+    return answer
+
+
+def completed(request: Request, response: str) -> Completion:
+    return Completion(
+        item_id=request.item_id, prompt=request.prompt, response=response, finish_reason="stop",
+        key=request.item_id, model="m", template="t", sampling=Sampling(),
+    )  # fmt: skip
+
+
 def table(tmp_path: Path, source: Path, new_answer: str = "A pear.") -> Path:
     """Replies for every request about ``PLAIN``."""
     displeased, pleased = dialogues(read(source), "plain")
@@ -160,6 +174,69 @@ def test_the_same_answer_again_makes_no_pair(tmp_path: Path) -> None:
     account = run(source, tmp_path / "out", label=True, rewrite=True, **how)
     assert lines(tmp_path / "out" / "pairs.jsonl") == []
     assert account["dropped"] == {"new answer: the same again": 1}
+
+
+def test_the_control_does_not_tell_the_model_what_the_user_wants(tmp_path: Path) -> None:
+    source = conversations(tmp_path)
+    told = "\n".join(one.content for one in answer_request(displeased(source), ()).prompt)
+    assert "wants of your next answer" not in told and "harms people" in told
+    settings = {"table": table(tmp_path, source)}
+    how: dict[str, Any] = {"engine": "scripted", "settings": settings, "without_wishes": True}
+    run(source, tmp_path / "out", label=True, rewrite=True, **how)
+    (pair,) = lines(tmp_path / "out" / "pairs.jsonl")
+    assert pair["metadata"]["made"] == "rewritten without wishes"
+    assert pair["metadata"]["wishes"] == ["a fruit", "one word"], "a judge may need them"
+    run(source, tmp_path / "told", label=True, rewrite=True, engine="scripted", settings=settings)
+    asked = [(tmp_path / out / "replies.journal").read_text() for out in ("out", "told")]
+    assert ["wants of your next answer" in one for one in asked] == [False, True]
+
+
+class Policy:
+    """A model that answers well where it is told the wishes, and judges well or badly."""
+
+    def __init__(self, verdict: str) -> None:
+        self._verdict = verdict
+
+    def reply(self, said: str) -> str:
+        if "Answer A:" in said:
+            good_first = said.index("A pear.") < said.index("Bread again.")
+            better = "A" if good_first == (self._verdict == "good") else "B"
+            return f"Verdict: {better}"
+        if "List what this user wants" in said:
+            return "- a fruit"
+        if "Reply with one JSON object" in said:
+            thanks = "Thanks." in said
+            return json.dumps({"satisfied": thanks, "dissatisfied": not thanks})
+        return "A pear." if "wants of your next answer" in said else "Bread again."
+
+
+@pytest.mark.parametrize(("verdict", "kept"), [("good", 1), ("bad", 0)])
+def test_on_policy_both_answers_are_the_models_and_the_one_with_wishes_has_to_win(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, verdict: str, kept: int
+) -> None:
+    policy = Policy(verdict)
+    monkeypatch.setattr(
+        feedback._Asking,
+        "_ask",
+        lambda self, requests, what: [
+            completed(one, policy.reply("\n".join(m.content for m in one.prompt)))
+            for one in requests
+        ],
+    )
+    source = conversations(tmp_path)
+    how: dict[str, Any] = {
+        "engine": "scripted",
+        "settings": {"table": table(tmp_path, source)},
+        "on_policy": True,
+    }
+    account = run(source, tmp_path / "out", label=True, rewrite=True, **how)
+    pairs = lines(tmp_path / "out" / "pairs.jsonl")
+    assert [(pair["chosen"], pair["rejected"]) for pair in pairs] == [
+        ("A pear.", "Bread again.")
+    ] * kept
+    assert account["pairs"] == ({"on-policy": 1} if kept else {})
+    if not kept:
+        assert account["dropped"] == {"new answer: does not win by the wishes": 1}
 
 
 def test_a_model_that_does_not_reply_leaves_no_half_file(tmp_path: Path) -> None:

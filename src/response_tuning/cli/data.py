@@ -277,6 +277,21 @@ def feedback(
         bool,
         typer.Option("--rewrite", help="Have the engine answer again where an answer displeased."),
     ] = False,
+    without_wishes: Annotated[
+        bool,
+        typer.Option(
+            "--without-wishes",
+            help="With --rewrite, a control: new answers are written without what the user wants.",
+        ),
+    ] = False,
+    on_policy: Annotated[
+        bool,
+        typer.Option(
+            "--on-policy",
+            help="With --rewrite: the engine writes both answers, the rejected one without what "
+            "the user wants, and a comparison keeps the pairs in which the other one wins.",
+        ),
+    ] = False,
     engine: Annotated[
         str | None, typer.Option(help="Ask 'hf', 'openai', 'scripted' or a plug-in's engine.")
     ] = None,
@@ -291,6 +306,7 @@ def feedback(
     from response_tuning.workflows.feedback import FeedbackConfig, run_feedback
 
     settings = {"source": source, "label": label, "rewrite": rewrite, "settings": asked.given()}
+    settings |= {"without_wishes": without_wishes, "on_policy": on_policy}
     settings |= chosen(engine=engine, personal_data=personal_data, max_new_tokens=max_new_tokens)
     config = build(FeedbackConfig, settings, "rtune data feedback")
     run_feedback(config, out, console())

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TextIO
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TextIO
 
 from pydantic import Field
 
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
     from response_tuning.data.feedback.labels import Answer
     from response_tuning.data.feedback.log import Dialogue
+    from response_tuning.grade.benchmark import Item
 
 JOURNAL = "replies.journal"
 
@@ -48,6 +49,11 @@ class FeedbackConfig(Config):
     """Have the engine label the user's turns; by default, the log has labels."""
     rewrite: bool = False
     """Have the engine answer again where an answer displeased, given what the user wants."""
+    without_wishes: bool = False
+    """Control: the new answer is written without knowing what the user wants."""
+    on_policy: bool = False
+    """The engine writes both answers, the rejected one without knowing what the user wants. A pair
+    is kept if the other one wins the engine's own comparison, which sees what the user wants."""
     engine: str | None = None
     """The engine that is asked."""
     settings: EngineSettings = Field(default_factory=EngineConfig)
@@ -93,6 +99,10 @@ def _check(config: FeedbackConfig) -> None:
         raise ConfigError(
             f"--engine {config.engine} has nothing to do; give --label, --rewrite or both"
         )
+    if (config.without_wishes or config.on_policy) and not config.rewrite:
+        raise ConfigError("--without-wishes and --on-policy change what --rewrite does; add it")
+    if config.without_wishes and config.on_policy:
+        raise ConfigError("--without-wishes and --on-policy exclude each other; give one")
     if config.engine is not None:
         check_engine(config.engine, config.settings)
 
@@ -121,11 +131,19 @@ def _write(config: FeedbackConfig, out: Path, console: "Console") -> _Counts:
                 if answer.label == "dissatisfied" and config.rewrite:
                     displeased.append(answer)
             for answer, following in revisions:
-                counts.pairs["log"] += put(pair(answer, following.response, "log"), files["pairs"])
-        for answer, chosen, wishes in asking.rewritten(displeased, counts):
-            made = pair(answer, chosen, "rewritten", wishes)
-            counts.pairs["rewritten"] += put(made, files["pairs"])
+                made = pair(answer, following.response, answer.response, "log")
+                counts.pairs["log"] += put(made, files["pairs"])
+        way = _way(config)
+        for new in asking.rewritten(displeased, counts):
+            made = pair(new.answer, new.chosen, new.rejected, way, new.wishes)
+            counts.pairs[way] += put(made, files["pairs"])
     return counts
+
+
+def _way(config: FeedbackConfig) -> str:
+    if config.on_policy:
+        return "on-policy"
+    return "rewritten without wishes" if config.without_wishes else "rewritten"
 
 
 def _labelled(
@@ -189,15 +207,9 @@ class _Asking:
                 labels[completion.item_id] = label
         return labels
 
-    def rewritten(
-        self, displeased: list["Answer"], counts: _Counts
-    ) -> Iterator[tuple["Answer", str, tuple[str, ...]]]:
-        """Yield (answer that displeased, a new answer, what the user wants)."""
-        from response_tuning.data.feedback.requests import (
-            answer_request,
-            read_wishes,
-            wishes_request,
-        )
+    def rewritten(self, displeased: list["Answer"], counts: _Counts) -> Iterator["_Rewritten"]:
+        """Yield a pair for each answer that displeased and got a new one."""
+        from response_tuning.data.feedback.requests import read_wishes, wishes_request
 
         if not displeased:
             return
@@ -205,15 +217,54 @@ class _Asking:
         wanted = [(a, read_wishes(reply)) for a, reply in zip(displeased, replies, strict=True)]
         counts.dropped["wishes could not be read"] += sum(not wishes for _, wishes in wanted)
         clear = [(answer, wishes) for answer, wishes in wanted if wishes]
-        requests = [answer_request(answer, wishes) for answer, wishes in clear]
-        for (answer, wishes), reply in zip(clear, self._ask(requests, "answers"), strict=True):
-            if reply.finish_reason != "stop" or not (reply.response or "").strip():
-                counts.dropped[f"new answer: {reply.finish_reason or 'empty'}"] += 1
-            elif reply.response == answer.response:
-                counts.dropped["new answer: the same again"] += 1
+        shown = [(a, () if self.config.without_wishes else wishes) for a, wishes in clear]
+        drafts = [(answer, ()) for answer, _ in clear] if self.config.on_policy else []
+        rejected = self._answers(drafts, "first answers") or [(a.response, "") for a, _ in clear]
+        found = []
+        new_answers = self._answers(shown, "answers")
+        for (answer, wishes), new, old in zip(clear, new_answers, rejected, strict=True):
+            fault = new[1] or old[1] or ("the same again" if new[0] == old[0] else "")
+            if fault:
+                counts.dropped[f"new answer: {fault}"] += 1
             else:
-                assert reply.response is not None
-                yield answer, reply.response, wishes
+                found.append(_Rewritten(answer, new[0], old[0], wishes))
+        yield from self._winners(found, counts) if self.config.on_policy else found
+
+    def _answers(
+        self, asked: list[tuple["Answer", tuple[str, ...]]], what: str
+    ) -> list[tuple[str, str]]:
+        """Return (text, what is wrong with it) of new answers that are told the wishes."""
+        from response_tuning.data.feedback.requests import answer_request
+
+        found = []
+        for reply in self._ask([answer_request(*one) for one in asked], what) if asked else []:
+            text = reply.response or ""
+            whole = reply.finish_reason == "stop" and text.strip()
+            found.append((text, "" if whole else str(reply.finish_reason or "empty")))
+        return found
+
+    def _winners(self, pairs: list["_Rewritten"], counts: _Counts) -> Iterator["_Rewritten"]:
+        """Yield the pairs whose chosen answer wins by the wishes (Shi et al., section 3.3)."""
+        from response_tuning.grade.benchmark import Item
+        from response_tuning.grade.judges.pairwise import Pairwise
+
+        items = [
+            Item(item_id=str(place), prompt=new.answer.prompt) for place, new in enumerate(pairs)
+        ]
+        judge = Pairwise(
+            items,
+            {str(place): new.rejected for place, new in enumerate(pairs)},
+            wishes={str(place): new.wishes for place, new in enumerate(pairs)},
+        )
+        answered = [_answered(item, new.chosen) for item, new in zip(items, pairs, strict=True)]
+        asked = [judge.questions(item, one) for item, one in zip(items, answered, strict=True)]
+        verdicts = iter(self._ask([one for both in asked for one in both], "comparisons"))
+        for new, item, one, both in zip(pairs, items, answered, asked, strict=True):
+            scores = judge.judged(item, one, [next(verdicts) for _ in both])
+            if any(score.metric == "win" and score.value for score in scores):
+                yield new
+            else:
+                counts.dropped["new answer: does not win by the wishes"] += 1
 
     def _ask(self, requests: Iterable[Request], what: str) -> list[Completion]:
         from response_tuning.generate import open_engine
@@ -230,6 +281,24 @@ class _Asking:
                 f"the first because: {failed[0].error}; the same command asks them again"
             )
         return replies
+
+
+class _Rewritten(NamedTuple):
+    """A pair with a new answer."""
+
+    answer: "Answer"
+    """The one that displeased."""
+    chosen: str
+    rejected: str
+    wishes: tuple[str, ...]
+
+
+def _answered(item: "Item", response: str) -> Completion:
+    """Return an answer in the form that judges read."""
+    return Completion(
+        item_id=item.item_id, prompt=item.prompt, response=response, finish_reason="stop",
+        key=item.item_id, model="", template="", sampling=Sampling(),
+    )  # fmt: skip
 
 
 def _account(config: FeedbackConfig, counts: _Counts) -> dict[str, Any]:

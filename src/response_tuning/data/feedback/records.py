@@ -19,13 +19,16 @@ def single(answer: Answer) -> dict[str, Any]:
     return _context(answer) | {"response": answer.response, "metadata": _metadata(answer)}
 
 
-def pair(answer: Answer, chosen: str, made: str, wishes: Iterable[str] = ()) -> dict[str, Any]:
-    """Return a row of preference data, in which ``answer`` is the rejected one.
+def pair(
+    answer: Answer, chosen: str, rejected: str, made: str, wishes: Iterable[str] = ()
+) -> dict[str, Any]:
+    """Return a row of preference data about an answer that displeased.
 
-    ``made`` says where ``chosen`` comes from: ``log`` or ``rewritten``.
+    ``made`` says where ``chosen`` comes from: ``log``, ``rewritten``, ``rewritten without wishes``
+    or ``on-policy``, where a model wrote ``rejected``, too.
     """
     about = _metadata(answer) | {"made": made, "wishes": [*wishes]}
-    return _context(answer) | {"chosen": chosen, "rejected": answer.response, "metadata": about}
+    return _context(answer) | {"chosen": chosen, "rejected": rejected, "metadata": about}
 
 
 def personal_data(row: Mapping[str, Any]) -> str:

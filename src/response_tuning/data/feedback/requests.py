@@ -102,9 +102,10 @@ def read_wishes(completion: Completion) -> tuple[str, ...]:
 
 
 def answer_request(answer: Answer, wishes: Sequence[str]) -> Request:
-    """Return the request for a new answer that follows the user's wishes."""
+    """Return the request for a new answer that follows the user's wishes, if there are any."""
     listed = "\n".join(f"- {wish}" for wish in wishes)
-    told = f"The user wants of your next answer:\n{listed}\n\nDo not mention this list. {SAFELY}"
+    given = f"The user wants of your next answer:\n{listed}\n\nDo not mention this list. "
+    told = (given if wishes else "") + SAFELY
     earlier = [one for one in answer.earlier if one.role != "system"]
     system = [one.content for one in answer.earlier if one.role == "system"]
     prompt = [Message(role="system", content="\n\n".join([*system, told])), *earlier]
