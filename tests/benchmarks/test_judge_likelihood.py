@@ -1,5 +1,6 @@
 import runpy
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,13 +14,13 @@ SCRIPT = runpy.run_path(str(Path(__file__).parents[2] / "benchmarks/judge_likeli
 
 
 def test_the_answers_are_those_that_the_benchmark_has_judged() -> None:
-    items = BENCHMARKS.get("miniature-judge")(GradeConfig(limit=60)).items()
+    benchmark: Any = BENCHMARKS.get("miniature-judge")(GradeConfig(limit=60))
     prompts = [
         judging_prompt(one.response, one.instruction, reference=None, form="brief")
         for _, answers, _ in SCRIPT["questions"]()
         for one in answers
     ]
-    assert prompts == [item.prompt[0].content for item in items]
+    assert prompts == [item.prompt[0].content for item in benchmark.items()]
 
 
 def test_the_table_has_a_row_for_what_stands_before_the_answer(

@@ -1,7 +1,9 @@
 from collections.abc import Sequence
 from math import isclose
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 
 from response_tuning.report.joined import BenchmarkScores
@@ -15,9 +17,10 @@ from response_tuning.report.selective import (
 )
 
 
-def answers(
-    confidence: Sequence[float], right: Sequence[float], clusters: Sequence[int] | None = None
-) -> Answers:
+Numbers = Sequence[float] | npt.NDArray[Any]
+
+
+def answers(confidence: Numbers, right: Numbers, clusters: Numbers | None = None) -> Answers:
     every = np.arange(len(right))
     of_item = every if clusters is None else np.array(clusters)
     return Answers(np.array(confidence), np.array(right, float), every, of_item)

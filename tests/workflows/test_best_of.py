@@ -13,6 +13,7 @@ from response_tuning.likelihoods import Unscored
 from response_tuning.miniature import BASE
 from response_tuning.models.inference import load
 from response_tuning.models.labels import expected, label_probabilities
+from response_tuning.workflows.abstention import ABSTENTION
 from response_tuning.workflows.best_of import BestOfConfig, run_best_of
 from response_tuning.workflows.grade_answers import GradesConfig, run_grades
 
@@ -93,6 +94,29 @@ def test_the_choice_stands_beside_likelihood_oracle_and_chance(judged: Path) -> 
     best = rows_of(judged / "best.jsonl")
     assert table["judge"]["value"] == pytest.approx(sum(row["good"] for row in best) / 3)
     assert 0 <= table["judge"]["auroc"]["value"] <= 1
+
+
+def test_declining_by_grade_has_its_area_beside_the_likelihoods_and_both_bounds(
+    judged: Path,
+) -> None:
+    table = {line["choice"]: line for line in read_json(judged / "best-of.json")["table"]}
+    error = 5 / 9  # of rows 0, 2, 4, 6 and 8
+    assert table["random"]["aurc"] == pytest.approx(error)
+    for name in ("judge", "likelihood"):
+        assert table["oracle"]["aurc"] <= table[name]["aurc"] <= 1
+        risks = table[name]["abstention"]
+        assert [one["stated_risk"] for one in risks] == [0.01, 0.05, 0.1, 0.2]
+        assert all(one["threshold"] is None for one in risks), "nine answers show nothing"
+
+
+def test_an_answer_with_a_lower_grade_becomes_an_abstention(tmp_path: Path, judged: Path) -> None:
+    grades = sorted(row["grade"] for row in rows_of(judged / "judged.jsonl"))
+    source = written(tmp_path / "rows.jsonl", ROWS)
+    run_best_of(config(source, BASE, decline_below=grades[4]), tmp_path / "out", quiet())
+    found = rows_of(tmp_path / "out" / "answered.jsonl")
+    assert [row["id"] for row in found] == [row["id"] for row in ROWS]
+    declined = [row["grade"] for row in found if row["response"] == ABSTENTION]
+    assert sorted(declined) == grades[:4]
 
 
 def test_without_truth_there_is_no_table_and_the_response_alone_can_be_judged(

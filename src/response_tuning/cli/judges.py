@@ -118,6 +118,13 @@ def best_of(
         float | None,
         typer.Option(help="Also write this share of all answers, by grade; example: 0.3."),
     ] = None,
+    decline_below: Annotated[
+        float | None,
+        typer.Option(
+            help="Also write all rows with an abstention for each answer with a lower grade; "
+            "example: 6.5, from an earlier table."
+        ),
+    ] = None,
     likelihood: Annotated[
         str | None,
         typer.Option(help="Model of the likelihood, beside the judge; default: the judge."),
@@ -136,7 +143,7 @@ def best_of(
 
     if likelihood is None:
         unused("no model is named with --likelihood", likelihood_template=likelihood_template)
-    settings = chosen(sees=sees, form=form, keep=keep)
+    settings = chosen(sees=sees, form=form, keep=keep, decline_below=decline_below)
     settings["source"] = source
     settings["settings"] = {"model": model, "device": device, **chosen(template=template)}
     if likelihood is not None:

@@ -4,7 +4,7 @@ None tells anything that a benchmark asks about.
 """
 
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cache, partial
 from itertools import islice
 
@@ -101,7 +101,7 @@ def _scenes(draw: random.Random) -> Iterator[str]:
             yield text
 
 
-SPLITS = {
+SPLITS: dict[str, Callable[[], Iterator[dict[str, str]]]] = {
     "one-family": partial(rows_of, "sum"),
     "capital": partial(rows_of, "capital"),
     "last": partial(rows_of, "last"),

@@ -1,13 +1,16 @@
 """``rtune best-of``: a judge grades answers; the best one of each instruction, and a table.
 
-    OUT/judged.jsonl  best.jsonl  best-of.json  (with --keep: kept.jsonl)
+    OUT/judged.jsonl  best.jsonl  best-of.json  (with --keep: kept.jsonl, --decline-below:
+    answered.jsonl)
 
 Where rows say which answers are good (column ``good``, 0 to 1), the table has the area under the
-ROC curve and what the best of N is worth, beside an oracle, a random choice and the likelihood.
+ROC curve and what the best of N is worth, beside an oracle, a random choice and the likelihood; and
+what declining below a grade is worth: the area under the risk-coverage curve (AURC), and the grade
+below which to decline so that a stated risk is kept.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,10 +23,13 @@ from response_tuning.folders import locked
 from response_tuning.judging import Form, Sees
 from response_tuning.likelihoods import Likelihood, Pair, Unscored
 from response_tuning.workflows import judged_answers
+from response_tuning.workflows.abstention import ABSTENTION
 from response_tuning.workflows.judged_answers import Answer, View
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+    from response_tuning.grade.selection import Scored
 
 GOOD = "good"
 
@@ -43,6 +49,8 @@ class BestOfConfig(Config):
     """Of the judge's prompt: as it was trained."""
     keep: float | None = Field(default=None, gt=0, lt=1)
     """Also write this share of all answers, those with the highest grades."""
+    decline_below: float | None = None
+    """Also write each row with its answer or, below this grade, an abstention in its place."""
 
 
 def run_best_of(config: BestOfConfig, out: Path, console: "Console") -> None:
@@ -72,6 +80,8 @@ def run_best_of(config: BestOfConfig, out: Path, console: "Console") -> None:
         _write(out / "best.jsonl", [rows[place] for place in best])
         if config.keep is not None:
             _write(out / "kept.jsonl", [rows[place] for place in _kept(scores, config.keep)])
+        if config.decline_below is not None:
+            _write(out / "answered.jsonl", [_answered(row, config.decline_below) for row in rows])
         names = {"judge": scores, "likelihood": likelihoods}
         table = [] if good is None else _table(answers, names, good)
         account = {
@@ -143,10 +153,14 @@ def _kept(scores: Sequence[float], share: float) -> list[int]:
     return sorted(ranked[:number])
 
 
+def _answered(row: dict[str, Any], least: float) -> dict[str, Any]:
+    return row if row["grade"] >= least else row | {"response": ABSTENTION}
+
+
 def _table(
     answers: Sequence[Answer], names: dict[str, list[float]], good: Sequence[float]
 ) -> list[dict[str, Any]]:
-    """Return a line for each way to choose: what it is worth, and the AUROC of its score."""
+    """Return a line for each way to choose: what it is worth, and how its score orders answers."""
     import numpy as np
 
     from response_tuning.grade.selection import (
@@ -164,11 +178,34 @@ def _table(
     for name, scored in scores.items():
         ranked = area(scored)
         known = None if np.isnan(ranked.value) else ranked._asdict()
-        lines.append({"choice": name, **mean(best_of(scored))._asdict(), "auroc": known})
+        worth = mean(best_of(scored))._asdict()
+        lines.append({"choice": name, **worth, "auroc": known, **_declining(scored)})
+    some = scores["judge"]  # whichever: these depend on no score
+    error = {"aurc": float(1 - some.good.mean())}
+    bounds = {"oracle": _declining(some._replace(scores=some.good)), "random": error}
     for name, choose in {"oracle": oracle, "random": at_random}.items():
-        bound = mean(choose(scores["judge"]))  # whichever: it depends on no score
-        lines.append({"choice": name, **bound._asdict(), "auroc": None})
+        lines.append(
+            {"choice": name, **mean(choose(some))._asdict(), "auroc": None, **bounds[name]}
+        )
     return lines
+
+
+def _declining(scored: "Scored") -> dict[str, Any]:
+    """Return what declining below a score is worth: the AURC, and coverages at stated risks."""
+    import numpy as np
+
+    from response_tuning.report.selective import RISKS, Answers, aurc, threshold
+
+    every = np.arange(len(scored.scores))
+    answers = Answers(scored.scores, scored.good, every, scored.questions)
+    found = {risk: threshold(answers, risk) for risk in RISKS}
+    return {
+        "aurc": aurc(answers),
+        "abstention": [
+            {"stated_risk": risk, "threshold": one and one[0], "coverage": one[1] if one else 0.0}
+            for risk, one in found.items()
+        ],
+    }
 
 
 def _write(path: Path, rows: Sequence[dict[str, Any]]) -> None:
@@ -177,14 +214,24 @@ def _write(path: Path, rows: Sequence[dict[str, Any]]) -> None:
             file.write(json.dumps(row, ensure_ascii=False) + "\n")
 
 
+def _risks(table: Sequence[dict[str, Any]]) -> Iterator[str]:
+    """Yield at which grade the judge has to decline, and which share of the answers is left."""
+    for one in table[0]["abstention"] if table else ():
+        risk, at = one["stated_risk"], one["threshold"]
+        then = "no grade keeps it" if at is None else f"below {at:.3f}, {one['coverage']:.0%} left"
+        yield f"declining at a stated risk of {risk:.0%}: {then}"
+
+
 def _print(account: dict[str, Any], out: Path, console: "Console") -> None:
     lines = [f"{account['answers']:,} answers to {account['instructions']:,} instructions"]
     if account["table"]:
-        lines.append(f"{'choice':<12}{'good':>8}  {'95 % CI':<18}AUROC")
+        lines.append(f"{'choice':<12}{'good':>8}  {'95 % CI':<18}{'AUROC':<24}AURC")
     for line in account["table"]:
         area = line["auroc"]
         interval = f"[{line['low']:.3f}, {line['high']:.3f}]"
         shown = f"{area['value']:.3f} [{area['low']:.3f}, {area['high']:.3f}]" if area else "-"
-        lines.append(f"{line['choice']:<12}{line['value']:>8.3f}  {interval:<18}{shown}")
+        worth = f"{line['choice']:<12}{line['value']:>8.3f}  {interval:<18}"
+        lines.append(f"{worth}{shown:<24}{line['aurc']:.3f}")
+    lines += _risks(account["table"])
     for text in [*lines, f"wrote {out}"]:
         console.print(text, highlight=False, soft_wrap=True, markup=False)

@@ -8,7 +8,7 @@ or one that a model writes. The same command again asks only for what is not in 
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -231,7 +231,7 @@ class _Asking:
         yield from self._winners(found, counts) if self.config.on_policy else found
 
     def _answers(
-        self, asked: list[tuple["Answer", tuple[str, ...]]], what: str
+        self, asked: Sequence[tuple["Answer", tuple[str, ...]]], what: str
     ) -> list[tuple[str, str]]:
         """Return (text, what is wrong with it) of new answers that are told the wishes."""
         from response_tuning.data.feedback.requests import answer_request
