@@ -16,7 +16,6 @@ from response_tuning.report.selective import (
     threshold,
 )
 
-
 Numbers = Sequence[float] | npt.NDArray[Any]
 
 
