@@ -97,7 +97,7 @@ def stated(graded: Path, risk: float) -> Threshold:
     """
     from response_tuning.report.selective import threshold
 
-    metric, answers = _answers(graded)
+    metric, answers = graded_answers(graded)
     found = threshold(answers, risk, LEVEL)
     if found is None:
         raise DataError(
@@ -110,8 +110,12 @@ def stated(graded: Path, risk: float) -> Threshold:
     return Threshold(found[0], metric, int(kept.sum()), len(kept), wrong)
 
 
-def _answers(graded: Path) -> tuple[str, "Answers"]:
-    """Return the answers with a confidence and a score, and the metric of the score."""
+def graded_answers(graded: Path) -> tuple[str, "Answers"]:
+    """Return the metric of right answers, and the answers that have it and a confidence.
+
+    Raises:
+        DataError: the scores have no such metric, or no confidence.
+    """
     import numpy as np
 
     from response_tuning.report.selective import answers_of
