@@ -4,6 +4,7 @@ import csv
 import json
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -146,7 +147,8 @@ def places(path: Path, desk: Path, address: str) -> list[str]:
         found += [f"grade.judge.settings.base_url={address}"]
     if path.stem in {"refusals", "olmo"}:
         found.append(f"data.mixture.path={desk / 'refusals.jsonl'}")
-    for name in {"rt-refined", "it-refined", "rt-rewritten"} & names:
+    refined = [name for name in sorted(names) if name.endswith(("-refined", "-rewritten"))]
+    for name in refined:
         found.append(f"variants.{name}.data.refinement.settings.base_url={address}")
     return found
 
@@ -248,3 +250,16 @@ def test_a_recipe_runs_to_its_report_on_the_miniature(
     for table in published:
         assert f"- Table {table} is not shown beside" in report
     assert "Not in this report" not in result.out
+
+
+def test_the_refinement_of_all_three_datasets_goes_on_from_that_of_lima() -> None:
+    of_lima, of_all = (
+        read_experiment(FOLDER / f"{name}.yaml") for name in ("refinement", "refinement-all")
+    )
+    same = {cell.name: replace(cell, label="") for cell in cells(of_all)}
+    for cell in cells(of_lima):
+        assert same[cell.name] == replace(cell, label="")
+        reference = of_lima.references.get(cell.variant, of_lima.grade.reference)
+        assert of_all.references.get(cell.variant, of_all.grade.reference) == reference
+    sources = [cell.data.source for cell in cells(of_all) if cell.data]
+    assert {name: sources.count(name) for name in DATASETS} == dict.fromkeys(DATASETS, 4)

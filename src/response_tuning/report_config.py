@@ -70,7 +70,7 @@ class ReportConfig(Config):
     figures: tuple[FigureFormat, ...] = ("svg",)
     """Formats of the figures beside the page."""
     published: tuple[str, ...] = ()
-    """Published tables, or ``TABLE/METRIC``, to stand beside where base, data and protocol match;
+    """Published tables, or ``TABLE/METRIC``, to stand beside where base, data and settings match;
     the files in ``response_tuning/published`` name them."""
     confidence: float = Field(default=0.95, gt=0.5, lt=1, description="Of every interval.")
 

@@ -8,6 +8,7 @@ import pytest
 from response_tuning import yaml_text
 from response_tuning.probe.page import REFERENCE_RANKINGS
 from response_tuning.report import PUBLISHED_FOLDER, Training, asked
+from response_tuning.report.beside import not_measured
 from response_tuning.report.published import names
 from response_tuning.workflows.experiment import Cell, Experiment, cells, read_experiment
 from response_tuning.workflows.published import published_beside
@@ -17,6 +18,7 @@ JUDGES = {
     "just-eval": "gpt-4o-2024-08-06",
     "pairwise": "gpt-4-1106-preview",
     "refinement": "gpt-4-1106-preview",
+    "refinement-all": "gpt-4-1106-preview",
     "refusals": "meta-llama/Llama-3.1-70B-Instruct",
     "hewitt-response-tuning": "gpt-4-1106-preview",
     "hewitt-single-task": "gpt-4-1106-preview",
@@ -53,6 +55,15 @@ def counts(found: Any) -> dict[str, int]:
     return {variant: len(one.rows) for variant, one in found.items() if one.rows}
 
 
+def listed(found: Any) -> dict[str, list[tuple[str, float]]]:
+    """The parts of tables that are listed without a difference, with the numbers."""
+    return {
+        variant: [(one.part, row.value) for one in of_variant.not_compared for row in one.rows]
+        for variant, of_variant in found.items()
+        if of_variant.not_compared
+    }
+
+
 @pytest.mark.parametrize(
     ("name", "expected"),
     [
@@ -63,37 +74,29 @@ def counts(found: Any) -> dict[str, int]:
                 6,
             ),
         ),
-        # One of four is the judge's; the three others are people's, by metrics that we do not have.
-        ("pairwise", {"rt-alpaca": 4, "rt-dolly": 4, "rt-lima": 4}),
+        # People's, by metrics that we do not have; the fourth, the judge's, is only listed.
+        ("pairwise", {"rt-alpaca": 3, "rt-dolly": 3, "rt-lima": 3}),
         (
             "core",
             dict.fromkeys(
                 ["base", *(f"{m}-{d}" for m in ("rt", "it") for d in ("alpaca", "dolly", "lima"))],
-                6,
+                4,
             ),
         ),
-        ("refinement", {"rt-refined": 1, "it-refined": 1}),
+        ("refinement", {}),
+        ("refinement-all", {}),
         (
             "refusals",
             {
-                f"{method}-{data}-{dose}": 6
+                f"{method}-{data}-{dose}": 5
                 for method in ("rt", "it")
                 for data in ("alpaca", "dolly", "lima")
                 for dose in (0, 100, 200, 500)
             },
         ),
-        ("hewitt-response-tuning", {"base": 1, "rt": 1, "rt-tags": 1}),
-        (
-            "hewitt-single-task",
-            {f"it-{data}": 1 for data in ("gsm8k", "mbpp", "poetry", "recipes", "chess")},
-        ),
-        (
-            "hewitt-rules",
-            {
-                **{"rules-as-released": 1, "without-eos": 1},
-                **{"without-diversity": 1, "without-uniform": 1},
-            },
-        ),
+        ("hewitt-response-tuning", {}),
+        ("hewitt-single-task", {}),
+        ("hewitt-rules", {}),
         ("acceptability", {}),
         ("infobench", {}),
         ("news", {}),
@@ -105,7 +108,125 @@ def test_a_recipe_as_published_stands_beside_its_table(name: str, expected: dict
     assert experiment.report.published
     assert counts(found) == expected
     for variant, one in found.items():
-        assert one.rows or one.reasons, variant
+        assert one.rows or one.reasons or one.not_compared, variant
+
+
+SINGLE_TASKS = ("gsm8k", "mbpp", "poetry", "recipes", "chess")
+LENGTH_CONTROLLED = "alpaca-eval/length_controlled_win_rate"
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("pairwise", {"rt-alpaca": 0.39, "rt-dolly": 0.41, "rt-lima": 0.4}),
+        ("refinement", {"rt-refined": 0.6348, "it-refined": 0.6288}),
+        (
+            "refinement-all",
+            {
+                **{"rt-refined": 0.6348, "it-refined": 0.6288},
+                **{"rt-alpaca-refined": 0.4939, "it-alpaca-refined": 0.5337},
+                **{"rt-dolly-refined": 0.6609, "it-dolly-refined": 0.6875},
+            },
+        ),
+        ("hewitt-response-tuning", {"base": 0.024, "rt": 0.433, "rt-tags": 0.418}),
+        (
+            "hewitt-single-task",
+            {
+                **{"it-gsm8k": 0.237, "it-mbpp": 0.169, "it-poetry": 0.229},
+                **{"it-recipes": 0.146, "it-chess": 0.021},
+            },
+        ),
+        (
+            "hewitt-rules",
+            {
+                **{"rules-as-released": 0.244, "without-eos": 0.104},
+                **{"without-diversity": 0.143, "without-uniform": 0.163},
+            },
+        ),
+    ],
+)
+def test_a_win_rate_by_a_judge_who_sees_one_order_is_listed_and_not_compared(
+    name: str, expected: dict[str, float]
+) -> None:
+    _, found = beside(name)
+    assert listed(found) == {
+        variant: [(LENGTH_CONTROLLED, value)] for variant, value in expected.items()
+    }
+    (one,) = found[next(iter(expected))].not_compared
+    assert "sees one order of a pair" in one.why
+
+
+def test_votes_of_people_are_named_as_not_measured_once_for_each_metric() -> None:
+    _, found = beside("pairwise")
+    rows = {variant: one.rows for variant, one in found.items()}
+    assert [*not_measured([], rows)] == [
+        f"human_{outcome}_rate (alpaca-eval) is not measured here"
+        for outcome in ("win", "tie", "loss")
+    ]
+
+
+def test_of_the_core_tasks_the_four_with_the_papers_protocol_are_compared() -> None:
+    _, found = beside("core")
+    assert {row.benchmark for row in found["rt-lima"].rows} == {
+        *("core-openbookqa", "core-hellaswag", "core-arc", "core-piqa")
+    }
+    reasons = {one.part: one.why for one in found["rt-lima"].not_compared}
+    assert reasons == {
+        "core-mmlu": "the paper's MMLU is open-instruct's, and ours is lm-eval's",
+        "core-gsm8k": "the paper does not say which filter of GSM8K it reports",
+        "core-average": "MMLU and GSM8K are part of the mean, and neither can be compared",
+    }
+
+
+def test_a_rate_that_the_paper_does_not_define_is_listed_and_not_compared() -> None:
+    _, found = beside("refusals")
+    assert listed(found)["it-alpaca-0"] == [("xstest/false_refusal", 0.09)]
+
+
+@pytest.mark.parametrize("base", ["allenai/OLMo-7B", "allenai/OLMo-7B-hf"])
+def test_hewitts_olmo_is_the_checkpoint_of_february_2024(base: str) -> None:
+    olmo = [f"base={base}", "finetune.learning_rate=3e-6"]
+    _, found = beside("hewitt-response-tuning", *olmo, "variants.rt.finetune.epochs=7")
+    assert listed(found) == {
+        "base": [(LENGTH_CONTROLLED, 0.047)],
+        "rt": [(LENGTH_CONTROLLED, 0.437)],
+    }
+    assert "data.refinement.settings.model is gpt-4" in found["rt-rewritten"].reasons[-1]
+    epochs = {"mbpp": 7, "poetry": 5, "chess": 20}
+    own = [f"variants.it-{data}.finetune.epochs={number}" for data, number in epochs.items()]
+    _, found = beside("hewitt-single-task", *olmo, *own)
+    assert listed(found).keys() == {f"it-{name}" for name in SINGLE_TASKS}
+    _, april = beside("hewitt-response-tuning", "base=allenai/OLMo-7B-0424-hf")
+    assert not listed(april)
+    assert "the base is OLMo-7B-0424-hf, and the table has" in april["rt"].reasons[0]
+
+
+def test_a_local_copy_is_named_because_it_is_not_compared_with_the_published_data() -> None:
+    copy = ["variants.rt-lima.data.path=mine.jsonl"]
+    _, found = beside("just-eval", *copy)
+    (remark,) = set(found["rt-lima"].remarks) - {*found["it-lima"].remarks}
+    assert remark == (
+        "just-eval: data.path is a local copy, which is not compared with the published data."
+    )
+    _, found = beside("refusals", "data.mixture.path=mine.jsonl")
+    assert "refusals: data.mixture.path is a local" in found["rt-lima-200"].remarks[-1]
+    assert len(found["rt-lima-0"].remarks) == 1, "without refusals, none come from the file"
+    _, found = beside("core", "grade.data=copies")
+    assert "core: The prompts are a local copy (grade.data, " in found["base"].remarks[-1]
+
+
+def test_a_dataset_of_somebody_else_with_the_same_last_name_is_another_one() -> None:
+    _, found = beside("just-eval", "variants.rt-lima.data.source=somebody/lima")
+    assert found["rt-lima"].rows == ()
+    assert "the data are somebody/lima, and the table has" in found["rt-lima"].reasons[0]
+
+
+@pytest.mark.parametrize("name", ["pairwise", "acceptability"])
+def test_means_over_datasets_are_beside_no_variant_and_the_reason_is_given(name: str) -> None:
+    _, found = beside(name, "base=google/gemma-2-9b")
+    assert found["rt-lima"].reasons[-1] == (
+        "model-size: the data are lima, and the table has mean of alpaca, dolly and lima"
+    )
 
 
 def test_the_rows_are_those_of_the_variant() -> None:
@@ -119,12 +240,8 @@ def test_the_rows_are_those_of_the_variant() -> None:
         ("harmbench", "refusal"): 300,
         ("malicious-instruct", "refusal"): 100,
         ("xstest", "refusal"): 200,
-        ("xstest", "false_refusal"): 250,
         ("refusal-suite", "refusal"): None,
     }
-    _, rules = beside("hewitt-rules")
-    assert [row.value for row in rules["without-uniform"].rows] == [0.163]
-    assert [row.value for row in rules["rules-as-released"].rows] == [0.244]
 
 
 def test_another_base_of_the_table_has_its_own_numbers() -> None:
@@ -181,8 +298,9 @@ def test_what_differs_is_named(settings: list[str], variant: str, reason: str) -
 
 def test_another_judge_and_another_reference_are_named() -> None:
     _, found = beside("pairwise", judge="llama")
-    assert found["rt-lima"].reasons == (
-        "pairwise: the judge is llama, and gpt-4-1106-preview in the table",
+    assert (
+        found["rt-lima"].reasons[0]
+        == "pairwise: the judge is llama, and gpt-4-1106-preview in the table"
     )
     _, found = beside("pairwise", "variants.rt-alpaca.reference=it-lima")
     assert (
@@ -208,6 +326,14 @@ def test_every_table_has_a_protocol() -> None:
     for name, facts in tables.items():
         benchmarks = {row.benchmark for row in asked(name)} - {"refusal-suite", "core-average"}
         assert benchmarks == {key.partition("/")[0] for key in facts["prompts"]}, name
+
+
+def test_every_reason_against_a_number_is_about_a_number_of_its_table() -> None:
+    for name, facts in yaml_text.read(PUBLISHED_FOLDER / "tables.yaml")["tables"].items():
+        parts = {
+            part for row in asked(name) for part in (row.benchmark, f"{row.benchmark}/{row.metric}")
+        }
+        assert {*facts.get("against", {})} <= parts, name
 
 
 def test_the_probes_page_shows_the_published_rankings_of_bases_and_tuned_models() -> None:

@@ -8,6 +8,7 @@ from response_tuning.report.published import (
     FOLDER as PUBLISHED_FOLDER,
 )
 from response_tuning.report.published import (
+    NotCompared,
     Published,
     PublishedBeside,
     asked,
@@ -19,6 +20,7 @@ from response_tuning.report.writing import report
 __all__ = [
     "PUBLISHED_FOLDER",
     "About",
+    "NotCompared",
     "Published",
     "PublishedBeside",
     "Training",

@@ -3,8 +3,8 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from response_tuning.report.published import Published
-from response_tuning.report.tables import Result
+from response_tuning.report.published import NotCompared, Published
+from response_tuning.report.tables import Result, number
 
 
 class Beside(NamedTuple):
@@ -55,3 +55,35 @@ def other_prompts(
         own = sizes.get((benchmark, metric))
         if prompts is not None and own is not None and own != prompts:
             yield f"{benchmark}, {metric}: {own:,} prompts here, and {prompts:,} in the table"
+
+
+def not_measured(
+    results: Sequence[Result], rows: Mapping[str, Sequence[Published]]
+) -> Iterator[str]:
+    """Yield a sentence for each published metric that variants of ``rows`` have no result by."""
+    measured = {(r.variant, r.benchmark, r.metric) for r in results}
+    anywhere = {key[1:] for key in measured}
+    lacking: dict[tuple[str, str], list[str]] = {}
+    for variant, published in rows.items():
+        for row in published:
+            if (variant, row.benchmark, row.metric) not in measured:
+                lacking.setdefault((row.benchmark, row.metric), []).append(variant)
+    for (benchmark, metric), names in lacking.items():
+        of = f" for {', '.join(names)}" if (benchmark, metric) in anywhere else ""
+        yield f"{metric} ({benchmark}) is not measured here{of}"
+
+
+def not_compared(found: Mapping[str, Sequence[NotCompared]]) -> Iterator[str]:
+    """Yield a sentence for each part of a table that is listed alone, with its numbers.
+
+    ``found`` has those of each variant. Shares are in percent.
+    """
+    together: dict[tuple[str, str, str], list[str]] = {}
+    for variant, of_variant in found.items():
+        for one in of_variant:
+            together.setdefault(one[:3], []).extend(
+                f"{row.metric} {number(row.value, row.unit != 'points')} ({variant})"
+                for row in one.rows
+            )
+    for (table, part, why), numbers in together.items():
+        yield f"Not compared with table {table}, {part}: {why}. It has {', '.join(numbers)}."

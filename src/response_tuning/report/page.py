@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from response_tuning.metrics import ACCURACY, REFUSAL_RATES
 from response_tuning.pages import PAGE_BYTES, environment, picture, script
 from response_tuning.report.answers import BenchmarkAnswers, disagreements
-from response_tuning.report.beside import beside, other_prompts
+from response_tuning.report.beside import Beside, beside, not_compared, not_measured, other_prompts
 from response_tuning.report.browser import browser_json
 from response_tuning.report.comparison import Findings
 from response_tuning.report.grid import Effect, Marginal, OverGrid
@@ -149,6 +149,7 @@ def _names(contents: ReportContents) -> dict[str, Any]:
     with_scores = {b.name: _with_scores(b) for b in contents.benchmarks}
     in_percent = shares(results, {b.name: b.display for b in contents.benchmarks})
     published = {variant.name: variant.published.rows for variant in contents.variants}
+    lines = beside(results, published)
     of_results = {(r.variant, r.benchmark, r.metric): r for r in results}
     found = headlines(comparisons, contents, in_percent)
     subject = subject_of(found, contents.variants, results)
@@ -159,9 +160,9 @@ def _names(contents: ReportContents) -> dict[str, Any]:
         "hedge": hedge(found),
         "subject": subject,
         "numbers": numbers(subject, found, results, columns, in_percent, contents.unknown),
-        "beside": beside(results, published),
+        "beside": lines,
         "not_beside": [*_not_beside(contents, published)],
-        "beside_remarks": _remarks(contents),
+        "beside_remarks": _remarks(contents, lines),
         "unread_notes": sentences(contents.unknown),
         "columns": columns,
         "compared_columns": {name: shown for name, shown in with_scores.items() if shown},
@@ -189,22 +190,37 @@ def _not_beside(
     contents: ReportContents, published: Mapping[str, Sequence[Published]]
 ) -> Iterator[str]:
     """Yield why numbers do not stand beside published ones, once for variants with one reason."""
-    reasons: dict[str, list[str]] = {}
-    scored = {result.variant for result in contents.findings.results}
-    for variant in (one for one in contents.variants if one.name in scored):
-        for reason in variant.published.reasons:
-            reasons.setdefault(reason, []).append(variant.name)
-    for reason, names in reasons.items():
+    results = contents.findings.results
+    scored = {result.variant for result in results}
+    variants = [one for one in contents.variants if one.name in scored]
+    for reason, names in _together({one.name: one.published.reasons for one in variants}).items():
         table, _, why = reason.partition(": ")
         yield f"Table {table} is not shown beside {', '.join(names)}: {why}."
-    for sentence in other_prompts(contents.findings.results, published):
+    yield from not_compared({one.name: one.published.not_compared for one in variants})
+    rows = {one.name: published[one.name] for one in variants}
+    for sentence in (*other_prompts(results, rows), *not_measured(results, rows)):
         yield f"Not shown: {sentence}."
 
 
-def _remarks(contents: ReportContents) -> list[str]:
-    """Return what settings cannot tell about the tables that are shown."""
-    every = (remark for variant in contents.variants for remark in variant.published.remarks)
-    return [*dict.fromkeys(every)]
+def _remarks(contents: ReportContents, lines: Sequence[Beside]) -> list[str]:
+    """Return what settings cannot tell about the numbers in ``lines``, and for which variants."""
+    shown = {line.variant for line in lines}
+    found = {v.name: v.published.remarks for v in contents.variants if v.name in shown}
+    return [
+        remark
+        if len(names) == len(shown)
+        else remark.replace(": ", f" beside {', '.join(names)}: ", 1)
+        for remark, names in _together(found).items()
+    ]
+
+
+def _together(sentences: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
+    """Return sentence -> variants that have it."""
+    found: dict[str, list[str]] = {}
+    for variant, of_variant in sentences.items():
+        for sentence in of_variant:
+            found.setdefault(sentence, []).append(variant)
+    return found
 
 
 def _rows(

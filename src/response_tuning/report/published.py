@@ -39,11 +39,24 @@ class Published(NamedTuple):
     """Standard deviation between seeds, where the paper has seeds."""
     prompts: int | None = None
     """Number of prompts; None: not known."""
+    unit: str = "share"
+    """As printed: a key of ``UNITS``."""
 
     @property
     def source(self) -> str:
         """The paper and the place in it."""
         return f"{self.version}, {self.table}"
+
+
+class NotCompared(NamedTuple):
+    """Published numbers of a variant's base, data and settings whose protocol is another one."""
+
+    table: str
+    part: str
+    """A benchmark, or a benchmark and its metric (``xstest/false_refusal``)."""
+    why: str
+    """What no setting makes the same."""
+    rows: tuple[Published, ...]
 
 
 @dataclass(frozen=True)
@@ -55,6 +68,8 @@ class PublishedBeside:
     """For each table that does not: its name, and what differs."""
     remarks: tuple[str, ...] = ()
     """For each table that does: its name, and what settings cannot tell."""
+    not_compared: tuple[NotCompared, ...] = ()
+    """Numbers that the report lists without a difference."""
 
 
 def names() -> list[str]:
@@ -121,4 +136,5 @@ def _published(row: Mapping[str, str]) -> Published:
         metric=row["metric"],
         value=round(float(row["value"]) / unit, 6),
         sd=round(float(row["sd"]) / unit, 6) if row["sd"] else None,
+        unit=row["unit"],
     )  # fmt: skip

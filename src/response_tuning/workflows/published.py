@@ -1,7 +1,8 @@
 """Which published numbers a variant may stand beside: base, data and protocol must match.
 
 ``published/tables.yaml`` has the protocol of each table, as far as the paper states it. A setting
-that differs is named, so that it is clear why a number is not shown.
+that differs is named, so that it is clear why a number is not shown. Where no setting can make the
+protocols the same, the table gives the reason, and its number is listed without a difference.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,7 +17,7 @@ from response_tuning.recipe import preset_called
 from response_tuning.workflows.experiment import Cell, Experiment
 
 if TYPE_CHECKING:
-    from response_tuning.report import Published, PublishedBeside, Training
+    from response_tuning.report import NotCompared, Published, PublishedBeside, Training
 
 Flat: TypeAlias = dict[str, Any]
 """Dotted key -> value."""
@@ -53,17 +54,20 @@ def published_beside(
     from response_tuning.report import PublishedBeside, asked
 
     rows: list[Published] = []
-    reasons, remarks = [], []
+    reasons: list[str] = []
+    remarks: list[str] = []
+    not_compared: list[NotCompared] = []
     for wanted in experiment.report.published:
         table = _Table(wanted.partition("/")[0], experiment, every)
-        found = [row for row in asked(wanted) if row.benchmark in _shown(cell)]
-        fitting, reason = table.fitting(found, cell, trained)
-        rows += map(table.with_prompts, fitting)
-        if fitting and (remark := table.facts.get("remark")):
-            remarks.append(f"{wanted}: {remark}")
+        fitting, reason = table.fitting(asked(wanted), cell, trained)
+        compared = [row for row in fitting if not table.against(row)[1]]
+        rows += map(table.with_prompts, compared)
+        not_compared += table.not_compared(wanted, fitting)
+        if compared:
+            remarks += (f"{wanted}: {remark}" for remark in table.remarks(cell))
         if reason:
             reasons.append(f"{wanted}: {reason}")
-    return PublishedBeside(tuple(rows), tuple(reasons), tuple(remarks))
+    return PublishedBeside(tuple(rows), tuple(reasons), tuple(remarks), tuple(not_compared))
 
 
 def _shown(cell: Cell) -> set[str]:
@@ -89,25 +93,61 @@ class _Table:
             prompts=prompts.get(f"{row.benchmark}/{row.metric}", prompts.get(row.benchmark))
         )
 
+    def against(self, row: "Published") -> tuple[str, str]:
+        """Return what no setting makes comparable, and why; both empty: nothing is known."""
+        reasons: Mapping[str, str] = self.facts.get("against", {})
+        keys = (f"{row.benchmark}/{row.metric}", row.benchmark)
+        return next(((key, reasons[key]) for key in keys if key in reasons), ("", ""))
+
+    def not_compared(self, wanted: str, rows: "Sequence[Published]") -> "Iterator[NotCompared]":
+        """Yield the rows that fit a variant and are not compared, together if for one reason."""
+        from response_tuning.report import NotCompared
+
+        found: dict[tuple[str, str], list[Published]] = {}
+        for row in rows:
+            if (reason := self.against(row))[1]:
+                found.setdefault(reason, []).append(row)
+        for (part, why), of_reason in found.items():
+            yield NotCompared(wanted, part, why, tuple(of_reason))
+
+    def remarks(self, cell: Cell) -> Iterator[str]:
+        """Yield what may differ although all settings match."""
+        if remark := self.facts.get("remark"):
+            yield remark
+        local = "is a local copy, which is not compared with the published data."
+        if cell.data and cell.data.path is not None:
+            yield f"data.path {local}"
+        if cell.data and cell.data.mixture.refusals and cell.data.mixture.path is not None:
+            yield f"data.mixture.path {local}"
+        if self._grade.data is not None or {*self._grade.paths} & {*cell.benchmarks}:
+            yield (
+                "The prompts are a local copy (grade.data, grade.paths), of which only the number "
+                "is compared."
+            )
+
     def fitting(
         self, rows: "Sequence[Published]", cell: Cell, trained: "Sequence[Training]"
     ) -> "tuple[list[Published], str]":
-        """Return the rows that fit a variant, or why none does."""
+        """Return the rows that fit a variant, or why none does.
+
+        They may be of benchmarks and metrics that the run does not measure.
+        """
         reason = f"it has no number of {', '.join(cell.benchmarks)}"
+        if not {row.benchmark for row in rows} & _shown(cell):
+            return [], reason
         for part in (self._of_base, self._of_method, self._of_data):
+            rows, reason = part(rows, cell)
             if not rows:
                 return [], reason
-            rows, reason = part(rows, cell)
-        if not rows:
-            return [], reason
         reason = next(self._differences(rows[0], cell, trained), "")
         return ([], reason) if reason else ([*rows], "")
 
     def _of_base(self, rows: "Sequence[Published]", cell: Cell) -> "tuple[list[Published], str]":
         name = _plain(cell.finetune.base_model)
+        aliases: Mapping[str, str] = _protocols()["bases"]
         known = ", ".join(dict.fromkeys(row.base for row in rows))
         return (
-            [row for row in rows if _plain(row.base) == name],
+            [row for row in rows if _plain(aliases.get(row.base, row.base)) == name],
             f"the base is {Path(cell.finetune.base_model).name}, and the table has {known}",
         )
 
@@ -127,7 +167,7 @@ class _Table:
         if cell.data is None:
             return [*rows], ""
         data, dose = cell.data, cell.data.mixture.refusals
-        name = "news" if data.extraction else Path(data.source).name.casefold()
+        name = "news" if data.extraction else _data_name(data.source)
         fitting = [row for row in rows if (row.data, row.refusals) == (name, dose)]
         known = dict.fromkeys(f"{row.data}{_and_refusals(row.refusals)}" for row in rows)
         own = f"{name}{_and_refusals(dose)}"
@@ -212,6 +252,18 @@ def _protocols() -> Mapping[str, Any]:
 def _plain(base: str) -> str:
     """Return the name of a base without its owner and the ending of its converted form."""
     return Path(base).name.casefold().removesuffix("-hf")
+
+
+def _data_name(source: str) -> str:
+    """Return the name of a dataset as the tables have it: ``lima`` also for ``GAIR/lima``.
+
+    Any other dataset keeps its owner or folder, so that ``somebody/lima`` is not the paper's.
+    """
+    from response_tuning.data.sources import DATASETS
+
+    name = Path(source).name.casefold()
+    is_home = name in DATASETS.names() and DATASETS.get(name).hub_id == source
+    return name if is_home else source
 
 
 def _and_refusals(count: int | None) -> str:
