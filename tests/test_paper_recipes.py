@@ -10,8 +10,10 @@ from typing import Any
 
 import pytest
 
+from response_tuning import yaml_text
 from response_tuning.artifacts import read_json
 from response_tuning.miniature import resolved
+from response_tuning.report import PUBLISHED_FOLDER
 from response_tuning.workflows.cost import Cost
 from response_tuning.workflows.experiment import cells, read_experiment
 from tests.workflows.test_lm_eval import ROWS as CORE_ROWS
@@ -219,7 +221,25 @@ def test_a_recipe_can_be_planned_as_published(
     experiment = read_experiment(path)
     found = cells(experiment)
     assert f"{len(found)} cells: {sum(cell.tuned for cell in found)} to tune" in result.out
-    assert ("power on" in result.out) == (path.stem != "core")
+    assert "power on" in result.out
+
+
+def test_the_recipe_on_core_tasks_has_power_by_the_sizes_of_the_published_data(
+    desk: Path, rtune: Run, judge: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("response_tuning.workflows.plan.cost_of", lambda *_: (Cost(), {}))
+    tables = yaml_text.read(PUBLISHED_FOLDER / "tables.yaml")["tables"]
+    core = FOLDER / "core.yaml"
+    flags = as_flags([place for place in places(core, desk, judge) if "grade.data" not in place])
+    result = rtune("run", core, "--dry-run", *flags)
+    assert (result.code, result.err) == (0, "")
+    for name, size in tables["core"]["prompts"].items():
+        assert f"power on {name} ({size:,} clusters of prompts): at best, " in result.out
+    names = "core-mmlu, core-openbookqa, core-hellaswag, core-arc, core-gsm8k, core-piqa"
+    where = f"prompts of {names}: counted in the published datasets, not read here"
+    assert where in result.out.splitlines()
+    few = rtune("run", core, "--dry-run", *flags, "--set", "grade.limit=200").out
+    assert few.count("(200 clusters of prompts)") == 6
 
 
 @pytest.mark.parametrize("path", PAPER, ids=lambda path: path.stem)

@@ -5,7 +5,9 @@ from pathlib import Path
 import pytest
 
 from response_tuning.report.comparison import compare
+from response_tuning.report.estimates import estimated, mean_difference
 from response_tuning.report.grid import OverGrid, over_grid
+from response_tuning.report.intervals import detectable
 from response_tuning.report.joined import Variant
 from response_tuning.report.reading import read_scores
 from response_tuning.report.writing import report
@@ -184,6 +186,53 @@ def test_a_primary_comparison_stands_for_every_pair_that_matches(run: Path) -> N
     assert "| it | doses 9 | quiz | correct | 95.0 |" in text
     page = (run / "report" / "report.html").read_text()
     assert "rt minus it" in page and "doses: 9 minus 0" in page
+
+
+@pytest.mark.usefixtures("graded", "plain_plots")
+def test_every_effect_has_the_smallest_difference_that_would_be_found(run: Path) -> None:
+    report(run, VARIANTS, CONFIG)
+    with (run / "report" / "effects.csv").open() as lines:
+        effects = {(e["value"], e["baseline"], e["at"]): e for e in csv.DictReader(lines)}
+    # About 2.8 standard errors, where half an interval is about 2.
+    for effect in effects.values():
+        half = (float(effect["high"]) - float(effect["low"])) / 2
+        assert 1.3 * half < float(effect["detectable"]) < 1.5 * half
+    unsure, sure = effects["rt", "it", "0"], effects["it", "base", "9"]
+    assert float(unsure["p_value"]) > 0.05 > float(sure["p_value"])
+    shown = [f"{100 * float(one['detectable']):.1f}" for one in (unsure, sure)]
+    text = (run / "report" / "report.md").read_text()
+    assert "| p | detectable | each seed |" in text
+    assert "a difference so large would be found 80 % of the time." in text
+    for (value, baseline, at), found in zip(
+        (("rt", "it", "0"), ("it", "base", "9")), shown, strict=True
+    ):
+        row = next(
+            line
+            for line in text.splitlines()
+            if line.startswith(f"| {value} minus {baseline} | doses {at}")
+        )
+        assert row.split(" | ")[7] == found
+    page = (run / "report" / "report.html").read_text()
+    assert f"<small>80 %: {shown[0]}</small>" in page
+    assert f"; detectable {shown[1]}" in page
+    assert f"<small>80 %: {shown[1]}</small>" not in page
+
+
+def test_the_detectable_effect_is_not_cut_at_the_ends_of_a_metric(run: Path, grade: Grade) -> None:
+    for base, wrong in (("x", 1), ("y", 2)):
+        grade(f"it-{base}", {"correct": [1] * 3})
+        grade(f"rt-{base}", {"correct": [1] * wrong + [0] * (3 - wrong)})
+    variants = [
+        variant(f"{arm}-{base}", variant=arm, bases=base) for arm in ("it", "rt") for base in "xy"
+    ]
+    benchmarks, _ = read_scores(run, [one.name for one in variants])
+    effect = over_grid(benchmarks, variants, ReportConfig(baselines=("it",))).effects[0]
+    pairs = [("it-x", "rt-x"), ("it-y", "rt-y")]
+    whole = estimated(benchmarks[0], mean_difference("correct", pairs))
+    assert whole is not None
+    low, high = whole.evidence.interval(0.95)
+    assert low < effect.low == -1.0
+    assert effect.detectable == pytest.approx(detectable(whole.evidence, (low, high), 0.95))
 
 
 @pytest.mark.usefixtures("graded", "plain_plots")

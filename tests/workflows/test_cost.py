@@ -1,4 +1,5 @@
 import json
+import re
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -6,13 +7,18 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from response_tuning.artifacts import read_json
-from response_tuning.workflows.cost import Cost, cost_of
+from response_tuning.artifacts import Request, read_json
+from response_tuning.models.local import Draft
+from response_tuning.workflows.cost import Cost, _batches, cost_of
+from response_tuning.workflows.data import run_data
 from response_tuning.workflows.experiment import Experiment, cells
 from response_tuning.workflows.plan import plan_experiment
 from tests.fixtures.experiments import ITEMS, Make
 
 ALONE: dict[str, Any] = {"variants": {"rt": {}}, "report": {"baselines": []}}
+
+
+BARE: dict[str, Any] = {"report": {"baselines": []}}
 
 
 def cost(experiment: Experiment) -> Cost:
@@ -28,9 +34,11 @@ def printed(experiment: Experiment) -> list[str]:
 
 
 def test_costs_of_cells_add_up_and_share_the_memory() -> None:
-    one = Cost(tuning=1, answering=2, memory=30, trained=4, generated=5, questions=6, asked=7)
-    both = one.plus(Cost(tuning=10, memory=20)).times(2)
-    assert both == Cost(22, 4, 30, 8, 10, 12, 14)
+    one = Cost(
+        tuning=1, answering=2, memory=30, trained=4, generated=5, questions=6, asked=7, other=8
+    )
+    both = one.plus(Cost(tuning=10, memory=20, other=1)).times(2)
+    assert both == Cost(22, 4, 30, 8, 10, 12, 14, 18)
 
 
 def test_the_tokens_of_training_are_those_of_the_run(make: Make, uninterrupted: Path) -> None:
@@ -59,6 +67,71 @@ def test_tuned_models_answer_as_long_as_their_responses(make: Make, uninterrupte
     audit = read_json(uninterrupted / "rt/seed-0/finetune/manifest.json")["audit"]
     mean = min(audit["supervised_tokens"] / audit["kept"], 8)
     assert cost(make(**ALONE, seeds=[0])).generated == pytest.approx(mean * ITEMS)
+
+
+def test_a_cell_also_costs_its_data_its_loads_and_its_scores_and_a_run_its_start(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from response_tuning.models import inference
+    from response_tuning.workflows import cost as estimates
+
+    seconds = [0.0]
+    monkeypatch.setattr(estimates, "clock", lambda device: lambda: seconds[0])
+    load = inference.load
+
+    def loaded(*arguments: Any) -> Any:
+        seconds[0] += 5
+        return load(*arguments)
+
+    def prepared(*arguments: Any) -> Any:
+        seconds[0] += 100
+        return run_data(*arguments)
+
+    monkeypatch.setattr(inference, "load", loaded)
+    monkeypatch.setattr("response_tuning.workflows.cost.run_data", prepared)
+    scores = estimates.ANSWER * ITEMS
+    base: dict[str, Any] = {"variants": {"base": {"finetune": None}}, "report": {"baselines": []}}
+    # The base is loaded; a tuned model is made of it, saved, and loaded again.
+    assert cost(make(**base, seeds=[0])).other == pytest.approx(estimates.START + 5 + scores)
+    each = 100 + 3 * 5 + scores
+    assert cost(make(**ALONE, seeds=[0])).other == pytest.approx(estimates.START + each)
+    assert cost(make(**ALONE, seeds=[0, 1])).other == pytest.approx(estimates.START + 2 * each)
+
+
+def test_what_is_quick_is_timed_twice_because_imports_are_part_of_the_first_time(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from response_tuning.models import inference
+    from response_tuning.workflows import cost as estimates
+
+    took, seconds = [5.0, 0.1], [0.0]
+    monkeypatch.setattr(estimates, "clock", lambda device: lambda: seconds[0])
+    load = inference.load
+
+    def loaded(*arguments: Any) -> Any:
+        seconds[0] += took.pop(0)
+        return load(*arguments)
+
+    monkeypatch.setattr(inference, "load", loaded)
+    base: dict[str, Any] = {"variants": {"base": {"finetune": None}}, "report": {"baselines": []}}
+    other = cost(make(**base, seeds=[0])).other
+    assert other == pytest.approx(estimates.START + 0.1 + estimates.ANSWER * ITEMS)
+    assert not took
+
+
+def test_rows_that_wait_for_another_batch_are_read_once_more_with_their_answers() -> None:
+    request = Request(item_id="", prompt=())
+    prompts = [(request, Draft([1] * width, limit=4)) for width in (10, 12, 12, 16)]
+    # In one batch, all are as wide as the widest.
+    assert _batches(prompts, 1000, 3) == (1, 4 * 16)
+    # In two, with room for their answers; of the first, at most a quarter of the rows wait.
+    batches, read = _batches(prompts, 3 * 16, 3)
+    assert (batches, read) == (2, 3 * 12 + 3 / 4 * (12 + 3) + 16)
+
+
+def test_a_run_of_which_nothing_can_be_estimated_has_no_start_either(make: Make) -> None:
+    experiment = make(variants={"rt": {"finetune": {"base_model": "nobody/absent-1B"}}}, **BARE)
+    assert cost_of(cells(experiment), experiment)[0] == Cost()
 
 
 def test_settings_that_cost_nothing_are_measured_once(
@@ -190,4 +263,9 @@ def test_a_dry_run_prints_the_cost_after_its_cells(make: Make) -> None:
     place = next(n for n, line in enumerate(lines) if line.startswith("4 cells: 2 to tune, "))
     assert lines[place + 1].startswith("cost: about ")
     assert " processor hours (" in lines[place + 1]
+    form = r"about (\S+) .* \((\S+) of tuning, (\S+) of answering, (\S+) of all else\) and "
+    numbers = re.search(form, lines[place + 1])
+    assert numbers
+    total, *parts = map(float, numbers.groups())
+    assert total == pytest.approx(sum(parts), rel=0.1)
     assert lines[place + 2].startswith("tokens: about ")

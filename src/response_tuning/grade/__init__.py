@@ -18,7 +18,7 @@ from response_tuning.grade.benchmark import (
 )
 from response_tuning.grade.effect import check_effect, check_metrics
 from response_tuning.grade.grading import grade
-from response_tuning.grade.lm_eval.tasks import LmEvalBenchmark
+from response_tuning.grade.lm_eval.tasks import LmEvalBenchmark, planned_prompts
 
 __all__ = [
     "BENCHMARKS",
@@ -38,5 +38,6 @@ __all__ = [
     "grade",
     "open_benchmark",
     "open_lm_eval",
+    "planned_prompts",
     "suites",
 ]

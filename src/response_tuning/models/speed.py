@@ -1,7 +1,7 @@
 """How fast a model generates on this machine, and how long its answers are, from a few batches."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import pairwise
 from statistics import median
@@ -21,11 +21,7 @@ ROWS = 16
 
 
 class Speed(NamedTuple):
-    """Seconds of generating, by a line through the times of the two largest batches.
-
-    With one thread, they are processor time, which other work on the machine hardly changes;
-    otherwise they are wall-clock time.
-    """
+    """Seconds of generating, by a line through the times of the two largest batches."""
 
     prompt_token: float
     """A token of a prompt."""
@@ -33,6 +29,18 @@ class Speed(NamedTuple):
     """A step of decoding, whatever the number of rows."""
     row: float
     """Each row of a step."""
+
+
+def clock(device: str) -> Callable[[], float]:
+    """Return the clock, in seconds, of work on a ``device`` such as ``cpu``.
+
+    With one thread of a CPU, it is processor time, which other work on the machine hardly changes;
+    otherwise it is wall-clock time.
+    """
+    import torch
+
+    on_one = torch.get_num_threads() == 1 and device == "cpu"
+    return time.process_time if on_one else time.perf_counter
 
 
 def measure(local: LocalModel, drafts: Sequence[Draft], sampling: Sampling) -> Speed:
@@ -74,20 +82,17 @@ def mean_length(local: LocalModel, drafts: Sequence[Draft], sampling: Sampling) 
 
 def _timed(local: LocalModel, drafts: Sequence[Draft], sampling: Sampling) -> tuple[float, float]:
     """Return the seconds to the first token, and of a later one."""
-    import torch
-
-    on_one = torch.get_num_threads() == 1 and local.model.device.type == "cpu"
-    clock = time.process_time if on_one else time.perf_counter
-    times = [clock()]
+    now = clock(local.model.device.type)
+    times = [now()]
 
     def more(rows: int, width: int) -> bool:
-        times.append(clock())
+        times.append(now())
         return len(times) <= STEPS
 
     batch = [replace(draft, generated=[]) for draft in drafts]
     # The context is full after fewer tokens where a prompt nearly fills it.
     local.extend(batch, sampling, continue_batch=more)
     if len(times) == 1:  # all have ended at the first token
-        times.append(clock())
+        times.append(now())
     first, *later = (after - before for before, after in pairwise(times))
     return first, median(later) if later else first

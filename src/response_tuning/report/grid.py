@@ -13,6 +13,7 @@ import numpy as np
 
 from response_tuning.grid import VARIANT, Place, differing_axis
 from response_tuning.report.estimates import Estimate, estimated, mean_difference, mean_of
+from response_tuning.report.intervals import detectable
 from response_tuning.report.joined import BenchmarkScores, Variant
 from response_tuning.report_config import ReportConfig
 
@@ -70,6 +71,8 @@ class Effect(NamedTuple):
     seed_sd: float | None
     seed_deltas: tuple[float, ...]
     """The mean difference of each seed."""
+    detectable: float
+    """Smallest difference that a run like this one shows with a power of 80 %."""
 
 
 class OverGrid(NamedTuple):
@@ -113,9 +116,16 @@ def over_grid(
                             one.value, *_possible(one, benchmark.ends(metric), config),
                             one.evidence.p_value(0.0), len(pairs), len(every),
                             one.n, one.clusters, one.seeds, one.seed_sd, one.by_seed,
+                            _detectable(one, config),
                         )
                     )  # fmt: skip
     return found
+
+
+def _detectable(estimate: Estimate, config: ReportConfig) -> float:
+    # From the whole interval: one that is cut at the metric's ends would promise more.
+    interval = estimate.evidence.interval(config.confidence)
+    return detectable(estimate.evidence, interval, config.confidence)
 
 
 def _possible(

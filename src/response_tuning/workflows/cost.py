@@ -2,21 +2,23 @@
 
 Tuning is estimated as ``rtune finetune --dry-run`` does. Answering is measured: the base generates
 a few tokens here. A tuned model is expected to answer as long as the responses it is tuned on.
-What a cell needs besides, such as loading a model, is left out.
+Loading the base and preparing the data are measured too; starting, scores and the report are
+constants.
 """
 
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import ceil
 from pathlib import Path
 from statistics import fmean
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from response_tuning.artifacts import Completion, Request, Sampling, write_jsonl
 from response_tuning.errors import ModelError, ResponseTuningError
 from response_tuning.grade.benchmark import OFFLINE
 from response_tuning.models.location import is_here
+from response_tuning.models.speed import clock
 from response_tuning.workflows.cell import sampling_of
 from response_tuning.workflows.data import run_data
 from response_tuning.workflows.experiment import Cell, Experiment
@@ -24,10 +26,12 @@ from response_tuning.workflows.refine import unrefined
 
 if TYPE_CHECKING:
     from response_tuning.finetune.plan import Plan
+    from response_tuning.generate.engines.hf import Pending
     from response_tuning.grade import Item
     from response_tuning.models.local import LocalModel
     from response_tuning.models.speed import Speed
 
+Made = TypeVar("Made")
 CHARACTERS = 4
 """Of a token of the judge, whose tokenizer is not known here: about as many as in English text."""
 AS_COSTLY = {"learning_rate", "scheduler", "warmup_steps", "weight_decay", "max_grad_norm", "twins"}
@@ -36,6 +40,14 @@ OF_PACE = {"base_model", "base_revision", "objective", "method", "lora_r", "prec
 """Settings of ``finetune`` that decide how long a token takes to train; others hardly matter."""
 SAMPLE = 256
 """Prompts that are generated from, at most."""
+START = 10.0
+"""Seconds of a core for what a run does once: 6 to import the libraries, 2 for what the first
+forward pass imports, and 2 or more for the report (2026-11-30, a shared virtual core)."""
+ANSWER = 3e-4
+"""Seconds of a core for each answer, beside generating it: a third of it to score it, the rest to
+read its prompt and to write it down (2026-11-30, the miniature's benchmarks)."""
+QUICK = 10.0
+"""Seconds. What takes less is timed twice, as imports may take most of the first time."""
 
 
 class Cost(NamedTuple):
@@ -55,6 +67,8 @@ class Cost(NamedTuple):
     """Requests to the judge."""
     asked: float = 0
     """Tokens of these requests."""
+    other: float = 0.0
+    """Seconds of all else: to start, prepare data, load and save models, score and report."""
 
     def plus(self, other: "Cost") -> "Cost":
         """Return the cost of both."""
@@ -89,6 +103,8 @@ def cost_of(cells: Sequence[Cell], experiment: Experiment) -> tuple[Cost, dict[s
                 # A judge is asked as often, wherever the answers come from.
                 total = total.plus(estimator.judging_at_most(every[name]))
                 left_out.setdefault(str(error), []).append(name)
+    if len(every) > sum(map(len, left_out.values())):
+        total = total.plus(Cost(other=START))
     return total, left_out
 
 
@@ -110,11 +126,14 @@ class _Estimator:
     experiment: Experiment
     folder: Path
     """For temporary files."""
-    _data: dict[str, Path] = field(default_factory=dict)
+    _data: dict[str, tuple[Path, float]] = field(default_factory=dict)
+    """Settings -> the folder, and the seconds that it took."""
     _plans: "dict[str, Plan]" = field(default_factory=dict)
     _paces: dict[str, tuple[float, float]] = field(default_factory=dict)
     _speeds: "dict[str, Speed]" = field(default_factory=dict)
     _model: "tuple[tuple[str, str, str, str], LocalModel] | None" = None
+    _loading: float = 0.0
+    """Seconds to load this model."""
 
     def variant(self, seeds: Sequence[Cell]) -> Cost:
         """Return the cost of the cells of a variant.
@@ -135,13 +154,23 @@ class _Estimator:
         if plan is not None:
             one = Cost(tuning=plan.seconds, memory=plan.memory_bytes, trained=plan.tokens)
             total = total.plus(one.times(count))
-        return total
+        return total.plus(Cost(other=self._other(cell, items)).times(count))
 
     def judging_at_most(self, seeds: Sequence[Cell]) -> Cost:
         """Return the cost of judging the longest answers that a variant may give."""
         cell, count = seeds[0], len(seeds)
         longest = sampling_of(cell).max_new_tokens
         return self._judging(cell, self._items(cell), longest).times(count)
+
+    def _other(self, cell: Cell, items: "Mapping[str, Sequence[Item]]") -> float:
+        """Return the seconds that a cell takes beside tuning and answering."""
+        seconds = ANSWER * sum(map(len, items.values()))
+        if not cell.tuned:
+            return seconds + self._loading
+        assert cell.data is not None
+        # The base is loaded, and the tuned model too; all its weights are saved, or an adapter.
+        loads = 2 + (cell.finetune.method == "full")
+        return seconds + loads * self._loading + self._data[cell.data.model_dump_json()][1]
 
     def _plan(self, cell: Cell) -> "Plan":
         from response_tuning.finetune.base import fitted
@@ -151,14 +180,19 @@ class _Estimator:
         assert cell.data is not None
         data = cell.data.model_dump_json()
         if data not in self._data:
-            folder = self.folder / f"data-{len(self._data)}"
-            run_data(unrefined(cell.data), folder)
-            self._data[data] = folder
+            config = unrefined(cell.data)
+
+            def prepare() -> Path:
+                folder = Path(tempfile.mkdtemp(dir=self.folder)) / "data"
+                run_data(config, folder)
+                return folder
+
+            self._data[data] = _timed(prepare, clock("cpu"))
         key = data + cell.finetune.model_dump_json(exclude=AS_COSTLY)
         if key not in self._plans:
             kind = cell.finetune.model_dump_json(include=OF_PACE)
             plan = estimate(
-                fitted(cell.finetune), read_examples(self._data[data]), self._paces.get(kind)
+                fitted(cell.finetune), read_examples(self._data[data][0]), self._paces.get(kind)
             )
             self._plans[key], self._paces[kind] = plan, plan.pace
         return self._plans[key]
@@ -176,45 +210,62 @@ class _Estimator:
         self, cell: Cell, items: "Mapping[str, Sequence[Item]]", plan: "Plan | None"
     ) -> tuple[Cost, float]:
         """Return the cost of all answers, and the tokens of one."""
-        from response_tuning.generate.engines.hf import rows_at_once
         from response_tuning.models import speed
 
         local = self._load(cell)
         sampling = sampling_of(cell)
-        drafts = [local.draft(one.prompt, sampling) for of_one in items.values() for one in of_one]
+        now = clock(local.model.device.type)
+        began = now()
+        of_each = [
+            [(one, local.draft(one.prompt, sampling)) for one in of_one]
+            for of_one in items.values()
+        ]
+        encoding = now() - began
+        drafts = [draft for pending in of_each for _, draft in pending]
         if not drafts:
             return Cost(), 0.0
         # Evenly spread, because the items of a benchmark may be sorted.
         some = drafts[:: ceil(len(drafts) / SAMPLE)]
-        width = fmean(len(draft.prompt) for draft in drafts)
         limit = fmean(draft.limit for draft in drafts)
         if plan is None:
             length = speed.mean_length(local, some, sampling)
         else:
             responses = plan.audit["supervised_tokens"] / plan.audit["kept"]
             length = min(responses, limit)
-        at_once = min(rows_at_once(width, limit, cell.generate.tokens_per_batch), len(drafts))
         # Tuned or not, a model of this base answers at one speed.
         kind = f"{_model_key(cell)} {cell.benchmarks} {sampling.model_dump_json()}"
         if kind not in self._speeds:
             self._speeds[kind] = speed.measure(local, some, sampling)
         pace = self._speeds[kind]
+        tokens_per_batch = cell.generate.tokens_per_batch
+        batches, read = map(
+            sum,
+            zip(*(_batches(one, tokens_per_batch, length) for one in of_each), strict=True),
+        )
         # The last answers of a batch are longer than the mean.
-        steps = ceil(len(drafts) / at_once) * min(2 * length, limit)
+        steps = batches * min(2 * length, limit)
         tokens = length * len(drafts)
-        seconds = width * len(drafts) * pace.prompt_token + steps * pace.step + tokens * pace.row
+        seconds = encoding + read * pace.prompt_token + steps * pace.step + tokens * pace.row
         weights = sum(p.numel() * p.element_size() for p in local.model.parameters())
         return Cost(answering=seconds, memory=weights, generated=tokens), length
 
     def _load(self, cell: Cell) -> "LocalModel":
+        import torch
+
         from response_tuning.models.inference import load
 
         key = _model_key(cell)
         if self._model is None or self._model[0] != key:
             self._model = None  # frees the one before
             base, revision, _, template = key
+            device = cell.finetune.device
             precision = cell.generate.settings.precision
-            self._model = key, load(base, template, revision, cell.finetune.device, precision)
+            on_gpu = device != "cpu" and torch.cuda.is_available()
+            local, self._loading = _timed(
+                lambda: load(base, template, revision, device, precision),
+                clock("cuda" if on_gpu else "cpu"),
+            )
+            self._model = key, local
         return self._model[1]
 
     def _judging(self, cell: Cell, items: "Mapping[str, Sequence[Item]]", length: int) -> Cost:
@@ -240,6 +291,39 @@ class _Estimator:
                     requests += rule.questions(item, _answer(item, "a", length))
         written = sum(len(message.content) for one in requests for message in one.prompt)
         return Cost(questions=len(requests), asked=written / CHARACTERS)
+
+
+def _timed(act: Callable[[], Made], now: Callable[[], float]) -> tuple[Made, float]:
+    """Return what ``act`` makes, and the seconds that it takes."""
+    began = now()
+    made = act()
+    seconds = now() - began
+    if seconds < QUICK:
+        del made  # frees a model before it is loaded again
+        began = now()
+        made = act()
+        seconds = now() - began
+    return made, seconds
+
+
+def _batches(
+    pending: "Sequence[Pending]", tokens_per_batch: int, length: float
+) -> tuple[int, float]:
+    """Return the batches in which prompts are answered, and the tokens that begin these batches.
+
+    The tokens count padding, and the rows that wait for another batch of the engine ``hf``. These
+    are read once more, with an answer of about ``length`` tokens.
+    """
+    from response_tuning.generate.engines.hf import STRAGGLERS, next_batch
+
+    left, batches, read = [*pending], 0, 0.0
+    while left:
+        batch, left = next_batch(left, tokens_per_batch)
+        width, batches = max(len(draft.prompt) for _, draft in batch), batches + 1
+        read += len(batch) * width
+        if left:
+            read += len(batch) / STRAGGLERS * (width + length)
+    return batches, read
 
 
 def _answer(item: "Item", letter: str, tokens: int) -> Completion:

@@ -45,7 +45,8 @@ def plan_experiment(
         for line in _cost_lines(cost, device_of(planned)):
             console.print(line, highlight=False, soft_wrap=True)
     about = "at most" if left_out else "about"
-    for line in (*_judge_lines(cost, about, experiment.grade.judge), *_power(experiment, planned)):
+    judging = _judge_lines(cost, about, experiment.grade.judge)
+    for line in (*judging, *_power_lines(experiment, planned)):
         console.print(line, highlight=False, soft_wrap=True)
     for line in _not_counted(planned, left_out):
         console.print(line, highlight=False, soft_wrap=True, markup=False)
@@ -80,9 +81,10 @@ def _count_lines(planned: Sequence[Cell], experiment: Experiment) -> Iterator[st
 def _cost_lines(cost: Cost, device: str) -> Iterator[str]:
     unit = "processor" if device.startswith("cpu") else "GPU"
     yield (
-        f"cost: about {_hours(cost.tuning + cost.answering)} {unit} hours "
-        f"({_hours(cost.tuning)} of tuning, {_hours(cost.answering)} of answering) and "
-        f"{cost.memory / 2**30:.1f} GiB, measured here ({device})"
+        f"cost: about {_hours(cost.tuning + cost.answering + cost.other)} {unit} hours "
+        f"({_hours(cost.tuning)} of tuning, {_hours(cost.answering)} of answering, "
+        f"{_hours(cost.other)} of all else) and {cost.memory / 2**30:.1f} GiB, measured here "
+        f"({device})"
     )
     yield f"tokens: about {cost.trained:,.0f} in training, {cost.generated:,.0f} in answers"
 
@@ -112,25 +114,37 @@ def _not_counted(planned: Sequence[Cell], left_out: Mapping[str, Sequence[str]])
         yield f"not counted: {', '.join(variants)}: {reason}"
 
 
-def _power(experiment: Experiment, planned: Sequence[Cell]) -> list[str]:
-    """Return which differences the planned comparisons can show; empty if nothing is compared."""
-    from response_tuning.grade import open_benchmark, open_lm_eval
+def _power_lines(experiment: Experiment, planned: Sequence[Cell]) -> Iterator[str]:
+    """Yield which differences the planned comparisons can show; nothing if nothing is compared."""
+    from response_tuning.grade import open_benchmark, open_lm_eval, planned_prompts
     from response_tuning.report import plan_power
 
     if not experiment.report.baselines:
-        return []
-    clusters = {
-        name: len({item.cluster or item.item_id for item in items})
-        for name in experiment.benchmarks
-        if open_lm_eval(name) is None  # lm-eval counts its items where it loads them
-        for items in [open_benchmark(name, experiment.grade).items()]
-    }
-    return plan_power(
-        clusters,
-        shown_benchmarks(experiment),
-        len({cell.seed for cell in planned}),
-        experiment.report.confidence,
-    )
+        return
+    clusters: dict[str, int] = {}
+    published, not_known = [], []
+    for name in experiment.benchmarks:
+        by_lm_eval = open_lm_eval(name)
+        if by_lm_eval is None:
+            items = open_benchmark(name, experiment.grade).items()
+            clusters[name] = len({item.cluster or item.item_id for item in items})
+            continue
+        count, copied = planned_prompts(by_lm_eval, experiment.grade)
+        if count is None:
+            not_known.append(name)
+            continue
+        clusters[name] = count  # lm-eval's items have no clusters: each asks about its own
+        if not copied:
+            published.append(name)
+    seeds, level = len({cell.seed for cell in planned}), experiment.report.confidence
+    yield from plan_power(clusters, shown_benchmarks(experiment), seeds, level)
+    if published:
+        yield f"prompts of {', '.join(published)}: counted in the published datasets, not read here"
+    if not_known:
+        yield (
+            f"power on {', '.join(not_known)}: not known, because lm-eval counts the prompts when "
+            "it loads the data"
+        )
 
 
 def _hours(seconds: float) -> str:

@@ -10,7 +10,7 @@ from datasets import Dataset
 from response_tuning.artifacts import file_digest
 from response_tuning.configs import GradeConfig
 from response_tuning.errors import DataError
-from response_tuning.grade import LmEvalBenchmark, open_lm_eval, suites
+from response_tuning.grade import LmEvalBenchmark, open_lm_eval, planned_prompts, suites
 from response_tuning.grade.lm_eval.tasks import (
     METRIC_MEANINGS,
     chosen,
@@ -132,6 +132,18 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr("response_tuning.hub.resolve", lambda hub_id, revision, benchmark: "c0ffee")
     monkeypatch.setattr("lm_eval.api.task.datasets.load_dataset", load)
+
+
+def test_planned_prompts_are_counted_in_local_copies_and_are_else_the_published_ones(
+    data: Path,
+) -> None:
+    arc = benchmark("core-arc")
+    copied = sum(len(ROWS[f"arc/arc_{part}_validation.jsonl"]) for part in ("easy", "challenge"))
+    assert planned_prompts(arc, GradeConfig(data=data)) == (copied, True)
+    assert planned_prompts(arc, GradeConfig()) == (2376 + 1172, False)
+    assert planned_prompts(arc, GradeConfig(limit=100)) == (100, False)
+    own = LmEvalBenchmark("quiz", "own", "quiz", sources={}, columns=())
+    assert planned_prompts(own, GradeConfig(limit=100)) == (None, False)
 
 
 def asked(task: Any) -> list[Any]:

@@ -58,7 +58,7 @@ class HfEngine:
             except (TemplateError, PromptError) as error:
                 yield failed(self, request, sampling, str(error))
         while pending:
-            batch, pending = _next_batch(pending, self._tokens_per_batch)
+            batch, pending = next_batch(pending, self._tokens_per_batch)
             self._extend([draft for _, draft in batch], sampling, others_wait=bool(pending))
             done: list[tuple[Completion, bool]] = []
             for request, draft in batch:
@@ -97,18 +97,13 @@ class HfEngine:
             yield one.model_copy(update={"confidence": sure})
 
 
-def _next_batch(pending: list[Pending], tokens: int) -> tuple[list[Pending], list[Pending]]:
+def next_batch(pending: list[Pending], tokens: int) -> tuple[list[Pending], list[Pending]]:
     """Return a batch of at most ``tokens``, padding and room included, or of one; and the rest."""
     left = sorted(pending, key=lambda one: _length(one[1]))
     rows = 1
     while rows < len(left) and (rows + 1) * _with_room(left[rows][1]) <= tokens:
         rows += 1
     return left[:rows], left[rows:]
-
-
-def rows_at_once(width: float, limit: float, tokens: int) -> int:
-    """Return how many prompts of ``width`` tokens a new batch of at most ``tokens`` has."""
-    return max(1, int(tokens / (width + min(limit, max(ROOM, width)))))
 
 
 def _length(draft: Draft) -> int:

@@ -60,6 +60,8 @@ class LmEvalBenchmark:
     is_mean_of_tasks: bool = False
     """Whether every task counts the same, however many items it has; otherwise every item does."""
     metrics: tuple[str, ...] = ("acc", "acc_norm")
+    prompts: int | None = None
+    """Items of the published datasets, which ``planned_prompts`` counts; None if not known."""
 
     @property
     def headline(self) -> tuple[str, ...]:
@@ -84,6 +86,25 @@ def read_data(benchmark: LmEvalBenchmark, config: GradeConfig) -> dict[str, Sour
             f"grade.paths.{benchmark.name}: {named}: expected the folder that holds {files}"
         )
     return {task: _read(source, benchmark.columns, config) for task, source in sources.items()}
+
+
+def planned_prompts(benchmark: LmEvalBenchmark, config: GradeConfig) -> tuple[int | None, bool]:
+    """Return how many items are asked, and whether they were counted in local copies.
+
+    Without copies, it is the number of the published datasets, which are not downloaded; None if
+    that is not known.
+
+    Raises:
+        DataError: a local copy cannot be used.
+    """
+    sources = benchmark.sources.values()
+    copied = bool(sources) and all(local_copy(source, config) for source in sources)
+    count = benchmark.prompts
+    if copied:
+        count = sum(len(data.rows) for data in read_data(benchmark, config).values())
+    if count is not None and config.limit is not None:
+        count = min(count, config.limit)
+    return count, copied
 
 
 def load_tasks(
