@@ -33,7 +33,6 @@ def of(found: Scores, variant: str) -> Iterator[float]:
 
 
 @pytest.mark.exhaustive
-@pytest.mark.timeout(1800)
 def test_who_continues_a_text_decides_whether_it_teaches_to_answer(tmp_path: Path) -> None:
     """The bar of three seeds: the teacher at least 20 points above the documents' own halves."""
     found = scores(
@@ -45,7 +44,6 @@ def test_who_continues_a_text_decides_whether_it_teaches_to_answer(tmp_path: Pat
 
 
 @pytest.mark.exhaustive
-@pytest.mark.timeout(3600)
 def test_preferences_move_what_is_preferred_and_reversed_ones_move_it_back(tmp_path: Path) -> None:
     """The bars: DPO 25 points, RT-DPO 12, reversed labels below 0, random ones less than 5."""
     names = ("dpo", "rt-dpo", "dpo-flipped", "rt-dpo-flipped", "dpo-random", "rt-dpo-random")
