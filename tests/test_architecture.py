@@ -361,6 +361,7 @@ def test_tests_mirror_the_source_tree() -> None:
         "faulty_server",
         "keys",
         "lab_log",
+        "neighbour_recipes",
         "packaging",
         "pages_fit",
         "paper_recipes",
