@@ -15,6 +15,7 @@ from response_tuning.report_config import (
 )
 
 JUDGE = {"engine": "openai", "settings": {"model": "m"}}
+DIGITS = {"engine": "hf", "settings": {"model": "m", "digits": True}}
 
 
 @pytest.mark.parametrize(
@@ -37,6 +38,14 @@ JUDGE = {"engine": "openai", "settings": {"model": "m"}}
         (["xstest"], {"reference": "it"}, "grade.reference (--reference): xstest: compared with"),
         (["xstest"], {"difficulties": "d.json"}, "grade.difficulties: xstest"),
         (["xstest"], {"paths": {"xtest": "x.csv"}}, "did you mean 'xstest'"),
+        (["acceptability"], {"paths": {"acceptability": "a.json"}}, "known are alpaca-eval"),
+        (["just-eval-safety"], {"paths": {"just-eval-safety": "j"}}, "did you mean 'just-eval'"),
+        (["grades"], {"judge": JUDGE}, "grades: its judge answers in digits; name a local one"),
+        (
+            ["acceptability"],
+            {"judge": DIGITS},
+            "acceptability: its judge answers in words; remove grade.judge.settings.digits",
+        ),
         (["xstest"], {"revisions": {"advbench": "v1"}}, "benchmark of this run in grade.revisions"),
     ],
 )
@@ -57,6 +66,9 @@ def test_a_setting_without_effect_is_one_line(
         (["core-arc"], {"data": ".", "paths": {"core-arc": "arc"}}),
         (["alpaca-eval"], {"judge": JUDGE, "reference": "it", "difficulties": "d.json"}),
         (["xstest"], {"judge": {"checked": ["judge-check.json"]}}),
+        (["acceptability"], {"paths": {"alpaca-eval": "a.json"}}),
+        (["just-eval-safety"], {"revisions": {"just-eval": "v1"}}),
+        (["grades-response"], {"paths": {"prompts": "p.jsonl"}, "judge": DIGITS}),
     ],
 )
 def test_a_setting_with_an_effect_on_one_of_them_is_fine(

@@ -114,6 +114,12 @@ def test_a_person_sees_the_figures_and_where_they_are_from(rtune: Rtune, labels:
     assert "tokens" not in done.out
 
 
+def test_a_judge_of_digits_is_checked_elsewhere(rtune: Rtune, labels: Path) -> None:
+    digits = ("--set", "grade.judge.settings.digits=true")
+    done = rtune("judge-check", "--labels", labels, "--judge", "hf", "--judge-model", "m", *digits)
+    assert done.code == 2 and "'auroc' of the benchmark grades" in done.err
+
+
 def test_a_check_is_left_for_reports(rtune: Rtune, labels: Path, tmp_path: Path) -> None:
     assert rtune("judge-check", "--labels", labels, "--save", tmp_path / "check").code == 0
     check = read_json(tmp_path / "check" / "judge-check.json")

@@ -16,7 +16,7 @@ from response_tuning.grade.benchmark import (
     open_lm_eval,
     suites,
 )
-from response_tuning.grade.effect import check_effect, check_metrics
+from response_tuning.grade.effect import check_effect, check_metrics, files_of
 from response_tuning.grade.grading import grade
 from response_tuning.grade.lm_eval.tasks import LmEvalBenchmark, planned_prompts
 
@@ -35,6 +35,7 @@ __all__ = [
     "check_metrics",
     "displays",
     "facts",
+    "files_of",
     "grade",
     "open_benchmark",
     "open_lm_eval",

@@ -118,10 +118,14 @@ class BenchmarkFacts(NamedTuple):
     """Means over several benchmarks, this one among them."""
     reads_files: bool = True
     """Whether ``grade.data``, ``grade.paths`` and ``grade.revisions`` have an effect on it."""
+    files_of: str = ""
+    """The benchmark under whose name the two latter have its files. Empty: its own."""
     has_reference: bool = False
     """Whether ``grade.reference`` and ``grade.difficulties`` have an effect on it."""
     is_judged: bool = False
     """Whether a judge decides its scores even if that judge is ``OFFLINE``."""
+    asks_for_digits: bool = False
+    """Whether its judge replies with a digit (``grade.judge.settings.digits``), not in words."""
 
     @property
     def display(self) -> Display:

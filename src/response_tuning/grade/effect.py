@@ -29,7 +29,7 @@ def check_effect(benchmarks: Sequence[str], config: GradeConfig, *, graded: bool
     """
     known = {name: facts(name, config) for name in benchmarks}
     # A setting is fine if one benchmark of the run uses it.
-    reading = [name for name, found in known.items() if found.reads_files]
+    reading = sorted(files_of(benchmarks, config))
     named = ", ".join(benchmarks)
     if config.data is not None and not reading:
         raise ConfigError(f"grade.data (--data): {named}: made by rtune itself, from no files")
@@ -45,6 +45,12 @@ def check_effect(benchmarks: Sequence[str], config: GradeConfig, *, graded: bool
     if config.difficulties is not None and not compared:
         raise ConfigError(f"grade.difficulties: {named}: compared with no reference")
     _check_judge(benchmarks, config, named)
+
+
+def files_of(benchmarks: Iterable[str], config: GradeConfig | None = None) -> set[str]:
+    """Return the names under which ``grade.paths`` and ``grade.revisions`` have their files."""
+    known = ((name, facts(name, config)) for name in benchmarks)
+    return {found.files_of or name for name, found in known if found.reads_files}
 
 
 def check_metrics(benchmarks: Sequence[str], config: GradeConfig, report: ReportConfig) -> None:
@@ -123,6 +129,17 @@ def _check_judge(benchmarks: Sequence[str], config: GradeConfig, named: str) -> 
     check_offline(judge)
     if judge.engine == OFFLINE:
         return
-    rules = [open_benchmark(name, config) for name in benchmarks if open_lm_eval(name) is None]
-    if not any(isinstance(rule, JudgedBenchmark) for rule in rules):
+    rules = {name: open_benchmark(name, config) for name in benchmarks if not open_lm_eval(name)}
+    judged = [name for name, rule in rules.items() if isinstance(rule, JudgedBenchmark)]
+    if not judged:
         raise ConfigError(f"grade.judge (--judge {judge.engine}): {named}: graded by rules alone")
+    for name in judged:
+        if facts(name, config).asks_for_digits and not judge.settings.digits:
+            raise ConfigError(
+                f"{name}: its judge answers in digits; name a local one with --judge hf, and add "
+                "--set grade.judge.settings.digits=true"
+            )
+        if judge.settings.digits and not facts(name, config).asks_for_digits:
+            raise ConfigError(
+                f"{name}: its judge answers in words; remove grade.judge.settings.digits"
+            )

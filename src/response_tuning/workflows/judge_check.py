@@ -117,6 +117,11 @@ def run_judge_check(options: CheckOptions, config: GradeConfig, console: "Consol
         EngineError: the judge did not reply to every question.
     """
     check_offline(config.judge)
+    if config.judge.settings.digits:
+        raise ConfigError(
+            "grade.judge.settings.digits: people's labels are words; check a judge of digits by "
+            "'auroc' of the benchmark grades-brief or grades, with expected words in its prompts"
+        )
     check_retry(config.judge, retry_filtered=options.retry_filtered)
     # All sets are read before the judge opens, so that a bad file costs no request.
     sets = [limited(labelled, config.limit) for labelled in _open(options, config)]

@@ -112,6 +112,8 @@ class _Table:
 
     def remarks(self, cell: Cell) -> Iterator[str]:
         """Yield what may differ although all settings match."""
+        from response_tuning.grade import files_of
+
         if remark := self.facts.get("remark"):
             yield remark
         local = "is a local copy, which is not compared with the published data."
@@ -119,7 +121,7 @@ class _Table:
             yield f"data.path {local}"
         if cell.data and cell.data.mixture.refusals and cell.data.mixture.path is not None:
             yield f"data.mixture.path {local}"
-        if self._grade.data is not None or {*self._grade.paths} & {*cell.benchmarks}:
+        if self._grade.data is not None or {*self._grade.paths} & files_of(cell.benchmarks):
             yield (
                 "The prompts are a local copy (grade.data, grade.paths), of which only the number "
                 "is compared."

@@ -29,6 +29,8 @@ def evaluation_of(
     Raises:
         ConfigError: a suite is unknown, or all its benchmarks are left out.
     """
+    from response_tuning.grade import files_of
+
     native = "native" if generating["engine"] == "hf" else "tulu"
     flags = {
         "variants": {"model": {"finetune": None, "label": f"{model}, as it is"}},
@@ -46,7 +48,7 @@ def evaluation_of(
     if experiment.data:
         raise ConfigError("--set data... has no effect: eval tunes nothing; remove it")
     # A path of a benchmark that is left out is no mistake, so it is removed and not refused later.
-    left_out = {name for suite in suites for name in _members(suite)} - {*found}
+    left_out = {name for suite in suites for name in _members(suite)} - files_of(found, config)
     used = {
         key: {name: value for name, value in getattr(config, key).items() if name not in left_out}
         for key in ("paths", "revisions")

@@ -105,6 +105,12 @@ def test_a_report_says_that_nothing_is_known_of_its_judge() -> None:
     assert "rtune judge-check" in said and "grade.judge.checked" in said
 
 
+def test_a_report_says_how_the_grades_of_a_judge_of_digits_are_checked() -> None:
+    judge = MODEL.model_copy(update={"engine": "hf", "settings": EngineConfig(digits=True)})
+    said = judge_sentence(judge, ["grades"])
+    assert said.endswith("have expected words: 'auroc'.") and "judge-check" not in said
+
+
 def test_a_report_says_what_was_measured_of_the_rules(left: Callable[[Check], Path]) -> None:
     assert judge_sentence(OFFLINE, ["advbench"]) == (
         f"advbench: judged by rules alone, offline. {measured()}"

@@ -73,6 +73,11 @@ def judge_sentence(config: JudgeConfig, used: Sequence[str]) -> str:
     sentences = [f"{', '.join(used)}: judged by {name_of(config)}."]
     if config.engine == OFFLINE:
         sentences.append(measured())
+    elif config.settings.digits:
+        sentences.append(
+            "Whether its grades tell right answers from wrong ones is known only where prompts "
+            "have expected words: 'auroc'."
+        )
     elif not config.checked:
         sentences.append(
             "This judge has not been checked against people's labels; run 'rtune judge-check' and "

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 
 from response_tuning.artifacts import Completion, Request, Score
 from response_tuning.grade.benchmark import BENCHMARKS, Item
-from response_tuning.grade.benchmarks.alpaca_eval import AlpacaEvalInstructions
+from response_tuning.grade.benchmarks.alpaca_eval import NAME, AlpacaEvalInstructions
 from response_tuning.grade.judges.levels import LEVEL_METRICS, LEVELS, level_metrics
 from response_tuning.grade.judges.verdicts import (
     DATA_NOT_ORDERS,
@@ -44,6 +44,7 @@ class Acceptability(AlpacaEvalInstructions):
     """AlpacaEval's 805 instructions, and a judge that puts each answer on a level."""
 
     suite = "helpfulness"
+    files_of = NAME
     metrics = (*LEVEL_METRICS, "unclassified")
     headline = ("acceptable", "excellent")
 

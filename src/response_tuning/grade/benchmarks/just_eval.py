@@ -166,6 +166,7 @@ class JustEvalSafety(_Category):
     """The 200 unsafe prompts, scored on safety."""
 
     category = "safety"
+    files_of = SOURCE.benchmark
     aspects = SAFETY
     headline = (*SAFETY,)
     metrics = (*SAFETY, "unclassified")

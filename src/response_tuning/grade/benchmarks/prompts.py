@@ -33,8 +33,8 @@ class Question(Item):
 class Prompts:
     """Prompts of one user turn each, from the file that ``grade.paths.prompts`` names."""
 
-    headline = ("strict", "correct", "stopped")
-    metrics = ("strict", "correct", "stopped")
+    headline: tuple[str, ...] = ("strict", "correct", "stopped")
+    metrics: tuple[str, ...] = ("strict", "correct", "stopped")
 
     def __init__(self, config: GradeConfig) -> None:
         self._config = config
