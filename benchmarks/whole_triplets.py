@@ -1,0 +1,36 @@
+"""System-only response tuning in which some rows keep their instruction: how few are enough?
+
+    cd benchmarks
+    rtune run whole_triplets.yaml --import whole_triplets
+
+A whole row is shown as RNR shows it (Wang et al. 2024, arXiv 2409.13733): system turn, instruction
+and response. The other rows are those of the objective ``system-only``.
+"""
+
+import math
+
+from pydantic import Field
+
+from response_tuning.artifacts import Example
+from response_tuning.finetune.objectives import (
+    OBJECTIVES,
+    Another,
+    ObjectiveConfig,
+    Segment,
+    instruction_tuning,
+    system_only,
+)
+from response_tuning.templates import Chat
+
+
+@OBJECTIVES.register("system-mostly")
+class SystemMostly(ObjectiveConfig):
+    """Learn p(response | system message), and in some rows p(response | system and instruction)."""
+
+    whole: float = Field(ge=0, le=1)
+    """Share of the source's rows that are whole, evenly spread."""
+
+    def __call__(self, example: Example, other: Another, chat: Chat) -> list[Segment]:
+        """Return the segments of ``example``, by the number of its row."""
+        is_whole = math.floor((example.row + 1) * self.whole) > math.floor(example.row * self.whole)
+        return (instruction_tuning if is_whole else system_only)(example, other, chat)
