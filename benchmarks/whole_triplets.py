@@ -32,5 +32,6 @@ class SystemMostly(ObjectiveConfig):
 
     def __call__(self, example: Example, other: Another, chat: Chat) -> list[Segment]:
         """Return the segments of ``example``, by the number of its row."""
-        is_whole = math.floor((example.row + 1) * self.whole) > math.floor(example.row * self.whole)
-        return (instruction_tuning if is_whole else system_only)(example, other, chat)
+        if math.floor((example.row + 1) * self.whole) > math.floor(example.row * self.whole):
+            return instruction_tuning(example, other, chat)
+        return system_only(example, other, chat)
