@@ -17,8 +17,7 @@ from response_tuning.finetune.objectives import (
     Another,
     ObjectiveConfig,
     Segment,
-    instruction_tuning,
-    system_only,
+    build_objective,
 )
 from response_tuning.templates import Chat
 
@@ -33,5 +32,5 @@ class SystemMostly(ObjectiveConfig):
     def __call__(self, example: Example, other: Another, chat: Chat) -> list[Segment]:
         """Return the segments of ``example``, by the number of its row."""
         if math.floor((example.row + 1) * self.whole) > math.floor(example.row * self.whole):
-            return instruction_tuning(example, other, chat)
-        return system_only(example, other, chat)
+            return build_objective("instruction-tuning")(example, other, chat)
+        return build_objective("system-only")(example, other, chat)

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from response_tuning.artifacts import Example, Message
-from response_tuning.finetune.objectives import OBJECTIVES, instruction_tuning, system_only
+from response_tuning.finetune.objectives import OBJECTIVES, build_objective
 from response_tuning.models.inference import load
 from response_tuning.registry import Registry
 
@@ -22,8 +22,6 @@ def test_a_share_of_the_rows_keeps_its_instruction_evenly_spread(
     objective = runpy.run_path(str(SCRIPT))["SystemMostly"](whole=whole)
     chat = load("miniature", "roles", "main", "cpu").chat
     for one in ROWS:
-        whole_row = instruction_tuning(one, lambda: ROWS[0], chat)
-        without_instruction = system_only(one, lambda: ROWS[0], chat)
-        expected = whole_row if one.row in rows else without_instruction
-        assert objective(one, lambda: ROWS[0], chat) == expected
+        same = build_objective("instruction-tuning" if one.row in rows else "system-only")
+        assert objective(one, lambda: ROWS[0], chat) == same(one, lambda: ROWS[0], chat)
     assert "system-mostly" not in OBJECTIVES.names()
