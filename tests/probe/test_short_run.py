@@ -70,6 +70,18 @@ def test_a_step_with_many_logits_goes_through_the_model_in_parts(
     assert [*parted.losses.values()] == pytest.approx([*whole.losses.values()], rel=1e-4)
 
 
+def test_where_the_loss_rises_a_tenth_of_the_rate_is_taken(
+    local: LocalModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usual = short_run(local, RESPONSES, RESPONSES[:7])
+    monkeypatch.setattr(probe.short_run, "LEARNING_RATES", (50.0, 4e-4))
+    assert short_run(local, RESPONSES, RESPONSES[:7]) == usual
+    monkeypatch.setattr(probe.short_run, "LEARNING_RATES", (50.0, 40.0))
+    risen = short_run(local, RESPONSES, RESPONSES[:7])
+    assert risen is not None and risen.rate == 40.0 and not risen.fell
+    assert fit_data_law(risen) is None
+
+
 def test_too_few_responses_are_no_run(local: LocalModel) -> None:
     assert short_run(local, RESPONSES[: BATCH - 1], RESPONSES) is None
     assert short_run(local, RESPONSES, []) is None

@@ -98,6 +98,7 @@ def prediction(**changes: Any) -> Prediction:
         "reason": "",
         "values": {"base_strict": 0.0, "stop_strict": 0.2},
         "enough": 265,
+        "short_run_rate": 4e-4,
         "study": "study",
         "settings": {},
         "packages": {},

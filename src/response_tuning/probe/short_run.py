@@ -19,16 +19,25 @@ if TYPE_CHECKING:
 MEASURED_AT = (1 / 8, 1 / 4, 1 / 2, 1)
 """After which shares of the responses the held-out loss is measured, besides before the first."""
 BATCH = 16
-LEARNING_RATE = 4e-4
-"""The miniature's search found it; AdamW, constant, without warm-up."""
+LEARNING_RATES = (4e-4, 4e-5)
+"""The miniature's search found the first, with AdamW, constant and without warm-up. Where the loss
+rises at it, as in larger bases, the second is taken."""
 REACHED = 0.95
 """The share of the whole fall of the loss after which more responses are called needless."""
 
 
 class ShortRun(NamedTuple):
-    """Held-out loss by the number of responses that were tuned on; 0 is the base."""
+    """A short run at one learning rate."""
 
     losses: Mapping[int, float]
+    """Held-out loss by the number of responses that were tuned on; 0 is the base."""
+    rate: float = LEARNING_RATES[0]
+
+    @property
+    def fell(self) -> bool:
+        """Whether the held-out loss is lower at the end than before."""
+        _, *others, last = self.losses.values()
+        return bool(others) and last < self.losses[0]
 
 
 class DataLaw(NamedTuple):
@@ -55,17 +64,29 @@ def short_run(
 ) -> ShortRun | None:
     """Tune a copy of the base for one epoch and measure the held-out loss on the way.
 
-    None if fewer than ``BATCH`` responses can be tuned on, or none is held out. On a CPU, equal
-    input gives equal losses: nothing is drawn.
+    The run is the first of ``LEARNING_RATES`` in which the loss falls, or else the last. None if
+    fewer than ``BATCH`` responses can be tuned on, or none is held out. On a CPU, equal input gives
+    equal losses: nothing is drawn.
     """
-    import torch
-
     rows, others = _encoded(local, tuned_on), _encoded(local, held_out)
     if len(rows) < BATCH or not others:
         return None
+    tried: list[ShortRun] = []
+    for rate in LEARNING_RATES:
+        tried.append(ShortRun(_tuned(local, rows, others, rate), rate))
+        if tried[-1].fell:
+            break
+    return tried[-1]
+
+
+def _tuned(
+    local: LocalModel, rows: Sequence[EncodedPair], others: Sequence[EncodedPair], rate: float
+) -> dict[int, float]:
+    import torch
+
     model = copy.deepcopy(local.model).float().requires_grad_(True)
     model.eval()  # no dropout: a run of a few steps is about the data, not about noise
-    optimizer = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE, weight_decay=0.0)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=rate, weight_decay=0.0)
     steps = range(0, len(rows) - len(rows) % BATCH, BATCH)
     marks = {max(1, round(len(steps) * share)) for share in MEASURED_AT}
     positions = logits_per_batch(local)
@@ -78,7 +99,7 @@ def short_run(
         optimizer.zero_grad()
         if number in marks:
             losses[number * BATCH] = _held_out(model, others, positions)
-    return ShortRun(losses)
+    return losses
 
 
 def learnability(run: ShortRun) -> float:
@@ -88,13 +109,13 @@ def learnability(run: ShortRun) -> float:
 
 
 def fit_data_law(run: ShortRun) -> DataLaw | None:
-    """Fit the data law to the losses of a short run; None if it does not converge."""
+    """Fit the data law to the losses of a short run; None if they do not fall, or no fit does."""
     import numpy as np
     from scipy.optimize import OptimizeWarning, curve_fit
 
     counts = np.array([*run.losses], dtype=float)
     losses = np.array([*run.losses.values()])
-    if len(counts) < 4 or not np.isfinite(losses).all():
+    if len(counts) < 4 or not np.isfinite(losses).all() or not run.fell:
         return None
 
     def law(d: np.ndarray, b: float, learned: float, beta: float, e: float) -> np.ndarray:

@@ -73,7 +73,9 @@ class Prediction(Record):
     values: dict[str, float | None]
     """Every predictor; null for what could not be computed."""
     enough: int | None
-    """Responses that bring most of the fall of the loss."""
+    """Responses that bring most of the fall of the loss; null if it did not fall."""
+    short_run_rate: float | None = None
+    """Learning rate of the short run that says so."""
     study: str
     """Digest of the study that the fit is made on."""
     settings: dict[str, Any]
@@ -128,6 +130,7 @@ def run_predict(
         reason=reason,
         values={name: value if value == value else None for name, value in probed.values.items()},
         enough=probed.enough,
+        short_run_rate=probed.rate,
         study=study,
         settings=settings.model_dump(),
         packages=package_versions(),
@@ -223,8 +226,10 @@ def sentence(found: Prediction) -> str:
     if found.enough is not None:
         parts.append(
             f"95 % of the fall of the loss of unseen responses takes about {found.enough:,} of "
-            f"{found.responses:,} responses."
+            f"{found.responses:,} responses, in a short run at {found.short_run_rate:g}."
         )
+    elif found.short_run_rate is not None:
+        parts.append("How many responses are enough is not known: the loss fell in no short run.")
     return " ".join(parts)
 
 

@@ -62,6 +62,8 @@ class Probed(NamedTuple):
     """Predictors, their second readings, baselines and the base's own scores."""
     enough: int | None
     """Responses that bring most of the fall of the loss; None if that is not known."""
+    rate: float | None = None
+    """Learning rate of the short run; None if there was none."""
 
 
 class Questions(NamedTuple):
@@ -129,8 +131,8 @@ def measure(
     parameters = sum(weight.numel() for weight in local.model.parameters())
     values["log_parameters"] = math.log(parameters)
     tuned_on = [pairs.responses[name] for name in rest[: config.tuned_on]]
-    loss, enough = _from_short_run(local, tuned_on, [*responses.values()], config)
-    return Probed(values | loss, enough)
+    loss, enough, rate = _from_short_run(local, tuned_on, [*responses.values()], config)
+    return Probed(values | loss, enough, rate)
 
 
 def _from_pairs(
@@ -238,12 +240,14 @@ def _stopped(completion: Completion) -> Completion:
 
 def _from_short_run(
     local: "LocalModel", tuned_on: Sequence[str], held_out: Sequence[str], config: PredictConfig
-) -> tuple[dict[str, float], int | None]:
+) -> tuple[dict[str, float], int | None, float | None]:
     from response_tuning.probe.short_run import fit_data_law, learnability, short_run
 
     run = short_run(local, tuned_on, held_out)
     law = fit_data_law(run) if run else None
-    return {
+    values = {
         "learnability": learnability(run) if run else math.nan,
         "data_law": law.loss(config.responses) if law else math.nan,
-    }, law.enough(config.responses) if law else None
+    }
+    enough = law.enough(config.responses) if law else None
+    return values, enough, run.rate if run else None
