@@ -7,6 +7,7 @@ is that of response tuning: of a response and its end after the assistant's open
 import copy
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
 
 from response_tuning.likelihoods import Pair, Unscored
@@ -35,9 +36,9 @@ class ShortRun(NamedTuple):
 
     @property
     def fell(self) -> bool:
-        """Whether the held-out loss is lower at the end than before."""
-        _, *others, last = self.losses.values()
-        return bool(others) and last < self.losses[0]
+        """Whether the first steps lowered the held-out loss."""
+        before, after = [*self.losses.values()][:2]
+        return after < before
 
 
 class DataLaw(NamedTuple):
@@ -64,24 +65,26 @@ def short_run(
 ) -> ShortRun | None:
     """Tune a copy of the base for one epoch and measure the held-out loss on the way.
 
-    The run is the first of ``LEARNING_RATES`` in which the loss falls, or else the last. None if
+    It is at the first of ``LEARNING_RATES`` at which the loss falls, or else at the last. None if
     fewer than ``BATCH`` responses can be tuned on, or none is held out. On a CPU, equal input gives
     equal losses: nothing is drawn.
     """
     rows, others = _encoded(local, tuned_on), _encoded(local, held_out)
     if len(rows) < BATCH or not others:
         return None
-    tried: list[ShortRun] = []
-    for rate in LEARNING_RATES:
-        tried.append(ShortRun(_tuned(local, rows, others, rate), rate))
-        if tried[-1].fell:
-            break
-    return tried[-1]
+    *higher, lowest = LEARNING_RATES
+    for rate in higher:
+        losses = _tuned(local, rows, others, rate)
+        run = ShortRun(dict(islice(losses, 2)), rate)
+        if run.fell:
+            return ShortRun({**run.losses, **dict(losses)}, rate)
+    return ShortRun(dict(_tuned(local, rows, others, lowest)), lowest)
 
 
 def _tuned(
     local: LocalModel, rows: Sequence[EncodedPair], others: Sequence[EncodedPair], rate: float
-) -> dict[int, float]:
+) -> Iterator[tuple[int, float]]:
+    """Yield the number of responses tuned on so far, and the held-out loss, at each mark."""
     import torch
 
     model = copy.deepcopy(local.model).float().requires_grad_(True)
@@ -90,7 +93,7 @@ def _tuned(
     steps = range(0, len(rows) - len(rows) % BATCH, BATCH)
     marks = {max(1, round(len(steps) * share)) for share in MEASURED_AT}
     positions = logits_per_batch(local)
-    losses = {0: _held_out(model, others, positions)}
+    yield 0, _held_out(model, others, positions)
     for number, start in enumerate(steps, start=1):
         for loss, share in _losses(model, rows[start : start + BATCH], positions):
             (loss * share).backward()  # type: ignore[no-untyped-call]
@@ -98,8 +101,7 @@ def _tuned(
         optimizer.step()
         optimizer.zero_grad()
         if number in marks:
-            losses[number * BATCH] = _held_out(model, others, positions)
-    return losses
+            yield number * BATCH, _held_out(model, others, positions)
 
 
 def learnability(run: ShortRun) -> float:
