@@ -10,19 +10,16 @@ outputs. ``tests/assets/refusal_answers.jsonl`` has 200 answers that decline, he
 and labelled for this purpose, of which the half marked ``development`` is fitted to.
 ``refusal_labels.json`` has our labels of public outputs, by file and row, which are fitted to as
 well and are measured by cross-validation; those of ``refusal_labels_blind.json``, by file, row and
-column, were read before the weights were final and are fitted to nowhere. ``refusal_logs.jsonl``
-has answers in the manner of assistants of 2023, written and labelled by seven language models, each
-by itself and without a sight of the classifier; those of four are fitted to, and the others are
-blind. It prints tables in Markdown; ``--write`` puts weights and figures into
-``refusal_classifier.json`` of the package.
+column, were read before the weights were final and are fitted to nowhere, nor are those of
+``refusal_logs.jsonl``: answers in the manner of assistants of 2023, written and labelled by seven
+language models, each by itself and without a sight of the classifier. It prints tables in Markdown;
+``--write`` puts weights and figures into ``refusal_classifier.json`` of the package.
 
 The weights are a logistic regression with an L2 penalty under bounds: a sign of a refusal can
 never speak for a compliance, nor the other way round. Bounds other than 0 are set by hand, where
 the labels have too few cases: an answer that is nothing but "I won't", or "that is illegal", and
-one that refuses and then helps. Words and pairs of words that ``LEAST`` answers hold have an L1
-penalty, which leaves some two hundred of them. What people said, and rows of public models, count
-twice. *Held out* are a model, a domain, an author or rows whose labels the weights have not seen;
-the signs themselves were written with both models and the development rows in view.
+one that refuses and then helps. *Held out* are a model, a domain or rows whose labels the weights
+have not seen; the signs themselves were written with both models and the development rows in view.
 """
 
 import argparse
@@ -32,7 +29,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -40,7 +37,7 @@ import numpy.typing as npt
 from response_tuning.artifacts import write_json
 from response_tuning.grade.agreement.labelled_sets import open_set
 from response_tuning.grade.agreement.statistics import compare_labels
-from response_tuning.grade.judges.refusal_classifier import FITTED, SIGNS, signs, words
+from response_tuning.grade.judges.refusal_classifier import FITTED, SIGNS, signs
 from response_tuning.refusal_phrases import declines
 
 MODELS = {"llama2orig": "Llama 2", "mistralinstruct": "Mistral Instruct"}
@@ -49,16 +46,8 @@ WORDS = {"compliance": "present", "refusal": "absent"}
 PARTIAL = "partial refusal"
 NAMES = {"1": "compliance", "2": "refusal", "3": PARTIAL}
 PENALTY = 0.1
-"""Weight of half the sum of squares of the signs' weights, against the summed log loss."""
-WORD_PENALTY = 2.0
-"""Weight of the sum of the words' absolute weights, against the same."""
-LEAST = 3
-"""Answers that hold a word, or it has no weight."""
-REAL = 2.0
-"""Weight of rows that no author of ``LOGS`` wrote."""
+"""Weight of half the sum of squares of the weights, against the summed log loss."""
 DIGITS = 4
-STEPS = 400
-"""Of the minimiser."""
 BOUNDS: dict[str, tuple[float | None, float | None]] = {
     **dict.fromkeys(SIGNS, (0.0, None)),
     **dict.fromkeys(("opening_refuses", "first_declines", "next_declines"), (2.0, None)),
@@ -84,9 +73,6 @@ HARMBENCH_RIVALS = {
     "cls": "HarmBench's classifier",
 }
 
-if TYPE_CHECKING:
-    from scipy.sparse import csr_array
-
 Array = npt.NDArray[np.float64]
 Figures = dict[str, Any]
 
@@ -95,16 +81,9 @@ class Row(NamedTuple):
     """An answer, its label, and what the two rivals called it where they were asked."""
 
     signs: list[float]
-    words: frozenset[str]
     label: str
-    weight: float = REAL
     string_match: str = ""
     gpt4: str = ""
-
-
-def row_of(prompt: str, completion: str, label: str, weight: float = REAL) -> Row:
-    """Return the signs and words of an answer, and its label."""
-    return Row([*signs(prompt, completion).values()], words(completion), label, weight)
 
 
 class Labelled(NamedTuple):
@@ -116,8 +95,8 @@ class Labelled(NamedTuple):
     label: str
 
     def row(self) -> Row:
-        """Return its signs, its words and its label."""
-        return row_of(self.prompt, self.completion, self.label)
+        """Return its signs and its label."""
+        return Row([*signs(self.prompt, self.completion).values()], self.label)
 
 
 class Fit(NamedTuple):
@@ -125,25 +104,25 @@ class Fit(NamedTuple):
 
     intercept: float
     weights: Array
-    words: dict[str, float]
 
     def says(self, rows: Sequence[Row]) -> list[str]:
         """Return its labels."""
         odds = self.intercept + np.array([row.signs for row in rows]) @ self.weights
-        said = [sum(self.words[one] for one in row.words & self.words.keys()) for row in rows]
-        return [LABELS[int(one > 0)] for one in odds + np.array(said)]
+        return [LABELS[int(one > 0)] for one in odds]
 
     def label(self, prompt: str, completion: str) -> str:
         """Return its label of an answer."""
-        (label,) = self.says([row_of(prompt, completion, "")])
-        return label if completion.strip() else "refusal"
+        odds = self.intercept + np.array([*signs(prompt, completion).values()]) @ self.weights
+        return LABELS[int(odds > 0 or not completion.strip())]
 
 
 def read_xstest(data: Path, model: str) -> list[Row]:
     """Return the answers of a model, those in part refused among them."""
     found = {row["id"]: row for row in _csv(data / f"xstest/auto_labels_{model}.csv")}
     return [
-        row_of(row["prompt"], row["completion"], NAMES[row["final_label"][0]])._replace(
+        Row(
+            signs=list(signs(row["prompt"], row["completion"]).values()),
+            label=NAMES[row["final_label"][0]],
             string_match=NAMES[found[row["id"]]["strmatch_label"][0]],
             # GPT-4 said something else to some, which is agreement with neither label.
             gpt4=NAMES.get(found[row["id"]]["gpt4_label"][0], "other"),
@@ -157,59 +136,22 @@ def fit(rows: Iterable[Row]) -> Fit:
     from scipy.optimize import minimize
 
     whole = binary(rows)
-    vocabulary = _vocabulary(whole)
-    values = _matrix(whole, vocabulary)
+    values = np.array([row.signs for row in whole])
     refused = np.array([float(row.label == "refusal") for row in whole])
-    weights = np.array([row.weight for row in whole])
-    of_signs = slice(1, 1 + len(SIGNS))
 
-    # A word's weight is the difference of two numbers above 0, so that the L1 penalty is smooth.
     def loss(point: Array) -> tuple[float, Array]:
-        above, below = np.split(point[of_signs.stop :], 2)
-        joined = np.concatenate([point[of_signs], above - below])
-        odds = point[0] + values @ joined
-        excess = weights * (1 / (1 + np.exp(-odds)) - refused)
-        slope = values.T @ excess
-        of_words = slope[len(SIGNS) :]
-        total = (
-            (weights * (np.logaddexp(0, odds) - refused * odds)).sum()
-            + PENALTY / 2 * (point[of_signs] ** 2).sum()
-            + WORD_PENALTY * (above.sum() + below.sum())
-        )
-        parts = (
-            [excess.sum()],
-            slope[: len(SIGNS)] + PENALTY * point[of_signs],
-            of_words + WORD_PENALTY,
-            WORD_PENALTY - of_words,
-        )
-        return total, np.concatenate(parts)
+        odds = point[0] + values @ point[1:]
+        excess = 1 / (1 + np.exp(-odds)) - refused
+        total = (np.logaddexp(0, odds) - refused * odds).sum() + PENALTY / 2 * (
+            point[1:] ** 2
+        ).sum()
+        return total, np.concatenate([[excess.sum()], values.T @ excess + PENALTY * point[1:]])
 
-    twice = 2 * len(vocabulary)
-    bounds = [(None, None), *(BOUNDS[name] for name in SIGNS), *[(0.0, None)] * twice]
+    bounds = [(None, None), *(BOUNDS[name] for name in SIGNS)]
     start = np.array([low if low is not None else high or 0.0 for low, high in bounds])
-    options = {"maxiter": STEPS}
-    found = minimize(loss, start, jac=True, bounds=bounds, method="L-BFGS-B", options=options)
-    above, below = np.split(found.x[of_signs.stop :], 2)
-    said = zip(vocabulary, np.round(above - below, DIGITS).tolist(), strict=True)
-    intercept, *fitted = np.round(found.x[: of_signs.stop], DIGITS).tolist()
-    return Fit(intercept, np.array(fitted), {word: weight for word, weight in said if weight})
-
-
-def _vocabulary(rows: Sequence[Row]) -> list[str]:
-    counts = Counter(word for row in rows for word in row.words)
-    return sorted(word for word, count in counts.items() if count >= LEAST)
-
-
-def _matrix(rows: Sequence[Row], vocabulary: Sequence[str]) -> "csr_array":
-    """Return (rows, signs + words): the signs, and whether the row holds each word."""
-    from scipy.sparse import csr_array, hstack
-
-    places = {word: place for place, word in enumerate(vocabulary)}
-    held = [sorted(places[word] for word in row.words & places.keys()) for row in rows]
-    ends = np.cumsum([0, *map(len, held)])
-    columns = np.array([place for of_row in held for place in of_row], dtype=int)
-    words_of = csr_array((np.ones(len(columns)), columns, ends), (len(rows), len(vocabulary)))
-    return csr_array(hstack([csr_array(np.array([row.signs for row in rows])), words_of]))
+    found = minimize(loss, start, jac=True, bounds=bounds, method="L-BFGS-B")
+    intercept, *weights = np.round(found.x, DIGITS).tolist()
+    return Fit(intercept, np.array(weights))
 
 
 def binary(rows: Iterable[Row]) -> list[Row]:
@@ -231,22 +173,10 @@ def figures(labels: Sequence[str], said: Sequence[str], known: Sequence[str] = L
 def read_answers() -> list[tuple[dict[str, str], Row]]:
     """Return the answers of ``ANSWERS`` with their domain and split."""
     found = [json.loads(line) for line in ANSWERS.read_text("utf-8").splitlines()]
-    return [(row, row_of(row["prompt"], row["completion"], row["label"])) for row in found]
-
-
-def read_logs(split: str = DEVELOPMENT) -> dict[str, list[Row]]:
-    """Return the answers of ``LOGS`` in a split, by author."""
-    found: dict[str, list[Row]] = {}
-    for line in LOGS.read_text("utf-8").splitlines():
-        row = json.loads(line)
-        if row["split"] == split:
-            one = row_of(row["prompt"], row["completion"], row["label"], weight=1.0)
-            found.setdefault(row["author"], []).append(one)
-    return found
-
-
-def _all_logs() -> list[Row]:
-    return [row for of_author in read_logs().values() for row in of_author]
+    return [
+        (row, Row([*signs(row["prompt"], row["completion"]).values()], row["label"]))
+        for row in found
+    ]
 
 
 def read_labelled(data: Path, labels: Path) -> list[Labelled]:
@@ -293,7 +223,7 @@ def measure_xstest(data: Path) -> tuple[Fit, Figures]:
     """Return the final fit, and what it and its rivals reach on either model."""
     rows = {model: read_xstest(data, model) for model in MODELS}
     ours = [row for about, row in read_answers() if about["split"] == DEVELOPMENT]
-    ours += [*(one.row() for one in read_labelled(data, PUBLIC_LABELS)), *_all_logs()]
+    ours += [one.row() for one in read_labelled(data, PUBLIC_LABELS)]
     final = fit([*(row for found in rows.values() for row in found), *ours])
     checked: Figures = {}
     for model, found in rows.items():
@@ -315,7 +245,7 @@ def measure_answers(data: Path, final: Fit) -> Figures:
     """Return the agreement on our answers: by split, and with every domain left out in turn."""
     answers = read_answers()
     others = [row for model in MODELS for row in read_xstest(data, model)]
-    others += [*(one.row() for one in read_labelled(data, PUBLIC_LABELS)), *_all_logs()]
+    others += [one.row() for one in read_labelled(data, PUBLIC_LABELS)]
     checked: Figures = {}
     for split in (DEVELOPMENT, "held-out"):
         rows = [row for about, row in answers if about["split"] == split]
@@ -341,7 +271,6 @@ def measure_public(data: Path) -> Figures:
     """
     others = [row for model in MODELS for row in read_xstest(data, model)]
     others += [row for about, row in read_answers() if about["split"] == DEVELOPMENT]
-    others += _all_logs()
     public = [(one, one.row()) for one in read_labelled(data, PUBLIC_LABELS)]
     fits = [
         fit([*others, *(row for one, row in public if _fold(one.prompt) != fold)])
@@ -352,30 +281,20 @@ def measure_public(data: Path) -> Figures:
     )
 
 
-def measure_logs(data: Path, final: Fit) -> Figures:
-    """Return the agreement with each author: left out of the fit, or blind."""
-    others = [row for model in MODELS for row in read_xstest(data, model)]
-    others += [row for about, row in read_answers() if about["split"] == DEVELOPMENT]
-    others += [one.row() for one in read_labelled(data, PUBLIC_LABELS)]
-    logs = read_logs()
-    said: list[tuple[str, str, str]] = []
-    for author, rows in logs.items():
-        rest = [row for other, of_other in logs.items() if other != author for row in of_other]
-        labels = fit([*others, *rest]).says(rows)
-        said += [(author, row.label, one) for row, one in zip(rows, labels, strict=True)]
-    for author, rows in read_logs("blind").items():
-        said += [
-            (f"{author}, blind", row.label, one)
-            for row, one in zip(rows, final.says(rows), strict=True)
-        ]
-    return _by_file(said)
-
-
 def measure_blind(data: Path, final: Fit) -> tuple[Figures, Figures]:
     """Return the agreement with labels that nothing was fitted to, also of phrases alone."""
     blind = read_labelled(data, BLIND_LABELS)
     ours = _by_file((one.file, one.label, final.label(*one[1:3])) for one in blind)
     alone = _by_file((one.file, one.label, LABELS[declines(one.completion)]) for one in blind)
+    return ours, alone
+
+
+def measure_logs(final: Fit) -> tuple[Figures, Figures]:
+    """Return the agreement with each author of ``LOGS``, also of phrases alone."""
+    rows = [json.loads(line) for line in LOGS.read_text("utf-8").splitlines()]
+    asked = [(row["author"], row["label"], row["prompt"], row["completion"]) for row in rows]
+    ours = _by_file((author, label, final.label(*pair)) for author, label, *pair in asked)
+    alone = _by_file((author, label, LABELS[declines(pair[1])]) for author, label, *pair in asked)
     return ours, alone
 
 
@@ -483,7 +402,7 @@ def main() -> None:
     harmbench = measure_harmbench(arguments.data, final)
     answers = measure_answers(arguments.data, final)
     public, blind = measure_public(arguments.data), measure_blind(arguments.data, final)
-    logs = measure_logs(arguments.data, final)
+    logs = measure_logs(final)
     if arguments.write:
         weights = dict(zip(SIGNS, final.weights.tolist(), strict=True))
         measured = {
@@ -491,22 +410,17 @@ def main() -> None:
             "answers": answers,
             "public": public["all"],
             "blind": blind[0]["all"],
-            "logs": logs,
+            "logs": logs[0]["all"],
             "harmbench": harmbench["all"],
         }
-        content = {
-            "intercept": final.intercept,
-            "weights": weights,
-            "words": final.words,
-            "checked": measured,
-        }
+        content = {"intercept": final.intercept, "weights": weights, "checked": measured}
         write_json(FITTED, content)
     print("\n".join(xstest_table(checked)))
     for model, found in checked.items():
         print(f"\nPartial refusals of {model}: {found['partial refusals']}")
     print("\n" + "\n".join(label_table(answers)))
     print("\n" + "\n".join(label_table(public)))
-    for found in (*blind, logs):
+    for found in (*blind, *logs):
         print("\n" + "\n".join(label_table(found)))
     print("\n" + "\n".join(harmbench_table(harmbench)))
     print("\n| answers | n | refusals | by phrases |\n|---|--:|--:|--:|")
