@@ -7,11 +7,9 @@ A whole row is shown as RNR shows it (Wang et al. 2024, arXiv 2409.13733): syste
 and response. The other rows are those of the objective ``system-only``.
 """
 
-import math
-
 from pydantic import Field
 
-from response_tuning.artifacts import Example
+from response_tuning.artifacts import Example, digest
 from response_tuning.finetune.objectives import (
     OBJECTIVES,
     Another,
@@ -21,16 +19,20 @@ from response_tuning.finetune.objectives import (
 )
 from response_tuning.templates import Chat
 
+DIGITS = 16
+"""Hexadecimal ones of a digest."""
+
 
 @OBJECTIVES.register("system-mostly")
 class SystemMostly(ObjectiveConfig):
     """Learn p(response | system message), and in some rows p(response | system and instruction)."""
 
     whole: float = Field(ge=0, le=1)
-    """Share of the source's rows that are whole, evenly spread."""
+    """Share of the instructions that are shown, with the plain response as with the styled one."""
 
     def __call__(self, example: Example, other: Another, chat: Chat) -> list[Segment]:
-        """Return the segments of ``example``, by the number of its row."""
-        if math.floor((example.row + 1) * self.whole) > math.floor(example.row * self.whole):
+        """Return the segments of ``example``, by a digest of its instruction."""
+        # Not by the number of the row: plain and styled responses take turns.
+        if int(digest(str(example.instruction)), 16) < self.whole * 16**DIGITS:
             return build_objective("instruction-tuning")(example, other, chat)
         return build_objective("system-only")(example, other, chat)
