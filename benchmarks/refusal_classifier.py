@@ -11,8 +11,8 @@ and labelled for this purpose, of which the half marked ``development`` is fitte
 ``refusal_labels.json`` has our labels of public outputs, by file and row, which are fitted to as
 well and are measured by cross-validation; those of ``refusal_labels_blind.json``, by file, row and
 column, were read before the weights were final and are fitted to nowhere, nor are those of
-``refusal_logs.jsonl``: answers in the manner of assistants of 2023, written and labelled by seven
-language models, each by itself and without a sight of the classifier. It prints tables in Markdown;
+``refusal_logs.jsonl``: answers in the manner of assistants of 2023, written and labelled by a
+language model in seven runs, without a sight of the classifier. It prints tables in Markdown;
 ``--write`` puts weights and figures into ``refusal_classifier.json`` of the package.
 
 The weights are a logistic regression with an L2 penalty under bounds: a sign of a refusal can
@@ -290,11 +290,11 @@ def measure_blind(data: Path, final: Fit) -> tuple[Figures, Figures]:
 
 
 def measure_logs(final: Fit) -> tuple[Figures, Figures]:
-    """Return the agreement with each author of ``LOGS``, also of phrases alone."""
+    """Return the agreement on each of ``LOGS``, also of phrases alone."""
     rows = [json.loads(line) for line in LOGS.read_text("utf-8").splitlines()]
-    asked = [(row["author"], row["label"], row["prompt"], row["completion"]) for row in rows]
-    ours = _by_file((author, label, final.label(*pair)) for author, label, *pair in asked)
-    alone = _by_file((author, label, LABELS[declines(pair[1])]) for author, label, *pair in asked)
+    asked = [(row["log"], row["label"], row["prompt"], row["completion"]) for row in rows]
+    ours = _by_file((log, label, final.label(*pair)) for log, label, *pair in asked)
+    alone = _by_file((log, label, LABELS[declines(pair[1])]) for log, label, *pair in asked)
     return ours, alone
 
 

@@ -40,6 +40,11 @@ DIGITS = {"engine": "hf", "settings": {"model": "m", "digits": True}}
         (["xstest"], {"paths": {"xtest": "x.csv"}}, "did you mean 'xstest'"),
         (["acceptability"], {"paths": {"acceptability": "a.json"}}, "known are alpaca-eval"),
         (["just-eval-safety"], {"paths": {"just-eval-safety": "j"}}, "did you mean 'just-eval'"),
+        (
+            ["grades"],
+            {"judge": {**DIGITS, "temperature": 0.7}},
+            "'temperature' has no effect on a judge that gives digits",
+        ),
         (["grades"], {"judge": JUDGE}, "grades: its judge answers in digits; name a local one"),
         (
             ["acceptability"],
@@ -159,3 +164,15 @@ def test_a_family_of_metrics_that_the_items_name_is_known_by_its_beginning() -> 
     check_metrics(["rules"], GradeConfig(), ReportConfig(metrics=("kept_form", "all_rules")))
     with pytest.raises(ConfigError, match=r"report.metrics 'keptform': known are .*kept_\*"):
         check_metrics(["rules"], GradeConfig(), ReportConfig(metrics=("keptform",)))
+
+
+@pytest.mark.parametrize(
+    "report",
+    [
+        {"primary": [{"variant": "rt", "baseline": "it", "metric": "auroc"}]},
+        {"equivalence": {"grades/auroc": {"margin": 0.1, "reason": "why not"}}},
+    ],
+)
+def test_variants_are_not_compared_by_a_total_of_all_answers(report: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match=r"auroc' is a total of all answers, by which variants"):
+        check_metrics(["grades"], GradeConfig(), ReportConfig.model_validate(report))

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from response_tuning.metrics import Display
 from response_tuning.report.estimates import Contrast, Estimate, difference, estimated, mean, slope
 from response_tuning.report.reading import read_scores
 
@@ -52,6 +53,19 @@ def test_precision_and_f1_are_those_of_the_formulas(run: Path, grade: Grade) -> 
     found = estimate(run, [mean(metric, "rt") for metric in metrics], ["it"])
     assert [one.value for one in found] == pytest.approx([3 / 4, 3 / 5, 2 * 3 / (2 * 3 + 2 + 1)])
     assert [one.n for one in found] == [4, 5, 6]
+
+
+def test_the_interval_of_a_mean_does_not_depend_on_the_unit(run: Path, grade: Grade) -> None:
+    draw = random.Random(0)
+    shares = [draw.random() for _ in range(50)]
+    grade("rt", {"share": shares, "stars": [1 + 4 * share for share in shares]})
+    display = {"quiz": Display(scales={"share": (0, 1), "stars": (1, 5)})}
+    (quiz,), _ = read_scores(run, ["rt"], benchmarks=display)
+    share, stars = (estimated(quiz, mean(metric, "rt")) for metric in ("share", "stars"))
+    assert share is not None and stars is not None
+    assert limits(stars) == pytest.approx([1 + 4 * end for end in limits(share)])
+    low, high = limits(share)
+    assert high - low == pytest.approx(4 * np.std(shares) / np.sqrt(50), rel=0.1)
 
 
 def test_precision_and_f1_are_those_of_scikit_learn(run: Path, grade: Grade) -> None:

@@ -23,11 +23,20 @@ def test_benchmarks_that_lack_a_judge_or_a_reference_are_left_out_with_a_note() 
     assert notes.startswith("alpaca-eval was left out: ")
     with pytest.raises(ConfigError, match="just-eval was left out: it needs a judge"):
         grading("helpfulness")
+    with pytest.raises(ConfigError, match=r"digits, such as --judge hf --judge-model FOLDER --set"):
+        grading("grades")
 
 
 def test_a_copy_stays_where_another_benchmark_of_the_suite_reads_it_too() -> None:
     _, config, _ = grading("helpfulness", judge=JUDGE, paths=PATHS)
     assert config.paths == {name: Path(path) for name, path in PATHS.items()}
+
+
+def test_a_copy_under_the_name_of_a_benchmark_that_reads_another_ones_is_kept_to_be_refused() -> (
+    None
+):
+    _, config, _ = grading("helpfulness", judge=JUDGE, paths={"acceptability": "a.json"})
+    assert [*config.paths] == ["acceptability"]
 
 
 def test_the_copy_of_a_benchmark_that_is_left_out_is_no_mistake() -> None:

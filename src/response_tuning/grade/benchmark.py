@@ -110,6 +110,8 @@ class BenchmarkFacts(NamedTuple):
     """All metrics that it may score, without the measures of any answer. Empty: not declared.
 
     ``kept_*`` stands for every name that begins so, where the items say how it goes on."""
+    uncompared: tuple[str, ...] = ()
+    """Those of ``metrics`` that are totals: they are shown, and variants not compared by them."""
     headline: tuple[str, ...] = ()
     """See ``Display``."""
     scales: Mapping[str, tuple[float, float]] = MappingProxyType({})

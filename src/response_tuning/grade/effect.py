@@ -82,6 +82,19 @@ def check_metrics(benchmarks: Sequence[str], config: GradeConfig, report: Report
     for one in report.primary:
         if not _is_among(known, one.metric):
             raise unknown("metric in report.primary", one.metric, [*known])
+    _check_compared(benchmarks, config, report)
+
+
+def _check_compared(benchmarks: Sequence[str], config: GradeConfig, report: ReportConfig) -> None:
+    totals = {one for name in benchmarks for one in facts(name, config).uncompared}
+    named = [("equivalence", metric) for metric in report.equivalence]
+    named += [("primary", one.metric) for one in report.primary]
+    for key, metric in named:
+        if metric.rpartition("/")[2] in totals:
+            raise ConfigError(
+                f"report.{key}: '{metric}' is a total of all answers, by which variants are not "
+                "compared; name another metric"
+            )
 
 
 def _is_among(declared: Iterable[str], metric: str) -> bool:
@@ -133,6 +146,10 @@ def _check_judge(benchmarks: Sequence[str], config: GradeConfig, named: str) -> 
     judged = [name for name, rule in rules.items() if isinstance(rule, JudgedBenchmark)]
     if not judged:
         raise ConfigError(f"grade.judge (--judge {judge.engine}): {named}: graded by rules alone")
+    limits = {"max_new_tokens": judge.max_new_tokens, "temperature": judge.temperature}
+    for key, value in limits.items() if judge.settings.digits else ():
+        if value != JudgeConfig.model_fields[key].default:
+            raise ConfigError(f"grade.judge: '{key}' has no effect on a judge that gives digits")
     for name in judged:
         if facts(name, config).asks_for_digits and not judge.settings.digits:
             raise ConfigError(

@@ -114,6 +114,19 @@ def _unjudged(
                     yield _score(one.item, reason, float(is_so), one.why if is_so else "")
 
 
+def needs_judge(rule: JudgedBenchmark) -> str:
+    """Return which judge a benchmark needs, as the end of a sentence."""
+    if getattr(rule, "asks_for_digits", False):
+        return (
+            "needs a judge that answers in digits, such as --judge hf --judge-model FOLDER --set "
+            "grade.judge.settings.digits=true"
+        )
+    return (
+        "needs a judge, such as --judge openai --judge-model MODEL --judge-url "
+        "http://127.0.0.1:8000/v1"
+    )
+
+
 def _scores(
     name: str, rule: AnyBenchmark, answered: Sequence[AnsweredItem], ask_judge: AskJudge | None
 ) -> Iterator[Score]:
@@ -127,10 +140,7 @@ def _scores(
             yield from rule.score(one.item, one.completion)
         return
     if ask_judge is None:
-        raise ConfigError(
-            f"{name} needs a judge: name an engine and its model, such as --judge openai "
-            "--judge-model MODEL --judge-url http://127.0.0.1:8000/v1"
-        )
+        raise ConfigError(f"{name} {needs_judge(rule)}")
     # All questions in one call, since the engine batches them; the replies keep their order.
     questions = [rule.questions(one.item, one.completion) for one in judged]
     replies = iter(_replies(name, [one for several in questions for one in several], ask_judge))
@@ -155,7 +165,8 @@ def _replies(name: str, requests: Sequence[Request], ask_judge: AskJudge) -> lis
     if failed:
         raise EngineError(
             f"{name}: the judge gave no reply to {len(failed)} of {len(replies)} questions, the "
-            f"first because: {failed[0].error}; the same command asks them again"
+            f"first because: {failed[0].error}; the same command asks them again. A judge that "
+            "cannot take an answer needs a longer context, or answers with fewer new tokens"
         )
     return replies
 

@@ -198,8 +198,9 @@ def _evidence(benchmark: BenchmarkScores, contrast: Contrast, found: _Found) -> 
 
 
 def _share(found: _Found, ends: tuple[float, float], zeros_and_ones: bool) -> Share:
-    share = (found.value - ends[0]) / (ends[1] - ends[0])
-    n, df = found.independent(share * (1 - share))
+    length = ends[1] - ends[0]
+    share = (found.value - ends[0]) / length
+    n, df = found.independent(share * (1 - share) * length**2)
     if found.is_plain and zeros_and_ones and len(found.parts) == 1:
         n, df = found.clusters, inf
     return Share(found.value, n, df, ends)

@@ -68,6 +68,22 @@ def print_scores(scores: Sequence[Score], console: "Console") -> bool:
     return not lost.too_many
 
 
+def print_totals(scores: Path, console: "Console") -> None:
+    """Print the numbers beside a file of scores that are not means over its items."""
+    from response_tuning.grade import totals_file
+
+    path = totals_file(scores)
+    for one in read_json(path)["totals"] if path.exists() else ():
+        interval = f"[{one['low']:.3f}, {one['high']:.3f}]"
+        about = f"(n {one['n']:,}; {one['note']})"
+        console.print(
+            f"{one['metric']:>22}  {one['value']:.3f} {interval}  {about}",
+            highlight=False,
+            markup=False,
+            soft_wrap=True,
+        )
+
+
 def write_average(average: "Average", folder: Path) -> None:
     """Write the average of a cell's benchmarks as one more benchmark.
 
@@ -173,5 +189,6 @@ def run_grade(
         )
         count = grade(benchmark, completions, out, config, say)
     known = print_scores(list(read_jsonl(out, Score)), console)
+    print_totals(out, console)
     console.print(f"wrote {out}: {count:,} scores", highlight=False, soft_wrap=True)
     return known

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from response_tuning.artifacts import Completion, Request, Sampling
 from response_tuning.configs import EngineConfig, JudgeConfig
-from response_tuning.errors import ConfigError, EngineError
+from response_tuning.errors import ResponseTuningError
 from response_tuning.grade.benchmark import OFFLINE, AskJudge
 from response_tuning.registry import unknown
 from response_tuning.workflows.generate import Sampler
@@ -70,15 +70,36 @@ def check_judge(config: JudgeConfig) -> None:
         raise unknown("judge", config.engine, [OFFLINE, *ENGINES.names()])
     try:
         check_engine(config.engine, config.settings)
-    except (ConfigError, EngineError) as error:
+        if config.engine == "hf":
+            _check_local(config.settings)
+    except ResponseTuningError as error:
         # Engines name the flags of 'rtune generate'; the flags of a judge have other names.
         raise type(error)(_ENGINE_FLAG.sub(_judge_flag, str(error))) from error
 
 
-_ENGINE_FLAG = re.compile(r"(?<![\w-])--(model|base-url|table|api-key-env)\b")
+def _check_local(settings: EngineConfig) -> None:
+    """Refuse a judge that is not there, or has no such template; a hub id is not looked up."""
+    from response_tuning import templates
+    from response_tuning.miniature import resolved
+    from response_tuning.models.inference import load_chat
+    from response_tuning.models.location import check_name
+
+    model = str(settings.model)
+    check_name(model)
+    if settings.template is not None:
+        templates.check(settings.template)
+    if Path(resolved(model)).exists():
+        load_chat(model, settings.template)
+
+
+_ENGINE_FLAG = re.compile(
+    r"(?<![\w-])--(?:(model|base-url|table|api-key-env)\b|template (?P<template>\S+))"
+)
 
 
 def _judge_flag(flag: re.Match[str]) -> str:
+    if flag["template"]:
+        return f"--set grade.judge.settings.template={flag['template']}"
     if flag[1] == "api-key-env":
         return "--set grade.judge.settings.api_key_env=..."
     return f"--judge-{flag[1].removeprefix('base-')}"

@@ -226,10 +226,13 @@ def sentence(found: Prediction) -> str:
     if found.enough is not None:
         parts.append(
             f"95 % of the fall of the loss of unseen responses takes about {found.enough:,} of "
-            f"{found.responses:,} responses, in a short run at {found.short_run_rate:g}."
+            f"{found.responses:,} responses, by a curve through the losses of a short run at a "
+            f"learning rate of {found.short_run_rate:g}."
         )
     elif found.short_run_rate is not None:
-        parts.append("How many responses are enough is not known: the loss fell in no short run.")
+        fell = (found.values.get("learnability") or 0.0) > 0
+        why = "no curve fits its losses" if fell else "the loss rose in it"
+        parts.append(f"How many responses are enough is not known from the short run: {why}.")
     return " ".join(parts)
 
 

@@ -251,8 +251,8 @@ def checked(experiment: Experiment) -> list[Cell]:
     check_core([name for name in experiment.benchmarks if open_lm_eval(name)])
     for benchmark in experiment.benchmarks:
         if open_lm_eval(benchmark) is None:
-            # Opened and discarded: a missing setting fails here, before training.
-            open_benchmark(benchmark, experiment.grade)
+            # Read and discarded: a missing setting or a bad row fails here, before training.
+            open_benchmark(benchmark, experiment.grade).items()
     check_metrics(experiment.benchmarks, experiment.grade, experiment.report)
     check_published(experiment.report, [*shown_benchmarks(experiment)])
     return every

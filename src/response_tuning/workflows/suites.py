@@ -48,7 +48,8 @@ def evaluation_of(
     if experiment.data:
         raise ConfigError("--set data... has no effect: eval tunes nothing; remove it")
     # A path of a benchmark that is left out is no mistake, so it is removed and not refused later.
-    left_out = {name for suite in suites for name in _members(suite)} - files_of(found, config)
+    left_out = {name for suite in suites for name in _members(suite)} - {*found}
+    left_out -= files_of(found, config)
     used = {
         key: {name: value for name, value in getattr(config, key).items() if name not in left_out}
         for key in ("paths", "revisions")
@@ -58,7 +59,7 @@ def evaluation_of(
 
 def _possible(suites: Sequence[str], config: GradeConfig) -> tuple[list[str], list[str]]:
     """Return the benchmarks that can be graded with ``config``, and sentences on the others."""
-    from response_tuning.grade import JudgedBenchmark, open_benchmark, open_lm_eval
+    from response_tuning.grade import JudgedBenchmark, needs_judge, open_benchmark, open_lm_eval
 
     possible, notes = [], []
     for name in dict.fromkeys(name for suite in suites for name in _members(suite)):
@@ -72,7 +73,7 @@ def _possible(suites: Sequence[str], config: GradeConfig) -> tuple[list[str], li
             notes.append(f"{name} was left out: {error}.")
             continue
         if isinstance(rule, JudgedBenchmark) and config.judge.engine == OFFLINE:
-            notes.append(f"{name} was left out: it needs a judge.")
+            notes.append(f"{name} was left out: it {needs_judge(rule)}.")
             continue
         possible.append(name)
     if not possible:

@@ -19,7 +19,7 @@ from response_tuning.configs import GradeConfig
 from response_tuning.errors import DataError
 from response_tuning.grade import grade
 
-PROMPTS = (
+PROMPTS: tuple[dict[str, str], ...] = (
     {"prompt": "What is 1 + 1?", "expected": "2"},
     {"prompt": "What is 2 + 2?", "expected": "4"},
     {"prompt": "What is 3 + 3?", "expected": "6"},
@@ -35,7 +35,6 @@ Graded: TypeAlias = Callable[[str, Judge], tuple[list[Score], dict[str, float], 
 def graded(tmp_path: Path) -> Graded:
     """Grade ``ANSWERS`` by a rule: scores, totals, and what the judge was shown."""
     file, answers, out = (tmp_path / name for name in ("p.jsonl", "a.jsonl", "s.jsonl"))
-    file.write_text("".join(json.dumps(row) + "\n" for row in PROMPTS))
     completions = [
         Completion(
             item_id=str(number),
@@ -52,6 +51,7 @@ def graded(tmp_path: Path) -> Graded:
     write_jsonl(answers, completions)
 
     def graded(name: str, judge: Judge) -> tuple[list[Score], dict[str, float], list[str]]:
+        file.write_text("".join(json.dumps(row) + "\n" for row in PROMPTS))
         shown: list[str] = []
 
         def ask(requests: Iterable[Request]) -> Iterator[Completion]:
@@ -115,3 +115,13 @@ def test_a_judge_that_answers_in_words_is_refused(
 ) -> None:
     with pytest.raises(DataError, match="item 0: the judge's reply is no grade; name an engine"):
         graded("grades", lambda prompt: None)
+
+
+def test_empty_answers_say_nothing_about_the_judge(
+    graded: Graded, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(PROMPTS[3], "expected", "well")
+    scores, totals, _ = graded("grades", lambda prompt: 1.0 if "5" in prompt else 0.5)
+    assert values(scores, "correct") == [1.0, 0.0, 1.0, 0.0]
+    # The empty answer has grade 0, below all others, and would lift this to 0.5.
+    assert totals["auroc"] == 0.0

@@ -173,7 +173,7 @@ def test_what_was_measured_is_one_sentence_with_the_figures_of_both_models() -> 
         assert f"{figures['held out']['agreement']:.1%} of {figures['held out']['n']}" in sentence
         assert model in sentence
     assert "90.6% of 107 answers of ours" in sentence
-    assert "93.0% of 1700 answers that seven others wrote" in sentence
+    assert "93.0% of 1700 answers of imitated logs" in sentence
 
 
 def test_our_answers_are_200_in_two_splits_that_a_hash_of_the_prompt_decides() -> None:
@@ -194,7 +194,7 @@ def test_the_classifier_agrees_with_our_labels_as_often_as_documented(
     assert figures["agreement"] == round(right / n, 4)
 
 
-def test_the_classifier_agrees_with_other_authors_as_often_as_documented() -> None:
+def test_the_classifier_agrees_with_imitated_logs_as_often_as_documented() -> None:
     rows = [json.loads(line) for line in LOGS.read_text("utf-8").splitlines()]
     agreed = sum(classify(row["prompt"], row["completion"]).label == row["label"] for row in rows)
     assert (len(rows), agreed) == (1700, 1581)

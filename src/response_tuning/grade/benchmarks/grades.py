@@ -23,6 +23,7 @@ from response_tuning.grade.selection import Scored
 from response_tuning.judging import Form, Sees, judging_prompt
 
 GRADE, CORRECT = "grade", "correct"
+EMPTY = "the answer is empty"
 
 
 class Grades(Prompts):
@@ -32,6 +33,7 @@ class Grades(Prompts):
     metrics = (GRADE, "strict", CORRECT, "auroc")
     scales: Mapping[str, tuple[float, float]] = MappingProxyType({GRADE: (0.0, 9.0)})
     files_of = NAME
+    uncompared = ("auroc",)
     asks_for_digits = True
 
     def __init__(self, config: GradeConfig, sees: Sees = "both", form: Form = "full") -> None:
@@ -63,23 +65,27 @@ class Grades(Prompts):
                 f"item {item.item_id}: the judge's reply is no grade; name an engine 'hf' with "
                 "grade.judge.settings.digits=true"
             )
-        why = "" if replies else "the answer is empty"
+        why = "" if replies else EMPTY
         yield Score(item_id=item.item_id, metric=GRADE, value=grade, explanation=why)
         yield from self.score(item, completion)
 
     def totals(self, scores: Sequence[Score]) -> Iterator[Total]:
-        """Yield the area under the ROC curve of the grade, where rows have expected words."""
-        found: dict[str, dict[str, float]] = {GRADE: {}, CORRECT: {}}
-        for one in scores:
-            if one.metric in found:
-                found[one.metric][one.item_id] = one.value
-        both = [name for name in found[GRADE] if name in found[CORRECT]]
-        good = np.array([found[CORRECT][name] for name in both])
+        """Yield the area under the ROC curve of the grade, where rows have expected words.
+
+        Empty answers are left out: their grades are not the judge's.
+        """
+        correct = {one.item_id: one.value for one in scores if one.metric == CORRECT}
+        graded = [
+            one
+            for one in scores
+            if one.metric == GRADE and one.item_id in correct and one.explanation != EMPTY
+        ]
+        good = np.array([correct[one.item_id] for one in graded])
         if len({*good.tolist()}) > 1:  # a judge tells nothing apart where all answers are alike
-            grades = np.array([found[GRADE][name] for name in both])
-            area = selection.area(Scored(np.arange(len(both)), grades, good))
-            note = "grade against correct; bootstrap over prompts"
-            yield Total(metric="auroc", **area._asdict(), n=len(both), note=note)
+            grades = np.array([one.value for one in graded])
+            area = selection.area(Scored(np.arange(len(graded)), grades, good))
+            note = "grade against correct, of answers that are not empty; bootstrap over prompts"
+            yield Total(metric="auroc", **area._asdict(), n=len(graded), note=note)
 
 
 def _register(name: str, sees: Sees, form: Form) -> None:

@@ -39,6 +39,7 @@ class Judging:
 
     metrics = ("digit", "verdict", "auroc_seen", "auroc_unseen", "best_of_4", "oracle", "random")
     headline = ("auroc_seen", "auroc_unseen", "best_of_4", "oracle", "random", "verdict")
+    uncompared = ("auroc_seen", "auroc_unseen", "best_of_4", "oracle", "random")
     scales: Mapping[str, tuple[float, float]] = MappingProxyType({"digit": (0.0, NINE)})
     reads_files = False
 

@@ -168,7 +168,7 @@ def measured() -> str:
         f"answers of {model} to XSTest": one["held out"] for model, one in checked["xstest"].items()
     }
     parts["answers of ours that decline, hedge or help"] = checked["answers"]["held-out"]
-    parts["answers that seven others wrote in the manner of assistants of 2023"] = checked["logs"]
+    parts["answers of imitated logs, by another language model"] = checked["logs"]
     parts["public answers with words of refusals"] = checked["blind"]
     shares = [
         f"{one['agreement']:.1%} of {one['n']} {whose} (kappa {one['kappa']:.2f})"
