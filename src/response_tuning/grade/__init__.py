@@ -17,7 +17,7 @@ from response_tuning.grade.benchmark import (
     suites,
 )
 from response_tuning.grade.effect import check_effect, check_metrics, files_of
-from response_tuning.grade.grading import grade, needs_judge, totals_file
+from response_tuning.grade.grading import grade, needed_judge, totals_file
 from response_tuning.grade.lm_eval.tasks import LmEvalBenchmark, planned_prompts
 
 __all__ = [
@@ -37,7 +37,7 @@ __all__ = [
     "facts",
     "files_of",
     "grade",
-    "needs_judge",
+    "needed_judge",
     "open_benchmark",
     "open_lm_eval",
     "planned_prompts",

@@ -114,16 +114,15 @@ def _unjudged(
                     yield _score(one.item, reason, float(is_so), one.why if is_so else "")
 
 
-def needs_judge(rule: JudgedBenchmark) -> str:
+def needed_judge(rule: JudgedBenchmark) -> str:
     """Return which judge a benchmark needs, as the end of a sentence."""
     if getattr(rule, "asks_for_digits", False):
         return (
-            "needs a judge that answers in digits, such as --judge hf --judge-model FOLDER --set "
+            "a judge that answers in digits, such as --judge hf --judge-model FOLDER --set "
             "grade.judge.settings.digits=true"
         )
     return (
-        "needs a judge, such as --judge openai --judge-model MODEL --judge-url "
-        "http://127.0.0.1:8000/v1"
+        "a judge, such as --judge openai --judge-model MODEL --judge-url http://127.0.0.1:8000/v1"
     )
 
 
@@ -140,7 +139,7 @@ def _scores(
             yield from rule.score(one.item, one.completion)
         return
     if ask_judge is None:
-        raise ConfigError(f"{name} {needs_judge(rule)}")
+        raise ConfigError(f"{name} needs {needed_judge(rule)}")
     # All questions in one call, since the engine batches them; the replies keep their order.
     questions = [rule.questions(one.item, one.completion) for one in judged]
     replies = iter(_replies(name, [one for several in questions for one in several], ask_judge))

@@ -59,7 +59,7 @@ def evaluation_of(
 
 def _possible(suites: Sequence[str], config: GradeConfig) -> tuple[list[str], list[str]]:
     """Return the benchmarks that can be graded with ``config``, and sentences on the others."""
-    from response_tuning.grade import JudgedBenchmark, needs_judge, open_benchmark, open_lm_eval
+    from response_tuning.grade import JudgedBenchmark, needed_judge, open_benchmark, open_lm_eval
 
     possible, notes = [], []
     for name in dict.fromkeys(name for suite in suites for name in _members(suite)):
@@ -73,7 +73,7 @@ def _possible(suites: Sequence[str], config: GradeConfig) -> tuple[list[str], li
             notes.append(f"{name} was left out: {error}.")
             continue
         if isinstance(rule, JudgedBenchmark) and config.judge.engine == OFFLINE:
-            notes.append(f"{name} was left out: it {needs_judge(rule)}.")
+            notes.append(f"{name} was left out: it needs {needed_judge(rule)}.")
             continue
         possible.append(name)
     if not possible:
