@@ -9,6 +9,7 @@ from response_tuning.workflows.bibliography import ENTRIES, MADE_HERE, write_ref
 from response_tuning.workflows.experiment import Experiment, cells, read_experiment
 
 PAPER = Path(__file__).parents[2] / "recipes" / "paper"
+NEIGHBOURS = PAPER.with_name("neighbours")
 
 
 def keys(text: str) -> set[str]:
@@ -64,3 +65,19 @@ def test_every_entry_is_whole_and_every_benchmark_of_others_has_one() -> None:
         about |= {*re.findall(r"keywords = \{(.*)\}", entry)[0].split(", ")}
     others = {name for name in BENCHMARKS.names() if not name.startswith(MADE_HERE)}
     assert others <= about
+
+
+@pytest.mark.parametrize(
+    ("recipe", "cited"),
+    [
+        ("roles", "wang2024rnr"),
+        ("continuations", "xie2024noninstructional"),
+        ("self-judge", "ye2024selfjudge"),
+    ],
+)
+def test_a_run_of_a_neighbours_method_cites_it_and_no_other(
+    recipe: str, cited: str, tmp_path: Path
+) -> None:
+    neighbours = {"wang2024rnr", "xie2024noninstructional", "ye2024selfjudge"}
+    found = keys(written(read_experiment(NEIGHBOURS / f"{recipe}.yaml"), tmp_path))
+    assert found & neighbours == {cited}

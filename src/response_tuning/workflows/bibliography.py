@@ -14,6 +14,8 @@ ENTRIES = Path(__file__).parents[1] / "published" / "references.bib"
 ALWAYS = {"paper", "software"}
 MADE_HERE = ("miniature", "prompts")
 """Names that begin with one of these have no paper: this package, or its user, made them."""
+METHODS = ("roles", "continuation")
+"""Sections of ``data`` that are somebody's method."""
 
 
 def write_references(cells: Sequence[Cell], out: Path) -> None:
@@ -40,6 +42,7 @@ def _used(cell: Cell) -> Iterator[str]:
         yield "rules"
     if cell.data is not None:
         yield from _data(cell)
+        yield from (f"data.{key}" for key in METHODS if getattr(cell.data, key) is not None)
         yield cell.finetune.objective
 
 
