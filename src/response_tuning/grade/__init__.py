@@ -16,8 +16,8 @@ from response_tuning.grade.benchmark import (
     open_lm_eval,
     suites,
 )
-from response_tuning.grade.effect import check_effect, check_metrics, files_of
-from response_tuning.grade.grading import grade, needed_judge, totals_file
+from response_tuning.grade.effect import check_effect, check_metrics, files_of, needed_judge
+from response_tuning.grade.grading import grade, totals_file
 from response_tuning.grade.lm_eval.tasks import LmEvalBenchmark, planned_prompts
 
 __all__ = [

@@ -137,6 +137,18 @@ def check_offline(judge: JudgeConfig) -> None:
         )
 
 
+def needed_judge(rule: JudgedBenchmark) -> str:
+    """Return which judge a benchmark needs, as the end of a sentence."""
+    if getattr(rule, "asks_for_digits", False):
+        return (
+            "a judge that answers in digits, such as --judge hf --judge-model FOLDER --set "
+            "grade.judge.settings.digits=true"
+        )
+    return (
+        "a judge, such as --judge openai --judge-model MODEL --judge-url http://127.0.0.1:8000/v1"
+    )
+
+
 def _check_judge(benchmarks: Sequence[str], config: GradeConfig, named: str) -> None:
     judge = config.judge
     check_offline(judge)

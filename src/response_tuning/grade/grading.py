@@ -25,6 +25,7 @@ from response_tuning.grade.benchmark import (
     UnjudgedReason,
     open_benchmark,
 )
+from response_tuning.grade.effect import needed_judge
 from response_tuning.grade.measures import measures
 from response_tuning.metrics import FILTERED
 from response_tuning.thoughts import answer
@@ -112,18 +113,6 @@ def _unjudged(
                 if one.item.item_id not in scored:
                     is_so = one.unjudged == reason
                     yield _score(one.item, reason, float(is_so), one.why if is_so else "")
-
-
-def needed_judge(rule: JudgedBenchmark) -> str:
-    """Return which judge a benchmark needs, as the end of a sentence."""
-    if getattr(rule, "asks_for_digits", False):
-        return (
-            "a judge that answers in digits, such as --judge hf --judge-model FOLDER --set "
-            "grade.judge.settings.digits=true"
-        )
-    return (
-        "a judge, such as --judge openai --judge-model MODEL --judge-url http://127.0.0.1:8000/v1"
-    )
 
 
 def _scores(

@@ -78,18 +78,17 @@ def check_judge(config: JudgeConfig) -> None:
 
 
 def _check_local(settings: EngineConfig) -> None:
-    """Refuse a judge that is not there, or has no such template; a hub id is not looked up."""
+    """Refuse a judge that is not there, or has no such template; asks no network."""
     from response_tuning import templates
-    from response_tuning.miniature import resolved
     from response_tuning.models.inference import load_chat
-    from response_tuning.models.location import check_name
+    from response_tuning.models.location import check_name, is_here
 
     model = str(settings.model)
     check_name(model)
     if settings.template is not None:
         templates.check(settings.template)
-    if Path(resolved(model)).exists():
-        load_chat(model, settings.template)
+    if is_here(model, settings.revision):
+        load_chat(model, settings.template, settings.revision)
 
 
 _ENGINE_FLAG = re.compile(
