@@ -6,9 +6,9 @@ import pytest
 
 from response_tuning.report.comparison import compare
 from response_tuning.report.estimates import estimated, mean_difference
-from response_tuning.report.grid import OverGrid, over_grid
+from response_tuning.report.grid import Effect, OverGrid, over_grid
 from response_tuning.report.intervals import detectable
-from response_tuning.report.joined import Variant
+from response_tuning.report.joined import BenchmarkScores, Variant
 from response_tuning.report.reading import read_scores
 from response_tuning.report.writing import report
 from response_tuning.report_config import PrimaryConfig, ReportConfig
@@ -128,15 +128,20 @@ def test_intervals_pair_prompts_and_seeds_within_the_matching_variants(
     assert effect.high - effect.low < 0.9 * (mean.high - mean.low)
 
 
-def test_no_interval_is_wider_than_what_is_possible(run: Path, grade: Grade) -> None:
-    for base, wrong in (("x", 1), ("y", 2)):
-        grade(f"it-{base}", {"correct": [1] * 10})
-        grade(f"rt-{base}", {"correct": [1] * wrong + [0] * (10 - wrong)})
+def nearly_all_wrong(run: Path, grade: Grade, n: int) -> tuple[list[BenchmarkScores], Effect]:
+    """The effect of an arm that has 1 and 2 of ``n`` right where the other has all."""
+    for base, right in (("x", 1), ("y", 2)):
+        grade(f"it-{base}", {"correct": [1] * n})
+        grade(f"rt-{base}", {"correct": [1] * right + [0] * (n - right)})
     variants = [
         variant(f"{arm}-{base}", variant=arm, bases=base) for arm in ("it", "rt") for base in "xy"
     ]
     benchmarks, _ = read_scores(run, [one.name for one in variants])
-    effect = over_grid(benchmarks, variants, ReportConfig(baselines=("it",))).effects[0]
+    return benchmarks, over_grid(benchmarks, variants, ReportConfig(baselines=("it",))).effects[0]
+
+
+def test_no_interval_is_wider_than_what_is_possible(run: Path, grade: Grade) -> None:
+    _, effect = nearly_all_wrong(run, grade, 10)
     assert effect.delta == pytest.approx(-0.85)
     assert effect.low == -1.0
     assert effect.high == pytest.approx(-0.85 + 1.96 * 0.107, abs=0.05)
@@ -219,14 +224,7 @@ def test_every_effect_has_the_smallest_difference_that_would_be_found(run: Path)
 
 
 def test_the_detectable_effect_is_not_cut_at_the_ends_of_a_metric(run: Path, grade: Grade) -> None:
-    for base, wrong in (("x", 1), ("y", 2)):
-        grade(f"it-{base}", {"correct": [1] * 3})
-        grade(f"rt-{base}", {"correct": [1] * wrong + [0] * (3 - wrong)})
-    variants = [
-        variant(f"{arm}-{base}", variant=arm, bases=base) for arm in ("it", "rt") for base in "xy"
-    ]
-    benchmarks, _ = read_scores(run, [one.name for one in variants])
-    effect = over_grid(benchmarks, variants, ReportConfig(baselines=("it",))).effects[0]
+    benchmarks, effect = nearly_all_wrong(run, grade, 3)
     pairs = [("it-x", "rt-x"), ("it-y", "rt-y")]
     whole = estimated(benchmarks[0], mean_difference("correct", pairs))
     assert whole is not None
