@@ -2,14 +2,16 @@
 
     python benchmarks/predictor_study.py freeze recipes/questions/when-it-works.yaml --out FROZEN
     rtune run recipes/questions/when-it-works.yaml --out RUN
-    python benchmarks/predictor_study.py fit RUN --frozen FROZEN [--write]
+    python benchmarks/predictor_study.py fit RUN --frozen FROZEN [--extend] [--write]
     python benchmarks/predictor_study.py check RUN --frozen FROZEN
 
 ``freeze`` computes all predictors of every base and template of the recipe's tuned cells, one file
 each, and prints one digest over all of them for the lab log. It skips what exists and bases that
 are not there yet, so that it may be called again. ``fit`` joins them with what the run reached so
-far and prints the rank correlations, the errors on unseen bases and what passes the bar; with
-``--write`` it replaces the study that the package ships. ``check`` prints what each fit on the
+far and prints the rank correlations, the errors on unseen bases and what passes the bar, for each
+benchmark and, if there are several, for all bases on their own ones together; with ``--extend`` the
+other bases of the study that the package ships come first, and with ``--write`` the result replaces
+it. ``check`` prints what each fit on the
 shipped study expects of these bases, beside what they reached. Both refuse a base that was tuned
 before it was frozen.
 """
@@ -53,6 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     fitting = commands.add_parser("fit", help="join predictors with outcomes")
     fitting.add_argument("run", type=Path)
     fitting.add_argument("--frozen", type=Path, required=True)
+    fitting.add_argument("--extend", action="store_true", help="add to the package's study")
     fitting.add_argument("--write", action="store_true", help="replace the package's study")
     fitting.add_argument("--svg", type=Path, help="draw the outcomes over two predictors")
     checking = commands.add_parser("check", help="compare the shipped study's fits with outcomes")
@@ -65,9 +68,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         elif given.command == "check":
             print("\n".join(check(forecast.read_study(), joined(given.run, given.frozen))))
         else:
-            print("\n".join(fit(given.run, given.frozen, write=given.write)))
+            rows = joined(given.run, given.frozen)
+            rows = extended(forecast.read_study(), rows) if given.extend else rows
+            print("\n".join(fit(rows, write=given.write)))
             if given.svg is not None:
-                given.svg.write_text(drawn(joined(given.run, given.frozen)).svg, encoding="utf-8")
+                given.svg.write_text(drawn(rows).svg, encoding="utf-8")
     except ResponseTuningError as error:
         raise SystemExit(f"predictor_study: {error}") from error
 
@@ -140,15 +145,23 @@ def _rounded(value: float) -> float | None:
     return float(f"{value:.5g}") if math.isfinite(value) else None
 
 
-def fit(run: Path, frozen: Path, *, write: bool) -> list[str]:
-    """Return the findings of the study, and replace the shipped one if ``write`` is true."""
-    rows = joined(run, frozen)
+def extended(study: Sequence[Row], new: Sequence[Row]) -> list[Row]:
+    """Return a study with new bases; one that it had under the same name is replaced."""
+    replaced = {(row.benchmark, row.base) for row in new}
+    return [*(row for row in study if (row.benchmark, row.base) not in replaced), *new]
+
+
+def fit(rows: Sequence[Row], *, write: bool) -> list[str]:
+    """Return the findings of a study, and replace the shipped one if ``write`` is true."""
     lines: list[str] = []
     adopted: dict[str, Any] = {}
-    for benchmark in dict.fromkeys(row.benchmark for row in rows):
+    benchmarks = [*dict.fromkeys(row.benchmark for row in rows)]
+    for benchmark in benchmarks:
         found, passed = findings([row for row in rows if row.benchmark == benchmark])
         lines += [benchmark, *found]
-        adopted[benchmark] = passed
+        adopted |= {benchmark: passed} if passed else {}
+    if len(benchmarks) > 1:
+        lines += ["each base on its own benchmark", *findings(rows)[0]]
     if write:
         _write(rows, adopted)
         lines.append(f"wrote {forecast.STUDY} and {forecast.ADOPTED.name}")

@@ -64,7 +64,7 @@ def test_the_findings_name_the_predictor_that_decides(
     study: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(forecast, "RESAMPLES", 50)
-    lines = STUDY["fit"](*study, write=False)
+    lines = STUDY["fit"](STUDY["joined"](*study), write=False)
     assert lines[:2] == [BENCHMARK, "rt: 10 bases x templates, 5 bases"]
     found = "\n".join(lines)
     assert "best: willingness, error" in found
@@ -78,7 +78,7 @@ def test_a_study_is_written_and_read_again(
     monkeypatch.setattr(forecast, "RESAMPLES", 10)
     monkeypatch.setattr(forecast, "STUDY", tmp_path / "study.csv")
     monkeypatch.setattr(forecast, "ADOPTED", tmp_path / "study.json")
-    STUDY["fit"](*study, write=True)
+    STUDY["fit"](STUDY["joined"](*study), write=True)
     rows = forecast.read_study(tmp_path / "study.csv")
     assert len(rows) == 10
     assert rows[0].reached == {"rt": 0.0, "it": 0.0}
@@ -86,6 +86,25 @@ def test_a_study_is_written_and_read_again(
     adopted = json.loads((tmp_path / "study.json").read_text())[BENCHMARK]["rt"]
     assert adopted["passed"] is True
     assert adopted["predictors"] == ["willingness"]
+
+
+def test_a_study_is_extended_by_a_base_that_answered_another_benchmark(
+    study: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(forecast, "RESAMPLES", 10)
+    monkeypatch.setattr(forecast, "STUDY", tmp_path / "study.csv")
+    monkeypatch.setattr(forecast, "ADOPTED", tmp_path / "study.json")
+    shipped = STUDY["joined"](*study)
+    own = shipped[0]._replace(benchmark="prompts", base="mine", reached={"rt": 0.3, "it": 0.4})
+    better = own._replace(reached={"rt": 0.5})
+    rows = STUDY["extended"](STUDY["extended"](shipped, [own]), [better])
+    assert rows == [*shipped, better], "a base under a known name replaces the one that was there"
+    lines = STUDY["fit"](rows, write=True)
+    assert "rt: 1 bases, fewer than 4" in lines[lines.index("prompts") :]
+    place = lines.index("each base on its own benchmark")
+    assert lines[place + 1] == "rt: 11 bases x templates, 6 bases"
+    assert forecast.read_study(tmp_path / "study.csv") == rows
+    assert {*json.loads((tmp_path / "study.json").read_text())} == {BENCHMARK}, "too few of prompts"
 
 
 def test_a_base_that_was_tuned_before_it_was_frozen_is_refused(study: tuple[Path, Path]) -> None:

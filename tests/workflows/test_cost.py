@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from response_tuning.artifacts import Request, read_json
+from response_tuning.artifacts import Message, Request, read_json
+from response_tuning.grade import Item
 from response_tuning.models.local import Draft
-from response_tuning.workflows.cost import Cost, _batches, cost_of
+from response_tuning.workflows.cost import Cost, _batches, asked_once, cost_of
 from response_tuning.workflows.data import run_data
 from response_tuning.workflows.experiment import Experiment, cells
 from response_tuning.workflows.plan import plan_experiment
@@ -171,6 +172,29 @@ def test_a_base_is_timed_once_for_tunings_of_one_kind(
     four = cost(make(**ALONE, grid=grid, seeds=[0]))
     assert len(timed) == 2
     assert four.trained == 6 * one.trained
+
+
+def test_a_prompt_is_answered_once_whatever_benchmarks_ask_it(make: Make, tmp_path: Path) -> None:
+    def items(*questions: str) -> list[Item]:
+        prompts = ((Message(role="user", content=question),) for question in questions)
+        return [Item(item_id=str(n), prompt=prompt) for n, prompt in enumerate(prompts)]
+
+    left = asked_once({"one": items("a", "b", "a"), "two": items("b", "c"), "three": items("a")})
+    assert {name: [item.item_id for item in of_one] for name, of_one in left.items()} == {
+        "one": ["0", "1"],
+        "two": ["1"],
+        "three": [],
+    }
+    prompts = tmp_path / "prompts.jsonl"
+    lines = [{"id": str(n), "prompt": f"Name {min(n, 2)}.", "expected": ["a"]} for n in range(4)]
+    prompts.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    grade = {"paths": {"prompts": str(prompts)}}
+    experiment = make(**ALONE, seeds=[0], benchmarks=["prompts"], grade=grade)
+    assert cost(experiment).generated == pytest.approx(
+        3 / ITEMS * cost(make(**ALONE, seeds=[0])).generated
+    )
+    counted = [line for line in printed(experiment) if "items)" in line or " cells" in line]
+    assert counted == ["benchmarks: prompts (4 items)", "1 cells: 1 to tune, 3 answers"]
 
 
 def test_questions_to_a_judge_are_counted_for_each_cell_with_their_price(

@@ -9,12 +9,13 @@ constants.
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from math import ceil
 from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
-from response_tuning.artifacts import Completion, Request, Sampling, write_jsonl
+from response_tuning.artifacts import Completion, Message, Request, Sampling, write_jsonl
 from response_tuning.errors import ModelError, ResponseTuningError
 from response_tuning.grade.benchmark import OFFLINE
 from response_tuning.models.location import is_here
@@ -111,6 +112,20 @@ def cost_of(cells: Sequence[Cell], experiment: Experiment) -> tuple[Cost, dict[s
 def answers_once(cell: Cell) -> bool:
     """Whether a cell gives the same answers at all seeds: a greedy model that is not tuned."""
     return not (cell.tuned or cell.generate.temperature)
+
+
+def asked_once(items: "Mapping[str, Sequence[Item]]") -> "dict[str, list[Item]]":
+    """Return the items of benchmarks without those whose prompt an earlier one has.
+
+    A cell answers a prompt once, whatever benchmarks ask it.
+    """
+    first: dict[tuple[Message, ...], Item] = {}
+    for item in chain(*items.values()):
+        first.setdefault(item.prompt, item)
+    return {
+        name: [item for item in of_one if first[item.prompt] is item]
+        for name, of_one in items.items()
+    }
 
 
 def _model_key(cell: Cell) -> tuple[str, str, str, str]:
@@ -218,7 +233,8 @@ class _Estimator:
         began = now()
         of_each = [
             [(one, local.draft(one.prompt, sampling)) for one in of_one]
-            for of_one in items.values()
+            for of_one in asked_once(items).values()
+            if of_one
         ]
         encoding = now() - began
         drafts = [draft for pending in of_each for _, draft in pending]

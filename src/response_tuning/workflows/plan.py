@@ -1,13 +1,14 @@
 """``rtune run --dry-run``: the cells of a run, and what they would cost."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from itertools import chain
 from typing import TYPE_CHECKING
 
 from response_tuning.configs import JudgeConfig
 from response_tuning.models.location import is_here
 from response_tuning.terminal import quiet_libraries
-from response_tuning.workflows.cost import Cost, answers_once, cost_of
+from response_tuning.workflows.cost import Cost, answers_once, asked_once, cost_of
 from response_tuning.workflows.experiment import Cell, Experiment
 from response_tuning.workflows.names import check_sources, check_template
 from response_tuning.workflows.report import shown_benchmarks
@@ -15,6 +16,8 @@ from response_tuning.workflows.run import check_filters, checked, chosen_of, dev
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+    from response_tuning.grade import Item
 
 
 def plan_experiment(
@@ -63,19 +66,26 @@ def _count_lines(planned: Sequence[Cell], experiment: Experiment) -> Iterator[st
     from response_tuning.grade import open_benchmark, open_lm_eval
 
     items = {
-        name: len(open_benchmark(name, experiment.grade).items())
+        name: open_benchmark(name, experiment.grade).items()
         for name in experiment.benchmarks
         if open_lm_eval(name) is None
     }
     by_lm_eval = [name for name in experiment.benchmarks if open_lm_eval(name)]
     tuned = sum(cell.tuned for cell in planned)
     answering = {(cell.variant, "" if answers_once(cell) else cell.seed): cell for cell in planned}
-    answers = sum(items.get(name, 0) for cell in answering.values() for name in cell.benchmarks)
+    answers = sum(map(partial(_answers, items), answering.values()))
     yield f"seeds: {', '.join(map(str, dict.fromkeys(cell.seed for cell in planned)))}"
-    yield f"benchmarks: {', '.join(f'{name} ({count:,} items)' for name, count in items.items())}"
+    counts = (f"{name} ({len(of_one):,} items)" for name, of_one in items.items())
+    yield f"benchmarks: {', '.join(counts)}"
     if by_lm_eval:
         yield f"by lm-eval: {', '.join(by_lm_eval)}"
     yield f"{len(planned)} cells: {tuned} to tune, {answers:,} answers"
+
+
+def _answers(items: "Mapping[str, Sequence[Item]]", cell: Cell) -> int:
+    """Return how many answers a cell gives, of which benchmarks with one prompt share one."""
+    own = {name: items[name] for name in cell.benchmarks if name in items}
+    return sum(map(len, asked_once(own).values()))
 
 
 def _cost_lines(cost: Cost, device: str) -> Iterator[str]:
