@@ -84,8 +84,7 @@ def flat(grid: Settings, section: str = "") -> Iterator[tuple[str, Any]]:
     """
     for key, given in grid.items():
         name = f"{section}{key}"
-        model = _model_at(name)
-        if isinstance(given, Mapping) and model and (name in SECTIONS or _is_part(given, model)):
+        if isinstance(given, Mapping) and _is_section(name, given):
             yield from flat({**given}, f"{name}.")
         else:
             yield name, given
@@ -125,6 +124,8 @@ def check_exclude(exclude: object, places: Sequence[Place]) -> None:
         raise ConfigError("grid.exclude: expected a list, such as [{bases: llama, doses: 100}]")
     known = {axis: None for place in places for axis in place}
     for number, entry in enumerate(exclude):
+        if not entry:
+            raise ConfigError(f"grid.exclude.{number}: it names no axis, such as {{doses: 100}}")
         for axis in entry:
             if axis not in known:
                 raise ConfigError(f"grid.exclude.{number}: {unknown('axis', axis, [*known])}")
@@ -180,7 +181,8 @@ def _axis(key: str, given: object, fewest: int) -> Axis | None:
     for name in named:
         if not re.fullmatch(NAME, name):
             raise ValueError(
-                f"{key}: a value is named {name!r}; a name is letters, digits, '-', '_' and '.'"
+                f"{key}: a value is named {name!r}; a name is letters, digits, '-', '_' and '.', "
+                f"and begins with none of '-' and '.': name it: {{NAME: {name}}}"
             )
     return {name: _sections(setting, value) for name, value in named.items()}
 
@@ -191,10 +193,11 @@ def _check_setting(axis: str, setting: str) -> None:
             f"{axis}: the seed of a cell is one of the recipe's 'seeds'; list it there"
         )
     if not _is_setting(setting):
-        section, _, name = axis.partition(".")
+        section, _, name = axis.rpartition(".")
+        model = _model_at(section)
         inside = [f"{key}.{axis}" for key, model in SECTIONS.items() if axis in model.model_fields]
-        if name and section in SECTIONS:
-            hint = suggestion(name, [*SECTIONS[section].model_fields])
+        if model:
+            hint = suggestion(name, [*model.model_fields])
         else:
             hint = suggestion(axis, [*SHORT, SEEDS, EXCLUDE]) or suggestion(axis, inside)
         known = f"known are {', '.join(SHORT)}, {SEEDS} and settings such as finetune.learning_rate"
@@ -259,5 +262,12 @@ def _model_at(setting: str) -> type[BaseModel] | None:
     return model
 
 
-def _is_part(given: Mapping[str, Any], section: type[BaseModel]) -> bool:
-    return given.keys() <= section.model_fields.keys()
+def _is_section(name: str, given: Mapping[str, Any]) -> bool:
+    """Say whether a mapping holds axes of a section, and not the named values of one axis.
+
+    A list is never the value of a name, so what holds one is a section, and may have a typo.
+    """
+    model = _model_at(name)
+    if name in SECTIONS or any(isinstance(values, (list, tuple)) for values in given.values()):
+        return name in SECTIONS or model is not None or _is_setting(f"{name}.key")
+    return model is not None and given.keys() <= model.model_fields.keys()

@@ -14,7 +14,7 @@ from response_tuning.errors import ConfigError
     [
         ("finetune --out x", "use a smaller --window", "use a smaller --window"),
         ("run r.yaml", "use a smaller --window", "use a smaller --set finetune.window=..."),
-        ("run r.yaml", "name it with --path FILE", "name it with --set data.path=... FILE"),
+        ("run r.yaml", "name it with --path FILE", "name it with --set data.path=FILE"),
         ("eval m", "lower --tokens-per-batch", "lower --set generate.tokens_per_batch=..."),
         ("probe m d", "use --column", "use --column (of 'rtune generate')"),
         ("data x.jsonl", "use --split", "use --split"),
@@ -27,6 +27,17 @@ from response_tuning.errors import ConfigError
         ),
         ("run r.yaml", "grade.data (--data): no use", "grade.data: no use"),
         ("eval m", "grade.data (--data): no use", "grade.data (--data): no use"),
+        (
+            "run r.yaml",
+            "it needs a judge, such as --judge openai --judge-model MODEL --judge-url http://x/v1",
+            "it needs a judge, such as --set grade.judge.engine=openai --set "
+            "grade.judge.settings.model=MODEL --set grade.judge.settings.base_url=http://x/v1",
+        ),
+        (
+            "run r.yaml",
+            "no key; use --api-key-env",
+            "no key; use --set generate.settings.api_key_env=...",
+        ),
         ("list", "use --login elsewhere", "use --login elsewhere"),
     ],
 )

@@ -1,4 +1,5 @@
 import csv
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -231,6 +232,19 @@ def test_the_detectable_effect_is_not_cut_at_the_ends_of_a_metric(run: Path, gra
     low, high = whole.evidence.interval(0.95)
     assert low < effect.low == -1.0
     assert effect.detectable == pytest.approx(detectable(whole.evidence, (low, high), 0.95))
+
+
+@pytest.mark.usefixtures("graded", "plain_plots")
+def test_latex_has_the_grid_in_whole_tables(run: Path) -> None:
+    config = CONFIG.model_copy(update={"formats": ("latex",)})
+    report(run, VARIANTS, config)
+    text = (run / "report" / "report.tex").read_text(encoding="utf-8")
+    tables = re.findall(r"\\begin\{tabular\}\{(.*?)\}(.*?)\\end\{tabular\}", text, re.DOTALL)
+    for columns, rows in tables:
+        assert {row.count("&") + 1 for row in rows.split(r"\\")[:-1]} == {len(columns)}
+    assert r"rt & doses 0 & quiz & correct & 60.0 & [" in text
+    assert r"rt minus base & everywhere & quiz & correct & +37.5 & [" in text
+    assert r"doses: 9 minus 0 & everywhere & quiz" in text
 
 
 @pytest.mark.usefixtures("graded", "plain_plots")

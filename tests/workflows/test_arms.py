@@ -61,6 +61,7 @@ def test_an_untuned_variant_is_crossed_only_with_what_changes_its_answers() -> N
     every = found(
         grid={"bases": BASES, "methods": ["full", "lora"], "generate.max_new_tokens": [8, 16]},
         variants={
+            "rt": {},
             "base": {"finetune": None},
             "urial": {"finetune": None, "generate": {"template": "urial"}},
             "served": {
@@ -69,7 +70,8 @@ def test_an_untuned_variant_is_crossed_only_with_what_changes_its_answers() -> N
             },
         },
     )
-    assert [*every] == [
+    assert len([name for name in every if name.startswith("rt-")]) == 8
+    assert [name for name in every if not name.startswith("rt-")] == [
         *(
             f"{name}-{base}-{limit}"
             for name in ("base", "urial")
@@ -89,6 +91,12 @@ def test_settings_of_an_adapter_are_not_crossed_with_full_tuning() -> None:
         grid={"methods": ["full", "lora"], "finetune.lora_r": [4, 8]}, variants={"rt": {}}
     )
     assert [*every] == ["rt-full", "rt-lora-4", "rt-lora-8"]
+
+
+def test_settings_of_a_mixture_are_not_crossed_with_no_refusals() -> None:
+    selectors = ["all", "paper-regex"]
+    every = found(grid={"doses": [0, 10], "data.mixture.selector": selectors}, variants={"rt": {}})
+    assert [*every] == ["rt-0", "rt-10-all", "rt-10-paper-regex"]
 
 
 def test_a_variant_may_have_axes_of_its_own_or_stay_out_of_one() -> None:
@@ -165,6 +173,31 @@ def test_without_variants_the_first_axis_is_the_variants_and_seeds_are_an_axis()
         ),
         ({"grid": {"doses": [0, 1], "exclude": [{"doses": 2}]}}, "grid.exclude.0: no variant is"),
         ({"grid": {"finetune.epochs": [0, 1]}}, "variant 'rt-0': finetune.epochs: "),
+        (
+            {
+                "finetune": BASE["finetune"] | {"method": "full"},
+                "grid": {"finetune.lora_r": [4, 8]},
+            },
+            "grid: 'finetune.lora_r' has no effect on any variant; remove it",
+        ),
+        (
+            {"grid": {"data.mixture.selector": ["all", "paper-regex"]}},
+            "grid: 'data.mixture.selector' has no effect on any variant; remove it",
+        ),
+        (
+            {"grid": {"doses": [0, 1], "exclude": [{"doses": [0, 1]}, {"variant": "base"}]}},
+            "grid.exclude leaves no variant; remove an entry",
+        ),
+        ({"grid": {"doses": [0, 1], "exclude": [{}]}}, "grid.exclude.0: it names no axis"),
+        (
+            {"grid": {"data": {"mixture": {"refusal": [0, 50]}}}},
+            "recipe.yaml: grid: unknown axis 'data.mixture.refusal': did you mean",
+        ),
+        (
+            {"grid": {"doses": [0, -5]}},
+            "recipe.yaml: grid: doses: a value is named '-5'; a name is letters, digits, '-', '_' "
+            "and '.', and begins with none of '-' and '.': name it: {NAME: -5}",
+        ),
     ],
 )
 def test_what_is_wrong_in_a_grid_is_one_line(changes: dict[str, Any], said: str) -> None:

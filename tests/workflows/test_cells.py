@@ -216,6 +216,33 @@ def test_a_cell_that_was_made_with_other_settings_or_changed_since_is_no_part_of
     assert seeds == {"rt": "1", "base": "1"}
 
 
+@pytest.mark.parametrize("damage", ["half", "empty"])
+@pytest.mark.parametrize("file", [f"grade/{BENCHMARK}.jsonl", f"generate/{BENCHMARK}.jsonl"])
+def test_scores_and_answers_that_lost_lines_are_no_part_of_a_report_and_made_again(
+    file: str, damage: str, make: Make, run: Path
+) -> None:
+    whole = contents(run)
+    path = run / "rt/seed-0" / file
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"" if damage == "empty" else b"".join(lines[: len(lines) // 2]))
+    out = io.StringIO()
+    report_run(run, Console(file=out, width=200))
+    assert "Not in this report: rt/seed-0 (" in out.getvalue()
+    run_experiment(make(), run, quiet())
+    again = contents(run)
+    for name in (f"rt/seed-0/{file}", TABLES[0]):
+        assert again[name] == whole[name]
+
+
+def test_a_stage_whose_manifest_is_damaged_is_made_again(make: Make, run: Path) -> None:
+    whole = contents(run)
+    for stage in ("generate", "grade"):
+        manifest = run / "rt/seed-0" / stage / "manifest.json"
+        manifest.write_bytes(manifest.read_bytes()[:40])
+    run_experiment(make(), run, quiet())
+    assert contents(run)["rt/seed-0/grade/manifest.json"] == whole["rt/seed-0/grade/manifest.json"]
+
+
 @pytest.mark.parametrize(
     ("manifest", "key", "named"),
     [

@@ -1,6 +1,7 @@
 import csv
 import io
 import json
+import os
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -214,7 +215,9 @@ def tuned(tmp_path: Path) -> tuple[Path, list[Cell]]:
 
 
 def leave(run: Path, found: Prediction, name: str = "one") -> None:
-    write_json(run / PREDICTIONS / f"{name}.json", found.model_dump(mode="json"))
+    path = run / PREDICTIONS / f"{name}.json"
+    write_json(path, found.model_dump(mode="json"))
+    os.utime(path, (0, 0))  # long before any tuning
 
 
 def test_a_prediction_is_compared_with_what_its_variant_reached(
@@ -229,8 +232,14 @@ def test_a_prediction_is_compared_with_what_its_variant_reached(
     assert found.inside
     assert audit_sentences(folder, [found]) == [
         "Predicted before tuning for rt on miniature-unseen, strict: 80.0 % (90 % interval 60.0 to "
-        "90.0). Reached: 80.0 %, inside the interval."
+        "90.0). Reached: 80.0 % of 10 prompts, inside the interval."
     ]
+    leave(folder, prediction())
+    (folder / PREDICTIONS / "one.json").touch()
+    (late,) = checked(folder, every)
+    assert audit_sentences(folder, [late])[0].startswith(
+        "Predicted, in a file that is newer than the tuned model and so no test, for rt on "
+    )
     predict.write_audit(folder, [found])
     with (folder / "report/predictions.csv").open() as lines:
         (row,) = csv.DictReader(lines)

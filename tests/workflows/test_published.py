@@ -198,7 +198,7 @@ def test_hewitts_olmo_is_the_checkpoint_of_february_2024(base: str) -> None:
     assert listed(found).keys() == {f"it-{name}" for name in SINGLE_TASKS}
     _, april = beside("hewitt-response-tuning", "base=allenai/OLMo-7B-0424-hf")
     assert not listed(april)
-    assert "the base is OLMo-7B-0424-hf, and the table has" in april["rt"].reasons[0]
+    assert "the base is allenai/OLMo-7B-0424-hf, and the table has" in april["rt"].reasons[0]
 
 
 def test_a_local_copy_is_named_because_it_is_not_compared_with_the_published_data() -> None:
@@ -312,6 +312,26 @@ def test_another_judge_and_another_reference_are_named() -> None:
     )
     _, found = beside("acceptability")
     assert "people rated in the table" in found["rt-lima"].reasons[0]
+
+
+def test_another_owners_copy_of_a_base_and_a_servers_model_are_not_the_papers() -> None:
+    _, theirs = beside("just-eval", "base=meta-llama/Llama-3.1-8B")
+    assert theirs["rt-lima"].rows
+    _, copied = beside("just-eval", "base=somebody/Llama-3.1-8B")
+    assert not counts(copied)
+    assert "the base is somebody/Llama-3.1-8B, and the table has" in copied["rt-lima"].reasons[0]
+    served = ("variants.base.generate={engine: openai, settings: {model: m}}",)
+    _, asked = beside("just-eval", *served)
+    assert not asked["base"].rows
+    assert "engine 'openai' answers, whose model is not compared" in asked["base"].reasons[0]
+
+
+def test_a_local_base_is_known_by_its_name_alone(tmp_path: Path) -> None:
+    base = tmp_path / "Llama-3.1-8B"
+    base.mkdir()
+    _, found = beside("just-eval", f"base={base}")
+    assert found["rt-lima"].rows
+    assert any("finetune.base_model is a local folder" in one for one in found["rt-lima"].remarks)
 
 
 def test_a_table_asked_for_by_metric_gives_that_metric_alone() -> None:

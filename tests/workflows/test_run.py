@@ -4,6 +4,7 @@ import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import StringIO
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -367,6 +368,35 @@ def test_an_unknown_name_is_refused_before_anything_is_written(
         else:
             run_experiment(make(**changes), tmp_path / "run", quiet())
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_benchmark_without_its_judge_is_refused_before_any_tuning(
+    make: Make, tmp_path: Path
+) -> None:
+    prompts = tmp_path / "prompts.jsonl"
+    prompts.write_text('{"prompt": "Name a bird."}\n')
+    experiment = make(benchmarks=["grades"], grade={"paths": {"prompts": str(prompts)}})
+    with pytest.raises(ConfigError, match=r"^grades needs a judge that answers in digits"):
+        run_experiment(experiment, tmp_path / "run", quiet())
+    assert [*tmp_path.iterdir()] == [prompts]
+    out = StringIO()
+    plan_experiment(experiment, Console(file=out, width=300))
+    assert out.getvalue().splitlines()[-1].startswith("before it can run: grades needs a judge")
+
+
+def test_prompts_beyond_the_context_are_refused_before_any_tuning(
+    make: Make, tmp_path: Path
+) -> None:
+    prompts = tmp_path / "prompts.jsonl"
+    lines = [{"prompt": "Name a bird."}, {"id": "long", "prompt": "Name a bird. " * 200}]
+    prompts.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    experiment = make(benchmarks=["prompts"], grade={"paths": {"prompts": str(prompts)}})
+    said = "^prompts: the prompt of long has .* tokens under template 'tulu', which leaves no room"
+    with pytest.raises(ConfigError, match=said):
+        run_experiment(experiment, tmp_path / "run", quiet())
+    assert not (tmp_path / "run/rt").exists()
+    with pytest.raises(ConfigError, match=said):
+        plan_experiment(experiment, quiet())
 
 
 def test_a_prompt_without_an_answer_stops_the_run_until_it_is_asked_again(

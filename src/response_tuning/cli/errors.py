@@ -12,6 +12,7 @@ from typer.exceptions import TyperException
 from response_tuning.errors import ResponseTuningError
 
 _ELSEWHERE = {
+    "api_key_env": "generate.settings.api_key_env",
     "mixture_path": "data.mixture.path",
     "scope": "data.mixture.scope",
     "max_passages": "data.max_examples",
@@ -27,6 +28,10 @@ _ELSEWHERE = {
 }
 """FlagGroup whose settings have other names or places in a recipe."""
 _FLAG = re.compile(r"(?<![\w-])--[a-z][a-z-]+")
+_FLAG_AND_VALUE = re.compile(
+    rf"(?P<flag>{_FLAG.pattern})(?: (?P<value>[A-Z][A-Z_]+\b|https?://[^\s,;)]+|openai\b|hf\b))?"
+)
+"""A flag, and what looks like its value: a placeholder, an address, an engine."""
 _BESIDE = re.compile(r" \((--[a-z][a-z-]+)\)")
 """A flag beside the key of a recipe that does the same."""
 _COMMAND = re.compile(r"(rtune [a-z][^'\"`);]*)")
@@ -85,21 +90,22 @@ def ours(error: ResponseTuningError, app: typer.Typer, arguments: Sequence[str])
         line = _BESIDE.sub(lambda match: match[0] if match[1] in ran or not ran else "", line)
         parts = _COMMAND.split(line)  # what is between commands, and commands, in turn
         parts[::2] = [
-            _FLAG.sub(lambda match: _in_terms_of(ran, commands, match[0]), part)
+            _FLAG_AND_VALUE.sub(lambda match: _in_terms_of(ran, commands, match), part)
             for part in parts[::2]
         ]
         line = "".join(parts)
     return f"rtune: {line}"
 
 
-def _in_terms_of(ran: set[str], commands: dict[str, set[str]], flag: str) -> str:
+def _in_terms_of(ran: set[str], commands: dict[str, set[str]], found: re.Match[str]) -> str:
+    flag, value = found["flag"], found["value"]
     owners = [name for name, flags in commands.items() if flag in flags]
     if flag in ran or not ran or not owners:
-        return flag
+        return found[0]
     setting = _setting(flag.removeprefix("--").replace("-", "_"))
     if setting and "--set" in ran:
-        return f"--set {setting}=..."
-    return f"{flag} (of 'rtune {owners[0]}')"
+        return f"--set {setting}={value or '...'}"
+    return f"{found[0]} (of 'rtune {owners[0]}')"
 
 
 def _setting(name: str) -> str:

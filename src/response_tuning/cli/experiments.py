@@ -281,7 +281,7 @@ def _run_or_plan(
     if dry_run:
         from response_tuning.workflows.plan import plan_experiment
 
-        plan_experiment(experiment, console(), only, retry_filtered=retry_filtered)
+        plan_experiment(experiment, console(), only, out=out, retry_filtered=retry_filtered)
         return
     from response_tuning.workflows.run import check_number, run_experiment
 

@@ -16,7 +16,13 @@ from response_tuning.grade.benchmark import (
     open_lm_eval,
     suites,
 )
-from response_tuning.grade.effect import check_effect, check_metrics, files_of, needed_judge
+from response_tuning.grade.effect import (
+    check_effect,
+    check_metrics,
+    files_of,
+    lacks_judge,
+    needed_judge,
+)
 from response_tuning.grade.grading import grade, totals_file
 from response_tuning.grade.lm_eval.tasks import LmEvalBenchmark, planned_prompts
 
@@ -37,6 +43,7 @@ __all__ = [
     "facts",
     "files_of",
     "grade",
+    "lacks_judge",
     "needed_judge",
     "open_benchmark",
     "open_lm_eval",

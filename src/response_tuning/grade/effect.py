@@ -149,6 +149,28 @@ def needed_judge(rule: JudgedBenchmark) -> str:
     )
 
 
+def lacks_judge(benchmarks: Iterable[str], config: GradeConfig) -> str:
+    """Return the first benchmark that needs a judge, and which, if there is none; else nothing."""
+    if config.judge.engine != OFFLINE:
+        return ""
+    for name in benchmarks:
+        rule = None if open_lm_eval(name) else open_benchmark(name, config)
+        if isinstance(rule, JudgedBenchmark):
+            return f"{name} needs {_in_settings(needed_judge(rule))}"
+    return ""
+
+
+def _in_settings(line: str) -> str:
+    """Return a line with the settings of a recipe in place of flags."""
+    for flag, key in (
+        ("--judge-model ", "settings.model"),
+        ("--judge-url ", "settings.base_url"),
+        ("--judge ", "engine"),
+    ):
+        line = line.replace(flag, f"--set grade.judge.{key}=")
+    return line
+
+
 def _check_judge(benchmarks: Sequence[str], config: GradeConfig, named: str) -> None:
     judge = config.judge
     check_offline(judge)

@@ -13,7 +13,7 @@ from response_tuning.models.location import ModelFolder, locate, locate_base
 from response_tuning.templates import Chat
 
 if TYPE_CHECKING:
-    from transformers import GenerationConfig, PreTrainedTokenizerBase
+    from transformers import GenerationConfig, PretrainedConfig, PreTrainedTokenizerBase
 
 Precision = Literal["auto", "float32", "bfloat16"]
 
@@ -57,7 +57,7 @@ def load(
         model=weights,
         chat=chat,
         stop_ids=_stop_ids(chat, declared),
-        context=getattr(weights.config.get_text_config(), "max_position_embeddings", None),
+        context=_context(weights.config),
         rows=rows,
         declared_stops=declared,
     )
@@ -148,6 +148,19 @@ def check_loadable(model: str, revision: str = "main") -> None:
     if files.has_weights(folder.path):
         loading.check_weights(folder)
     loading.load_config(folder)
+
+
+def context_of(model: str, revision: str = "main") -> int | None:
+    """Return the longest sequence of a model in tokens, without its weights; None if unlimited.
+
+    Raises:
+        ModelError: the model's configuration cannot be read.
+    """
+    return _context(loading.load_config(_locate(model, revision)[1]))
+
+
+def _context(config: "PretrainedConfig") -> int | None:
+    return getattr(config.get_text_config(), "max_position_embeddings", None)
 
 
 def reset_generation_config(model: Weights) -> None:

@@ -122,9 +122,15 @@ def crossed(
             if whole in arms:
                 raise ConfigError(f"two variants are named '{whole}'; rename one of them")
             arms[whole] = arm
+    for axis in common:
+        if not any(axis in arm.place for arm in arms.values()):
+            raise ConfigError(f"grid: '{axis}' has no effect on any variant; remove it")
     exclude = grid.get(EXCLUDE, [])
     check_exclude(exclude, [arm.place for arm in arms.values()])
-    return {name: arm for name, arm in arms.items() if not is_excluded(arm.place, exclude)}
+    left = {name: arm for name, arm in arms.items() if not is_excluded(arm.place, exclude)}
+    if not left:
+        raise ConfigError("grid.exclude leaves no variant; remove an entry")
+    return left
 
 
 def _at_points(
@@ -167,6 +173,11 @@ def _has_effect(
 ) -> bool:
     """Say whether an axis that sets ``key`` makes a difference to a variant."""
     section, _, name = key.partition(".")
+    if tuned and section == "data":
+        mixture = whole["data"].get("mixture") or {}
+        return name == "mixture.refusals" or not (
+            name.startswith("mixture.") and not mixture.get("refusals")
+        )
     if tuned:
         return not (whole["finetune"].get("method") == "full" and name.startswith("lora_"))
     if section != "finetune":

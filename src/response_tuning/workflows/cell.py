@@ -17,7 +17,6 @@ from response_tuning.artifacts import (
     Completion,
     Sampling,
     digest,
-    read_json,
     read_jsonl,
     write_json,
     write_jsonl,
@@ -32,6 +31,7 @@ from response_tuning.workflows.experiment import Cell, Experiment
 from response_tuning.workflows.generate import Sampler, copy_completions, filtered_sentence
 from response_tuning.workflows.judge import check_engine
 from response_tuning.workflows.names import has_own_template
+from response_tuning.workflows.recorded import recorded_in
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -121,7 +121,8 @@ def answer(
         return
     settings, sampling = engine_config(cell, folder), sampling_of(cell)
     inputs = _inputs(cell, settings, sampling, items)
-    if _is_answered(folder / "generate", inputs) and not retry_filtered:
+    counts = {name: len(requests) for name, requests in items.items()}
+    if _is_answered(folder / "generate", inputs, counts) and not retry_filtered:
         console.print("answers: already complete", highlight=False)
         return
     engine = open_engine(cell.generate.engine, settings)
@@ -162,11 +163,16 @@ def _inputs(
     }
 
 
-def _is_answered(folder: Path, inputs: Mapping[str, Any]) -> bool:
-    manifest = folder / STAGE_MANIFEST
-    recorded = read_json(manifest) if manifest.exists() else None
-    files = [f"{name}.jsonl" for name in inputs["items"]]
-    return folder_state(folder, recorded, inputs, files).whole
+def _is_answered(folder: Path, inputs: Mapping[str, Any], counts: Mapping[str, int]) -> bool:
+    """Say whether all answers are there; one that was changed by hand counts, and is graded."""
+    files = {folder / f"{name}.jsonl": count for name, count in counts.items()}
+    state = folder_state(folder, recorded_in(folder) or None, inputs, [one.name for one in files])
+    return state.whole and all(map(_has_lines, files, files.values()))
+
+
+def _has_lines(path: Path, count: int) -> bool:
+    with path.open("rb") as lines:
+        return sum(line.endswith(b"\n") for line in lines) == count
 
 
 def _completions(

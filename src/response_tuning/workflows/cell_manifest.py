@@ -7,19 +7,21 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from response_tuning import seals
 from response_tuning.artifacts import file_digest, read_json, write_json
-from response_tuning.errors import ConfigError, DataError
+from response_tuning.errors import ConfigError
 from response_tuning.folders import STAGE_MANIFEST, folder_state
 from response_tuning.models.location import is_of_earlier_version
 from response_tuning.workflows.arms import OF_UNTUNED
 from response_tuning.workflows.cell import engine_config
 from response_tuning.workflows.continuing import LINKS
 from response_tuning.workflows.experiment import Cell, Experiment, with_reference
+from response_tuning.workflows.recorded import recorded_in
 
 if TYPE_CHECKING:
     from response_tuning.report import Training
 
-CELL_MANIFEST = "manifest.json"
+CELL_MANIFEST = STAGE_MANIFEST
 ANSWERED, GRADED = "answered", "graded"
 """How far a cell is; before its answers are complete, it has no manifest."""
 
@@ -125,12 +127,12 @@ def base_of(cell: Cell, run: Path) -> tuple[tuple[str, str], str]:
         named = (tuning.base_model, tuning.base_revision)
         if cell.after is not None:
             named = (f"{cell.after}, seed {cell.seed}", "")
-        identity = _content(folder / "finetune" / STAGE_MANIFEST).get("base")
+        identity = recorded_in(folder / "finetune").get("base")
     elif cell.local:
         config = engine_config(cell, folder)
         named = (str(config.model), config.revision)
-        graded = _content(folder / "grade" / STAGE_MANIFEST).values()  # by lm-eval, without answers
-        made = [_content(folder / "generate" / STAGE_MANIFEST), *graded]
+        graded = recorded_in(folder / "grade").values()  # by lm-eval, without answers
+        made = [recorded_in(folder / "generate"), *graded]
         identities = (part.get("model") for part in made if isinstance(part, dict))
         identity = next((one for one in identities if isinstance(one, str)), None)
     else:
@@ -175,13 +177,14 @@ def _first_difference(changed: Mapping[str, tuple[Any, Any]]) -> str:
 
 
 def _outdated(cell: Cell, experiment: Experiment, run: Path) -> str:
-    """Say which answers, its own or its reference's, have changed since a cell was graded."""
+    """Say which scores are damaged, or which answers, its own or its reference's, have changed."""
     folder = cell.folder(run)
-    manifest = folder / "grade" / STAGE_MANIFEST
-    graded = read_json(manifest) if manifest.exists() else {}
+    graded = recorded_in(folder / "grade")
     for name in cell.benchmarks:  # lm-eval tasks have no answers, and pass
         reference = with_reference(experiment, cell, name, run).reference
         recorded = graded.get(name, {})
+        if flaw := seals.flaw(folder / "grade", recorded.get("files", {})):
+            return f"grade/{flaw}"
         for key, path in (
             ("completions", folder / "generate" / f"{name}.jsonl"),
             ("reference", Path(reference or "")),
@@ -192,12 +195,4 @@ def _outdated(cell: Cell, experiment: Experiment, run: Path) -> str:
 
 
 def _read(cell: Cell, run: Path) -> dict[str, Any]:
-    """Return a cell's manifest; one that is damaged is as good as none, and written again."""
-    return _content(cell.folder(run) / CELL_MANIFEST)
-
-
-def _content(path: Path) -> dict[str, Any]:
-    try:
-        return read_json(path)
-    except DataError:
-        return {}
+    return recorded_in(cell.folder(run))

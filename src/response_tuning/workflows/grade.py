@@ -5,7 +5,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
-from response_tuning import plugins
+from response_tuning import plugins, seals
 from response_tuning.artifacts import (
     Score,
     file_digest,
@@ -21,6 +21,7 @@ from response_tuning.folders import STAGE_MANIFEST, folder_state, locked_file
 from response_tuning.metrics import WITHOUT_VERDICT, Display, JudgeErrors
 from response_tuning.unread import unread
 from response_tuning.workflows.judge import Judge, check_retry
+from response_tuning.workflows.recorded import recorded_in
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -37,19 +38,22 @@ def grade_answers(benchmark: str, config: GradeConfig, folder: Path, judge: Judg
 
     completions = folder / "generate" / f"{benchmark}.jsonl"
     scores, manifest = folder / "grade" / f"{benchmark}.jsonl", folder / "grade" / STAGE_MANIFEST
-    graded: dict[str, Any] = read_json(manifest) if manifest.exists() else {}
+    graded = recorded_in(scores.parent)
     # The package version stands for the grading code: another version grades again.
     inputs = {
         "completions": file_digest(completions),
         "rules": package_versions()["response-tuning"],
         **_judged_by(benchmark, config),
     }
-    state = folder_state(scores.parent, graded.get(benchmark), inputs, [scores.name])
+    before = graded.get(benchmark, {})
+    files = before.get("files") or [scores.name]
+    state = folder_state(scores.parent, before or None, inputs, files)
     if state.whole and not judge.retry_filtered:
         return
     ask_judge = judge.with_journal(folder / "grade" / JUDGE_JOURNAL, benchmark)
     grade(benchmark, completions, scores, config, ask_judge)
     recorded = {name: value for name, value in inputs.items() if value is not None}
+    recorded["files"] = seals.sums(scores.parent, [scores.name])
     write_json(manifest, graded | {benchmark: recorded})
 
 

@@ -96,6 +96,16 @@ _ENGINE_FLAG = re.compile(
 )
 
 
+def in_settings(line: str, section: str) -> str:
+    """Return an engine's line with settings of ``section`` in place of flags of rtune generate."""
+
+    def setting(flag: re.Match[str]) -> str:
+        key, value = ("template", flag["template"]) if flag["template"] else (flag[1], "...")
+        return f"--set {section}.{key.replace('-', '_')}={value}"
+
+    return _ENGINE_FLAG.sub(setting, line)
+
+
 def _judge_flag(flag: re.Match[str]) -> str:
     if flag["template"]:
         return f"--set grade.judge.settings.template={flag['template']}"

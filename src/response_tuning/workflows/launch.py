@@ -16,6 +16,7 @@ from response_tuning.workflows.experiment import Cell, Experiment
 from response_tuning.workflows.report import RUN_MANIFEST
 from response_tuning.workflows.run import (
     begun,
+    check_judged,
     checked,
     chosen_of,
     conclude,
@@ -51,6 +52,7 @@ def run_launched(
     quiet_libraries()
     every = checked(experiment)
     chosen = chosen_of(every, only)
+    check_judged(experiment, chosen)
     read = [part for cell in every for part in (cell.data, cell.finetune, cell.generate.settings)]
 
     def missing() -> list[Cell]:

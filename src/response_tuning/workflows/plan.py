@@ -3,11 +3,14 @@
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from itertools import chain
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from response_tuning.configs import JudgeConfig
 from response_tuning.models.location import is_here
 from response_tuning.terminal import quiet_libraries
+from response_tuning.workflows.cell_manifest import lacking
+from response_tuning.workflows.context import check_context
 from response_tuning.workflows.cost import Cost, answers_once, asked_once, cost_of
 from response_tuning.workflows.experiment import Cell, Experiment
 from response_tuning.workflows.names import check_sources, check_template
@@ -25,25 +28,36 @@ def plan_experiment(
     console: "Console",
     only: Sequence[str] = (),
     *,
+    out: Path | None = None,
     retry_filtered: bool = False,
 ) -> None:
     """Print what ``run_experiment`` would do, and about what it would cost; write nothing.
+
+    Cells that are whole in the folder ``out`` are no part of the cost.
 
     Raises:
         ConfigError: as ``run_experiment``.
         DataError: a source of data cannot be found.
     """
+    from response_tuning.grade import lacks_judge
+
     quiet_libraries()
-    planned = chosen_of(checked(experiment), only)
+    needed: list[str] = []
+    planned = chosen_of(checked(experiment, needed), only)
     check_filters(experiment, planned, retry_filtered=retry_filtered)
     check_sources(planned)
     for cell in planned:
         if not cell.tuned and cell.local and is_here(cell.finetune.base_model):
             check_template(cell)
+    check_context(planned, experiment)
     for line in (*_variant_lines(planned), *_count_lines(planned, experiment)):
         console.print(line, highlight=False, soft_wrap=True)
-    cost, left_out = cost_of(planned, experiment)
-    estimated = {cell.variant for cell in planned} - {*chain(*left_out.values())}
+    left = [cell for cell in planned if out is None or lacking(cell, experiment, out)]
+    if out is not None and len(left) < len(planned):
+        done = len(planned) - len(left)
+        console.print(f"{done} of them are whole in {out}", highlight=False, soft_wrap=True)
+    cost, left_out = cost_of(left, experiment)
+    estimated = {cell.variant for cell in left} - {*chain(*left_out.values())}
     if estimated:
         for line in _cost_lines(cost, device_of(planned)):
             console.print(line, highlight=False, soft_wrap=True)
@@ -51,7 +65,10 @@ def plan_experiment(
     judging = _judge_lines(cost, about, experiment.grade.judge)
     for line in (*judging, *_power_lines(experiment, planned)):
         console.print(line, highlight=False, soft_wrap=True)
-    for line in _not_counted(planned, left_out):
+    benchmarks = dict.fromkeys(name for cell in planned for name in cell.benchmarks)
+    needed += filter(None, [lacks_judge(benchmarks, experiment.grade)])
+    refusals = (f"before it can run: {one}" for one in needed)
+    for line in (*_not_counted(planned, left_out), *refusals):
         console.print(line, highlight=False, soft_wrap=True, markup=False)
 
 

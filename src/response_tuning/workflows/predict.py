@@ -94,6 +94,10 @@ class Checked(NamedTuple):
     reached: float
     inside: bool
     seeds: int
+    prompts: int
+    """Prompts that were answered at each seed."""
+    before: bool
+    """Whether the file of the prediction is older than the tuned model."""
 
 
 def run_predict(
@@ -249,16 +253,16 @@ def _expected(found: Prediction) -> str:
     return f"Predicted for {what}: {', '.join(each)}.{warning}"
 
 
-def read_predictions(run: Path) -> list[Prediction]:
-    """Return the predictions in a run's folder.
+def read_predictions(run: Path) -> dict[Path, Prediction]:
+    """Return the predictions in a run's folder, by file.
 
     Raises:
         DataError: a file there is no prediction.
     """
-    found = []
+    found = {}
     for path in sorted((run / PREDICTIONS).glob("*.json")):
         try:
-            found.append(Prediction.model_validate(_content(path)))
+            found[path] = Prediction.model_validate(_content(path))
         except ValidationError as error:
             first = error.errors()[0]
             where = ".".join(map(str, first["loc"]))
@@ -285,57 +289,66 @@ def checked(run: Path, whole: "Sequence[Cell]") -> list[Checked]:
     return [
         one
         for variant, of_variant in by_variant.items()
-        for prediction in predictions
-        for one in _checked(run, variant, of_variant, prediction)
+        for path, prediction in predictions.items()
+        for one in _checked(run, of_variant, path, prediction)
     ]
 
 
 def _checked(
-    run: Path, variant: str, of_variant: "Sequence[Cell]", prediction: Prediction
+    run: Path, of_variant: "Sequence[Cell]", path: Path, prediction: Prediction
 ) -> Iterator[Checked]:
     first = of_variant[0]
-    manifest = read_json(first.folder(run) / "finetune" / STAGE_MANIFEST)
+    tuned = [cell.folder(run) / "finetune" / STAGE_MANIFEST for cell in of_variant]
+    manifest = read_json(tuned[0])
     about = (prediction.base, prediction.template)
     expected = prediction.reached.get(ARMS[first.finetune.objective])
     if about != (manifest.get("base"), manifest.get("template")) or expected is None:
         return
     if manifest.get("audit", {}).get("kept") != prediction.responses:
         return
-    paths = [c.folder(run) / "grade" / f"{prediction.benchmark}.jsonl" for c in of_variant]
-    means = [_mean(path, prediction.metric) for path in paths if path.exists()]
-    if means:
-        reached = fmean(means)
-        inside = expected.low <= reached <= expected.high
+    graded = [c.folder(run) / "grade" / f"{prediction.benchmark}.jsonl" for c in of_variant]
+    values = [_values(scores, prediction.metric) for scores in graded if scores.exists()]
+    if values:
+        reached = fmean(map(fmean, values))
         yield Checked(
-            variant,
-            prediction.benchmark,
-            prediction.metric,
-            expected.value,
-            expected.low,
-            expected.high,
-            reached,
-            inside,
-            len(means),
+            variant=first.variant,
+            benchmark=prediction.benchmark,
+            metric=prediction.metric,
+            predicted=expected.value,
+            low=expected.low,
+            high=expected.high,
+            reached=reached,
+            inside=expected.low <= reached <= expected.high,
+            seeds=len(values),
+            prompts=len(values[0]),
+            before=path.stat().st_mtime < min(one.stat().st_mtime for one in tuned),
         )
 
 
-def _mean(path: Path, metric: str) -> float:
-    return fmean(score.value for score in read_jsonl(path, Score) if score.metric == metric)
+def _values(path: Path, metric: str) -> list[float]:
+    return [score.value for score in read_jsonl(path, Score) if score.metric == metric]
 
 
 def audit_sentences(run: Path, every: Sequence[Checked]) -> list[str]:
     """Return a sentence for each prediction in a run: what was reached, or that nothing was."""
     lines = [
-        f"Predicted before tuning for {one.variant} on {one.benchmark}, {one.metric}: "
+        f"{_when(one)} for {one.variant} on {one.benchmark}, {one.metric}: "
         f"{100 * one.predicted:.1f} % (90 % interval {100 * one.low:.1f} to {100 * one.high:.1f}). "
-        f"Reached: {100 * one.reached:.1f} %, {'inside' if one.inside else 'outside'} the interval."
+        f"Reached: {100 * one.reached:.1f} % of {one.prompts:,} prompts, "
+        f"{'inside' if one.inside else 'outside'} the interval."
         for one in every
     ]
     found = {(one.benchmark, one.predicted) for one in every}
-    for prediction in read_predictions(run):
+    for prediction in read_predictions(run).values():
         if not any((prediction.benchmark, r.value) in found for r in prediction.reached.values()):
             lines.append(_without_outcome(prediction))
     return lines
+
+
+def _when(one: Checked) -> str:
+    if one.before:
+        return "Predicted before tuning"
+    return "Predicted, in a file that is newer than the tuned model and so no test,"
 
 
 def write_audit(run: Path, every: Sequence[Checked]) -> None:

@@ -116,6 +116,8 @@ class _Table:
 
         if remark := self.facts.get("remark"):
             yield remark
+        if Path(cell.finetune.base_model).exists():
+            yield "finetune.base_model is a local folder, of which only the name is compared."
         local = "is a local copy, which is not compared with the published data."
         if cell.data and cell.data.path is not None:
             yield f"data.path {local}"
@@ -145,12 +147,14 @@ class _Table:
         return ([], reason) if reason else ([*rows], "")
 
     def _of_base(self, rows: "Sequence[Published]", cell: Cell) -> "tuple[list[Published], str]":
-        name = _plain(cell.finetune.base_model)
+        base = cell.finetune.base_model
+        if not cell.local:
+            return [], f"engine '{cell.generate.engine}' answers, whose model is not compared"
         aliases: Mapping[str, str] = _protocols()["bases"]
         known = ", ".join(dict.fromkeys(row.base for row in rows))
         return (
-            [row for row in rows if _plain(aliases.get(row.base, row.base)) == name],
-            f"the base is {Path(cell.finetune.base_model).name}, and the table has {known}",
+            [row for row in rows if _is_of(base, aliases.get(row.base, row.base))],
+            f"the base is {_said_base(base)}, and the table has {known}",
         )
 
     def _of_method(self, rows: "Sequence[Published]", cell: Cell) -> "tuple[list[Published], str]":
@@ -254,6 +258,17 @@ def _protocols() -> Mapping[str, Any]:
 def _plain(base: str) -> str:
     """Return the name of a base without its owner and the ending of its converted form."""
     return Path(base).name.casefold().removesuffix("-hf")
+
+
+def _is_of(base: str, name: str) -> bool:
+    """Say whether a base is the published one: by its name, and on the hub by its owner, too."""
+    owner = _protocols()["owners"][name.partition("-")[0]]
+    is_theirs = Path(base).exists() or base.rpartition("/")[0] in ("", owner)
+    return is_theirs and _plain(base) == _plain(name)
+
+
+def _said_base(base: str) -> str:
+    return Path(base).name if Path(base).exists() else base
 
 
 def _data_name(source: str) -> str:

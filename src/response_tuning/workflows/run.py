@@ -11,11 +11,12 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from response_tuning.artifacts import package_versions, read_json, write_json
-from response_tuning.errors import ConfigError
+from response_tuning.errors import ConfigError, EngineError
 from response_tuning.folders import shared, turn
 from response_tuning.registry import unknown
 from response_tuning.terminal import command, quiet_libraries
@@ -23,8 +24,10 @@ from response_tuning.workflows.cell import check_answering
 from response_tuning.workflows.cell_manifest import (
     cell_cost,
     check_left,
+    is_answered,
 )
 from response_tuning.workflows.cells import Worker
+from response_tuning.workflows.context import check_context
 from response_tuning.workflows.continuing import as_continued, check_continuing
 from response_tuning.workflows.experiment import Cell, Experiment, cells, check_experiment
 from response_tuning.workflows.followers import Followers
@@ -77,6 +80,7 @@ def run_experiment(
     """
     every = checked(experiment)
     chosen = chosen_of(every, only)
+    check_judged(experiment, chosen)
     # Before the libraries, which take seconds.
     console.print(f"{len(chosen)} of {len(every)} cells, in {out}", highlight=False, soft_wrap=True)
     from response_tuning.finetune.processes import is_first
@@ -113,6 +117,7 @@ def _run(worker: Worker, chosen: Sequence[Cell], before: Mapping[str, Any], othe
     manifest = begun(experiment, chosen, before)
     console.print(f"device: {manifest['device']}", highlight=False)
     _check_models(chosen, out)
+    check_context((cell for cell in chosen if not is_answered(cell, experiment, out)), experiment)
 
     def note() -> None:
         # Only at the end over another experiment's manifest: a later cell may still be refused.
@@ -227,11 +232,27 @@ def check_filters(experiment: Experiment, chosen: Sequence[Cell], *, retry_filte
     check_retry(experiment.grade.judge, engines, retry_filtered=retry_filtered)
 
 
-def checked(experiment: Experiment) -> list[Cell]:
+def check_judged(experiment: Experiment, chosen: Sequence[Cell]) -> None:
+    """Refuse a benchmark that needs a judge and has none, before its answers are paid for.
+
+    Raises:
+        ConfigError: one line that says which judge it needs.
+    """
+    from response_tuning.grade import lacks_judge
+
+    benchmarks = dict.fromkeys(name for cell in chosen for name in cell.benchmarks)
+    if lack := lacks_judge(benchmarks, experiment.grade):
+        raise ConfigError(lack)
+
+
+def checked(experiment: Experiment, no_key: list[str] | None = None) -> list[Cell]:
     """Return the cells, after every name and setting in them has been checked.
+
+    What a server lacks to be asked, such as a key, is appended to ``no_key``, if that is given.
 
     Raises:
         ConfigError: one of them is impossible or has no effect.
+        EngineError: a server cannot be asked.
     """
     from response_tuning.grade import check_effect, check_metrics, open_benchmark, open_lm_eval
     from response_tuning.report import check_published
@@ -240,11 +261,11 @@ def checked(experiment: Experiment) -> list[Cell]:
     every = cells(experiment)
     check_experiment(experiment, every)
     check_continuing(every, every, Path())
-    check_judge(experiment.grade.judge)
+    _asked(partial(check_judge, experiment.grade.judge), no_key)
     check_effect(experiment.benchmarks, experiment.grade)
     for cell in every:
-        check_answering(cell, Path())
-        check_refiner(cell.data)
+        _asked(partial(check_answering, cell, Path()), no_key)
+        _asked(partial(check_refiner, cell.data), no_key)
         check_cell(cell)
         if cell.generate.template is not None:
             check_names(cell.finetune.model_copy(update={"template": cell.generate.template}))
@@ -256,6 +277,16 @@ def checked(experiment: Experiment) -> list[Cell]:
     check_metrics(experiment.benchmarks, experiment.grade, experiment.report)
     check_published(experiment.report, [*shown_benchmarks(experiment)])
     return every
+
+
+def _asked(check: Callable[[], None], no_key: list[str] | None) -> None:
+    try:
+        check()
+    except EngineError as error:
+        if no_key is None:
+            raise
+        if str(error) not in no_key:
+            no_key.append(str(error))
 
 
 def begun(
