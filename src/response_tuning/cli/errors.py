@@ -12,6 +12,7 @@ from typer.exceptions import TyperException
 from response_tuning.errors import ResponseTuningError
 
 _ELSEWHERE = {
+    "continue_from": "",  # a run of a recipe extends none of its cells
     "api_key_env": "generate.settings.api_key_env",
     "mixture_path": "data.mixture.path",
     "scope": "data.mixture.scope",

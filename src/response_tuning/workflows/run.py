@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from response_tuning.artifacts import package_versions, read_json, write_json
-from response_tuning.errors import ConfigError, EngineError
+from response_tuning.errors import ConfigError, DataError, EngineError
 from response_tuning.folders import shared, turn
 from response_tuning.registry import unknown
 from response_tuning.terminal import command, quiet_libraries
@@ -210,8 +210,16 @@ def _check_models(chosen: Sequence[Cell], out: Path) -> None:
 
 
 def manifest_before(out: Path) -> dict[str, Any]:
-    """Return the manifest that the folder of a run has, if any."""
-    return read_json(out / RUN_MANIFEST) if (out / RUN_MANIFEST).exists() else {}
+    """Return the manifest that the folder of a run has, if any.
+
+    Raises:
+        DataError: it is damaged.
+    """
+    path = out / RUN_MANIFEST
+    try:
+        return read_json(path) if path.exists() else {}
+    except DataError as error:
+        raise DataError(f"{error}; delete it: the same command writes it again") from error
 
 
 def _costs(every: Sequence[Cell], out: Path) -> dict[str, dict[str, float]]:
