@@ -35,11 +35,6 @@ from response_tuning.errors import ConfigError
         ),
         (
             "run r.yaml",
-            "no key; use --api-key-env",
-            "no key; use --set generate.settings.api_key_env=...",
-        ),
-        (
-            "run r.yaml",
             "extend it with --continue-from x",
             "extend it with --continue-from (of 'rtune finetune') x",
         ),

@@ -384,6 +384,23 @@ def test_a_benchmark_without_its_judge_is_refused_before_any_tuning(
     assert out.getvalue().splitlines()[-1].startswith("before it can run: grades needs a judge")
 
 
+def test_a_plan_needs_no_key_and_says_which_one_the_run_needs(
+    make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    server = {"model": "m", "base_url": "https://server.example/v1"}
+    experiment = make(data={"refinement": {"engine": "openai", "settings": server}})
+    said = "variable OPENAI_API_KEY is not set"
+    with pytest.raises(EngineError, match=said):
+        run_experiment(experiment, tmp_path / "run", quiet())
+    out = StringIO()
+    plan_experiment(experiment, Console(file=out, width=300))
+    *_, last = out.getvalue().splitlines()
+    assert last.startswith("before it can run: ")
+    assert said in last
+    assert last.endswith("--set data.refinement.settings.api_key_env=...")
+
+
 def test_prompts_beyond_the_context_are_refused_before_any_tuning(
     make: Make, tmp_path: Path
 ) -> None:

@@ -13,7 +13,6 @@ from response_tuning.errors import ResponseTuningError
 
 _ELSEWHERE = {
     "continue_from": "",  # a run of a recipe extends none of its cells
-    "api_key_env": "generate.settings.api_key_env",
     "mixture_path": "data.mixture.path",
     "scope": "data.mixture.scope",
     "max_passages": "data.max_examples",

@@ -23,7 +23,7 @@ from response_tuning.artifacts import (
 )
 from response_tuning.configs import GenerateConfig, GradeConfig
 from response_tuning.errors import ConfigError, EngineError
-from response_tuning.folders import STAGE_MANIFEST, folder_state
+from response_tuning.folders import STAGE_MANIFEST
 from response_tuning.journals import Journal
 from response_tuning.validation import build
 from response_tuning.workflows.data import DATA
@@ -31,7 +31,7 @@ from response_tuning.workflows.experiment import Cell, Experiment
 from response_tuning.workflows.generate import Sampler, copy_completions, filtered_sentence
 from response_tuning.workflows.judge import check_engine
 from response_tuning.workflows.names import has_own_template
-from response_tuning.workflows.recorded import recorded_in
+from response_tuning.workflows.recorded import has_answers
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -122,7 +122,7 @@ def answer(
     settings, sampling = engine_config(cell, folder), sampling_of(cell)
     inputs = _inputs(cell, settings, sampling, items)
     counts = {name: len(requests) for name, requests in items.items()}
-    if _is_answered(folder / "generate", inputs, counts) and not retry_filtered:
+    if has_answers(folder / "generate", inputs, counts) and not retry_filtered:
         console.print("answers: already complete", highlight=False)
         return
     engine = open_engine(cell.generate.engine, settings)
@@ -161,18 +161,6 @@ def _inputs(
         **({"rules": settings.rules.model_dump(mode="json")} if settings.rules else {}),
         **({"confidence": True} if settings.confidence else {}),
     }
-
-
-def _is_answered(folder: Path, inputs: Mapping[str, Any], counts: Mapping[str, int]) -> bool:
-    """Say whether all answers are there; one that was changed by hand counts, and is graded."""
-    files = {folder / f"{name}.jsonl": count for name, count in counts.items()}
-    state = folder_state(folder, recorded_in(folder) or None, inputs, [one.name for one in files])
-    return state.whole and all(map(_has_lines, files, files.values()))
-
-
-def _has_lines(path: Path, count: int) -> bool:
-    with path.open("rb") as lines:
-        return sum(line.endswith(b"\n") for line in lines) == count
 
 
 def _completions(

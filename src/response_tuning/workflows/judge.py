@@ -100,10 +100,15 @@ def in_settings(line: str, section: str) -> str:
     """Return an engine's line with settings of ``section`` in place of flags of rtune generate."""
 
     def setting(flag: re.Match[str]) -> str:
-        key, value = ("template", flag["template"]) if flag["template"] else (flag[1], "...")
-        return f"--set {section}.{key.replace('-', '_')}={value}"
+        return f"--set {section}.{flag['name'].replace('-', '_')}={flag['value'] or '...'}"
 
-    return _ENGINE_FLAG.sub(setting, line)
+    return _ENGINE_SETTING.sub(setting, line)
+
+
+_ENGINE_SETTING = re.compile(
+    r"(?<![\w-])--(?P<name>model|base-url|table|api-key-env|template)\b"
+    r"(?: (?P<value>[A-Z]+\b|https?://[^\s;,)]+|(?<=template )\S+))?"
+)
 
 
 def _judge_flag(flag: re.Match[str]) -> str:

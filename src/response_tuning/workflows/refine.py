@@ -14,13 +14,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from response_tuning.artifacts import Completion, Request, Sampling, read_json, write_json
 from response_tuning.configs import CurationConfig, DataConfig, DecontaminationConfig, MixtureConfig
-from response_tuning.errors import ResponseTuningError
 from response_tuning.folders import page_at
 from response_tuning.journals import Journal
 from response_tuning.terminal import printable, quiet_libraries
 from response_tuning.workflows.experiment import Cell
 from response_tuning.workflows.generate import Sampler, copy_completions
-from response_tuning.workflows.judge import check_engine, in_settings
+from response_tuning.workflows.judge import check_engine
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -62,10 +61,7 @@ def rewriting_of(
 def check_refiner(data: DataConfig | None) -> None:
     """Refuse a refiner that cannot be asked, before anything runs; see ``check_engine``."""
     if data is not None and data.refinement is not None:
-        try:
-            check_engine(data.refinement.engine, data.refinement.settings)
-        except ResponseTuningError as error:
-            raise type(error)(in_settings(str(error), "data.refinement.settings")) from error
+        check_engine(data.refinement.engine, data.refinement.settings)
 
 
 def unrefined(data: DataConfig) -> DataConfig:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from response_tuning.artifacts import package_versions, read_json, write_json
-from response_tuning.errors import ConfigError, DataError, EngineError
+from response_tuning.errors import ConfigError, DataError, EngineError, ResponseTuningError
 from response_tuning.folders import shared, turn
 from response_tuning.registry import unknown
 from response_tuning.terminal import command, quiet_libraries
@@ -31,7 +31,7 @@ from response_tuning.workflows.context import check_context
 from response_tuning.workflows.continuing import as_continued, check_continuing
 from response_tuning.workflows.experiment import Cell, Experiment, cells, check_experiment
 from response_tuning.workflows.followers import Followers
-from response_tuning.workflows.judge import Judge, check_judge, check_retry
+from response_tuning.workflows.judge import Judge, check_judge, check_retry, in_settings
 from response_tuning.workflows.names import check_cell, check_names, check_template
 from response_tuning.workflows.refine import check_refiner
 from response_tuning.workflows.report import (
@@ -273,7 +273,7 @@ def checked(experiment: Experiment, no_key: list[str] | None = None) -> list[Cel
     check_effect(experiment.benchmarks, experiment.grade)
     for cell in every:
         _asked(partial(check_answering, cell, Path()), no_key)
-        _asked(partial(check_refiner, cell.data), no_key)
+        _asked(partial(check_refiner, cell.data), no_key, "data.refinement.settings")
         check_cell(cell)
         if cell.generate.template is not None:
             check_names(cell.finetune.model_copy(update={"template": cell.generate.template}))
@@ -287,14 +287,16 @@ def checked(experiment: Experiment, no_key: list[str] | None = None) -> list[Cel
     return every
 
 
-def _asked(check: Callable[[], None], no_key: list[str] | None) -> None:
+def _asked(check: Callable[[], None], no_key: list[str] | None, section: str | None = None) -> None:
+    """Check a server; in an error, settings of ``section`` replace flags of an engine."""
     try:
         check()
-    except EngineError as error:
-        if no_key is None:
-            raise
-        if str(error) not in no_key:
-            no_key.append(str(error))
+    except ResponseTuningError as error:
+        line = in_settings(str(error), section) if section else str(error)
+        if no_key is None or not isinstance(error, EngineError):
+            raise type(error)(line) from error
+        if line not in no_key:
+            no_key.append(line)
 
 
 def begun(
