@@ -146,9 +146,12 @@ def _rounded(value: float) -> float | None:
 
 
 def extended(study: Sequence[Row], new: Sequence[Row]) -> list[Row]:
-    """Return a study with new bases; one that it had under the same name is replaced."""
-    replaced = {(row.benchmark, row.base) for row in new}
-    return [*(row for row in study if (row.benchmark, row.base) not in replaced), *new]
+    """Return a study with new rows; those of the same name, template and benchmark are replaced.
+
+    A base is known by its name: the same weights under another one would count as two bases.
+    """
+    replaced = {row[:3] for row in new}
+    return [*(row for row in study if row[:3] not in replaced), *new]
 
 
 def fit(rows: Sequence[Row], *, write: bool) -> list[str]:

@@ -129,7 +129,11 @@ def check_exclude(exclude: object, places: Sequence[Place]) -> None:
         for axis in entry:
             if axis not in known:
                 raise ConfigError(f"grid.exclude.{number}: {unknown('axis', axis, [*known])}")
-        if not any(is_excluded(place, [entry]) for place in places):
+        try:
+            found = any(is_excluded(place, [entry]) for place in places)
+        except ValueError as error:
+            raise ConfigError(f"grid.exclude.{number}: {error}") from error
+        if not found:
             raise ConfigError(f"grid.exclude.{number}: no variant is at {dict(entry)}; remove it")
 
 
@@ -253,19 +257,23 @@ def _names(wanted: object) -> list[str]:
 
 
 def _model_at(setting: str) -> type[BaseModel] | None:
-    """Return the model of a section such as ``data.mixture``; None for any other key."""
+    """Return the model of a section such as ``data.mixture``; None for any other key.
+
+    A list of models, such as ``data.also``, is no section.
+    """
     first, *parts = setting.split(".")
     model = SECTIONS.get(first)
     for part in parts:
         field = model.model_fields.get(part) if model else None
-        model = model_in(field.annotation) if field else None
+        is_list = field is not None and get_origin(field.annotation) in (tuple, list)
+        model = model_in(field.annotation) if field and not is_list else None
     return model
 
 
 def _is_section(name: str, given: Mapping[str, Any]) -> bool:
     """Say whether a mapping holds axes of a section, and not the named values of one axis.
 
-    A list is never the value of a name, so what holds one is a section, and may have a typo.
+    What holds a list where a section belongs is one, and may have a typo.
     """
     model = _model_at(name)
     if name in SECTIONS or any(isinstance(values, (list, tuple)) for values in given.values()):

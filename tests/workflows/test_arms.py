@@ -99,6 +99,14 @@ def test_settings_of_a_mixture_are_not_crossed_with_no_refusals() -> None:
     assert [*every] == ["rt-0", "rt-10-all", "rt-10-paper-regex"]
 
 
+@pytest.mark.parametrize("nested", [True, False])
+def test_named_values_of_an_axis_may_be_lists(nested: bool) -> None:
+    values = {"none": [], "docs": [{"source": "miniature", "split": "plain"}]}
+    grid = {"data": {"also": values}} if nested else {"data.also": values}
+    every = found(grid=grid, variants={"rt": {}})
+    assert [*every] == ["rt-none", "rt-docs"]
+
+
 def test_a_variant_may_have_axes_of_its_own_or_stay_out_of_one() -> None:
     every = found(
         grid={"doses": [0, 10]},
@@ -189,6 +197,14 @@ def test_without_variants_the_first_axis_is_the_variants_and_seeds_are_an_axis()
             "grid.exclude leaves no variant; remove an entry",
         ),
         ({"grid": {"doses": [0, 1], "exclude": [{}]}}, "grid.exclude.0: it names no axis"),
+        (
+            {"grid": {"doses": [0, 1], "exclude": [{"doses": None}]}},
+            "grid.exclude.0: exclude: None has no short name",
+        ),
+        (
+            {"variants": {"base": {"finetune": None, "grid": {"finetune.lora_r": [4, 8]}}}},
+            "grid: 'finetune.lora_r' has no effect on any variant; remove it",
+        ),
         (
             {"grid": {"data": {"mixture": {"refusal": [0, 50]}}}},
             "recipe.yaml: grid: unknown axis 'data.mixture.refusal': did you mean",

@@ -239,6 +239,9 @@ def test_a_stage_whose_manifest_is_damaged_is_made_again(make: Make, run: Path) 
     for stage in ("generate", "grade"):
         manifest = run / "rt/seed-0" / stage / "manifest.json"
         manifest.write_bytes(manifest.read_bytes()[:40])
+    out = io.StringIO()
+    report_run(run, Console(file=out, width=200))
+    assert "grade/manifest.json is damaged)" in out.getvalue()
     run_experiment(make(), run, quiet())
     assert contents(run)["rt/seed-0/grade/manifest.json"] == whole["rt/seed-0/grade/manifest.json"]
 

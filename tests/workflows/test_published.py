@@ -332,6 +332,9 @@ def test_a_local_base_is_known_by_its_name_alone(tmp_path: Path) -> None:
     _, found = beside("just-eval", f"base={base}")
     assert found["rt-lima"].rows
     assert any("finetune.base_model is a local folder" in one for one in found["rt-lima"].remarks)
+    base.rmdir()
+    _, gone = beside("just-eval", f"base={base}")
+    assert gone["rt-lima"] == found["rt-lima"], "a report may be written elsewhere"
 
 
 def test_a_table_asked_for_by_metric_gives_that_metric_alone() -> None:

@@ -250,7 +250,8 @@ def test_an_answer_that_was_changed_by_hand_is_graded_again(make: Make, run: Pat
     assert completions[0].item_id == "food-000"
     text = answers.read_text().splitlines(keepends=True)
     changed = completions[0].model_copy(update={"response": "I can't help with that."})
-    answers.write_text("".join([changed.model_dump_json() + "\n", *text[1:]]))
+    # An editor may drop the ending of the last line.
+    answers.write_text("".join([changed.model_dump_json() + "\n", *text[1:]]).rstrip())
     run_experiment(make(), run, quiet())
     refusals = [s.value for s in read_jsonl(scores, Score) if s.metric == "false_refusal"]
     assert sum(refusals) == 1

@@ -108,6 +108,7 @@ def crossed(
         ConfigError: a name is impossible, two arms have one, or ``exclude`` fits none.
     """
     arms: dict[str, Arm] = {}
+    crossed: dict[str, None] = {}
     common = read_axes(grid, fewest=2)
     for name, variant in variants.items():
         if name in {"report", "manifest.json"} or not re.fullmatch(NAME, name):
@@ -117,12 +118,13 @@ def crossed(
             )
         _check_overridden(name, variant, common)
         axes = {key: axis for key, axis in (common | variant.axes).items() if axis is not None}
+        crossed |= dict.fromkeys(axes)
         for arm in _at_points(recipe, variant, {VARIANT: {name: {}}} | axes):
             whole = "-".join(arm.place.values())
             if whole in arms:
                 raise ConfigError(f"two variants are named '{whole}'; rename one of them")
             arms[whole] = arm
-    for axis in common:
+    for axis in crossed:
         if not any(axis in arm.place for arm in arms.values()):
             raise ConfigError(f"grid: '{axis}' has no effect on any variant; remove it")
     exclude = grid.get(EXCLUDE, [])

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from response_tuning import seals
 from response_tuning.artifacts import file_digest, read_json, write_json
-from response_tuning.errors import ConfigError
+from response_tuning.errors import ConfigError, DataError
 from response_tuning.folders import STAGE_MANIFEST, folder_state
 from response_tuning.models.location import is_of_earlier_version
 from response_tuning.workflows.arms import OF_UNTUNED
@@ -48,7 +48,10 @@ def cell_training(cell: Cell, run: Path) -> "Training | None":
     path = cell.folder(run) / "finetune" / STAGE_MANIFEST
     if not cell.tuned or not path.exists():
         return None
-    manifest = read_json(path, "settings", "examples_sha256")
+    try:
+        manifest = read_json(path, "settings", "examples_sha256")
+    except DataError as error:
+        raise DataError(f"{error}; delete it, and run the recipe again") from error
     audit = manifest.get("audit", {})
     return Training(
         objective=manifest["settings"]["objective"],
@@ -180,6 +183,9 @@ def _outdated(cell: Cell, experiment: Experiment, run: Path) -> str:
     """Say which scores are damaged, or which answers, its own or its reference's, have changed."""
     folder = cell.folder(run)
     graded = recorded_in(folder / "grade")
+    manifest = folder / "grade" / STAGE_MANIFEST
+    if manifest.exists() and not all(isinstance(graded.get(n), dict) for n in cell.benchmarks):
+        return f"{manifest} is damaged"
     for name in cell.benchmarks:  # lm-eval tasks have no answers, and pass
         reference = with_reference(experiment, cell, name, run).reference
         recorded = graded.get(name, {})

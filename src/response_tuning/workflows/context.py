@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
-from response_tuning.errors import ConfigError
+from response_tuning.errors import ConfigError, ModelError
 from response_tuning.models.location import is_here
 from response_tuning.workflows.experiment import Cell, Experiment
 
@@ -30,8 +30,12 @@ def check_context(chosen: Iterable[Cell], experiment: Experiment) -> None:
         if (model, cell.benchmarks) in seen or not (cell.local and is_here(base, revision)):
             continue
         seen.add((model, cell.benchmarks))
-        items, context = [*_items(cell, experiment)], context_of(base, revision)
-        if not items or context is None:
+        items = [*_items(cell, experiment)]
+        try:
+            context = context_of(base, revision) if items else None
+        except ModelError:  # what loads the model says why
+            continue
+        if context is None:
             continue
         chat = load_chat(*model)
         for name, item in items:

@@ -12,6 +12,7 @@ from response_tuning.artifacts import write_json
 from response_tuning.folders import shared, turn
 from response_tuning.terminal import quiet_libraries
 from response_tuning.workflows.cell_manifest import check_left, is_answered, lacking
+from response_tuning.workflows.context import check_context
 from response_tuning.workflows.experiment import Cell, Experiment
 from response_tuning.workflows.report import RUN_MANIFEST
 from response_tuning.workflows.run import (
@@ -61,6 +62,9 @@ def run_launched(
     with shared(out, experiment.grade, *read):
         check_this_version(every, out)
         check_left([cell for cell in every if cell not in chosen], experiment, out)
+        check_context(
+            (cell for cell in chosen if not is_answered(cell, experiment, out)), experiment
+        )
         manifest = begun(experiment, chosen, manifest_before(out))
         with turn(out):
             write_json(out / RUN_MANIFEST, manifest)  # ``rtune status`` reads it

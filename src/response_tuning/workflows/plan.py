@@ -82,12 +82,13 @@ def _variant_lines(planned: Sequence[Cell]) -> Iterator[str]:
 def _count_lines(planned: Sequence[Cell], experiment: Experiment) -> Iterator[str]:
     from response_tuning.grade import open_benchmark, open_lm_eval
 
+    asked = {name for cell in planned for name in cell.benchmarks}
     items = {
         name: open_benchmark(name, experiment.grade).items()
         for name in experiment.benchmarks
-        if open_lm_eval(name) is None
+        if name in asked and open_lm_eval(name) is None
     }
-    by_lm_eval = [name for name in experiment.benchmarks if open_lm_eval(name)]
+    by_lm_eval = [name for name in experiment.benchmarks if name in asked and open_lm_eval(name)]
     tuned = sum(cell.tuned for cell in planned)
     answering = {(cell.variant, "" if answers_once(cell) else cell.seed): cell for cell in planned}
     answers = sum(map(partial(_answers, items), answering.values()))

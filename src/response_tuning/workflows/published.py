@@ -116,7 +116,7 @@ class _Table:
 
         if remark := self.facts.get("remark"):
             yield remark
-        if Path(cell.finetune.base_model).exists():
+        if _is_local(cell.finetune.base_model):
             yield "finetune.base_model is a local folder, of which only the name is compared."
         local = "is a local copy, which is not compared with the published data."
         if cell.data and cell.data.path is not None:
@@ -263,12 +263,17 @@ def _plain(base: str) -> str:
 def _is_of(base: str, name: str) -> bool:
     """Say whether a base is the published one: by its name, and on the hub by its owner, too."""
     owner = _protocols()["owners"][name.partition("-")[0]]
-    is_theirs = Path(base).exists() or base.rpartition("/")[0] in ("", owner)
+    is_theirs = _is_local(base) or base.rpartition("/")[0] in ("", owner)
     return is_theirs and _plain(base) == _plain(name)
 
 
+def _is_local(base: str) -> bool:
+    """Say whether a base is a folder, which need not be here any more, and no name on the hub."""
+    return Path(base).exists() or base.startswith((".", "/", "~")) or base.count("/") > 1
+
+
 def _said_base(base: str) -> str:
-    return Path(base).name if Path(base).exists() else base
+    return Path(base).name if _is_local(base) else base
 
 
 def _data_name(source: str) -> str:

@@ -272,7 +272,7 @@ def checked(experiment: Experiment, no_key: list[str] | None = None) -> list[Cel
     _asked(partial(check_judge, experiment.grade.judge), no_key)
     check_effect(experiment.benchmarks, experiment.grade)
     for cell in every:
-        _asked(partial(check_answering, cell, Path()), no_key)
+        _asked(partial(check_answering, cell, Path()), no_key, "generate.settings")
         _asked(partial(check_refiner, cell.data), no_key, "data.refinement.settings")
         check_cell(cell)
         if cell.generate.template is not None:
@@ -288,11 +288,16 @@ def checked(experiment: Experiment, no_key: list[str] | None = None) -> list[Cel
 
 
 def _asked(check: Callable[[], None], no_key: list[str] | None, section: str | None = None) -> None:
-    """Check a server; in an error, settings of ``section`` replace flags of an engine."""
+    """Check a server; in an error, settings of ``section`` replace flags of an engine.
+
+    Settings of ``generate`` have flags in ``rtune eval``, but for those of a server.
+    """
     try:
         check()
     except ResponseTuningError as error:
-        line = in_settings(str(error), section) if section else str(error)
+        line = str(error)
+        if section and (isinstance(error, EngineError) or section != "generate.settings"):
+            line = in_settings(line, section)
         if no_key is None or not isinstance(error, EngineError):
             raise type(error)(line) from error
         if line not in no_key:
