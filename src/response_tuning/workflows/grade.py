@@ -45,16 +45,17 @@ def grade_answers(benchmark: str, config: GradeConfig, folder: Path, judge: Judg
         "rules": package_versions()["response-tuning"],
         **_judged_by(benchmark, config),
     }
-    before = graded.get(benchmark, {})
+    recorded = graded.get(benchmark)
+    before = recorded if isinstance(recorded, dict) else {}
     files = before.get("files") or [scores.name]
     state = folder_state(scores.parent, before or None, inputs, files)
     if state.whole and not judge.retry_filtered:
         return
     ask_judge = judge.with_journal(folder / "grade" / JUDGE_JOURNAL, benchmark)
     grade(benchmark, completions, scores, config, ask_judge)
-    recorded = {name: value for name, value in inputs.items() if value is not None}
-    recorded["files"] = seals.sums(scores.parent, [scores.name])
-    write_json(manifest, graded | {benchmark: recorded})
+    made_from = {name: value for name, value in inputs.items() if value is not None}
+    made_from["files"] = seals.sums(scores.parent, [scores.name])
+    write_json(manifest, graded | {benchmark: made_from})
 
 
 def print_scores(scores: Sequence[Score], console: "Console") -> bool:
