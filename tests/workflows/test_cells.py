@@ -195,7 +195,10 @@ def test_a_run_of_an_earlier_version_goes_on_and_is_asked_nothing_again(
             assert after[name] == before[name], name
     assert read_json(run / "manifest.json")["status"] == "finished"
     costs = json.loads(before["manifest.json"])["cells"]
-    assert read_json(run / "manifest.json")["cells"] == costs
+    for cell, stages in read_json(run / "manifest.json")["cells"].items():
+        assert stages.keys() == costs[cell].keys()
+        # The longer of what a stage took then and now, when a busy machine may take longer to skip.
+        assert all(seconds >= costs[cell][stage] for stage, seconds in stages.items())
 
 
 def test_a_cell_that_was_made_with_other_settings_or_changed_since_is_no_part_of_a_report(
