@@ -11,9 +11,8 @@ are not there yet, so that it may be called again. ``fit`` joins them with what 
 far and prints the rank correlations, the errors on unseen bases and what passes the bar, for each
 benchmark and, if there are several, for all bases on their own ones together; with ``--extend`` the
 other bases of the study that the package ships come first, and with ``--write`` the result replaces
-it. ``check`` prints what each fit on the
-shipped study expects of these bases, beside what they reached. Both refuse a base that was tuned
-before it was frozen.
+it. ``check`` prints what each fit on the shipped study expects of these bases, beside what they
+reached. Both refuse a base that was tuned before it was frozen.
 """
 
 import argparse

@@ -60,6 +60,14 @@ def study(tmp_path: Path) -> tuple[Path, Path]:
     return run, frozen
 
 
+@pytest.fixture
+def unshipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A study is written into ``tmp_path``, and not into the package."""
+    monkeypatch.setattr(forecast, "RESAMPLES", 10)
+    monkeypatch.setattr(forecast, "STUDY", tmp_path / "study.csv")
+    monkeypatch.setattr(forecast, "ADOPTED", tmp_path / "study.json")
+
+
 def test_the_findings_name_the_predictor_that_decides(
     study: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -72,12 +80,8 @@ def test_the_findings_name_the_predictor_that_decides(
     assert "passes" in found and "does not pass" not in found
 
 
-def test_a_study_is_written_and_read_again(
-    study: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(forecast, "RESAMPLES", 10)
-    monkeypatch.setattr(forecast, "STUDY", tmp_path / "study.csv")
-    monkeypatch.setattr(forecast, "ADOPTED", tmp_path / "study.json")
+@pytest.mark.usefixtures("unshipped")
+def test_a_study_is_written_and_read_again(study: tuple[Path, Path], tmp_path: Path) -> None:
     STUDY["fit"](STUDY["joined"](*study), write=True)
     rows = forecast.read_study(tmp_path / "study.csv")
     assert len(rows) == 10
@@ -88,12 +92,10 @@ def test_a_study_is_written_and_read_again(
     assert adopted["predictors"] == ["willingness"]
 
 
+@pytest.mark.usefixtures("unshipped")
 def test_a_study_is_extended_by_a_base_that_answered_another_benchmark(
-    study: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    study: tuple[Path, Path], tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(forecast, "RESAMPLES", 10)
-    monkeypatch.setattr(forecast, "STUDY", tmp_path / "study.csv")
-    monkeypatch.setattr(forecast, "ADOPTED", tmp_path / "study.json")
     shipped = STUDY["joined"](*study)
     own = shipped[0]._replace(benchmark="prompts", base="mine", reached={"rt": 0.3, "it": 0.4})
     better = own._replace(reached={"rt": 0.5})
